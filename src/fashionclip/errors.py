@@ -1,0 +1,71 @@
+"""Everything that can go wrong for a user, as one tree.
+
+FashionCLIPError
+├── CatalogError            a table cannot be read at all
+├── PictureError            a picture cannot be fetched
+├── ImageError              a picture's bytes cannot be decoded
+├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
+├── EngineError             a device or precision is not to be had here
+├── MissingExtraError       an optional package is not installed
+├── LabelError              a label set or category tree contradicts itself
+└── StoreError              an index folder cannot be used
+    ├── ModelMismatchError  the index holds another model's vectors
+    ├── StoreLockedError    another run is writing to it
+    ├── StoreCorruptError   what is on disk is not what was written
+    └── FilterError         a filter is not valid for this index's columns
+
+Each message is one line: what is wrong, where, and how to mend it. Mistakes in a
+program (a wrong shape, an impossible k) stay ``ValueError`` and ``TypeError``.
+"""
+
+
+class FashionCLIPError(Exception):
+    """The root of every error that this package raises for its users."""
+
+
+class CatalogError(FashionCLIPError):
+    """A catalogue table cannot be read at all."""
+
+
+class PictureError(FashionCLIPError):
+    """A picture cannot be fetched from where the catalogue says it is."""
+
+
+class ImageError(FashionCLIPError):
+    """A picture's bytes cannot be decoded."""
+
+
+class CheckpointError(FashionCLIPError):
+    """A model cannot be found, or is not a CLIP checkpoint this package can read."""
+
+
+class EngineError(FashionCLIPError):
+    """A device or a precision is not to be had on this machine."""
+
+
+class MissingExtraError(FashionCLIPError):
+    """An optional package is not installed; the message holds the command that installs it."""
+
+
+class LabelError(FashionCLIPError):
+    """A label set or a category tree contradicts itself."""
+
+
+class StoreError(FashionCLIPError):
+    """An index folder cannot be used."""
+
+
+class ModelMismatchError(StoreError):
+    """The index holds vectors of another model."""
+
+
+class StoreLockedError(StoreError):
+    """Another run is writing to the index."""
+
+
+class StoreCorruptError(StoreError):
+    """What is on disk is not what was written."""
+
+
+class FilterError(StoreError):
+    """A filter is not valid for the columns of this index."""
