@@ -20,7 +20,7 @@ class Product:
     caption: str
     """The words that stand for the product; may be empty."""
     image: str | bytes | None
-    """Where the picture is (path or URL), the encoded picture itself, or None if the row names none."""
+    """Its path or URL, the encoded picture itself, or None if the row names none."""
     row: int
     """Row of the table it was read from; the first product is row 1."""
     columns: Mapping[str, Value]

@@ -1,0 +1,95 @@
+"""The words of the system: captions for products, prompts for labels.
+
+Pure functions. What FashionCLIP calls a caption is defined here and nowhere else;
+``Catalog.open(..., caption=...)`` takes any function of the same shape instead.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+CaptionRecipe = Callable[[Sequence[str], str], str]
+"""Highlights and short description in, caption out."""
+
+PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bare": ("{}",),
+        "product": ("a photo of a {}",),
+        "ensemble": (
+            "a photo of a {}",
+            "a product photo of a {}",
+            "{} on a white background",
+            "a picture of the {} from a fashion catalog",
+            "{}",
+        ),
+    }
+)
+"""Prompt templates by name; ``{}`` is where the label goes."""
+
+
+def build_caption(highlights: Sequence[str], short_description: str) -> str:
+    """Join a product's highlights with its short description, as FashionCLIP's captions were.
+
+    The order and the separator of the original are not published; here the short description
+    comes first, because truncation cuts the end, and the highlights follow, each once, after
+    commas.
+
+    Args:
+        highlights: attribute phrases such as ``"stripes"`` or ``"long sleeves"``.
+        short_description: such as ``"80s styled t-shirt"``; may be empty.
+
+    Returns:
+        One line of text, empty if there were no words at all.
+
+    Source: model card of FashionCLIP, "Training Data": text is the concatenation of the
+        highlights and the short description.
+    """
+    parts = [one_line(short_description), *(one_line(highlight) for highlight in highlights)]
+    distinct = {part.casefold(): part for part in reversed(parts) if part}
+    return ", ".join(reversed(distinct.values()))
+
+
+def one_line(text: str) -> str:
+    """Collapse every run of white space, line ends too, into one space."""
+    return " ".join(text.split())
+
+
+def read_templates(templates: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Resolve prompt templates: a name of ``PROMPT_TEMPLATES``, one template, or several.
+
+    Raises:
+        ValueError: no templates, an unknown name, or a template without ``{}``.
+    """
+    if templates is None:
+        return PROMPT_TEMPLATES["bare"]
+    if isinstance(templates, str):
+        if templates in PROMPT_TEMPLATES:
+            return PROMPT_TEMPLATES[templates]
+        templates = (templates,)
+    found = tuple(templates)
+    if not found:
+        message = "no prompt templates given; pass at least one, such as 'a photo of a {}'"
+        raise ValueError(message)
+    for template in found:
+        if "{}" not in template:
+            names = ", ".join(PROMPT_TEMPLATES)
+            message = (
+                f"prompt template {template!r} has no {{}} for the label (named sets: {names})"
+            )
+            raise ValueError(message)
+    return found
+
+
+def prompts(label: str, templates: str | Iterable[str] | None = None) -> list[str]:
+    """Put a label into each template.
+
+    Args:
+        label: words for a class, such as ``"ankle boots"``.
+        templates: as ``read_templates`` takes them; None leaves the label bare.
+
+    Returns:
+        One prompt per template, in their order.
+
+    Raises:
+        ValueError: as ``read_templates``.
+    """
+    return [template.replace("{}", label) for template in read_templates(templates)]
