@@ -174,15 +174,8 @@ def _fit_middle(image: Image.Image, edge: int, size: int, resample: Image.Resamp
     full_width = edge if width == short else int(edge * width / short)
     full_height = edge if height == short else int(edge * height / short)
     left, top = (full_width - size) // 2, (full_height - size) // 2
-    if left < 0 or top < 0:  # the crop is larger than the picture: zeros around it
-        canvas = Image.new("RGB", (size, size))
-        canvas.paste(image.resize((full_width, full_height), resample), (-left, -top))
-        return np.asarray(canvas)
-    # only the middle square is resampled; the filter still sees the pixels beside it
-    across, down = width / full_width, height / full_height
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    box = (box[0], box[1], min(box[2], width), min(box[3], height))  # rounding may pass the edge
-    return np.asarray(image.resize((size, size), resample, box=box))
+    resized = image.resize((full_width, full_height), resample)  # resize(box=...) is off by one
+    return np.asarray(resized.crop((left, top, left + size, top + size)))  # zeros beyond the edge
 
 
 def _grey_of_deep(image: Image.Image) -> Image.Image:

@@ -44,8 +44,10 @@ def build_caption(highlights: Sequence[str], short_description: str) -> str:
         highlights and the short description.
     """
     parts = [one_line(short_description), *(one_line(highlight) for highlight in highlights)]
-    distinct = {part.casefold(): part for part in reversed(parts) if part}
-    return ", ".join(reversed(distinct.values()))
+    distinct: dict[str, str] = {}
+    for part in filter(None, parts):
+        distinct.setdefault(part.casefold(), part)
+    return ", ".join(distinct.values())
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,276 @@
+"""Any picture becomes the right square of pixels, or a one-line error."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from fashionclip.errors import ImageError
+from fashionclip.images import (
+    Preprocess,
+    background_color,
+    decode_image,
+    fit_image,
+    preprocess,
+    to_rgb,
+)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def textured(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth picture with detail: low-frequency noise with a few sharp edges."""
+    rng = np.random.default_rng(seed)
+    cells = (min(height, 300) // 8 + 2, min(width, 300) // 8 + 2, 3)
+    small = rng.integers(0, 256, cells, dtype=np.uint8)
+    pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    pixels = pixels.copy()
+    pixels[height // 3 : height // 2, width // 4 : width // 2] = (200, 30, 60)
+    return Image.fromarray(pixels)
+
+
+def pixel_of(data: bytes, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
+    image = decode_image(data)
+    assert image.mode == "RGB"
+    return image.getpixel(at)
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.putpixel((3, 3), (10, 20, 30, 255))
+    assert pixel_of(encode(clear)) == (255, 255, 255)
+    assert pixel_of(encode(clear), (3, 3)) == (10, 20, 30)
+    assert pixel_of(encode(Image.new("LA", (8, 8), (0, 0)))) == (255, 255, 255)
+
+
+def test_half_transparency_is_blended():
+    assert pixel_of(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))) == (127, 127, 127)
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_on_white():
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 200, 10, 10])
+    image.putpixel((2, 2), 1)
+    data = encode(image, transparency=0)
+    assert pixel_of(data) == (255, 255, 255)
+    assert pixel_of(data, (2, 2)) == (200, 10, 10)
+    assert pixel_of(encode(image, transparency=bytes([0, 255]))) == (255, 255, 255)
+
+
+def test_an_rgb_png_with_a_transparent_colour_is_laid_on_white():
+    image = Image.new("RGB", (4, 4), (1, 2, 3))
+    assert pixel_of(encode(image, transparency=(1, 2, 3))) == (255, 255, 255)
+
+
+def test_cmyk_jpegs_keep_their_colour():
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    value = pixel_of(encode(red, "JPEG", quality=95))
+    assert value[0] > 200
+    assert max(value[1:]) < 60
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_greys_keep_their_brightness(kind):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    image = decode_image(encode(Image.fromarray(ramp), kind))
+    expected = np.rint(ramp / 257)
+    assert np.abs(np.asarray(image)[:, :, 0] - expected).max() <= 1
+
+
+def test_a_dark_sixteen_bit_grey_stays_dark():
+    dark = np.full((8, 8), 200, dtype=np.uint16)  # 0.3 % of full white
+    assert pixel_of(encode(Image.fromarray(dark))) == (1, 1, 1)
+
+
+def test_exif_rotation_is_undone():
+    image = Image.new("RGB", (40, 20), (255, 255, 255))
+    image.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    upright = decode_image(encode(image, "JPEG", exif=exif, quality=95))
+    assert upright.size == (20, 40)
+    assert upright.getpixel((10, 5))[1] < 40  # red is now on top
+    assert upright.getpixel((10, 35))[1] > 215
+
+
+def test_the_first_frame_of_an_animation_counts():
+    frames = [Image.new("RGB", (8, 8), color) for color in ((250, 0, 0), (0, 250, 0))]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixel_of(data) == (250, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "YCbCr", "HSV", "LAB", "F", "I"])
+def test_every_mode_becomes_rgb(mode):
+    rgb = Image.new("RGB", (8, 8), (120, 120, 120))
+    if mode == "LAB":
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.applyTransform(rgb, ImageCms.buildTransform(srgb, lab, "RGB", "LAB"))
+    elif mode in {"F", "I"}:
+        image = rgb.convert("L").convert(mode)
+    else:
+        image = rgb.convert(mode)
+    assert to_rgb(image).mode == "RGB"
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_the_smallest_pictures_fit(side, fit):
+    pixels = preprocess(encode(Image.new("RGB", (side, 4 - side), (9, 8, 7))), Preprocess(32, fit))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels == (9, 8, 7)).all()
+
+
+def test_a_very_long_picture_fits():
+    assert preprocess(textured(4000, 3), Preprocess(32)).shape == (32, 32, 3)
+    assert preprocess(textured(4000, 3), Preprocess(32, "pad")).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "size", [(224, 224), (225, 300), (300, 225), (168, 224), (600, 801), (1000, 227), (64, 100)]
+)
+def test_crop_agrees_with_transformers_to_the_pixel(size):
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    image = textured(*size)
+    processor = CLIPImageProcessorPil(do_normalize=False, do_rescale=False)
+    expected = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    ours = fit_image(image, Preprocess(224))
+    assert np.abs(ours.astype(int) - expected.astype(int)).max() == 0
+
+
+def test_a_crop_smaller_than_the_short_side_agrees_with_transformers():
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    image = textured(300, 411)
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 256}, crop_size=224, do_normalize=False, do_rescale=False
+    )
+    expected = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    ours = fit_image(image, Preprocess(224, shortest_edge_px=256))
+    assert np.abs(ours.astype(int) - expected.astype(int)).max() == 0
+
+
+def test_pad_keeps_the_whole_picture_on_its_background():
+    image = Image.new("RGB", (60, 120), (240, 238, 236))
+    image.paste((10, 20, 200), (20, 0, 40, 120))  # a trouser leg from the top to the hem
+    pixels = fit_image(image, Preprocess(120, "pad"))
+    assert tuple(pixels[60, 0]) == (240, 238, 236)
+    assert tuple(pixels[0, 60]) == (10, 20, 200)
+    assert tuple(pixels[119, 60]) == (10, 20, 200)
+
+
+def test_the_background_is_what_most_of_the_border_shows():
+    image = Image.new("RGB", (100, 100), (12, 34, 56))
+    image.paste((255, 0, 0), (30, 30, 70, 100))
+    assert background_color(image) == (12, 34, 56)
+
+
+@pytest.mark.parametrize("size", [(1080, 1440), (2400, 1800), (3000, 4000)])
+def test_decoding_large_jpegs_at_reduced_size_hardly_changes_a_pixel(size):
+    data = encode(textured(*size), "JPEG", quality=90)
+    exact = fit_image(decode_image(data), Preprocess(224)).astype(float)
+    fast = preprocess(data, Preprocess(224)).astype(float)
+    assert np.abs(exact - fast).mean() < 1.0
+
+
+def test_arrays_bytes_and_images_are_the_same_picture():
+    image = textured(50, 70)
+    pre = Preprocess(32)
+    expected = preprocess(image, pre)
+    assert (preprocess(encode(image), pre) == expected).all()
+    assert (preprocess(np.asarray(image), pre) == expected).all()
+    assert (preprocess(np.asarray(image) / 255.0, pre) == expected).all()
+
+
+def test_grey_and_four_channel_arrays_are_pictures():
+    grey = np.full((20, 20), 77, dtype=np.uint8)
+    assert (preprocess(grey, Preprocess(8)) == 77).all()
+    assert (preprocess(grey[:, :, None], Preprocess(8)) == 77).all()
+    clear = np.zeros((20, 20, 4), dtype=np.uint8)
+    assert (preprocess(clear, Preprocess(8)) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((4,), np.uint8), r"not \(4,\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"not \(0, 4, 3\)"),
+        (np.zeros((4, 4, 3), np.int64), "not int64"),
+        (np.full((4, 4, 3), 255.0), "divide by 255"),
+        (np.full((4, 4), np.nan), "divide by 255"),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused_with_the_mend(array, reason):
+    with pytest.raises(ImageError, match=reason):
+        preprocess(array, Preprocess(8))
+
+
+def test_a_path_is_no_picture_here():
+    with pytest.raises(TypeError):
+        preprocess("shirt.jpg", Preprocess(8))
+
+
+def test_a_truncated_jpeg_says_so():
+    data = encode(textured(300, 300), "JPEG")
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(data[: len(data) // 2])
+
+
+def test_empty_and_foreign_files_say_so():
+    with pytest.raises(ImageError, match="empty"):
+        decode_image(b"")
+    with pytest.raises(ImageError, match="not in a picture format"):
+        decode_image(b"id,title\n1,Red shirt\n")
+
+
+def is_picture_or_one_line(data: bytes) -> bool:
+    try:
+        return decode_image(data).mode == "RGB"
+    except ImageError as error:
+        return "\n" not in str(error)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 50_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
+    with pytest.raises(ImageError, match="too large to decode safely"):
+        decode_image(png_header(side, side))
+
+
+def test_a_long_banner_is_no_bomb():
+    data = encode(Image.new("RGB", (30_000, 40), (1, 2, 3)))
+    assert decode_image(data).size == (30_000, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_become_a_picture_or_an_image_error(data):
+    assert is_picture_or_one_line(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"]))
+def test_a_damaged_picture_becomes_a_picture_or_an_image_error(position, value, kind):
+    data = bytearray(encode(textured(40, 40), kind))
+    data[position % len(data)] = value
+    assert is_picture_or_one_line(bytes(data))
