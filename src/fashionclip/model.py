@@ -1,0 +1,386 @@
+"""``FashionCLIP``: pictures and words in, unit vectors out.
+
+Decoding and resizing run in threads beside the engine, a bounded number of pictures
+ahead of it, so a stream of any length takes the same memory. Knows nothing of
+catalogues and stores.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from fashionclip.engines import Engine, open_engine
+from fashionclip.errors import FashionCLIPError
+from fashionclip.images import Preprocess, preprocess
+from fashionclip.pictures import FetchPolicy, read_picture
+from fashionclip.texts import prompts, read_templates
+
+T = TypeVar("T")
+
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
+"""A local path, an http(s) or fsspec URL, encoded bytes, a Pillow image, or an array."""
+
+BATCHES_AHEAD = 3
+"""Batches decoded before the engine asks for them: bounds memory, hides uneven pictures."""
+SORT_WINDOW = 16
+"""Batches of texts sorted by length together, so that each is padded to little."""
+CALIBRATION_PICTURES = 64
+"""Drawn product pictures that int8 is calibrated on where the caller gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Zero-shot probabilities: row i belongs to picture i, column j to label j."""
+
+    label_names: tuple[str, ...]
+    probabilities: Float[np.ndarray, "n label"]
+    """float32 in 0…1; each row sums to 1, or is NaN where the picture could not be read."""
+
+    @property
+    def best(self) -> list[str | None]:
+        """The most probable label of each picture; None where it could not be read."""
+        return [
+            None if np.isnan(row).any() else self.label_names[int(row.argmax())]
+            for row in self.probabilities
+        ]
+
+
+class FashionCLIP:
+    """A CLIP checkpoint on an engine. Made by ``from_pretrained``."""
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
+        """Hold a checkpoint and the engine that runs it."""
+        self.checkpoint = checkpoint
+        self.engine = engine
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        calibration: Iterable[ImageSource] | None = None,
+    ) -> "FashionCLIP":
+        """Open a model.
+
+        Args:
+            name: None for the built-in model, a local folder in the transformers format, or a
+                CLIP repository on the Hugging Face hub such as ``patrickjohncyh/fashion-clip``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, … (see ``open_engine``).
+            precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+            revision: branch, tag or commit of a hub repository.
+            token: hub token for private repositories.
+            cache_dir: where hub downloads are kept; None for the hub's own cache.
+            calibration: for ``int8``: pictures whose activations set the ranges; None takes drawn
+                product pictures.
+
+        Raises:
+            CheckpointError: no such model, no network for it, or not a CLIP checkpoint.
+            EngineError: no such device or precision here.
+            MissingExtraError: the device needs PyTorch, which is not installed.
+        """
+        checkpoint = open_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir)
+        pixels = None
+        if precision == "int8":
+            pictures = _drawn_products() if calibration is None else calibration
+            pixels = np.stack([_pixels_of(p, checkpoint.preprocess) for p in pictures])
+        engine = open_engine(checkpoint, device=device, precision=precision, calibration=pixels)
+        return cls(checkpoint, engine)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that ``transformers.CLIPModel`` and ``CLIPProcessor`` load unchanged.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        save_checkpoint(self.checkpoint, Path(folder))
+
+    @property
+    def name(self) -> str:
+        """What the model was opened by; ``builtin`` for the built-in one."""
+        return self.checkpoint.name
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over all that its vectors depend on; two models with one fingerprint agree."""
+        return self.checkpoint.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of its vectors."""
+        return self.checkpoint.config.projection_dim
+
+    @property
+    def logit_scale(self) -> float:
+        """What a similarity is multiplied by before the softmax: one over the temperature.
+
+        The checkpoint stores its logarithm under the same name, as CLIP does.
+        """
+        return float(np.exp(self.checkpoint.config.logit_scale))
+
+    def iter_images(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 32,
+        workers: int | None = None,
+        policy: FetchPolicy | None = None,
+    ) -> Iterator[Float[np.ndarray, " dim"] | FashionCLIPError]:
+        """Encode a stream of pictures; item i of the output belongs to item i of the input.
+
+        A picture that cannot be fetched or decoded gives its error in its place and costs
+        nothing else. Memory is bounded by ``batch_size``, not by the stream.
+
+        Args:
+            images: any iterable; it is read a few batches ahead.
+            batch_size: pictures the engine takes at once.
+            workers: decoding threads; None for one a core, more for remote pictures.
+            policy: how remote pictures may be fetched.
+
+        Yields:
+            A float32 unit vector, or the error (``PictureError`` or ``ImageError``).
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            message = f"batch_size is {batch_size}; it must be at least 1"
+            raise ValueError(message)
+        n_threads = workers or min(16, os.cpu_count() or 1)
+        pool = ThreadPoolExecutor(n_threads, thread_name_prefix="fashionclip-decode")
+        pre, policy = self.checkpoint.preprocess, policy or FetchPolicy()
+        source = iter(images)
+        ahead: deque[Future[np.ndarray | FashionCLIPError]] = deque()
+
+        def submit(count: int) -> None:
+            ahead.extend(pool.submit(_try_pixels, s, pre, policy) for s in islice(source, count))
+
+        try:
+            submit(batch_size * BATCHES_AHEAD)
+            while ahead:
+                batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+                submit(len(batch))
+                yield from self._encode_batch(batch)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _encode_batch(
+        self, batch: Sequence[np.ndarray | FashionCLIPError]
+    ) -> Iterator[np.ndarray | FashionCLIPError]:
+        pixels = [item for item in batch if isinstance(item, np.ndarray)]
+        vectors = iter(self.engine.encode_pixels(np.stack(pixels)) if pixels else ())
+        for item in batch:
+            yield item if isinstance(item, FashionCLIPError) else next(vectors)
+
+    def encode_images(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int = 32,
+        on_error: Literal["raise", "nan"] = "raise",
+        workers: int | None = None,
+        policy: FetchPolicy | None = None,
+        progress: bool = False,
+    ) -> Float[np.ndarray, "n dim"]:
+        """Encode pictures to unit vectors.
+
+        Args:
+            images: paths, URLs, bytes, Pillow images or arrays, mixed as you like; one picture
+                counts as a list of one.
+            batch_size: pictures the engine takes at once.
+            on_error: ``raise`` stops at the first bad picture, ``nan`` gives it a row of NaN.
+            workers: decoding threads; None for one a core.
+            policy: how remote pictures may be fetched.
+            progress: show a bar on the terminal.
+
+        Returns:
+            float32 unit vectors, row i for picture i.
+
+        Raises:
+            FashionCLIPError: with ``on_error="raise"``: which picture failed and why.
+            ValueError: ``batch_size`` is below 1.
+        """
+        images = _several(images)
+        vectors: list[np.ndarray] = []
+        blank = np.full(self.dim, np.nan, dtype=np.float32)
+        stream = self.iter_images(images, batch_size=batch_size, workers=workers, policy=policy)
+        for i, item in enumerate(_tracked(stream, images, "encoding pictures", shown=progress)):
+            if isinstance(item, np.ndarray):
+                vectors.append(item)
+            elif on_error == "nan":
+                vectors.append(blank)
+            else:
+                message = f"picture {i}: {item}"
+                raise type(item)(message) from item
+        return _stack(vectors, self.dim)
+
+    def encode_text(
+        self,
+        texts: str | Iterable[str],
+        *,
+        batch_size: int = 256,
+        templates: str | Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> Float[np.ndarray, "n dim"]:
+        """Encode texts to unit vectors.
+
+        Args:
+            texts: any iterable of strings; one string counts as a list of one. A text beyond the
+                model's context is cut before its end token.
+            batch_size: texts the engine takes at once, padded to the longest of them.
+            templates: prompt templates to put each text into (a name such as ``"ensemble"``, one
+                template or several); the vectors of a text's prompts are averaged and brought to
+                unit length, as in Radford et al. 2021, section 3.1.4.
+            progress: show a bar on the terminal.
+
+        Returns:
+            float32 unit vectors, row i for text i.
+
+        Raises:
+            ValueError: a template without ``{}``, or ``batch_size`` below 1.
+        """
+        if isinstance(texts, str):
+            texts = [texts]
+        if batch_size < 1:
+            message = f"batch_size is {batch_size}; it must be at least 1"
+            raise ValueError(message)
+        n_prompts = len(read_templates(templates))
+        tracked = _tracked(texts, texts, "encoding texts", shown=progress)
+        words = (prompt for text in tracked for prompt in prompts(text, templates))
+        found: list[np.ndarray] = []
+        while window := list(islice(words, batch_size * SORT_WINDOW)):
+            found.extend(self._encode_window(window, batch_size))
+        vectors = _stack(found, self.dim)
+        if n_prompts == 1:
+            return vectors
+        return _unit(vectors.reshape(-1, n_prompts, self.dim).mean(axis=1))
+
+    def _encode_window(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
+        by_length = np.argsort([len(text) for text in texts], kind="stable")
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        for start in range(0, len(texts), batch_size):
+            rows = by_length[start : start + batch_size]
+            tokens = self.checkpoint.tokenizer.encode([texts[row] for row in rows])
+            vectors[rows] = self.engine.encode_tokens(tokens)
+        return vectors
+
+    def similarity(
+        self, a: Float[np.ndarray, "n dim"], b: Float[np.ndarray, "m dim"]
+    ) -> Float[np.ndarray, "n m"]:
+        """Cosine of every row of ``a`` with every row of ``b``, in -1…1.
+
+        Both sides are brought to unit length first, so vectors of any length do.
+        """
+        return _unit(np.asarray(a, np.float32)) @ _unit(np.asarray(b, np.float32)).T
+
+    def label_probabilities(
+        self,
+        embeddings: Float[np.ndarray, "n dim"],
+        label_embeddings: Float[np.ndarray, "label dim"],
+    ) -> Float[np.ndarray, "n label"]:
+        """Probability of each label for each embedding: a softmax at the model's temperature.
+
+        Source: Radford et al. 2021, figure 3; ``logits = exp(logit_scale) * cosine``.
+        """
+        logits = self.logit_scale * self.similarity(embeddings, label_embeddings)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def classify(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        labels: Sequence[str],
+        *,
+        templates: str | Sequence[str] | None = "product",
+        batch_size: int = 32,
+        on_error: Literal["raise", "nan"] = "raise",
+        progress: bool = False,
+    ) -> Classification:
+        """Say which of some labels fits each picture, without training for them.
+
+        Args:
+            images: as in ``encode_images``.
+            labels: the words to choose from, at least one.
+            templates: prompt templates for the labels; None leaves them bare.
+            batch_size: pictures the engine takes at once.
+            on_error: as in ``encode_images``.
+            progress: show a bar on the terminal.
+
+        Raises:
+            ValueError: no labels, or a template without ``{}``.
+            FashionCLIPError: as ``encode_images``.
+        """
+        names = tuple(labels)
+        if not names or isinstance(labels, str):
+            message = "labels is a list of at least one label, such as ['jeans', 'dress']"
+            raise ValueError(message)
+        label_embeddings = self.encode_text(names, templates=templates)
+        embeddings = self.encode_images(
+            images, batch_size=batch_size, on_error=on_error, progress=progress
+        )
+        return Classification(names, self.label_probabilities(embeddings, label_embeddings))
+
+
+def _several(images: Iterable[ImageSource] | ImageSource) -> Iterable[ImageSource]:
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    return [images] if isinstance(images, str | Path | bytes | Image.Image) else images
+
+
+def _try_pixels(
+    source: ImageSource, pre: Preprocess, policy: FetchPolicy
+) -> np.ndarray | FashionCLIPError:
+    try:
+        return _pixels_of(source, pre, policy)
+    except FashionCLIPError as error:
+        return error
+
+
+def _pixels_of(
+    source: ImageSource, pre: Preprocess, policy: FetchPolicy | None = None
+) -> np.ndarray:
+    if isinstance(source, str | Path):
+        source = read_picture(str(source), policy=policy or FetchPolicy())
+    return preprocess(source, pre)
+
+
+def _drawn_products() -> list[Image.Image]:
+    from fashionclip.sample import draw_products  # only int8 without pictures needs to draw
+
+    return draw_products(CALIBRATION_PICTURES)
+
+
+def _tracked(stream: Iterable[T], source: object, what: str, *, shown: bool) -> Iterable[T]:
+    """Pass a stream through, with a progress bar on stderr if it is asked for."""
+    if not shown:
+        return stream
+    from rich.console import Console  # costs an import that most calls do not need
+    from rich.progress import track
+
+    total = len(source) if hasattr(source, "__len__") else None
+    return track(stream, what, total=total, console=Console(stderr=True))
+
+
+def _stack(vectors: Sequence[np.ndarray], dim: int) -> np.ndarray:
+    if not vectors:
+        return np.empty((0, dim), dtype=np.float32)
+    return np.stack(vectors).astype(np.float32, copy=False)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -1,0 +1,71 @@
+"""Docs that cannot lie: every snippet in README and docs/ runs.
+
+Each page is played from top to bottom in one folder that holds a sample catalogue:
+``python`` blocks in one interpreter, ``console`` blocks (lines after ``$ ``) in a shell.
+A block after ``<!-- not run: reason -->`` is left out.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>python|console)\n(?P<body>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def script_of(page: Path) -> str:
+    """One Python program that plays a page."""
+    parts = ["import subprocess"]
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if match["skip"]:
+            continue
+        if match["kind"] == "python":
+            parts.append(match["body"])
+            continue
+        commands = "\n".join(
+            line[2:] for line in match["body"].splitlines() if line.startswith("$ ")
+        )
+        parts.append(f"subprocess.run({commands!r}, shell=True, check=True)")
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def folder_with_sample(tmp_path: Path) -> Path:
+    from fashionclip.sample import write_sample_catalog
+
+    write_sample_catalog(tmp_path / "sample", n_products=60)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_every_snippet_of_a_page_runs(page, folder_with_sample):
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script_of(page)],
+        cwd=folder_with_sample,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{page.name}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_every_link_into_the_repository_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
