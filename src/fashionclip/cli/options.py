@@ -1,0 +1,90 @@
+"""Options that several commands share, so that one word means one thing everywhere."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, for programs."
+)
+
+
+def model_options(command: Command) -> Command:
+    """Add the choice of a model and of where it runs."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Numbers the model computes with.",
+    )(command)
+    command = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps; auto picks the fastest.",
+    )(command)
+    return model_option(command)
+
+
+def model_option(command: Command) -> Command:
+    """Add the choice of a model."""
+    return click.option(
+        "--model",
+        "model_name",
+        metavar="NAME",
+        help="A folder or a hub repository such as patrickjohncyh/fashion-clip; "
+        "the built-in model if not given.",
+    )(command)
+
+
+def catalog_options(command: Command) -> Command:
+    """Add how a catalogue is read."""
+    command = click.option(
+        "--allow-private",
+        is_flag=True,
+        help="Fetch pictures from addresses inside this network too.",
+    )(command)
+    command = click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="ROLE=NAME",
+        callback=read_columns,
+        help="Say which column has a role, where its name is unusual: --column id=SKU "
+        "--column image=photo. Repeatable.",
+    )(command)
+    return click.option(
+        "--images",
+        type=click.Path(file_okay=False, path_type=str),
+        metavar="DIR",
+        help="Folder or URL that the table's picture names are relative to.",
+    )(command)
+
+
+def read_columns(
+    ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
+) -> Mapping[str, str]:
+    """Read ``ROLE=NAME`` pairs.
+
+    Raises:
+        click.BadParameter: a word without ``=``.
+    """
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not (role and equals and name):
+            message = f"'{pair}' is not ROLE=NAME, such as id=SKU"
+            raise click.BadParameter(message, ctx=ctx, param=parameter)
+        columns[role.strip()] = name
+    return columns
+
+
+def existing(path: str) -> Path | str:
+    """Take a location as it was typed: a URL stays a string."""
+    return path if "://" in path else Path(path)

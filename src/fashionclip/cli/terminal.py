@@ -1,0 +1,219 @@
+"""What the commands say: data on stdout, talk on stderr, progress only on a terminal.
+
+Rich is imported by the functions that draw with it: a search that prints JSON never loads it.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, Task
+    from rich.text import Text
+
+    from fashionclip.product import Reject
+
+PIPED_WIDTH = 160
+"""Characters in a line of a table that goes to a file or another program."""
+
+
+def talk(text: str) -> None:
+    """Say something to the user that is no data."""
+    click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Say something that the user should not miss, though the command goes on."""
+    click.echo(click.style("note: ", fg="yellow") + text, err=True)
+
+
+def write_json(value: object) -> None:
+    """Print one JSON document: indented for people, on one line for programs."""
+    indent = 2 if sys.stdout.isatty() else None
+    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=indent, default=str))
+
+
+def plain(value: object) -> object:
+    """Turn a value into what JSON has: not-a-number becomes null, tuples become lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Say how many: ``1 picture``, ``1,200 pictures``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def say_counts(*counts: str, seconds: float) -> None:
+    """End a command: what was done, what was rejected and where that stands, how long it took."""
+    talk(f"{', '.join(filter(None, counts))} in {seconds:.1f} s")
+
+
+def say_rejects(rejects: Sequence["Reject"], *, shown: int = 3) -> None:
+    """Name the first few rejects; the rest stand in a file."""
+    for reject in islice(rejects, shown):
+        place = f"row {reject.row}" if reject.row is not None else reject.image or "catalogue"
+        talk(f"  rejected {place}: {one_line(reject.reason, width=200)}")
+    if len(rejects) > shown:
+        talk(f"  … and {len(rejects) - shown:,} more")
+
+
+def reject_fields(reject: "Reject") -> dict[str, object]:
+    """Give a reject the names that it has in a rejects file."""
+    return {
+        "row": reject.row,
+        "id": reject.product_id,
+        "image": reject.image,
+        "reason": reject.reason,
+    }
+
+
+def write_rejects(rejects: Iterable["Reject"], path: Path) -> None:
+    """Write rejects as JSON Lines.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        for reject in rejects:
+            file.write(json.dumps(plain(reject_fields(reject)), ensure_ascii=False) + "\n")
+
+
+def one_line(text: str, *, width: int = 80) -> str:
+    """Collapse white space, drop what would steer the terminal, and cut to a width."""
+    line = " ".join(text.split())
+    line = "".join(letter for letter in line if letter.isprintable())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def console() -> "Console":
+    """Open stdout for tables; colours and the window's width only on a terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, emoji=False, markup=False)
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    numbers: Iterable[str] = (),
+) -> None:
+    """Print a table on stdout.
+
+    Args:
+        columns: the headings.
+        rows: the cells, in the order of the headings.
+        title: a line above it.
+        numbers: headings of the columns that are set flush right.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False
+    )
+    right = set(numbers)
+    for heading in columns:
+        table.add_column(
+            heading,
+            justify="right" if heading in right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            header_style="dim",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    console().print(table)
+
+
+def cell(value: object) -> str:
+    """Set one value as a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.2f}"
+    return one_line(str(value))
+
+
+@contextmanager
+def progress(
+    what: str, *, total: int | None, noun: str = "products"
+) -> Iterator[Callable[[int, int, int | None], None]]:
+    """Show how far a long piece of work is: count, rate, time left. Only on a terminal.
+
+    Args:
+        what: the work, such as ``Embedding``.
+        total: how many there are, if that is known.
+        noun: what is counted.
+
+    Yields:
+        A function of the count so far, how many of them were rejected, and the total if it is
+        known better by now.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, rejected, of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        _pace_column(noun),
+        TimeElapsedColumn(),
+    )
+    stderr = Console(file=sys.stderr, highlight=False, emoji=False)
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(what, total=total, rejected=0)
+
+        def update(done: int, rejected: int, of: int | None) -> None:
+            bar.update(task, completed=done, rejected=rejected, total=total if of is None else of)
+
+        yield update
+
+
+def _pace_column(noun: str) -> "Progress.ProgressColumn":
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        """Count, rate, rejects and time left, as one phrase."""
+
+        def render(self, task: "Task") -> "Text":
+            of = f" of {int(task.total):,}" if task.total else ""
+            parts = [f"{int(task.completed):,}{of} {noun}"]
+            if task.speed:
+                parts.append(f"{task.speed:,.0f}/s")
+            if task.fields["rejected"]:
+                parts.append(f"{task.fields['rejected']:,} rejected")
+            if task.time_remaining is not None and not task.finished:
+                parts.append(f"{_span(task.time_remaining)} left")
+            return Text(" · ".join(parts))
+
+    return Pace()
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
