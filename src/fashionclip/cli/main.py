@@ -12,6 +12,8 @@ from importlib import import_module
 
 import click
 
+from fashionclip import __version__
+
 COMMANDS = {
     "demo": "Draw a sample catalogue, index it, search it and tag it.",
     "catalog": "Check a catalogue before time is spent on it.",
@@ -43,7 +45,11 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one to a slip of the keys."""
+        """Find the command, or name the nearest one to a slip of the keys.
+
+        Raises:
+            UsageError: no such command.
+        """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches  # only a slip of the keys needs it
 
@@ -61,9 +67,7 @@ class Program(click.Group):
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version  # slower to import than all of click
-
-        click.echo(f"fashionclip {version('fashionclip')}")
+        click.echo(f"fashionclip {__version__}")
         ctx.exit()
 
 

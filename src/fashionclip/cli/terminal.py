@@ -16,7 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, Task
+    from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
     from fashionclip.product import Reject
@@ -191,7 +191,7 @@ def progress(
         yield update
 
 
-def _pace_column(noun: str) -> "Progress.ProgressColumn":
+def _pace_column(noun: str) -> "ProgressColumn":
     from rich.progress import ProgressColumn
     from rich.text import Text
 

@@ -1,0 +1,52 @@
+"""Write docs/cli.md from the help that the program itself shows.
+
+``python scripts/write_cli_docs.py`` after a change of a command; ``tests/test_cli.py`` fails
+while the page is stale.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from fashionclip.cli.main import program
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+WIDTH = 88
+HEAD = """# The command line
+
+What `fashionclip` and each of its commands say to `--help`
+(written by `python scripts/write_cli_docs.py`).
+
+Data goes to stdout, talk to stderr; progress shows on a terminal only. `--json` prints one JSON
+document. Exit status: 0 done, also when some products were rejected; 1 nothing could be done;
+2 wrong usage; 130 interrupted.
+"""
+
+
+def cli_docs() -> str:
+    """Build the page: a section a command, in the order of ``fashionclip --help``."""
+    sections = [f"## `{name}`\n\n```\n{help_text}\n```\n" for name, help_text in _helps()]
+    return "\n".join([HEAD, *sections])
+
+
+def _helps() -> Iterator[tuple[str, str]]:
+    root = click.Context(program, info_name="fashionclip", terminal_width=WIDTH)
+    yield "fashionclip", program.get_help(root)
+    yield from _inside(program, root, "fashionclip")
+
+
+def _inside(group: click.Group, above: click.Context, path: str) -> Iterator[tuple[str, str]]:
+    for name in group.list_commands(above):
+        command = group.get_command(above, name)
+        if command is None:
+            continue
+        context = click.Context(command, info_name=name, parent=above, terminal_width=WIDTH)
+        yield f"{path} {name}", command.get_help(context)
+        if isinstance(command, click.Group):
+            yield from _inside(command, context, f"{path} {name}")
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(cli_docs(), encoding="utf-8")

@@ -1,0 +1,214 @@
+"""The program's manners: help, exit status, what goes to stdout and what to stderr."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from fashionclip.cli import terminal
+from fashionclip.cli.main import COMMANDS, program, run
+from fashionclip.cli.page import Card, build_page
+from fashionclip.errors import CatalogError
+from fashionclip.product import Reject
+
+ROOT = Path(__file__).parents[1]
+
+
+def every_command():
+    """Each command that does work, with the words that call it."""
+    context = click.Context(program, info_name="fashionclip")
+    for name in COMMANDS:
+        command = program.get_command(context, name)
+        if isinstance(command, click.Group):
+            for inner, subcommand in command.commands.items():
+                yield pytest.param(subcommand, id=f"{name} {inner}")
+        else:
+            yield pytest.param(command, id=name)
+
+
+def start(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fashionclip.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys; from fashionclip.cli.main import run; run(['--help']); "
+        "heavy = {'torch', 'numpy', 'openvino', 'lancedb', 'pyarrow', 'rich', 'PIL'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.5  # 0.1 s on a quiet machine
+
+
+def test_help_names_every_command_in_the_order_of_work(capsys):
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    import fashionclip
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"fashionclip {fashionclip.__version__}\n"
+
+
+@pytest.mark.parametrize("command", every_command())
+def test_every_command_shows_examples_and_prints_json(command):
+    help_text = command.get_help(click.Context(command, info_name=command.name))
+    assert "Examples:" in help_text
+    assert "$ fashionclip " in help_text
+    assert "--json" in help_text
+
+
+def test_the_page_about_the_command_line_is_what_the_program_says():
+    written = runpy.run_path(str(ROOT / "scripts" / "write_cli_docs.py"))["cli_docs"]()
+    stale = "docs/cli.md is stale; run: python scripts/write_cli_docs.py"
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == written, stale
+
+
+def test_a_slip_of_the_keys_is_wrong_usage_and_names_the_nearest_command(capsys):
+    assert run(["serach"]) == 2
+    assert "no command 'serach'; did you mean 'search'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--colour"],
+        ["index"],
+        ["index", "shop.csv"],
+        ["index", "shop.csv", "--into", "shop.lance", "--column", "SKU"],
+        ["search", "shop.lance"],
+        ["search", "shop.lance", "jeans", "--k", "0"],
+        ["tag", "shop.csv"],
+        ["embed", "--out", "vectors.npz"],
+        ["catalog", "mend", "shop.csv"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(words, capsys):
+    assert run(words) == 2
+    assert "Error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CatalogError("no table at shop.csv;\ncheck the path"), "no table at shop.csv; check the"),
+        (OSError(28, "No space left on device", "a.npz"), "No space left on device (a.npz)"),
+        (ZeroDivisionError("division by zero"), "unexpected ZeroDivisionError: division by zero"),
+    ],
+    ids=["ours", "system", "unexpected"],
+)
+def test_an_error_is_one_line_on_stderr_and_status_1(error, line, capsys, failing_command):
+    failing_command(error)
+    assert run(["fail"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"error: {line}")
+    assert told.err.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_comes_from(failing_command):
+    failing_command(CatalogError("no table"))
+    with pytest.raises(CatalogError, match="no table"):
+        run(["fail", "--debug"])
+
+
+def test_ctrl_c_is_status_130_and_says_how_to_go_on(capsys, failing_command):
+    failing_command(KeyboardInterrupt())
+    assert run(["fail"]) == 130
+    assert "interrupted; give the same command again" in capsys.readouterr().err
+
+
+@pytest.fixture
+def failing_command(monkeypatch):
+    """Put a command ``fail`` into the table that raises what it is told."""
+    from types import ModuleType
+
+    def put(error):
+        @click.command()
+        def command():
+            raise error
+
+        module = ModuleType("fashionclip.cli.fail")
+        module.command = command
+        monkeypatch.setitem(COMMANDS, "fail", "Fail.")
+        monkeypatch.setitem(sys.modules, "fashionclip.cli.fail", module)
+
+    return put
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe of a POSIX shell")
+def test_a_reader_that_leaves_early_is_no_error():
+    pipe = f"{sys.executable} -m fashionclip.cli --help | true"
+    done = subprocess.run(pipe, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_json_is_one_line_for_programs_and_knows_no_nan(capsys):
+    terminal.write_json({"price": float("nan"), "name": "Röhrenjeans", "sizes": (1, 2)})
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert json.loads(line) == {"price": None, "name": "Röhrenjeans", "sizes": [1, 2]}
+
+
+def test_a_catalogue_cannot_steer_the_terminal(capsys):
+    terminal.show_table(["title"], [["\x1b[31mred\x1b[0m [bold]shirt[/bold]"]])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "[bold]shirt[/bold]" in shown
+
+
+def test_rejects_name_their_row_and_the_rest_are_counted(capsys):
+    rejects = [Reject(row, None, None, "no picture") for row in range(1, 6)]
+    terminal.say_rejects(rejects)
+    told = capsys.readouterr().err
+    assert "rejected row 1: no picture" in told
+    assert "and 2 more" in told
+
+
+def test_progress_is_silent_where_stderr_is_no_terminal(capsys):
+    with terminal.progress("Embedding", total=10) as update:
+        update(5, 1, None)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_page_escapes_words_and_shows_hits_whose_picture_is_broken():
+    card = Card("<1>", "<script>alert(1)</script>", 0.5, [("a&b", "<c>")], b"no picture")
+    page = build_page([card], heading='"jeans" & <more>', facts=["<fact>"])
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<dt>a&amp;b</dt><dd>&lt;c&gt;</dd>" in page
+    assert "no picture" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_page_holds_its_pictures_itself_and_small():
+    import io
+
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.effect_noise((2000, 1500), 40).convert("RGB").save(encoded, "JPEG", quality=95)
+    page = build_page([Card("1", "noise", 0.5, [], encoded.getvalue())], heading="noise")
+    assert "data:image/jpeg;base64," in page
+    assert len(page) < 200_000 < len(encoded.getvalue())
