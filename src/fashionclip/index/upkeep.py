@@ -1,0 +1,128 @@
+"""Keeping a table in order: wider columns, compact files, search indexes that cover every row."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fashionclip.index import rows
+from fashionclip.index.columns import ARROW_TYPES, Kind, stored_name
+from fashionclip.index.folder import TABLE_NAME
+from fashionclip.index.queries import LanceTable
+
+APPROXIMATE_FROM = 20_000
+"""Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
+STALE_SHARE = 0.3  # build the vector index anew when so much of it came in small pieces
+HNSW_EDGES = 16
+HNSW_BUILD_EFFORT = 150  # recall@10 of 1.0 on 100,000 x 512 in 40 s (benchmarks/index.py)
+ROWS_A_GRAPH = 1_000_000  # one graph up to here; building a larger one takes too much memory
+KEEP_VERSIONS = timedelta(days=1)  # older ones go: no reader holds a version for longer
+FRESHNESS = timedelta(0)  # a reader sees each write at once
+LanceDatabase = Any  # see queries.LanceTable
+SQL_TYPES: Mapping[Kind, str] = {
+    "string": "string",
+    "integer": "bigint",
+    "number": "double",
+    "boolean": "boolean",
+}
+
+
+def open_table(folder: Path) -> LanceTable:
+    """The table of an index folder."""
+    return _connect(folder).open_table(Path(TABLE_NAME).stem)
+
+
+def make_table(folder: Path, schema: pa.Schema) -> LanceTable:
+    """An empty table with its full-text index, in an index folder."""
+    table = _connect(folder).create_table(Path(TABLE_NAME).stem, schema=schema)
+    index_captions(table)
+    return table
+
+
+def _connect(folder: Path) -> LanceDatabase:
+    import lancedb  # costs a second, so not before it is needed
+
+    return lancedb.connect(folder, read_consistency_interval=FRESHNESS)
+
+
+def evolve(table: LanceTable, wider: Mapping[str, Kind]) -> None:
+    """Add columns, and widen those that are there already.
+
+    LanceDB cannot widen in place: the values are copied to a new column, and the two change
+    names in one commit, so that a reader never misses the column and a kill leaves one of both.
+    """
+    left_over = [name for name in table.schema.names if name.startswith(("_new_", "_old_"))]
+    if left_over:
+        table.drop_columns(left_over)
+    present = set(table.schema.names)
+    fresh = [
+        pa.field(stored_name(name), ARROW_TYPES[kind])
+        for name, kind in wider.items()
+        if stored_name(name) not in present
+    ]
+    if fresh:
+        table.add_columns(fresh)
+    for name, kind in wider.items():
+        stored = stored_name(name)
+        if stored not in present:
+            continue
+        table.update(values_sql={rows.ROW: "NULL"})  # written otherwise from now on
+        table.add_columns({f"_new_{stored}": f"cast(`{stored}` as {SQL_TYPES[kind]})"})
+        table.alter_columns(
+            {"path": stored, "rename": f"_old_{stored}"},
+            {"path": f"_new_{stored}", "rename": stored},
+        )
+        table.drop_columns([f"_old_{stored}"])
+
+
+def vector_index(table: LanceTable) -> str | None:
+    """The name of the approximate index, if there is one."""
+    for index in table.list_indices():
+        if index.columns == [rows.VECTOR]:
+            return str(index.name)
+    return None
+
+
+def index_captions(table: LanceTable) -> None:
+    """Build the full-text index anew."""
+    from lancedb.index import FTS
+
+    table.create_index(rows.CAPTION, config=FTS(), replace=True)
+
+
+def index_vectors(table: LanceTable) -> None:
+    """Build the approximate index anew."""
+    from lancedb.index import HnswSq
+
+    graphs = 1 + table.count_rows() // ROWS_A_GRAPH
+    config = HnswSq(
+        distance_type="dot",
+        num_partitions=graphs,
+        m=HNSW_EDGES,
+        ef_construction=HNSW_BUILD_EFFORT,
+    )
+    table.create_index(rows.VECTOR, config=config, replace=True)
+
+
+def optimize(table: LanceTable) -> None:
+    """Compact, drop versions older than a day, and bring the indexes up to date."""
+    name = vector_index(table)
+    if name is None:
+        is_stale = table.count_rows() >= APPROXIMATE_FROM
+    else:
+        stats = table.index_stats(name)
+        is_stale = stats.num_unindexed_rows > STALE_SHARE * stats.num_indexed_rows
+        if is_stale:
+            table.drop_index(name)
+    table.optimize(cleanup_older_than=KEEP_VERSIONS)
+    if is_stale:
+        index_vectors(table)
+
+
+def rebuild(table: LanceTable) -> None:
+    """Build the search indexes anew, trusting nothing of them."""
+    index_captions(table)
+    if vector_index(table) is not None:
+        index_vectors(table)
