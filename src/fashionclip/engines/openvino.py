@@ -1,0 +1,192 @@
+"""The engine for CPUs: both towers on OpenVINO.
+
+A tower is laid and compiled when it is first used (0.1 to 0.5 s for ViT-B/32), so that a
+search by words never loads the picture tower. The inference precision is always set:
+OpenVINO's own default is bfloat16 wherever the CPU has it.
+"""
+
+import platform
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from jaxtyping import Float32, Int, UInt8
+
+from fashionclip.checkpoint import Checkpoint
+from fashionclip.engines import graph
+from fashionclip.engines.edges import check_pixels, check_tokens, end_positions, to_unit
+from fashionclip.engines.quantization import Ranges, activation_range, weights_by_input
+from fashionclip.errors import EngineError
+
+IMAGES_AT_ONCE = 32
+"""Pictures in one call of the graph: more is no faster and costs memory."""
+TEXTS_AT_ONCE = 256
+
+_OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenVINOEngine:
+    """Both towers of a CLIP on the CPU."""
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        precision: str = "auto",
+        threads: int | None = None,
+        calibration: UInt8[np.ndarray, "n h w 3"] | None = None,
+    ) -> None:
+        """Choose the precision; nothing is compiled yet.
+
+        Raises:
+            EngineError: the CPU has no such precision, or ``int8`` comes without ``calibration``.
+        """
+        if precision == "int8" and (calibration is None or len(calibration) == 0):
+            message = (
+                "int8 needs pictures to set its ranges by; give some dozens of typical ones as "
+                "calibration="
+            )
+            raise EngineError(message)
+        self.dim = checkpoint.config.projection_dim
+        self._config = checkpoint.config
+        self._checkpoint = checkpoint
+        self._calibration = (
+            check_pixels(calibration, checkpoint.config.vision.image_px)
+            if precision == "int8" and calibration is not None
+            else None
+        )
+        self._core = ov.Core()
+        available = precisions_of(self._core)
+        float_precision = _best(available) if precision in {"auto", "int8"} else precision
+        if float_precision not in available:
+            message = (
+                f"this CPU has no {precision}; choose from {', '.join((*available, 'int8'))}, or "
+                "leave it at auto"
+            )
+            raise EngineError(message)
+        self.precision = "int8" if precision == "int8" else float_precision
+        self._settings: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[float_precision],
+            "PERFORMANCE_HINT": "LATENCY",  # all cores on one batch
+        }
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._images = _LazyTower(self._compile_images)
+        self._texts = _LazyTower(self._compile_texts)
+
+    def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
+        """Encode pictures of the checkpoint's size to unit vectors.
+
+        Raises:
+            ValueError: the pixels have another shape or type.
+        """
+        pixels = check_pixels(pixels, self._config.vision.image_px)
+        vectors = np.empty((len(pixels), self.dim), dtype=np.float32)
+        for start in range(0, len(pixels), IMAGES_AT_ONCE):
+            rows = slice(start, start + IMAGES_AT_ONCE)
+            vectors[rows] = self._images(pixels[rows])
+        return to_unit(vectors)
+
+    def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
+        """Encode tokenised texts to unit vectors; what follows a text's end has no effect.
+
+        Raises:
+            ValueError: the tokens have another shape or type, or are out of the vocabulary.
+        """
+        tokens = check_tokens(tokens, self._config)
+        ends = end_positions(tokens, self._config)
+        vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
+        for start in range(0, len(tokens), TEXTS_AT_ONCE):
+            rows = slice(start, start + TEXTS_AT_ONCE)
+            longest = int(ends[rows].max()) + 1  # padding that no text needs is cut off
+            vectors[rows] = self._texts(np.ascontiguousarray(tokens[rows, :longest]), ends[rows])
+        return to_unit(vectors)
+
+    def _compile_images(self) -> ov.CompiledModel:
+        pre = self._checkpoint.preprocess
+        weights = self._checkpoint.weights()
+        model, inputs = graph.image_tower(self._config, weights, mean=pre.mean, std=pre.std)
+        if self._calibration is not None:
+            ranges = self._ranges(model, inputs, weights, self._calibration)
+            self._calibration = None  # some dozens of pictures need not stay in memory
+            model, _ = graph.image_tower(
+                self._config, weights, mean=pre.mean, std=pre.std, ranges=ranges
+            )
+        return self._core.compile_model(model, "CPU", self._settings)
+
+    def _ranges(
+        self,
+        model: ov.Model,
+        inputs: dict[str, ov.Node],
+        weights: graph.Weights,
+        pixels: np.ndarray,
+    ) -> Ranges:
+        """Run pictures through the float graph and note what enters each linear layer."""
+        extremes = graph.extremes(model, inputs)
+        compiled = self._core.compile_model(extremes, "CPU", self._settings)
+        lows, highs = [], []
+        for start in range(0, len(pixels), IMAGES_AT_ONCE):
+            results = compiled(pixels[start : start + IMAGES_AT_ONCE])
+            found = [results[i_output] for i_output in range(2 * len(inputs))]
+            lows.append(found[: len(inputs)])
+            highs.append(found[len(inputs) :])
+        loudest = weights_by_input(weights, "vision_model", list(inputs))
+        return {
+            name: activation_range(
+                np.min([low[i] for low in lows], axis=0),
+                np.max([high[i] for high in highs], axis=0),
+                loudest[name],
+            )
+            for i, name in enumerate(inputs)
+        }
+
+    def _compile_texts(self) -> ov.CompiledModel:
+        model = graph.text_tower(self._config, self._checkpoint.weights())
+        return self._core.compile_model(model, "CPU", self._settings)
+
+
+class _LazyTower:
+    """A graph that is compiled at its first call; one call at a time, from any thread."""
+
+    def __init__(self, compile_model: Callable[[], ov.CompiledModel]) -> None:
+        self._compile_model = compile_model
+        self._request: ov.InferRequest | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        with self._lock:
+            if self._request is None:
+                self._request = self._compile_model().create_infer_request()
+            for i_input, array in enumerate(inputs):
+                self._request.set_input_tensor(i_input, ov.Tensor(array, shared_memory=True))
+            self._request.infer()
+            vectors: np.ndarray = self._request.get_output_tensor(0).data.copy()
+            return vectors
+
+
+def precisions_of(core: ov.Core) -> tuple[str, ...]:
+    """The float precisions that this CPU computes in, without imitating them."""
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = ["float32"]
+    if "BF16" in capabilities and _has_native_bfloat16():
+        found.append("bfloat16")
+    if "FP16" in capabilities:
+        found.append("float16")
+    return tuple(found)
+
+
+def _best(available: tuple[str, ...]) -> str:
+    return "bfloat16" if "bfloat16" in available else "float32"
+
+
+def _has_native_bfloat16() -> bool:
+    """Tell whether the CPU multiplies bfloat16 itself: OpenVINO counts those that imitate it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if platform.machine() not in {"x86_64", "AMD64"} or not cpuinfo.exists():
+        return True  # no better word than OpenVINO's
+    flags = cpuinfo.read_text()
+    return "avx512_bf16" in flags or "amx_bf16" in flags

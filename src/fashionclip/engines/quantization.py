@@ -1,0 +1,83 @@
+"""What int8 needs to know: the range of what enters each linear layer, and weights in steps.
+
+Weights are quantised per output channel, symmetrically. Activations have one scale a
+tensor, after the difficulty of their loud channels has been moved into the weights
+(Xiao et al. 2023, SmoothQuant). Pure NumPy; the graph and the engine do the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int8
+from numpy.typing import NDArray
+
+LEVELS = 256
+SMOOTHING = 0.5  # Xiao et al. 2023, section 4: half of the difficulty goes to the weights
+_SHARED = ("q_proj", "k_proj", "v_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """How the input of a linear layer is brought to 8 bits."""
+
+    channels: Float[np.ndarray, " channel"]
+    """Each channel is divided by this first; the weights are multiplied by it."""
+    low: np.float32
+    """Smallest value after that, of the whole tensor."""
+    high: np.float32
+
+
+Ranges = Mapping[str, ActivationRange]
+"""By ``input_name``."""
+
+
+def input_name(linear_name: str) -> str:
+    """Name of what enters a linear layer: query, key and value have one input."""
+    block, _, last = linear_name.rpartition(".")
+    return block if last in _SHARED else linear_name
+
+
+def weights_by_input(
+    weights: Mapping[str, NDArray[np.floating]], prefix: str, names: list[str]
+) -> dict[str, Float[np.ndarray, " channel"]]:
+    """Largest magnitude in each column of the weights that read an input, by input."""
+    loudest: dict[str, NDArray[np.float32]] = {}
+    for name in names:
+        parts = [f"{name}.{part}" for part in _SHARED] if name.endswith("self_attn") else [name]
+        loudest[name] = np.max(
+            [np.abs(weights[f"{prefix}.{part}.weight"]).max(axis=0) for part in parts], axis=0
+        ).astype(np.float32)
+    return loudest
+
+
+def activation_range(
+    low: Float[np.ndarray, " channel"],
+    high: Float[np.ndarray, " channel"],
+    loudest_weights: Float[np.ndarray, " channel"],
+    *,
+    signed: bool = True,
+) -> ActivationRange:
+    """Set the range of an input by the least and the largest value seen in each channel."""
+    loudest = np.maximum(np.maximum(-low, high), 1e-5)
+    channels = loudest**SMOOTHING / np.maximum(loudest_weights, 1e-5) ** (1 - SMOOTHING)
+    channels = np.maximum(channels / np.exp(np.log(channels).mean()), 1e-3).astype(np.float32)
+    least, most = float((low / channels).min()), float((high / channels).max())
+    if signed:
+        limit = max(-least, most)
+        return ActivationRange(channels, np.float32(-limit), np.float32(limit * 127 / 128))
+    least = min(least, 0.0)
+    step = (most - least) / (LEVELS - 1)
+    zero = round(-least / step)  # zero must be one of the levels
+    return ActivationRange(
+        channels, np.float32(-zero * step), np.float32((LEVELS - 1 - zero) * step)
+    )
+
+
+def quantize_weight(
+    weight: Float[np.ndarray, "out channel"],
+) -> tuple[Int8[np.ndarray, "out channel"], Float[np.ndarray, "out 1"]]:
+    """Weights in whole steps of -127…127, and each row's step."""
+    weight = np.asarray(weight, np.float32)
+    steps = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / 127.0
+    return np.rint(weight / steps).astype(np.int8), steps.astype(np.float32)
