@@ -26,19 +26,19 @@ ARROW_TYPES: Mapping[Kind, pa.DataType] = {
 }
 ROW_DIGEST_BYTES = 16  # as unlikely to repeat as an MD5, without its known collisions
 
-_UNSAFE = re.compile(r"[.`\"~\x00-\x1f]|^_|^$")
+_UNSAFE = re.compile(r"[.`\"~\x00-\x1f\ud800-\udfff]|^_|^$")
 _ESCAPE = re.compile(r"~([0-9a-f]*);")
 _INT64 = range(-(2**63), 2**63)
 
 
 def stored_name(name: str) -> str:
     """A column's name in the store: its own, with what LanceDB cannot take written as ~hex;."""
-    return _UNSAFE.sub(lambda match: f"~{match[0].encode().hex()};", name)
+    return _UNSAFE.sub(lambda match: f"~{match[0].encode('utf-8', 'surrogatepass').hex()};", name)
 
 
 def shown_name(name: str) -> str:
     """The catalogue's name of a stored column; undoes ``stored_name``."""
-    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1]).decode(), name)
+    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1]).decode("utf-8", "surrogatepass"), name)
 
 
 def kind_of(value: Value) -> Kind | None:
@@ -99,7 +99,8 @@ def row_digest(product: Product, kinds: Mapping[str, Kind]) -> bytes:
         product: what is to be stored, or was read back.
         kinds: the index's columns; a value counts as its column stores it.
     """
-    stored = {name: fit(value, kinds[name]) for name, value in product.columns.items()}
+    columns = product.columns.items()
+    stored = {name: fit(value, kinds[name]) for name, value in columns if value is not None}
     content = [
         clean_text(product.caption),
         clean_text(product.image) if isinstance(product.image, str) else None,

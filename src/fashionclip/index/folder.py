@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import RLock
 
 from filelock import FileLock, Timeout
 
@@ -102,18 +103,6 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def make_folder(folder: Path) -> None:
-    """Make an index folder and those above it.
-
-    Raises:
-        StoreError: there is a file of this name.
-    """
-    if folder.is_file():
-        message = f"{folder} is a file: choose a folder for the index"
-        raise StoreError(message)
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 def clear_unfinished(folder: Path) -> None:
     """Remove what a run left that was killed while making the index.
 
@@ -147,35 +136,51 @@ def _damaged(folder: Path, how: str) -> str:
     )
 
 
-@contextmanager
-def writer_lock(
-    folder: Path,
-    *,
-    timeout_s: float = LOCK_TIMEOUT_S,
-    on_wait: Callable[[str], None] | None = None,
-) -> Iterator[None]:
-    """Be the only writer of a folder while the block runs.
+class WriterLock:
+    """One writer at a time on a folder; the thread that holds it may take it again."""
 
-    Args:
-        folder: the index folder; it must exist.
-        timeout_s: how long to wait for another writer; negative waits without end.
-        on_wait: called once, with who is holding the lock, if there is a wait.
+    def __init__(self, folder: Path) -> None:
+        """Prepare the lock of an index folder; nothing is held yet."""
+        self._folder = folder
+        self._threads = RLock()  # a file lock alone would make a thread wait for itself
+        self._is_held = False
 
-    Raises:
-        StoreLockedError: another run is still writing after the wait.
-        StoreError: the folder cannot be written to.
-    """
-    lock = FileLock(folder / LOCK_NAME)
-    try:
-        _acquire(lock, folder, timeout_s, on_wait)
-    except OSError as exc:
-        message = f"the index {folder} cannot be written to: {exc.strerror or exc}"
-        raise StoreError(message) from exc
-    try:
-        yield
-    finally:
-        (folder / HOLDER_NAME).unlink(missing_ok=True)
-        lock.release()
+    @contextmanager
+    def held(
+        self,
+        *,
+        timeout_s: float = LOCK_TIMEOUT_S,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Iterator[None]:
+        """Be the only writer while the block runs.
+
+        Args:
+            timeout_s: how long to wait for another writer; negative waits without end.
+            on_wait: called once, with who is holding the lock, if there is a wait.
+
+        Raises:
+            StoreLockedError: another run is still writing after the wait.
+            StoreError: the folder cannot be written to.
+        """
+        with self._threads:
+            if self._is_held:
+                yield
+                return
+            lock = FileLock(self._folder / LOCK_NAME)
+            try:
+                _acquire(lock, self._folder, timeout_s, on_wait)
+            except OSError as exc:
+                lock.release()
+                why = exc.strerror or exc
+                message = f"the index {self._folder} cannot be written to: {why}"
+                raise StoreError(message) from exc
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
+                (self._folder / HOLDER_NAME).unlink(missing_ok=True)
+                lock.release()
 
 
 def _acquire(

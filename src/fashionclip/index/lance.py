@@ -9,14 +9,12 @@ costs a second, so it happens when an index is opened, not when this room is imp
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from fashionclip.errors import ModelMismatchError, StoreError
-from fashionclip.index import rows, upkeep
+from fashionclip.index import opening, rows, upkeep
 from fashionclip.index.columns import (
     Kind,
     clean_text,
@@ -29,9 +27,7 @@ from fashionclip.index.folder import (
     LOCK_TIMEOUT_S,
     MANIFEST_NAME,
     Manifest,
-    clear_unfinished,
-    make_folder,
-    writer_lock,
+    WriterLock,
 )
 from fashionclip.index.known import Known
 from fashionclip.index.queries import LanceQuery, LanceTable, Queries, batched, check_k, hit
@@ -52,11 +48,10 @@ class Index:
         self.manifest = manifest
         self._table = table
         self._queries = Queries(path, table)
-        self._threads = RLock()
-        self._is_writing = False
+        self._lock = WriterLock(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> "Index":
         """Open an index that exists.
 
         Raises:
@@ -64,12 +59,7 @@ class Index:
             StoreCorruptError: it is damaged.
         """
         folder = Path(path)
-        manifest = Manifest.read(folder)
-        with reported(folder):
-            table = upkeep.open_table(folder)
-            schema = table.schema
-        rows.check_schema(schema, manifest.dim, folder)
-        return cls(folder, manifest, table)
+        return cls(folder, *opening.open_folder(folder))
 
     @classmethod
     def create(
@@ -80,7 +70,7 @@ class Index:
         fingerprint: str,
         dim: int,
         columns: Mapping[str, Kind] | None = None,
-    ) -> Self:
+    ) -> "Index":
         """Make an empty index in a folder that is empty or not there yet.
 
         Args:
@@ -95,18 +85,8 @@ class Index:
                 cannot be written.
         """
         folder = Path(path)
-        with reported(folder):
-            make_folder(folder)
-        with writer_lock(folder):
-            if (folder / MANIFEST_NAME).exists():
-                message = f"there is an index at {folder} already: open it, or delete the folder"
-                raise StoreError(message)
-            with reported(folder):
-                clear_unfinished(folder)
-                table = upkeep.make_table(folder, rows.schema(dim, columns or {}))
-                manifest = Manifest.fresh(model=model, fingerprint=fingerprint, dim=dim)
-                manifest.write(folder)
-        return cls(folder, manifest, table)
+        manifest = Manifest.fresh(model=model, fingerprint=fingerprint, dim=dim)
+        return cls(folder, manifest, opening.make_folder(folder, manifest, columns or {}))
 
     @classmethod
     def open_or_create(
@@ -117,7 +97,7 @@ class Index:
         fingerprint: str,
         dim: int,
         columns: Mapping[str, Kind] | None = None,
-    ) -> Self:
+    ) -> "Index":
         """Open the index for a model, making it if the folder holds none.
 
         Raises:
@@ -315,16 +295,8 @@ class Index:
             StoreLockedError: another run is still writing after the wait.
             StoreError: the folder cannot be written to.
         """
-        with self._threads:  # one thread of this process, which may enter again
-            if self._is_writing:
-                yield
-                return
-            with writer_lock(self.path, timeout_s=timeout_s, on_wait=on_wait):
-                self._is_writing = True
-                try:
-                    yield
-                finally:
-                    self._is_writing = False
+        with self._lock.held(timeout_s=timeout_s, on_wait=on_wait):
+            yield
 
     def ensure_columns(self, wanted: Mapping[str, Kind]) -> None:
         """Add columns that are new and widen those that are too narrow.
@@ -366,10 +338,13 @@ class Index:
         self._check_dim(vectors.shape[1])
         rows.check_vectors(vectors)
         self.ensure_columns(kinds_of(products))
-        with self.writing(), reported(self.path):
-            batch = rows.batch(products, vectors, keys, self._table.schema)
-            merge = self._table.merge_insert(rows.ID)
-            merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
+        with self.writing():
+            with reported(self.path):
+                schema = self._table.schema
+            batch = rows.batch(products, vectors, keys, schema)
+            with reported(self.path):
+                merge = self._table.merge_insert(rows.ID)
+                merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
 
     def remove(self, product_ids: Iterable[str]) -> None:
         """Take products out; ids that are not stored are passed over.

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from fashionclip.index import rows
 from fashionclip.index.columns import ARROW_TYPES, Kind, stored_name
-from fashionclip.index.folder import TABLE_NAME
 from fashionclip.index.queries import LanceTable
 
 APPROXIMATE_FROM = 20_000
@@ -19,32 +16,12 @@ HNSW_EDGES = 16
 HNSW_BUILD_EFFORT = 150  # recall@10 of 1.0 on 100,000 x 512 in 40 s (benchmarks/index.py)
 ROWS_A_GRAPH = 1_000_000  # one graph up to here; building a larger one takes too much memory
 KEEP_VERSIONS = timedelta(days=1)  # older ones go: no reader holds a version for longer
-FRESHNESS = timedelta(0)  # a reader sees each write at once
-LanceDatabase = Any  # see queries.LanceTable
 SQL_TYPES: Mapping[Kind, str] = {
     "string": "string",
     "integer": "bigint",
     "number": "double",
     "boolean": "boolean",
 }
-
-
-def open_table(folder: Path) -> LanceTable:
-    """The table of an index folder."""
-    return _connect(folder).open_table(Path(TABLE_NAME).stem)
-
-
-def make_table(folder: Path, schema: pa.Schema) -> LanceTable:
-    """An empty table with its full-text index, in an index folder."""
-    table = _connect(folder).create_table(Path(TABLE_NAME).stem, schema=schema)
-    index_captions(table)
-    return table
-
-
-def _connect(folder: Path) -> LanceDatabase:
-    import lancedb  # costs a second, so not before it is needed
-
-    return lancedb.connect(folder, read_consistency_interval=FRESHNESS)
 
 
 def evolve(table: LanceTable, wider: Mapping[str, Kind]) -> None:
