@@ -1,4 +1,4 @@
-"""What both engines do to arrays on their way in and out.
+"""What the engines share: arrays on their way in and out, and the first layer's weights.
 
 Wrong shapes and types are refused here with a sentence, before an engine can turn them
 into plausible numbers.
@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fashionclip.checkpoint import CLIPConfig
+
+PIXEL_CENTER = 128
+"""Taken off each uint8 pixel, so that bfloat16, which holds -128…127 exactly, sees both signs."""
+QUICK_GELU_SLOPE = 1.702  # Hendrycks & Gimpel 2016, section 2: GELU(x) ~ x sigmoid(1.702 x)
 
 
 def check_pixels(pixels: np.ndarray, size_px: int) -> np.ndarray:
@@ -65,3 +69,26 @@ def to_unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
     vectors = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+def fold_normalisation(
+    kernel: Float[np.ndarray, "width 3 patch patch"],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> tuple[Float[np.ndarray, "width pixel"], Float[np.ndarray, " width"]]:
+    """Move ``(x / 255 - mean) / std`` from the pixels into the patch convolution.
+
+    Args:
+        kernel: ``(width, 3, patch, patch)``, as stored.
+        mean: per channel, of pixels in 0…1.
+        std: per channel.
+
+    Returns:
+        Weights ``(width, patch * patch * 3)`` for pixels less ``PIXEL_CENTER``, the channel
+        innermost, and the constant ``(width,)`` that completes their product.
+    """
+    scaled = kernel.astype(np.float64) / np.reshape(std, (1, 3, 1, 1))
+    shift = PIXEL_CENTER / 255.0 - np.reshape(mean, (1, 3, 1, 1))
+    offset = (scaled * shift).sum(axis=(1, 2, 3))
+    weights = (scaled / 255.0).transpose(0, 2, 3, 1).reshape(len(kernel), -1)
+    return weights.astype(np.float32), offset.astype(np.float32)

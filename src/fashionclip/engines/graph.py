@@ -17,6 +17,7 @@ import openvino.opset13 as op
 from numpy.typing import NDArray
 
 from fashionclip.checkpoint import CLIPConfig, TowerConfig
+from fashionclip.engines.edges import PIXEL_CENTER, QUICK_GELU_SLOPE, fold_normalisation
 from fashionclip.engines.quantization import (
     LEVELS,
     ActivationRange,
@@ -26,10 +27,6 @@ from fashionclip.engines.quantization import (
 )
 
 Weights = Mapping[str, NDArray[np.floating]]
-
-PIXEL_CENTER = 128
-"""Taken off each uint8 pixel, so that bfloat16, which holds -128…127 exactly, sees both signs."""
-QUICK_GELU_SLOPE = 1.702  # Hendrycks & Gimpel 2016, section 2: GELU(x) ~ x sigmoid(1.702 x)
 
 
 @dataclass
@@ -214,29 +211,6 @@ def extremes(model: ov.Model, inputs: Mapping[str, ov.Node]) -> ov.Model:
     lows = [op.reduce_min(node, axes, False) for node in inputs.values()]
     highs = [op.reduce_max(node, axes, False) for node in inputs.values()]
     return ov.Model(lows + highs, model.get_parameters(), "extremes")
-
-
-def fold_normalisation(
-    kernel: NDArray[np.float32],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Move ``(x / 255 - mean) / std`` from the pixels into the patch convolution.
-
-    Args:
-        kernel: ``(width, 3, patch, patch)``, as stored.
-        mean: per channel, of pixels in 0…1.
-        std: per channel.
-
-    Returns:
-        Weights ``(width, patch * patch * 3)`` for pixels less ``PIXEL_CENTER``, the channel
-        innermost, and the constant ``(width,)`` that completes their product.
-    """
-    scaled = kernel.astype(np.float64) / np.reshape(std, (1, 3, 1, 1))
-    shift = PIXEL_CENTER / 255.0 - np.reshape(mean, (1, 3, 1, 1))
-    offset = (scaled * shift).sum(axis=(1, 2, 3))
-    weights = (scaled / 255.0).transpose(0, 2, 3, 1).reshape(len(kernel), -1)
-    return weights.astype(np.float32), offset.astype(np.float32)
 
 
 def _patches(pixels: ov.Node, side: int, patch: int) -> ov.Node:
