@@ -61,14 +61,16 @@ def end_positions(tokens: Int[np.ndarray, "n token"], config: CLIPConfig) -> Int
     Source: ``CLIPTextTransformer`` in transformers, which tells the two apart in the same way.
     """
     is_end = tokens if config.end_of_text == "argmax" else tokens == config.end_id
-    return is_end.argmax(axis=1).astype(np.int32)
+    ends: np.ndarray = is_end.argmax(axis=1).astype(np.int32)
+    return ends
 
 
 def to_unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
     """Bring each row to length 1, in float32 whatever the engine computed in."""
     vectors = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return units
 
 
 def fold_normalisation(

@@ -213,7 +213,7 @@ class _Tower:
         return x
 
     def _by_head(self, flat: Tensor) -> Tensor:
-        return flat.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        return flat.reshape(*flat.shape[:2], self.config.heads, -1).transpose(1, 2)
 
 
 def gpu_here() -> str | None:
