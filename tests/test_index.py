@@ -404,12 +404,17 @@ def test_a_large_index_is_searched_approximately_and_an_old_graph_is_built_anew(
     assert len({hit.product_id for hit in exact} & {hit.product_id for hit in close}) >= 9
     cheap = index.nearest(query, k=10, where="price < 20")
     assert len(cheap) == 10
-    extra = [Product(f"q{i}", "", None, i, {}) for i in range(300)]
+    extra = [Product(f"q{i}", "", None, i, {"price": f"{i} euro"}) for i in range(300)]
     index.upsert(extra, unit_vectors(300, seed=11), keys(300))
     assert index.nearest(unit_vectors(300, seed=11)[5], k=1)[0].product_id == "q5"
     index.optimize()
     stats = index._table.index_stats("_vector_idx")
     assert (stats.num_indexed_rows, stats.num_unindexed_rows) == (900, 0)
+    assert len(index.nearest(query, k=10, where="price = '19' or price = '19 euro'")) == 2
+    blue = index.nearest(query, k=500, where="baseColour = 'Blue'")
+    assert len(blue) == 200
+    assert index.verify(mend=True).bad == ()
+    assert index.nearest(query, k=500, where="baseColour = 'Blue'", exact=True) == blue
     assert index.nearest(unit_vectors(300, seed=11)[5], k=1)[0].product_id == "q5"
 
 
@@ -646,6 +651,22 @@ def test_importing_the_room_does_not_import_lancedb():
     code = "import sys, fashionclip.index; print('lancedb' in sys.modules)"
     with python(code) as other:
         assert other.communicate(timeout=60)[0] == "False\n"
+
+
+def test_the_cloud_client_that_was_put_off_is_whole_when_asked_for(store):
+    make(store, 3)
+    code = """
+        import sys
+        from fashionclip.index import Index
+        assert Index.open(sys.argv[1]).count == 3
+        assert "lance_namespace_urllib3_client.api" not in sys.modules
+        from lance_namespace_urllib3_client import TableApi
+        import lance_namespace_urllib3_client as client
+        print(TableApi.__name__, client.models.__name__)
+    """
+    with python(code, store) as other:
+        out, err = other.communicate(timeout=60)
+    assert out == "TableApi lance_namespace_urllib3_client.models\n", err
 
 
 @settings(max_examples=15, deadline=None)

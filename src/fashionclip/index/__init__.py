@@ -15,6 +15,7 @@ from fashionclip.index.columns import Kind, kind_of, row_digest
 from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
 from fashionclip.index.lance import Index
+from fashionclip.index.rejects import RejectsFile
 from fashionclip.index.store import IndexInfo, Store, VerifyReport
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Kind",
     "Known",
     "Manifest",
+    "RejectsFile",
     "Store",
     "VerifyReport",
     "kind_of",

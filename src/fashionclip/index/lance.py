@@ -3,7 +3,7 @@
 Below ``upkeep.APPROXIMATE_FROM`` products every vector is compared (exact); above it an IVF_HNSW_SQ
 index proposes candidates that are ranked again by their exact vectors. LanceDB does not notice
 flipped bytes, so each row carries checksums that ``verify`` recomputes. ``import lancedb``
-costs a second, so it happens when an index is opened, not when this room is imported.
+costs half a second, so it happens when an index is opened, not when this room is imported.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ from fashionclip.index.store import IndexInfo, VerifyReport
 from fashionclip.product import Hit, Product
 
 SEARCH_EFFORT = 100  # with the next: recall@10 of 1.0 on 100,000 x 512 (benchmarks/index.py)
-REFINE_FACTOR = 4  # candidates a hit that are ranked again by their exact vectors
+REFINE_FACTOR = 3  # candidates a hit that are ranked again by their exact vectors
 PLAIN_K = 1_000  # up to here k costs nothing, however few products there are
 
 

@@ -19,10 +19,10 @@ from fashionclip.index.faults import filter_fault, reported
 from fashionclip.index.filters import filter_message, stored_filter
 from fashionclip.product import Hit
 
-LanceTable = Any  # lancedb's own types would have to be imported, which costs a second
+LanceTable = Any  # lancedb's own types would have to be imported, which costs half a second
 LanceQuery = Any
 
-TIE_ROOM = 16  # rows read beyond k, so that equal scores can be put in the order of their ids
+TIE_ROOM = 2  # rows read beyond k, to see whether it cuts through equal scores
 MOST_TIES = 5_000  # a thousand copies of one picture need no order
 IDS_A_QUERY = 500
 SCAN_ROWS = 2_048

@@ -15,6 +15,8 @@ STALE_SHARE = 0.3  # build the vector index anew when so much of it came in smal
 HNSW_EDGES = 16
 HNSW_BUILD_EFFORT = 150  # recall@10 of 1.0 on 100,000 x 512 in 40 s (benchmarks/index.py)
 ROWS_A_GRAPH = 1_000_000  # one graph up to here; building a larger one takes too much memory
+VALUES_SEEN = 2_000  # of so many rows a word column may have
+FEW_VALUES = 200  # so many values to be worth an index of one bitmap a value
 KEEP_VERSIONS = timedelta(days=1)  # older ones go: no reader holds a version for longer
 SQL_TYPES: Mapping[Kind, str] = {
     "string": "string",
@@ -83,6 +85,26 @@ def index_vectors(table: LanceTable) -> None:
     table.create_index(rows.VECTOR, config=config, replace=True)
 
 
+def index_columns(table: LanceTable) -> None:
+    """Index the columns that filters are quick on with an index: numbers, and few-valued words."""
+    from lancedb.index import Bitmap, BTree
+
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    for name, kind in rows.kinds(table.schema).items():
+        stored = stored_name(name)
+        if stored in indexed:
+            continue
+        if kind in {"integer", "number"}:
+            table.create_index(stored, config=BTree())
+        elif kind == "boolean" or _has_few_values(table, stored):
+            table.create_index(stored, config=Bitmap())
+
+
+def _has_few_values(table: LanceTable, stored: str) -> bool:
+    some = table.search().select([stored]).limit(VALUES_SEEN).to_arrow()[stored]
+    return len(some.unique()) <= FEW_VALUES
+
+
 def optimize(table: LanceTable) -> None:
     """Compact, drop versions older than a day, and bring the indexes up to date."""
     name = vector_index(table)
@@ -96,10 +118,16 @@ def optimize(table: LanceTable) -> None:
     table.optimize(cleanup_older_than=KEEP_VERSIONS)
     if is_stale:
         index_vectors(table)
+    if vector_index(table) is not None:
+        index_columns(table)
 
 
 def rebuild(table: LanceTable) -> None:
     """Build the search indexes anew, trusting nothing of them."""
     index_captions(table)
+    for index in table.list_indices():
+        if index.columns not in ([rows.CAPTION], [rows.VECTOR]):
+            table.drop_index(index.name)
     if vector_index(table) is not None:
         index_vectors(table)
+        index_columns(table)
