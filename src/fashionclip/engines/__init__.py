@@ -9,7 +9,7 @@ import importlib.util
 import platform
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float32, Int, UInt8
 from numpy import ndarray
@@ -23,6 +23,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 _GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Two towers on a device. Calls block, release Python's lock, and may come from any thread."""
 
