@@ -1,0 +1,279 @@
+"""``config.json`` and ``preprocessor_config.json`` as frozen values, with their known traps.
+
+What a file leaves out has the default that transformers gives it, which is not always
+what the authors trained with: a config without ``hidden_act`` means QuickGELU.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fashionclip.errors import CheckpointError
+from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
+
+Activation = Literal["quick_gelu", "gelu"]
+LEGACY_END_ID = 2
+"""Written by early conversions in place of the true end token; means "the highest id"."""
+_RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow
+_FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+
+
+@dataclass(frozen=True, slots=True)
+class TowerConfig:
+    """What both towers have."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    layer_norm_eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig(TowerConfig):
+    """The picture tower."""
+
+    image_px: int
+    patch_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig(TowerConfig):
+    """The text tower."""
+
+    vocab_size: int
+    context_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPConfig:
+    """A CLIP model's sizes and conventions."""
+
+    vision: VisionConfig
+    text: TextConfig
+    projection_dim: int
+    """Length of the vectors that both towers end in."""
+    end_of_text: Literal["argmax", "first"]
+    """Which token's state stands for the text: the highest id's, or the first end token's."""
+    end_id: int
+    logit_scale: float
+    """Natural logarithm of what cosines are multiplied by."""
+
+
+def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
+    """Read a transformers ``config.json``.
+
+    Args:
+        raw: the file's content.
+        place: the file, for the error's message.
+
+    Raises:
+        CheckpointError: it is not a CLIP model's, or a value is not usable.
+
+    Source: ``CLIPConfig``, ``CLIPTextConfig`` and ``CLIPVisionConfig`` in transformers, for the
+        defaults and for ``*_config_dict``, which early files hold and which wins.
+    """
+    kind = raw.get("model_type", "clip")
+    if kind != "clip" or not isinstance(raw.get("vision_config", {}), Mapping):
+        message = f"{place} describes a '{kind}' model; this package reads CLIP models"
+        raise CheckpointError(message)
+    if not any(f"{tower}_config{tail}" in raw for tower in _TOWERS for tail in ("", "_dict")):
+        message = f"{place} has neither text_config nor vision_config; it is not a CLIP model's"
+        raise CheckpointError(message)
+    text = {**(raw.get("text_config") or {}), **(raw.get("text_config_dict") or {})}
+    vision = {**(raw.get("vision_config") or {}), **(raw.get("vision_config_dict") or {})}
+    try:
+        end_id = text.get("eos_token_id", 49407)
+        return CLIPConfig(
+            vision=VisionConfig(
+                width=int(vision.get("hidden_size", 768)),
+                layers=int(vision.get("num_hidden_layers", 12)),
+                heads=int(vision.get("num_attention_heads", 12)),
+                mlp_width=int(vision.get("intermediate_size", 3072)),
+                activation=_activation(vision, place),
+                layer_norm_eps=float(vision.get("layer_norm_eps", 1e-5)),
+                image_px=int(vision.get("image_size", 224)),
+                patch_px=int(vision.get("patch_size", 32)),
+            ),
+            text=TextConfig(
+                width=int(text.get("hidden_size", 512)),
+                layers=int(text.get("num_hidden_layers", 12)),
+                heads=int(text.get("num_attention_heads", 8)),
+                mlp_width=int(text.get("intermediate_size", 2048)),
+                activation=_activation(text, place),
+                layer_norm_eps=float(text.get("layer_norm_eps", 1e-5)),
+                vocab_size=int(text.get("vocab_size", 49408)),
+                context_length=int(text.get("max_position_embeddings", 77)),
+            ),
+            projection_dim=int(raw.get("projection_dim", 512)),
+            end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
+            end_id=int(end_id),
+            logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
+        )
+    except (TypeError, ValueError) as exc:
+        message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
+        raise CheckpointError(message) from exc
+
+
+_TOWERS = ("text", "vision")
+
+
+def _activation(tower: Mapping[str, Any], place: str) -> Activation:
+    name = tower.get("hidden_act", "quick_gelu")
+    if name == "quick_gelu":
+        return "quick_gelu"
+    if name == "gelu":
+        return "gelu"
+    message = f"{place} asks for the activation '{name}'; CLIP models use quick_gelu or gelu"
+    raise CheckpointError(message)
+
+
+def write_config(config: CLIPConfig) -> dict[str, Any]:
+    """Write a ``config.json`` that says everything, defaults too."""
+
+    def tower(part: TowerConfig) -> dict[str, Any]:
+        return {
+            "hidden_size": part.width,
+            "intermediate_size": part.mlp_width,
+            "num_hidden_layers": part.layers,
+            "num_attention_heads": part.heads,
+            "hidden_act": part.activation,
+            "layer_norm_eps": part.layer_norm_eps,
+            "projection_dim": config.projection_dim,
+        }
+
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.projection_dim,
+        "logit_scale_init_value": 2.6592,
+        "text_config": {
+            "model_type": "clip_text_model",
+            **tower(config.text),
+            "vocab_size": config.text.vocab_size,
+            "max_position_embeddings": config.text.context_length,
+            "eos_token_id": config.end_id,
+            "bos_token_id": config.end_id - 1,
+            "pad_token_id": config.end_id,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            **tower(config.vision),
+            "image_size": config.vision.image_px,
+            "patch_size": config.vision.patch_px,
+        },
+    }
+
+
+def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place: str) -> Preprocess:
+    """Read a ``preprocessor_config.json``; None means CLIP's own preprocessing.
+
+    ``fit`` is this package's key: ``crop`` (CLIP's), ``pad`` or ``stretch``.
+
+    Raises:
+        CheckpointError: a value is not usable, or the size is not the picture tower's.
+    """
+    raw = raw or {}
+    image_px = config.vision.image_px
+    try:
+        size, crop = raw.get("size", image_px), raw.get("crop_size", image_px)
+        size_px = _side(crop) if raw.get("do_center_crop", True) else _side(size)
+        fit = raw.get("fit") or _fit(raw, size)
+        pre = Preprocess(
+            size_px=size_px,
+            fit=fit,
+            resample=_RESAMPLE[int(raw.get("resample", 3))],
+            shortest_edge_px=_side(size) if fit == "crop" and _side(size) != size_px else None,
+            mean=_triple(raw.get("image_mean", CLIP_MEAN)),
+            std=_triple(raw.get("image_std", CLIP_STD)),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
+        raise CheckpointError(message) from exc
+    if pre.fit not in _FITS:
+        message = f"{place} says fit '{pre.fit}'; it is one of {', '.join(_FITS)}"
+        raise CheckpointError(message)
+    if pre.size_px != image_px:
+        message = f"{place} makes pictures of {pre.size_px} px, but the model takes {image_px} px"
+        raise CheckpointError(message)
+    return pre
+
+
+def _fit(raw: Mapping[str, Any], size: object) -> Fit:
+    both_sides = isinstance(size, Mapping) and "height" in size
+    return "stretch" if both_sides or not raw.get("do_center_crop", True) else "crop"
+
+
+def _side(size: Mapping[str, int] | int) -> int:
+    if isinstance(size, Mapping):
+        return int(size["shortest_edge"] if "shortest_edge" in size else size["height"])
+    return int(size)
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def write_preprocess(pre: Preprocess) -> dict[str, Any]:
+    """Write a ``preprocessor_config.json`` that ``CLIPImageProcessor`` reads, with our ``fit``."""
+    numbers = {name: number for number, name in _RESAMPLE.items()}
+    sides = {"height": pre.size_px, "width": pre.size_px}
+    edge = {"shortest_edge": pre.shortest_edge_px or pre.size_px}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "CLIPProcessor",
+        "fit": pre.fit,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": sides if pre.fit == "stretch" else edge,
+        "resample": numbers[pre.resample],
+        "do_center_crop": pre.fit != "stretch",
+        "crop_size": sides,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(pre.mean),
+        "image_std": list(pre.std),
+    }
+
+
+def expected_shapes(config: CLIPConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor that a checkpoint of these sizes must hold."""
+    text, vision, dim = config.text, config.vision, config.projection_dim
+    n_patches = (vision.image_px // vision.patch_px) ** 2
+    yield "logit_scale", ()
+    yield "text_model.embeddings.token_embedding.weight", (text.vocab_size, text.width)
+    yield "text_model.embeddings.position_embedding.weight", (text.context_length, text.width)
+    yield "vision_model.embeddings.class_embedding", (vision.width,)
+    kernel = (vision.width, 3, vision.patch_px, vision.patch_px)
+    yield "vision_model.embeddings.patch_embedding.weight", kernel
+    yield "vision_model.embeddings.position_embedding.weight", (n_patches + 1, vision.width)
+    yield "text_projection.weight", (dim, text.width)
+    yield "visual_projection.weight", (dim, vision.width)
+    for norm, width in (
+        ("text_model.final_layer_norm", text.width),
+        ("vision_model.pre_layrnorm", vision.width),
+        ("vision_model.post_layernorm", vision.width),
+    ):
+        yield from _affine(norm, (width,), width)
+    yield from _layer_shapes("text_model", text)
+    yield from _layer_shapes("vision_model", vision)
+
+
+def _layer_shapes(prefix: str, tower: TowerConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    width, hidden = tower.width, tower.mlp_width
+    for i_layer in range(tower.layers):
+        layer = f"{prefix}.encoder.layers.{i_layer}"
+        for norm in ("layer_norm1", "layer_norm2"):
+            yield from _affine(f"{layer}.{norm}", (width,), width)
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from _affine(f"{layer}.self_attn.{part}", (width, width), width)
+        yield from _affine(f"{layer}.mlp.fc1", (hidden, width), hidden)
+        yield from _affine(f"{layer}.mlp.fc2", (width, hidden), width)
+
+
+def _affine(name: str, shape: tuple[int, ...], n_out: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", (n_out,)

@@ -1,0 +1,140 @@
+"""A checkpoint's tensors by name, each read from disk when it is asked for.
+
+A text search never touches the picture tower's weights. Files are memory-mapped;
+bfloat16, which NumPy lacks, comes out as float32.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from fashionclip.checkpoint.config import CLIPConfig, expected_shapes
+from fashionclip.errors import CheckpointError
+
+SINGLE = "model.safetensors"
+SHARDED = "model.safetensors.index.json"
+_BUFFERS = ("position_ids",)  # counted 0, 1, 2, … in old files; no weight
+_BFLOAT16 = "BF16"
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """Tensor names to arrays: float16 as stored, everything else as float32."""
+
+    def __init__(self, files: Mapping[Path, Any]) -> None:
+        """Hold open safetensors files."""
+        self._home = {
+            name: (path, file)
+            for path, file in files.items()
+            for name in file.keys()  # noqa: SIM118  a safetensors handle, not a dict
+            if not name.endswith(_BUFFERS)
+        }
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Read one tensor."""
+        path, file = self._home[name]
+        if file.get_slice(name).get_dtype() == _BFLOAT16:
+            return _float32_of_bfloat16(path, name)
+        array: np.ndarray = file.get_tensor(name)
+        return array if array.dtype == np.float16 else array.astype(np.float32, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in their order on disk."""
+        return iter(self._home)
+
+    def __len__(self) -> int:
+        """How many tensors there are."""
+        return len(self._home)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it."""
+        return tuple(self._home[name][1].get_slice(name).get_shape())
+
+    def fingerprint(self) -> str:
+        """A hash over names, shapes and values, whatever files they lie in."""
+        digest = hashlib.sha256()
+        for name in sorted(self._home):
+            array = np.ascontiguousarray(self[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.data if array.ndim else array.tobytes())
+        return digest.hexdigest()
+
+
+def open_weights(folder: Path, config: CLIPConfig) -> Weights:
+    """Open the safetensors files of a folder and hold them against the configuration.
+
+    Raises:
+        CheckpointError: no such file, a truncated one, or tensors that are missing or of another
+            shape than the configuration says.
+    """
+    paths = _files_of(folder)
+    handles: dict[Path, Any] = {}
+    for path in paths:
+        try:
+            handles[path] = safe_open(path, "numpy")
+        except FileNotFoundError as exc:
+            message = f"{path} is missing; fetch the checkpoint again"
+            raise CheckpointError(message) from exc
+        except Exception as exc:  # the library raises its own error type for a broken header
+            detail = " ".join(str(exc).split())
+            message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
+            raise CheckpointError(message) from exc
+    weights = Weights(handles)
+    _check_shapes(weights, config, folder)
+    return weights
+
+
+def _files_of(folder: Path) -> list[Path]:
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if (folder / SHARDED).exists():
+        try:
+            index = json.loads((folder / SHARDED).read_text(encoding="utf-8"))
+            return sorted({folder / name for name in index["weight_map"].values()})
+        except (ValueError, KeyError, AttributeError) as exc:
+            message = f"{folder / SHARDED} cannot be read ({exc}); fetch the checkpoint again"
+            raise CheckpointError(message) from exc
+    if (folder / "pytorch_model.bin").exists():
+        message = (
+            f"{folder} has its weights as pytorch_model.bin only; convert them once: "
+            f"python -c \"from transformers import CLIPModel; CLIPModel.from_pretrained('{folder}')"
+            f".save_pretrained('{folder}')\""
+        )
+        raise CheckpointError(message)
+    message = f"{folder} has no {SINGLE}; it is not a complete checkpoint"
+    raise CheckpointError(message)
+
+
+def _check_shapes(weights: Weights, config: CLIPConfig, folder: Path) -> None:
+    expected = dict(expected_shapes(config))
+    missing = [name for name in expected if name not in weights]
+    if missing:
+        message = (
+            f"the weights in {folder} lack {missing[0]}"
+            f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; "
+            "they are not those of a CLIP model with both towers, or config.json is another's"
+        )
+        raise CheckpointError(message)
+    for name, shape in expected.items():
+        found = weights.shape(name)
+        if found != shape and not (shape == () and found == (1,)):
+            message = (
+                f"{name} in {folder} has the shape {found}, but config.json says {shape}; "
+                "the two files are of different models"
+            )
+            raise CheckpointError(message)
+
+
+def _float32_of_bfloat16(path: Path, name: str) -> np.ndarray:
+    """Read a bfloat16 tensor: the upper halves of float32 numbers."""
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(header_size))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + header_size + start)
+        halves = np.frombuffer(file.read(end - start), dtype="<u2").reshape(entry["shape"])
+    return (halves.astype(np.uint32) << 16).view(np.float32)
