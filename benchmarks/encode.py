@@ -1,0 +1,344 @@
+"""How fast pictures and words become vectors, against the usual way, in one run.
+
+The usual way is ``transformers``: ``CLIPImageProcessor`` and ``CLIPModel`` in float32, 32 at a
+time, texts padded to 77. The model is a ViT-B/32 with random weights (the size of FashionCLIP),
+so that nothing need be downloaded. Ways take turns, and medians are printed, because machines
+are noisy; compare the ratios of one run, never rates of two.
+
+    python benchmarks/encode.py                        # drawn sample pictures
+    python benchmarks/encode.py --images photographs/  # your own JPEGs
+"""
+
+import argparse
+import io
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as op
+import torch
+import transformers
+from PIL import Image
+
+from fashionclip.checkpoint import Checkpoint, open_checkpoint
+from fashionclip.engines import open_engine
+from fashionclip.images import preprocess
+from fashionclip.model import FashionCLIP
+
+BATCH = 32
+LARGE_PX = (1080, 1440)
+QUERIES = (
+    "blue denim jeans",
+    "red dress with long sleeves",
+    "white sneakers",
+    "striped cotton shirt for men",
+    "black leather handbag",
+    "green jacket",
+    "women's summer sandals with a low heel",
+    "grey wool sweater",
+)
+
+
+@dataclass
+class Way:
+    """One way of doing the work: its name, and what it does with a batch of inputs."""
+
+    name: str
+    encode: Callable[[Sequence], np.ndarray]
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    print_machine()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        files = find_pictures(arguments.images, folder, arguments.pictures)
+        checkpoint = write_vit_b_32(folder / "vit-b-32")
+        large = enlarge(files, folder / "large")
+        calibration = [file.read_bytes() for file in files[: arguments.calibration]]
+        pictures_end_to_end(
+            checkpoint, {"as they are": files, "enlarged": large}, calibration, arguments.rounds
+        )
+        engine_alone(checkpoint, files, calibration, arguments.rounds)
+        reduced_decoding(checkpoint, large)
+        texts(checkpoint, arguments.rounds)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=Path, help="folder of JPEGs; default: drawn pictures")
+    parser.add_argument("--pictures", type=int, default=128, help="how many of them")
+    parser.add_argument("--calibration", type=int, default=64, help="pictures that calibrate int8")
+    parser.add_argument("--rounds", type=int, default=5, help="turns each way takes")
+    parser.add_argument("--threads", type=int, help="threads of the usual way; default: PyTorch's")
+    return parser.parse_args()
+
+
+def pictures_end_to_end(
+    checkpoint: Checkpoint,
+    sets: dict[str, list[Path]],
+    calibration: list[bytes],
+    rounds: int,
+) -> None:
+    ways = [Way("usual, float32", usual_pictures(checkpoint))]
+    for precision in float_precisions():
+        model = FashionCLIP.from_pretrained(checkpoint.folder, device="cpu", precision=precision)
+        ways.append(Way(f"ours, {precision}", model.encode_images))
+    whole = FashionCLIP.from_pretrained(
+        checkpoint.folder, device="cpu", precision="int8", calibration=calibration
+    )
+    ways.append(Way("ours, int8", whole.encode_images))
+    for name, files in sets.items():
+        size = "x".join(map(str, Image.open(files[0]).size))
+        print(f"\nPictures from files, {name} ({size}, {len(files)} files), end to end")
+        report(ways, files, rounds, unit="pictures/s")
+
+
+def engine_alone(
+    checkpoint: Checkpoint, files: list[Path], calibration: list[bytes], rounds: int
+) -> None:
+    """Rates of arithmetic, against a large matrix product's in the same precision."""
+    pre = checkpoint.preprocess
+    batch = np.stack([preprocess(file.read_bytes(), pre) for file in files[:BATCH]])
+    seen = np.stack([preprocess(data, pre) for data in calibration])
+    flop_engine = flop_per_picture(checkpoint) * len(batch)
+    jobs: dict[str, tuple[float, Callable[[], object]]] = {}
+    for precision in (*float_precisions(), "int8"):
+        engine = open_engine(checkpoint, device="cpu", precision=precision, calibration=seen)
+        jobs[f"engine, {precision}"] = (flop_engine, lambda e=engine: e.encode_pixels(batch))
+    for precision in float_precisions():
+        for size in (2048, 4096):
+            jobs[f"product of {size} x {size}, OpenVINO {precision}"] = (
+                2.0 * size**3,
+                openvino_product(size, precision),
+            )
+    half = torch.randn(4096, 4096).to(torch.bfloat16)
+    jobs["product of 4096 x 4096, PyTorch bfloat16"] = (2.0 * 4096**3, lambda: half @ half)
+    seconds = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
+    rates = {name: flop / seconds[name] / 1e9 for name, (flop, _) in jobs.items()}
+    print(
+        f"\nEngine alone, batch {len(batch)}, {flop_per_picture(checkpoint) / 1e9:.2f} GFLOP each"
+    )
+    for name, rate in rates.items():
+        print(f"  {name:<44} {rate:8.0f} GFLOP/s")
+    best = {
+        precision: max(
+            rate
+            for name, rate in rates.items()
+            if name.endswith(f" {precision}") and "product" in name
+        )
+        for precision in float_precisions()
+    }
+    for precision, peak in best.items():
+        print(
+            f"  share of the best {precision} product: {rates[f'engine, {precision}'] / peak:.0%}"
+        )
+
+
+def reduced_decoding(checkpoint: Checkpoint, files: list[Path]) -> None:
+    """What decoding large JPEGs at reduced size does to their vectors."""
+    pre, engine = checkpoint.preprocess, open_engine(checkpoint, device="cpu", precision="float32")
+    reduced = np.stack([preprocess(file.read_bytes(), pre) for file in files])
+    full = np.stack([preprocess(Image.open(file), pre) for file in files])
+    cosines = (engine.encode_pixels(reduced) * engine.encode_pixels(full)).sum(axis=1)
+    print(
+        f"\nJPEGs decoded at reduced size against full size ({len(files)} enlarged files): cosine "
+        f"least {cosines.min():.5f}, mean {cosines.mean():.5f}"
+    )
+
+
+def texts(checkpoint: Checkpoint, rounds: int) -> None:
+    queries = [f"{query} {i}" for i in range(8) for query in QUERIES]
+    ways = [Way("usual, float32, padded to 77", usual_texts(checkpoint))]
+    for precision in float_precisions():
+        model = FashionCLIP.from_pretrained(checkpoint.folder, device="cpu", precision=precision)
+        ways.append(Way(f"ours, {precision}", model.encode_text))
+    print(f"\nShort queries ({len(queries)} texts)")
+    report(ways, queries, rounds, unit="texts/s")
+    seconds = take_turns({"one": lambda: ways[-1].encode(queries[:1])}, 20)
+    print(f"  one query alone: {seconds['one'] * 1e3:.1f} ms")
+
+
+def usual_pictures(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndarray]:
+    processor = transformers.CLIPImageProcessor.from_pretrained(checkpoint.folder)
+    model = transformers.CLIPModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def encode(files: Sequence[Path]) -> np.ndarray:
+        found = []
+        for start in range(0, len(files), BATCH):
+            images = [Image.open(file).convert("RGB") for file in files[start : start + BATCH]]
+            inputs = processor(images=images, return_tensors="pt")
+            found.append(unit(model.get_image_features(**inputs)))
+        return np.concatenate(found)
+
+    return encode
+
+
+def usual_texts(checkpoint: Checkpoint) -> Callable[[Sequence[str]], np.ndarray]:
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint.folder)
+    model = transformers.CLIPModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def encode(queries: Sequence[str]) -> np.ndarray:
+        found = []
+        for start in range(0, len(queries), BATCH):
+            inputs = tokenizer(
+                list(queries[start : start + BATCH]),
+                padding="max_length",
+                max_length=77,
+                truncation=True,
+                return_tensors="pt",
+            )
+            found.append(unit(model.get_text_features(**inputs)))
+        return np.concatenate(found)
+
+    return encode
+
+
+def report(ways: list[Way], inputs: Sequence, rounds: int, *, unit: str) -> None:
+    """Time the ways in turns; print rates, ratios to the first way, cosines to its vectors."""
+    vectors = {way.name: way.encode(inputs) for way in ways}
+    seconds = take_turns({way.name: lambda w=way: w.encode(inputs) for way in ways}, rounds)
+    exact = vectors[ways[0].name]
+    alike = (exact[:-1] * exact[1:]).sum(axis=1).mean()
+    for way in ways:
+        rate = len(inputs) / seconds[way.name]
+        ratio = seconds[ways[0].name] / seconds[way.name]
+        cosines = (vectors[way.name] * exact).sum(axis=1)
+        print(
+            f"  {way.name:<30} {rate:8.1f} {unit}  x {ratio:5.2f}  "
+            f"cosine least {cosines.min():.5f} mean {cosines.mean():.5f}"
+        )
+    print(f"  (cosine of neighbouring inputs, for scale: {alike:.3f})")
+
+
+def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each job; every round runs all of them once."""
+    for job in jobs.values():
+        job()
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def openvino_product(size: int, precision: str) -> Callable[[], object]:
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    parameter = op.parameter([size, size], np.float32)
+    product = op.matmul(parameter, op.constant(right), False, True)
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = ov.Core().compile_model(ov.Model([product], [parameter]), "CPU", settings)
+    request = compiled.create_infer_request()
+    request.set_input_tensor(ov.Tensor(left, shared_memory=True))
+    return request.infer
+
+
+def flop_per_picture(checkpoint: Checkpoint) -> float:
+    """Multiplications and additions that the picture tower cannot do without."""
+    vision = checkpoint.config.vision
+    patches = (vision.image_px // vision.patch_px) ** 2
+    tokens, width = patches + 1, vision.width
+    linear = 4 * width * width + 2 * width * vision.mlp_width
+    layer = 2 * tokens * linear + 4 * tokens * tokens * width
+    # of the last layer only keys and values see all tokens
+    last = 2 * tokens * 2 * width * width + 2 * (linear - 2 * width * width) + 4 * tokens * width
+    first = 2 * patches * 3 * vision.patch_px**2 * width
+    return float(
+        first + (vision.layers - 1) * layer + last + 2 * width * checkpoint.config.projection_dim
+    )
+
+
+def float_precisions() -> tuple[str, ...]:
+    from fashionclip.engines.openvino import precisions_of
+
+    return tuple(p for p in precisions_of(ov.Core()) if p != "float16")
+
+
+def unit(features: object) -> np.ndarray:
+    tensor = features if torch.is_tensor(features) else features.pooler_output
+    return torch.nn.functional.normalize(tensor, dim=-1).numpy()
+
+
+def write_vit_b_32(folder: Path) -> Checkpoint:
+    """Random weights, spread so that different pictures differ, with the built-in tokenizer."""
+    tokenizer = open_checkpoint().tokenizer
+    ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
+    config = transformers.CLIPConfig(text_config={**ends, "pad_token_id": tokenizer.end_id})
+    torch.manual_seed(0)
+    model = transformers.CLIPModel(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim >= 2 and "embedding" not in name:
+                weight.mul_(3.0)
+            elif name.endswith("bias"):
+                weight.normal_(std=0.1)
+    model.save_pretrained(folder)
+    transformers.CLIPImageProcessor().save_pretrained(folder)
+    for name, content in tokenizer.files().items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return open_checkpoint(folder)
+
+
+def find_pictures(images: Path | None, scratch: Path, count: int) -> list[Path]:
+    if images is None:
+        return draw_pictures(scratch / "drawn", count)
+    files = sorted(file for file in images.rglob("*") if file.suffix.lower() in {".jpg", ".jpeg"})
+    step = max(1, len(files) // count)
+    return files[::step][:count]
+
+
+def draw_pictures(folder: Path, count: int) -> list[Path]:
+    raise NotImplementedError
+
+
+def enlarge(files: list[Path], folder: Path) -> list[Path]:
+    """The same pictures as a camera gives them: large JPEGs."""
+    folder.mkdir()
+    made = []
+    for i_file, file in enumerate(files):
+        image = Image.open(file).convert("RGB").resize(LARGE_PX, Image.Resampling.LANCZOS)
+        target = folder / f"{i_file}.jpg"
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        target.write_bytes(buffer.getvalue())
+        made.append(target)
+    return made
+
+
+def print_machine() -> None:
+    name, flags = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = dict(
+            line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line
+        )
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        name = fields.get("model name", name)
+        flags = fields.get("flags", fields.get("Features", ""))
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    have = " ".join(flag for flag in wanted if flag in flags.split()) or "none of those we look for"
+    cores = len(ov.Core().get_property("CPU", "AVAILABLE_DEVICES")) and torch.get_num_threads()
+    print(f"CPU: {name}; flags: {have}; threads: {cores}")
+    print(
+        f"Python {platform.python_version()}, openvino {ov.__version__.split('-')[0]}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()
