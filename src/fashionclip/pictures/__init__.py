@@ -1,0 +1,247 @@
+"""A picture's location to its encoded bytes: files, the web, cloud stores.
+
+Locations often come from a table that somebody else wrote, so nothing is fetched from inside
+this network unless the policy allows it, only regular files are read, and every transfer has a
+limit in bytes and, on the web, in seconds. What the bytes hold is not looked at here.
+"""
+
+import base64
+import io
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.request import url2pathname
+
+from fashionclip.errors import PictureError
+
+MIB = 1 << 20
+CHUNK_BYTES = 1 << 18
+SHOWN_LOCATION = 200  # characters of a location in a message
+
+CLOUD_STORES = frozenset(
+    {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "hf", "memory"}
+)
+"""fsspec protocols whose hosts the user's own settings name, not the location."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")  # two letters or more: C:\ is a drive
+_DATA_URL = re.compile(r"data:[^,]{0,200},", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What may be fetched, and how much of it."""
+
+    allow_private: bool = False
+    """Fetch from internal addresses too (this machine, this network), and by protocols whose
+    addresses cannot be checked, such as ``ftp`` and ``sftp``."""
+    timeout_s: float = 20.0
+    """For a whole transfer on the web, redirects and the retry included."""
+    max_bytes: int = 64 * MIB
+    """Larger pictures are refused."""
+
+
+DEFAULT_POLICY = FetchPolicy()
+
+
+def read_picture(
+    location: str | bytes, *, base: str | None = None, policy: FetchPolicy = DEFAULT_POLICY
+) -> bytes:
+    """Fetch a picture's encoded bytes.
+
+    A relative location may climb out of ``base`` and an absolute path may name any file: a
+    catalogue is its user's own data, and what is no picture is refused when it is decoded.
+
+    Args:
+        location: a path, an http(s), ``file:``, ``data:`` or fsspec URL (``s3://``, ``gs://``,
+            …); bytes are taken to be the picture itself and handed back.
+        base: folder or URL that relative locations start from; None for the working folder.
+        policy: limits, and whether internal addresses are allowed.
+
+    Raises:
+        PictureError: it cannot be fetched; the message names the location and the mend.
+    """
+    if isinstance(location, bytes):
+        return location
+    sink = io.BytesIO()
+    copy_bytes(resolve_location(location, base=base), sink, policy=policy)
+    return sink.getvalue()
+
+
+def resolve_location(location: str, *, base: str | None) -> str:
+    """Make a location absolute: a full path or a URL.
+
+    Args:
+        location: as a table names it; ``//host/path`` means https.
+        base: folder or URL that relative locations start from; None for the working folder.
+    """
+    location = location.strip()
+    if is_url(location):
+        return location
+    if location.startswith("//"):  # how Shopify and others write their pictures' addresses
+        return f"https:{location}"
+    if base is not None and is_url(base):
+        name = location.replace("\\", "/").lstrip("/")
+        if urlsplit(base).scheme.lower() in {"http", "https"}:
+            name = quote(name, safe="/%?=&+,;:@!$'()*~")
+        return f"{base.rstrip('/')}/{name}"
+    return str(Path(base or "").absolute() / location)
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL rather than a path of this machine."""
+    return _URL.match(location) is not None or _DATA_URL.match(location) is not None
+
+
+def copy_bytes(location: str, sink: BinaryIO, *, policy: FetchPolicy = DEFAULT_POLICY) -> None:
+    """Fetch what is at an absolute location into a seekable file.
+
+    Args:
+        location: as ``resolve_location`` gives it.
+        sink: an empty file to write to.
+        policy: limits, and whether internal addresses are allowed.
+
+    Raises:
+        PictureError: it cannot be fetched; the message names the location and the mend.
+    """
+    if not is_url(location):
+        _copy_file(location, location, sink, policy)
+        return
+    if _DATA_URL.match(location):
+        _decode_data_url(location, sink, policy)
+        return
+    scheme = location.partition("://")[0].lower()
+    if scheme == "file":
+        _copy_file(_path_of_file_url(location), location, sink, policy)
+    elif scheme in {"http", "https"}:
+        from fashionclip.pictures.web import fetch  # most catalogues never touch the network
+
+        fetch(location, sink, policy=policy)
+    else:
+        _copy_through_fsspec(location, scheme, sink, policy)
+
+
+def shown(location: str) -> str:
+    """A location as messages name it: one line, cut where it is very long."""
+    line = " ".join(location.split())
+    return line if len(line) <= SHOWN_LOCATION else line[:SHOWN_LOCATION] + "…"
+
+
+def why_too_large(location: str, policy: FetchPolicy) -> PictureError:
+    """The error for a picture beyond the policy's limit."""
+    limit = f"{policy.max_bytes / MIB:.4g} MiB"
+    return PictureError(f"{shown(location)}: larger than the limit of {limit}; use a smaller file")
+
+
+def _path_of_file_url(location: str) -> str:
+    try:
+        parts = urlsplit(location)
+    except ValueError as exc:
+        message = f"{shown(location)}: not a valid URL ({exc})"
+        raise PictureError(message) from exc
+    if parts.netloc not in {"", "localhost"}:
+        message = f"{shown(location)}: a file: URL of another host; write file:///path"
+        raise PictureError(message)
+    return url2pathname(parts.path)
+
+
+def _copy_file(path: str, location: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+    try:
+        found = _find_file(Path(path))
+        with found.open("rb") as file:
+            _copy_capped(file.read, location, sink, policy)
+    except FileNotFoundError as exc:
+        message = f"{shown(location)}: no such file; check the name and the images folder"
+        raise PictureError(message) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        message = f"{shown(location)}: cannot be read ({why})"
+        raise PictureError(message) from exc
+
+
+def _find_file(path: Path) -> Path:
+    """The path if a regular file is there, with Windows' backslashes mended where need be.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: something is there, but not a regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mended = Path(str(path).replace("\\", "/"))
+        if mended == path:
+            raise
+        return _find_file(mended)
+    if not stat.S_ISREG(mode):  # a pipe would wait for ever, a device never end
+        message = "it is a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ValueError(message)
+    return path
+
+
+def _decode_data_url(location: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+    head, _, body = location.partition(",")
+    if len(body) > policy.max_bytes * 3:
+        raise why_too_large(location[:60], policy)
+    try:
+        data = unquote_to_bytes(body)
+        if head.lower().endswith(";base64"):
+            data = base64.b64decode(data, validate=False)
+    except ValueError as exc:
+        message = f"{shown(location[:60])}: a data: URL that is not valid base64"
+        raise PictureError(message) from exc
+    if len(data) > policy.max_bytes:
+        raise why_too_large(location[:60], policy)
+    sink.write(data)
+
+
+def _copy_through_fsspec(location: str, scheme: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+    if "::" in location or not (policy.allow_private or scheme in CLOUD_STORES):
+        # a chain such as simplecache::http://… or an ftp:// host would get around the guard
+        message = (
+            f"{shown(location)}: fetched only from files, http(s) and cloud stores "
+            f"(s3://, gs://, az://, …); for {scheme}:// pass --allow-private "
+            "(allow_private=True) if that is intended"
+        )
+        if "::" in location:
+            message = f"{shown(location)}: chained URLs (::) are not fetched; name the file itself"
+        raise PictureError(message)
+    from fsspec.core import url_to_fs  # loads a file system only where one is asked for
+
+    try:
+        system, path = url_to_fs(location)
+        with system.open(path, "rb") as file:
+            _copy_capped(file.read, location, sink, policy)
+    except PictureError:
+        raise
+    except ImportError as exc:
+        message = f"{shown(location)}: {scheme}:// needs a package: {_install_line(scheme)}"
+        raise PictureError(message) from exc
+    except FileNotFoundError as exc:
+        message = f"{shown(location)}: no such file; check the name and the images folder"
+        raise PictureError(message) from exc
+    except Exception as exc:  # every store has errors of its own
+        why = " ".join(str(exc).split())[:200] or type(exc).__name__
+        message = f"{shown(location)}: cannot be read ({why})"
+        raise PictureError(message) from exc
+
+
+def _install_line(scheme: str) -> str:
+    from fsspec.registry import known_implementations
+
+    module = known_implementations.get(scheme, {}).get("class", "").partition(".")[0]
+    return f"pip install {module}" if module not in {"", "fsspec"} else "see fsspec's documentation"
+
+
+def _copy_capped(
+    read: Callable[[int], bytes], location: str, sink: BinaryIO, policy: FetchPolicy
+) -> None:
+    left = policy.max_bytes
+    while chunk := read(CHUNK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            raise why_too_large(location, policy)
+        sink.write(chunk)

@@ -1,0 +1,330 @@
+"""Bytes from http(s), guarded: public addresses only, a deadline, a size limit.
+
+The address that was checked is the one that is connected to, so a name that answers differently
+the second time (DNS rebinding) gains nothing; every redirect is checked the same way. The
+deadline covers the whole transfer, so a server that drips a byte a second cannot hold a run up.
+Connections are kept and shared between threads. Proxies of the environment are not used: behind
+one, addresses could not be checked.
+"""
+
+import atexit
+import functools
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpcore
+
+from fashionclip.errors import PictureError
+from fashionclip.pictures import FetchPolicy, shown, why_too_large
+
+MAX_REDIRECTS = 5
+MAX_CONNECTIONS = 64
+KEEPALIVE_S = 15.0
+BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 3.0  # of what a server may ask for with Retry-After
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BUSY = frozenset({429, 503})
+_HEADERS = (
+    (b"User-Agent", b"fashionclip"),
+    (b"Accept", b"image/*, */*;q=0.5"),
+    (b"Accept-Encoding", b"identity"),
+)
+_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # RFC 6598, shared by carriers and clouds
+        "168.63.129.16/32",  # Azure's host, reachable from every machine there
+        "192.0.0.0/24",  # RFC 6890, protocol assignments
+        "192.88.99.0/24",  # RFC 7526, retired 6to4 relays
+        "::/96",  # RFC 4291, IPv4-compatible, retired
+        "64:ff9b:1::/48",  # RFC 8215, local-use NAT64
+        "fec0::/10",  # RFC 3879, site-local, retired
+    )
+)
+"""Not public, whatever the version of Python says of them."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class _Internal(Exception):
+    """A host that has no public address."""
+
+
+def fetch(url: str, sink: BinaryIO, *, policy: FetchPolicy) -> None:
+    """Fetch a URL into a seekable file.
+
+    Tried a second time, once, when the connection breaks or the server says that it is busy.
+
+    Raises:
+        PictureError: refused, unreachable, too slow, too large, or an answer other than 200.
+    """
+    deadline = time.monotonic() + policy.timeout_s
+    try:
+        pause_s = _try_fetch(url, sink, policy, deadline, is_last=False)
+        if pause_s is not None:
+            time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
+            sink.seek(0)
+            sink.truncate()
+            _try_fetch(url, sink, policy, deadline, is_last=True)
+    except _Internal as exc:
+        message = (
+            f"{shown(url)}: {exc} is an internal address; pass --allow-private "
+            "(allow_private=True) if that is intended"
+        )
+        raise PictureError(message) from exc
+    except httpcore.TimeoutException as exc:
+        message = (
+            f"{shown(url)}: no complete answer within {policy.timeout_s:g} s; "
+            "try later, or give it more time"
+        )
+        raise PictureError(message) from exc
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as exc:
+        why = " ".join(str(exc).split()) or "the connection broke"
+        message = f"{shown(url)}: cannot be reached ({why})"
+        raise PictureError(message) from exc
+
+
+def _try_fetch(
+    url: str, sink: BinaryIO, policy: FetchPolicy, deadline: float, *, is_last: bool
+) -> float | None:
+    """Follow a URL to its end.
+
+    Returns:
+        None when the bytes are in the sink; otherwise the pause before another try, in seconds.
+
+    Raises:
+        ReadError: and its like, when the last try breaks off.
+        WriteError: the same.
+        RemoteProtocolError: the same.
+        PictureError: as ``fetch``.
+    """
+    _deadlines.current = deadline
+    try:
+        return _follow(url, sink, policy, deadline, is_last=is_last)
+    except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
+        if is_last:
+            raise
+        return 0.0
+
+
+def _follow(
+    url: str, sink: BinaryIO, policy: FetchPolicy, deadline: float, *, is_last: bool
+) -> float | None:
+    here = url
+    for _ in range(MAX_REDIRECTS + 1):
+        remaining = max(deadline - time.monotonic(), 0.001)
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), remaining)
+        target = _parse(here, asked=url)
+        headers = [(b"Host", _host_header(target)), *_HEADERS]
+        pool = _pool(policy.allow_private)
+        with pool.stream("GET", target, headers=headers, extensions={"timeout": timeouts}) as reply:
+            if reply.status in _BUSY and not is_last:
+                return _pause(reply)
+            if reply.status not in _REDIRECTS:
+                _write_body(reply, url, sink, policy)
+                return None
+            here = urljoin(here, _header(reply, b"location"))
+    message = f"{shown(url)}: redirected more than {MAX_REDIRECTS} times"
+    raise PictureError(message)
+
+
+def _write_body(reply: httpcore.Response, url: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+    if reply.status != 200:
+        message = f"{shown(url)}: the server answered {reply.status}{_meaning(reply.status)}"
+        raise PictureError(message)
+    length = _header(reply, b"content-length")
+    if length.isdigit() and int(length) > policy.max_bytes:
+        raise why_too_large(url, policy)
+    left = policy.max_bytes
+    for chunk in reply.iter_stream():
+        left -= len(chunk)
+        if left < 0:
+            raise why_too_large(url, policy)
+        sink.write(chunk)
+
+
+def _parse(url: str, *, asked: str) -> httpcore.URL:
+    """Read a URL as people write it: spaces, umlauts and international hosts too.
+
+    Raises:
+        PictureError: it is no http(s) URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        name = host if ":" in host else host.encode("idna").decode()
+        port = parts.port
+    except (ValueError, UnicodeError) as exc:
+        message = f"{shown(asked)}: not a valid URL ({exc})"
+        raise PictureError(message) from exc
+    if parts.scheme.lower() not in {"http", "https"} or not name:
+        led = "" if url == asked else f", redirected to {shown(url)}"
+        message = f"{shown(asked)}{led}: not an http(s) URL"
+        raise PictureError(message)
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+    if parts.query:
+        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+    return httpcore.URL(scheme=parts.scheme.lower(), host=name, port=port, target=target)
+
+
+def _host_header(url: httpcore.URL) -> bytes:
+    host = b"[" + url.host + b"]" if b":" in url.host else url.host
+    return host if url.port is None else host + b":" + str(url.port).encode()
+
+
+def _header(reply: httpcore.Response, name: bytes) -> str:
+    found = (value for key, value in reply.headers if key.lower() == name)
+    return next(found, b"").decode("latin-1")
+
+
+def _pause(reply: httpcore.Response) -> float:
+    asked = _header(reply, b"retry-after")
+    return min(float(asked), LONGEST_BACKOFF_S) if asked.isdigit() else BACKOFF_S
+
+
+def _meaning(status: int) -> str:
+    from http import HTTPStatus
+
+    try:
+        return f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        return ""
+
+
+# addresses
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is out on the internet, and not in this machine or network.
+
+    Addresses that carry another one (IPv4-mapped, 6to4, NAT64) count as the one they carry.
+    """
+    try:
+        ip: Address = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        carried = ip.ipv4_mapped or ip.sixtofour
+        if carried is None and ip in _NAT64:
+            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if carried is not None:
+            return is_public(str(carried))
+    if ip.is_multicast or ip.is_reserved or not (ip.is_global or ip in _NAT64):
+        return False
+    return not any(ip in network for network in _NETWORKS if network.version == ip.version)
+
+
+class _GuardedBackend(httpcore.NetworkBackend):
+    """Connects to addresses that it has resolved and checked itself."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            message = f"no address is known for {host}"
+            raise httpcore.ConnectError(message) from exc
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self._allow_private:
+            public = [address for address in addresses if is_public(address)]
+            if not public:
+                raise _Internal(addresses[0])
+            addresses = public
+        return _DeadlineStream(self._connect_any(addresses, port, timeout, socket_options))
+
+    def _connect_any(
+        self,
+        addresses: list[str],
+        port: int,
+        timeout: float | None,
+        socket_options: Iterable[Any] | None,
+    ) -> httpcore.NetworkStream:
+        for i, address in enumerate(addresses):
+            share = _remaining(timeout) / (len(addresses) - i)
+            try:
+                return self._sockets.connect_tcp(
+                    address, port, timeout=share, socket_options=socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if i == len(addresses) - 1:
+                    raise
+        message = "no address to connect to"
+        raise httpcore.ConnectError(message)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection whose every wait ends at the deadline of the request that uses it."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _remaining(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _remaining(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        inner = self._stream.start_tls(ssl_context, server_hostname, _remaining(timeout))
+        return _DeadlineStream(inner)
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's own signature
+        return self._stream.get_extra_info(info)
+
+
+class _Deadlines(threading.local):
+    """The deadline of the request that this thread is busy with."""
+
+    current: float = float("inf")
+
+
+_deadlines = _Deadlines()
+
+
+def _remaining(timeout: float | None) -> float:
+    left = _deadlines.current - time.monotonic()
+    if left <= 0:
+        message = "the deadline has passed"
+        raise httpcore.ReadTimeout(message)
+    return left if timeout is None else min(left, timeout)
+
+
+@functools.lru_cache
+def _pool(allow_private: bool) -> httpcore.ConnectionPool:
+    """The connections of this process; internal ones are never shared with the guarded."""
+    pool = httpcore.ConnectionPool(
+        network_backend=_GuardedBackend(allow_private=allow_private),
+        max_connections=MAX_CONNECTIONS,
+        keepalive_expiry=KEEPALIVE_S,
+    )
+    atexit.register(pool.close)
+    return pool
