@@ -86,7 +86,7 @@ def write_checkpoint(
 
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer_files(folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
     vision_sizes = {
         "image_size": 32,
         "patch_size": 8,

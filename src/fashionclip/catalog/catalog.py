@@ -22,7 +22,7 @@ from fashionclip.catalog.columns import (
 )
 from fashionclip.catalog.tables import FORMATS, ParquetTable, RawRow, Table, open_table
 from fashionclip.errors import CatalogError, PictureError
-from fashionclip.pictures import FetchPolicy, locate_picture, read_picture
+from fashionclip.pictures import FetchPolicy, read_picture, resolve_location
 from fashionclip.product import Product, Reject
 from fashionclip.texts import CaptionRecipe, build_caption, one_line
 
@@ -176,12 +176,12 @@ class Catalog:
         if isinstance(value, Mapping):
             value = value.get("path")
         name = str(value).strip() if value is not None else ""
-        return locate_picture(name, self.images) if name else None
+        return resolve_location(name, base=self.images) if name else None
 
     def _image_by_id(self, product_id: str) -> str | None:
         if self.images is None:
             return None
-        first = locate_picture(f"{product_id}{PICTURE_SUFFIXES[0]}", self.images)
+        first = resolve_location(f"{product_id}{PICTURE_SUFFIXES[0]}", base=self.images)
         if "://" in self.images:
             return first
         stem = first.removesuffix(PICTURE_SUFFIXES[0])
