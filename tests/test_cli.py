@@ -178,9 +178,11 @@ def test_a_catalogue_cannot_steer_the_terminal(capsys):
     assert "[bold]shirt[/bold]" in shown
 
 
-def test_rejects_name_their_row_and_the_rest_are_counted(capsys):
+def test_rejects_name_their_row_and_the_rest_are_counted(capsys, tmp_path):
+    path = tmp_path / "rejects.jsonl"
     rejects = [Reject(row, None, None, "no picture") for row in range(1, 6)]
-    terminal.say_rejects(rejects)
+    terminal.write_rejects(rejects, path)
+    terminal.say_rejects(path, len(rejects))
     told = capsys.readouterr().err
     assert "rejected row 1: no picture" in told
     assert "and 2 more" in told

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from fashionclip.catalog import Catalog
+    from fashionclip.model import FashionCLIP
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def examples(*lines: str) -> str:
+    """Set command lines as the examples that end a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, for programs."
@@ -85,6 +95,38 @@ def read_columns(
     return columns
 
 
-def existing(path: str) -> Path | str:
-    """Take a location as it was typed: a URL stays a string."""
-    return path if "://" in path else Path(path)
+def stop_for_usage(message: str) -> NoReturn:
+    """Say how the command is meant to be used, and end with status 2.
+
+    Raises:
+        UsageError: always.
+    """
+    raise click.UsageError(message, click.get_current_context(silent=True))
+
+
+def open_model(name: str | None, *, device: str = "auto", precision: str = "auto") -> "FashionCLIP":
+    """Open a model; a folder by its whole path, so that an index can name it from anywhere.
+
+    Raises:
+        FashionCLIPError: as ``FashionCLIP.from_pretrained``.
+    """
+    from fashionclip.model import FashionCLIP  # loads the engine
+
+    if name is not None and Path(name).is_dir():
+        name = str(Path(name).resolve())
+    return FashionCLIP.from_pretrained(name, device=device, precision=precision)
+
+
+def open_catalog(
+    path: str, *, images: str | None, columns: Mapping[str, str], allow_private: bool
+) -> "Catalog":
+    """Open a catalogue as the options say.
+
+    Raises:
+        CatalogError: it cannot be read at all.
+    """
+    from fashionclip.catalog import Catalog  # loads the table readers
+    from fashionclip.pictures import FetchPolicy
+
+    policy = FetchPolicy(allow_private=allow_private)
+    return Catalog.open(path, images=images, columns=columns or None, policy=policy)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fashionclip.product import Reject
 
+SHOWN_REJECTS = 3
 PIPED_WIDTH = 160
 """Characters in a line of a table that goes to a file or another program."""
 
@@ -62,13 +63,20 @@ def say_counts(*counts: str, seconds: float) -> None:
     talk(f"{', '.join(filter(None, counts))} in {seconds:.1f} s")
 
 
-def say_rejects(rejects: Sequence["Reject"], *, shown: int = 3) -> None:
-    """Name the first few rejects; the rest stand in a file."""
-    for reject in islice(rejects, shown):
-        place = f"row {reject.row}" if reject.row is not None else reject.image or "catalogue"
-        talk(f"  rejected {place}: {one_line(reject.reason, width=200)}")
-    if len(rejects) > shown:
-        talk(f"  … and {len(rejects) - shown:,} more")
+def say_rejects(path: Path, n_rejects: int) -> None:
+    """Name the first few rejects of a rejects file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        for line in islice(file, SHOWN_REJECTS):
+            reject = json.loads(line)
+            row, image = reject.get("row"), reject.get("image")
+            place = f"row {row}" if row is not None else image or "the catalogue"
+            talk(f"  rejected {place}: {one_line(reject['reason'], width=200)}")
+    if n_rejects > SHOWN_REJECTS:
+        talk(f"  … and {n_rejects - SHOWN_REJECTS:,} more")
 
 
 def reject_fields(reject: "Reject") -> dict[str, object]:
@@ -141,6 +149,29 @@ def show_table(
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     console().print(table)
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Print names and what they stand for on stdout, one fact a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value not in (None, ""):
+            text = value if isinstance(value, str) else cell(value)
+            table.add_row(Text(name.replace("_", " "), style="dim"), Text(text))
+    console().print(table)
+
+
+def show_markdown(text: str) -> None:
+    """Print a Markdown page on stdout: set for people, as it stands for programs."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from rich.markdown import Markdown
+
+    console().print(Markdown(text))
 
 
 def cell(value: object) -> str:

@@ -1,0 +1,144 @@
+"""Hits as people and programs see them: a table, JSON, cards of a page."""
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fashionclip.cli import terminal
+from fashionclip.cli.files import whole_file
+
+if TYPE_CHECKING:
+    from fashionclip.cli.page import Card
+    from fashionclip.index import Index
+    from fashionclip.pictures import FetchPolicy
+    from fashionclip.product import Hit
+
+SHOWN_COLUMNS = 5  # beside the title; --json has them all
+LONGEST_SHOWN = 24  # longer values are descriptions and addresses, not facts to scan
+FETCHES = 8  # pictures of a page that are read at once
+
+
+def hit_fields(hit: "Hit") -> dict[str, object]:
+    """Set a hit as programs read it: id and score, then the catalogue's columns."""
+    columns = {name: value for name, value in hit.columns.items() if name not in {"id", "score"}}
+    return {"id": hit.product_id, "score": round(hit.score, 6), **columns}
+
+
+def title_column(names: Sequence[str]) -> str | None:
+    """The column that calls a product something, if there is one of a usual name."""
+    from fashionclip.catalog.columns import ROLES
+
+    plain = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(names)}
+    return next((plain[title] for title in ROLES["title"] if title in plain), None)
+
+
+def show_hits(hits: Sequence["Hit"], *, title: str | None = None) -> None:
+    """Print hits as a table: rank, score, id, and the columns that tell them apart best."""
+    names = list(hits[0].columns) if hits else []
+    called = title_column(names)
+    shown = ([called] if called else []) + telling_columns(hits, but=called)
+    digits = 3 if any(abs(hit.score) > 0.1 for hit in hits) else 4  # fused scores are small
+    terminal.show_table(
+        ["", "score", "id", *shown],
+        (
+            (
+                rank,
+                f"{hit.score:.{digits}f}",
+                hit.product_id,
+                *(hit.columns.get(name) for name in shown),
+            )
+            for rank, hit in enumerate(hits, start=1)
+        ),
+        title=title,
+        numbers=["", "score"],
+    )
+
+
+def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:
+    """The few columns worth a place in a table: filled, short, not the id once more."""
+    told: list[str] = []
+    for name in hits[0].columns if hits else ():
+        values = [terminal.cell(hit.columns.get(name)) for hit in hits]
+        is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
+        is_short = max(map(len, values)) <= LONGEST_SHOWN
+        if name != but and any(values) and is_short and not is_id:
+            told.append(name)
+    return told[:SHOWN_COLUMNS]
+
+
+def write_page(
+    path: Path,
+    hits: Sequence["Hit"],
+    index: "Index",
+    *,
+    heading: str,
+    facts: Sequence[str],
+    picture: str | None,
+    policy: "FetchPolicy",
+) -> None:
+    """Write the hits to a page of pictures.
+
+    Args:
+        path: the HTML file.
+        hits: best first.
+        index: knows where the pictures are.
+        heading: what was asked for.
+        facts: what narrowed it down; empty ones are left out.
+        picture: the location of the picture that was searched with, if any.
+        policy: how remote pictures may be fetched.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from fashionclip.cli.page import build_page
+
+    page = build_page(
+        cards_of(hits, index, policy),
+        heading=heading,
+        facts=[fact for fact in facts if fact],
+        query_picture=read_if_there(picture, policy),
+    )
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def cards_of(hits: Sequence["Hit"], index: "Index", policy: "FetchPolicy") -> list["Card"]:
+    """Gather the pictures of hits; one that cannot be had is left out of its card."""
+    from fashionclip.cli.page import Card
+
+    places = index.locations([hit.product_id for hit in hits])
+    with ThreadPoolExecutor(FETCHES) as pool:
+        pictures = pool.map(lambda hit: read_if_there(places.get(hit.product_id), policy), hits)
+        return [
+            Card(
+                hit.product_id,
+                str(hit.columns.get(title_column(list(hit.columns)) or "") or hit.product_id),
+                hit.score,
+                _details(hit.columns),
+                picture,
+            )
+            for hit, picture in zip(hits, pictures, strict=True)
+        ]
+
+
+def _details(columns: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [
+        (name, terminal.one_line(str(value), width=300))
+        for name, value in columns.items()
+        if value not in {None, ""}
+    ]
+
+
+def read_if_there(place: str | None, policy: "FetchPolicy") -> bytes | None:
+    """Read a picture's bytes, or nothing if it is gone by now."""
+    from fashionclip.errors import PictureError
+    from fashionclip.pictures import read_picture
+
+    if place is None:
+        return None
+    try:
+        return read_picture(place, policy=policy)
+    except PictureError:
+        return None

@@ -1,0 +1,194 @@
+"""``fashionclip search``: products by words, by a picture, by both, or like another product."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import click
+
+from fashionclip.cli import terminal
+from fashionclip.cli.hits import hit_fields, show_hits, write_page
+from fashionclip.cli.options import examples, json_option, model_options, open_model, stop_for_usage
+from fashionclip.cli.quick_start import skip_unused_imports
+
+if TYPE_CHECKING:
+    from fashionclip.index import Index
+    from fashionclip.model import FashionCLIP
+
+SHOWN_COLUMNS = 5
+"""Columns of the catalogue in a table of hits; ``--json`` has them all."""
+
+
+@click.command(
+    epilog=examples(
+        '$ fashionclip search shop.lance "blue denim jeans"',
+        '$ fashionclip search shop.lance "summer dress" --not stripes --not black --k 20',
+        "$ fashionclip search shop.lance shirt --where \"price < 50 and gender = 'Women'\"",
+        "$ fashionclip search shop.lance --image photo.jpg",
+        '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
+        "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
+        '$ fashionclip search shop.lance "nike running shoes" --hybrid --json',
+    )
+)
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1)
+@click.option("--image", metavar="FILE", help="Picture to search with: a file or an address.")
+@click.option(
+    "--similar-to", metavar="ID", help="Find products that look like this one of the index."
+)
+@click.option(
+    "--not", "avoid", multiple=True, metavar="WORDS", help="What hits should not show. Repeatable."
+)
+@click.option(
+    "--where", metavar="SQL", help="Filter on the catalogue's columns, applied before the search."
+)
+@click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits wanted.")
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the words beside a picture: 1 the words alone, 0 the picture alone.",
+)
+@click.option(
+    "--hybrid", is_flag=True, help="Also match the words in the captions themselves (full text)."
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the hits to a page of pictures too: one file that loads nothing from elsewhere.",
+)
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Fetch pictures from addresses inside this network too.",
+)
+@model_options
+@json_option
+def command(
+    store: Path,
+    words: Sequence[str],
+    image: str | None,
+    similar_to: str | None,
+    avoid: Sequence[str],
+    where: str | None,
+    k: int,
+    weight: float,
+    hybrid: bool,
+    page: Path | None,
+    allow_private: bool,
+    model_name: str | None,
+    device: str,
+    precision: str,
+    as_json: bool,
+) -> None:
+    """Search the index in STORE by WORDS, by a picture, by both, or for products like another.
+
+    A score is a cosine: 1 is the same picture; words and pictures that fit well reach
+    about 0.3.
+    """
+    text = " ".join(words).strip() or None
+    if text is None and image is None and similar_to is None:
+        stop_for_usage("say what to look for: words, --image FILE or --similar-to ID")
+    if text is None and hybrid:
+        stop_for_usage("--hybrid matches words with captions: give words too")
+    begun = perf_counter()
+    needs_model = bool(text or image or avoid or model_name)
+    index, model = open_both(
+        store, model_name, text, device=device, precision=precision, needs_model=needs_model
+    )
+    from fashionclip.pictures import FetchPolicy
+    from fashionclip.search import search
+
+    policy = FetchPolicy(allow_private=allow_private)
+    hits = search(
+        index,
+        model,
+        text=text,
+        image=image,
+        similar_to=similar_to,
+        weight=weight,
+        avoid=avoid,
+        where=where,
+        k=k,
+        hybrid=hybrid,
+        policy=policy,
+    )
+    if as_json:
+        terminal.write_json({"hits": [hit_fields(hit) for hit in hits]})
+    else:
+        show_hits(hits)
+    if page is not None:
+        write_page(
+            page,
+            hits,
+            index,
+            heading=text or (f"like {similar_to}" if similar_to else "like this picture"),
+            facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
+            picture=image
+            or (index.locations([similar_to]).get(similar_to) if similar_to else None),
+            policy=policy,
+        )
+        terminal.talk(f"page of pictures: {page}")
+    found = f"{len(hits):,} of {terminal.counted(index.count, 'product')}"
+    terminal.say_counts(found, seconds=perf_counter() - begun)
+
+
+def place_of(product_id: str | None, index: "Index") -> str | None:
+    """Where a product's picture is, if there is a product."""
+    return None if product_id is None else index.locations([product_id]).get(product_id)
+
+
+def open_both(
+    store: Path,
+    model_name: str | None,
+    text: str | None,
+    *,
+    device: str,
+    precision: str,
+    needs_model: bool = True,
+) -> tuple["Index", "FashionCLIP | None"]:
+    """Open an index and the model it was made with, at the same time.
+
+    Half of the wait is the import of LanceDB, the other half the model; LanceDB's files are
+    read while the engine compiles the text tower, which the first words make it do.
+
+    Raises:
+        StoreError: there is no index there, or it is damaged.
+        CheckpointError: the model of the index is not to be found.
+    """
+    name = model_name or model_of(store)
+
+    def warm() -> "FashionCLIP | None":
+        if not needs_model:
+            return None
+        model = open_model(name, device=device, precision=precision)
+        if text is not None:
+            model.encode_text([text])
+        return model
+
+    with ThreadPoolExecutor(1) as beside:
+        opening = beside.submit(warm)
+        skip_unused_imports()
+        from fashionclip.index import Index
+
+        index = Index.open(store)
+        return index, opening.result()
+
+
+def model_of(store: Path) -> str | None:
+    """Peek which model an index was made with; opening it says what is wrong with it, if anything.
+
+    Returns:
+        A name that ``open_model`` takes: None for the built-in model.
+    """
+    try:
+        name = json.loads((store / "index.json").read_bytes())["model"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return None if name == "builtin" else str(name)

@@ -1,0 +1,186 @@
+"""A shop, and the program as a user starts it: in a process of its own."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+GARMENTS = ("shirt", "dress", "jeans", "sneakers")
+COLOURS = ("red", "blue", "green", "black", "orange")
+COLUMNS = ("id", "image", "title", "description", "gender", "colour", "price")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the program ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """What it printed for programs."""
+        return json.loads(self.out)
+
+
+def words_of(*words: object) -> list[str]:
+    """The words that start the program with this interpreter."""
+    return [sys.executable, "-m", "fashionclip.cli", *map(str, words)]
+
+
+@pytest.fixture(scope="session")
+def fashionclip() -> Callable[..., Ended]:
+    """Run the program to its end."""
+
+    def call(*words: object, cwd: Path | None = None, prefix: Sequence[str] = ()) -> Ended:
+        done = subprocess.run(
+            [*prefix, *words_of(*words)],
+            capture_output=True,
+            encoding="utf-8",
+            cwd=cwd,
+            check=False,
+            timeout=120,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., "subprocess.Popen[str]"]:
+    """Start the program and leave it running."""
+
+    def begin(*words: object) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            words_of(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def model(tiny_checkpoint: Path) -> Path:
+    """A random model: quick, and the same in every run."""
+    return tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def other_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the same shape with other weights."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "other"
+    shutil.copytree(tiny_checkpoint, folder)
+    weights = load_file(folder / "model.safetensors")
+    noisy = {name: np.ascontiguousarray(weight * 1.5) for name, weight in weights.items()}
+    save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def draw_product(path: Path, garment: str, colour: str, *, size_px: int = 64) -> None:
+    """Draw one product on white: a shape a garment, and never two alike."""
+    image = Image.new("RGB", (size_px, size_px), "white")
+    draw = ImageDraw.Draw(image)
+    inset = 6 + 3 * GARMENTS.index(garment)
+    box = (inset, 8, size_px - inset, size_px - 8 - 2 * COLOURS.index(colour))
+    (draw.ellipse if garment == "sneakers" else draw.rectangle)(box, fill=colour, outline="grey")
+    image.save(path, quality=92)
+
+
+def shop_rows() -> list[dict[str, str]]:
+    """Twenty products, each with words, a gender, a colour and a price."""
+    pairs = [(garment, colour) for garment in GARMENTS for colour in COLOURS]
+    return [
+        {
+            "id": f"P{number:03d}",
+            "image": f"{garment}-{colour}.jpg",
+            "title": f"{colour} {garment}",
+            "description": f"A {colour} {garment}, plain, with “smart” seams",
+            "gender": "Women" if number % 2 else "Men",
+            "colour": colour,
+            "price": f"{10 + 5 * number}",
+        }
+        for number, (garment, colour) in enumerate(pairs)
+    ]
+
+
+def write_table(path: Path, rows: Sequence[dict[str, str]], *, encoding: str = "utf-8") -> None:
+    """Write the rows as a CSV file."""
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw_shop(folder: Path) -> None:
+    """Draw the pictures of the twenty products into ``folder/images``."""
+    (folder / "images").mkdir(parents=True)
+    for row in shop_rows():
+        garment, colour = row["image"].removesuffix(".jpg").split("-")
+        draw_product(folder / "images" / row["image"], garment, colour)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``products.csv``, all of it good, and ``images/``."""
+    folder = tmp_path_factory.mktemp("shop")
+    draw_shop(folder)
+    write_table(folder / "products.csv", shop_rows())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(shop: Path, model: Path, fashionclip: Callable[..., Ended]) -> Path:
+    """The shop's index, made by the program. Only read it."""
+    path = shop.parent / f"{shop.name}.lance"
+    ended = fashionclip(
+        "index",
+        shop / "products.csv",
+        "--images",
+        shop / "images",
+        "--into",
+        path,
+        "--model",
+        model,
+    )
+    assert ended.status == 0, ended.err
+    return path
+
+
+@pytest.fixture(scope="session")
+def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop with everything that goes wrong in real ones; good rows stay as they are.
+
+    Rows 21 to 27: a picture that is not there, one cut short, one without a byte, a text file
+    named .jpg, a row without an id, an id that came before, an address inside the network.
+    """
+    folder = tmp_path_factory.mktemp("broken-shop")
+    draw_shop(folder)
+    images = folder / "images"
+    whole = (images / "shirt-red.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    (images / "empty.jpg").write_bytes(b"")
+    (images / "text.jpg").write_text("this is no picture", encoding="utf-8")
+    like = shop_rows()[0]
+    bad = [
+        like | {"id": "B1", "image": "gone.jpg"},
+        like | {"id": "B2", "image": "cut.jpg"},
+        like | {"id": "B3", "image": "empty.jpg"},
+        like | {"id": "B4", "image": "text.jpg"},
+        like | {"id": ""},
+        like,
+        like | {"id": "B7", "image": "http://127.0.0.1:9/shirt.jpg"},
+    ]
+    write_table(folder / "products.csv", [*shop_rows(), *bad])
+    return folder
