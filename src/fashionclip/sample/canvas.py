@@ -1,0 +1,216 @@
+"""The drawing board of the sample catalogue: antialiased shapes with cloth, shade and seams.
+
+Shapes are drawn as masks three times too large and shrunk, everything else happens at the
+picture's own size, so that a product takes a few milliseconds. Coordinates are pixels of a board
+240 wide and 320 high, x counted from its middle axis, so that garments can be mirrored.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+WIDTH, HEIGHT = 240, 320
+MIDDLE = WIDTH / 2
+_OVERSAMPLING = 3
+_BACKGROUND = 255.0
+
+Number = int | float
+Point = tuple[Number, Number]
+Path = list[Point]
+Rgb = tuple[Number, Number, Number]
+Array = NDArray[np.floating[Any]]
+Cloth = Callable[[Array, Array], Array]
+"""Turns board coordinates x and y, each (h, w), into colours (h, w, 3) in 0…255."""
+
+
+@cache
+def grid() -> tuple[Array, Array]:
+    """Coordinates of every pixel: x from the middle axis, y from the top; each (h, w)."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    return x - np.float32(MIDDLE), y
+
+
+def smooth(points: Sequence[Point], *, closed: bool = True, rounds: int = 3) -> Path:
+    """Round a polygon's corners (Chaikin's corner cutting); a point given twice stays sharper."""
+    path = np.asarray(points, dtype=np.float64)
+    for _ in range(rounds):
+        following = np.roll(path, -1, axis=0)
+        near, far = 0.75 * path + 0.25 * following, 0.25 * path + 0.75 * following
+        cut = np.stack([near, far], axis=1).reshape(-1, 2)
+        path = cut if closed else np.concatenate([path[:1], cut[:-2], path[-1:]])
+    return [(float(x), float(y)) for x, y in path]
+
+
+def mirror(points: Sequence[Point]) -> Path:
+    """Reflect a path in the middle axis, and turn its direction so that it still runs around."""
+    return [(-x, y) for x, y in reversed(points)]
+
+
+def symmetric(right_half: Sequence[Point], *, rounds: int = 2) -> Path:
+    """Close a right half, given from top to bottom, with its mirror image."""
+    return smooth([*right_half, *mirror(right_half)], rounds=rounds)
+
+
+def arc(center: Point, radii: Point, start: Number, stop: Number, *, steps: int = 24) -> Path:
+    """Points on an ellipse between two angles in degrees, clockwise from the right."""
+    angles = np.radians(np.linspace(start, stop, steps))
+    return [
+        (float(center[0] + radii[0] * np.cos(a)), float(center[1] + radii[1] * np.sin(a)))
+        for a in angles
+    ]
+
+
+def box(left: Number, top: Number, right: Number, bottom: Number) -> Path:
+    """The corners of a rectangle."""
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def rotated(points: Sequence[Point], center: Point, degrees: Number) -> Path:
+    """Turn a path about a point, clockwise on the board."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    cx, cy = center
+    return [
+        (
+            float(cx + (x - cx) * cos - (y - cy) * sin),
+            float(cy + (x - cx) * sin + (y - cy) * cos),
+        )
+        for x, y in points
+    ]
+
+
+class Board:
+    """One picture being drawn, on white."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        """Start with an empty board; ``rng`` lays the folds."""
+        self._rng = rng
+        self._pixels = np.full((HEIGHT, WIDTH, 3), _BACKGROUND, dtype=np.float32)
+
+    def shape(
+        self,
+        path: Sequence[Point],
+        cloth: Cloth | Rgb,
+        *,
+        folds: Number = 0.0,
+        volume: Number = 0.22,
+        holes: Sequence[Sequence[Point]] = (),
+    ) -> None:
+        """Lay down a closed shape.
+
+        Args:
+            path: its outline.
+            cloth: one colour, or a cloth.
+            folds: how much light and dark folds run through it, 0…1.
+            volume: how much it darkens towards its edges, 0…1.
+            holes: outlines that are cut out.
+        """
+        mask = _mask(path, holes)
+        left, top, right, bottom = mask.getbbox() or (0, 0, 1, 1)
+        window = (slice(top, bottom), slice(left, right))
+        alpha = np.asarray(mask, dtype=np.float32)[window] / np.float32(255)
+        x, y = (axis[window] for axis in grid())
+        colour = cloth(x, y) if callable(cloth) else np.float32(cloth)
+        shade = np.ones_like(alpha)
+        if volume:
+            soft = mask.filter(ImageFilter.BoxBlur(7))
+            inner = np.asarray(soft, dtype=np.float32)[window] / np.float32(255)
+            shade -= np.float32(volume) * (1 - np.clip(inner * 1.9 - 0.9, 0, 1))
+        if folds:
+            shade += np.float32(folds) * self._folds(x, y)
+        lit = colour * shade[..., None]
+        here = self._pixels[window]
+        here += (lit - here) * alpha[..., None]
+
+    def line(
+        self,
+        path: Sequence[Point],
+        colour: Rgb,
+        *,
+        width: Number = 1.0,
+        strength: Number = 1.0,
+        dash: Number = 0.0,
+    ) -> None:
+        """Draw an open line: a seam, a stitch (``dash`` long in pixels), a lace, a handle."""
+        mask = Image.new("L", (WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING))
+        draw = ImageDraw.Draw(mask)
+        thick = max(1, round(width * _OVERSAMPLING))
+        for piece in _dashes(path, dash) if dash else [path]:
+            draw.line(_enlarged(piece), fill=255, width=thick, joint="curve")
+        alpha = np.asarray(mask.reduce(_OVERSAMPLING), dtype=np.float32) * np.float32(
+            strength / 255
+        )
+        rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
+        if len(rows) == 0:
+            return
+        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        here = self._pixels[window]
+        here += (np.float32(colour) - here) * alpha[window][..., None]
+
+    def dot(self, center: Point, radius: Number, colour: Rgb) -> None:
+        """Draw a small disc with a lit rim: a button, a rivet, an eyelet."""
+        self.shape(arc(center, (radius, radius), 0, 345), shaded(colour, 0.72), volume=0)
+        lit = (center[0] - radius * 0.15, center[1] - radius * 0.15)
+        self.shape(arc(lit, (radius * 0.75, radius * 0.75), 0, 345), colour, volume=0)
+
+    def shadow(self, center: Point, radii: Point, *, strength: Number = 0.28) -> None:
+        """Lay a soft shadow on the floor."""
+        x, y = grid()
+        distance = ((x - center[0]) / radii[0]) ** 2 + ((y - center[1]) / radii[1]) ** 2
+        self._pixels *= (1 - np.float32(strength) * np.exp(-2 * distance))[..., None]
+
+    def image(self) -> Image.Image:
+        """The picture as it stands, RGB."""
+        return Image.fromarray(np.clip(np.rint(self._pixels), 0, 255).astype(np.uint8))
+
+    def _folds(self, x: Array, y: Array) -> Array:
+        """Light and dark folds, mostly hanging, in about -1…1."""
+        total = np.zeros_like(x)
+        for _ in range(3):
+            across, down = self._rng.uniform(0.04, 0.13), self._rng.uniform(-0.035, 0.035)
+            phase = self._rng.uniform(0, 2 * np.pi)
+            total += np.sin(np.float32(across) * x + np.float32(down) * y + np.float32(phase))
+        return total / 3
+
+
+def shaded(colour: Rgb, factor: Number) -> Rgb:
+    """Darken a colour (below 1), or lighten it towards white (above 1)."""
+    if factor <= 1:
+        return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
+    share = factor - 1
+    return (
+        colour[0] + (255 - colour[0]) * share,
+        colour[1] + (255 - colour[1]) * share,
+        colour[2] + (255 - colour[2]) * share,
+    )
+
+
+def _mask(path: Sequence[Point], holes: Sequence[Sequence[Point]]) -> Image.Image:
+    large = Image.new("L", (WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING))
+    draw = ImageDraw.Draw(large)
+    draw.polygon(_enlarged(path), fill=255)
+    for hole in holes:
+        draw.polygon(_enlarged(hole), fill=0)
+    return large.reduce(_OVERSAMPLING)
+
+
+def _enlarged(path: Sequence[Point]) -> list[Point]:
+    return [((x + MIDDLE) * _OVERSAMPLING, y * _OVERSAMPLING) for x, y in path]
+
+
+def _dashes(path: Sequence[Point], length: Number) -> list[Path]:
+    """Cut a line into dashes with gaps of the same length."""
+    points = np.asarray(path, dtype=np.float64)
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    starts = np.arange(0.0, along[-1], 2 * length)
+    ends = np.minimum(starts + length, along[-1])
+    places = np.stack([starts, ends], axis=1)
+    x, y = (np.interp(places, along, points[:, axis]) for axis in (0, 1))
+    return [
+        [(float(x0), float(y0)), (float(x1), float(y1))]
+        for (x0, x1), (y0, y1) in zip(x, y, strict=True)
+    ]
