@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -48,6 +48,7 @@ class VerifyReport:
     """Bad rows taken out, to be embedded again by the next indexing run."""
 
 
+@runtime_checkable  # the test run checks every argument against it
 class Store(Protocol):
     """An index, wherever it is kept."""
 

@@ -1,0 +1,313 @@
+"""Search: what a question finds, in which order, and what it refuses."""
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fashionclip.errors import FilterError, ImageError, ModelMismatchError, PictureError, StoreError
+from fashionclip.index import Index
+from fashionclip.model import FashionCLIP
+from fashionclip.product import Hit, Product
+from fashionclip.search import NEUTRAL, POOL, avoided_directions, fuse, search
+
+COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "grey": (120,) * 3}
+N_PRODUCTS = 48
+
+
+def picture(i):
+    """A picture unlike the others: a coloured block somewhere on white."""
+    rng = np.random.default_rng(i)
+    pixels = np.full((40, 40, 3), 255, dtype=np.uint8)
+    top, left = rng.integers(0, 20, 2)
+    color = list(COLORS.values())[i % len(COLORS)]
+    pixels[top : top + 8 + i % 12, left : left + 20] = color
+    return pixels + rng.integers(0, 2, pixels.shape, dtype=np.uint8) * 0
+
+
+def caption(i):
+    return f"{list(COLORS)[i % len(COLORS)]} {('shirt', 'jeans', 'dress')[i % 3]} number {i}"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return FashionCLIP.from_pretrained(tiny_checkpoint, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def vectors(model):
+    return model.encode_images([picture(i) for i in range(N_PRODUCTS)])
+
+
+@pytest.fixture(scope="module")
+def index(model, vectors, tmp_path_factory):
+    products = [
+        Product(
+            f"p{i:02}",
+            caption(i),
+            None,
+            i + 1,
+            {"price": float(i), "color": list(COLORS)[i % len(COLORS)]},
+        )
+        for i in range(N_PRODUCTS)
+    ]
+    path = tmp_path_factory.mktemp("stores") / "shop.lance"
+    found = Index.create(path, model=model.name, fingerprint=model.fingerprint, dim=model.dim)
+    keys = [
+        hashlib.blake2b(product.product_id.encode(), digest_size=16).digest()
+        for product in products
+    ]
+    found.upsert(products, vectors, keys)
+    found.optimize()
+    return found
+
+
+def ids(hits):
+    return [hit.product_id for hit in hits]
+
+
+def ranking(vectors, query):
+    """The obvious way: every cosine, sorted."""
+    scores = vectors @ (query / np.linalg.norm(query))
+    return [f"p{i:02}" for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i))]
+
+
+# words, pictures, both
+
+
+def test_words_find_the_products_closest_to_them(index, model, vectors):
+    query = model.encode_text(["red shirt"])[0]
+    hits = search(index, model, text="red shirt", k=7)
+    assert ids(hits) == ranking(vectors, query)[:7]
+    assert hits[0].score == pytest.approx(float((vectors @ query).max()), abs=1e-5)
+    assert hits[0].columns["color"] in COLORS
+
+
+def test_a_picture_of_a_product_finds_the_product(index, model, tmp_path):
+    Image.fromarray(picture(11)).save(tmp_path / "mine.png")
+    for source in (picture(11), Image.fromarray(picture(11)), tmp_path / "mine.png"):
+        best = search(index, model, image=source, k=1)[0]
+        assert best.product_id == "p11"
+        assert best.score == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+def test_words_and_a_picture_are_mixed_by_the_share_of_the_words(index, model, vectors, weight):
+    query = weight * model.encode_text(["blue jeans"])[0] + (1 - weight) * vectors[4]
+    hits = search(index, model, text="blue jeans", image=picture(4), weight=weight, k=N_PRODUCTS)
+    expected = vectors @ (query / np.linalg.norm(query))
+    found = {hit.product_id: hit.score for hit in hits}
+    assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
+
+
+def test_two_pictures_count_the_same(index, model, vectors):
+    query = vectors[3] + vectors[8]
+    hits = search(index, model, image=picture(3), similar_to="p08", k=5)
+    assert ids(hits) == [name for name in ranking(vectors, query) if name != "p08"][:5]
+
+
+def test_templates_change_the_words_alone(index, model, vectors):
+    query = model.encode_text(["dress"], templates="ensemble")[0]
+    assert (
+        ids(search(index, model, text="dress", templates="ensemble", k=9))
+        == (ranking(vectors, query)[:9])
+    )
+
+
+# like a product
+
+
+def test_a_product_is_not_similar_to_itself(index, vectors):
+    hits = search(index, None, similar_to="p20", k=N_PRODUCTS)
+    assert ids(hits) == [name for name in ranking(vectors, vectors[20]) if name != "p20"]
+
+
+def test_like_a_product_but_in_other_words(index, model, vectors):
+    query = 0.4 * model.encode_text(["green"])[0] + 0.6 * vectors[20]
+    hits = search(index, model, similar_to="p20", text="green", weight=0.4, k=6)
+    assert ids(hits) == [name for name in ranking(vectors, query) if name != "p20"][:6]
+
+
+def test_an_unknown_product_is_named(index):
+    with pytest.raises(StoreError, match="has no product 'p999'"):
+        search(index, None, similar_to="p999")
+
+
+# filters and pages
+
+
+def test_a_filter_is_applied_before_the_search(index, model):
+    hits = search(index, model, text="red shirt", where="price < 3", k=10)
+    assert sorted(ids(hits)) == ["p00", "p01", "p02"]
+
+
+def test_a_filter_on_a_column_that_is_not_there_is_an_error(index, model):
+    with pytest.raises(FilterError, match="prise"):
+        search(index, model, text="red shirt", where="prise < 3")
+
+
+@pytest.mark.parametrize("extra", [{}, {"avoid": "green"}, {"hybrid": True}])
+def test_pages_put_together_are_one_long_page(index, model, extra):
+    whole = search(index, model, text="red shirt", k=20, **extra)
+    pages = [search(index, model, text="red shirt", k=5, offset=o, **extra) for o in (0, 5, 10, 15)]
+    assert [hit for page in pages for hit in page] == whole
+
+
+def test_a_page_beyond_the_end_is_empty(index, model):
+    assert search(index, model, text="red", offset=1000) == []
+
+
+# things to avoid
+
+
+def test_avoiding_follows_its_formula(index, model, vectors):
+    words = model.encode_text(["red shirt", "dress", NEUTRAL]).astype(np.float64)
+    asked = (words[0] - words[2]) / np.linalg.norm(words[0] - words[2])
+    added = words[1] - words[2]
+    added = added - max(0.0, added @ asked) * asked
+    scores = vectors @ words[0]
+    shown = vectors @ (added / np.linalg.norm(added))
+    z = (shown - np.median(shown)) / shown.std()
+    expected = scores - 0.7 * scores.std() * np.maximum(0, z)
+    hits = search(index, model, text="red shirt", avoid="dress", avoid_weight=0.7, k=N_PRODUCTS)
+    found = {hit.product_id: hit.score for hit in hits}
+    assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
+    assert ids(hits) == sorted(found, key=lambda name: (-found[name], name))
+
+
+def test_the_more_it_counts_the_lower_the_avoided_products_come(index, model, vectors):
+    words = {word: model.encode_text(word)[0] for word in ("red", "shirt", NEUTRAL)}
+    shown = vectors @ avoided_directions(words, "red", ["shirt"])[0]
+    worst = [f"p{i:02}" for i in np.argsort(-shown)[:8]]
+    places = []
+    for weight in (0.0, 1.0, 3.0, 30.0):
+        found = ids(search(index, model, text="red", avoid="shirt", avoid_weight=weight, k=48))
+        places.append(np.mean([found.index(name) for name in worst]))
+    assert places == sorted(places)
+    assert places[-1] > places[0]
+
+
+def test_avoiding_several_things_and_with_a_picture_alone(index, model):
+    plain = ids(search(index, model, image=picture(2), k=48))
+    wary = ids(search(index, model, image=picture(2), avoid=["shirt", "dress"], k=48))
+    assert sorted(plain) == sorted(wary)
+    assert plain != wary
+
+
+def test_avoiding_blank_words_avoids_nothing(index, model):
+    assert search(index, model, text="red", avoid=["", "  "]) == search(index, model, text="red")
+
+
+def test_what_the_question_asks_for_is_not_held_against_its_answers():
+    """Avoiding red shoes when red dresses are asked for must not cost redness."""
+    neutral, red, dress, shoes = np.eye(4)
+    unit = lambda v: v / np.linalg.norm(v)  # noqa: E731
+    meanings = {
+        NEUTRAL: neutral,
+        "red dress": unit(neutral + red + dress),
+        "red shoes": unit(neutral + red + shoes),
+    }
+    asked_for = avoided_directions(meanings, "red dress", ["red shoes"])[0]
+    plain = avoided_directions(meanings, None, ["red shoes"])[0]
+    red_dress = red + dress
+    assert plain @ red_dress > 0.3
+    assert asked_for @ red_dress < 0
+    assert asked_for @ shoes > plain @ shoes
+
+
+# hybrid
+
+
+def test_hybrid_is_reciprocal_rank_fusion_of_both_rankings(index, model):
+    by_vector = ids(search(index, model, text="blue dress", k=48))
+    by_words = ids(index.text_search("blue dress", k=48))
+    expected: dict[str, float] = {}
+    for names in (by_vector, by_words):
+        for rank, name in enumerate(names, start=1):
+            expected[name] = expected.get(name, 0) + 1 / (60 + rank)
+    hits = search(index, model, text="blue dress", hybrid=True, k=48)
+    assert {hit.product_id: pytest.approx(hit.score) for hit in hits} == expected
+
+
+def test_hybrid_finds_the_exact_words(index, model):
+    assert "p37" in ids(search(index, model, text="number 37", hybrid=True, k=3))
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True), max_size=3))
+@settings(max_examples=50, deadline=None)
+def test_fusion_keeps_every_product_once_and_rewards_agreement(rankings):
+    lists = [[Hit(name, 0.5, {}) for name in names] for names in rankings]
+    fused = fuse(lists)
+    assert sorted(ids(fused)) == sorted({name for names in rankings for name in names})
+    assert [hit.score for hit in fused] == sorted((hit.score for hit in fused), reverse=True)
+    places = {
+        name: [names.index(name) for names in rankings if name in names] for name in "abcdefgh"
+    }
+    for better, worse in pairwise(fused):
+        both = places[better.product_id], places[worse.product_id]
+        if len(both[0]) == len(both[1]):  # no product is behind one that it beats everywhere
+            assert not all(a > b for a, b in zip(*map(sorted, both), strict=True)) or not both[0]
+
+
+# refusals
+
+
+def test_another_models_index_is_refused_by_name(model, tmp_path):
+    path = tmp_path / "other.lance"
+    other = Index.create(
+        path, model="shop/older-clip", fingerprint="0123456789abcdef", dim=model.dim
+    )
+    with pytest.raises(
+        ModelMismatchError, match=r"'shop/older-clip' \(01234567\), not of '.*tiny'"
+    ):
+        search(other, model, text="red")
+    with pytest.raises(ModelMismatchError):
+        search(other, model, similar_to="p00")
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({}, "nothing to look for: give text, image or similar_to"),
+        ({"text": "  "}, "nothing to look for"),
+        ({"avoid": ["red"]}, "nothing to look for"),
+        ({"text": "red", "k": 0}, "k is 0: ask for at least 1 hit"),
+        ({"text": "red", "offset": -1}, "offset is -1"),
+        ({"text": "red", "weight": 1.5}, "weight is 1.5; it is the share of the words, 0 to 1"),
+        ({"text": "red", "avoid": "x", "avoid_weight": -1.0}, "avoid_weight is -1"),
+        ({"similar_to": "p01", "hybrid": True}, "hybrid matches words with captions: give text"),
+    ],
+)
+def test_a_question_that_makes_no_sense_says_how_to_mend_it(index, model, question, message):
+    with pytest.raises(ValueError, match=message):
+        search(index, model, **question)
+
+
+def test_words_need_a_model(index):
+    with pytest.raises(ValueError, match="need the model that made the index"):
+        search(index, None, text="red")
+
+
+def test_a_picture_that_is_none_is_an_error(index, model, tmp_path):
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    with pytest.raises(ImageError):
+        search(index, model, image=tmp_path / "notes.jpg")
+    with pytest.raises(PictureError, match="there is no picture file"):
+        search(index, model, image=str(tmp_path / "gone.jpg"))
+
+
+def test_the_pool_is_one_read_of_the_index(index):
+    assert POOL <= 1000  # beyond, the index counts its rows before each search
+
+
+def test_an_empty_index_answers_with_no_hits(model, tmp_path: Path):
+    empty = Index.create(
+        tmp_path / "empty.lance", model=model.name, fingerprint=model.fingerprint, dim=model.dim
+    )
+    assert search(empty, model, text="red") == []
+    assert search(empty, model, text="red", avoid="blue", hybrid=True) == []
