@@ -148,7 +148,7 @@ class Board:
             return
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         here = self._pixels[window]
-        here += (np.float32(colour) - here) * alpha[window][..., None]
+        here += (channels(colour) - here) * alpha[window][..., None]
 
     def dot(self, center: Point, radius: Number, colour: Rgb) -> None:
         """Draw a small disc with a lit rim: a button, a rivet, an eyelet."""
@@ -186,6 +186,11 @@ def shaded(colour: Rgb, factor: Number) -> Rgb:
         colour[1] + (255 - colour[1]) * share,
         colour[2] + (255 - colour[2]) * share,
     )
+
+
+def channels(colour: Rgb) -> Array:
+    """A colour as an array, ready to be mixed."""
+    return np.asarray(colour, dtype=np.float32)
 
 
 def _mask(path: Sequence[Point], holes: Sequence[Sequence[Point]]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fashionclip.sample.canvas import Array, Cloth, Number, Rgb
+from fashionclip.sample.canvas import Array, Cloth, Number, Rgb, channels
 
 COLOURS: dict[str, Rgb] = {
     "black": (38, 38, 42),
@@ -52,7 +52,7 @@ def weave(
         along, down = x * cos + y * sin, y * cos - x * sin
         down = down + np.float32(0.0009) * along * along  # cloth hangs a little
         share = _share(pattern, along / scale, down / scale, kind)
-        mixed = np.float32(colour) + (np.float32(accent) - np.float32(colour)) * share[..., None]
+        mixed: Array = channels(colour) + (channels(accent) - channels(colour)) * share[..., None]
         return _flowers(mixed, along / scale, down / scale) if pattern == "floral" else mixed
 
     return cloth
@@ -67,7 +67,8 @@ def denim(colour: Rgb, rng: np.random.Generator) -> Cloth:
         rows, columns = y.astype(int), (x + 120).astype(int)
         threads = 3 * np.sin(2.1 * (x + y)) + 5 * grain[rows, columns]
         worn = wash * np.exp(-(((np.abs(x) - 30) / 15) ** 2)) * np.exp(-(((y - 160) / 75) ** 2))
-        return np.float32(colour) + (threads + worn)[..., None].astype(np.float32)
+        lit: Array = channels(colour) + (threads + worn)[..., None].astype(np.float32)
+        return lit
 
     return cloth
 
@@ -77,7 +78,8 @@ def knit(cloth: Cloth, *, depth: Number = 0.05) -> Cloth:
 
     def knitted(x: Array, y: Array) -> Array:
         relief = np.sin(1.6 * x) * np.sin(1.25 * y + 0.8 * np.cos(1.6 * x))
-        return cloth(x, y) * (1 + np.float32(depth) * relief)[..., None].astype(np.float32)
+        lit: Array = cloth(x, y) * (1 + np.float32(depth) * relief)[..., None].astype(np.float32)
+        return lit
 
     return knitted
 
@@ -87,7 +89,8 @@ def ribbed(colour: Rgb, *, depth: Number = 0.1) -> Cloth:
 
     def cloth(x: Array, y: Array) -> Array:
         relief = np.float32(1) + np.float32(depth) * np.sin(1.5 * x)
-        return np.float32(colour) * relief[..., None].astype(np.float32)
+        lit: Array = channels(colour) * relief[..., None].astype(np.float32)
+        return lit
 
     return cloth
 
@@ -96,13 +99,14 @@ def _share(pattern: str, x: Array, y: Array, kind: int) -> Array:
     """How much of the accent shows at each pixel, 0…1."""
     if pattern == "striped":
         across = (y, y, x)[kind]
-        period, width = ((17, 0.0), (26, 0.45), (11, 0.1))[kind]
-        return _edge(np.sin(2 * np.pi * across / period) - width, 3.5)
+        spacing, width = ((17, 0.0), (26, 0.45), (11, 0.1))[kind]
+        return _edge(np.sin(2 * np.pi * across / spacing) - width, 3.5)
     if pattern == "checked":
-        period = (22, 30, 38)[kind]
+        period = (22.0, 30.0, 38.0)[kind]
         warp = _edge(np.sin(2 * np.pi * x / period), 4)
         weft = _edge(np.sin(2 * np.pi * y / period), 4)
-        return 0.5 * (warp + weft) * 0.92
+        both: Array = 0.46 * (warp + weft)
+        return both
     if pattern == "dotted":
         period = (16.0, 20.0, 13.0)[kind]
         row = np.floor(y / period)
@@ -131,9 +135,10 @@ def _flowers(ground: Array, x: Array, y: Array) -> Array:
     )
     leaves = _edge(3.0 - leaf, 0.9)
     light = np.where((row + column) % 2 == 0, 1.0, 0.0)[..., None]
-    blossom = light * np.float32((250, 240, 236)) + (1 - light) * np.float32((232, 120, 140))
+    blossom = light * channels((250, 240, 236)) + (1 - light) * channels((232, 120, 140))
     if ground.mean() > 190:  # pale cloth carries dark flowers
-        blossom = light * np.float32((206, 70, 100)) + (1 - light) * np.float32((120, 90, 170))
-    out = ground + (np.float32(_LEAF) - ground) * leaves[..., None]
+        blossom = light * channels((206, 70, 100)) + (1 - light) * channels((120, 90, 170))
+    out: Array = ground + (channels(_LEAF) - ground) * leaves[..., None]
     out = out + (blossom - out) * petals[..., None]
-    return out + (np.float32(_HEART) - out) * _edge(2.6 - radius, 0.9)[..., None]
+    out = out + (channels(_HEART) - out) * _edge(2.6 - radius, 0.9)[..., None]
+    return out

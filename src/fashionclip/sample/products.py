@@ -99,15 +99,9 @@ _PRICES: Mapping[str, tuple[int, int]] = {
     "belt": (12, 59),
     "cap": (9, 39),
 }
-_BRANDS = ("Alderwick", "Bruma", "Caldera Lane", "Dovetail", "Estuary", "Fjellvik", "Greyfinch")
-_BRANDS += (
-    "Halcyon Row",
-    "Indigo Quay",
-    "Juniper & Ash",
-    "Kestrel",
-    "Lumen",
-    "Marrow",
-    "Nordhaven",
+_BRANDS = (
+    *("Alderwick", "Bruma", "Caldera Lane", "Dovetail", "Estuary", "Fjellvik", "Greyfinch"),
+    *("Halcyon Row", "Indigo Quay", "Juniper & Ash", "Kestrel", "Lumen", "Marrow", "Nordhaven"),
 )
 _NOUNS: Mapping[str, tuple[str, ...]] = {
     "t-shirt": ("T-shirt", "T-shirt", "Tee"),
