@@ -56,6 +56,8 @@ class Way:
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     print_machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -150,7 +152,7 @@ def reduced_decoding(checkpoint: Checkpoint, files: list[Path]) -> None:
     cosines = (engine.encode_pixels(reduced) * engine.encode_pixels(full)).sum(axis=1)
     print(
         f"\nJPEGs decoded at reduced size against full size ({len(files)} enlarged files): cosine "
-        f"least {cosines.min():.5f}, mean {cosines.mean():.5f}"
+        f"least {cosines.min():.6f}, mean {cosines.mean():.6f}"
     )
 
 

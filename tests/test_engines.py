@@ -237,8 +237,9 @@ def test_quantised_weights_are_within_half_a_step(values):
 def test_an_activation_range_covers_all_that_was_seen():
     low, high = np.array([-1.0, -8.0, 0.0], np.float32), np.array([2.0, 4.0, 0.0], np.float32)
     limits = activation_range(low, high, np.ones(3, np.float32))
-    assert (low / limits.channels >= limits.low - 1e-6).all()
-    assert (high / limits.channels <= limits.high * 128 / 127 + 1e-6).all()
+    half_step = (limits.high - limits.low) / 255 / 2
+    assert (low / limits.channels >= limits.low - half_step).all()
+    assert (high / limits.channels <= limits.high + half_step).all()
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,22 @@ def test_without_pytorch_its_devices_name_the_command_that_installs_it(tiny):
     command = [sys.executable, "-c", program, str(tiny.folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "pip install 'fashionclip[torch]'" in done.stdout
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_with_the_cpu(tiny):
+    from fashionclip.engines.pytorch import gpu_here
+
+    if (gpu := gpu_here()) is None:
+        pytest.skip("PyTorch sees no GPU here")
+    assert open_engine(tiny).device == gpu
+    exact = open_engine(tiny, device="cpu", precision="float32")
+    pixels, tokens = pictures(300), sentences(tiny)
+    for precision, least in (("float32", 0.99999), ("auto", 0.995), ("float16", 0.995)):
+        engine = open_engine(tiny, device=gpu, precision=precision)
+        images, texts = engine.encode_pixels(pixels), engine.encode_tokens(tokens)
+        assert least_cosine(images, exact.encode_pixels(pixels)) > least
+        assert least_cosine(texts, exact.encode_tokens(tokens)) > least
 
 
 @pytest.mark.slow

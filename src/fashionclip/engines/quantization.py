@@ -1,8 +1,8 @@
 """What int8 needs to know: the range of what enters each linear layer, and weights in steps.
 
-Weights are quantised per output channel, symmetrically. Activations have one scale a
-tensor, after the difficulty of their loud channels has been moved into the weights
-(Xiao et al. 2023, SmoothQuant). Pure NumPy; the graph and the engine do the rest.
+Weights are quantised per output channel, symmetrically. Activations have one scale and
+one zero a tensor, after the difficulty of their loud channels has been moved into the
+weights (Xiao et al. 2023, SmoothQuant). Pure NumPy; the graph and the engine do the rest.
 """
 
 from collections.abc import Mapping
@@ -55,19 +55,21 @@ def activation_range(
     low: Float[np.ndarray, " channel"],
     high: Float[np.ndarray, " channel"],
     loudest_weights: Float[np.ndarray, " channel"],
-    *,
-    signed: bool = True,
 ) -> ActivationRange:
-    """Set the range of an input by the least and the largest value seen in each channel."""
+    """Set the range of an input by what was seen in each of its channels.
+
+    Args:
+        low: least value of each channel.
+        high: largest value of each channel.
+        loudest_weights: largest magnitude of the weights that read each channel.
+
+    Source: Xiao et al. 2023, equation 4.
+    """
     loudest = np.maximum(np.maximum(-low, high), 1e-5)
     channels = loudest**SMOOTHING / np.maximum(loudest_weights, 1e-5) ** (1 - SMOOTHING)
     channels = np.maximum(channels / np.exp(np.log(channels).mean()), 1e-3).astype(np.float32)
-    least, most = float((low / channels).min()), float((high / channels).max())
-    if signed:
-        limit = max(-least, most)
-        return ActivationRange(channels, np.float32(-limit), np.float32(limit * 127 / 128))
-    least = min(least, 0.0)
-    step = (most - least) / (LEVELS - 1)
+    least = min(float((low / channels).min()), 0.0)
+    step = max(float((high / channels).max()) - least, 1e-6) / (LEVELS - 1)
     zero = round(-least / step)  # zero must be one of the levels
     return ActivationRange(
         channels, np.float32(-zero * step), np.float32((LEVELS - 1 - zero) * step)
