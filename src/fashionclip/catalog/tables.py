@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from fashionclip.catalog.columns import Kind
 from fashionclip.errors import CatalogError
@@ -45,6 +45,7 @@ class RawRow:
     values: dict[str, Any]
 
 
+@runtime_checkable
 class Table(Protocol):
     """A table file that can be read from the start any number of times."""
 
