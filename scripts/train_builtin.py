@@ -1,459 +1,375 @@
-"""Train the built-in model: a small CLIP, from a random start, on a CPU.
+"""Train the built-in model: a small CLIP, from nothing or from an earlier export, on a CPU.
 
-    python scripts/train_builtin.py --kagl DIR --clothing DIR --minutes 120 --out RUN
-    python scripts/train_builtin.py … --start RUN/checkpoint --out RUN2      # go on from a run
+    python scripts/builtin_training.py --kagl DIR --clothing DIR --into OUT --minutes 60
+    python scripts/builtin_training.py ... --start OUT/checkpoint     # go on from an export
 
-Symmetric InfoNCE with a learned, clamped temperature; the same caption elsewhere in a batch is
-not a negative. Beside it, linear heads tell the attributes that are known (article type, colour,
-sleeve, …): the contrastive loss alone stays at chance for hundreds of steps. Half of the patches
-are dropped until the last sixth of the run (Li et al. 2023, "Scaling Language-Image Pre-training
-via Masking"). Weights are averaged as they go. Never trained on Fashion-MNIST.
+Three losses share every batch: the symmetric contrastive loss between pictures and captions,
+classification of the known attributes by linear heads (it gets a model moving that starts from
+nothing, and fades), and classification by prompts (each attribute's values, written out and
+encoded, compete for the picture: what zero-shot tags will do). The moving average of the weights
+is exported every ten minutes in the format that the package ships.
 """
 
 import argparse
-import csv
-import hashlib
 import json
-import random
-import re
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import save_file
-from tokenizers import models, pre_tokenizers, trainers
-from transformers import CLIPConfig as HubConfig
-from transformers import CLIPModel
-
-from fashionclip.checkpoint.config import (
-    CLIPConfig,
-    TextConfig,
-    VisionConfig,
-    write_config,
-    write_preprocess,
+from builtin_data import (
+    FACETS,
+    Captions,
+    draw_pixels,
+    drawn_items,
+    read_clothing,
+    read_kagl,
+    read_pixels,
 )
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess, preprocess
-from fashionclip.sample import draw_product, sample_products
-from fashionclip.texts import build_caption
+from safetensors.numpy import load_file, save
+from tokenizers import pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel
+
+from fashionclip.checkpoint.config import read_config, write_config, write_preprocess
+from fashionclip.checkpoint.folder import write_folder
+from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 
-IMAGE_PX, STORED_PX, PATCH_PX = 112, 128, 16
-WIDTH, VISION_LAYERS, TEXT_LAYERS, HEADS = 256, 6, 3, 4
-CONTEXT, TRAINED_TOKENS, VOCABULARY = 77, 24, 5000
-BATCH, PEAK_LR, WARM_UP, MAX_SCALE = 256, 1e-3, 200, 60.0
-KEPT_PATCHES, WHOLE_FROM = 0.5, 0.83
-TEST_BRANDS, TEST_SENDERS = 8, 10  # percent, by the hash of the name
-SAMPLE_SEED = 7919  # the catalogue that ships is drawn with seed 0
-
-# how a catalogue's article types are called in a query
-NOUNS = {
-    "Tshirts": ("t-shirt", "tee"),
-    "Casual Shoes": ("casual shoe", "sneaker"),
-    "Sports Shoes": ("sports shoe", "sneaker", "running shoe"),
-    "Kurtas": ("kurta", "tunic"),
-    "Handbags": ("handbag", "bag"),
-    "Sunglasses": ("sunglasses",),
-    "Watches": ("watch",),
-    "Heels": ("heels", "high heel", "sandal"),
-    "Flip Flops": ("flip flop", "sandal"),
-    "Sweatshirts": ("sweatshirt", "pullover"),
-    "Sweaters": ("sweater", "pullover"),
-    "sweater": ("sweater", "jumper", "pullover"),
-    "Trousers": ("trousers", "pants"),
-    "trousers": ("trousers", "pants"),
-    "Jeans": ("jeans", "denim trousers"),
-    "jeans": ("jeans", "denim trousers"),
-    "Backpacks": ("backpack", "bag"),
-    "backpack": ("backpack", "bag"),
-    "handbag": ("handbag", "bag"),
-    "Jackets": ("jacket", "coat"),
-    "jacket": ("jacket", "coat"),
-    "Shorts": ("shorts",),
-    "Flats": ("flats",),
-    "Track Pants": ("track pants", "trousers"),
-    "Dresses": ("dress",),
-    "Pants": ("pants", "trousers"),
-    "Longsleeve": ("long-sleeve top", "pullover"),
-    "Shoes": ("shoe", "sneaker"),
-    "Outwear": ("coat", "jacket"),
-    "Hat": ("hat", "cap"),
-    "Blazer": ("blazer", "jacket"),
-    "Undershirt": ("undershirt", "tank top"),
-    "Polo": ("polo shirt",),
-    "Body": ("bodysuit",),
-    "boots": ("boots", "ankle boot"),
-    "sneakers": ("sneakers", "sneaker", "trainers"),
-    "sandals": ("sandals", "sandal"),
-    "heels": ("heels", "high heels"),
-    "cap": ("cap", "hat"),
-}
+SIZE_PX, PATCH_PX, WIDTH, CONTEXT = 112, 16, 256, 77
+STORED_PX = 128  # pictures are kept a little larger than the model takes, for crops
+VOCABULARY = 5000
+TRAINED_TOKENS = 32  # captions are cut here while training; few are longer
+CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
+FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
+OTHER_FACETS = 0.3
 
 
-@dataclass(frozen=True)
-class Example:
-    """A picture, its words, and what is known of it."""
+def main() -> None:
+    """Read the arguments, train, export."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kagl", type=Path, required=True, help="styles.csv and images/")
+    parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
+    parser.add_argument("--into", type=Path, required=True, help="for pixels, log and checkpoint")
+    parser.add_argument("--start", type=Path, help="an earlier export to go on from")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.into.mkdir(parents=True, exist_ok=True)
 
-    picture: Callable[[], bytes | Image.Image]
-    kind: str
-    """The article type, as its source calls it."""
-    source: str
-    title: str = ""
-    highlights: tuple[str, ...] = ()
-    colour: str = ""
-    pattern: str = ""
-    sleeve: str = ""
-    gender: str = ""
-    known: dict[str, str] = field(default_factory=dict)
-    """Head to value; a head is a question that one linear layer answers."""
-    is_test: bool = False
-
-
-def percent(name: str) -> int:
-    """A name's place in 0…99, the same on every machine."""
-    return int(hashlib.md5(name.casefold().encode()).hexdigest(), 16) % 100
-
-
-def read_kagl(folder: Path) -> list[Example]:
-    """Kaggle's Fashion Product Images; whole brands are held out."""
-    found = []
-    with (folder / "styles.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            known = json.loads(row["articleAttributes"] or "{}")
-            path = folder / "images" / f"{row['id']}.jpg"
-            heads = {f"kagl {name}": value for name, value in known.items() if name in ASKED}
-            heads |= {"kagl type": row["articleType"], "kagl gender": row["gender"]}
-            heads |= {"kagl colour": row["baseColour"], "kagl usage": row["usage"]}
-            found.append(
-                Example(
-                    picture=path.read_bytes,
-                    kind=row["articleType"],
-                    source="kagl",
-                    title=row["productDisplayName"],
-                    highlights=tuple(v for v in known.values() if len(v) < 30),
-                    colour=row["baseColour"].lower().replace("na", ""),
-                    pattern=known.get("Pattern", "").lower(),
-                    sleeve=known.get("Sleeve Length", "").lower(),
-                    gender=row["gender"].lower(),
-                    known=heads,
-                    is_test=percent(row["brandName"]) < TEST_BRANDS,
-                )
-            )
-    return found
-
-
-ASKED = ("Pattern", "Sleeve Length", "Neck", "Collar", "Print or Pattern Type")
-
-
-def read_clothing(folder: Path) -> list[Example]:
-    """Photographs people took of their clothes; whole senders are held out."""
-    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            Example(
-                picture=(folder / row["image"]).read_bytes,
-                kind=row["label"],
-                source="clothing",
-                gender="kids" if row["kids"] == "True" else "",
-                known={"clothing label": row["label"]},
-                is_test=percent(f"s{row['sender_id']}") < TEST_SENDERS,
-            )
-            for row in csv.DictReader(file)
+    pre = Preprocess(STORED_PX, "pad")
+    kagl, clothing, drawn = (
+        read_kagl(args.kagl),
+        read_clothing(args.clothing),
+        drawn_items(args.drawn),
+    )
+    items = [*kagl, *clothing, *drawn]
+    pixels = Pixels(
+        [
+            read_pixels(kagl, args.into / "kagl.npy", pre),
+            read_pixels(clothing, args.into / "clothing.npy", pre),
+            draw_pixels(args.drawn, pre),
         ]
+    )
+    captions = Captions(items, args.seed)
+    if args.start:
+        tokenizer = Tokenizer.from_folder(args.start, context_length=CONTEXT)
+        model = build_model(tokenizer)
+        tensors = load_file(args.start / "model.safetensors")
+        model.load_state_dict({k: torch.from_numpy(v).float() for k, v in tensors.items()})
+    else:
+        tokenizer = learn_tokenizer(captions)
+        model = build_model(tokenizer)
+    train = np.flatnonzero([not item.is_test for item in items])
+    n_weights = sum(p.numel() for p in model.parameters())
+    print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
+    teach(model, tokenizer, captions, pixels, train, args)
 
 
-def draw_samples(n_products: int) -> list[Example]:
-    """Drawn products, of another seed than those that ship."""
-    found = []
-    for product in sample_products(n_products, seed=SAMPLE_SEED):
-        seen = product.attributes
-        sleeve = {"short": "short sleeves", "long": "long sleeves"}.get(seen.sleeve or "", "")
-        heads = {"drawn type": seen.category, "drawn colour": seen.colour}
-        heads |= {"drawn pattern": seen.pattern, "drawn sleeve": seen.sleeve or ""}
-        heads |= {"drawn neckline": seen.neckline or ""}
-        found.append(
-            Example(
-                picture=lambda seen=seen, seed=product.seed: draw_product(seen, seed=seed),
-                kind=seen.category,
-                source="drawn",
-                title=product.title,
-                highlights=product.highlights,
-                colour=seen.colour,
-                pattern=seen.pattern,
-                sleeve="sleeveless" if seen.sleeve == "sleeveless" else sleeve,
-                gender="" if seen.gender == "Unisex" else seen.gender.lower(),
-                known=heads,
-            )
-        )
-    return found
+class Pixels:
+    """The stored pictures of all sources behind one row of numbers."""
+
+    def __init__(self, sources: list[np.ndarray]) -> None:
+        """Keep the sources; nothing is copied."""
+        self._sources = sources
+        self._starts = np.cumsum([0, *(len(s) for s in sources)])
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        """The pictures of some rows: uint8 (n, 3, h, w)."""
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        found = [
+            self._sources[s][row - self._starts[s]] for s, row in zip(which, rows, strict=True)
+        ]
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
 
 
-def noun_of(kind: str, rng: random.Random) -> str:
-    """A word for an article type, as a query would say it."""
-    plain = kind.lower()
-    singular = re.sub("s$", "", plain) if not plain.endswith("ss") else plain
-    return rng.choice(NOUNS.get(kind, (singular,)))
-
-
-def caption_of(example: Example, rng: random.Random) -> str:
-    """One of the many ways to say a product: title, title and highlights, or a short query."""
-    draw = rng.random()
-    if example.title and draw < 0.2:
-        return example.title
-    if example.title and draw < 0.4:
-        picked = rng.sample(example.highlights, min(4, len(example.highlights)))
-        return build_caption(picked, example.title)
-    words = [noun_of(example.kind, rng)]
-    if example.colour and rng.random() < 0.6:
-        words.insert(0, example.colour)
-    if example.pattern and rng.random() < 0.35:
-        words.insert(rng.randrange(2) if len(words) > 1 else 0, example.pattern)
-    phrase = " ".join(words)
-    if example.gender and rng.random() < 0.25:
-        phrase = rng.choice((f"{example.gender} {phrase}", f"{phrase} for {example.gender}"))
-    if example.sleeve and rng.random() < 0.25:
-        phrase = f"{phrase} with {example.sleeve}"
-    return f"a photo of a {phrase}" if rng.random() < 0.3 else phrase
-
-
-def train_tokenizer(examples: Sequence[Example]) -> Tokenizer:
-    """A small byte-pair vocabulary by CLIP's rules; its full one would weigh more than the rest."""
-    rng = random.Random(0)
-    words = [caption_of(example, rng) for example in examples for _ in range(3)]
+def learn_tokenizer(captions: Captions) -> Tokenizer:
+    """Learn a byte-pair vocabulary from the captions, under CLIP's rules."""
+    rules = clip_rules({}, [])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    rules = clip_rules({START: 0, END: 1}, [])
-    rules.model = models.BPE(end_of_word_suffix="</w>", unk_token=END)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    rules.train_from_iterator(words, trainer)
+    rules.train_from_iterator(captions.all_texts(), trainer)
     merges = [tuple(pair) for pair in json.loads(rules.to_str())["model"]["merges"]]
-    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    pieces = list(dict.fromkeys([*pieces, *(left + right for left, right in merges)]))
-    vocab = {piece: i for i, piece in enumerate([*pieces, START, END])}
-    rules = clip_rules(vocab, merges)
-    rules.enable_truncation(max_length=CONTEXT)
-    return Tokenizer(rules, CONTEXT, vocab[START], vocab[END])
+    # CLIP's order: letters, letters that end a word, what each merge makes, start, end
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    words += [left + right for left, right in merges]
+    words = [*dict.fromkeys(words), START, END]
+    vocab = {word: i for i, word in enumerate(words)}
+    return Tokenizer(clip_rules(vocab, merges), CONTEXT, vocab[START], vocab[END])
 
 
-def config_for(tokenizer: Tokenizer) -> CLIPConfig:
-    """The model's sizes."""
-    common = {"width": WIDTH, "heads": HEADS, "mlp_width": 4 * WIDTH}
-    common |= {"activation": "gelu", "layer_norm_eps": 1e-5}
-    return CLIPConfig(
-        vision=VisionConfig(layers=VISION_LAYERS, image_px=IMAGE_PX, patch_px=PATCH_PX, **common),
-        text=TextConfig(
-            layers=TEXT_LAYERS,
-            vocab_size=tokenizer.end_id + 1,
-            context_length=CONTEXT,
-            **common,
-        ),
+def build_model(tokenizer: Tokenizer) -> CLIPModel:
+    """A CLIP of 8.9 million weights: six layers for pictures, three for words."""
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": WIDTH // 64,
+        "hidden_act": "gelu",
+    }
+    ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
+    config = CLIPConfig(
+        vision_config=tower
+        | {"num_hidden_layers": 6, "image_size": SIZE_PX, "patch_size": PATCH_PX},
+        text_config=tower
+        | ends
+        | {
+            "num_hidden_layers": 3,
+            "vocab_size": tokenizer.rules.get_vocab_size(),
+            "max_position_embeddings": CONTEXT,
+            "pad_token_id": tokenizer.end_id,
+        },
         projection_dim=WIDTH,
-        end_of_text="first",
-        end_id=tokenizer.end_id,
-        logit_scale=float(np.log(10.0)),
     )
+    model = CLIPModel(config)
+    with torch.no_grad():
+        model.logit_scale.fill_(np.log(10.0))
+    return model
 
 
-def augment(pixels: torch.Tensor) -> torch.Tensor:
-    """Vary stored pictures ``(n, h, w, 3) uint8`` and bring them to the tower's size, normalised.
+def teach(
+    model: CLIPModel,
+    tokenizer: Tokenizer,
+    captions: Captions,
+    pixels: Pixels,
+    train: np.ndarray,
+    args: argparse.Namespace,
+) -> None:
+    """Run the clock down: learning rate, augmentation and the heads' weight follow it."""
+    rng = np.random.default_rng(args.seed)
+    labels = torch.from_numpy(captions.labels)
+    heads = nn.ModuleDict(
+        {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
+    )
+    named = [*model.named_parameters(), *heads.named_parameters()]
+    groups = [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    begin, exported, step, means = time.time(), time.time(), 0, {}
+    for rows in endless_batches(train, args.batch, rng):
+        passed = (time.time() - begin) / 60 / args.minutes
+        if passed >= 1:
+            break
+        clean = passed > 1 - CLEAN_SHARE
+        rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * passed) + 0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        drawn = [captions.draw(int(i)) for i in rows]
+        texts, demands = [d[0] for d in drawn], torch.from_numpy(np.stack([d[1] for d in drawn]))
+        with torch.autocast("cpu", torch.bfloat16):
+            features = see(model, augment(pixels[rows], clean=clean), keep=1.0 if clean else 0.5)
+            pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
+            words = read(model, tokenizer, texts)
+            scale = model.logit_scale.exp().clamp(max=60.0)
+            losses = {"contrast": contrast(pictures, words, scale, texts, labels[rows], demands)}
+            losses["prompts"] = prompt_loss(
+                model, tokenizer, captions, pictures, scale, labels[rows], rng
+            )
+            losses["heads"] = head_loss(heads, features, labels[rows])
+        share = 0.15 if args.start else max(0.15, 1 - 1.2 * passed)
+        loss = losses["contrast"] + 0.5 * losses["prompts"] + share * losses["heads"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        optimizer.step()
+        step += 1
+        follow(average, model, decay=min(0.993, step / (step + 10)))
+        for name, value in losses.items():
+            means[name] = 0.95 * means.get(name, value.item()) + 0.05 * value.item()
+        if step % 20 == 0 or step in {2, 5, 10}:
+            speed, minutes = step * args.batch / (time.time() - begin), (time.time() - begin) / 60
+            told = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+            print(
+                f"{minutes:5.1f} min  step {step}  {told}  scale {scale.item():.1f}  "
+                f"rate {rate:.1e}  {speed:.0f} items/s",
+                flush=True,
+            )
+        if time.time() - exported > 600:
+            export(average, model.config, tokenizer, args.into / "checkpoint")
+            exported = time.time()
+    export(average, model.config, tokenizer, args.into / "checkpoint")
+    print(f"done: {step} steps, {step * args.batch / len(train):.1f} epochs", flush=True)
 
-    Flip, scale, shift, a slight turn, brightness; some grey, tiny or on black, for pictures that
-    are no product photographs. No change of hue: captions name colours.
-    """
+
+def endless_batches(rows: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Shuffle again and again; an epoch's remainder is dropped."""
+    while True:
+        shuffled = rng.permutation(rows)
+        for i in range(0, len(shuffled) - size + 1, size):
+            yield shuffled[i : i + size]
+
+
+def augment(pixels: Tensor, *, clean: bool) -> Tensor:
+    """Crop, turn, flip, relight; sometimes grey, coarse or negative. Normalised float out."""
     n = len(pixels)
-    x = pixels.permute(0, 3, 1, 2).float() / 255
-    scale = torch.empty(n).uniform_(0.75, 1.05)
+    x = pixels.float() / 255
+    low = 0.93 if clean else 0.75
+    scale = torch.empty(n).uniform_(low, 1.05)
     flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    turn = torch.randn(n) * 0.05
-    theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0] = scale * flip * torch.empty(n).uniform_(0.93, 1.07)
-    theta[:, 1, 1] = scale
-    theta[:, 0, 1], theta[:, 1, 0] = turn, -turn
-    theta[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * (1.05 - scale)[:, None]
-    grid = F.affine_grid(theta, (n, 3, IMAGE_PX, IMAGE_PX), align_corners=False)
+    affine = torch.zeros(n, 2, 3)
+    affine[:, 0, 0] = scale * flip * torch.empty(n).uniform_(0.95, 1.05)
+    affine[:, 1, 1] = scale
+    affine[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * (1.05 - scale)[:, None]
+    turn = torch.randn(n) * (0.01 if clean else 0.05)
+    affine[:, 0, 1], affine[:, 1, 0] = turn, -turn
+    grid = F.affine_grid(affine, [n, 3, SIZE_PX, SIZE_PX], align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    x = x * torch.empty(n, 1, 1, 1).uniform_(0.8, 1.2) + torch.empty(n, 1, 1, 1).uniform_(
-        -0.08, 0.08
-    )
-    grey, tiny, dark = (torch.rand(n) < share for share in (0.12, 0.12, 0.05))
-    x[grey] = x[grey].mean(1, keepdim=True)
-    if tiny.any():
-        small = F.interpolate(x[tiny], 28, mode="bilinear", antialias=True)
-        x[tiny] = F.interpolate(small, IMAGE_PX, mode="bilinear")
-    x[dark] = 1 - x[dark]
+    light = 0.06 if clean else 0.2
+    x = x * torch.empty(n, 1, 1, 1).uniform_(1 - light, 1 + light)
+    rare = 0.03 if clean else 0.1
+    grey = torch.rand(n) < rare
+    x[grey] = x[grey].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    coarse = torch.rand(n) < rare
+    if coarse.any():
+        small = F.interpolate(x[coarse], 28, mode="bilinear", antialias=True)
+        x[coarse] = F.interpolate(small, SIZE_PX, mode="bilinear")
+    negative = torch.rand(n) < rare / 2
+    x[negative] = 1 - x[negative]
     mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
     return (x.clamp(0, 1) - mean) / std
 
 
-def picture_states(model: CLIPModel, x: torch.Tensor, kept: float) -> torch.Tensor:
-    """Class token states ``(n, width)`` seen through a random share of the patches."""
-    vision = model.vision_model
-    tokens = vision.embeddings(x)
-    if kept < 1:
-        n, n_tokens, width = tokens.shape
-        chosen = torch.rand(n, n_tokens - 1).argsort(1)[:, : int((n_tokens - 1) * kept)] + 1
-        chosen = torch.cat([torch.zeros(n, 1, dtype=torch.long), chosen], 1)
-        tokens = tokens.gather(1, chosen[:, :, None].expand(-1, -1, width))
-    states = vision.encoder(inputs_embeds=vision.pre_layrnorm(tokens)).last_hidden_state
-    return vision.post_layernorm(states[:, 0])
+def see(model: CLIPModel, x: Tensor, *, keep: float) -> Tensor:
+    """The picture tower up to its projection, on a random share of the patches (Li et al. 2023)."""
+    tower = model.vision_model
+    patches = tower.embeddings(x)
+    if keep < 1:
+        n, n_patches, width = patches.shape[0], patches.shape[1] - 1, patches.shape[2]
+        kept = torch.rand(n, n_patches).argsort(1)[:, : int(n_patches * keep)] + 1
+        kept = torch.cat([torch.zeros(n, 1, dtype=torch.long), kept], 1)
+        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, width))
+    hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(patches)).last_hidden_state
+    return tower.post_layernorm(hidden[:, 0])
 
 
-def text_vectors(model: CLIPModel, tokenizer: Tokenizer, captions: list[str]) -> torch.Tensor:
-    """Unit vectors ``(n, dim)``; short and long captions are padded apart."""
-    tokens = [tokenizer.encode([caption])[0][:TRAINED_TOKENS] for caption in captions]
-    by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-    vectors: dict[int, torch.Tensor] = {}
-    for rows in (by_length[: len(tokens) // 2], by_length[len(tokens) // 2 :]):
-        padded = np.full((len(rows), len(tokens[rows[-1]])), tokenizer.end_id)
-        for line, row in zip(padded, rows, strict=True):
-            line[: len(tokens[row])] = tokens[row]
-        padded[:, -1] = tokenizer.end_id  # also where a caption was cut
-        pooled = model.text_model(torch.from_numpy(padded)).pooler_output
-        states = model.text_projection(pooled).float()
-        vectors |= dict(zip(rows, F.normalize(states, dim=-1), strict=True))
-    return torch.stack([vectors[i] for i in range(len(captions))])
+def read(model: CLIPModel, tokenizer: Tokenizer, texts: list[str]) -> Tensor:
+    """Unit vectors of texts; short and long ones apart, so that little padding is computed."""
+    rows = tokenizer.encode(texts)[:, :TRAINED_TOKENS]
+    rows[(rows != tokenizer.end_id).all(1), -1] = tokenizer.end_id
+    lengths = (rows != tokenizer.end_id).sum(1) + 1
+    order = np.argsort(lengths, kind="stable")
+    out = []
+    for part in np.array_split(order, 3 if len(order) > 60 else 1):
+        ids = torch.from_numpy(rows[part, : lengths[part].max()].astype(np.int64))
+        pooled = model.text_model(input_ids=ids).pooler_output
+        out.append(F.normalize(model.text_projection(pooled).float(), dim=-1))
+    return torch.cat(out)[torch.from_numpy(np.argsort(order))]
 
 
-def contrastive_loss(
-    pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, captions: list[str]
-) -> torch.Tensor:
-    """Symmetric InfoNCE (Radford et al. 2021, figure 3) in which twins are not negatives."""
-    logits = scale.exp().clamp(max=MAX_SCALE) * pictures @ texts.T
-    numbers = {caption.lower(): i for i, caption in enumerate(captions)}
-    ids = torch.tensor([numbers[caption.lower()] for caption in captions])
-    twins = (ids[:, None] == ids[None]) & ~torch.eye(len(ids), dtype=torch.bool)
+def contrast(
+    pictures: Tensor,
+    words: Tensor,
+    scale: Tensor,
+    texts: list[str],
+    labels: Tensor,
+    demands: Tensor,
+) -> Tensor:
+    """Symmetric cross-entropy; captions that are true of a picture are not its negatives."""
+    logits = scale * pictures @ words.T
+    true = ((demands[None] == -1) | (demands[None] == labels[:, None])).all(-1)
+    plain = [text.casefold() for text in texts]
+    number = {text: i for i, text in enumerate(plain)}
+    same = torch.tensor([number[text] for text in plain])
+    twins = true | (same[:, None] == same[None])
+    twins.fill_diagonal_(False)
     logits = logits.masked_fill(twins, -1e4)
-    targets = torch.arange(len(ids))
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def heads_for(examples: Sequence[Example]) -> dict[str, tuple[int, torch.Tensor]]:
-    """For each question: the number of answers, and each example's answer or -1."""
-    found = {}
-    for name in sorted({name for example in examples for name in example.known}):
-        values = [example.known.get(name, "") for example in examples]
-        usual = [v for v, n in Counter(filter(None, values)).most_common() if n >= 10]
-        index = {value: i for i, value in enumerate(usual)}
-        if len(usual) > 1:
-            found[name] = (len(usual), torch.tensor([index.get(v, -1) for v in values]))
-    return found
+def prompt_loss(
+    model: CLIPModel,
+    tokenizer: Tokenizer,
+    captions: Captions,
+    pictures: Tensor,
+    scale: Tensor,
+    labels: Tensor,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Cross-entropy over the written-out values of three attributes, other ones each time."""
+    chosen = ["type", *rng.choice(["garment", "drawn"], 1), *rng.choice(FACETS[1:6], 1)]
+    prompts = [captions.prompts(str(facet)) for facet in chosen]
+    vectors = read(model, tokenizer, [p for facet in prompts for p in facet])
+    total, start = torch.zeros(()), 0
+    for facet, texts in zip(chosen, prompts, strict=True):
+        logits = scale * pictures @ vectors[start : start + len(texts)].T
+        start += len(texts)
+        target = labels[:, FACETS.index(str(facet))]
+        if (target >= 0).any():
+            total = total + F.cross_entropy(logits, target, ignore_index=-1)
+    return total
+
+
+def head_loss(heads: nn.ModuleDict, features: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the linear heads over all known attributes."""
+    total = torch.zeros(())
+    for i, facet in enumerate(FACETS):
+        if (labels[:, i] >= 0).any():
+            logits = heads[f"of {facet}"](features).float()
+            loss = F.cross_entropy(logits, labels[:, i], ignore_index=-1, label_smoothing=0.05)
+            total = total + FACET_WEIGHTS.get(facet, OTHER_FACETS) * loss
+    return total
+
+
+@torch.no_grad()
+def follow(average: dict[str, Tensor], model: CLIPModel, *, decay: float) -> None:
+    """Move the averaged weights a little towards the present ones."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
 
 
 def export(
-    weights: dict[str, torch.Tensor], config: CLIPConfig, tokenizer: Tokenizer, folder: Path
+    weights: dict[str, Tensor], config: CLIPConfig, tokenizer: Tokenizer, folder: Path
 ) -> None:
-    """Write a checkpoint folder with half-precision weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    half = {k: v.half().contiguous() for k, v in weights.items() if v.is_floating_point()}
-    half["logit_scale"] = weights["logit_scale"].float()
-    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = write_config(config)
-    raw["text_config"]["bos_token_id"] = tokenizer.start_id
-    settings = write_preprocess(Preprocess(IMAGE_PX, "pad"))
-    for name, content in (("config.json", raw), ("preprocessor_config.json", settings)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    for name, text in tokenizer.files().items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def train(arguments: argparse.Namespace) -> None:
-    """Train for the given time, and write the checkpoint every few minutes."""
-    torch.manual_seed(arguments.seed)
-    rng = random.Random(arguments.seed)
-    examples = [*read_kagl(arguments.kagl), *read_clothing(arguments.clothing)]
-    examples += draw_samples(arguments.drawn)
-    stored = Preprocess(STORED_PX, "pad")
-    with ThreadPoolExecutor(2) as pool:
-        pixels = torch.from_numpy(
-            np.stack(list(pool.map(lambda e: preprocess(e.picture(), stored), examples)))
-        )
-    start = arguments.start
-    tokenizer = (
-        Tokenizer.from_folder(start, context_length=CONTEXT) if start else train_tokenizer(examples)
-    )
-    config = config_for(tokenizer)
-    model = CLIPModel(HubConfig(**write_config(config)))
-    if start:
-        model = CLIPModel.from_pretrained(start, dtype=torch.float32)
-    with torch.no_grad():
-        model.logit_scale.clamp_(min=config.logit_scale)
-    questions = heads_for(examples)
-    heads = torch.nn.ModuleList(torch.nn.Linear(WIDTH, n) for n, _ in questions.values())
-    decayed = [p for p in [*model.parameters(), *heads.parameters()] if p.ndim > 1]
-    plain = [p for p in [*model.parameters(), *heads.parameters()] if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        betas=(0.9, 0.98),
-    )
-    train_rows = np.array([i for i, example in enumerate(examples) if not example.is_test])
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    print(f"{len(train_rows)} of {len(examples)} examples, {len(questions)} questions", flush=True)
-    began, step, last_export = time.monotonic(), 0, time.monotonic()
-    seen: dict[str, float] = {}
-    while (share := (time.monotonic() - began) / 60 / arguments.minutes) < 1:
-        rows = torch.from_numpy(
-            np.random.default_rng((arguments.seed, step)).choice(train_rows, BATCH, replace=False)
-        )
-        rate = PEAK_LR * min(1, (step + 1) / WARM_UP) * (0.5 * (1 + np.cos(np.pi * share)) + 0.01)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (arguments.lr / PEAK_LR)
-        captions = [caption_of(examples[int(i)], rng) for i in rows]
-        with torch.autocast("cpu", torch.bfloat16):
-            kept = KEPT_PATCHES if share < WHOLE_FROM else 1.0
-            states = picture_states(model, augment(pixels[rows]), kept)
-            vectors = F.normalize(model.visual_projection(states).float(), dim=-1)
-            texts = text_vectors(model, tokenizer, captions)
-            answers = [
-                F.cross_entropy(
-                    head(states).float(), truth[rows], ignore_index=-1, label_smoothing=0.05
-                )
-                for head, (_, truth) in zip(heads, questions.values(), strict=True)
-                if (truth[rows] >= 0).any()
-            ]
-        contrastive = contrastive_loss(vectors, texts, model.logit_scale, captions)
-        loss = contrastive + max(0.15, 0.5 * (1 - share)) * torch.stack(answers).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - min(0.998, step / (step + 10)))
-        for name, value in (("contrastive", contrastive), ("heads", torch.stack(answers).mean())):
-            seen[name] = 0.95 * seen.get(name, value.item()) + 0.05 * value.item()
-        if step % 25 == 0:
-            minutes = (time.monotonic() - began) / 60
-            line = {"step": step, "epoch": round(step * BATCH / len(train_rows), 2), **seen}
-            line |= {"scale": model.logit_scale.exp().item(), "lr": rate, "minutes": minutes}
-            print(json.dumps(line), flush=True)
-        if time.monotonic() - last_export > 480:
-            export(average, config, tokenizer, arguments.out / "checkpoint")
-            last_export = time.monotonic()
-    export(average, config, tokenizer, arguments.out / "checkpoint")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kagl", type=Path, required=True, help="styles.csv and images/")
-    parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
-    parser.add_argument("--out", type=Path, required=True, help="where the run is written")
-    parser.add_argument("--start", type=Path, help="checkpoint to go on from")
-    parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--drawn", type=int, default=4000, help="sample products to draw")
-    parser.add_argument("--lr", type=float, default=PEAK_LR)
-    parser.add_argument("--seed", type=int, default=0)
-    train(parser.parse_args())
+    """Write a folder as the package ships it: float16 weights, both processors, no card."""
+    tensors = {
+        name: value.to(torch.float16 if value.ndim else torch.float32).numpy()
+        for name, value in weights.items()
+        if value.is_floating_point()
+    }
+    written = write_config(read_config(config.to_dict(), place="the model"))
+    texts = {"config.json": json.dumps(written, indent=2) + "\n"}
+    texts |= tokenizer.files()
+    preprocessor = write_preprocess(Preprocess(SIZE_PX, "pad"))
+    texts["preprocessor_config.json"] = json.dumps(preprocessor, indent=2) + "\n"
+    blobs = {"model.safetensors": save(tensors, metadata={"format": "pt"})}
+    write_folder(folder, texts, [], blobs=blobs)
 
 
 if __name__ == "__main__":
