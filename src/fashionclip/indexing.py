@@ -161,7 +161,6 @@ class _Run:
         self._total = catalog.len_hint
         self._kinds = index.columns
         self._known: Known = index.known()
-        self._seen: set[int] = set()
         self._encoding: deque[_Picked] = deque()  # handed to the model, in its order
         self._encoded: list[tuple[_Picked, np.ndarray]] = []
         self._rewritten: list[tuple[Product, bytes]] = []

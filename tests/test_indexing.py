@@ -1,0 +1,378 @@
+"""A catalogue goes into an index once, whatever stops it, and only what changed goes in again."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashionclip import indexing
+from fashionclip.catalog import Catalog
+from fashionclip.errors import ModelMismatchError
+from fashionclip.index import Index
+from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
+from fashionclip.model import FashionCLIP
+
+Row = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> FashionCLIP:
+    return FashionCLIP.from_pretrained(tiny_checkpoint, device="cpu", precision="float32")
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 40), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+def shop(folder: Path, n: int) -> list[Row]:
+    """Draw n products with their pictures; the rows are not yet a table."""
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(n):
+        (folder / "photos" / f"{i}.png").write_bytes(picture(i))
+        title = f"dress number {i}"
+        rows.append(
+            {
+                "id": f"p{i}",
+                "title": title,
+                "image": f"photos/{i}.png",
+                "price": str(i),
+                "tone": "x",
+            }
+        )
+    return rows
+
+
+def table(folder: Path, rows: list[Row]) -> Path:
+    path = folder / "products.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def index_rows(folder: Path, rows: list[Row], model: FashionCLIP, **options) -> IndexReport:
+    return index_catalog(Catalog.open(table(folder, rows)), model, folder / "shop.lance", **options)
+
+
+def rejects(folder: Path) -> list[dict]:
+    lines = (folder / "shop.lance" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def content(store: Path) -> dict[str, tuple[np.ndarray, dict]]:
+    """All that an index holds, by id: what two runs must agree on."""
+    index = Index.open(store)
+    got = {name: index.get(name) for name in index.iter_ids()}
+    return {name: (vector, dict(hit.columns)) for name, (vector, hit) in got.items()}
+
+
+def assert_same_content(one: Path, other: Path) -> None:
+    left, right = content(one), content(other)
+    assert left.keys() == right.keys()
+    for name, (vector, columns) in left.items():
+        np.testing.assert_allclose(vector, right[name][0], atol=1e-5)
+        assert columns == right[name][1]
+
+
+def test_a_catalogue_goes_in_and_each_picture_finds_its_product(tmp_path, model):
+    rows = shop(tmp_path, 20)
+    report = index_rows(tmp_path, rows, model)
+    assert (report.stored, report.embedded, report.count, report.rejected) == (20, 20, 20, 0)
+    index = Index.open(tmp_path / "shop.lance")
+    vectors = model.encode_images([picture(i) for i in range(20)])
+    for i, vector in enumerate(vectors):
+        hit = index.nearest(vector, k=1)[0]
+        assert (hit.product_id, hit.columns["price"]) == (f"p{i}", i)
+    assert index.text_search("number 7", k=1)[0].product_id == "p7"
+    assert index.verify().bad == ()
+    assert rejects(tmp_path) == []
+
+
+def test_a_second_run_encodes_nothing(tmp_path, model):
+    rows = shop(tmp_path, 20)
+    index_rows(tmp_path, rows, model)
+    before = content(tmp_path / "shop.lance")
+    report = index_rows(tmp_path, rows, model)
+    assert (report.unchanged, report.embedded, report.stored, report.updated) == (20, 0, 0, 0)
+    assert content(tmp_path / "shop.lance").keys() == before.keys()
+
+
+def test_only_what_changed_is_encoded_or_written(tmp_path, model):
+    rows = shop(tmp_path, 20)
+    index_rows(tmp_path, rows, model)
+    rows[3]["price"] = "99.5"
+    rows[4]["title"] = "a purple kimono"
+    (tmp_path / rows[5]["image"]).write_bytes(picture(500))
+    (tmp_path / "photos" / "moved.png").write_bytes(picture(6))
+    rows[6]["image"] = "photos/moved.png"
+    rows.append(rows[0] | {"id": "new", "image": rows[1]["image"]})
+    report = index_rows(tmp_path, rows, model)
+    assert (report.stored, report.embedded, report.count) == (1, 2, 21)
+    index = Index.open(tmp_path / "shop.lance")
+    assert index.columns["price"] == "number"
+    assert index.get("p3")[1].columns["price"] == 99.5
+    assert index.text_search("kimono")[0].product_id == "p4"
+    assert "moved.png" in index.locations(["p6"])["p6"]
+    np.testing.assert_allclose(
+        index.get("p5")[0], model.encode_images([picture(500)])[0], atol=1e-5
+    )
+    fresh = tmp_path / "fresh.lance"
+    index_catalog(Catalog.open(tmp_path / "products.csv"), model, fresh)
+    assert_same_content(tmp_path / "shop.lance", fresh)
+    again = index_rows(tmp_path, rows, model)
+    assert (again.unchanged, again.embedded, again.updated) == (21, 0, 0)
+
+
+def test_a_new_price_is_written_without_the_model(tmp_path, model):
+    rows = shop(tmp_path, 10)
+    index_rows(tmp_path, rows, model)
+    for row in rows:
+        row["price"] = str(int(row["price"]) + 1)
+    report = index_rows(tmp_path, rows, model)
+    assert (report.updated, report.embedded) == (10, 0)
+
+
+def test_products_that_left_the_catalogue_leave_the_index(tmp_path, model):
+    rows = shop(tmp_path, 10)
+    index_rows(tmp_path, rows, model)
+    kept = index_rows(tmp_path, rows[:6], model, prune=False)
+    assert (kept.removed, kept.count) == (0, 10)
+    report = index_rows(tmp_path, rows[:6], model)
+    assert (report.removed, report.count) == (4, 6)
+
+
+def test_a_new_column_comes_in_later(tmp_path, model):
+    rows = shop(tmp_path, 5)
+    index_rows(tmp_path, rows, model)
+    report = index_rows(tmp_path, [row | {"baseColour": "Blue"} for row in rows], model)
+    assert (report.updated, report.embedded) == (5, 0)
+    index = Index.open(tmp_path / "shop.lance")
+    assert len(index.nearest(index.get("p0")[0], where="baseColour = 'Blue'")) == 5
+
+
+@pytest.fixture
+def broken_rows(tmp_path: Path) -> list[Row]:
+    rows = shop(tmp_path, 12)
+    photos = tmp_path / "photos"
+    (photos / "1.png").unlink()
+    (photos / "2.png").write_bytes(b"")
+    (photos / "3.png").write_bytes(picture(3)[:60])
+    (photos / "4.png").write_text("this is not a picture")
+    rows[5]["image"] = ""
+    rows[7]["id"] = "p6"
+    return rows
+
+
+def test_what_cannot_be_used_is_a_line_with_row_picture_and_reason(tmp_path, model, broken_rows):
+    report = index_rows(tmp_path, broken_rows, model)
+    assert (report.stored, report.rejected, report.count) == (6, 6, 6)
+    lines = sorted(rejects(tmp_path), key=lambda line: line["row"])
+    assert [line["row"] for line in lines] == [2, 3, 4, 5, 6, 8]
+    assert [line["id"] for line in lines] == ["p1", "p2", "p3", "p4", "p5", "p6"]
+    assert all(set(line) == {"row", "id", "image", "reason"} for line in lines)
+    assert all(line["reason"] and "\n" not in line["reason"] for line in lines)
+    assert lines[0]["image"].endswith("1.png")
+    assert set(Index.open(tmp_path / "shop.lance").iter_ids()) == {"p0", "p6"} | {
+        f"p{i}" for i in range(8, 12)
+    }
+
+
+def test_rejects_are_mended_by_the_next_run(tmp_path, model, broken_rows):
+    index_rows(tmp_path, broken_rows, model)
+    report = index_rows(tmp_path, shop(tmp_path, 12), model)
+    assert (report.stored, report.unchanged, report.rejected) == (6, 6, 0)
+    assert rejects(tmp_path) == []
+
+
+def test_a_picture_that_went_bad_does_not_cost_the_stored_product(tmp_path, model):
+    rows = shop(tmp_path, 6)
+    index_rows(tmp_path, rows, model)
+    (tmp_path / "photos" / "2.png").write_bytes(b"")
+    (tmp_path / "photos" / "3.png").unlink()
+    report = index_rows(tmp_path, rows, model)
+    assert (report.rejected, report.removed, report.count) == (2, 0, 6)
+
+
+def test_a_catalogue_of_rejects_removes_nothing(tmp_path, model):
+    index_rows(tmp_path, shop(tmp_path, 6), model)
+    others = [
+        row | {"id": f"q{i}", "image": "nowhere.png"} for i, row in enumerate(shop(tmp_path, 3))
+    ]
+    report = index_rows(tmp_path, others, model)
+    assert (report.rejected, report.removed, report.count) == (3, 0, 6)
+
+
+def test_another_models_index_is_left_alone(tmp_path, model, tiny_checkpoint):
+    rows = shop(tmp_path, 3)
+    Index.create(tmp_path / "shop.lance", model="theirs", fingerprint="0" * 16, dim=model.dim)
+    with pytest.raises(ModelMismatchError, match=r"the model 'theirs' .*, not of .*tiny"):
+        index_rows(tmp_path, rows, model)
+    assert Index.open(tmp_path / "shop.lance").count == 0
+
+
+def test_progress_counts_the_rows_up_to_the_last(tmp_path, model, broken_rows):
+    seen: list[IndexProgress] = []
+    index_rows(tmp_path, broken_rows, model, progress=seen.append, batch_size=2)
+    rows = [state.rows for state in seen]
+    assert rows == sorted(rows)
+    assert (rows[-1], seen[-1].embedded, seen[-1].rejected) == (12, 6, 6)
+
+
+def test_a_damaged_vector_is_embedded_again_by_the_run_after_it_was_met(tmp_path, model):
+    rows = shop(tmp_path, 6)
+    index_rows(tmp_path, rows, model)
+    store = tmp_path / "shop.lance"
+    index = Index.open(store)
+    index._table.update(where="_id = 'p2'", values={"_crc": 1})
+    assert index.verify().bad == ("p2",)
+    rows[2]["price"] = "77"
+    report = index_rows(tmp_path, rows, model)
+    assert report.rejected == 1
+    assert rejects(tmp_path)[0]["reason"] == (
+        "its stored vector was damaged and is removed: index again"
+    )
+    report = index_rows(tmp_path, rows, model)
+    assert (report.stored, report.rejected, index.verify().bad) == (1, 0, ())
+
+
+def test_many_batches_are_as_good_as_one(tmp_path, model, monkeypatch):
+    rows = shop(tmp_path, 30)
+    index_rows(tmp_path, rows, model)
+    monkeypatch.setattr(indexing, "ROWS_A_WRITE", 4)
+    monkeypatch.setattr(indexing, "READ_AHEAD", 3)
+    other = tmp_path / "other.lance"
+    report = index_catalog(
+        Catalog.open(tmp_path / "products.csv"), model, other, batch_size=3, workers=2
+    )
+    assert report.stored == 30
+    assert_same_content(tmp_path / "shop.lance", other)
+
+
+def test_what_was_encoded_is_stored_when_the_user_breaks_off(tmp_path, model):
+    rows = shop(tmp_path, 40)
+
+    def interrupt(state: IndexProgress) -> None:
+        if state.embedded == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index_rows(tmp_path, rows, model, progress=interrupt, batch_size=2)
+    assert Index.open(tmp_path / "shop.lance").count == 10
+    report = index_rows(tmp_path, rows, model)
+    assert (report.stored, report.unchanged) == (30, 10)
+
+
+RUN = """
+    import sys, time
+    from fashionclip import indexing
+    from fashionclip.catalog import Catalog
+    from fashionclip.errors import FashionCLIPError
+    from fashionclip.model import FashionCLIP
+    catalog, checkpoint, store, pause = sys.argv[1:5]
+    indexing.ROWS_A_WRITE = 8
+    if len(sys.argv) > 5:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
+    def tell(state):
+        print(state.embedded, flush=True)
+        time.sleep(float(pause))
+    try:
+        model = FashionCLIP.from_pretrained(checkpoint, device="cpu", precision="float32")
+        report = indexing.index_catalog(
+            Catalog.open(catalog), model, store, batch_size=4, progress=tell
+        )
+        print("stored", report.stored)
+    except FashionCLIPError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+"""
+
+
+def start(folder: Path, checkpoint: Path, *more: object, pause: float = 0) -> subprocess.Popen[str]:
+    arguments = [folder / "products.csv", checkpoint, folder / "shop.lance", pause, *more]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(RUN), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed_after(run: subprocess.Popen[str], embedded: int, wait_s: float) -> Iterator[str]:
+    for line in run.stdout:
+        yield line
+        if line.startswith("stored"):
+            return
+        if int(line) >= embedded:
+            break
+    time.sleep(wait_s)
+    run.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
+    tmp_path, model, tiny_checkpoint, seed
+):
+    rows = shop(tmp_path, 120)
+    index_rows(tmp_path, rows, model)
+    (tmp_path / "shop.lance").rename(tmp_path / "whole.lance")
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        with start(tmp_path, tiny_checkpoint, pause=0.002) as run:
+            list(killed_after(run, int(rng.integers(0, 40)), float(rng.uniform(0, 0.1))))
+    with start(tmp_path, tiny_checkpoint) as run:
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert int(out.split()[-1]) < 120, "the killed runs stored nothing"
+    assert_same_content(tmp_path / "shop.lance", tmp_path / "whole.lance")
+    index = Index.open(tmp_path / "shop.lance")
+    assert (index.count, index.verify().bad) == (120, ())
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_make_one_index(tmp_path, model, tiny_checkpoint):
+    rows = shop(tmp_path, 60)
+    table(tmp_path, rows)
+    with (
+        start(tmp_path, tiny_checkpoint, pause=0.005) as one,
+        start(tmp_path, tiny_checkpoint, pause=0.005) as other,
+    ):
+        outs = [run.communicate(timeout=120) for run in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], outs
+    assert sorted(int(out.split()[-1]) for out, _ in outs) == [0, 60]
+    index = Index.open(tmp_path / "shop.lance")
+    assert (index.count, index.verify().bad) == (60, ())
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_in_one_line_and_the_next_goes_on(
+    tmp_path, model, tiny_checkpoint
+):
+    rows = shop(tmp_path, 60)
+    index_rows(tmp_path, rows, model)
+    (tmp_path / "shop.lance").rename(tmp_path / "whole.lance")
+    with start(tmp_path, tiny_checkpoint, 3_000) as run:
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert len(err.splitlines()) == 1, err
+    assert "a file grew over the size allowed here: raise the limit, then run again" in err
+    with start(tmp_path, tiny_checkpoint) as run:
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert_same_content(tmp_path / "shop.lance", tmp_path / "whole.lance")
