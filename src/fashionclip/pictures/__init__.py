@@ -12,7 +12,6 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
@@ -96,7 +95,9 @@ def is_url(location: str) -> bool:
     return _URL.match(location) is not None or _DATA_URL.match(location) is not None
 
 
-def copy_bytes(location: str, sink: BinaryIO, *, policy: FetchPolicy = DEFAULT_POLICY) -> None:
+def copy_bytes(
+    location: str, sink: io.BufferedIOBase, *, policy: FetchPolicy = DEFAULT_POLICY
+) -> None:
     """Fetch what is at an absolute location into a seekable file.
 
     Args:
@@ -148,7 +149,7 @@ def _path_of_file_url(location: str) -> str:
     return url2pathname(parts.path)
 
 
-def _copy_file(path: str, location: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchPolicy) -> None:
     try:
         found = _find_file(Path(path))
         with found.open("rb") as file:
@@ -182,7 +183,7 @@ def _find_file(path: Path) -> Path:
     return path
 
 
-def _decode_data_url(location: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+def _decode_data_url(location: str, sink: io.BufferedIOBase, policy: FetchPolicy) -> None:
     head, _, body = location.partition(",")
     if len(body) > policy.max_bytes * 3:
         raise why_too_large(location[:60], policy)
@@ -198,7 +199,9 @@ def _decode_data_url(location: str, sink: BinaryIO, policy: FetchPolicy) -> None
     sink.write(data)
 
 
-def _copy_through_fsspec(location: str, scheme: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+def _copy_through_fsspec(
+    location: str, scheme: str, sink: io.BufferedIOBase, policy: FetchPolicy
+) -> None:
     if "::" in location or not (policy.allow_private or scheme in CLOUD_STORES):
         # a chain such as simplecache::http://… or an ftp:// host would get around the guard
         message = (
@@ -237,7 +240,7 @@ def _install_line(scheme: str) -> str:
 
 
 def _copy_capped(
-    read: Callable[[int], bytes], location: str, sink: BinaryIO, policy: FetchPolicy
+    read: Callable[[int], bytes], location: str, sink: io.BufferedIOBase, policy: FetchPolicy
 ) -> None:
     left = policy.max_bytes
     while chunk := read(CHUNK_BYTES):

@@ -15,7 +15,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
@@ -58,7 +59,7 @@ class _Internal(Exception):
     """A host that has no public address."""
 
 
-def fetch(url: str, sink: BinaryIO, *, policy: FetchPolicy) -> None:
+def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
     """Fetch a URL into a seekable file.
 
     Tried a second time, once, when the connection breaks or the server says that it is busy.
@@ -93,7 +94,7 @@ def fetch(url: str, sink: BinaryIO, *, policy: FetchPolicy) -> None:
 
 
 def _try_fetch(
-    url: str, sink: BinaryIO, policy: FetchPolicy, deadline: float, *, is_last: bool
+    url: str, sink: BufferedIOBase, policy: FetchPolicy, deadline: float, *, is_last: bool
 ) -> float | None:
     """Follow a URL to its end.
 
@@ -116,7 +117,7 @@ def _try_fetch(
 
 
 def _follow(
-    url: str, sink: BinaryIO, policy: FetchPolicy, deadline: float, *, is_last: bool
+    url: str, sink: BufferedIOBase, policy: FetchPolicy, deadline: float, *, is_last: bool
 ) -> float | None:
     here = url
     for _ in range(MAX_REDIRECTS + 1):
@@ -136,7 +137,9 @@ def _follow(
     raise PictureError(message)
 
 
-def _write_body(reply: httpcore.Response, url: str, sink: BinaryIO, policy: FetchPolicy) -> None:
+def _write_body(
+    reply: httpcore.Response, url: str, sink: BufferedIOBase, policy: FetchPolicy
+) -> None:
     if reply.status != 200:
         message = f"{shown(url)}: the server answered {reply.status}{_meaning(reply.status)}"
         raise PictureError(message)
