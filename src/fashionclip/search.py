@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from fashionclip.errors import ModelMismatchError
 from fashionclip.index.store import Store
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.pictures import FetchPolicy
@@ -100,7 +99,7 @@ def search(
     phrases = [phrase.strip() for phrase in phrases if phrase.strip()]
     _check(text, image, similar_to, weight, avoid_weight, k, offset, hybrid=hybrid)
     if model is not None:
-        _require_model(index, model)
+        index.require_model(model.name, model.fingerprint)
     meanings = _encode_words(model, text, phrases, templates)
     pictures = [index.get(similar_to)[0]] if similar_to is not None else []
     if image is not None:
@@ -176,17 +175,6 @@ def _check(
     for message, is_wrong in faults.items():
         if is_wrong:
             raise ValueError(message)
-
-
-def _require_model(index: Store, model: FashionCLIP) -> None:
-    made_by = index.manifest
-    if made_by.fingerprint != model.fingerprint:
-        message = (
-            f"the index holds vectors of the model {made_by.model!r} ({made_by.fingerprint[:8]}), "
-            f"not of {model.name!r} ({model.fingerprint[:8]}): search with that model, or index "
-            "the catalogue into another folder with this one"
-        )
-        raise ModelMismatchError(message)
 
 
 def _needed(model: FashionCLIP | None) -> FashionCLIP:

@@ -54,6 +54,9 @@ class Store(Protocol):
 
     manifest: Manifest
 
+    def require_model(self, model: str, fingerprint: str) -> None:
+        """Refuse to go on with another model than the one that made this index."""
+
     @property
     def count(self) -> int:
         """Products stored."""

@@ -1,0 +1,300 @@
+"""What a few labelled products teach: how sure a label set should be, and when to say nothing.
+
+The model's own temperature was learned on other pictures and other words. Here one number
+(``one``) or one number and a bias a label (``several``) is fitted to products whose labels are
+known, held near the model's own by a prior so that a dozen products do no harm; then the
+threshold is set for a wanted precision. NumPy only; a few hundred products take a second.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fashionclip.errors import LabelError
+from fashionclip.model import FashionCLIP
+from fashionclip.tagging.labels import NONE_OF_THESE, PATH_SIGN, Calibration, LabelSet
+from fashionclip.tagging.scoring import EncodedLabels, Tag
+
+Truth = Sequence[str | None] | Sequence[Collection[str]]
+"""The right label of each product, None for none of these; or its labels, for ``several``."""
+
+LOG_SCALE_SPREAD = np.log(4.0)  # prior: two thirds of the models are within a factor of 4
+SHARED_BIAS_SPREAD = 10.0
+LABEL_BIAS_SPREAD = 2.0  # labels differ from each other less than all of them from zero
+MOST_THRESHOLDS = 200  # tried; more products than that change the threshold by nothing
+MOST_SCALE = 50.0  # beyond this factor of the model's scale the fit has run away
+MOST_STEPS = 50  # Newton's method on a convex function needs about ten
+TOLERANCE = 1e-8
+
+
+def calibrate(
+    label_set: LabelSet,
+    model: FashionCLIP,
+    vectors: Float[np.ndarray, "n dim"],
+    truth: Truth,
+    *,
+    precision: float = 0.9,
+) -> LabelSet:
+    """Fit a label set to labelled products.
+
+    ``one``: the scale minimises the negative log likelihood of the right labels (temperature
+    scaling), plus ``(log(scale / model's) / log 4)^2 / 2``. ``several``: a logistic regression
+    of each label on the evidence for it, one slope and a bias a label, with Gaussian priors.
+    The threshold is the one that gives most right labels while their precision, counted as
+    ``(right + 1) / (given + 2)`` so that few products are not trusted too much, is the wanted
+    one; where none reaches it, the most precise one is taken: read ``calibration.precision``.
+
+    Args:
+        label_set: what to fit; an earlier calibration is replaced, its threshold too.
+        model: the model whose vectors these are.
+        vectors: unit vectors of labelled products.
+        truth: their labels, each by its name, its path in a tree or a synonym. In a tree a
+            product may be labelled with a node on the way. None where none of the labels fits.
+        precision: wanted share of the given labels that are right, in 0…1.
+
+    Returns:
+        The same label set with its ``calibration``.
+
+    Raises:
+        LabelError: no products, or a label that the set does not have.
+        ValueError: vectors and truth differ in number; precision is not in 0…1.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2, for
+        temperature scaling; Platt 1999 for the logistic.
+    """
+    if len(vectors) != len(truth):
+        message = f"{len(vectors)} vectors and {len(truth)} labels: give one for each product"
+        raise ValueError(message)
+    if not 0 <= precision <= 1:
+        message = f"precision is {precision}; it is a share, 0 to 1"
+        raise ValueError(message)
+    if not len(vectors):
+        message = f"no labelled products to calibrate the label set '{label_set.name}' with"
+        raise LabelError(message)
+    plain = replace(label_set, calibration=None, threshold=None)
+    encoded = EncodedLabels.of(plain, model)
+    evidence = encoded.evidence(vectors)
+    if label_set.mode == "several":
+        found = _calibrate_several(encoded, evidence, truth, precision)
+    else:
+        found = _calibrate_one(encoded, vectors, evidence, truth, precision)
+    fitted, chosen = found
+    calibration = Calibration(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        scale=fitted.scale,
+        bias=tuple(fitted.bias.tolist()),
+        threshold=chosen.threshold,
+        must_beat_neutral=fitted.must_beat_neutral,
+        n_products=len(vectors),
+        precision=chosen.precision,
+        coverage=chosen.coverage,
+    )
+    return replace(plain, calibration=calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A threshold, and what it does to the labelled products."""
+
+    threshold: float
+    given: int
+    right: int
+    coverage: float
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.given if self.given else 1.0
+
+    @property
+    def careful_precision(self) -> float:
+        return (self.right + 1) / (self.given + 2)
+
+
+def _best(choices: Sequence[_Choice], precision: float) -> _Choice:
+    good = [choice for choice in choices if choice.careful_precision >= precision]
+    if good:
+        return max(good, key=lambda choice: (choice.right, choice.careful_precision))
+    return max(choices, key=lambda choice: (choice.careful_precision, choice.right))
+
+
+# one label, or a path
+
+
+def _calibrate_one(
+    encoded: EncodedLabels,
+    vectors: np.ndarray,
+    evidence: np.ndarray,
+    truth: Truth,
+    precision: float,
+) -> tuple[EncodedLabels, _Choice]:
+    paths = [_path_of(label, encoded.label_set) for label in truth]
+    rows = [i for i, path in enumerate(paths) if path is not None]
+    covers = np.array([_leaves_under(path, encoded) for path in paths if path is not None])
+    scale = encoded.scale
+    if rows:
+        scale = _fit_scale(evidence[rows], covers, start=encoded.scale)
+    options: list[tuple[EncodedLabels, _Choice]] = []
+    for must_beat_neutral in (True, False) if encoded.neutral is not None else (False,):
+        fitted = replace(encoded, scale=scale, must_beat_neutral=must_beat_neutral)
+        nodes = fitted.probabilities(evidence) @ fitted.tree.covers.T
+        choices = [
+            _outcome_of_paths(replace(fitted, threshold=threshold).tag(vectors), paths, threshold)
+            for threshold in _thresholds(nodes)
+        ]
+        options.append((fitted, _best(choices, precision)))
+    chosen = _best([choice for _, choice in options], precision)
+    return next(option for option in options if option[1] is chosen)
+
+
+def _fit_scale(evidence: np.ndarray, covers: np.ndarray, *, start: float) -> float:
+    """The scale that makes the labelled products most likely, by golden section on its log."""
+
+    def loss(log_scale: float) -> float:
+        logits = np.exp(log_scale) * evidence
+        logits -= logits.max(axis=1, keepdims=True)
+        powers = np.exp(logits)
+        right = (powers * covers).sum(axis=1) / powers.sum(axis=1)
+        prior = ((log_scale - np.log(start)) / LOG_SCALE_SPREAD) ** 2 / 2
+        return float(prior - np.log(np.maximum(right, 1e-300)).sum())
+
+    middle, reach = np.log(start), np.log(MOST_SCALE)
+    return float(np.exp(_golden_section(loss, middle - reach, middle + reach)))
+
+
+def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:
+    ratio = (np.sqrt(5.0) - 1.0) / 2.0
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    while high - low > 1e-4:
+        if loss_left <= loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = loss(right)
+    return float((low + high) / 2.0)
+
+
+def _outcome_of_paths(
+    tags: Sequence[Tag], paths: Sequence[tuple[str, ...] | None], threshold: float
+) -> _Choice:
+    """Count a path as right where it and the true one are the same as far as both go."""
+    given = [(tag.labels, path) for tag, path in zip(tags, paths, strict=True) if tag.labels]
+    right = sum(
+        path is not None and path[: len(labels)] == labels[: len(path)] for labels, path in given
+    )
+    return _Choice(threshold, len(given), right, len(given) / len(tags))
+
+
+def _leaves_under(path: tuple[str, ...], encoded: EncodedLabels) -> Bool[np.ndarray, " label"]:
+    return np.asarray(encoded.tree.covers[encoded.tree.nodes.index(path)])
+
+
+# several labels
+
+
+def _calibrate_several(
+    encoded: EncodedLabels, evidence: np.ndarray, truth: Truth, precision: float
+) -> tuple[EncodedLabels, _Choice]:
+    labels = encoded.label_set
+    is_right = np.zeros(evidence.shape, dtype=bool)
+    for row, names in zip(is_right, truth, strict=True):
+        for name in [names] if isinstance(names, str) else names or ():
+            path = _path_of(name, labels)
+            if path is not None:
+                row[labels.label_names.index(PATH_SIGN.join(path))] = True
+    scale, bias = _fit_logistic(evidence, is_right, start=encoded.scale)
+    fitted = replace(encoded, scale=scale, bias=bias)
+    probabilities = fitted.probabilities(evidence)
+    choices = []
+    for threshold in _thresholds(probabilities):
+        given = probabilities >= threshold
+        right = int((given & is_right).sum())
+        coverage = float(given.any(axis=1).mean())
+        choices.append(_Choice(threshold, int(given.sum()), right, coverage))
+    return fitted, _best(choices, precision)
+
+
+def _fit_logistic(
+    evidence: np.ndarray, is_right: np.ndarray, *, start: float
+) -> tuple[float, np.ndarray]:
+    """Slope and biases of ``sigmoid(scale * evidence + shared + bias[label])``, by Newton."""
+    n_labels = evidence.shape[1]
+    inputs = np.concatenate(
+        [
+            np.column_stack([evidence[:, i], np.ones(len(evidence)), *_one_hot(i, evidence)])
+            for i in range(n_labels)
+        ]
+    )
+    targets = is_right.T.reshape(-1).astype(np.float64)
+    mean = np.array([start, 0.0] + [0.0] * n_labels)
+    spread = np.array([start, SHARED_BIAS_SPREAD] + [LABEL_BIAS_SPREAD] * n_labels)
+    weights = mean.copy()
+    for _ in range(MOST_STEPS):
+        chances = 1.0 / (1.0 + np.exp(-np.clip(inputs @ weights, -30.0, 30.0)))
+        slope = inputs.T @ (chances - targets) + (weights - mean) / spread**2
+        curve = (inputs * (chances * (1.0 - chances))[:, None]).T @ inputs
+        step = np.linalg.solve(curve + np.diag(1.0 / spread**2), slope)
+        weights -= step
+        if np.abs(step / spread).max() < TOLERANCE:
+            break
+    scale = float(max(weights[0], start / MOST_SCALE))  # more evidence never speaks against
+    return scale, weights[1] + weights[2:]
+
+
+def _one_hot(i: int, evidence: np.ndarray) -> list[np.ndarray]:
+    n, n_labels = evidence.shape
+    return [np.full(n, float(j == i)) for j in range(n_labels)]
+
+
+# both
+
+
+def _thresholds(probabilities: np.ndarray) -> list[float]:
+    """Thresholds worth trying: just at the probabilities that occur, thinned out."""
+    levels = np.unique(probabilities)
+    if len(levels) > MOST_THRESHOLDS:
+        levels = np.quantile(levels, np.linspace(0.0, 1.0, MOST_THRESHOLDS))
+    return [float(level) for level in np.minimum(levels, 1.0)]
+
+
+def _path_of(label: str | Collection[str] | None, label_set: LabelSet) -> tuple[str, ...] | None:
+    """The path of a label that somebody wrote: its name, its path, or a synonym.
+
+    Raises:
+        LabelError: the set has no such label, or several; the message names near ones.
+    """
+    if label is None or label == NONE_OF_THESE:
+        return None
+    if not isinstance(label, str):
+        message = f"the label set '{label_set.name}' gives one label a product, not {label!r}"
+        raise LabelError(message)
+    wanted = tuple(part.strip().casefold() for part in label.split(">"))
+    found: dict[tuple[str, ...], None] = {}
+    for leaf in label_set.labels:
+        for level in range(1, len(leaf.path) + 1):
+            path = leaf.path[:level]
+            folded = tuple(part.casefold() for part in path)
+            if folded == wanted:
+                return path
+            if folded[-len(wanted) :] == wanted:
+                found[path] = None
+        if wanted[-1] in (phrase.casefold() for phrase in leaf.phrases):
+            found[leaf.path] = None
+    if len(found) == 1:
+        return next(iter(found))
+    near = [PATH_SIGN.join(path) for path in found] or get_close_matches(
+        label, [*label_set.label_names, *(leaf.name for leaf in label_set.labels)], n=3
+    )
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    message = (
+        f"the label set '{label_set.name}' has no label '{label}'{hint} "
+        f"Write '{NONE_OF_THESE}' for products that no label fits"
+    )
+    raise LabelError(message)

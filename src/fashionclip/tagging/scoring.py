@@ -1,0 +1,204 @@
+"""Vectors to tags: probabilities of labels, sums over a tree, and when to give none.
+
+Pure arithmetic on unit vectors; the model is only asked once, for the labels' own vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fashionclip.errors import LabelError
+from fashionclip.model import FashionCLIP
+from fashionclip.tagging.labels import (
+    DEFAULT_THRESHOLD,
+    NONE_OF_THESE,
+    PATH_SIGN,
+    SEVERAL_SIGN,
+    LabelSet,
+    Mode,
+    Tree,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a label set says of one product."""
+
+    set_name: str
+    """The label set."""
+    mode: Mode
+    """Whether the set gives ``one`` label (or path) or ``several``."""
+    labels: tuple[str, ...]
+    """One label; in a tree the path from the top, as far as it is sure; of ``several`` all that
+    fit, most probable first. Empty for none of these."""
+    probabilities: tuple[float, ...]
+    """Of each of ``labels``, in 0…1; along a path they never grow."""
+    margin: float
+    """How much more probable the label is than the best other one (in a tree: beside it); with
+    ``several``, how far the label nearest to the threshold is from changing sides."""
+    nearest: str
+    """The most probable label, given or not; a path in a tree."""
+    nearest_probability: float
+    """Its probability, in 0…1."""
+
+    @property
+    def text(self) -> str:
+        """The label as a table shows it: a path in a tree, ``none of these`` if there is none."""
+        sign = PATH_SIGN if self.mode == "one" else SEVERAL_SIGN
+        return sign.join(self.labels) or NONE_OF_THESE
+
+
+@dataclass(frozen=True)
+class EncodedLabels:
+    """A label set with its labels' vectors; turns similarities into probabilities and tags."""
+
+    label_set: LabelSet
+    vectors: Float[np.ndarray, "label dim"]
+    neutral: Float[np.ndarray, " dim"] | None
+    scale: float
+    bias: Float[np.ndarray, " label"]
+    threshold: float
+    must_beat_neutral: bool
+    tree: Tree
+
+    @classmethod
+    def of(cls, label_set: LabelSet, model: FashionCLIP) -> "EncodedLabels":
+        """Encode the labels; the vectors of a label's synonyms are averaged.
+
+        Raises:
+            LabelError: the set was calibrated for another model.
+        """
+        learned = label_set.calibration
+        if learned is not None and learned.fingerprint != model.fingerprint:
+            message = (
+                f"the label set '{label_set.name}' was calibrated for the model {learned.model!r} "
+                f"({learned.fingerprint[:8]}), not for {model.name!r} ({model.fingerprint[:8]}): "
+                "calibrate it again, or tag with that model"
+            )
+            raise LabelError(message)
+        prompts = label_set.prompts
+        words = [phrase for phrases in prompts for phrase in phrases]
+        words += [label_set.neutral] if label_set.neutral is not None else []
+        encoded = model.encode_text(words, templates=label_set.templates)
+        ends = np.cumsum([len(phrases) for phrases in prompts])
+        means = np.stack([part.mean(axis=0) for part in np.split(encoded, ends)[: len(prompts)]])
+        threshold = DEFAULT_THRESHOLD if learned is None else learned.threshold
+        return cls(
+            label_set=label_set,
+            vectors=means / np.linalg.norm(means, axis=1, keepdims=True),
+            neutral=encoded[-1] if label_set.neutral is not None else None,
+            scale=model.logit_scale if learned is None else learned.scale,
+            bias=np.array(learned.bias) if learned is not None else np.zeros(len(prompts)),
+            threshold=threshold if label_set.threshold is None else label_set.threshold,
+            must_beat_neutral=True if learned is None else learned.must_beat_neutral,
+            tree=Tree.of(label_set.labels),
+        )
+
+    def evidence(self, vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n label"]:
+        """Similarity of pictures with labels, less that with the neutral text if there is one."""
+        similarity = vectors.astype(np.float64) @ self.vectors.T
+        if self.neutral is None:
+            return np.asarray(similarity)
+        return np.asarray(similarity - vectors.astype(np.float64) @ self.neutral[:, None])
+
+    def probabilities(self, evidence: Float[np.ndarray, "n label"]) -> Float[np.ndarray, "n label"]:
+        """Probability of each label.
+
+        ``one``: ``softmax(scale * evidence + bias)`` over the labels, so a row sums to 1; the
+        neutral text's part cancels. ``several``: ``sigmoid`` of the same, each label for itself,
+        which without calibration is the softmax between the label and the neutral text.
+
+        Source: Radford et al. 2021, figure 3, for the softmax of scaled cosines; Platt 1999 for
+            the calibrated logistic.
+        """
+        logits = self.scale * evidence + self.bias
+        if self.label_set.mode == "several":
+            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0))))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def tag(self, vectors: Float[np.ndarray, "n dim"]) -> list[Tag]:
+        """Tag products by their unit vectors, row i for product i."""
+        evidence = self.evidence(vectors)
+        probabilities = self.probabilities(evidence)
+        if self.label_set.mode == "several":
+            return [self._several(row) for row in probabilities]
+        nodes = probabilities @ self.tree.covers.T
+        is_open = self.beats_neutral(evidence)
+        return [self._path(*rows) for rows in zip(nodes, is_open, strict=True)]
+
+    def beats_neutral(self, evidence: Float[np.ndarray, "n label"]) -> Bool[np.ndarray, "n node"]:
+        """True where a node has a label that fits the picture better than the neutral text."""
+        if self.neutral is None or not self.must_beat_neutral:
+            return np.ones((len(evidence), len(self.tree.nodes)), dtype=bool)
+        return np.asarray((evidence > 0) @ self.tree.covers.T)
+
+    def _path(self, nodes: np.ndarray, is_open: np.ndarray) -> Tag:
+        """From the top down to the most probable child, for as long as it is sure enough."""
+        tree = self.tree
+        here: tuple[str, ...] = ()
+        given: list[int] = []
+        best = runner_up = -1
+        while here in tree.children:
+            ranked = sorted(tree.children[here], key=lambda i: -nodes[i])
+            if nodes[ranked[0]] < self.threshold or not is_open[ranked[0]]:
+                break
+            given.append(ranked[0])
+            here = tree.nodes[ranked[0]]
+            best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else -1
+        if not given:
+            ranked = sorted(tree.children[()], key=lambda i: -nodes[i])
+            best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else -1
+        rival = float(nodes[runner_up]) if runner_up >= 0 else 0.0
+        return Tag(
+            set_name=self.label_set.name,
+            mode=self.label_set.mode,
+            labels=here,
+            probabilities=tuple(min(1.0, float(nodes[i])) for i in given),
+            margin=min(1.0, float(nodes[best]) - rival),
+            nearest=PATH_SIGN.join(tree.nodes[best]),
+            nearest_probability=min(1.0, float(nodes[best])),
+        )
+
+    def _several(self, row: np.ndarray) -> Tag:
+        ranked = np.argsort(-row, kind="stable")
+        given = [int(i) for i in ranked if row[i] >= self.threshold]
+        names = self.label_set.label_names
+        return Tag(
+            set_name=self.label_set.name,
+            mode=self.label_set.mode,
+            labels=tuple(names[i] for i in given),
+            probabilities=tuple(float(row[i]) for i in given),
+            margin=float(np.abs(row - self.threshold).min()),
+            nearest=names[int(ranked[0])],
+            nearest_probability=float(row[ranked[0]]),
+        )
+
+
+class Tagger:
+    """Tags vectors of one model with some label sets; the labels are encoded once."""
+
+    def __init__(self, model: FashionCLIP, label_sets: Sequence[LabelSet]) -> None:
+        """Encode the labels.
+
+        Raises:
+            LabelError: no label sets, or one was calibrated for another model.
+        """
+        if not label_sets:
+            message = "no label sets to tag with: give at least one"
+            raise LabelError(message)
+        self.sets = tuple(EncodedLabels.of(labels, model) for labels in label_sets)
+
+    def tag(self, vectors: Float[np.ndarray, "n dim"]) -> list[tuple[Tag, ...]]:
+        """Tag products.
+
+        Args:
+            vectors: their pictures' unit vectors.
+
+        Returns:
+            For each product a tag a label set, in the order of the sets.
+        """
+        columns = [labels.tag(vectors) for labels in self.sets]
+        return list(zip(*columns, strict=True))
