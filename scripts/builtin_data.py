@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fashionclip.images import Preprocess, preprocess
-from fashionclip.sample import COLOURS, draw_product, sample_products
+from fashionclip.sample import draw_product, sample_products
 from fashionclip.texts import build_caption
 
 TEST_BRANDS = 8  # percent of the brands' hashes
@@ -121,7 +121,7 @@ def read_clothing(folder: Path) -> list[Item]:
             picture=folder / row["image"],
             facets={"garment": row["label"]},
             is_test=_percentile("s" + row["sender_id"]) < TEST_SENDERS,
-            names=_words(row["label"]),
+            names=article_words(row["label"]),
         )
         for row in rows
     ]
@@ -148,14 +148,18 @@ def drawn_items(n_products: int) -> list[Item]:
             highlights=p.highlights,
             sentences=tuple(_sentences(p.description)),
             twin_key=f"drawn {p.title.casefold()}",
-            names=_words(p.attributes.category),
+            names=article_words(p.attributes.category),
         )
         for p in sample_products(n_products, seed=DRAWN_SEED)
     ]
 
 
 def read_pixels(items: Sequence[Item], cache: Path, pre: Preprocess) -> np.ndarray:
-    """Decode and fit all pictures of a source once; uint8 (n, size, size, 3), memory-mapped."""
+    """Decode and fit all pictures of a source once; uint8 (n, size, size, 3), memory-mapped.
+
+    Raises:
+        ValueError: the cache was made from another table.
+    """
     if not cache.exists():
         with ThreadPoolExecutor(2) as pool:
             pixels = list(pool.map(lambda i: preprocess(i.picture.read_bytes(), pre), items))
@@ -252,7 +256,7 @@ class Captions:
         return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(text), used
 
     def _words_of(self, _facet: str, value: str) -> str:
-        names = _words(value)
+        names = article_words(value)
         return names[0] if self._rng.random() < 0.6 else names[int(self._rng.integers(len(names)))]
 
     def _saying_of(self, facet: str, value: str) -> str:
@@ -281,7 +285,7 @@ def _kagl_item(row: Mapping[str, str], folder: Path) -> Item:
         highlights=tuple(v for v in attributes.values() if len(v) <= _LONGEST_HIGHLIGHT),
         sentences=tuple(_sentences(row["description"])[:3]),
         twin_key=re.sub(r"\W+", " ", title.casefold()).strip(),
-        names=_words(row["articleType"]),
+        names=article_words(row["articleType"]),
     )
 
 
@@ -290,7 +294,8 @@ def _colour(raw: str) -> str:
     return {"navy blue": "navy"}.get(plain, plain)
 
 
-def _words(label: str) -> tuple[str, ...]:
+def article_words(label: str) -> tuple[str, ...]:
+    """How people call a label of the sources: the usual word first."""
     if label in _NAMES:
         return tuple(_NAMES[label])
     plain = _plain(label)
@@ -322,7 +327,3 @@ def _counts(values: Sequence[str]) -> list[tuple[str, int]]:
 
 def _percentile(name: str) -> int:
     return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 100
-
-
-__all__ = ["COLOURS", "FACETS", "Captions", "Item", "draw_pixels", "drawn_items", "read_clothing"]
-__all__ += ["read_kagl", "read_pixels"]

@@ -1,7 +1,7 @@
 """Train the built-in model: a small CLIP, from nothing or from an earlier export, on a CPU.
 
-    python scripts/builtin_training.py --kagl DIR --clothing DIR --into OUT --minutes 60
-    python scripts/builtin_training.py ... --start OUT/checkpoint     # go on from an export
+    python scripts/train_builtin.py --kagl DIR --clothing DIR --into OUT --minutes 60
+    python scripts/train_builtin.py ... --start OUT/checkpoint     # go on from an export
 
 Three losses share every batch: the symmetric contrastive loss between pictures and captions,
 classification of the known attributes by linear heads (it gets a model moving that starts from

@@ -113,7 +113,7 @@ class Board:
         window = (slice(top, bottom), slice(left, right))
         alpha = np.asarray(mask, dtype=np.float32)[window] / np.float32(255)
         x, y = (axis[window] for axis in grid())
-        colour = cloth(x, y) if callable(cloth) else np.float32(cloth)
+        colour = cloth(x, y) if callable(cloth) else channels(cloth)
         shade = np.ones_like(alpha)
         if volume:
             soft = mask.filter(ImageFilter.BoxBlur(7))

@@ -117,7 +117,8 @@ def _share(pattern: str, x: Array, y: Array, kind: int) -> Array:
 
 
 def _edge(signed: Array, steepness: Number) -> Array:
-    return np.clip(0.5 + steepness * signed, 0, 1).astype(np.float32)
+    share: Array = np.clip(0.5 + steepness * signed, 0, 1).astype(np.float32)
+    return share
 
 
 def _flowers(ground: Array, x: Array, y: Array) -> Array:
