@@ -1,7 +1,21 @@
-"""A shop's catalogue: tables and their pictures as a stream of products and rejects."""
+"""Tables and pictures in, a stream of products and rejects out.
 
-from fashionclip.catalog.catalog import Catalog
+``catalog``    ``Catalog``: what everything else uses
+``places``     which files a path means; where a row's picture is
+``delimited``  CSV and its kin, on ``records`` (rows out of lines) and ``lines`` (encodings)
+``json_lines`` JSON Lines
+``parquet``    Parquet, pictures in a column too
+``columns``    which column plays which part; highlights and pictures out of cells
+``values``     what a column holds: one kind for all its values
+``rows``       what all formats have in common
+``seen``       identifiers met so far
+``check``      what is wrong with a catalogue, before time is spent on it
+
+This room knows nothing of models and vectors.
+"""
+
+from fashionclip.catalog.catalog import MAX_CAPTION_CHARS, Catalog
 from fashionclip.catalog.check import CheckReport, check_catalog
-from fashionclip.catalog.columns import Kind
+from fashionclip.catalog.rows import Kind
 
-__all__ = ["Catalog", "CheckReport", "Kind", "check_catalog"]
+__all__ = ["MAX_CAPTION_CHARS", "Catalog", "CheckReport", "Kind", "check_catalog"]

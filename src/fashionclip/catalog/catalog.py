@@ -1,50 +1,72 @@
-"""``Catalog``: a table and its pictures as a repeatable stream of products and rejects.
+"""``Catalog``: a table and its pictures as one stream of products and rejects."""
 
-Opening reads the table once, to learn what its columns hold and how many rows it has;
-iterating reads it again, row by row. Of a row already read, eight bytes stay in memory:
-the digest that finds a repeated id.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from hashlib import blake2b
+import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from fashionclip.catalog.columns import (
-    Kind,
-    KindFinder,
     Roles,
-    convert,
     find_roles,
-    read_highlights,
+    highlights_of,
+    id_of,
+    is_usual,
+    picture_of,
 )
-from fashionclip.catalog.tables import FORMATS, ParquetTable, RawRow, Table, open_table
-from fashionclip.errors import CatalogError, PictureError
-from fashionclip.pictures import FetchPolicy, read_picture, resolve_location
-from fashionclip.product import Product, Reject
-from fashionclip.texts import CaptionRecipe, build_caption, one_line
+from fashionclip.catalog.places import Pictures, find_table, open_table
+from fashionclip.catalog.rows import BrokenRow, Kind, Row, Survey, Table
+from fashionclip.catalog.seen import SeenIds
+from fashionclip.catalog.values import as_text, clean_text, convert
+from fashionclip.errors import PictureError
+from fashionclip.pictures import DEFAULT_POLICY, FetchPolicy, is_url, read_picture
+from fashionclip.product import Product, Reject, Value
+from fashionclip.texts import CaptionRecipe, build_caption
 
-KAGGLE_TABLE = "styles.csv"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MAX_CAPTION_CHARS = 100_000
+"""Longer captions are rejected: nobody wrote them, and no model reads that far."""
+MAX_ID_CHARS = 1_000
 
 
-@dataclass(frozen=True)
 class Catalog:
-    """A table of products and where their pictures are. Made by ``Catalog.open``.
+    """A shop's products, read from a table as they are asked for.
 
-    Iterating yields each row once, in order, as a ``Product`` or as a ``Reject`` with its reason.
+    Iterating gives a :class:`Product` or a :class:`Reject` for each row, in the table's order,
+    and can be repeated. Memory does not grow with the table, except for 24 to 48 bytes an
+    identifier while a pass lasts, to find those that come twice.
+
+    Example:
+        >>> catalog = Catalog.open("shop.csv", images="photos")  # doctest: +SKIP
+        >>> for product in catalog:  # doctest: +SKIP
+        ...     print(product)
     """
 
-    location: str
-    """The table, or the folder of tables."""
-    table: Table
-    roles: Roles
-    images: str | None
-    """Folder or URL that picture names are relative to; ``<id>.jpg`` where no column names them."""
-    caption: CaptionRecipe
-    policy: FetchPolicy
+    def __init__(
+        self,
+        location: str,
+        table: Table,
+        survey: Survey,
+        roles: Roles,
+        pictures: Pictures,
+        *,
+        caption: CaptionRecipe,
+        policy: FetchPolicy,
+    ) -> None:
+        """Hold what ``Catalog.open`` has found."""
+        self.location = location
+        """The table, or its folder, as it was named."""
+        self.roles = roles
+        """Which column plays which part."""
+        self.columns: Mapping[str, Kind] = MappingProxyType(_kinds(survey, roles))
+        """The columns that products carry, and what they hold."""
+        self.images = pictures.by_id_base
+        """Folder or URL of the pictures, if there is one beside the table or it was named."""
+        self.policy = policy
+        """How pictures are fetched."""
+        self._table = table
+        self._n_rows = survey.n_rows
+        self._n_mended = survey.n_mended
+        self._pictures = pictures
+        self._caption = caption
 
     @classmethod
     def open(
@@ -54,178 +76,157 @@ class Catalog:
         images: str | Path | None = None,
         columns: Mapping[str, str] | None = None,
         caption: CaptionRecipe = build_caption,
-        policy: FetchPolicy | None = None,
+        policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
-        """Open a catalogue.
+        """Open a catalogue; reads its table through once, its pictures not at all.
 
         Args:
-            path: a CSV, TSV, JSON Lines or Parquet file (compressed or not, local or any fsspec
-                URL), or a folder: Kaggle's layout (``styles.csv`` and ``images/<id>.jpg``), one
-                table, or the parts of one Parquet table.
-            images: folder or URL that picture names are relative to; None for the table's own.
-            columns: role to column name, for tables with unusual names: ``{"id": "article"}``.
-                Roles are ``id``, ``image``, ``title``, ``description`` and ``highlights``.
-            caption: how captions are made of highlights and title.
-            policy: how remote pictures may be fetched.
+            path: a table (CSV, TSV, JSON Lines, Parquet; ``.gz`` too), a folder that holds one,
+                Kaggle's folder, or the URL of a table.
+            images: folder or URL that relative picture names start from. Where the table has no
+                column of pictures, they are ``<images>/<id>.jpg`` (or jpeg, png, webp).
+            columns: role to column, where a name is unusual: ``{"id": "my_sku"}``.
+            caption: highlights and short description in, caption out.
+            policy: how pictures, and the table, may be fetched.
 
         Raises:
-            CatalogError: not there, in no known format, or without the columns it takes.
+            CatalogError: there is no table, it cannot be read, or it lacks a necessary column.
         """
-        location = str(path)
-        folder = Path(location) if "://" not in location else None
-        if folder is not None and folder.is_dir():
-            table, home = _open_folder(folder)
-        else:
-            table, home = open_table(location), location.rpartition("/")[0] or "."
-        has_folder = images is not None
-        if images is None and folder is not None and (folder / "images").is_dir():
-            names = {name.casefold() for name in table.names()}
-            has_folder = not names & {"image", "filename", "file_name"}
-            images = folder / "images" if has_folder else None
-        base = str(images) if images is not None else home
-        roles = find_roles(table.names(), columns or {}, place=location, has_folder=has_folder)
-        return cls(location, table, roles, base, caption, policy or FetchPolicy())
+        mapping = dict(columns or {})
+        place = find_table(str(path), policy=policy)
 
-    @cached_property
-    def _survey(self) -> tuple[dict[str, Kind], int]:
-        """What each column holds, and the number of rows; one pass over a table of text."""
-        told = self.table.schema()
-        if told is not None:
-            kinds, n_rows = told
-            return {name: _kind_but_id(name, kinds[name], self.roles) for name in kinds}, n_rows
-        finders = {name: KindFinder() for name in self.table.names() if name != self.roles.id}
-        blobs = set()
-        n_rows = 0
-        for item in self.table.rows():
-            n_rows += 1
-            if isinstance(item, Reject):
-                continue
-            for name, value in item.values.items():
-                if _blob_of(value) is not None:
-                    blobs.add(name)
-                elif name in finders:
-                    finders[name].see(value)
-        found = {name: finder.kind for name, finder in finders.items()}
-        kept = (name for name in self.table.names() if name not in blobs)
-        return {n: _kind_but_id(n, found.get(n, "string"), self.roles) for n in kept}, n_rows
+        def is_free_text(name: str) -> bool:
+            mapped = mapping.get("title")
+            return name == mapped if mapped else is_usual(name, "title")
 
-    @property
-    def columns(self) -> Mapping[str, Kind]:
-        """The catalogue's own columns and what they hold; columns of picture bytes left out."""
-        return self._survey[0]
+        try:
+            pictures = Pictures(place, None if images is None else str(images))
+            table = open_table(place, is_free_text=is_free_text)
+            survey = table.survey()
+            roles = find_roles(
+                table.names,
+                mapping,
+                where=str(path),
+                has_pictures_by_id=pictures.by_id_base is not None,
+            )
+        except BaseException:
+            if place.copied is not None:
+                place.copied.unlink(missing_ok=True)
+            raise
+        catalog = cls(str(path), table, survey, roles, pictures, caption=caption, policy=policy)
+        if place.copied is not None:
+            weakref.finalize(catalog, place.copied.unlink, missing_ok=True)
+        return catalog
 
     @property
     def len_hint(self) -> int:
-        """How many rows the table has, those that will be rejected included."""
-        return self._survey[1]
+        """Rows of the table, those that are rejected included."""
+        return self._n_rows
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be decided to read the table: its encoding, fields that were joined."""
+        if not self._n_mended:
+            return self._table.notes
+        last = self._table.names[-1]
+        joined = f"{self._n_mended:,} rows have surplus fields, joined to their '{last}'"
+        return (*self._table.notes, joined)
 
     def __iter__(self) -> Iterator[Product | Reject]:
-        """Read the table from its start."""
-        kinds = self.columns
-        first_rows: dict[int, int] = {}
-        for item in self.table.rows():
-            if isinstance(item, Reject):
-                yield item
-                continue
-            product = self._product_of(item, kinds)
-            if isinstance(product, Product):
-                digest = blake2b(product.product_id.encode("utf-8", "replace"), digest_size=8)
-                first = first_rows.setdefault(int.from_bytes(digest.digest(), "big"), item.row)
+        """Read the products, and what cannot be one, from the top.
+
+        Raises:
+            CatalogError: the table cannot be read on.
+        """
+        seen = SeenIds()
+        for row in self._table.rows():
+            item = self._reject_broken(row) if isinstance(row, BrokenRow) else self._product(row)
+            if isinstance(item, Product):
+                first = seen.first_row(item.product_id, item.row)
                 if first != item.row:
-                    reason = f"the id '{product.product_id}' was used before, in row {first}"
-                    product = Reject(item.row, product.product_id, _shown(product.image), reason)
-            yield product
+                    why = f"the id is a duplicate of row {first}; give each product its own"
+                    item = Reject(item.row, item.product_id, _location(item.image), why)
+            yield item
 
     def read_image(self, product: Product) -> bytes:
-        """Read a product's encoded picture from wherever it is.
+        """Fetch a product's picture, encoded as it is; safe to call from several threads.
 
         Raises:
             PictureError: the row names none, or it cannot be fetched.
         """
         if product.image is None:
-            message = "the row names no picture"
+            message = f"row {product.row}: names no picture; fill its column"
             raise PictureError(message)
-        if isinstance(product.image, bytes):
-            return product.image
-        return read_picture(product.image, policy=self.policy)
+        try:
+            return read_picture(product.image, policy=self.policy)
+        except PictureError:
+            if self.roles.image is not None or not isinstance(product.image, str):
+                raise
+            found = self._read_by_id(product.image)
+            if found is None:
+                raise
+            return found
 
-    def _product_of(self, item: RawRow, kinds: Mapping[str, Kind]) -> Product | Reject:
-        values, roles = item.values, self.roles
-        product_id = one_line(str(convert(values.get(roles.id), "string") or ""))
+    def _read_by_id(self, supposed: str) -> bytes | None:
+        for location in self._pictures.others_by_id(supposed):
+            try:
+                return read_picture(location, policy=self.policy)
+            except PictureError:
+                continue
+        return None
+
+    def _reject_broken(self, row: BrokenRow) -> Reject:
+        is_first = bool(self._table.names) and self._table.names[0] == self.roles.id
+        found = clean_text(row.first_cell or "")[:MAX_ID_CHARS] if is_first else ""
+        return Reject(row.number, found or None, None, row.reason)
+
+    def _product(self, row: Row) -> Product | Reject:
+        cells, roles = row.cells, self.roles
+        product_id = clean_text(id_of(cells.get(roles.id)))
+        picture = self._picture(row, product_id)
+        location = _location(picture)
         if not product_id:
-            return Reject(item.row, None, None, f"the id (column '{roles.id}') is empty")
-        title = str(convert(values.get(roles.title), "string") or "") if roles.title else ""
-        if not title and roles.description:
-            title = str(convert(values.get(roles.description), "string") or "")
-        highlights = read_highlights(values.get(roles.highlights)) if roles.highlights else []
-        return Product(
-            product_id=product_id,
-            caption=self.caption(highlights, title),
-            image=self._image_of(values, product_id),
-            row=item.row,
-            columns={name: convert(values.get(name), kind) for name, kind in kinds.items()},
-        )
+            why = f"the id is empty; fill the column '{roles.id}'"
+            return Reject(row.number, None, location, why)
+        if len(product_id) > MAX_ID_CHARS:
+            why = f"the id is longer than {MAX_ID_CHARS:,} characters; shorten it"
+            return Reject(row.number, product_id[:80] + "…", location, why)
+        try:
+            columns = self._columns(row, product_id)
+        except ValueError as exc:
+            why = f"a value that does not fit its column: {exc}"
+            if row.is_mended:
+                why = "has more fields than the header; quote the fields that hold the delimiter"
+            return Reject(row.number, product_id, location, why)
+        title = as_text(cells.get(roles.title or roles.description or ""))
+        caption = self._caption(highlights_of(cells.get(roles.highlights or "")), title)
+        if len(caption) > MAX_CAPTION_CHARS:
+            n_chars = f"{len(caption):,}"
+            why = f"the caption has {n_chars} characters; shorten it to {MAX_CAPTION_CHARS:,}"
+            return Reject(row.number, product_id, location, why)
+        return Product(product_id, clean_text(caption), picture, row.number, columns)
 
-    def _image_of(self, values: Mapping[str, Any], product_id: str) -> str | bytes | None:
+    def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
+        id_column = self.roles.id
+        return {
+            name: product_id if name == id_column else convert(row.cells.get(name), kind)
+            for name, kind in self.columns.items()
+        }
+
+    def _picture(self, row: Row, product_id: str) -> str | bytes | None:
         if self.roles.image is None:
-            return self._image_by_id(product_id)
-        value = values.get(self.roles.image)
-        blob = _blob_of(value)
-        if blob is not None:
-            return blob
-        if isinstance(value, Mapping):
-            value = value.get("path")
-        name = str(value).strip() if value is not None else ""
-        return resolve_location(name, base=self.images) if name else None
-
-    def _image_by_id(self, product_id: str) -> str | None:
-        if self.images is None:
-            return None
-        first = resolve_location(f"{product_id}{PICTURE_SUFFIXES[0]}", base=self.images)
-        if "://" in self.images:
-            return first
-        stem = first.removesuffix(PICTURE_SUFFIXES[0])
-        return next((stem + s for s in PICTURE_SUFFIXES if Path(stem + s).exists()), first)
+            return self._pictures.locate_by_id(product_id) if product_id else None
+        picture = picture_of(row.cells.get(self.roles.image))
+        return self._pictures.locate(clean_text(picture)) if isinstance(picture, str) else picture
 
 
-def _open_folder(folder: Path) -> tuple[Table, str]:
-    if (folder / KAGGLE_TABLE).exists():
-        return open_table(str(folder / KAGGLE_TABLE)), str(folder)
-    found = sorted(p for p in folder.iterdir() if FORMATS.get(_suffix(p)) and p.is_file())
-    if not found:  # the layout of data sets that come as data/train-00000-of-00004.parquet
-        found = sorted(folder.glob("data/*.parquet"))
-    if found and all(_suffix(path) == ".parquet" for path in found):
-        return ParquetTable([str(path) for path in found]), str(folder)
-    if len(found) == 1:
-        return open_table(str(found[0])), str(folder)
-    names = ", ".join(path.name for path in found[:5])
-    what = (
-        f"holds {len(found)} tables ({names}); name the one you mean"
-        if found
-        else (f"holds no table ({', '.join(FORMATS)}); name the file")
-    )
-    message = f"the folder {folder} {what}"
-    raise CatalogError(message)
+def _kinds(survey: Survey, roles: Roles) -> dict[str, Kind]:
+    """The columns' kinds; what is read as words or names stays text, numbers though it may be."""
+    words = {roles.id, roles.image, roles.title, roles.description, roles.highlights}
+    return {name: "string" if name in words else kind for name, kind in survey.kinds.items()}
 
 
-def _kind_but_id(name: str, kind: Kind, roles: Roles) -> Kind:
-    return "string" if name == roles.id else kind
-
-
-def _suffix(path: Path) -> str:
-    suffixes = [s.lower() for s in path.suffixes]
-    return next((s for s in reversed(suffixes) if s not in {".gz", ".bz2", ".xz"}), "")
-
-
-def _blob_of(value: object) -> bytes | None:
-    """Picture bytes in a cell, as they are or as Hugging Face stores them."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes")
-    return value if isinstance(value, bytes) and value else None
-
-
-def _shown(image: str | bytes | None) -> str | None:
-    return image if isinstance(image, str) else None
-
-
-__all__: Sequence[str] = ["Catalog"]
+def _location(picture: str | bytes | None) -> str | None:
+    if not isinstance(picture, str):
+        return None
+    return picture[:60] + "…" if is_url(picture) and picture.startswith("data:") else picture

@@ -1,0 +1,154 @@
+"""Parquet: one file or the shards of one table, pictures in a column or not.
+
+Read in small batches. A damaged part costs its own rows, each of them named.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fashionclip.catalog.lines import reading
+from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Kind, Row, Survey
+from fashionclip.errors import CatalogError
+
+ROWS_A_BATCH = 1_024
+PICTURES_A_BATCH = 16  # where a column holds binary data
+BUFFER_BYTES = 1 << 20  # read a column in pieces, not its whole chunk at once
+
+
+class ParquetTable:
+    """A table in one or several Parquet files of the same columns."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read the description of the columns.
+
+        Args:
+            paths: the shards, in their order.
+
+        Raises:
+            CatalogError: a file is not Parquet, is damaged, or has other columns than the first.
+        """
+        self._paths = tuple(paths)
+        self._schema, n_rows = _describe(self._paths[0])
+        for path in self._paths[1:]:
+            schema, n_more = _describe(path)
+            if schema.names != self._schema.names:
+                message = f"{path}: has other columns than {self._paths[0].name}; name one of them"
+                raise CatalogError(message)
+            n_rows += n_more
+        self._n_rows = n_rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its columns."""
+        return tuple(self._schema.names)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many files it has, if several."""
+        return (f"{len(self._paths)} Parquet files read as one",) if len(self._paths) > 1 else ()
+
+    def survey(self) -> Survey:
+        """What the files themselves say of their columns."""
+        kinds = {field.name: kind for field in self._schema if (kind := _kind_of(field.type))}
+        return Survey(kinds, self._n_rows)
+
+    def rows(self) -> Iterator[Row | BrokenRow]:
+        """Read it from the top.
+
+        Raises:
+            CatalogError: it cannot be read on.
+        """
+        has_binary = any(_kind_of(field.type) is None for field in self._schema)
+        batch_size = PICTURES_A_BATCH if has_binary else ROWS_A_BATCH
+        before = 0
+        for path in self._paths:
+            with reading(path), _open(path) as file:
+                for i in range(file.num_row_groups):
+                    n_rows = file.metadata.row_group(i).num_rows
+                    yield from _rows_of(file, i, n_rows, before, batch_size)
+                    before += n_rows
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+
+
+def _describe(path: Path) -> tuple[pa.Schema, int]:
+    try:
+        with reading(path), _open(path) as file:
+            schema, n_rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, ValueError) as exc:
+        message = f"{path}: not a Parquet file, or damaged ({_first_line(exc)})"
+        raise CatalogError(message) from exc
+    if len(set(schema.names)) < len(schema.names) or len(schema.names) > MAX_COLUMNS:
+        message = f"{path}: columns of the same name, or more than {MAX_COLUMNS:,}; write it anew"
+        raise CatalogError(message)
+    return schema, n_rows
+
+
+def _rows_of(
+    file: pq.ParquetFile, i_group: int, n_rows: int, before: int, batch_size: int
+) -> Iterator[Row | BrokenRow]:
+    """The rows of one row group; those that it should have and cannot give are broken."""
+    number = before
+    why = "fewer rows than it says"
+    try:
+        for batch in file.iter_batches(batch_size, row_groups=[i_group]):
+            for row in _rows_of_batch(batch, number):
+                yield row
+                number += 1
+    except (pa.ArrowException, OSError, ValueError) as exc:
+        why = _first_line(exc)
+    for rest in range(number + 1, before + n_rows + 1):
+        yield BrokenRow(rest, f"in a damaged part of the Parquet file ({why}); fetch it again")
+
+
+def _rows_of_batch(batch: pa.RecordBatch, before: int) -> Iterator[Row | BrokenRow]:
+    try:
+        rows = batch.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):  # text that is not UTF-8, odd dates
+        for i in range(batch.num_rows):
+            yield _row_of_slice(batch.slice(i, 1), before + i + 1)
+        return
+    for number, cells in enumerate(rows, start=before + 1):
+        yield Row(number, cells)
+
+
+def _row_of_slice(batch: pa.RecordBatch, number: int) -> Row | BrokenRow:
+    try:
+        return Row(number, batch.to_pylist()[0])
+    except (pa.ArrowException, ValueError, OverflowError) as exc:
+        return BrokenRow(number, f"a value cannot be read ({_first_line(exc)}); mend or empty it")
+
+
+def _kind_of(kind: pa.DataType) -> Kind | None:
+    """What a column is passed on as; None for binary data, in lists and structs too."""
+    if pa.types.is_dictionary(kind):
+        return _kind_of(kind.value_type)
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_uint64(kind):
+        return "string"  # may be beyond the 64 bits that a store has for integers
+    if pa.types.is_integer(kind):
+        return "integer"
+    if pa.types.is_floating(kind):
+        return "number"
+    return None if _holds_binary(kind) else "string"
+
+
+def _holds_binary(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_holds_binary(kind.field(i).type) for i in range(kind.num_fields))
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _first_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:160]

@@ -1,0 +1,184 @@
+"""Where a catalogue's table and pictures are.
+
+A path is a table, a folder with one table in it, or Kaggle's folder (``styles.csv`` beside
+``images/``); a URL is a table, which is copied to this machine first, so that it can be read
+more than once.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fashionclip.catalog.delimited import DelimitedTable
+from fashionclip.catalog.json_lines import JsonLinesTable
+from fashionclip.catalog.lines import reading
+from fashionclip.catalog.rows import Table
+from fashionclip.errors import CatalogError, PictureError
+from fashionclip.pictures import FetchPolicy, copy_bytes, is_url, resolve_location
+
+KAGGLE_TABLE = "styles.csv"
+IMAGES_FOLDER = "images"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", *PARQUET_SUFFIXES)
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+MAX_TABLE_BYTES = 8 << 30  # of a table that is copied from elsewhere
+TABLE_TIMEOUT_S = 600.0
+
+_EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table's files, and where the pictures that it names may be."""
+
+    files: tuple[Path, ...]
+    folder: str
+    """Folder or URL that the table stands in: relative pictures start from it."""
+    copied: Path | None = None
+    """A temporary copy, to be removed in the end."""
+
+
+def find_table(path: str, *, policy: FetchPolicy) -> Place:
+    """Find the table that a path or URL means.
+
+    Raises:
+        CatalogError: there is nothing, no table or more than one, or it cannot be copied.
+    """
+    if is_url(path) and not path.lower().startswith("file:"):
+        return _copy_table(path, policy)
+    local = Path(path)
+    with reading(local):
+        if not local.is_dir():
+            return Place((local,), str(local.absolute().parent))
+        files = sorted(entry for entry in local.iterdir() if _is_table(entry))
+        files = files or sorted(local.glob("data/*.parquet"))  # as Hugging Face lays it out
+    folder = str(local.absolute())
+    kaggle = [entry for entry in files if _plain_name(entry) == KAGGLE_TABLE]
+    files = kaggle[:1] or files
+    if len(files) == 1 or (files and all(f.suffix.lower() in PARQUET_SUFFIXES for f in files)):
+        return Place(tuple(files), folder)
+    if not files:
+        message = f"{path}: no table in this folder; expected one of {', '.join(TABLE_SUFFIXES)}"
+    else:
+        listed = ", ".join(entry.name for entry in files[:10])
+        message = f"{path}: several tables in this folder ({listed}); name the one you mean"
+    raise CatalogError(message)
+
+
+def _is_table(entry: Path) -> bool:
+    name = _plain_name(entry)
+    return name.endswith(TABLE_SUFFIXES) and not name.startswith(".") and entry.is_file()
+
+
+def _plain_name(entry: Path) -> str:
+    """A file's name in lower case, without what its compression adds."""
+    name = entry.name.lower()
+    return name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
+
+
+def _copy_table(url: str, policy: FetchPolicy) -> Place:
+    name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+    handle, copied = tempfile.mkstemp(prefix="fashionclip-", suffix=f"-{name[-60:]}")
+    generous = replace(policy, max_bytes=MAX_TABLE_BYTES, timeout_s=TABLE_TIMEOUT_S)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            copy_bytes(url, file, policy=generous)
+    except (PictureError, OSError) as exc:
+        Path(copied).unlink(missing_ok=True)
+        raise CatalogError(str(exc)) from exc
+    except BaseException:
+        Path(copied).unlink(missing_ok=True)
+        raise
+    return Place((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
+
+
+def open_table(place: Place, *, is_free_text: Callable[[str], bool]) -> Table:
+    """Open a table in the format that its first bytes and its name say.
+
+    Args:
+        place: its files.
+        is_free_text: whether a column of this name holds prose, see ``DelimitedTable``.
+
+    Raises:
+        CatalogError: it cannot be read.
+    """
+    first = place.files[0]
+    with reading(first), first.open("rb") as file:
+        head = file.read(4)
+    name = _plain_name(first)
+    if head == _PARQUET or name.endswith(PARQUET_SUFFIXES):
+        from fashionclip.catalog.parquet import ParquetTable  # a quarter of a second to import
+
+        return ParquetTable(place.files)
+    if head in _EXCEL:
+        message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
+        raise CatalogError(message)
+    if name.endswith(JSON_SUFFIXES):
+        return JsonLinesTable(first)
+    return DelimitedTable(first, is_free_text=is_free_text)
+
+
+class Pictures:
+    """Where the pictures of a catalogue are, given what its rows say of them."""
+
+    def __init__(self, place: Place, images: str | None) -> None:
+        """Settle the folders to look in.
+
+        Args:
+            place: the table's.
+            images: folder or URL of the pictures, if the user named one.
+
+        Raises:
+            CatalogError: the folder does not exist.
+        """
+        beside = None if is_url(place.folder) else Path(place.folder) / IMAGES_FOLDER
+        if images is None:
+            has_images = beside is not None and beside.is_dir()
+            self.by_id_base = str(beside) if has_images else None
+            self._bases = [place.folder, str(beside)] if has_images else [place.folder]
+            return
+        if not is_url(images) and not Path(images).is_dir():
+            message = f"{images}: no such folder of pictures; check --images"
+            raise CatalogError(message)
+        self.by_id_base = images if is_url(images) else str(Path(images).absolute())
+        self._bases = list(dict.fromkeys((self.by_id_base, place.folder)))
+
+    def locate(self, name: str) -> str:
+        """The whole location of a picture that a row names: path or URL.
+
+        A relative name is looked for in the images folder and beside the table; the first place
+        that has it counts, and the first one of all where none has it or it is a URL.
+        """
+        first = resolve_location(name, base=self._bases[0])
+        if is_url(first) or len(self._bases) == 1 or _is_there(first):
+            return first
+        others = (resolve_location(name, base=base) for base in self._bases[1:])
+        return next((other for other in others if not is_url(other) and _is_there(other)), first)
+
+    def locate_by_id(self, product_id: str) -> str | None:
+        """The location of ``<id>.jpg``, or what other kind of picture has that name."""
+        if self.by_id_base is None:
+            return None
+        found = [
+            resolve_location(product_id + suffix, base=self.by_id_base) for suffix in IMAGE_SUFFIXES
+        ]
+        if is_url(found[0]):
+            return found[0]
+        return next((location for location in found if _is_there(location)), found[0])
+
+    def others_by_id(self, location: str) -> list[str]:
+        """Where else the picture may be that ``locate_by_id`` supposed at a URL."""
+        stem = location.removesuffix(IMAGE_SUFFIXES[0])
+        return [stem + suffix for suffix in IMAGE_SUFFIXES[1:]] if is_url(location) else []
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return os.path.exists(path)  # noqa: PTH110 - a third of Path's cost, once a row
+    except ValueError:  # a NUL byte
+        return False
