@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 240, 320
 MIDDLE = WIDTH / 2
 _OVERSAMPLING = 3
 _BACKGROUND = 255.0
+_SOFT_EDGE = 8  # pixels over which a shape darkens towards its edge
 
 Number = int | float
 Point = tuple[Number, Number]
@@ -108,21 +109,20 @@ class Board:
             volume: how much it darkens towards its edges, 0…1.
             holes: outlines that are cut out.
         """
-        mask = _mask(path, holes)
-        left, top, right, bottom = mask.getbbox() or (0, 0, 1, 1)
-        window = (slice(top, bottom), slice(left, right))
-        alpha = np.asarray(mask, dtype=np.float32)[window] / np.float32(255)
-        x, y = (axis[window] for axis in grid())
+        window = _Window([path], margin=_SOFT_EDGE)
+        mask = window.mask(lambda draw: _fill(draw, window, path, holes))
+        alpha = np.asarray(mask, dtype=np.float32) / np.float32(255)
+        x, y = (axis[window.rows, window.columns] for axis in grid())
         colour = cloth(x, y) if callable(cloth) else channels(cloth)
         shade = np.ones_like(alpha)
         if volume:
-            soft = mask.filter(ImageFilter.BoxBlur(7))
-            inner = np.asarray(soft, dtype=np.float32)[window] / np.float32(255)
+            soft = mask.filter(ImageFilter.BoxBlur(_SOFT_EDGE - 1))
+            inner = np.asarray(soft, dtype=np.float32) / np.float32(255)
             shade -= np.float32(volume) * (1 - np.clip(inner * 1.9 - 0.9, 0, 1))
         if folds:
             shade += np.float32(folds) * self._folds(x, y)
         lit = colour * shade[..., None]
-        here = self._pixels[window]
+        here = self._pixels[window.rows, window.columns]
         here += (lit - here) * alpha[..., None]
 
     def line(
@@ -135,20 +135,17 @@ class Board:
         dash: Number = 0.0,
     ) -> None:
         """Draw an open line: a seam, a stitch (``dash`` long in pixels), a lace, a handle."""
-        mask = Image.new("L", (WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING))
-        draw = ImageDraw.Draw(mask)
         thick = max(1, round(width * _OVERSAMPLING))
-        for piece in _dashes(path, dash) if dash else [path]:
-            draw.line(_enlarged(piece), fill=255, width=thick, joint="curve")
-        alpha = np.asarray(mask.reduce(_OVERSAMPLING), dtype=np.float32) * np.float32(
-            strength / 255
-        )
-        rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
-        if len(rows) == 0:
-            return
-        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        here = self._pixels[window]
-        here += (channels(colour) - here) * alpha[window][..., None]
+        window = _Window([path], margin=int(width) + 2)
+        pieces = [window.enlarged(piece) for piece in (_dashes(path, dash) if dash else [path])]
+
+        def stroke(draw: ImageDraw.ImageDraw) -> None:
+            for piece in pieces:
+                draw.line(piece, fill=255, width=thick, joint="curve")
+
+        alpha = np.asarray(window.mask(stroke), dtype=np.float32) * np.float32(strength / 255)
+        here = self._pixels[window.rows, window.columns]
+        here += (channels(colour) - here) * alpha[..., None]
 
     def dot(self, center: Point, radius: Number, colour: Rgb) -> None:
         """Draw a small disc with a lit rim: a button, a rivet, an eyelet."""
@@ -193,17 +190,40 @@ def channels(colour: Rgb) -> Array:
     return np.asarray(colour, dtype=np.float32)
 
 
-def _mask(path: Sequence[Point], holes: Sequence[Sequence[Point]]) -> Image.Image:
-    large = Image.new("L", (WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING))
-    draw = ImageDraw.Draw(large)
-    draw.polygon(_enlarged(path), fill=255)
+class _Window:
+    """The part of the board around some paths, in which a mask is drawn."""
+
+    def __init__(self, paths: Sequence[Sequence[Point]], *, margin: int) -> None:
+        x = np.array([point[0] for path in paths for point in path]) + MIDDLE
+        y = np.array([point[1] for path in paths for point in path])
+        left, top = max(0, int(x.min()) - margin), max(0, int(y.min()) - margin)
+        right = max(left + 1, min(WIDTH, int(x.max()) + margin + 1))
+        bottom = max(top + 1, min(HEIGHT, int(y.max()) + margin + 1))
+        self.rows, self.columns = slice(top, bottom), slice(left, right)
+
+    def enlarged(self, path: Sequence[Point]) -> list[Point]:
+        """A path in the pixels of the oversampled mask."""
+        left, top = self.columns.start - MIDDLE, self.rows.start
+        return [((x - left) * _OVERSAMPLING, (y - top) * _OVERSAMPLING) for x, y in path]
+
+    def mask(self, draw: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
+        """Draw white on black, too large, and shrink it."""
+        width = (self.columns.stop - self.columns.start) * _OVERSAMPLING
+        height = (self.rows.stop - self.rows.start) * _OVERSAMPLING
+        large = Image.new("L", (width, height))
+        draw(ImageDraw.Draw(large))
+        return large.reduce(_OVERSAMPLING)
+
+
+def _fill(
+    draw: ImageDraw.ImageDraw,
+    window: _Window,
+    path: Sequence[Point],
+    holes: Sequence[Sequence[Point]],
+) -> None:
+    draw.polygon(window.enlarged(path), fill=255)
     for hole in holes:
-        draw.polygon(_enlarged(hole), fill=0)
-    return large.reduce(_OVERSAMPLING)
-
-
-def _enlarged(path: Sequence[Point]) -> list[Point]:
-    return [((x + MIDDLE) * _OVERSAMPLING, y * _OVERSAMPLING) for x, y in path]
+        draw.polygon(window.enlarged(hole), fill=0)
 
 
 def _dashes(path: Sequence[Point], length: Number) -> list[Path]:
