@@ -47,6 +47,7 @@ def draw_trousers(board: Board, attributes: Attributes, rng: np.random.Generator
     leg += [(inner, bottom + 2), (inner, bottom + 2), (inner, bottom + 2)]
     leg += [(4 if short else 5, crotch + 30), (0, crotch), (-1, crotch)]
     left = mirror(leg)
+    board.shape(box(-12, top + 6, 12, crotch - 8), cloth, volume=0)  # between the rounded corners
     for outline in (smooth(left, rounds=2), smooth(leg, rounds=2)):
         board.shape(outline, cloth, folds=0.09, volume=0.24)
     dark = shaded(colour, 0.6)
