@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fashionclip.indexing import index_catalog
     from fashionclip.model import FashionCLIP
     from fashionclip.product import Hit, Product, Reject
-    from fashionclip.search import search
 
 __version__ = "0.1.0"
 
@@ -27,7 +26,6 @@ _ROOMS = {
     "Product": "fashionclip.product",
     "Reject": "fashionclip.product",
     "index_catalog": "fashionclip.indexing",
-    "search": "fashionclip.search",
 }
 
 __all__ = [
@@ -39,7 +37,6 @@ __all__ = [
     "Product",
     "Reject",
     "index_catalog",
-    "search",
 ]
 
 
