@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from fashionclip.errors import LabelError
 from fashionclip.model import FashionCLIP
 from fashionclip.tagging.labels import NONE_OF_THESE, PATH_SIGN, Calibration, LabelSet
-from fashionclip.tagging.scoring import EncodedLabels, Tag
+from fashionclip.tagging.scoring import EncodedLabels
 
 Truth = Sequence[str | None] | Sequence[Collection[str]]
 """The right label of each product, None for none of these; or its labels, for ``several``."""
@@ -80,7 +80,7 @@ def calibrate(
     if label_set.mode == "several":
         found = _calibrate_several(encoded, evidence, truth, precision)
     else:
-        found = _calibrate_one(encoded, vectors, evidence, truth, precision)
+        found = _calibrate_one(encoded, evidence, truth, precision)
     fitted, chosen = found
     calibration = Calibration(
         model=model.name,
@@ -125,11 +125,7 @@ def _best(choices: Sequence[_Choice], precision: float) -> _Choice:
 
 
 def _calibrate_one(
-    encoded: EncodedLabels,
-    vectors: np.ndarray,
-    evidence: np.ndarray,
-    truth: Truth,
-    precision: float,
+    encoded: EncodedLabels, evidence: np.ndarray, truth: Truth, precision: float
 ) -> tuple[EncodedLabels, _Choice]:
     paths = [_path_of(label, encoded.label_set) for label in truth]
     rows = [i for i, path in enumerate(paths) if path is not None]
@@ -140,12 +136,7 @@ def _calibrate_one(
     options: list[tuple[EncodedLabels, _Choice]] = []
     for must_beat_neutral in (True, False) if encoded.neutral is not None else (False,):
         fitted = replace(encoded, scale=scale, must_beat_neutral=must_beat_neutral)
-        nodes = fitted.probabilities(evidence) @ fitted.tree.covers.T
-        choices = [
-            _outcome_of_paths(replace(fitted, threshold=threshold).tag(vectors), paths, threshold)
-            for threshold in _thresholds(nodes)
-        ]
-        options.append((fitted, _best(choices, precision)))
+        options.append((fitted, _best(_outcomes_of_paths(fitted, evidence, paths), precision)))
     chosen = _best([choice for _, choice in options], precision)
     return next(option for option in options if option[1] is chosen)
 
@@ -181,15 +172,32 @@ def _golden_section(loss: Callable[[float], float], low: float, high: float) -> 
     return float((low + high) / 2.0)
 
 
-def _outcome_of_paths(
-    tags: Sequence[Tag], paths: Sequence[tuple[str, ...] | None], threshold: float
-) -> _Choice:
-    """Count a path as right where it and the true one are the same as far as both go."""
-    given = [(tag.labels, path) for tag, path in zip(tags, paths, strict=True) if tag.labels]
-    right = sum(
-        path is not None and path[: len(labels)] == labels[: len(path)] for labels, path in given
-    )
-    return _Choice(threshold, len(given), right, len(given) / len(tags))
+def _outcomes_of_paths(
+    encoded: EncodedLabels, evidence: np.ndarray, truths: Sequence[tuple[str, ...] | None]
+) -> list[_Choice]:
+    """What each threshold would do; a path is right where it and the true one agree.
+
+    They agree if they are the same as far as both go: neither a careful answer nor a careless
+    label is an error.
+    """
+    tree = encoded.tree
+    nodes = encoded.probabilities(evidence) @ tree.covers.T
+    paths = encoded.best_paths(nodes, encoded.beats_neutral(evidence))
+    shape = (len(paths), encoded.label_set.depth)
+    chances, is_right = np.full(shape, -1.0), np.zeros(shape, dtype=bool)
+    for row, (path, truth) in enumerate(zip(paths, truths, strict=True)):
+        for level, node in enumerate(path):
+            chances[row, level] = nodes[row, node]
+            agreed = min(level + 1, len(truth or ()))
+            is_right[row, level] = truth is not None and tree.nodes[node][:agreed] == truth[:agreed]
+    choices = []
+    for threshold in _thresholds(chances[chances >= 0.0]):
+        depth = (chances >= threshold).sum(axis=1)
+        is_given = depth > 0
+        right = int(is_right[is_given, depth[is_given] - 1].sum())
+        given = int(is_given.sum())
+        choices.append(_Choice(threshold, given, right, given / len(paths)))
+    return choices
 
 
 def _leaves_under(path: tuple[str, ...], encoded: EncodedLabels) -> Bool[np.ndarray, " label"]:
@@ -235,13 +243,21 @@ def _fit_logistic(
     targets = is_right.T.reshape(-1).astype(np.float64)
     mean = np.array([start, 0.0] + [0.0] * n_labels)
     spread = np.array([start, SHARED_BIAS_SPREAD] + [LABEL_BIAS_SPREAD] * n_labels)
+
+    def loss(weights: np.ndarray) -> float:
+        logits = inputs @ weights
+        prior = (((weights - mean) / spread) ** 2).sum() / 2
+        return float(np.logaddexp(0.0, logits).sum() - targets @ logits + prior)
+
     weights = mean.copy()
     for _ in range(MOST_STEPS):
-        chances = 1.0 / (1.0 + np.exp(-np.clip(inputs @ weights, -30.0, 30.0)))
+        chances = 1.0 / (1.0 + np.exp(-np.clip(inputs @ weights, -60.0, 60.0)))
         slope = inputs.T @ (chances - targets) + (weights - mean) / spread**2
         curve = (inputs * (chances * (1.0 - chances))[:, None]).T @ inputs
         step = np.linalg.solve(curve + np.diag(1.0 / spread**2), slope)
-        weights -= step
+        while loss(weights - step) > loss(weights) and np.abs(step / spread).max() > TOLERANCE:
+            step /= 2.0  # far from the minimum a full step may jump over it
+        weights = weights - step
         if np.abs(step / spread).max() < TOLERANCE:
             break
     scale = float(max(weights[0], start / MOST_SCALE))  # more evidence never speaks against
@@ -258,7 +274,7 @@ def _one_hot(i: int, evidence: np.ndarray) -> list[np.ndarray]:
 
 def _thresholds(probabilities: np.ndarray) -> list[float]:
     """Thresholds worth trying: just at the probabilities that occur, thinned out."""
-    levels = np.unique(probabilities)
+    levels = np.unique(np.append(probabilities, 1.0))
     if len(levels) > MOST_THRESHOLDS:
         levels = np.quantile(levels, np.linspace(0.0, 1.0, MOST_THRESHOLDS))
     return [float(level) for level in np.minimum(levels, 1.0)]

@@ -126,8 +126,34 @@ class EncodedLabels:
         if self.label_set.mode == "several":
             return [self._several(row) for row in probabilities]
         nodes = probabilities @ self.tree.covers.T
-        is_open = self.beats_neutral(evidence)
-        return [self._path(*rows) for rows in zip(nodes, is_open, strict=True)]
+        paths = self.best_paths(nodes, self.beats_neutral(evidence))
+        return [self._tag_path(*each) for each in zip(paths, nodes, strict=True)]
+
+    def best_paths(
+        self, nodes: Float[np.ndarray, "n node"], is_open: Bool[np.ndarray, "n node"]
+    ) -> list[list[int]]:
+        """From the top down to the most probable child, as far as the nodes are open.
+
+        The threshold comes later: since probabilities only fall along a path, it cuts it.
+
+        Args:
+            nodes: probability of each node.
+            is_open: True where a node may be given at all.
+        """
+        children = {path: np.array(under) for path, under in self.tree.children.items()}
+        paths = []
+        for row, may in zip(nodes, is_open, strict=True):
+            here: tuple[str, ...] = ()
+            path: list[int] = []
+            while here in children:
+                under = children[here]
+                best = int(under[row[under].argmax()])
+                if not may[best]:
+                    break
+                path.append(best)
+                here = self.tree.nodes[best]
+            paths.append(path)
+        return paths
 
     def beats_neutral(self, evidence: Float[np.ndarray, "n label"]) -> Bool[np.ndarray, "n node"]:
         """True where a node has a label that fits the picture better than the neutral text."""
@@ -135,30 +161,18 @@ class EncodedLabels:
             return np.ones((len(evidence), len(self.tree.nodes)), dtype=bool)
         return np.asarray((evidence > 0) @ self.tree.covers.T)
 
-    def _path(self, nodes: np.ndarray, is_open: np.ndarray) -> Tag:
-        """From the top down to the most probable child, for as long as it is sure enough."""
-        tree = self.tree
-        here: tuple[str, ...] = ()
-        given: list[int] = []
-        best = runner_up = -1
-        while here in tree.children:
-            ranked = sorted(tree.children[here], key=lambda i: -nodes[i])
-            if nodes[ranked[0]] < self.threshold or not is_open[ranked[0]]:
-                break
-            given.append(ranked[0])
-            here = tree.nodes[ranked[0]]
-            best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else -1
-        if not given:
-            ranked = sorted(tree.children[()], key=lambda i: -nodes[i])
-            best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else -1
-        rival = float(nodes[runner_up]) if runner_up >= 0 else 0.0
+    def _tag_path(self, path: Sequence[int], nodes: np.ndarray) -> Tag:
+        given = [i for i in path if nodes[i] >= self.threshold]
+        best = given[-1] if given else max(self.tree.children[()], key=lambda i: nodes[i])
+        node = self.tree.nodes[best]
+        rivals = [nodes[i] for i in self.tree.children[node[:-1]] if i != best]
         return Tag(
             set_name=self.label_set.name,
-            mode=self.label_set.mode,
-            labels=here,
+            mode="one",
+            labels=node if given else (),
             probabilities=tuple(min(1.0, float(nodes[i])) for i in given),
-            margin=min(1.0, float(nodes[best]) - rival),
-            nearest=PATH_SIGN.join(tree.nodes[best]),
+            margin=min(1.0, float(nodes[best] - max(rivals, default=0.0))),
+            nearest=PATH_SIGN.join(node),
             nearest_probability=min(1.0, float(nodes[best])),
         )
 
