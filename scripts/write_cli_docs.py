@@ -31,7 +31,8 @@ def cli_docs() -> str:
 
 
 def _helps() -> Iterator[tuple[str, str]]:
-    root = click.Context(program, info_name="fashionclip", terminal_width=WIDTH)
+    settings = program.context_settings | {"terminal_width": WIDTH}
+    root = click.Context(program, info_name="fashionclip", **settings)
     yield "fashionclip", program.get_help(root)
     yield from _inside(program, root, "fashionclip")
 

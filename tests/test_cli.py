@@ -20,11 +20,13 @@ from fashionclip.product import Reject
 ROOT = Path(__file__).parents[1]
 
 
+ROOT_CONTEXT = click.Context(program, info_name="fashionclip", **program.context_settings)
+
+
 def every_command():
     """Each command that does work, with the words that call it."""
-    context = click.Context(program, info_name="fashionclip")
     for name in COMMANDS:
-        command = program.get_command(context, name)
+        command = program.get_command(ROOT_CONTEXT, name)
         if isinstance(command, click.Group):
             for inner, subcommand in command.commands.items():
                 yield pytest.param(subcommand, id=f"{name} {inner}")
@@ -70,9 +72,9 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"fashionclip {fashionclip.__version__}\n"
 
 
-@pytest.mark.parametrize("command", every_command())
+@pytest.mark.parametrize("command", list(every_command()))
 def test_every_command_shows_examples_and_prints_json(command):
-    help_text = command.get_help(click.Context(command, info_name=command.name))
+    help_text = command.get_help(click.Context(command, parent=ROOT_CONTEXT))
     assert "Examples:" in help_text
     assert "$ fashionclip " in help_text
     assert "--json" in help_text

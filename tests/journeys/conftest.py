@@ -1,12 +1,13 @@
 """A shop, and the program as a user starts it: in a process of its own."""
 
 import csv
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,20 +39,32 @@ def words_of(*words: object) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def fashionclip() -> Callable[..., Ended]:
-    """Run the program to its end."""
+def shell() -> Callable[..., Ended]:
+    """Run the program as a shell does, in a process of its own: a second or two."""
 
-    def call(*words: object, cwd: Path | None = None, prefix: Sequence[str] = ()) -> Ended:
+    def call(*words: object, prefix: Sequence[str] = ()) -> Ended:
         done = subprocess.run(
             [*prefix, *words_of(*words)],
             capture_output=True,
             encoding="utf-8",
-            cwd=cwd,
             check=False,
             timeout=120,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
         )
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fashionclip() -> Callable[..., Ended]:
+    """Run the program in this process, where everything is imported already: quick."""
+    from fashionclip.cli.main import run
+
+    def call(*words: object) -> Ended:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = run([str(word) for word in words])
+        return Ended(status, out.getvalue(), err.getvalue())
 
     return call
 

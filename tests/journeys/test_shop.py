@@ -9,10 +9,10 @@ COLUMNS = {"title", "description", "gender", "colour", "price"}
 
 
 @pytest.fixture(scope="module")
-def indexed(broken_shop, model, fashionclip):
+def indexed(broken_shop, model, shell):
     """The broken shop indexed: the store, and how the run ended."""
     path = broken_shop.parent / f"{broken_shop.name}.lance"
-    ended = fashionclip(
+    ended = shell(
         *("index", broken_shop / "products.csv", "--images", broken_shop / "images"),
         *("--into", path, "--model", model, "--json"),
     )
@@ -60,8 +60,8 @@ def test_an_address_inside_the_network_is_refused_and_the_mend_is_named(indexed)
     assert "allow" in reason
 
 
-def test_hits_have_an_id_a_score_and_the_catalogues_columns(store, fashionclip):
-    ended = fashionclip("search", store, "red shirt", "--k", 3, "--json")
+def test_hits_have_an_id_a_score_and_the_catalogues_columns(store, shell):
+    ended = shell("search", store, "red shirt", "--k", 3, "--json")
     assert ended.status == 0, ended.err
     assert set(ended.json) == {"hits"}
     assert len(ended.json["hits"]) == 3
@@ -154,9 +154,9 @@ def test_a_table_is_what_people_see(store, fashionclip):
     assert "3 of 20 products" in ended.err
 
 
-def test_a_page_shows_the_hits_as_pictures(store, fashionclip, tmp_path):
+def test_a_page_shows_the_hits_as_pictures(store, shell, tmp_path):
     page = tmp_path / "hits.html"
-    ended = fashionclip("search", store, "red shirt", "--k", 4, "--html", page)
+    ended = shell("search", store, "red shirt", "--k", 4, "--html", page)
     assert ended.status == 0, ended.err
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == 4

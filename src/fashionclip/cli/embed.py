@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.files import suffix_checked, whole_file
+from fashionclip.cli.files import rejects_beside, suffix_checked, whole_file
 from fashionclip.cli.options import (
     catalog_options,
     examples,
@@ -50,13 +50,6 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
     help="Where the vectors go: .npz (ids, vectors, model) or .parquet (a row a vector).",
 )
 @click.option("--text", "texts", multiple=True, metavar="WORDS", help="Words too. Repeatable.")
-@click.option(
-    "--rejects",
-    "rejects_path",
-    type=suffix_checked([".jsonl"]),
-    metavar="FILE",
-    help="Where rejects are listed.  [default: the output's name with .rejects.jsonl]",
-)
 @catalog_options
 @model_options
 @click.option(
@@ -71,7 +64,6 @@ def command(
     paths: Sequence[str],
     place: Path,
     texts: Sequence[str],
-    rejects_path: Path | None,
     images: str | None,
     columns: Mapping[str, str],
     allow_private: bool,
@@ -106,8 +98,8 @@ def command(
         if texts:
             writer.write(texts, model.encode_text(texts))
         writer.close()
+    rejects_path = rejects_beside(place)
     if rejects:
-        rejects_path = rejects_path or place.with_name(place.name + ".rejects.jsonl")
         terminal.write_rejects(rejects, rejects_path)
         terminal.say_rejects(rejects_path, len(rejects))
     if as_json:

@@ -62,7 +62,7 @@ def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:
     for name in hits[0].columns if hits else ():
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
         is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
-        is_short = max(map(len, values)) <= LONGEST_SHOWN
+        is_short = max(map(len, values)) <= LONGEST_SHOWN and not values[0].startswith(("[", "{"))
         if name != but and any(values) and is_short and not is_id:
             told.append(name)
     return told[:SHOWN_COLUMNS]

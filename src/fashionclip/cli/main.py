@@ -156,7 +156,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, FashionCLIPError):
         return f"error: {text}"
     if isinstance(error, OSError):
-        place = f" ({error.filename})" if error.filename and error.filename not in text else ""
+        place = f" ({error.filename})" if error.filename else ""
         return f"error: {error.strerror or text}{place}"
     kind = type(error).__name__
     return f"error: unexpected {kind}: {text} (put --debug first to see where it comes from)"

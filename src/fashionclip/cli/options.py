@@ -1,5 +1,6 @@
 """Options that several commands share, so that one word means one thing everywhere."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -65,7 +66,7 @@ def catalog_options(command: Command) -> Command:
         "columns",
         multiple=True,
         metavar="ROLE=NAME",
-        callback=read_columns,
+        callback=read_pairs,
         help="Say which column has a role, where its name is unusual: --column id=SKU "
         "--column image=photo. Repeatable.",
     )(command)
@@ -77,22 +78,22 @@ def catalog_options(command: Command) -> Command:
     )(command)
 
 
-def read_columns(
+def read_pairs(
     ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
 ) -> Mapping[str, str]:
-    """Read ``ROLE=NAME`` pairs.
+    """Read the ``ONE=OTHER`` pairs of an option.
 
     Raises:
         click.BadParameter: a word without ``=``.
     """
-    columns: dict[str, str] = {}
+    read: dict[str, str] = {}
     for pair in pairs:
-        role, equals, name = pair.partition("=")
-        if not (role and equals and name):
-            message = f"'{pair}' is not ROLE=NAME, such as id=SKU"
+        one, equals, other = pair.partition("=")
+        if not (one.strip() and equals and other):
+            message = f"'{pair}' is not {parameter.metavar}"
             raise click.BadParameter(message, ctx=ctx, param=parameter)
-        columns[role.strip()] = name
-    return columns
+        read[one.strip()] = other
+    return read
 
 
 def stop_for_usage(message: str) -> NoReturn:
@@ -115,6 +116,19 @@ def open_model(name: str | None, *, device: str = "auto", precision: str = "auto
     if name is not None and Path(name).is_dir():
         name = str(Path(name).resolve())
     return FashionCLIP.from_pretrained(name, device=device, precision=precision)
+
+
+def model_of(store: Path) -> str | None:
+    """Peek which model an index was made with; opening it says what is wrong with it, if anything.
+
+    Returns:
+        A name that ``open_model`` takes: None for the built-in model.
+    """
+    try:
+        name = json.loads((store / "index.json").read_bytes())["model"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return None if name == "builtin" else str(name)
 
 
 def open_catalog(

@@ -1,6 +1,5 @@
 """``fashionclip search``: products by words, by a picture, by both, or like another product."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,14 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.hits import hit_fields, show_hits, write_page
-from fashionclip.cli.options import examples, json_option, model_options, open_model, stop_for_usage
+from fashionclip.cli.options import (
+    examples,
+    json_option,
+    model_of,
+    model_options,
+    open_model,
+    stop_for_usage,
+)
 from fashionclip.cli.quick_start import skip_unused_imports
 
 if TYPE_CHECKING:
@@ -89,8 +95,8 @@ def command(
 ) -> None:
     """Search the index in STORE by WORDS, by a picture, by both, or for products like another.
 
-    A score is a cosine: 1 is the same picture; words and pictures that fit well reach
-    about 0.3.
+    A score is a cosine, 1 for the same picture; how high words score differs between models.
+    With --hybrid it is a sum over ranks instead.
     """
     text = " ".join(words).strip() or None
     if text is None and image is None and similar_to is None:
@@ -179,16 +185,3 @@ def open_both(
 
         index = Index.open(store)
         return index, opening.result()
-
-
-def model_of(store: Path) -> str | None:
-    """Peek which model an index was made with; opening it says what is wrong with it, if anything.
-
-    Returns:
-        A name that ``open_model`` takes: None for the built-in model.
-    """
-    try:
-        name = json.loads((store / "index.json").read_bytes())["model"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return None if name == "builtin" else str(name)

@@ -6,7 +6,7 @@ mistaken for each other.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROWS_A_GROUP = 1024  # rows of a Parquet row group: bounds memory
 
 
+@runtime_checkable
 class VectorWriter(Protocol):
     """Takes vectors with their ids."""
 
