@@ -2,8 +2,8 @@
 
 The usual way is ``transformers``: ``CLIPImageProcessor`` and ``CLIPModel`` in float32, 32 at a
 time, texts padded to 77. The model is a ViT-B/32 with random weights (the size of FashionCLIP),
-so that nothing need be downloaded. Ways take turns, and medians are printed, because machines
-are noisy; compare the ratios of one run, never rates of two.
+so that nothing need be downloaded. Ways take turns, and medians are printed (of the ratios: of
+those of each round), because machines are noisy; never compare rates of two runs.
 
     python benchmarks/encode.py                        # drawn sample pictures
     python benchmarks/encode.py --images photographs/  # your own JPEGs
@@ -80,11 +80,11 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=Path, help="folder of JPEGs; default: drawn pictures")
-    parser.add_argument("--pictures", type=int, default=128, help="how many of them")
+    parser.add_argument("--pictures", type=int, default=64, help="how many of them")
     parser.add_argument(
         "--calibration", type=int, default=64, help="other pictures, to calibrate int8"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns each way takes")
+    parser.add_argument("--rounds", type=int, default=7, help="turns each way takes")
     parser.add_argument("--threads", type=int, help="threads of the usual way; default: PyTorch's")
     return parser.parse_args()
 
@@ -129,8 +129,8 @@ def engine_alone(
             )
     half = torch.randn(4096, 4096).to(torch.bfloat16)
     jobs["product of 4096 x 4096, PyTorch bfloat16"] = (2.0 * 4096**3, lambda: half @ half)
-    seconds = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
-    rates = {name: flop / seconds[name] / 1e9 for name, (flop, _) in jobs.items()}
+    turns = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
+    rates = {name: flop / statistics.median(turns[name]) / 1e9 for name, (flop, _) in jobs.items()}
     print(
         f"\nEngine alone, batch {len(batch)}, {flop_per_picture(checkpoint) / 1e9:.2f} GFLOP each"
     )
@@ -166,8 +166,8 @@ def texts(checkpoint: Checkpoint, rounds: int) -> None:
         ways.append(Way(f"ours, {precision}", model.encode_text))
     print(f"\nShort queries ({len(queries)} texts)")
     report(ways, queries, rounds, unit="texts/s")
-    seconds = take_turns({"one": lambda: ways[-1].encode(queries[:1])}, 20)
-    print(f"  one query alone: {seconds['one'] * 1e3:.1f} ms")
+    alone = take_turns({"one": lambda: ways[-1].encode(queries[:1])}, 20)["one"]
+    print(f"  one query alone: {statistics.median(alone) * 1e3:.1f} ms")
 
 
 def usual_pictures(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndarray]:
@@ -210,22 +210,25 @@ def usual_texts(checkpoint: Checkpoint) -> Callable[[Sequence[str]], np.ndarray]
 def report(ways: list[Way], inputs: Sequence, rounds: int, *, unit: str) -> None:
     """Time the ways in turns; print rates, ratios to the first way, cosines to its vectors."""
     vectors = {way.name: way.encode(inputs) for way in ways}
-    seconds = take_turns({way.name: lambda w=way: w.encode(inputs) for way in ways}, rounds)
+    turns = take_turns({way.name: lambda w=way: w.encode(inputs) for way in ways}, rounds)
     exact = vectors[ways[0].name]
     alike = (exact[:-1] * exact[1:]).sum(axis=1).mean()
     for way in ways:
-        rate = len(inputs) / seconds[way.name]
-        ratio = seconds[ways[0].name] / seconds[way.name]
+        rate = len(inputs) / statistics.median(turns[way.name])
+        # round by round: what slows the machine meanwhile slows both sides of each ratio
+        ratios = [
+            usual / ours for usual, ours in zip(turns[ways[0].name], turns[way.name], strict=True)
+        ]
         cosines = (vectors[way.name] * exact).sum(axis=1)
         print(
-            f"  {way.name:<30} {rate:8.1f} {unit}  x {ratio:5.2f}  "
+            f"  {way.name:<30} {rate:8.1f} {unit}  x {statistics.median(ratios):5.2f}  "
             f"cosine least {cosines.min():.5f} mean {cosines.mean():.5f}"
         )
     print(f"  (cosine of neighbouring inputs, for scale: {alike:.3f})")
 
 
-def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each job; every round runs all of them once."""
+def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each job in each round; every round runs all of them once."""
     for job in jobs.values():
         job()
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
@@ -234,7 +237,7 @@ def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
             start = time.perf_counter()
             job()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def openvino_product(size: int, precision: str) -> Callable[[], object]:
