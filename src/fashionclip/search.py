@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from fashionclip.errors import FashionCLIPError
 from fashionclip.index.store import Store
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.pictures import FetchPolicy
@@ -103,7 +104,7 @@ def search(
     meanings = _encode_words(model, text, phrases, templates)
     pictures = [index.get(similar_to)[0]] if similar_to is not None else []
     if image is not None:
-        pictures.append(_needed(model).encode_images([image], policy=policy)[0])
+        pictures.append(_encode_picture(_needed(model), image, policy))
     query = _combine(meanings.get(text) if text else None, pictures, weight)
 
     last = offset + k
@@ -196,6 +197,15 @@ def _encode_words(
         return {}
     vectors = _needed(model).encode_text(words, templates=templates)
     return dict(zip(words, vectors, strict=True))
+
+
+def _encode_picture(
+    model: FashionCLIP, image: ImageSource, policy: FetchPolicy | None
+) -> np.ndarray:
+    (vector,) = model.iter_images([image], batch_size=1, workers=1, policy=policy)
+    if isinstance(vector, FashionCLIPError):
+        raise vector
+    return vector
 
 
 def _combine(
