@@ -285,7 +285,8 @@ class FashionCLIP:
 
         Both sides are brought to unit length first, so vectors of any length do.
         """
-        return _unit(np.asarray(a, np.float32)) @ _unit(np.asarray(b, np.float32)).T
+        cosines: np.ndarray = _unit(np.asarray(a, np.float32)) @ _unit(np.asarray(b, np.float32)).T
+        return cosines
 
     def label_probabilities(
         self,
