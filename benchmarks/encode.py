@@ -132,7 +132,7 @@ def engine_alone(
     turns = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
     rates = {name: flop / statistics.median(turns[name]) / 1e9 for name, (flop, _) in jobs.items()}
     print(
-        f"\nEngine alone, batch {len(batch)}, {flop_per_picture(checkpoint) / 1e9:.2f} GFLOP each"
+        f"\nEngine alone, batch {len(batch)}, best turn, {flop_per_picture(checkpoint) / 1e9:.2f} GFLOP each"
     )
     for name, rate in rates.items():
         print(f"  {name:<44} {rate:8.0f} GFLOP/s")
