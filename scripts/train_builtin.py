@@ -33,8 +33,9 @@ from tokenizers import pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from fashionclip.checkpoint.config import read_config, write_config, write_preprocess
+from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.folder import write_folder
+from fashionclip.checkpoint.preprocessor import write_preprocess
 from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 

@@ -4,6 +4,7 @@ The work is done by the ``tokenizers`` library; here are the rules around it: st
 token, the cut at the model's context, and padding to the longest text of a batch only.
 """
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from fashionclip.errors import CheckpointError
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
+RELEASED = "bpe_simple_vocab_16e6.txt.gz"
+"""The vocabulary as OpenAI released it, and as the open_clip package carries it."""
+_RELEASED_MERGES = 49152 - 256 - 2  # how many of its lines count (simple_tokenizer.py)
+LONGEST_TEXT = 20_000
+"""Characters looked at: 77 tokens never reach so far, and a caption of 50 MB costs no minute."""
 # what CLIP splits words at (released code, simple_tokenizer.py)
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
@@ -25,7 +31,7 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokenizer:
     """A checkpoint's tokenizer. Made by ``from_folder``; calls may come from any thread."""
 
@@ -37,7 +43,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, *, context_length: int) -> "Tokenizer":
-        """Read ``tokenizer.json``, or ``vocab.json`` and ``merges.txt`` where it is missing.
+        """Read ``tokenizer.json``, else ``vocab.json`` with ``merges.txt``, else ``RELEASED``.
 
         Raises:
             CheckpointError: neither is there, they are broken, or they lack CLIP's end token.
@@ -50,14 +56,15 @@ class Tokenizer:
                 "copy the files from the checkpoint it was trained from"
             )
             raise CheckpointError(message) from exc
+        except CheckpointError:
+            raise
         except Exception as exc:  # the library raises bare Exception for a broken file
             detail = " ".join(str(exc).split())[:200]
             message = f"the tokenizer in {folder} cannot be read ({detail}); fetch it again"
             raise CheckpointError(message) from exc
         start_id, end_id = rules.token_to_id(START), rules.token_to_id(END)
         if start_id is None or end_id is None:
-            message = f"the tokenizer in {folder} has no {START} and {END}; it is not CLIP's"
-            raise CheckpointError(message)
+            raise CheckpointError(_not_clips(folder))
         rules.no_padding()
         rules.enable_truncation(max_length=context_length)
         if rules.encode("").ids != [start_id, end_id]:  # some files leave the frame to the caller
@@ -80,9 +87,10 @@ class Tokenizer:
             int32 ids, one row a text.
 
         Raises:
+            TypeError: one of the texts is no string.
             ValueError: ``pad_to`` is shorter than the longest text, or beyond the context.
         """
-        ids = [encoding.ids for encoding in self.rules.encode_batch_fast(list(texts))]
+        ids = [encoding.ids for encoding in self.rules.encode_batch_fast([*map(_legible, texts)])]
         longest = max((len(row) for row in ids), default=2)
         width = longest if pad_to is None else pad_to
         if not longest <= width <= self.context_length:
@@ -98,6 +106,8 @@ class Tokenizer:
         rules = tokenizers.Tokenizer.from_str(self.rules.to_str())
         rules.no_truncation()
         model = json.loads(rules.to_str())["model"]
+        # start and end token may stand beside the vocabulary instead of in it
+        vocab = dict(sorted(rules.get_vocab().items(), key=lambda entry: entry[1]))
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
         settings = {
             "tokenizer_class": "CLIPTokenizer",
@@ -113,7 +123,7 @@ class Tokenizer:
         special = {name: settings[name] for name in settings if name.endswith("_token")}
         return {
             "tokenizer.json": rules.to_str(pretty=True),
-            "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
+            "vocab.json": json.dumps(vocab, ensure_ascii=False),
             "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
             "tokenizer_config.json": json.dumps(settings, indent=2),
             "special_tokens_map.json": json.dumps(special, indent=2),
@@ -124,11 +134,43 @@ def _read_rules(folder: Path) -> tokenizers.Tokenizer:
     file = folder / "tokenizer.json"
     if file.exists():
         return tokenizers.Tokenizer.from_file(str(file))
+    if (folder / RELEASED).exists() and not (folder / "vocab.json").exists():
+        return _released_rules(folder / RELEASED)
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    if not {START, END} <= vocab.keys():
+        raise CheckpointError(_not_clips(folder))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
     pairs = [line.split() for line in lines if line and not line.startswith("#version")]
     merges = [(left, right) for left, right in pairs]
     return clip_rules(vocab, merges)
+
+
+def _released_rules(file: Path) -> tokenizers.Tokenizer:
+    """Number the words as the released code does: bytes, bytes that end a word, merges, frame."""
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    merges = [(left, right) for left, right in map(str.split, lines[1 : _RELEASED_MERGES + 1])]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges), START, END]
+    return clip_rules({word: i_word for i_word, word in enumerate(words)}, merges)
+
+
+def _legible(text: str) -> str:
+    """Cut a text that no model reads to its end, and replace halves of surrogate pairs.
+
+    Raises:
+        TypeError: it is no string.
+    """
+    if not isinstance(text, str):
+        message = f"a text is a string, not {type(text).__name__}"
+        raise TypeError(message)
+    if len(text) > LONGEST_TEXT:
+        text = text.lstrip()[:LONGEST_TEXT]
+    # JSON may hold halves of surrogate pairs, which no UTF-8 can
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _not_clips(folder: Path) -> str:
+    return f"the tokenizer in {folder} has no {START} and {END}; it is not CLIP's"
 
 
 def clip_rules(vocab: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:

@@ -1,21 +1,21 @@
-"""``config.json`` and ``preprocessor_config.json`` as frozen values, with their known traps.
+"""``config.json`` as frozen values, with its known traps.
 
 What a file leaves out has the default that transformers gives it, which is not always
 what the authors trained with: a config without ``hidden_act`` means QuickGELU.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fashionclip.errors import CheckpointError
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
 
 Activation = Literal["quick_gelu", "gelu"]
+Tower = Literal["text", "vision"]
 LEGACY_END_ID = 2
 """Written by early conversions in place of the true end token; means "the highest id"."""
-_RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow
-_FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+SHORTEST_CONTEXT = 3
+"""Start, a word, end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,48 +75,85 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
         defaults and for ``*_config_dict``, which early files hold and which wins.
     """
     kind = raw.get("model_type", "clip")
-    if kind != "clip" or not isinstance(raw.get("vision_config", {}), Mapping):
-        message = f"{place} describes a '{kind}' model; this package reads CLIP models"
+    if kind != "clip":
+        message = f"{place} describes a '{kind}' model, not a CLIP; {_PASS_A_CLIP}"
         raise CheckpointError(message)
-    if not any(f"{tower}_config{tail}" in raw for tower in _TOWERS for tail in ("", "_dict")):
-        message = f"{place} has neither text_config nor vision_config; it is not a CLIP model's"
+    text, vision = tower_settings(raw, "text"), tower_settings(raw, "vision")
+    if text is None and vision is None:
+        message = f"{place} has neither text_config nor vision_config; {_PASS_A_CLIP}"
         raise CheckpointError(message)
-    text = {**(raw.get("text_config") or {}), **(raw.get("text_config_dict") or {})}
-    vision = {**(raw.get("vision_config") or {}), **(raw.get("vision_config_dict") or {})}
     try:
-        end_id = text.get("eos_token_id", 49407)
-        return CLIPConfig(
-            vision=VisionConfig(
-                width=int(vision.get("hidden_size", 768)),
-                layers=int(vision.get("num_hidden_layers", 12)),
-                heads=int(vision.get("num_attention_heads", 12)),
-                mlp_width=int(vision.get("intermediate_size", 3072)),
-                activation=_activation(vision, place),
-                layer_norm_eps=float(vision.get("layer_norm_eps", 1e-5)),
-                image_px=int(vision.get("image_size", 224)),
-                patch_px=int(vision.get("patch_size", 32)),
-            ),
-            text=TextConfig(
-                width=int(text.get("hidden_size", 512)),
-                layers=int(text.get("num_hidden_layers", 12)),
-                heads=int(text.get("num_attention_heads", 8)),
-                mlp_width=int(text.get("intermediate_size", 2048)),
-                activation=_activation(text, place),
-                layer_norm_eps=float(text.get("layer_norm_eps", 1e-5)),
-                vocab_size=int(text.get("vocab_size", 49408)),
-                context_length=int(text.get("max_position_embeddings", 77)),
-            ),
-            projection_dim=int(raw.get("projection_dim", 512)),
-            end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
-            end_id=int(end_id),
-            logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
-        )
-    except (TypeError, ValueError) as exc:
+        config = _config_of(raw, text or {}, vision or {}, place)
+        _check_sizes(config)
+    except (AttributeError, TypeError, ValueError) as exc:
         message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
         raise CheckpointError(message) from exc
+    return config
 
 
-_TOWERS = ("text", "vision")
+_PASS_A_CLIP = "pass a CLIP model such as 'patrickjohncyh/fashion-clip'"
+
+
+def tower_settings(raw: Mapping[str, Any], tower: Tower) -> Mapping[str, Any] | None:
+    """Pick what counts for one tower; None if the file says nothing about it.
+
+    ``*_config_dict`` replaces the other whole: what it leaves out has the default again.
+    """
+    settings = raw.get(f"{tower}_config_dict")
+    found = raw.get(f"{tower}_config") if settings is None else settings
+    return found if isinstance(found, Mapping) else None
+
+
+def _config_of(
+    raw: Mapping[str, Any], text: Mapping[str, Any], vision: Mapping[str, Any], place: str
+) -> CLIPConfig:
+    end_id = text.get("eos_token_id", 49407)
+    return CLIPConfig(
+        vision=VisionConfig(
+            width=int(vision.get("hidden_size", 768)),
+            layers=int(vision.get("num_hidden_layers", 12)),
+            heads=int(vision.get("num_attention_heads", 12)),
+            mlp_width=int(vision.get("intermediate_size", 3072)),
+            activation=_activation(vision, place),
+            layer_norm_eps=float(vision.get("layer_norm_eps", 1e-5)),
+            image_px=int(vision.get("image_size", 224)),
+            patch_px=int(vision.get("patch_size", 32)),
+        ),
+        text=TextConfig(
+            width=int(text.get("hidden_size", 512)),
+            layers=int(text.get("num_hidden_layers", 12)),
+            heads=int(text.get("num_attention_heads", 8)),
+            mlp_width=int(text.get("intermediate_size", 2048)),
+            activation=_activation(text, place),
+            layer_norm_eps=float(text.get("layer_norm_eps", 1e-5)),
+            vocab_size=int(text.get("vocab_size", 49408)),
+            context_length=int(text.get("max_position_embeddings", 77)),
+        ),
+        projection_dim=int(raw.get("projection_dim", 512)),
+        end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
+        end_id=int(end_id),
+        logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
+    )
+
+
+def _check_sizes(config: CLIPConfig) -> None:
+    """Refuse sizes that no model has, before they end as an error deep in an engine.
+
+    Raises:
+        ValueError: one of them is such; the message has its name.
+    """
+    vision, text = config.vision, config.text
+    for tower in (vision, text):
+        for name, size in asdict(tower).items():
+            if isinstance(size, int) and size < (SHORTEST_CONTEXT if "context" in name else 1):
+                message = f"its {name} would be {size}"
+                raise ValueError(message)
+        if tower.width % tower.heads:
+            message = f"{tower.heads} heads cannot share a width of {tower.width}"
+            raise ValueError(message)
+    if vision.image_px % vision.patch_px:
+        message = f"patches of {vision.patch_px} px do not fill {vision.image_px} px"
+        raise ValueError(message)
 
 
 def _activation(tower: Mapping[str, Any], place: str) -> Activation:
@@ -163,79 +200,6 @@ def write_config(config: CLIPConfig) -> dict[str, Any]:
             "image_size": config.vision.image_px,
             "patch_size": config.vision.patch_px,
         },
-    }
-
-
-def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place: str) -> Preprocess:
-    """Read a ``preprocessor_config.json``; None means CLIP's own preprocessing.
-
-    ``fit`` is this package's key: ``crop`` (CLIP's), ``pad`` or ``stretch``.
-
-    Raises:
-        CheckpointError: a value is not usable, or the size is not the picture tower's.
-    """
-    raw = raw or {}
-    image_px = config.vision.image_px
-    try:
-        size, crop = raw.get("size", image_px), raw.get("crop_size", image_px)
-        size_px = _side(crop) if raw.get("do_center_crop", True) else _side(size)
-        fit = raw.get("fit") or _fit(raw, size)
-        pre = Preprocess(
-            size_px=size_px,
-            fit=fit,
-            resample=_RESAMPLE[int(raw.get("resample", 3))],
-            shortest_edge_px=_side(size) if fit == "crop" and _side(size) != size_px else None,
-            mean=_triple(raw.get("image_mean", CLIP_MEAN)),
-            std=_triple(raw.get("image_std", CLIP_STD)),
-        )
-    except (KeyError, TypeError, ValueError) as exc:
-        message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
-        raise CheckpointError(message) from exc
-    if pre.fit not in _FITS:
-        message = f"{place} says fit '{pre.fit}'; it is one of {', '.join(_FITS)}"
-        raise CheckpointError(message)
-    if pre.size_px != image_px:
-        message = f"{place} makes pictures of {pre.size_px} px, but the model takes {image_px} px"
-        raise CheckpointError(message)
-    return pre
-
-
-def _fit(raw: Mapping[str, Any], size: object) -> Fit:
-    both_sides = isinstance(size, Mapping) and "height" in size
-    return "stretch" if both_sides or not raw.get("do_center_crop", True) else "crop"
-
-
-def _side(size: Mapping[str, int] | int) -> int:
-    if isinstance(size, Mapping):
-        return int(size["shortest_edge"] if "shortest_edge" in size else size["height"])
-    return int(size)
-
-
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
-
-
-def write_preprocess(pre: Preprocess) -> dict[str, Any]:
-    """Write a ``preprocessor_config.json`` that ``CLIPImageProcessor`` reads, with our ``fit``."""
-    numbers = {name: number for number, name in _RESAMPLE.items()}
-    sides = {"height": pre.size_px, "width": pre.size_px}
-    edge = {"shortest_edge": pre.shortest_edge_px or pre.size_px}
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "processor_class": "CLIPProcessor",
-        "fit": pre.fit,
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": sides if pre.fit == "stretch" else edge,
-        "resample": numbers[pre.resample],
-        "do_center_crop": pre.fit != "stretch",
-        "crop_size": sides,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(pre.mean),
-        "image_std": list(pre.std),
     }
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 from fashionclip.checkpoint.config import (
     CLIPConfig,
+    Tower,
+    TowerConfig,
     read_config,
-    read_preprocess,
-    write_preprocess,
+    tower_settings,
 )
 from fashionclip.checkpoint.hub import fetch
+from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
 from fashionclip.checkpoint.weights import SHARDED, SINGLE, Weights, open_weights
 from fashionclip.errors import CheckpointError
 from fashionclip.images import Preprocess
@@ -25,9 +27,11 @@ from fashionclip.tokenizer import Tokenizer
 
 BUILTIN = "builtin"
 CARD = "README.md"
+_EXCLUSIVE = (SINGLE, SHARDED, "model-*-of-*.safetensors", "processor_config.json")
+"""Files that a reader would prefer to, or mix with, those of a checkpoint saved over them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A CLIP model on disk, checked and ready to be run by an engine."""
 
@@ -47,9 +51,8 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """16 hex digits over weights, sizes, tokenizer and preprocessing; the name has no part."""
         digest = hashlib.sha256(self.tensors.fingerprint().encode())
-        rules = json.loads(self.tokenizer.files()["tokenizer.json"])["model"]
-        settings = [repr(self.config), repr(self.preprocess), json.dumps(rules, sort_keys=True)]
-        digest.update("\n".join(settings).encode())
+        for part in (repr(self.config), repr(self.preprocess), self.tokenizer.rules.to_str()):
+            digest.update(part.encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -94,18 +97,16 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a checkpoint as a folder that transformers 4 and 5 load unchanged.
 
     The folder appears whole or not at all where it did not exist; in an existing folder each
-    file is replaced whole.
+    file is replaced whole, and another checkpoint's weights and processor are removed.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
     raw = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-    for tower, part in (("text", checkpoint.config.text), ("vision", checkpoint.config.vision)):
-        raw[f"{tower}_config"] = {
-            **(raw.get(f"{tower}_config") or {}),
-            **(raw.pop(f"{tower}_config_dict", None) or {}),
-            "hidden_act": part.activation,  # never left to a reader's default
-        }
+    for tower, part in _towers(checkpoint.config):
+        settings = {**(tower_settings(raw, tower) or {}), "hidden_act": part.activation}
+        raw[f"{tower}_config"] = settings  # the activation is never left to a reader's default
+        raw.pop(f"{tower}_config_dict", None)
     texts = {"config.json": json.dumps({"model_type": "clip", **raw}, indent=2)}
     texts |= checkpoint.tokenizer.files()
     texts["preprocessor_config.json"] = json.dumps(
@@ -113,8 +114,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     )
     if checkpoint.card:
         texts[CARD] = checkpoint.card
-    weights = [*checkpoint.folder.glob("model*.safetensors"), checkpoint.folder / SHARDED]
-    write_folder(folder, texts, [path for path in weights if path.exists()])
+    weights = [*checkpoint.tensors.paths]
+    if checkpoint.folder / SINGLE not in weights:
+        weights.append(checkpoint.folder / SHARDED)
+    write_folder(folder, texts, weights)
 
 
 def write_folder(
@@ -135,7 +138,7 @@ def write_folder(
             draft = Path(temporary) / "draft"
             draft.mkdir()
             for name, text in texts.items():
-                (draft / name).write_text(text, encoding="utf-8")
+                (draft / name).write_bytes(text.encode())  # the same line ends everywhere
             for name, blob in (blobs or {}).items():
                 (draft / name).write_bytes(blob)
             for path in copies:
@@ -143,8 +146,13 @@ def write_folder(
             if not folder.exists():
                 draft.rename(folder)
                 return
-            for path in draft.iterdir():
-                path.replace(folder / path.name)
+            names = {path.name for path in draft.iterdir()}
+            for name in names:
+                (draft / name).replace(folder / name)
+            for pattern in _EXCLUSIVE:
+                for path in folder.glob(pattern):
+                    if path.name not in names:
+                        path.unlink()
     except OSError as exc:
         message = f"the checkpoint cannot be written to {folder} ({exc.strerror}); choose another"
         raise CheckpointError(message) from exc
@@ -156,21 +164,38 @@ def _read(folder: Path, name: str) -> Checkpoint:
         message = f"{folder} has no config.json; it is not a checkpoint in the transformers format"
         raise CheckpointError(message)
     config = read_config(raw, place=str(folder / "config.json"))
-    place = folder / "preprocessor_config.json"
-    settings = _json(place)
-    if settings is None:
-        place = folder / "processor_config.json"
-        settings = (_json(place) or {}).get("image_processor")
+    settings, place = _picture_settings(folder)
     tensors = open_weights(folder, config)
     scale = float(tensors["logit_scale"].reshape(-1)[0])
+    tokenizer = Tokenizer.from_folder(folder, context_length=config.text.context_length)
+    if config.end_of_text == "first" and config.end_id != tokenizer.end_id:
+        message = (
+            f"{folder}: config.json ends texts with token {config.end_id}, but the tokenizer with "
+            f"{tokenizer.end_id}; set text_config.eos_token_id, or fetch both from one checkpoint"
+        )
+        raise CheckpointError(message)
     return Checkpoint(
         name=name,
         folder=folder,
         config=replace(config, logit_scale=scale),
         preprocess=read_preprocess(settings, config, place=str(place)),
-        tokenizer=Tokenizer.from_folder(folder, context_length=config.text.context_length),
+        tokenizer=tokenizer,
         tensors=tensors,
     )
+
+
+def _picture_settings(folder: Path) -> tuple[dict[str, Any] | None, Path]:
+    """Find what transformers would read: its version 5 looks into processor_config.json first."""
+    flat_place, nested_place = folder / "preprocessor_config.json", folder / "processor_config.json"
+    flat, nested = _json(flat_place), (_json(nested_place) or {}).get("image_processor")
+    if not isinstance(nested, dict):
+        return flat, flat_place
+    # our own key may have been written by hand into the older file
+    return ({"fit": flat["fit"]} if flat and "fit" in flat else {}) | nested, nested_place
+
+
+def _towers(config: CLIPConfig) -> tuple[tuple[Tower, TowerConfig], ...]:
+    return ("text", config.text), ("vision", config.vision)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -5,24 +5,27 @@ one matrix and keeps its projections transposed. One table of names serves both 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from fashionclip.checkpoint.config import (
     Activation,
     CLIPConfig,
     TextConfig,
+    TowerConfig,
     VisionConfig,
     write_config,
-    write_preprocess,
 )
-from fashionclip.checkpoint.folder import SINGLE, Checkpoint, open_checkpoint, write_folder
+from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, write_folder
+from fashionclip.checkpoint.preprocessor import write_preprocess
+from fashionclip.checkpoint.weights import SINGLE, open_files
 from fashionclip.errors import CheckpointError
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess
+from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess
 from fashionclip.tokenizer import Tokenizer
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
@@ -53,7 +56,30 @@ _LAYER = (
     ("mlp.c_proj", "mlp.fc2"),
 )
 _TOWERS = (("transformer", "text_model"), ("visual.transformer", "vision_model"))
+_RESAMPLES = ("bicubic", "bilinear")
+_EPS = 1e-5  # of layer norms, open_clip's and transformers' default
+_KINDS = ("weight", "bias")
 _PARTS = ("q_proj", "k_proj", "v_proj")
+_FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
+# OpenAI's files carry their sizes as tensors; early ones of open_clip the causal mask
+_NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
+# settings that change what is computed and leave no trace in the weights: name to CLIP's own value
+_CLIPS_OWN: dict[str, dict[str, object]] = {
+    "vision_cfg": {
+        "attentional_pool": False,
+        "final_ln_after_pool": False,
+        "pool_type": "tok",
+        "pos_embed_type": "learnable",
+        "scaled_cosine_attn": False,
+    },
+    "text_cfg": {
+        "embed_cls": False,
+        "final_ln_after_pool": False,
+        "no_causal_mask": False,
+        "pool_type": "argmax",
+        "scaled_cosine_attn": False,
+    },
+}
 
 
 def from_open_clip(
@@ -69,7 +95,8 @@ def from_open_clip(
         source: a folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``, or a
             ``.safetensors`` or ``.pt`` file of weights (``.pt`` needs the ``torch`` extra).
         folder: where to write.
-        tokenizer: a folder with CLIP's tokenizer files; None if they lie beside the weights.
+        tokenizer: a folder with CLIP's tokenizer files, or with ``bpe_simple_vocab_16e6.txt.gz``
+            of the open_clip package; None if they lie beside the weights.
         quick_gelu: the activation, where no configuration tells it: True for OpenAI's weights and
             models whose name ends in ``-quickgelu``, False for LAION's.
 
@@ -82,15 +109,17 @@ def from_open_clip(
     cfg = _read_cfg(home)
     state = _read_state(source / MODEL if source.is_dir() else source)
     activation = _activation(cfg, quick_gelu, source)
+    _check_cfg(cfg, home / CONFIG)
     try:
         weights = dict(_to_transformers(state))
+        _check_all_used(state, source)
         rules = Tokenizer.from_folder(
             Path(tokenizer) if tokenizer else home,
             context_length=len(state["positional_embedding"]),
         )
         config = _config_of(state, cfg, activation, rules.end_id)
     except KeyError as exc:
-        message = f"{source} lacks {exc}; it is not an open_clip ViT model with CLIP's text tower"
+        message = f"{source} lacks {exc}; only ViT models with CLIP's own text tower convert"
         raise CheckpointError(message) from exc
     preprocess = _preprocess_of(cfg, config.vision.image_px)
     raw = write_config(config)
@@ -108,9 +137,12 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write a checkpoint as a folder that ``open_clip.create_model('local-dir:…')`` loads.
 
     Raises:
-        CheckpointError: the head width is not the same in all, or the folder cannot be written.
+        CheckpointError: open_clip has no place for one of its settings, or the folder cannot be
+            written.
     """
+    folder = Path(folder)
     config, pre = checkpoint.config, checkpoint.preprocess
+    _check_fits_open_clip(config, pre, checkpoint.name)
     cfg = {
         "model_cfg": {
             "embed_dim": config.projection_dim,
@@ -120,7 +152,8 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
                 "layers": config.vision.layers,
                 "width": config.vision.width,
                 "head_width": config.vision.width // config.vision.heads,
-                "mlp_ratio": config.vision.mlp_width / config.vision.width,
+                "mlp_ratio": _ratio(config.vision),
+                **_norm_kwargs(config.vision),
                 "patch_size": config.vision.patch_px,
             },
             "text_cfg": {
@@ -129,19 +162,21 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
                 "width": config.text.width,
                 "heads": config.text.heads,
                 "layers": config.text.layers,
-                "mlp_ratio": config.text.mlp_width / config.text.width,
-                "hf_tokenizer_name": str(folder),
+                "mlp_ratio": _ratio(config.text),
+                **_norm_kwargs(config.text),
+                "hf_tokenizer_name": folder.name,  # any name: open_clip then reads this folder
             },
         },
         "preprocess_cfg": {
             "mean": list(pre.mean),
             "std": list(pre.std),
             "interpolation": pre.resample,
-            "resize_mode": {"crop": "shortest", "pad": "longest", "stretch": "squash"}[pre.fit],
+            "resize_mode": next(mode for mode, fit in _FITS.items() if fit == pre.fit),
+            "fill_color": 255 if pre.fit == "pad" else 0,  # nearest to a product picture's ground
         },
     }
     texts = {CONFIG: json.dumps(cfg, indent=2), **checkpoint.tokenizer.files()}
-    _write(Path(folder), texts, MODEL, dict(_to_open_clip(checkpoint.weights(), config)))
+    _write(folder, texts, MODEL, dict(_to_open_clip(checkpoint.weights(), config)))
 
 
 def _to_transformers(state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
@@ -150,7 +185,7 @@ def _to_transformers(state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.
     for theirs, ours in _TOWERS:
         for i_layer in range(_n_layers(state, theirs)):
             block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
-            for kind in ("weight", "bias"):
+            for kind in _KINDS:
                 for their_part, our_part in _LAYER:
                     yield f"{layer}.{our_part}.{kind}", state[f"{block}.{their_part}.{kind}"]
                 stacked = np.split(state[f"{block}.attn.in_proj_{kind}"], 3)
@@ -166,7 +201,7 @@ def _to_open_clip(
     for (theirs, ours), tower in zip(_TOWERS, (config.text, config.vision), strict=True):
         for i_layer in range(tower.layers):
             block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
-            for kind in ("weight", "bias"):
+            for kind in _KINDS:
                 for their_part, our_part in _LAYER:
                     yield f"{block}.{their_part}.{kind}", weights[f"{layer}.{our_part}.{kind}"]
                 stacked = [weights[f"{layer}.self_attn.{part}.{kind}"] for part in _PARTS]
@@ -190,17 +225,74 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
         message = f"{path} does not exist; pass an open_clip folder, or a file of weights"
         raise CheckpointError(message)
     if path.suffix == ".safetensors":
-        try:
-            state = load_file(path)
-        except Exception as exc:  # the library raises its own error type for a broken header
-            message = f"{path} is truncated or not a safetensors file; fetch it again"
-            raise CheckpointError(message) from exc
+        state: Mapping[str, np.ndarray] = open_files([path])
     else:
         from fashionclip.checkpoint.pickled import read_pickled  # PyTorch, only for .pt files
 
         state = read_pickled(path)
-    names = {name.removeprefix("module."): array for name, array in state.items()}
-    return {name.removeprefix("text."): array for name, array in names.items()}
+    for prefix in ("module.", "_orig_mod.", "text."):  # many GPUs, compiled, two separate towers
+        state = {name.removeprefix(prefix): array for name, array in state.items()}
+    return dict(state)
+
+
+def _check_cfg(cfg: Mapping[str, Any], place: Path) -> None:
+    for tower, own in _CLIPS_OWN.items():
+        for setting, value in (cfg.get(tower) or {}).items():
+            if setting in own and value not in (own[setting], None):
+                message = (
+                    f"{place} says {setting}={value!r} in {tower}; a CLIP in the transformers "
+                    f"format has {own[setting]!r} there, so this model does not convert"
+                )
+                raise CheckpointError(message)
+            if setting == "norm_kwargs" and value and set(value) - {"eps"}:
+                message = f"{place} says {setting}={value!r} in {tower}; only eps converts"
+                raise CheckpointError(message)
+
+
+def _check_all_used(state: Mapping[str, np.ndarray], source: Path) -> None:
+    """Refuse weights that would be left behind: the model would no longer be the same.
+
+    Raises:
+        CheckpointError: there are such.
+    """
+    known = {theirs for theirs, _, _ in _TENSORS} | _NO_WEIGHTS
+    for tower, _ in _TOWERS:
+        for i_layer in range(_n_layers(state, tower)):
+            block = f"{tower}.resblocks.{i_layer}"
+            known |= {f"{block}.{part}.{kind}" for part, _ in _LAYER for kind in _KINDS}
+            known |= {f"{block}.attn.in_proj_{kind}" for kind in _KINDS}
+    left = sorted(state.keys() - known)
+    if left:
+        message = (
+            f"{source} holds {left[0]}{f' and {len(left) - 1} more' if left[1:] else ''}; a CLIP in "
+            "the transformers format has no place for it, so this model does not convert"
+        )
+        raise CheckpointError(message)
+
+
+def _check_fits_open_clip(config: CLIPConfig, pre: Preprocess, name: str) -> None:
+    text, vision = config.text, config.vision
+    problem = None
+    if text.activation != vision.activation:
+        problem = f"one activation for both towers, not {text.activation} and {vision.activation}"
+    elif pre.shortest_edge_px not in (None, pre.size_px):
+        problem = f"no resizing to {pre.shortest_edge_px} px before a crop to {pre.size_px} px"
+    elif pre.resample not in _RESAMPLES:
+        problem = f"no {pre.resample} resampling"
+    if problem:
+        message = f"the model '{name}' does not convert: open_clip knows {problem}"
+        raise CheckpointError(message)
+
+
+def _norm_kwargs(tower: TowerConfig) -> dict[str, Any]:
+    eps = tower.layer_norm_eps
+    return {} if eps == _EPS else {"norm_kwargs": {"eps": eps}}
+
+
+def _ratio(tower: TowerConfig) -> float:
+    """Ratio of the widths from which open_clip, which rounds down, gets the right one back."""
+    ratio = tower.mlp_width / tower.width
+    return ratio if int(tower.width * ratio) == tower.mlp_width else math.nextafter(ratio, math.inf)
 
 
 def _activation(cfg: Mapping[str, Any], quick_gelu: bool | None, source: Path) -> Activation:
@@ -238,7 +330,7 @@ def _config_of(
             heads=width // int(vision_cfg.get("head_width", HEAD_WIDTH)),
             mlp_width=len(state["visual.transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
-            layer_norm_eps=1e-5,
+            layer_norm_eps=_eps(vision_cfg),
             image_px=round((n_tokens - 1) ** 0.5) * patch,
             patch_px=patch,
         ),
@@ -248,7 +340,7 @@ def _config_of(
             heads=int(text_cfg.get("heads", text_width // HEAD_WIDTH)),
             mlp_width=len(state["transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
-            layer_norm_eps=1e-5,
+            layer_norm_eps=_eps(text_cfg),
             vocab_size=len(state["token_embedding.weight"]),
             context_length=len(state["positional_embedding"]),
         ),
@@ -259,16 +351,24 @@ def _config_of(
     )
 
 
+def _eps(tower_cfg: Mapping[str, Any]) -> float:
+    return float((tower_cfg.get("norm_kwargs") or {}).get("eps", _EPS))
+
+
 def _preprocess_of(cfg: Mapping[str, Any], image_px: int) -> Preprocess:
     told = cfg.get("preprocess") or {}
-    fits = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
     return Preprocess(
         size_px=image_px,
-        fit=fits.get(told.get("resize_mode", "shortest"), "crop"),  # type: ignore[arg-type]
+        fit=_FITS.get(told.get("resize_mode", "shortest"), "crop"),
         resample="bilinear" if told.get("interpolation") == "bilinear" else "bicubic",
-        mean=tuple(told.get("mean", CLIP_MEAN)),
-        std=tuple(told.get("std", CLIP_STD)),
+        mean=_triple(told.get("mean") or CLIP_MEAN),
+        std=_triple(told.get("std") or CLIP_STD),
     )
+
+
+def _triple(values: float | Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = [values] * 3 if isinstance(values, int | float) else values
+    return float(red), float(green), float(blue)
 
 
 def _write(

@@ -6,7 +6,7 @@ bfloat16, which NumPy lacks, comes out as float32.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ SINGLE = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
 _BUFFERS = ("position_ids",)  # counted 0, 1, 2, … in old files; no weight
 _BFLOAT16 = "BF16"
+_READABLE = ("F64", "F32", "F16", _BFLOAT16)
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -27,6 +28,8 @@ class Weights(Mapping[str, np.ndarray]):
 
     def __init__(self, files: Mapping[Path, Any]) -> None:
         """Hold open safetensors files."""
+        self.paths = tuple(files)
+        self._bfloat16: dict[Path, _BFloat16File] = {}
         self._home = {
             name: (path, file)
             for path, file in files.items()
@@ -38,7 +41,9 @@ class Weights(Mapping[str, np.ndarray]):
         """Read one tensor."""
         path, file = self._home[name]
         if file.get_slice(name).get_dtype() == _BFLOAT16:
-            return _float32_of_bfloat16(path, name)
+            if path not in self._bfloat16:
+                self._bfloat16[path] = _BFloat16File(path)
+            return self._bfloat16[path].read(name)
         array: np.ndarray = file.get_tensor(name)
         return array if array.dtype == np.float16 else array.astype(np.float32, copy=False)
 
@@ -53,6 +58,10 @@ class Weights(Mapping[str, np.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading it."""
         return tuple(self._home[name][1].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """A tensor's type on disk by its name in safetensors, such as BF16."""
+        return str(self._home[name][1].get_slice(name).get_dtype())
 
     def fingerprint(self) -> str:
         """A hash over names, shapes and values, whatever files they lie in."""
@@ -71,7 +80,17 @@ def open_weights(folder: Path, config: CLIPConfig) -> Weights:
         CheckpointError: no such file, a truncated one, or tensors that are missing or of another
             shape than the configuration says.
     """
-    paths = _files_of(folder)
+    weights = open_files(_files_of(folder))
+    _check_tensors(weights, config, folder)
+    return weights
+
+
+def open_files(paths: Iterable[Path]) -> Weights:
+    """Open safetensors files, whatever is in them.
+
+    Raises:
+        CheckpointError: one of them is missing, truncated or no safetensors file.
+    """
     handles: dict[Path, Any] = {}
     for path in paths:
         try:
@@ -83,9 +102,7 @@ def open_weights(folder: Path, config: CLIPConfig) -> Weights:
             detail = " ".join(str(exc).split())
             message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
             raise CheckpointError(message) from exc
-    weights = Weights(handles)
-    _check_shapes(weights, config, folder)
-    return weights
+    return Weights(handles)
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -98,18 +115,18 @@ def _files_of(folder: Path) -> list[Path]:
         except (ValueError, KeyError, AttributeError) as exc:
             message = f"{folder / SHARDED} cannot be read ({exc}); fetch the checkpoint again"
             raise CheckpointError(message) from exc
-    if (folder / "pytorch_model.bin").exists():
+    if any(folder.glob("pytorch_model*.bin")):
         message = (
             f"{folder} has its weights as pytorch_model.bin only; convert them once: "
             f"python -c \"from transformers import CLIPModel; CLIPModel.from_pretrained('{folder}')"
             f".save_pretrained('{folder}')\""
         )
         raise CheckpointError(message)
-    message = f"{folder} has no {SINGLE}; it is not a complete checkpoint"
+    message = f"{folder} has no {SINGLE}; fetch the checkpoint again, or convert it to safetensors"
     raise CheckpointError(message)
 
 
-def _check_shapes(weights: Weights, config: CLIPConfig, folder: Path) -> None:
+def _check_tensors(weights: Weights, config: CLIPConfig, folder: Path) -> None:
     expected = dict(expected_shapes(config))
     missing = [name for name in expected if name not in weights]
     if missing:
@@ -127,14 +144,26 @@ def _check_shapes(weights: Weights, config: CLIPConfig, folder: Path) -> None:
                 "the two files are of different models"
             )
             raise CheckpointError(message)
+        if weights.dtype(name) not in _READABLE:
+            message = (
+                f"{name} in {folder} is stored as {weights.dtype(name)}; "
+                "save the model in float32, float16 or bfloat16"
+            )
+            raise CheckpointError(message)
 
 
-def _float32_of_bfloat16(path: Path, name: str) -> np.ndarray:
-    """Read a bfloat16 tensor: the upper halves of float32 numbers."""
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(header_size))[name]
+class _BFloat16File:
+    """A safetensors file read past its library, which hands NumPy no bfloat16."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            self._entries = json.loads(file.read(header_size))
+        self._bytes = np.memmap(path, np.uint8, mode="r", offset=8 + header_size)
+
+    def read(self, name: str) -> np.ndarray:
+        """Read one tensor: bfloat16 is the upper half of float32."""
+        entry = self._entries[name]
         start, end = entry["data_offsets"]
-        file.seek(8 + header_size + start)
-        halves = np.frombuffer(file.read(end - start), dtype="<u2").reshape(entry["shape"])
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+        halves = self._bytes[start:end].view("<u2").reshape(entry["shape"])
+        return (halves.astype(np.uint32) << 16).view(np.float32)
