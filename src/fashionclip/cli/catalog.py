@@ -66,7 +66,7 @@ def check(
     if as_json:
         terminal.write_json(fields_of(report, catalog))
     else:
-        terminal.show_facts(roles_of(catalog))
+        terminal.show_table(["taken as", "column"], roles_of(catalog).items())
         terminal.show_table(["found", "count", "for example"], faults_of(report), numbers=["count"])
     listed = f" (see {rejects_path})" if rejects_path and report.rejects else ""
     terminal.say_counts(

@@ -1,5 +1,6 @@
 """``fashionclip demo``: the whole of it in a few seconds, on a catalogue that is drawn."""
 
+import shutil
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 SHOWN_HITS = 4
 SHOWN_TAGS = 6
 PAGE_HITS = 24
-NEXT = """
-Next:
+NEXT = """Next:
   open {page} in a browser: a search as a page of pictures
   fashionclip search {store} "your own words"
   fashionclip index your-products.csv --images your-photos/ --into your-shop.lance
@@ -129,6 +129,7 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     Needs no network and no GPU, and takes a few seconds. Run it again and it draws the same
     catalogue and finds it indexed.
     """
+    from fashionclip.errors import ModelMismatchError
     from fashionclip.index import Index
     from fashionclip.product import Reject
     from fashionclip.tagging import read_labels, tag_index
@@ -136,28 +137,34 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     begun = perf_counter()
     store, labels, page = folder / "shop.lance", folder / "labels.txt", folder / "hits.html"
     say = no_talk if as_json else click.echo  # all of it is for people, so all of it is data
-    say(f"Drawing {n_products:,} products into {folder}/")
+    type_in = no_talk if as_json else terminal.show_command
+    say(f"Drawing {n_products:,} products into {folder}/\n")
     table = draw(folder, n_products)
     labels.write_text(LABELS, encoding="utf-8")
 
-    say(f"\n$ fashionclip index {table} --into {store}")
+    type_in(f"fashionclip index {table} --into {store}")
     catalog = open_catalog(str(table), images=None, columns={}, allow_private=False)
     model = open_model(None)
-    report = embed(catalog, model, store)
+    try:
+        report = embed(catalog, model, store)
+    except ModelMismatchError:  # the built-in model of an older fashionclip; the store is ours
+        shutil.rmtree(store)
+        report = embed(catalog, model, store)
     if not as_json:
         say_report(report, store)
+    say("")
     searches = []
     index = Index.open(store)
     for question in QUESTIONS:
         hits = question.ask(index, model)
         searches.append({"search": question.words(store), "hits": [hit_fields(h) for h in hits]})
         if not as_json:
-            say(f"\n$ {question.words(store)}")
+            type_in(question.words(store))
             show_hits(hits)
         if question is QUESTIONS[0]:
             picture_page(page, question, index, model)
 
-    say(f"$ fashionclip tag {store} --labels {labels}")
+    type_in(f"fashionclip tag {store} --labels {labels}")
     label_sets = read_labels(labels)
     items = islice(tag_index(index, model, label_sets), SHOWN_TAGS)
     tagged = [item for item in items if not isinstance(item, Reject)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN_COLUMNS = 5  # beside the title; --json has them all
 LONGEST_SHOWN = 24  # longer values are descriptions and addresses, not facts to scan
+LEAST_TITLE = 12  # characters of a title in the narrowest window
 FETCHES = 8  # pictures of a page that are read at once
 
 
@@ -34,26 +35,29 @@ def title_column(names: Sequence[str]) -> str | None:
     return next((plain[title] for title in ROLES["title"] if title in plain), None)
 
 
-def show_hits(hits: Sequence["Hit"], *, title: str | None = None) -> None:
-    """Print hits as a table: rank, score, id, and the columns that tell them apart best."""
-    names = list(hits[0].columns) if hits else []
-    called = title_column(names)
-    shown = ([called] if called else []) + telling_columns(hits, but=called)
+def show_hits(hits: Sequence["Hit"]) -> None:
+    """Print hits as a table: rank, score, id, title, and as many short columns as fit."""
+    called = title_column(list(hits[0].columns)) if hits else None
     digits = 3 if any(abs(hit.score) > 0.1 for hit in hits) else 4  # fused scores are small
-    terminal.show_table(
-        ["", "score", "id", *shown],
-        (
-            (
-                rank,
-                f"{hit.score:.{digits}f}",
-                hit.product_id,
-                *(hit.columns.get(name) for name in shown),
-            )
-            for rank, hit in enumerate(hits, start=1)
-        ),
-        title=title,
-        numbers=["", "score"],
-    )
+    columns: dict[str, list[str]] = {
+        "": [str(rank) for rank in range(1, len(hits) + 1)],
+        "score": [f"{hit.score:.{digits}f}" for hit in hits],
+        "id": [terminal.one_line(hit.product_id, width=LONGEST_SHOWN) for hit in hits],
+    }
+    room = terminal.width() - sum(map(terminal.column_width, columns, columns.values()))
+    names = [called] if called else []
+    for name in names + telling_columns(hits, but=called):
+        values = [terminal.cell(hit.columns.get(name)) for hit in hits]
+        if name == called:
+            values = [
+                terminal.one_line(value, width=max(room - terminal.COLUMN_GAP, LEAST_TITLE))
+                for value in values
+            ]
+        room -= terminal.column_width(name, values)
+        if room < 0 and name != called:
+            break
+        columns[name] = values
+    terminal.show_table(list(columns), zip(*columns.values(), strict=True), numbers=["", "score"])
 
 
 def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:

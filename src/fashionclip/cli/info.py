@@ -32,7 +32,9 @@ def command(what: str | None, as_json: bool) -> None:
         terminal.write_json(facts)
         return
     card = facts.pop("card", None)
-    terminal.show_facts({name: _shown(value) for name, value in facts.items()})
+    terminal.show_facts(
+        {name.removesuffix("_bytes"): _shown(name, value) for name, value in facts.items()}
+    )
     if isinstance(card, str):
         click.echo()
         terminal.show_markdown(without_front_matter(card))
@@ -60,7 +62,7 @@ def facts_of(info: "IndexInfo") -> dict[str, object]:
         "fingerprint": info.manifest.fingerprint,
         "dim": info.manifest.dim,
         "search": "approximate" if info.is_approximate else "exact",
-        "size_mb": round(info.size_bytes / 1e6, 1),
+        "size_bytes": info.size_bytes,
         "created": info.manifest.created,
         "rejects": str(rejects) if rejects.exists() and rejects.stat().st_size else None,
     }
@@ -100,9 +102,9 @@ def without_front_matter(card: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n+", "", card, count=1, flags=re.DOTALL)
 
 
-def _shown(value: object) -> object:
+def _shown(name: str, value: object) -> object:
     if isinstance(value, Mapping):
         return "\n".join(f"{name} ({kind})" for name, kind in value.items())
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value / 1e6:,.1f} MB" if name == "size_bytes" else f"{value:,}"
     return value

@@ -161,8 +161,9 @@ def open_both(
 ) -> tuple["Index", "FashionCLIP | None"]:
     """Open an index and the model it was made with, at the same time.
 
-    Half of the wait is the import of LanceDB, the other half the model; LanceDB's files are
-    read while the engine compiles the text tower, which the first words make it do.
+    Half of the wait is the import of LanceDB, the other half the model: LanceDB is imported
+    while the engine compiles the text tower, which the first words make it do, and while the
+    weights are hashed for the fingerprint.
 
     Raises:
         StoreError: there is no index there, or it is damaged.
@@ -174,11 +175,12 @@ def open_both(
         if not needs_model:
             return None
         model = open_model(name, device=device, precision=precision)
+        beside.submit(lambda: model.fingerprint)  # half a second for a large model
         if text is not None:
             model.encode_text([text])
         return model
 
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
         opening = beside.submit(warm)
         skip_unused_imports()
         from fashionclip.index import Index

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fashionclip.product import Reject
 
 SHOWN_REJECTS = 3
+COLUMN_GAP = 3
 PIPED_WIDTH = 160
 """Characters in a line of a table that goes to a file or another program."""
 
@@ -29,6 +30,11 @@ PIPED_WIDTH = 160
 def talk(text: str) -> None:
     """Say something to the user that is no data."""
     click.echo(text, err=True)
+
+
+def show_command(words: str) -> None:
+    """Print a command line as one would type it, on stdout."""
+    click.secho(f"$ {words}", bold=True)
 
 
 def warn(text: str) -> None:
@@ -113,6 +119,16 @@ def console() -> "Console":
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     return Console(file=sys.stdout, width=width, highlight=False, emoji=False, markup=False)
+
+
+def width() -> int:
+    """Characters in a line of stdout."""
+    return console().width
+
+
+def column_width(heading: str, values: Iterable[str]) -> int:
+    """Characters that a column of a table takes, the gap beside it included."""
+    return max(map(len, [heading, *values])) + COLUMN_GAP
 
 
 def show_table(
