@@ -101,6 +101,12 @@ def test_a_picture_finds_the_product_that_it_shows(shop, store, fashionclip):
     assert ended.json["hits"][0]["score"] == pytest.approx(1.0, abs=0.02)
 
 
+def test_a_picture_can_come_from_a_pipe(shop, store, shell):
+    piped = ("sh", "-c", f'"$0" "$@" < {shop / "images" / "dress-green.jpg"}')
+    ended = shell("search", store, "--image", "-", "--k", 1, "--json", prefix=piped)
+    assert ended.json["hits"][0]["title"] == "green dress"
+
+
 def test_words_and_a_picture_go_together_by_weight(shop, store, fashionclip):
     picture = shop / "images" / "dress-green.jpg"
 

@@ -179,7 +179,9 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
             }
         )
     else:
-        show_tags(tagged, len(tagged))
+        found = {product.product_id: index.get(product.product_id)[1] for product in tagged}
+        titles = {product_id: str(hit.columns["title"]) for product_id, hit in found.items()}
+        show_tags(tagged, len(tagged), titles=titles)
         say(NEXT.format(store=store, page=page))
     terminal.say_counts(
         f"{report.count:,} products indexed",

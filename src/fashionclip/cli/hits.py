@@ -79,7 +79,7 @@ def write_page(
     *,
     heading: str,
     facts: Sequence[str],
-    picture: str | None,
+    picture: str | bytes | None,
     policy: "FetchPolicy",
 ) -> None:
     """Write the hits to a page of pictures.
@@ -90,7 +90,7 @@ def write_page(
         index: knows where the pictures are.
         heading: what was asked for.
         facts: what narrowed it down; empty ones are left out.
-        picture: the location of the picture that was searched with, if any.
+        picture: the picture that was searched with, or its location, if there was one.
         policy: how remote pictures may be fetched.
 
     Raises:
@@ -135,13 +135,13 @@ def _details(columns: Mapping[str, object]) -> list[tuple[str, str]]:
     ]
 
 
-def read_if_there(place: str | None, policy: "FetchPolicy") -> bytes | None:
-    """Read a picture's bytes, or nothing if it is gone by now."""
+def read_if_there(place: str | bytes | None, policy: "FetchPolicy") -> bytes | None:
+    """Read a picture from where it is, if it is still there."""
     from fashionclip.errors import PictureError
     from fashionclip.pictures import read_picture
 
-    if place is None:
-        return None
+    if place is None or isinstance(place, bytes):
+        return place
     try:
         return read_picture(place, policy=policy)
     except PictureError:

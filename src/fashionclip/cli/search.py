@@ -1,5 +1,6 @@
 """``fashionclip search``: products by words, by a picture, by both, or like another product."""
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,9 @@ SHOWN_COLUMNS = 5
 )
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1)
-@click.option("--image", metavar="FILE", help="Picture to search with: a file or an address.")
+@click.option(
+    "--image", metavar="FILE", help="Picture to search with: a file, an address, or - for stdin."
+)
 @click.option(
     "--similar-to", metavar="ID", help="Find products that look like this one of the index."
 )
@@ -112,11 +115,12 @@ def command(
     from fashionclip.search import search
 
     policy = FetchPolicy(allow_private=allow_private)
+    picture = sys.stdin.buffer.read() if image == "-" else image
     hits = search(
         index,
         model,
         text=text,
-        image=image,
+        image=picture,
         similar_to=similar_to,
         weight=weight,
         avoid=avoid,

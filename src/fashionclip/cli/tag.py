@@ -266,16 +266,29 @@ def report_fields(report: "TagReport", *, seconds: float) -> dict[str, object]:
     }
 
 
-def show_tags(tagged: "Sequence[TaggedProduct]", n_tagged: int) -> None:
-    """Print the first products as a table, each probability beside its label."""
+def show_tags(
+    tagged: "Sequence[TaggedProduct]", n_tagged: int, *, titles: Mapping[str, str] | None = None
+) -> None:
+    """Print the first products as a table, each probability beside its label.
+
+    Args:
+        tagged: the products to show.
+        n_tagged: how many there are altogether.
+        titles: what they are called, by id, if that is known.
+    """
     if not tagged:
         return
     headings = [part for tag in tagged[0].tags for part in (tag.set_name, "p")]
+    called = ["title"] if titles else []
     rows = [
-        (product.product_id, *(part for tag in product.tags for part in cells_of(tag)))
+        (
+            product.product_id,
+            *((titles or {}).get(product.product_id, "") for _ in called),
+            *(part for tag in product.tags for part in cells_of(tag)),
+        )
         for product in tagged
     ]
-    terminal.show_table(["id", *headings], rows)
+    terminal.show_table(["id", *called, *headings], rows)
     if n_tagged > len(rows):
         terminal.talk(f"the first {len(rows)} of {n_tagged:,}; --out FILE writes all of them")
 
