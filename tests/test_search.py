@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fashionclip.catalog import Catalog
 from fashionclip.errors import FilterError, ImageError, ModelMismatchError, PictureError, StoreError
 from fashionclip.index import Index
+from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product
+from fashionclip.sample import write_sample_catalog
 from fashionclip.search import NEUTRAL, POOL, avoided_directions, fuse, search
 
 COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "grey": (120,) * 3}
@@ -218,6 +221,39 @@ def test_what_the_question_asks_for_is_not_held_against_its_answers():
     assert plain @ red_dress > 0.3
     assert asked_for @ red_dress < 0
     assert asked_for @ shoes > plain @ shoes
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """The sample catalogue, indexed with the built-in model."""
+    folder = tmp_path_factory.mktemp("sample")
+    table = write_sample_catalog(folder / "catalog", n_products=120)
+    model = FashionCLIP.from_pretrained(device="cpu")
+    index_catalog(Catalog.open(table), model, folder / "shop.lance")
+    return Index.open(folder / "shop.lance"), model
+
+
+@pytest.mark.parametrize("color", ["red", "black"])
+def test_what_is_avoided_leaves_the_first_page(sample, color):
+    """With the model that ships."""
+    index, model = sample
+    colors = {}
+    for weight in (0.0, 1.0):
+        hits = search(index, model, text="clothes", avoid=color, avoid_weight=weight, k=120)
+        colors[weight] = [hit.columns["colour"] for hit in hits]
+    places = {w: np.flatnonzero(np.array(found) == color) for w, found in colors.items()}
+    assert len(places[0.0]) == len(places[1.0]) >= 5  # demoted, not hidden
+    assert places[1.0].mean() > places[0.0].mean()
+    assert color not in colors[1.0][:10]
+
+
+def test_what_was_asked_for_stays_when_something_is_avoided(sample):
+    index, model = sample
+    shares = []
+    for weight in (0.0, 1.0):
+        hits = search(index, model, text="red dress", avoid="red shoes", avoid_weight=weight, k=10)
+        shares.append(sum(hit.columns["colour"] == "red" for hit in hits))
+    assert shares[1] >= shares[0] - 1
 
 
 # hybrid
