@@ -165,7 +165,7 @@ def _read(folder: Path, name: str) -> Checkpoint:
         raise CheckpointError(message)
     config = read_config(raw, place=str(folder / "config.json"))
     settings, place = _picture_settings(folder)
-    tensors = open_weights(folder, config)
+    tensors = open_weights(folder, config, name=name)
     scale = float(tensors["logit_scale"].reshape(-1)[0])
     tokenizer = Tokenizer.from_folder(folder, context_length=config.text.context_length)
     if config.end_of_text == "first" and config.end_id != tokenizer.end_id:

@@ -263,9 +263,10 @@ def _check_all_used(state: Mapping[str, np.ndarray], source: Path) -> None:
             known |= {f"{block}.attn.in_proj_{kind}" for kind in _KINDS}
     left = sorted(state.keys() - known)
     if left:
+        others = f" and {len(left) - 1} more" if left[1:] else ""
         message = (
-            f"{source} holds {left[0]}{f' and {len(left) - 1} more' if left[1:] else ''}; a CLIP in "
-            "the transformers format has no place for it, so this model does not convert"
+            f"{source} holds {left[0]}{others}; a CLIP in the transformers format has no place for "
+            "it, so this model does not convert"
         )
         raise CheckpointError(message)
 

@@ -73,14 +73,19 @@ class Weights(Mapping[str, np.ndarray]):
         return digest.hexdigest()
 
 
-def open_weights(folder: Path, config: CLIPConfig) -> Weights:
+def open_weights(folder: Path, config: CLIPConfig, *, name: str) -> Weights:
     """Open the safetensors files of a folder and hold them against the configuration.
+
+    Args:
+        folder: where they lie.
+        config: what they must fit.
+        name: what the user calls the model: a hub repository, or the folder again.
 
     Raises:
         CheckpointError: no such file, a truncated one, or tensors that are missing or of another
             shape than the configuration says.
     """
-    weights = open_files(_files_of(folder))
+    weights = open_files(_files_of(folder, name))
     _check_tensors(weights, config, folder)
     return weights
 
@@ -105,7 +110,7 @@ def open_files(paths: Iterable[Path]) -> Weights:
     return Weights(handles)
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _files_of(folder: Path, name: str) -> list[Path]:
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     if (folder / SHARDED).exists():
@@ -115,14 +120,13 @@ def _files_of(folder: Path) -> list[Path]:
         except (ValueError, KeyError, AttributeError) as exc:
             message = f"{folder / SHARDED} cannot be read ({exc}); fetch the checkpoint again"
             raise CheckpointError(message) from exc
-    if any(folder.glob("pytorch_model*.bin")):
-        message = (
-            f"{folder} has its weights as pytorch_model.bin only; convert them once: "
-            f"python -c \"from transformers import CLIPModel; CLIPModel.from_pretrained('{folder}')"
-            f".save_pretrained('{folder}')\""
-        )
-        raise CheckpointError(message)
-    message = f"{folder} has no {SINGLE}; fetch the checkpoint again, or convert it to safetensors"
+    into = folder if Path(name).is_dir() else Path(name).name  # beside the user, for a repository
+    message = (
+        f"the model '{name}' has no {SINGLE}; if it holds pytorch_model.bin, convert it once: "
+        f'python -c "from transformers import CLIPModel as M, CLIPProcessor as P; '
+        f"[kind.from_pretrained('{name}').save_pretrained('{into}') for kind in (M, P)]\" "
+        f"and open '{into}'"
+    )
     raise CheckpointError(message)
 
 
