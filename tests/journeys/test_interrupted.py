@@ -114,7 +114,7 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_that_the_run_can_go_on(
     process = start(*words)
     wait_for_first_products(process, store)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     last = told.splitlines()[-1]
     assert last == "interrupted; give the same command again, and it goes on from here"

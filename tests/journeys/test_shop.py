@@ -1,6 +1,8 @@
 """A shop owner's day: a catalogue with faults goes in, searches and pages come out."""
 
 import json
+import subprocess
+import sys
 from html import unescape
 
 import pytest
@@ -71,6 +73,17 @@ def test_hits_have_an_id_a_score_and_the_catalogues_columns(store, shell):
         assert isinstance(hit["price"], int)
     scores = [hit["score"] for hit in ended.json["hits"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_a_search_loads_no_more_than_it_needs(store):
+    code = (
+        f"import sys; from fashionclip.cli.main import run; run(['search', {str(store)!r}, 'red', "
+        "'--json']); heavy = {'torch', 'transformers', 'openvino_telemetry', 'rich', "
+        "'urllib3.util'}; "
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_words_need_no_quotes(store, fashionclip):

@@ -5,6 +5,7 @@ Rich is imported by the functions that draw with it: a search that prints JSON n
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,11 +115,12 @@ def one_line(text: str, *, width: int = 80) -> str:
 
 
 def console() -> "Console":
-    """Open stdout for tables; colours and the window's width only on a terminal."""
+    """Open stdout for tables: as wide as the window, or as COLUMNS says; colours on a terminal."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, emoji=False, markup=False)
+    is_told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    columns = None if is_told else PIPED_WIDTH
+    return Console(file=sys.stdout, width=columns, highlight=False, emoji=False, markup=False)
 
 
 def width() -> int:
