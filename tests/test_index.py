@@ -21,6 +21,7 @@ from fashionclip.errors import (
 )
 from fashionclip.index import Index, Store, row_digest
 from fashionclip.index.columns import shown_name, stored_name, widen
+from fashionclip.index.upkeep import vector_index
 from fashionclip.product import Product
 
 DIM = 16
@@ -392,8 +393,13 @@ def test_many_small_writes_are_compacted(store):
     assert index.nearest(vectors[3], k=30) == before
 
 
-def test_a_large_index_is_searched_approximately_and_an_old_graph_is_built_anew(store, monkeypatch):
+@pytest.mark.parametrize("most_graphs", [24, 1])
+def test_a_large_index_is_searched_approximately_and_takes_in_what_is_new(
+    store, monkeypatch, most_graphs
+):
     monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 500)
+    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_A_GRAPH", 300)
+    monkeypatch.setattr("fashionclip.index.upkeep.MOST_GRAPHS", most_graphs)
     index = make(store, 600)
     assert not index.info().is_approximate
     index.optimize()
@@ -408,8 +414,8 @@ def test_a_large_index_is_searched_approximately_and_an_old_graph_is_built_anew(
     index.upsert(extra, unit_vectors(300, seed=11), keys(300))
     assert index.nearest(unit_vectors(300, seed=11)[5], k=1)[0].product_id == "q5"
     index.optimize()
-    stats = index._table.index_stats("_vector_idx")
-    assert (stats.num_indexed_rows, stats.num_unindexed_rows) == (900, 0)
+    graphs = vector_index(index._table)
+    assert (graphs.num_indexed_rows, graphs.num_unindexed_rows) == (900, 0)
     assert len(index.nearest(query, k=10, where="price = '19' or price = '19 euro'")) == 2
     blue = index.nearest(query, k=500, where="baseColour = 'Blue'")
     assert len(blue) == 200

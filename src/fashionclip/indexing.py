@@ -30,6 +30,8 @@ from fashionclip.product import Product, Reject
 ROWS_A_WRITE = 512
 """Products stored at once: what a kill can cost, and what shares the 10 ms of a write."""
 SECONDS_A_WRITE = 30.0  # a slow machine or network stores earlier
+ROWS_A_TIDYING = 20_000  # stored before the search indexes take them in: bounds memory and time
+TIDYING_SHARE = 5  # ... or a fifth of the index, so that tidying stays a fixed share of the work
 READERS = 8  # threads that fetch pictures; they wait for disks and networks, not for cores
 READ_AHEAD = 64  # pictures held as bytes before the model asks for them
 WAIT_S = 24 * 3600.0  # how long a run waits for another one that writes the same index
@@ -165,6 +167,7 @@ class _Run:
         self._encoded: list[tuple[_Picked, np.ndarray]] = []
         self._rewritten: list[tuple[Product, bytes]] = []
         self._wrote = time.monotonic()
+        self._untidy = 0
         self.rows = self.stored = self.updated = self.unchanged = self.embedded = 0
 
     # the pass
@@ -286,6 +289,10 @@ class _Run:
             n_new = sum(entry.is_new for entry in picked)
             self.stored += n_new
             self.updated += len(picked) - n_new
+            self._untidy += len(picked)
+        if self._untidy >= max(ROWS_A_TIDYING, self._index.count // TIDYING_SHARE):
+            self._index.optimize()
+            self._untidy = 0
         self._wrote = time.monotonic()
 
     def _write_rewritten(self) -> None:

@@ -359,7 +359,7 @@ class Index:
     def optimize(self) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 
-        Versions younger than a day stay, so that no reader loses what it is reading.
+        Versions younger than an hour stay, so that no reader loses what it is reading.
 
         Raises:
             StoreError: the folder cannot be written to; StoreLockedError, StoreCorruptError.
