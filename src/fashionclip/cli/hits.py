@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN_COLUMNS = 5  # beside the title; --json has them all
 LONGEST_SHOWN = 24  # longer values are descriptions and addresses, not facts to scan
-LEAST_TITLE = 12  # characters of a title in the narrowest window
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 FETCHES = 8  # pictures of a page that are read at once
 
 
@@ -37,7 +37,9 @@ def title_column(names: Sequence[str]) -> str | None:
 
 def show_hits(hits: Sequence["Hit"]) -> None:
     """Print hits as a table: rank, score, id, title, and as many short columns as fit."""
-    called = title_column(list(hits[0].columns)) if hits else None
+    if not hits:
+        return
+    called = title_column(list(hits[0].columns))
     digits = 3 if any(abs(hit.score) > 0.1 for hit in hits) else 4  # fused scores are small
     columns: dict[str, list[str]] = {
         "": [str(rank) for rank in range(1, len(hits) + 1)],
@@ -48,11 +50,6 @@ def show_hits(hits: Sequence["Hit"]) -> None:
     names = [called] if called else []
     for name in names + telling_columns(hits, but=called):
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
-        if name == called:
-            values = [
-                terminal.one_line(value, width=max(room - terminal.COLUMN_GAP, LEAST_TITLE))
-                for value in values
-            ]
         room -= terminal.column_width(name, values)
         if room < 0 and name != called:
             break
@@ -61,13 +58,14 @@ def show_hits(hits: Sequence["Hit"]) -> None:
 
 
 def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:
-    """The few columns worth a place in a table: filled, short, not the id once more."""
+    """The few columns worth a place in a table: filled, short, not the id or the picture again."""
     told: list[str] = []
-    for name in hits[0].columns if hits else ():
+    for name in hits[0].columns:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
         is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
-        is_short = max(map(len, values)) <= LONGEST_SHOWN and not values[0].startswith(("[", "{"))
-        if name != but and any(values) and is_short and not is_id:
+        is_short = max(map(len, values)) <= LONGEST_SHOWN
+        is_plain = not values[0].startswith(("[", "{")) and not values[0].endswith(PICTURES)
+        if name != but and any(values) and is_short and is_plain and not is_id:
             told.append(name)
     return told[:SHOWN_COLUMNS]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHOWN_REJECTS = 3
 COLUMN_GAP = 3
+LEAST_WIDTH = 8  # of a column that is cut
 PIPED_WIDTH = 160
 """Characters in a line of a table that goes to a file or another program."""
 
@@ -164,9 +165,19 @@ def show_table(
             overflow="ellipsis",
             header_style="dim",
         )
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+    cells = [[cell(value) for value in row] for row in rows]
+    widths = _narrowed([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
+    for row in cells:
+        table.add_row(*(Text(one_line(text, width=n)) for text, n in zip(row, widths, strict=True)))
     console().print(table)
+
+
+def _narrowed(widths: list[int]) -> list[int]:
+    """Cut the widest columns until all of them fit into the window, so that short ones stay."""
+    room = width() - COLUMN_GAP * len(widths)
+    while sum(widths) > room and max(widths) > LEAST_WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
