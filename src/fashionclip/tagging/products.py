@@ -115,7 +115,7 @@ def tag_index(
             if name in tags:
                 yield TaggedProduct(name, None, tags[name])
             else:
-                reason = "its stored vector is damaged: index the catalogue again with --verify"
+                reason = "its stored vector is damaged: fashionclip index --verify STORE --mend"
                 yield Reject(None, name, None, reason)
 
 
@@ -232,10 +232,9 @@ def _encoded_products(
 
 
 def _rejects_before(waiting: deque[Product | Reject]) -> Iterator[Reject]:
-    while waiting and isinstance(waiting[0], Reject):
-        reject = waiting.popleft()
-        if isinstance(reject, Reject):
-            yield reject
+    while waiting and isinstance(first := waiting[0], Reject):
+        waiting.popleft()
+        yield first
 
 
 def _with_vector(
