@@ -1,6 +1,7 @@
 """The house holds its shape: direction of imports, size of rooms, the public face."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,12 @@ def test_importing_the_package_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_floors_that_are_described_are_the_rooms_there_are():
+    page = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = page.split("| floor | room |")[1].split("\n\n")[0]
+    cells = " ".join(line.split("|")[2] for line in table.splitlines() if line.count("|") > 3)
+    described = {name.strip("/") for name in re.findall(r"`([\w./]+)`", cells)}
+    rooms = {p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert described == rooms - {"__init__.py"}
