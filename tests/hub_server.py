@@ -28,6 +28,7 @@ class Repository:
 
     @property
     def commit(self) -> str:
+        """What a commit's hash is on the hub: another one when the files are others."""
         content = [f"{p.name}{p.stat().st_size}" for p in sorted(self.folder.iterdir())]
         return hashlib.sha1("".join(content).encode()).hexdigest()
 

@@ -22,6 +22,9 @@ def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place:
     """
     raw = raw or {}
     image_px = config.vision.image_px
+    if raw.get("fit", "crop") not in _FITS:
+        message = f"{place} says fit '{raw['fit']}'; it is one of {', '.join(_FITS)}"
+        raise CheckpointError(message)
     try:
         size, crop = raw.get("size") or image_px, raw.get("crop_size") or image_px
         size_px = _side(crop) if raw.get("do_center_crop", True) else _side(size)
@@ -38,9 +41,6 @@ def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place:
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as exc:
         message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
         raise CheckpointError(message) from exc
-    if pre.fit not in _FITS:
-        message = f"{place} says fit '{pre.fit}'; it is one of {', '.join(_FITS)}"
-        raise CheckpointError(message)
     if pre.size_px != image_px:
         message = f"{place} makes pictures of {pre.size_px} px, but the model takes {image_px} px"
         raise CheckpointError(message)

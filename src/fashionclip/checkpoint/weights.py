@@ -169,5 +169,6 @@ class _BFloat16File:
         """Read one tensor: bfloat16 is the upper half of float32."""
         entry = self._entries[name]
         start, end = entry["data_offsets"]
-        halves = self._bytes[start:end].view("<u2").reshape(entry["shape"])
-        return (halves.astype(np.uint32) << 16).view(np.float32)
+        wide = self._bytes[start:end].view("<u2").astype(np.uint32) << 16
+        values: np.ndarray = wide.view(np.float32).reshape(entry["shape"])
+        return values
