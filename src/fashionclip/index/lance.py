@@ -34,7 +34,7 @@ from fashionclip.index.queries import LanceQuery, LanceTable, Queries, batched, 
 from fashionclip.index.store import IndexInfo, VerifyReport
 from fashionclip.product import Hit, Product
 
-SEARCH_EFFORT = 100  # with the next: recall@10 of 1.0 on 100,000 x 512 (benchmarks/index.py)
+SEARCH_EFFORT = 50  # with the next: recall@10 of 1.0 on 100,000 x 512 and x 256 (benchmarks/)
 REFINE_FACTOR = 3  # candidates a hit that are ranked again by their exact vectors
 PLAIN_K = 1_000  # up to here k costs nothing, however few products there are
 
