@@ -25,6 +25,8 @@ class Repository:
     gated: bool = False
     hangs: bool = False
     """Accepts the connection and never answers."""
+    breaks: str | None = None
+    """A file that the hub lists and then does not hand out."""
 
     @property
     def commit(self) -> str:
@@ -93,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         if is_api:
             return self.answer(json.dumps(self.info(name, repository)).encode())
         file = repository.folder / "/".join(parts[4:])
+        if file.name == repository.breaks:
+            return self.refuse(403, "", "storage is closed")
         if not file.is_file():
             return self.refuse(404, "EntryNotFound", "Entry not found", repository.commit)
         return self.send(file, repository.commit)

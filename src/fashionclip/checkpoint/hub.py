@@ -44,7 +44,9 @@ def fetch(
     """
     from huggingface_hub import errors, snapshot_download
 
+    answers = True
     try:
+        answers = _hub_answers(repository, revision, token)
         folder = snapshot_download(
             repository,
             revision=revision,
@@ -53,7 +55,7 @@ def fetch(
             allow_patterns=list(FILES),
             etag_timeout=TIMEOUT_S,
             tqdm_class=_progress_bar(),
-            local_files_only=not _hub_answers(repository, revision, token),
+            local_files_only=not answers,
         )
     except errors.GatedRepoError as exc:
         reason = "access is granted on its page first; then pass token= or run 'hf auth login'"
@@ -70,15 +72,14 @@ def fetch(
     except errors.HFValidationError as exc:
         reason = "this is neither a local folder nor a hub name such as 'owner/model'"
         raise CheckpointError(_sentence(repository, reason)) from exc
-    except errors.LocalEntryNotFoundError as exc:
-        reason = (
-            "the hub cannot be reached and the cache holds no whole copy; check the network, "
-            "HF_ENDPOINT and HF_HUB_OFFLINE, or pass a local folder"
-        )
-        raise CheckpointError(_sentence(repository, reason)) from exc
     except Exception as exc:  # the hub's client lets its HTTP library's errors through
         detail = " ".join(str(exc).split())[:200]
         reason = f"the download failed ({type(exc).__name__}: {detail}); run it again to go on"
+        if not answers:
+            reason = (
+                "the hub cannot be reached and the cache holds no whole copy; check the network, "
+                "HF_ENDPOINT and HF_HUB_OFFLINE, or pass a local folder"
+            )
         raise CheckpointError(_sentence(repository, reason)) from exc
     return Path(folder)
 
