@@ -96,7 +96,7 @@ def _rows_of(
     number = before
     why = "fewer rows than it says"
     try:
-        for batch in file.iter_batches(batch_size, row_groups=[i_group]):
+        for batch in file.iter_batches(batch_size, row_groups=[i_group], use_threads=False):
             for row in _rows_of_batch(batch, number):
                 yield row
                 number += 1
