@@ -101,7 +101,7 @@ def open_text(path: Path) -> TextFile:
             while file.read(BLOCK_BYTES):  # to the end: a compressed file may break off
                 pass
             return TextFile(path, "utf-16", "replace", "read as UTF-16")
-        if b"\0" in head and head.strip(b"\0"):
+        if any(head) and b"\0\0" in (head[::2], head[1::2]):
             message = (
                 f"{path}: looks like UTF-16 without a byte-order mark; "
                 "save it as UTF-8 and read that"
