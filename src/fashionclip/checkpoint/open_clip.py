@@ -1,12 +1,11 @@
-"""open_clip checkpoints to the transformers folder and back, offline, without a model in memory.
+"""open_clip checkpoints to the transformers folder and back, offline, no model being built.
 
-The two hold the same numbers under other names: open_clip stacks query, key and value into
-one matrix and keeps its projections transposed. One table of names serves both ways.
+What one side has no word for is refused: a converted model computes the same or is not written.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,12 @@ from fashionclip.checkpoint.config import (
     write_config,
 )
 from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, write_folder
+from fashionclip.checkpoint.open_clip_names import (
+    check_all_used,
+    n_layers,
+    to_open_clip_names,
+    to_transformers_names,
+)
 from fashionclip.checkpoint.preprocessor import write_preprocess
 from fashionclip.checkpoint.weights import SINGLE, open_files
 from fashionclip.errors import CheckpointError
@@ -29,40 +34,12 @@ from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess
 from fashionclip.tokenizer import Tokenizer
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
-HEAD_WIDTH = 64  # open_clip's default, and that of every ViT released with it
+HEAD_WIDTH = 64  # open_clip's default
+_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # its ViT-H, g, bigG and e by their width
 
-# open_clip's name, transformers' name, whether one is the other's transpose
-_TENSORS = (
-    ("logit_scale", "logit_scale", False),
-    ("positional_embedding", "text_model.embeddings.position_embedding.weight", False),
-    ("token_embedding.weight", "text_model.embeddings.token_embedding.weight", False),
-    ("ln_final.weight", "text_model.final_layer_norm.weight", False),
-    ("ln_final.bias", "text_model.final_layer_norm.bias", False),
-    ("text_projection", "text_projection.weight", True),
-    ("visual.class_embedding", "vision_model.embeddings.class_embedding", False),
-    ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight", False),
-    ("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight", False),
-    ("visual.ln_pre.weight", "vision_model.pre_layrnorm.weight", False),
-    ("visual.ln_pre.bias", "vision_model.pre_layrnorm.bias", False),
-    ("visual.ln_post.weight", "vision_model.post_layernorm.weight", False),
-    ("visual.ln_post.bias", "vision_model.post_layernorm.bias", False),
-    ("visual.proj", "visual_projection.weight", True),
-)
-_LAYER = (
-    ("ln_1", "layer_norm1"),
-    ("ln_2", "layer_norm2"),
-    ("attn.out_proj", "self_attn.out_proj"),
-    ("mlp.c_fc", "mlp.fc1"),
-    ("mlp.c_proj", "mlp.fc2"),
-)
-_TOWERS = (("transformer", "text_model"), ("visual.transformer", "vision_model"))
 _RESAMPLES = ("bicubic", "bilinear")
 _EPS = 1e-5  # of layer norms, open_clip's and transformers' default
-_KINDS = ("weight", "bias")
-_PARTS = ("q_proj", "k_proj", "v_proj")
 _FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
-# OpenAI's files carry their sizes as tensors; early ones of open_clip the causal mask
-_NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 # settings that change what is computed and leave no trace in the weights: name to CLIP's own value
 _CLIPS_OWN: dict[str, dict[str, object]] = {
     "vision_cfg": {
@@ -111,8 +88,9 @@ def from_open_clip(
     activation = _activation(cfg, quick_gelu, source)
     _check_cfg(cfg, home / CONFIG)
     try:
-        weights = dict(_to_transformers(state))
-        _check_all_used(state, source)
+        state["logit_scale"] = state["logit_scale"].reshape(())
+        weights = dict(to_transformers_names(state))
+        check_all_used(state, source)
         rules = Tokenizer.from_folder(
             Path(tokenizer) if tokenizer else home,
             context_length=len(state["positional_embedding"]),
@@ -176,36 +154,7 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
         },
     }
     texts = {CONFIG: json.dumps(cfg, indent=2), **checkpoint.tokenizer.files()}
-    _write(folder, texts, MODEL, dict(_to_open_clip(checkpoint.weights(), config)))
-
-
-def _to_transformers(state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    for theirs, ours, is_transposed in _TENSORS:
-        yield ours, state[theirs].T if is_transposed else state[theirs]
-    for theirs, ours in _TOWERS:
-        for i_layer in range(_n_layers(state, theirs)):
-            block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
-            for kind in _KINDS:
-                for their_part, our_part in _LAYER:
-                    yield f"{layer}.{our_part}.{kind}", state[f"{block}.{their_part}.{kind}"]
-                stacked = np.split(state[f"{block}.attn.in_proj_{kind}"], 3)
-                for part, array in zip(_PARTS, stacked, strict=True):
-                    yield f"{layer}.self_attn.{part}.{kind}", array
-
-
-def _to_open_clip(
-    weights: Mapping[str, np.ndarray], config: CLIPConfig
-) -> Iterator[tuple[str, np.ndarray]]:
-    for theirs, ours, is_transposed in _TENSORS:
-        yield theirs, weights[ours].T if is_transposed else weights[ours]
-    for (theirs, ours), tower in zip(_TOWERS, (config.text, config.vision), strict=True):
-        for i_layer in range(tower.layers):
-            block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
-            for kind in _KINDS:
-                for their_part, our_part in _LAYER:
-                    yield f"{block}.{their_part}.{kind}", weights[f"{layer}.{our_part}.{kind}"]
-                stacked = [weights[f"{layer}.self_attn.{part}.{kind}"] for part in _PARTS]
-                yield f"{block}.attn.in_proj_{kind}", np.concatenate(stacked)
+    _write(folder, texts, MODEL, dict(to_open_clip_names(checkpoint.weights(), config)))
 
 
 def _read_cfg(home: Path) -> dict[str, Any]:
@@ -249,28 +198,6 @@ def _check_cfg(cfg: Mapping[str, Any], place: Path) -> None:
                 raise CheckpointError(message)
 
 
-def _check_all_used(state: Mapping[str, np.ndarray], source: Path) -> None:
-    """Refuse weights that would be left behind: the model would no longer be the same.
-
-    Raises:
-        CheckpointError: there are such.
-    """
-    known = {theirs for theirs, _, _ in _TENSORS} | _NO_WEIGHTS
-    for tower, _ in _TOWERS:
-        for i_layer in range(_n_layers(state, tower)):
-            block = f"{tower}.resblocks.{i_layer}"
-            known |= {f"{block}.{part}.{kind}" for part, _ in _LAYER for kind in _KINDS}
-            known |= {f"{block}.attn.in_proj_{kind}" for kind in _KINDS}
-    left = sorted(state.keys() - known)
-    if left:
-        others = f" and {len(left) - 1} more" if left[1:] else ""
-        message = (
-            f"{source} holds {left[0]}{others}; a CLIP in the transformers format has no place for "
-            "it, so this model does not convert"
-        )
-        raise CheckpointError(message)
-
-
 def _check_fits_open_clip(config: CLIPConfig, pre: Preprocess, name: str) -> None:
     text, vision = config.text, config.vision
     problem = None
@@ -308,14 +235,6 @@ def _activation(cfg: Mapping[str, Any], quick_gelu: bool | None, source: Path) -
     return "quick_gelu" if chosen else "gelu"
 
 
-def _n_layers(state: Mapping[str, np.ndarray], tower: str) -> int:
-    prefix = f"{tower}.resblocks."
-    numbers = {int(n[len(prefix) :].split(".")[0]) for n in state if n.startswith(prefix)}
-    if not numbers:
-        raise KeyError(prefix)
-    return max(numbers) + 1
-
-
 def _config_of(
     state: Mapping[str, np.ndarray], cfg: Mapping[str, Any], activation: Activation, end_id: int
 ) -> CLIPConfig:
@@ -327,8 +246,8 @@ def _config_of(
     return CLIPConfig(
         vision=VisionConfig(
             width=width,
-            layers=_n_layers(state, "visual.transformer"),
-            heads=width // int(vision_cfg.get("head_width", HEAD_WIDTH)),
+            layers=n_layers(state, "visual.transformer"),
+            heads=_heads(vision_cfg, width),
             mlp_width=len(state["visual.transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
             layer_norm_eps=_eps(vision_cfg),
@@ -337,8 +256,8 @@ def _config_of(
         ),
         text=TextConfig(
             width=text_width,
-            layers=_n_layers(state, "transformer"),
-            heads=int(text_cfg.get("heads", text_width // HEAD_WIDTH)),
+            layers=n_layers(state, "transformer"),
+            heads=int(text_cfg.get("heads") or _heads({}, text_width)),
             mlp_width=len(state["transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
             layer_norm_eps=_eps(text_cfg),
@@ -350,6 +269,22 @@ def _config_of(
         end_id=end_id,
         logit_scale=float(state["logit_scale"].reshape(-1)[0]),
     )
+
+
+def _heads(vision_cfg: Mapping[str, Any], width: int) -> int:
+    """How many heads; no tensor tells.
+
+    Raises:
+        CheckpointError: their width is not told, and this is no size that open_clip released.
+    """
+    head_width = int(vision_cfg.get("head_width") or _HEAD_WIDTHS.get(width, HEAD_WIDTH))
+    if width % head_width:
+        message = (
+            f"the number of heads of a tower of width {width} is not known; "
+            f"put the model's {CONFIG} beside its weights"
+        )
+        raise CheckpointError(message)
+    return width // head_width
 
 
 def _eps(tower_cfg: Mapping[str, Any]) -> float:
@@ -375,5 +310,6 @@ def _triple(values: float | Sequence[float]) -> tuple[float, float, float]:
 def _write(
     folder: Path, texts: Mapping[str, str], name: str, weights: Mapping[str, np.ndarray]
 ) -> None:
-    solid = {key: np.ascontiguousarray(array) for key, array in weights.items()}
+    # not ascontiguousarray, which makes a vector of the scalar logit_scale
+    solid = {key: np.asarray(array, order="C") for key, array in weights.items()}
     write_folder(folder, texts, [], blobs={name: save(solid, metadata={"format": "pt"})})
