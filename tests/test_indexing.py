@@ -255,11 +255,15 @@ def test_many_batches_are_as_good_as_one(tmp_path, model, monkeypatch):
     index_rows(tmp_path, rows, model)
     monkeypatch.setattr(indexing, "ROWS_A_WRITE", 4)
     monkeypatch.setattr(indexing, "READ_AHEAD", 3)
+    monkeypatch.setattr(indexing, "ROWS_A_TIDYING", 8)
+    monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 10)
+    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_A_GRAPH", 5)
     other = tmp_path / "other.lance"
     report = index_catalog(
         Catalog.open(tmp_path / "products.csv"), model, other, batch_size=3, workers=2
     )
     assert report.stored == 30
+    assert Index.open(other).info().is_approximate
     assert_same_content(tmp_path / "shop.lance", other)
 
 
