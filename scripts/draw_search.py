@@ -9,8 +9,8 @@ from fashionclip import Catalog, FashionCLIP, Index, index_catalog
 from fashionclip.sample import write_sample_catalog
 from fashionclip.search import search
 
-QUERIES = ("red striped t-shirt", "floral dress", "white sneakers", "brown leather handbag")
-N_HITS, TILE, GAP, LEFT = 6, (132, 176), 14, 270
+QUERIES = ("red dress", "blue jeans", "white sneakers", "brown handbag", "green striped t-shirt")
+N_HITS, TILE, GAP, LEFT = 6, (132, 176), 14, 290
 INK, PALE, PAPER = (28, 28, 32), (120, 120, 128), (250, 250, 250)
 
 
