@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, or meet each other: nothing is lost and nothing is torn."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 N_PRODUCTS = 1200  # more than two writes of 512
+FIRST_PICTURES = 900  # enough for the first write, however far ahead pictures are read
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,29 @@ def whole(shop, big_shop, model, fashionclip):
     return store
 
 
+class WebShop:
+    """The same pictures on a web server that stops answering after some, until it is told to."""
+
+    def __init__(self, images):
+        """Serve a folder."""
+        self.images = images
+        self.asked = itertools.count()
+        self.goes_on = threading.Event()
+
+    def picture(self, path):
+        """The bytes of a picture, when the time has come."""
+        if next(self.asked) > FIRST_PICTURES:
+            self.goes_on.wait(timeout=60)
+        return (self.images / path.rsplit("/", 1)[1]).read_bytes()
+
+
 @pytest.fixture
 def web_shop(shop):
-    """The same pictures on a web server that is a little slow: the address of their folder."""
+    shown = WebShop(shop / "images")
 
-    class Slow(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            time.sleep(0.02)
-            picture = (shop / "images" / self.path.rsplit("/", 1)[1]).read_bytes()
+            picture = shown.picture(self.path)
             try:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(picture)))
@@ -53,10 +70,12 @@ def web_shop(shop):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/images"
+        shown.address = f"http://127.0.0.1:{server.server_port}/images"
+        yield shown
+        shown.goes_on.set()
         server.shutdown()
         thread.join()
 
@@ -68,13 +87,15 @@ def index_words(table, pictures, store, model):
     )
 
 
-def wait_for_first_products(process, store):
-    """Wait until the run has written some products, but not all."""
-    end = time.monotonic() + 60
+def wait_for_first_products(process, store, fashionclip):
+    """Wait until the run has stored some products, but not all."""
+    end = time.monotonic() + 100
     while time.monotonic() < end and process.poll() is None:
-        if any(store.glob("products.lance/data/*.lance")):
+        ended = fashionclip("info", store, "--json")
+        if ended.status == 0 and ended.json["products"]:
             return
-        time.sleep(0.01)
+        time.sleep(0.05)
+    process.kill()
     pytest.fail(f"the run ended or stalled before it was stopped: {process.communicate()}")
 
 
@@ -90,11 +111,12 @@ def test_a_killed_run_goes_on_where_it_stopped_and_equals_an_uninterrupted_one(
     shop, big_shop, web_shop, whole, model, fashionclip, start, tmp_path
 ):
     torn = tmp_path / "shop.lance"
-    words = index_words(big_shop, web_shop, torn, model)
+    words = index_words(big_shop, web_shop.address, torn, model)
     process = start(*words)
-    wait_for_first_products(process, torn)
+    wait_for_first_products(process, torn, fashionclip)
     process.kill()
     process.communicate()
+    web_shop.goes_on.set()
     before = fashionclip("info", torn, "--json").json["products"]
     assert before < N_PRODUCTS
     again = fashionclip(*words)
@@ -110,10 +132,11 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_that_the_run_can_go_on(
     shop, big_shop, web_shop, model, fashionclip, start, tmp_path
 ):
     store = tmp_path / "shop.lance"
-    words = index_words(big_shop, web_shop, store, model)
+    words = index_words(big_shop, web_shop.address, store, model)
     process = start(*words)
-    wait_for_first_products(process, store)
+    wait_for_first_products(process, store, fashionclip)
     process.send_signal(signal.SIGINT)
+    web_shop.goes_on.set()
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     last = told.splitlines()[-1]
