@@ -46,6 +46,7 @@ TRAINED_TOKENS = 32  # captions are cut here while training; few are longer
 CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
 FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
 OTHER_FACETS = 0.3
+SCALE_SPEED = 10  # the temperature's learning rate, next to the other weights'
 
 
 def main() -> None:
@@ -175,9 +176,16 @@ def teach(
         {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
     )
     named = [*model.named_parameters(), *heads.named_parameters()]
+    temperature = model.logit_scale
     groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1, "speed": 1},
+        {
+            "params": [p for _, p in named if p.ndim <= 1 and p is not temperature],
+            "weight_decay": 0.0,
+            "speed": 1,
+        },
+        # Adam moves it by a rate a step: a short run needs larger ones
+        {"params": [temperature], "weight_decay": 0.0, "speed": SCALE_SPEED},
     ]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -189,7 +197,7 @@ def teach(
         clean = passed > 1 - CLEAN_SHARE
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * passed) + 0.01)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["speed"]
         drawn = [captions.draw(int(i)) for i in rows]
         texts, demands = [d[0] for d in drawn], torch.from_numpy(np.stack([d[1] for d in drawn]))
         with torch.autocast("cpu", torch.bfloat16):
