@@ -7,6 +7,7 @@ state dict (``in_proj_weight``, ``resblocks``, projections on the right-hand sid
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,13 @@ def test_a_training_checkpoint_converts_with_pytorch(converted, tmp_path):
     run = {"epoch": 3, "name": "run", "state_dict": state, "optimizer": {"state": {}}}
     torch.save(run, converted / "epoch_3.pt")
     assert from_open_clip(converted / "epoch_3.pt", tmp_path / "b").fingerprint == expected
+
+
+def test_a_program_is_not_run_and_its_weights_are_told_from_elsewhere(converted, tmp_path):
+    with zipfile.ZipFile(converted / "ViT-B-32.pt", "w") as archive:  # how OpenAI's own look
+        archive.writestr("ViT-B-32/code/__torch__.py", "")
+    with pytest.raises(CheckpointError, match=r"TorchScript program, .* 'openai/clip-vit-base-pa"):
+        from_open_clip(converted / "ViT-B-32.pt", tmp_path / "in")
 
 
 def test_half_precision_converts(converted, tmp_path):
