@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from conftest import write_checkpoint
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
 from fashionclip.errors import CheckpointError
 from fashionclip.images import Preprocess
+from random_clip import write_checkpoint
 
 WEIGHTS = "model.safetensors"
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import write_checkpoint
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.edges import end_positions, fold_normalisation
 from fashionclip.engines.openvino import OpenVINOEngine, precisions_of
 from fashionclip.engines.quantization import activation_range, quantize_weight
 from fashionclip.errors import EngineError
+from random_clip import write_checkpoint
 
 DEVICES = ("cpu", "torch-cpu")
 BUILDS = {

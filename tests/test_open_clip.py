@@ -19,7 +19,6 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from conftest import write_checkpoint
 from fashionclip.checkpoint import (
     Checkpoint,
     TowerConfig,
@@ -30,6 +29,7 @@ from fashionclip.checkpoint import (
 from fashionclip.checkpoint.open_clip import _ratio
 from fashionclip.engines import open_engine
 from fashionclip.errors import CheckpointError
+from random_clip import write_checkpoint
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
 TEXTS = ["red shirt", "", "jeans " * 100, "it's Größe 40"]

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Rules
 
-from conftest import write_checkpoint
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.errors import CheckpointError
 from fashionclip.tokenizer import LONGEST_TEXT, RELEASED, Tokenizer
+from random_clip import write_checkpoint
 
 NASTY = [
     "",
