@@ -129,6 +129,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the program on the words of the command line; the entry point of the script."""
+    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings on stderr are none of a user's
     sys.exit(run(sys.argv[1:]))
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from fashionclip.cli import terminal
+
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.model import FashionCLIP
@@ -143,4 +145,7 @@ def open_catalog(
     from fashionclip.pictures import FetchPolicy
 
     policy = FetchPolicy(allow_private=allow_private)
-    return Catalog.open(path, images=images, columns=columns or None, policy=policy)
+    catalog = Catalog.open(path, images=images, columns=columns or None, policy=policy)
+    for note in catalog.notes:
+        terminal.warn(f"{path}: {note}")
+    return catalog

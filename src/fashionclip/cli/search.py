@@ -107,6 +107,8 @@ def command(
     if text is None and hybrid:
         stop_for_usage("--hybrid matches words with captions: give words too")
     begun = perf_counter()
+    if device == "auto":
+        device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
     needs_model = bool(text or image or avoid or model_name)
     index, model = open_both(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
@@ -147,11 +149,6 @@ def command(
         terminal.talk(f"page of pictures: {page}")
     found = f"{len(hits):,} of {terminal.counted(index.count, 'product')}"
     terminal.say_counts(found, seconds=perf_counter() - begun)
-
-
-def place_of(product_id: str | None, index: "Index") -> str | None:
-    """Where a product's picture is, if there is a product."""
-    return None if product_id is None else index.locations([product_id]).get(product_id)
 
 
 def open_both(
