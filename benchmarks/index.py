@@ -129,6 +129,7 @@ def compare(index: Index, vectors: Vectors, prices: NDArray, queries: Vectors) -
 
 
 def main() -> None:
+    os.environ.setdefault("LANCEDB_LOG", "error")  # read when LanceDB is first imported
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)

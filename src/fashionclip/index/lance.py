@@ -34,8 +34,10 @@ from fashionclip.index.queries import LanceQuery, LanceTable, Queries, batched, 
 from fashionclip.index.store import IndexInfo, VerifyReport
 from fashionclip.product import Hit, Product
 
-SEARCH_EFFORT = 50  # with the next: recall@10 of 1.0 on 100,000 x 512 and x 256 (benchmarks/)
-REFINE_FACTOR = 3  # candidates a hit that are ranked again by their exact vectors
+SEARCH_EFFORT = 24  # with the next: recall@10 of 0.99 on 100,000 x 512 and x 256 (benchmarks/)
+REFINE_FACTOR = (
+    1  # candidates a hit that are ranked again by their exact vectors; 3 cost half again
+)
 PLAIN_K = 1_000  # up to here k costs nothing, however few products there are
 
 
