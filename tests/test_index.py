@@ -20,8 +20,9 @@ from fashionclip.errors import (
     StoreLockedError,
 )
 from fashionclip.index import Index, Store, row_digest
-from fashionclip.index.columns import shown_name, stored_name, widen
+from fashionclip.index.columns import shown_name, stored_name
 from fashionclip.index.upkeep import vector_index
+from fashionclip.kinds import widen
 from fashionclip.product import Product
 
 DIM = 16

@@ -20,6 +20,7 @@ from PIL import Image
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.engines import Engine, open_engine
+from fashionclip.engines.edges import to_unit
 from fashionclip.errors import FashionCLIPError
 from fashionclip.images import Preprocess, preprocess
 from fashionclip.pictures import FetchPolicy, read_picture
@@ -267,7 +268,7 @@ class FashionCLIP:
         vectors = _stack(found, self.dim)
         if n_prompts == 1:
             return vectors
-        return _unit(vectors.reshape(-1, n_prompts, self.dim).mean(axis=1))
+        return to_unit(vectors.reshape(-1, n_prompts, self.dim).mean(axis=1))
 
     def _encode_window(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         by_length = np.argsort([len(text) for text in texts], kind="stable")
@@ -285,7 +286,9 @@ class FashionCLIP:
 
         Both sides are brought to unit length first, so vectors of any length do.
         """
-        cosines: np.ndarray = _unit(np.asarray(a, np.float32)) @ _unit(np.asarray(b, np.float32)).T
+        cosines: np.ndarray = (
+            to_unit(np.asarray(a, np.float32)) @ to_unit(np.asarray(b, np.float32)).T
+        )
         return cosines
 
     def label_probabilities(
@@ -380,8 +383,3 @@ def _stack(vectors: Sequence[np.ndarray], dim: int) -> np.ndarray:
     if not vectors:
         return np.empty((0, dim), dtype=np.float32)
     return np.stack(vectors).astype(np.float32, copy=False)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

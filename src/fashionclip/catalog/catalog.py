@@ -14,10 +14,11 @@ from fashionclip.catalog.columns import (
     picture_of,
 )
 from fashionclip.catalog.places import Pictures, find_table, open_table
-from fashionclip.catalog.rows import BrokenRow, Kind, Row, Survey, Table
+from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
 from fashionclip.catalog.seen import SeenIds
 from fashionclip.catalog.values import as_text, clean_text, convert
 from fashionclip.errors import PictureError
+from fashionclip.kinds import Kind
 from fashionclip.pictures import DEFAULT_POLICY, FetchPolicy, is_url, read_picture
 from fashionclip.product import Product, Reject, Value
 from fashionclip.texts import CaptionRecipe, build_caption

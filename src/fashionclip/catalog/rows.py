@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-Kind = Literal["string", "integer", "number", "boolean"]
-"""What a catalogue column holds; any value may also be missing (None)."""
+from fashionclip.kinds import Kind
 
 Cell = Any
 """A value as its format has it: text, number, bool, bytes, list, dict or None."""

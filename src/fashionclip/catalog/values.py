@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from fashionclip.catalog.rows import BrokenRow, Cell, Kind, Row, Survey
+from fashionclip.catalog.rows import BrokenRow, Cell, Row, Survey
+from fashionclip.kinds import INT64, Kind, kind_of, widen
 from fashionclip.product import Value
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
@@ -18,7 +19,6 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
-_INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -26,7 +26,7 @@ def kind_of_text(text: str) -> Kind | None:
     """The narrowest kind that a field of a CSV fits; None if it is missing."""
     text = text.strip()
     if _INTEGER.fullmatch(text):
-        return "integer" if int(text) in _INT64 else "string"
+        return "integer" if int(text) in INT64 else "string"
     if _NUMBER.fullmatch(text):
         return "number" if math.isfinite(float(text)) else "string"
     word = text.lower()
@@ -35,22 +35,9 @@ def kind_of_text(text: str) -> Kind | None:
     return None if word in MISSING else "string"
 
 
-def kind_of_value(value: Cell) -> Kind | None:
-    """The narrowest kind of a value that already has a type, as in JSON; None if missing."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer" if value in _INT64 else "string"
-    return "number" if isinstance(value, float) else "string"
-
-
-def widen(one: Kind | None, other: Kind | None) -> Kind | None:
-    """The narrowest kind that holds the values of both."""
-    if one is None or other is None or one == other:
-        return one or other
-    return "number" if {one, other} == {"integer", "number"} else "string"
+def kind_of_value(cell: Cell) -> Kind | None:
+    """The narrowest kind of a cell that already has a type, as in JSON; None if missing."""
+    return None if cell == "" else kind_of(cell)
 
 
 def take_survey(

@@ -11,12 +11,13 @@ writing   ``writing`` (one at a time), ``ensure_columns``, ``upsert``, ``remove`
 care      ``known`` (what is stored, 40 bytes a product), ``iter_ids``, ``verify``, ``info``
 """
 
-from fashionclip.index.columns import Kind, kind_of, row_digest
+from fashionclip.index.columns import row_digest
 from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
 from fashionclip.index.lance import Index
 from fashionclip.index.rejects import RejectsFile
 from fashionclip.index.store import IndexInfo, Store, VerifyReport
+from fashionclip.kinds import Kind, kind_of
 
 __all__ = [
     "Index",

@@ -9,14 +9,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Literal
 
 import pyarrow as pa
 
+from fashionclip.kinds import Kind, kind_of, widen
 from fashionclip.product import Product, Value
-
-Kind = Literal["string", "integer", "number", "boolean"]
-"""What a catalogue column holds; any value may also be missing (None)."""
 
 ARROW_TYPES: Mapping[Kind, pa.DataType] = {
     "string": pa.string(),
@@ -28,7 +25,6 @@ ROW_DIGEST_BYTES = 16  # as unlikely to repeat as an MD5, without its known coll
 
 _UNSAFE = re.compile(r"[.`\"~\x00-\x1f\ud800-\udfff]|^_|^$")
 _ESCAPE = re.compile(r"~([0-9a-f]*);")
-_INT64 = range(-(2**63), 2**63)
 
 
 def stored_name(name: str) -> str:
@@ -39,24 +35,6 @@ def stored_name(name: str) -> str:
 def shown_name(name: str) -> str:
     """The catalogue's name of a stored column; undoes ``stored_name``."""
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1]).decode("utf-8", "surrogatepass"), name)
-
-
-def kind_of(value: Value) -> Kind | None:
-    """The narrowest kind that holds a value; None for a missing one."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer" if value in _INT64 else "string"
-    return "number" if isinstance(value, float) else "string"
-
-
-def widen(one: Kind | None, other: Kind | None) -> Kind | None:
-    """The narrowest kind that holds the values of both."""
-    if one is None or other is None or one == other:
-        return one or other
-    return "number" if {one, other} == {"integer", "number"} else "string"
 
 
 def kinds_of(products: Iterable[Product]) -> dict[str, Kind]:

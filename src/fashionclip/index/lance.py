@@ -16,7 +16,6 @@ from jaxtyping import Float, Float32
 from fashionclip.errors import ModelMismatchError, StoreError
 from fashionclip.index import opening, rows, upkeep
 from fashionclip.index.columns import (
-    Kind,
     clean_text,
     kinds_of,
     stored_name,
@@ -32,6 +31,7 @@ from fashionclip.index.folder import (
 from fashionclip.index.known import Known
 from fashionclip.index.queries import LanceQuery, LanceTable, Queries, batched, check_k, hit
 from fashionclip.index.store import IndexInfo, VerifyReport
+from fashionclip.kinds import Kind
 from fashionclip.product import Hit, Product
 
 SEARCH_EFFORT = 24  # with the next: recall@10 of 0.99 on 100,000 x 512 and x 256 (benchmarks/)

@@ -14,7 +14,6 @@ from typing import Any
 
 from fashionclip.errors import StoreError
 from fashionclip.index import rows, upkeep
-from fashionclip.index.columns import Kind
 from fashionclip.index.faults import reported
 from fashionclip.index.folder import (
     MANIFEST_NAME,
@@ -24,6 +23,7 @@ from fashionclip.index.folder import (
     clear_unfinished,
 )
 from fashionclip.index.queries import LanceTable
+from fashionclip.kinds import Kind
 
 CLOUD_CLIENT = "lance_namespace_urllib3_client"
 FRESHNESS = timedelta(0)  # a reader sees each write at once

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from fashionclip.errors import FilterError, StoreError
 from fashionclip.index import rows
-from fashionclip.index.columns import Kind, clean_text, shown_name, stored_name
+from fashionclip.index.columns import clean_text, shown_name, stored_name
 from fashionclip.index.faults import filter_fault, reported
 from fashionclip.index.filters import filter_message, stored_filter
+from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 
 LanceTable = Any  # lancedb's own types would have to be imported, which costs half a second

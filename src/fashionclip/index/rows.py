@@ -15,7 +15,6 @@ from jaxtyping import Float, Float32
 from fashionclip.errors import StoreCorruptError
 from fashionclip.index.columns import (
     ARROW_TYPES,
-    Kind,
     clean_text,
     fit,
     row_digest,
@@ -23,6 +22,7 @@ from fashionclip.index.columns import (
     stored_name,
 )
 from fashionclip.index.known import KEY_BYTES
+from fashionclip.kinds import Kind
 from fashionclip.product import Product
 
 ID, CAPTION, IMAGE, VECTOR, KEY, ROW, CRC = (

@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32
 
-from fashionclip.index.columns import Kind
 from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
+from fashionclip.kinds import Kind
 from fashionclip.product import Hit, Product
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from fashionclip.index import rows
-from fashionclip.index.columns import ARROW_TYPES, Kind, stored_name
+from fashionclip.index.columns import ARROW_TYPES, stored_name
 from fashionclip.index.queries import LanceTable
+from fashionclip.kinds import Kind
 
 APPROXIMATE_FROM = 20_000
 """Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
