@@ -7,6 +7,8 @@ FashionCLIPError
 ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
 ├── EngineError             a device or precision is not to be had here
 ├── MissingExtraError       an optional package is not installed
+├── BenchmarkError          a benchmark's files are missing or cannot be used
+├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
 ├── LabelError              a label set or category tree contradicts itself
 └── StoreError              an index folder cannot be used
     ├── ModelMismatchError  the index holds another model's vectors
@@ -45,6 +47,14 @@ class EngineError(FashionCLIPError):
 
 class MissingExtraError(FashionCLIPError):
     """An optional package is not installed; the message holds the command that installs it."""
+
+
+class BenchmarkError(FashionCLIPError):
+    """A benchmark's files are missing or cannot be used; the message says how to get them."""
+
+
+class EvaluationError(FashionCLIPError):
+    """A model cannot be measured, or a run folder cannot be read or compared."""
 
 
 class LabelError(FashionCLIPError):

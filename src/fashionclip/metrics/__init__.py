@@ -1,0 +1,1 @@
+"""Figures from arrays: how right labels and rankings are, and how sure that is. NumPy only."""
