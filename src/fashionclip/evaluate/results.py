@@ -1,8 +1,8 @@
 """What a run found, and how it lies on disk.
 
-A run folder holds ``results.json`` (everything below but the items), ``items/<model>/<task>.parquet``
-(what each picture or query came to: two runs are compared item by item), ``pictures.json``
-(thumbnails that the report shows), ``report.md`` and ``report.html``.
+A run folder holds ``results.json`` (everything below but the items),
+``items/<model>/<task>.parquet`` (what each picture or query came to: two runs are compared item by
+item), ``pictures.json`` (thumbnails that the report shows), ``report.md`` and ``report.html``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Kind = Literal["zero-shot", "retrieval", "picture-to-picture", "probe", "wrong-a
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
-        "weighted_f1": "F1 of each class, averaged by its share of the pictures (the card's metric)",
+        "weighted_f1": "F1 of each class, weighted by its share of the pictures (the card's)",
         "macro_f1": "F1 of each class, averaged alike",
         "accuracy": "share of pictures with the right label",
         "top_5": "share of pictures whose label is among the five best",

@@ -149,4 +149,4 @@ class Vectors(Protocol):
     def texts(
         self, texts: Sequence[str], *, templates: str | Sequence[str] | None = None
     ) -> Float[np.ndarray, "text dim"]:
-        """Unit vectors of texts, float32; with templates, the unit mean over each text's prompts."""
+        """Unit vectors of texts, float32; with templates, the unit mean of each text's prompts."""
