@@ -6,20 +6,18 @@ picture in twenty tasks is encoded once. What a killed run had encoded is there 
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from fashionclip.engines.edges import to_unit
 from fashionclip.errors import EvaluationError, FashionCLIPError, PictureError
+from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.model import FashionCLIP
 from fashionclip.pictures import FetchPolicy, read_picture
@@ -29,9 +27,6 @@ What = Literal["pictures", "texts"]
 Progress = Callable[[What, int], None]
 """Called with how many more pictures or texts are done, from the cache or encoded."""
 
-DIGEST_BYTES = 16
-FLUSH_SECONDS = 20.0
-"""A killed run loses at most the vectors of this time."""
 READ_AT_ONCE = 64  # pictures whose bytes are held while their digests are made
 
 
@@ -68,9 +63,9 @@ class CachedVectors:
         self._progress = progress or (lambda what, n: None)
         engine = model.engine
         name = f"{model.fingerprint}-{engine.device}-{engine.precision}".replace(":", "-")
-        self._shelves: Mapping[What, _Shelf] = {
-            "pictures": _Shelf(folder and folder / name, "pictures", model.dim),
-            "texts": _Shelf(folder and folder / name, "texts", model.dim),
+        self._shelves: Mapping[What, Shelf] = {
+            "pictures": Shelf(folder and folder / name, "pictures", model.dim, np.float32),
+            "texts": Shelf(folder and folder / name, "texts", model.dim, np.float32),
         }
         self._digests: dict[Picture | str, bytes | None] = {}
 
@@ -101,7 +96,9 @@ class CachedVectors:
             self._progress("pictures", 1)
         self.encoding_seconds += time.perf_counter() - begin
         shelf.flush()
-        return shelf.stack([digest if digest in shelf.rows else None for digest in digests])
+        blank = np.full(self.dim, np.nan, np.float32)
+        rows = [shelf.rows.get(digest, blank) if digest else blank for digest in digests]
+        return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def texts(
         self, texts: Sequence[str], *, templates: str | Sequence[str] | None = None
@@ -126,8 +123,10 @@ class CachedVectors:
             shelf.put(digest, self._checked(vector, f"text '{word[:60]}'"))
         shelf.flush()
         self._progress("texts", len(texts))
-        found = shelf.stack(digests)
         n_prompts = len(read_templates(templates))
+        if not words:
+            return np.empty((0, self.dim), np.float32)
+        found = np.stack([shelf.rows[digest] for digest in digests])
         if n_prompts == 1:
             return found
         return to_unit(found.reshape(-1, n_prompts, self.dim).mean(axis=1))
@@ -184,65 +183,3 @@ def _digest(kind: bytes, data: bytes | memoryview) -> bytes:
 def _place(picture: Picture) -> Picture | str:
     """What two pictures share that need be read only once."""
     return str(picture.source) if isinstance(picture.source, str | Path) else picture
-
-
-class _Shelf:
-    """Vectors by digest: files of a few hundred each on disk, one list of rows in memory."""
-
-    def __init__(self, folder: Path | None, what: What, dim: int) -> None:
-        self.rows: dict[bytes, np.ndarray] = {}
-        self._folder, self._what, self._dim = folder, what, dim
-        self._fresh: dict[bytes, np.ndarray] = {}
-        self._flushed = time.monotonic()
-        for path in sorted(folder.glob(f"{what}-*.safetensors")) if folder else ():
-            self.rows.update(self._read(path))
-
-    def put(self, digest: bytes, vector: np.ndarray) -> None:
-        """Keep one vector; write the fresh ones out from time to time."""
-        self.rows[digest] = self._fresh[digest] = vector
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is not on disk yet, as one more file that appears whole.
-
-        Raises:
-            EvaluationError: the cache's folder cannot be written.
-        """
-        self._flushed = time.monotonic()
-        if self._folder is None or not self._fresh:
-            return
-        keys = np.frombuffer(b"".join(self._fresh), np.uint8).reshape(-1, DIGEST_BYTES)
-        tensors = {"keys": keys, "vectors": np.stack(list(self._fresh.values()))}
-        place = self._folder / f"{self._what}-{uuid4().hex}.safetensors"
-        draft = place.with_suffix(".part")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, draft)
-            draft.replace(place)
-        except OSError as exc:
-            draft.unlink(missing_ok=True)
-            message = f"the cache {self._folder} cannot be written ({exc.strerror}); choose another"
-            raise EvaluationError(message) from exc
-        self._fresh = {}
-
-    def stack(self, digests: Sequence[bytes | None]) -> np.ndarray:
-        """One row a digest, NaN for None."""
-        blank = np.full(self._dim, np.nan, np.float32)
-        rows = [blank if digest is None else self.rows[digest] for digest in digests]
-        return np.stack(rows) if rows else np.empty((0, self._dim), np.float32)
-
-    def _read(self, path: Path) -> Iterator[tuple[bytes, np.ndarray]]:
-        try:
-            tensors = load_file(path)
-            keys, vectors = tensors["keys"], tensors["vectors"]
-        except (OSError, KeyError, SafetensorError):
-            return  # a damaged file costs its vectors, which are encoded again
-        if vectors.shape[1] != self._dim:
-            message = (
-                f"{path} holds vectors of {vectors.shape[1]} numbers, the model makes "
-                f"{self._dim}; delete {path.parent}"
-            )
-            raise EvaluationError(message)
-        for key, vector in zip(keys, vectors, strict=True):
-            yield key.tobytes(), vector
