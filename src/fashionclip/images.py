@@ -62,14 +62,30 @@ def preprocess(
         ImageError: the bytes are no picture, or the array has no such shape.
         TypeError: ``picture`` is none of the three.
     """
+    edge = pre.size_px if pre.fit != "crop" else pre.shortest_edge_px or pre.size_px
+    return fit_image(open_image(picture, target_px=edge), pre)
+
+
+def open_image(
+    picture: bytes | Image.Image | np.ndarray, *, target_px: int | None = None
+) -> Image.Image:
+    """Bring a picture in any of its forms to upright RGB.
+
+    Args:
+        picture: as ``preprocess`` takes it.
+        target_px: as ``decode_image`` takes it.
+
+    Raises:
+        ImageError: the bytes are no picture, or the array has no such shape.
+        TypeError: ``picture`` is none of the three.
+    """
     if isinstance(picture, bytes | bytearray | memoryview):
-        edge = pre.size_px if pre.fit != "crop" else pre.shortest_edge_px or pre.size_px
-        return fit_image(decode_image(bytes(picture), target_px=edge), pre)
+        return decode_image(bytes(picture), target_px=target_px)
     if isinstance(picture, np.ndarray):
-        return fit_image(to_rgb(_image_of_array(picture)), pre)
+        return to_rgb(_image_of_array(picture))
     if isinstance(picture, Image.Image):
         try:
-            return fit_image(to_rgb(picture), pre)
+            return to_rgb(picture)
         except Exception as exc:  # a lazily opened file is decoded only now
             raise ImageError(_why_undecodable(exc)) from exc
     message = f"a picture is bytes, a Pillow image or an array, not {type(picture).__name__}"
@@ -145,6 +161,23 @@ def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size si
     if pre.fit == "pad":
         return _fit_whole(image, pre.size_px, resample)
     return _fit_middle(image, pre.shortest_edge_px or pre.size_px, pre.size_px, resample)
+
+
+def thumbnail(picture: bytes | Image.Image | np.ndarray, *, longest_px: int) -> bytes:
+    """Encode a picture anew as a small JPEG, without its metadata.
+
+    Args:
+        picture: as ``preprocess`` takes it.
+        longest_px: longest side; a smaller picture keeps its size.
+
+    Raises:
+        ImageError: the bytes are no picture.
+    """
+    image = open_image(picture, target_px=longest_px).copy()  # the caller's may be RGB already
+    image.thumbnail((longest_px, longest_px))
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=80, optimize=True)
+    return encoded.getvalue()
 
 
 def background_color(image: Image.Image) -> tuple[int, int, int]:

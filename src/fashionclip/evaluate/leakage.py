@@ -8,7 +8,7 @@ them. Copies that were resized or encoded again keep their look.
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from fashionclip.errors import EvaluationError, ImageError, PictureError
 from fashionclip.evaluate.embeddings import picture_digest
 from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import decode_image, to_rgb
+from fashionclip.images import open_image
 from fashionclip.pictures import FetchPolicy, read_picture
 
 TRAINED_ON = "trained-on.safetensors"
@@ -172,6 +172,7 @@ class LeakageCheck:
             np.concatenate([np.empty((0, LOOK_BYTES), np.uint8), *(d.looks for d in training)])
         )
         self._shelf = Shelf(cache, "looks", LOOK_BYTES, np.uint8)
+        self._judged: dict[bytes, bool] = {}
         self._policy = policy
 
     def same_files(self, digests: Sequence[bytes | None]) -> Bool[np.ndarray, " picture"]:
@@ -182,27 +183,26 @@ class LeakageCheck:
         self, pictures: Sequence[Picture], digests: Sequence[bytes | None]
     ) -> Bool[np.ndarray, " picture"]:
         """Which pictures look like a training picture; one that cannot be read does not."""
-        found = np.zeros(len(pictures), dtype=bool)
-        rows = [i for i, digest in enumerate(digests) if digest is not None]
-        if not len(self._bits) or not rows:
-            return found
-        known = self._shelf.rows
-        lacking = {
-            digest: pictures[i] for i in rows if (digest := digests[i]) and digest not in known
-        }
+        if not len(self._bits):
+            return np.zeros(len(pictures), dtype=bool)
+        named = zip(digests, pictures, strict=True)
+        fresh = {digest: p for digest, p in named if digest and digest not in self._judged}
+        self._look_at(fresh)
+        judged = [digest for digest in fresh if digest in self._shelf.rows]
+        for start in range(0, len(judged), _AT_ONCE):
+            some = judged[start : start + _AT_ONCE]
+            like = self._like_any(np.stack([self._shelf.rows[digest] for digest in some]))
+            self._judged |= zip(some, like.tolist(), strict=True)
+        return np.array([bool(digest and self._judged.get(digest)) for digest in digests], bool)
+
+    def _look_at(self, pictures: Mapping[bytes, Picture]) -> None:
+        lacking = {d: picture for d, picture in pictures.items() if d not in self._shelf.rows}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for digest, look in zip(
-                lacking, pool.map(self._try_look, lacking.values()), strict=True
-            ):
+            looks = pool.map(self._try_look, lacking.values())
+            for digest, look in zip(lacking, looks, strict=True):
                 if look is not None:
                     self._shelf.put(digest, look)
         self._shelf.flush()
-        readable = [i for i in rows if digests[i] in known]
-        for start in range(0, len(readable), _AT_ONCE):
-            some = readable[start : start + _AT_ONCE]
-            looks = np.stack([known[digest] for i in some if (digest := digests[i])])
-            found[some] = self._like_any(looks)
-        return found
 
     def same_texts(self, texts: Sequence[str]) -> Bool[np.ndarray, " text"]:
         """Which texts are training texts, but for case, accents' encoding and punctuation."""
@@ -249,11 +249,9 @@ def look_of(image: Image.Image) -> UInt8[np.ndarray, " 44"]:
 
 def _look_of(picture: Picture, policy: FetchPolicy | None) -> np.ndarray:
     source = picture.source
-    if isinstance(source, np.ndarray):
-        return look_of(to_rgb(Image.fromarray(source)))
     if isinstance(source, str | Path):
         source = read_picture(str(source), policy=policy or FetchPolicy())
-    return look_of(decode_image(source, target_px=2 * _GREY_PX))
+    return look_of(open_image(source, target_px=2 * _GREY_PX))
 
 
 def _split(looks: UInt8[np.ndarray, "n 44"]) -> tuple[np.ndarray, np.ndarray]:
