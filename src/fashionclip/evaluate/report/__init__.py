@@ -1,0 +1,35 @@
+"""The report of a run, for people: Markdown, and one HTML page that needs nothing else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fashionclip.errors import EvaluationError
+from fashionclip.evaluate.report.html import html
+from fashionclip.evaluate.report.markdown import markdown
+from fashionclip.evaluate.results import Run
+from fashionclip.evaluate.storage import write_whole
+
+MARKDOWN_NAME = "report.md"
+HTML_NAME = "report.html"
+
+
+def write_report(run: Run, folder: str | Path, pictures: Mapping[str, str]) -> None:
+    """Write ``report.md`` and ``report.html`` into a run folder.
+
+    Args:
+        run: what was measured.
+        folder: made if it is missing.
+        pictures: data URIs by ``<task>/<picture_id>``; one that is missing is shown by its id.
+
+    Raises:
+        EvaluationError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    pages = {MARKDOWN_NAME: markdown(run), HTML_NAME: html(run, pictures)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pages.items():
+            write_whole(folder / name, text.encode("utf-8", "replace"))
+    except OSError as exc:
+        message = f"the report cannot be written to {folder} ({exc.strerror}): choose another"
+        raise EvaluationError(message) from exc

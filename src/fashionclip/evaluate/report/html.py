@@ -1,0 +1,194 @@
+"""A run as one HTML page: no script, nothing from elsewhere, every text escaped.
+
+The words and the layout are in ``page.html.jinja``, the looks in ``page.css``; here the run is
+brought into the order that the page has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, Published, published_on
+from fashionclip.evaluate.report import drawing, wording
+from fashionclip.evaluate.report.markdown import results_on, tasks_of
+from fashionclip.evaluate.results import Figure, Run, TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One model's figure in a task's table."""
+
+    model: str
+    figure: Figure
+    unseen: Figure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of a task: what it is, all models' figures, and what others published."""
+
+    name: str
+    lines: tuple[Line, ...]
+    published: tuple[Published, ...]
+    limit: float
+    """The right end of the scale that its whiskers share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One model on one task, with the sentence on what it may have seen."""
+
+    model: str
+    result: TaskResult
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One task on the page."""
+
+    anchor: str
+    task: str
+    panels: tuple[Panel, ...]
+    metrics: tuple[Metric, ...]
+    notes: tuple[str, ...]
+    curves: Markup
+
+    @property
+    def first(self) -> TaskResult:
+        """The first model's result, for what is the same in all of them."""
+        return self.panels[0].result
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any model was trained on some of it."""
+        return any(panel.result.n_seen for panel in self.panels)
+
+
+def html(run: Run, pictures: Mapping[str, str]) -> str:
+    """Write a run as one self-contained page.
+
+    Args:
+        run: what was measured.
+        pictures: data URIs by ``<task>/<picture_id>``; anything that is no data URI of a picture
+            is left out, and a missing picture is shown by its id.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fashionclip.evaluate.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    words = ("count", "day_of", "interval", "meaning_of", "number", "share", "signed", "title_of")
+    environment.filters.update({name: getattr(wording, name) for name in words})
+    shown = {key: uri for key, uri in pictures.items() if uri.startswith("data:image/")}
+    page = environment.get_template("page.html.jinja")
+    return page.render(
+        run=run,
+        kinds=wording.KINDS,
+        unit_of=wording.unit_of,
+        sections=[_section(run, task, n) for n, task in enumerate(tasks_of(run), start=1)],
+        card=_card(run),
+        card_source=CARD,
+        pictures=shown,
+        whisker=drawing.whisker,
+        published_mark=drawing.published_mark,
+        marker=drawing.marker,
+        matrix=_matrix,
+        by_f1=_by_f1,
+        by_win_rate=_by_win_rate,
+        chosen_f1=_chosen_f1,
+    )
+
+
+def _section(run: Run, task: str, place: int) -> Section:
+    trained_on = {model.name: model.trained_on for model in run.models}
+    results = results_on(run, task)
+    names = dict.fromkeys(metric for _, result in results for metric in result.figures)
+    return Section(
+        anchor=f"task-{place}",
+        task=task,
+        panels=tuple(
+            Panel(model, result, wording.seen_sentence(result, trained_on.get(model, "")))
+            for model, result in results
+        ),
+        metrics=tuple(_metric(name, results, published_on(task)) for name in names),
+        notes=tuple(dict.fromkeys(note for _, result in results for note in result.notes)),
+        curves=_curves(results),
+    )
+
+
+def _metric(
+    name: str, results: Sequence[tuple[str, TaskResult]], published: Sequence[Published]
+) -> Metric:
+    lines = tuple(
+        Line(model, result.figures[name], result.unseen.get(name))
+        for model, result in results
+        if name in result.figures
+    )
+    theirs = tuple(row for row in published if row.metric == name)
+    highest = [f.high for line in lines for f in (line.figure, line.unseen) if f is not None]
+    limit = drawing.scale_limit([*highest, *(row.value for row in theirs)])
+    return Metric(name, lines, theirs, limit)
+
+
+def _card(run: Run) -> dict[str, Any] | None:
+    """The card's table: measured figures by model and column, then published values."""
+    measured = {
+        model: {
+            column: next((r.figures.get("weighted_f1") for r in results if r.task == task), None)
+            for column, task in CARD_COLUMNS.items()
+        }
+        for model, results in run.results.items()
+    }
+    if not any(any(row.values()) for row in measured.values()):
+        return None
+    published: dict[str, dict[str, float]] = {}
+    columns = {task: column for column, task in CARD_COLUMNS.items()}
+    for row in PUBLISHED:
+        if row.source == CARD:
+            published.setdefault(row.model, {})[columns[row.task]] = row.value
+    return {"columns": list(CARD_COLUMNS), "measured": measured, "published": published}
+
+
+def _curves(results: Sequence[tuple[str, TaskResult]]) -> Markup:
+    curves = {
+        model: {
+            int(name.partition("@")[2]): figure
+            for name, figure in result.figures.items()
+            if name.startswith("few_shot@")
+        }
+        for model, result in results
+    }
+    ceilings = {
+        model: result.figures[result.headline]
+        for model, result in results
+        if result.kind == "probe" and result.headline in result.figures
+    }
+    return drawing.few_shot_curves(curves, ceilings)
+
+
+def _matrix(details: Mapping[str, Any]) -> Markup:
+    return drawing.confusion_matrix(details["classes"], np.asarray(details["confusion"], np.int64))
+
+
+def _by_f1(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Classes from the best to the worst; those without a picture last."""
+    return sorted(details["per_class"], key=lambda row: (row["n"] == 0, -(row["f1"] or 0.0)))
+
+
+def _by_win_rate(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return sorted(details["by_value"].items(), key=lambda pair: -(pair[1]["win_rate"] or 0.0))
+
+
+def _chosen_f1(prompts: Mapping[str, Any]) -> float | None:
+    """The chosen style's F1 on the test pictures: what robustness is measured against."""
+    chosen = prompts.get("styles", {}).get(prompts.get("chosen"), {})
+    value = chosen.get("test")
+    return None if value is None else float(value)

@@ -1,0 +1,144 @@
+"""A run as Markdown: the card's table first, then every figure with its interval and n."""
+
+from collections.abc import Iterator, Sequence
+
+from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
+from fashionclip.evaluate.report.wording import (
+    KINDS,
+    count,
+    day_of,
+    interval,
+    meaning_of,
+    number,
+    seen_sentence,
+    title_of,
+)
+from fashionclip.evaluate.results import Figure, Run, TaskResult
+
+
+def markdown(run: Run) -> str:
+    """Write a run as Markdown: tables with models as rows, published figures marked as such."""
+    lines = [
+        "# Evaluation",
+        "",
+        f"{day_of(run.created)}, fashionclip {plain(run.version)}. Square brackets are 95 % "
+        "bootstrap intervals over pictures or queries.",
+        "",
+        *_models(run),
+        *_card(run),
+    ]
+    for task in tasks_of(run):
+        lines += _task(run, task)
+    if run.missing:
+        lines += ["## Not measured", ""]
+        lines += [f"- **{plain(name)}**: {plain(how)}" for name, how in run.missing.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def tasks_of(run: Run) -> list[str]:
+    """The names of all tasks that any model was measured on, in order."""
+    return list(dict.fromkeys(r.task for results in run.results.values() for r in results))
+
+
+def results_on(run: Run, task: str) -> list[tuple[str, TaskResult]]:
+    """Model name and result, for each model that was measured on a task."""
+    return [(m, r) for m, results in run.results.items() for r in results if r.task == task]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table: the first column to the left, the others to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+
+
+def plain(text: str) -> str:
+    """Text that means itself in a Markdown table, whatever characters it has."""
+    text = " ".join(text.split())
+    for sign in "\\`*_|<>[]":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def cell(figure: Figure | None, *, n: int | None = None) -> str:
+    """A figure with its interval: ``0.734 [0.725 to 0.743]``, and its n where it is not ``n``."""
+    if figure is None:
+        return "—"
+    own = "" if n == figure.n else f", n = {count(figure.n)}"
+    return f"{number(figure.value)} [{interval(figure)}]{own}"
+
+
+def _models(run: Run) -> Iterator[str]:
+    rows = [
+        [plain(m.name), plain(m.fingerprint), str(m.dim), plain(m.engine), plain(m.trained_on)]
+        for m in run.models
+    ]
+    rows = [[*row[:-1], row[-1] or "not known"] for row in rows]
+    yield from table(["Model", "Fingerprint", "Dimensions", "Engine", "Trained on"], rows)
+    yield ""
+
+
+def _card(run: Run) -> Iterator[str]:
+    measured = {m.name: _card_figures(run, m.name) for m in run.models}
+    if not any(any(figures) for figures in measured.values()):
+        return
+    yield "## The model card's table"
+    yield ""
+    yield "Weighted F1, zero-shot. Rows marked † are published, not measured here."
+    yield ""
+    rows = [[plain(model), *map(cell, figures)] for model, figures in measured.items()]
+    for model in dict.fromkeys(row.model for row in PUBLISHED if row.source == CARD):
+        by_task = {p.task: p.value for p in PUBLISHED if (p.model, p.source) == (model, CARD)}
+        values = [f"{by_task[task]:.2f}" for task in CARD_COLUMNS.values()]
+        rows.append([f"{plain(model)} †", *values])
+    yield from table(["Model", *CARD_COLUMNS], rows)
+    yield ""
+    yield f"† Source: {plain(CARD)}. On its authors' pictures and prompts."
+    yield ""
+
+
+def _card_figures(run: Run, model: str) -> list[Figure | None]:
+    by_task = {result.task: result for result in run.results.get(model, ())}
+    return [
+        by_task[task].figures.get("weighted_f1") if task in by_task else None
+        for task in CARD_COLUMNS.values()
+    ]
+
+
+def _task(run: Run, task: str) -> Iterator[str]:
+    results = results_on(run, task)
+    metrics = list(dict.fromkeys(metric for _, result in results for metric in result.figures))
+    published = published_on(task)
+    yield f"## {plain(task)}"
+    yield ""
+    yield f"{KINDS[results[0][1].kind]}."
+    yield ""
+    rows = []
+    for model, result in results:
+        figures = [cell(result.figures.get(metric), n=result.n) for metric in metrics]
+        rows.append([plain(model), count(result.n), *figures])
+        if result.unseen:
+            n = result.n - result.n_seen
+            unseen = [cell(result.unseen.get(metric), n=n) for metric in metrics]
+            rows.append([f"{plain(model)}, unseen only", count(n), *unseen])
+    for model in dict.fromkeys(row.model for row in published):
+        by_metric = {row.metric: row.value for row in published if row.model == model}
+        values = [number(by_metric[m]) if m in by_metric else "—" for m in metrics]
+        rows.append([f"{plain(model)} †", "—", *values])
+    yield from table(["Model", "n", *map(title_of, metrics)], rows)
+    yield ""
+    for source in dict.fromkeys(row.source for row in published):
+        yield f"† Published, not measured here: {plain(source)}."
+        yield ""
+    yield from (f"- {title_of(m)}: {meaning_of(m)}." for m in metrics if meaning_of(m))
+    yield from _remarks(run, results)
+    yield ""
+
+
+def _remarks(run: Run, results: Sequence[tuple[str, TaskResult]]) -> Iterator[str]:
+    trained_on = {model.name: model.trained_on for model in run.models}
+    notes = dict.fromkeys(note for _, result in results for note in result.notes)
+    yield from (f"- {plain(note)}" for note in notes)
+    for model, result in results:
+        yield f"- {plain(model)}: {plain(seen_sentence(result, trained_on.get(model, '')))}"
+        yield from (f"- **Warning**, {plain(model)}: {plain(text)}" for text in result.warnings)
