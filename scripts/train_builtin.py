@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from builtin_data import (
     FACETS,
     Captions,
+    Item,
     draw_pixels,
     drawn_items,
     read_clothing,
@@ -36,7 +37,14 @@ from transformers import CLIPConfig, CLIPModel
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.folder import write_folder
 from fashionclip.checkpoint.preprocessor import write_preprocess
+from fashionclip.evaluate.leakage import (
+    TrainingData,
+    digest_training_data,
+    write_training_data,
+)
+from fashionclip.evaluate.tasks import Picture
 from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess
+from fashionclip.texts import build_caption
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 
 SIZE_PX, PATCH_PX, WIDTH, CONTEXT = 112, 16, 256, 77
@@ -91,9 +99,27 @@ def main() -> None:
         tokenizer = learn_tokenizer(captions)
         model = build_model(tokenizer)
     train = np.flatnonzero([not item.is_test for item in items])
+    write_training_data(what_it_saw([*kagl, *clothing], args.drawn), args.into)
     n_weights = sum(p.numel() for p in model.parameters())
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
     teach(model, tokenizer, captions, pixels, train, args)
+
+
+def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
+    """Digest the training pictures and texts, so that an evaluation finds them again."""
+    seen = [item for item in items if not item.is_test]
+    samples = (
+        (
+            Picture(str(i), item.picture),
+            [item.title, build_caption(item.highlights, item.title), *item.sentences],
+        )
+        for i, item in enumerate(seen)
+    )
+    description = (
+        f"Fashion Product Images and clothing photographs, {len(seen):,} pictures (all but those "
+        f"of the held-out brands and senders), and {n_drawn:,} drawn products"
+    )
+    return digest_training_data(samples, description=description)
 
 
 class Pixels:

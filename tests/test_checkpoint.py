@@ -502,12 +502,14 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
 def test_saving_keeps_the_fingerprint_the_fit_and_the_card(folder, tmp_path, fit):
     edit_json(folder / "preprocessor_config.json", fit=fit)
     (folder / "README.md").write_text("# A card\n", encoding="utf-8")
+    (folder / "trained-on.safetensors").write_bytes(b"digests")
     first = open_checkpoint(folder)
     save_checkpoint(first, tmp_path / "new" / "copy")
     again = open_checkpoint(tmp_path / "new" / "copy")
     assert_same(first, again)
     assert again.preprocess.fit == fit
     assert again.card == "# A card\n"
+    assert (again.folder / "trained-on.safetensors").read_bytes() == b"digests"
 
 
 def test_a_saved_config_says_the_activation_even_if_the_old_one_did_not(folder, tmp_path):

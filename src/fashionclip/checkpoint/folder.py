@@ -27,8 +27,10 @@ from fashionclip.tokenizer import Tokenizer
 
 BUILTIN = "builtin"
 CARD = "README.md"
-_EXCLUSIVE = (SINGLE, SHARDED, "model-*-of-*.safetensors", "processor_config.json")
-"""Files that a reader would prefer to, or mix with, those of a checkpoint saved over them."""
+TRAINED_ON = "trained-on.safetensors"
+"""Digests of what the model was trained on, if its trainer kept any (``evaluate/leakage.py``)."""
+_EXCLUSIVE = (SINGLE, SHARDED, "model-*-of-*.safetensors", "processor_config.json", TRAINED_ON)
+"""Files of an older checkpoint that would be taken for a part of one saved over it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +116,12 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     )
     if checkpoint.card:
         texts[CARD] = checkpoint.card
-    weights = [*checkpoint.tensors.paths]
-    if checkpoint.folder / SINGLE not in weights:
-        weights.append(checkpoint.folder / SHARDED)
-    write_folder(folder, texts, weights)
+    copies = [*checkpoint.tensors.paths]
+    if checkpoint.folder / SINGLE not in copies:
+        copies.append(checkpoint.folder / SHARDED)
+    if (checkpoint.folder / TRAINED_ON).exists():
+        copies.append(checkpoint.folder / TRAINED_ON)
+    write_folder(folder, texts, copies)
 
 
 def write_folder(
@@ -212,4 +216,12 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-__all__ = ["BUILTIN", "SINGLE", "Checkpoint", "open_checkpoint", "save_checkpoint", "write_folder"]
+__all__ = [
+    "BUILTIN",
+    "SINGLE",
+    "TRAINED_ON",
+    "Checkpoint",
+    "open_checkpoint",
+    "save_checkpoint",
+    "write_folder",
+]

@@ -17,6 +17,7 @@ FILES = (
     "vocab.json",
     "merges.txt",
     "README.md",
+    "trained-on.safetensors",
 )
 """All that is fetched: a repository may also hold weights for other frameworks."""
 

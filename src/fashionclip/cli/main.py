@@ -21,6 +21,7 @@ COMMANDS = {
     "search": "Find products by words, by a picture, or by both.",
     "tag": "Label products, with labels that nobody trained for.",
     "embed": "Write the vectors of products, pictures or words to a file.",
+    "evaluate": "Measure models on benchmarks, and write a report.",
     "info": "Say what a model or an index is.",
 }
 """Every command, in the order of work; ``cli/<name>.py`` holds its ``command``."""

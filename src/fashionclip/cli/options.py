@@ -1,6 +1,7 @@
 """Options that several commands share, so that one word means one thing everywhere."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -26,8 +27,8 @@ json_option = click.option(
 )
 
 
-def model_options(command: Command) -> Command:
-    """Add the choice of a model and of where it runs."""
+def device_options(command: Command) -> Command:
+    """Add the choice of where a model runs, and with what numbers."""
     command = click.option(
         "--precision",
         type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
@@ -35,14 +36,18 @@ def model_options(command: Command) -> Command:
         show_default=True,
         help="Numbers the model computes with.",
     )(command)
-    command = click.option(
+    return click.option(
         "--device",
         default="auto",
         show_default=True,
         metavar="NAME",
         help="cpu, cuda, cuda:1, mps; auto picks the fastest.",
     )(command)
-    return model_option(command)
+
+
+def model_options(command: Command) -> Command:
+    """Add the choice of a model and of where it runs."""
+    return model_option(device_options(command))
 
 
 def model_option(command: Command) -> Command:
@@ -56,13 +61,16 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
+private_option = click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Fetch pictures from addresses inside this network too.",
+)
+
+
 def catalog_options(command: Command) -> Command:
     """Add how a catalogue is read."""
-    command = click.option(
-        "--allow-private",
-        is_flag=True,
-        help="Fetch pictures from addresses inside this network too.",
-    )(command)
+    command = private_option(command)
     command = click.option(
         "--column",
         "columns",
@@ -118,6 +126,11 @@ def open_model(name: str | None, *, device: str = "auto", precision: str = "auto
     if name is not None and Path(name).is_dir():
         name = str(Path(name).resolve())
     return FashionCLIP.from_pretrained(name, device=device, precision=precision)
+
+
+def cache_folder() -> Path:
+    """Where this program keeps what it need not compute twice, as the XDG specification says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fashionclip"
 
 
 def model_of(store: Path) -> str | None:

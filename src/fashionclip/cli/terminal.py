@@ -7,11 +7,11 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -214,10 +214,15 @@ def cell(value: object) -> str:
     return one_line(str(value))
 
 
+class Update(Protocol):
+    """Tells a progress bar how far the work is."""
+
+    def __call__(self, done: int, rejected: int, of: int | None, what: str | None = None) -> None:
+        """Show the count so far, how many were rejected, a better total, another name."""
+
+
 @contextmanager
-def progress(
-    what: str, *, total: int | None, noun: str = "products"
-) -> Iterator[Callable[[int, int, int | None], None]]:
+def progress(what: str, *, total: int | None, noun: str = "products") -> Iterator["Update"]:
     """Show how far a long piece of work is: count, rate, time left. Only on a terminal.
 
     Args:
@@ -226,11 +231,10 @@ def progress(
         noun: what is counted.
 
     Yields:
-        A function of the count so far, how many of them were rejected, and the total if it is
-        known better by now.
+        A function that tells the bar how far it is.
     """
     if not sys.stderr.isatty():
-        yield lambda done, rejected, of: None
+        yield lambda done, rejected, of, what=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -245,8 +249,9 @@ def progress(
     with Progress(*columns, console=stderr, transient=True) as bar:
         task = bar.add_task(what, total=total, rejected=0)
 
-        def update(done: int, rejected: int, of: int | None) -> None:
-            bar.update(task, completed=done, rejected=rejected, total=total if of is None else of)
+        def update(done: int, rejected: int, of: int | None, what: str | None = None) -> None:
+            known = total if of is None else of
+            bar.update(task, completed=done, rejected=rejected, total=known, description=what)
 
         yield update
 

@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from fashionclip.checkpoint.folder import TRAINED_ON
 from fashionclip.errors import EvaluationError, ImageError, PictureError
 from fashionclip.evaluate.embeddings import picture_digest
 from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
@@ -28,8 +29,6 @@ from fashionclip.evaluate.tasks import Picture
 from fashionclip.images import open_image
 from fashionclip.pictures import FetchPolicy, read_picture
 
-TRAINED_ON = "trained-on.safetensors"
-"""The file's name in a checkpoint folder."""
 LOOK_BYTES = 44
 MOST_BITS, MOST_LEVELS = 20, 6
 """Looks within this many of 255 bits, and of 255 levels of colour, are of one picture. Of 1,500
@@ -118,7 +117,8 @@ def write_training_data(data: TrainingData, folder: Path) -> None:
         joined = np.frombuffer(b"".join(sorted(digests)), np.uint8)
         tensors[name] = joined.reshape(-1, DIGEST_BYTES)
     try:
-        save_file(tensors, folder / TRAINED_ON, metadata={"description": data.description})
+        blob = save(tensors, metadata={"description": data.description})
+        (folder / TRAINED_ON).write_bytes(blob)
     except (OSError, SafetensorError) as exc:
         message = f"{folder / TRAINED_ON} cannot be written ({exc}); choose another folder"
         raise EvaluationError(message) from exc

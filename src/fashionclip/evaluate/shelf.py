@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import DTypeLike
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from fashionclip.errors import EvaluationError
 
@@ -70,7 +70,7 @@ class Shelf:
         draft = place.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file({"keys": keys, "rows": rows}, draft)
+            draft.write_bytes(save({"keys": keys, "rows": rows}))
             draft.replace(place)
         except (OSError, SafetensorError) as exc:
             draft.unlink(missing_ok=True)
