@@ -26,7 +26,7 @@ MARKERS = (
     "M0-6 6 0 0 6-6 0z",
 )
 """Shapes of the models' marks: disc, square, triangle, diamond."""
-_CHARACTER = 0.56  # width of a letter by its height: an average of what browsers set
+_CHARACTER = 0.62  # width of a letter by its height, for wide typefaces
 
 
 def whisker(figure: Figure, *, limit: float, style: str = "dot") -> Markup:
@@ -66,12 +66,6 @@ def published_mark(value: float, *, limit: float) -> Markup:
     ).format(label=f"{number(value)}, published", x=x)
 
 
-def scale_limit(values: Sequence[float]) -> float:
-    """The right end of a scale that all of these fit on: 1, or less where all are small."""
-    largest = max((value for value in values if not math.isnan(value)), default=1.0)
-    return next(limit for limit in (0.05, 0.1, 0.25, 0.5, 1.0) if largest <= limit or limit == 1)
-
-
 def confusion_matrix(classes: Sequence[str], counts: Int[np.ndarray, "class class"]) -> Markup:
     """A matrix with truth in rows and predictions in columns, each row shaded by its shares.
 
@@ -94,6 +88,7 @@ def confusion_matrix(classes: Sequence[str], counts: Int[np.ndarray, "class clas
             '<text class="axis" x="{room}" y="10">predicted →</text>'
             '<text class="axis" x="0" y="{under}">truth ↓</text>'
             '<rect class="field" x="{room}" y="{top}" width="{extent}" height="{extent}"/>'
+            '<path class="rules" d="{rules}"/>'
         ).format(
             kind="few" if few else "many",
             width=max(width, room + extent + 8),
@@ -103,6 +98,10 @@ def confusion_matrix(classes: Sequence[str], counts: Int[np.ndarray, "class clas
             under=top - 6,
             top=top,
             extent=extent,
+            rules="".join(
+                f"M{room} {top + side * k - 0.5}h{extent}M{room + side * k - 0.5} {top}v{extent}"
+                for k in range(1, len(classes))
+            ),
         ),
         *_matrix_labels(labels, side=side, size=size, room=room, top=top),
     ]
@@ -131,14 +130,12 @@ def _matrix_labels(
     slant = -45 if len(labels) <= NUMBERED_CLASSES else -90
     for place, label in enumerate(labels):
         middle = side * place + side / 2
+        yield Markup('<text class="name row" x="{x}" y="{y}">{label}</text>').format(
+            x=room - 6, y=f"{top + middle + size * 0.36:.1f}", label=label
+        )
         yield Markup(
-            '<text class="name row" font-size="{size}" x="{x}" y="{y}">{label}</text>'
-        ).format(size=size, x=room - 6, y=f"{top + middle + size * 0.36:.1f}", label=label)
-        yield Markup(
-            '<text class="name" font-size="{size}" transform="translate({x} {y}) rotate({slant})">'
-            "{label}</text>"
+            '<text class="name" transform="translate({x} {y}) rotate({slant})">{label}</text>'
         ).format(
-            size=size,
             x=f"{room + middle + size * 0.34:.1f}",
             y=top - 6,
             slant=slant,

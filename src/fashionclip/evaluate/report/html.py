@@ -4,6 +4,7 @@ The words and the layout are in ``page.html.jinja``, the looks in ``page.css``; 
 brought into the order that the page has.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,13 @@ class Metric:
     name: str
     lines: tuple[Line, ...]
     published: tuple[Published, ...]
-    limit: float
-    """The right end of the scale that its whiskers share."""
+
+    @property
+    def highest(self) -> float:
+        """The rightmost point of its whiskers."""
+        figures = [f for line in self.lines for f in (line.figure, line.unseen) if f is not None]
+        ends = [f.high for f in figures if not math.isnan(f.high)]
+        return max([*ends, *(row.value for row in self.published)], default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,20 @@ class Section:
     panels: tuple[Panel, ...]
     metrics: tuple[Metric, ...]
     notes: tuple[str, ...]
+    warnings: Mapping[str, str]
+    """Each warning, and the models it concerns."""
     curves: Markup
 
     @property
     def first(self) -> TaskResult:
         """The first model's result, for what is the same in all of them."""
         return self.panels[0].result
+
+    @property
+    def limit(self) -> float:
+        """The right end of the scale that all its whiskers share: 1, or less if all are small."""
+        highest = max(metric.highest for metric in self.metrics)
+        return next((limit for limit in (0.05, 0.1, 0.25, 0.5) if highest <= limit), 1.0)
 
     @property
     def is_seen(self) -> bool:
@@ -120,6 +134,7 @@ def _section(run: Run, task: str, place: int) -> Section:
         ),
         metrics=tuple(_metric(name, results, published_on(task)) for name in names),
         notes=tuple(dict.fromkeys(note for _, result in results for note in result.notes)),
+        warnings=_warnings(results),
         curves=_curves(results),
     )
 
@@ -132,10 +147,15 @@ def _metric(
         for model, result in results
         if name in result.figures
     )
-    theirs = tuple(row for row in published if row.metric == name)
-    highest = [f.high for line in lines for f in (line.figure, line.unseen) if f is not None]
-    limit = drawing.scale_limit([*highest, *(row.value for row in theirs)])
-    return Metric(name, lines, theirs, limit)
+    return Metric(name, lines, tuple(row for row in published if row.metric == name))
+
+
+def _warnings(results: Sequence[tuple[str, TaskResult]]) -> dict[str, str]:
+    models: dict[str, list[str]] = {}
+    for model, result in results:
+        for text in result.warnings:
+            models.setdefault(text, []).append(model)
+    return {text: ", ".join(names) for text, names in models.items()}
 
 
 def _card(run: Run) -> dict[str, Any] | None:

@@ -46,8 +46,9 @@ def meaning_of(metric: str) -> str:
     name, _, k = metric.partition("@")
     if name == "few_shot":
         pictures = "picture" if k == "1" else "pictures"
-        return f"weighted F1 of a classifier that learned from {k} {pictures} a class"
-    return METRICS.get(name, "").replace("first k", f"first {k}" if k else "first k")
+        return f"Weighted F1 of a classifier that learned from {k} {pictures} a class"
+    text = METRICS.get(name, "").replace("first k", f"first {k}" if k else "first k")
+    return text[:1].upper() + text[1:]
 
 
 def number(value: float | None) -> str:
