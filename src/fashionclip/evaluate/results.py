@@ -86,6 +86,10 @@ class ModelInfo:
     """Device and precision: ``cpu bfloat16``."""
     trained_on: str = ""
     """In words, what the leakage check compared with; empty if nothing is known."""
+    seconds: float = 0.0
+    """How long all tasks took."""
+    encoding_seconds: float = 0.0
+    """How much of it was decoding and encoding pictures and words; little where a cache had them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ scorer each goes to; nothing about files of benchmarks, and nothing about pages.
 """
 
 import base64
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -122,17 +123,21 @@ def evaluate_models(
     missing = dict(questions.missing)
     shown: dict[str, str] = {}
     for model in models:
-        own = read_training_data(model.checkpoint.folder)
-        training = [*([own] if own else []), *trained_on]
+        begin = time.perf_counter()
         name = _short_name(model)
         if name in results:
             message = f"two of the models are called {name}; rename one of the folders"
             raise EvaluationError(message)
-        measured = _Measured(model, name, cache, training, policy, seed, prompts, watch)
+        own = read_training_data(model.checkpoint.folder)
+        training = [*([own] if own else []), *trained_on]
+        check = LeakageCheck(training, cache, policy=policy) if training else None
+        stage = _Stage(name, watch or (lambda what, done, total: None))
+        vectors = CachedVectors(model, cache, policy=policy, progress=stage.advance)
         found: list[TaskResult] = []
         for task in questions.tasks:
+            stage.start(task)
             try:
-                result = measured.score(task)
+                result = _measure(task, vectors, check, prompts=prompts, seed=seed)
             except MissingExtraError as error:
                 missing[task.name] = str(error)
                 continue
@@ -147,6 +152,8 @@ def evaluate_models(
                 dim=model.dim,
                 engine=f"{model.engine.device} {model.engine.precision}",
                 trained_on="; ".join(data.description for data in training),
+                seconds=time.perf_counter() - begin,
+                encoding_seconds=vectors.encoding_seconds,
             )
         )
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -168,69 +175,67 @@ def pictures_of(task: Task) -> tuple[Picture, ...]:
             return task.pictures
 
 
-class _Measured:
-    """One model while it is measured."""
+class _Stage:
+    """How far a model is on its present task."""
 
-    def __init__(
-        self,
-        model: FashionCLIP,
-        name: str,
-        cache: Path | None,
-        training: Sequence[TrainingData],
-        policy: FetchPolicy | None,
-        seed: int,
-        prompts: str | None,
-        watch: Watch | None,
-    ) -> None:
-        self._name, self._seed, self._prompts = name, seed, prompts
-        self._watch = watch or (lambda what, done, total: None)
-        self._stage, self._done, self._total = "", 0, 0
-        self._vectors = CachedVectors(model, cache, policy=policy, progress=self._advance)
-        self._check = LeakageCheck(training, cache, policy=policy)
-        self._knows = bool(training)
+    def __init__(self, name: str, watch: Watch) -> None:
+        self._name, self._watch = name, watch
+        self._what, self._done, self._total = "", 0, 0
 
-    def score(self, task: Task) -> TaskResult:
-        """Score one task, by the scorer of its kind."""
-        self._stage, self._done = f"{self._name}: {task.name}", 0
+    def start(self, task: Task) -> None:
+        """Begin the next task."""
+        self._what, self._done = f"{self._name}: {task.name}", 0
         self._total = len(pictures_of(task))
-        self._advance("pictures", 0)
-        seen, leakage = self._seen(task) if self._knows else (None, None)
-        match task:
-            case ZeroShot():
-                result = score_zero_shot(
-                    task, self._vectors, seen=seen, prompts=self._prompts, seed=self._seed
-                )
-            case Retrieval():
-                result = score_retrieval(task, self._vectors, seen=seen, seed=self._seed)
-            case PictureToPicture():
-                result = score_similar(task, self._vectors, seen=seen, seed=self._seed)
-            case Probe():
-                result = score_probe(task, self._vectors, seen=seen, seed=self._seed)
-            case WrongAttribute():
-                result = score_wrong_attribute(task, self._vectors, seen=seen, seed=self._seed)
-        self._advance("pictures", self._total)
-        if leakage is None:
-            return result
-        return replace(result, notes=(*result.notes, f"Leakage check: {leakage}."))
+        self._watch(self._what, 0, self._total)
 
-    def _seen(self, task: Task) -> tuple[Bool[np.ndarray, " question"], Leakage]:
-        """Mark each picture, or each query, that the model was trained on or on the answer of."""
-        pictures = _asked(task)
-        texts = task.queries if isinstance(task, Retrieval) else [p.caption for p in pictures]
-        digests = self._vectors.digests(pictures)
-        files = self._check.same_files(digests)
-        looks = self._check.same_looks(pictures, digests) & ~files
-        words = self._check.same_texts(texts)
-        leakage = Leakage(int(files.sum()), int(looks.sum()), int(words.sum()))
-        seen = files | looks
-        if isinstance(task, Retrieval):
-            seen = words | np.array([seen[rows].any() for rows in task.relevant], dtype=bool)
-        return seen, leakage
-
-    def _advance(self, what: str, n: int) -> None:
+    def advance(self, what: str, n: int) -> None:
+        """Count pictures; texts take no time to speak of."""
         if what == "pictures":
             self._done = min(self._total, self._done + n)
-            self._watch(self._stage, self._done, self._total)
+            self._watch(self._what, self._done, self._total)
+
+
+def _measure(
+    task: Task,
+    vectors: CachedVectors,
+    check: LeakageCheck | None,
+    *,
+    prompts: str | None,
+    seed: int,
+) -> TaskResult:
+    """Score a task by the scorer of its kind, and say what of it was seen in training."""
+    seen, leakage = _seen(task, vectors, check) if check else (None, None)
+    match task:
+        case ZeroShot():
+            result = score_zero_shot(task, vectors, seen=seen, prompts=prompts, seed=seed)
+        case Retrieval():
+            result = score_retrieval(task, vectors, seen=seen, seed=seed)
+        case PictureToPicture():
+            result = score_similar(task, vectors, seen=seen, seed=seed)
+        case Probe():
+            result = score_probe(task, vectors, seen=seen, seed=seed)
+        case WrongAttribute():
+            result = score_wrong_attribute(task, vectors, seen=seen, seed=seed)
+    if leakage is None:
+        return result
+    return replace(result, notes=(*result.notes, f"Leakage check: {leakage}."))
+
+
+def _seen(
+    task: Task, vectors: CachedVectors, check: LeakageCheck
+) -> tuple[Bool[np.ndarray, " question"], Leakage]:
+    """Mark each picture, or each query, that the model was trained on or on an answer of."""
+    pictures = _asked(task)
+    texts = task.queries if isinstance(task, Retrieval) else [p.caption for p in pictures]
+    digests = vectors.digests(pictures)
+    files = check.same_files(digests)
+    looks = check.same_looks(pictures, digests) & ~files
+    words = check.same_texts(texts)
+    leakage = Leakage(int(files.sum()), int(looks.sum()), int(words.sum()))
+    seen = files | looks
+    if isinstance(task, Retrieval):
+        seen = words | np.array([seen[rows].any() for rows in task.relevant], dtype=bool)
+    return seen, leakage
 
 
 def _asked(task: Task) -> Sequence[Picture]:

@@ -1,0 +1,55 @@
+"""How long an evaluation takes, cold and from the cache, and how much of it is encoding.
+
+    python benchmarks/evaluate.py --on fmnist
+    python benchmarks/evaluate.py --on kagl --data DIR
+    python benchmarks/evaluate.py --on kagl --data DIR --model FOLDER
+
+The limit is the encoding itself: pictures have to be decoded and go through the model once.
+Everything else (digests, leakage check, figures with their intervals, the report) is overhead.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from fashionclip.evaluate.report import write_report
+from fashionclip.evaluate.run import evaluate_models, load_benchmarks
+from fashionclip.evaluate.storage import write_run
+from fashionclip.model import FashionCLIP
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--on", default="fmnist", help="benchmarks, with commas between them")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", help="a folder or a hub repository; default: built-in")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cold = measure(args, Path(folder))
+        cached = measure(args, Path(folder))
+    print(f"from the cache: {cold / cached:.1f} times as fast")
+
+
+def measure(args: argparse.Namespace, folder: Path) -> float:
+    begin = time.perf_counter()
+    questions = load_benchmarks(args.on.split(","), args.data)
+    loaded = time.perf_counter() - begin
+    model = FashionCLIP.from_pretrained(args.model)
+    run, pictures = evaluate_models([model], questions, cache=folder / "cache")
+    scored = time.perf_counter() - begin
+    write_run(run, folder / "run", pictures)
+    write_report(run, folder / "run", pictures)
+    total = time.perf_counter() - begin
+    (info,) = run.models
+    print(
+        f"{args.on}, {info.name} ({info.engine}): {len(questions.tasks)} tasks in {total:.1f} s: "
+        f"reading {loaded:.1f}, encoding {info.encoding_seconds:.1f} "
+        f"({info.encoding_seconds / total:.0%}), report {total - scored:.1f}",
+        flush=True,
+    )
+    return total
+
+
+if __name__ == "__main__":
+    main()
