@@ -159,10 +159,12 @@ def _warnings(results: Sequence[tuple[str, TaskResult]]) -> dict[str, str]:
 
 
 def _card(run: Run) -> dict[str, Any] | None:
-    """The card's table: measured figures by model and column, then published values."""
+    """The card's table: results by model and column, then published values; None without any."""
     measured = {
         model: {
-            column: next((r.figures.get("weighted_f1") for r in results if r.task == task), None)
+            column: next(
+                (r for r in results if r.task == task and "weighted_f1" in r.figures), None
+            )
             for column, task in CARD_COLUMNS.items()
         }
         for model, results in run.results.items()

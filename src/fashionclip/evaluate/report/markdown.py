@@ -79,14 +79,13 @@ def _models(run: Run) -> Iterator[str]:
 
 
 def _card(run: Run) -> Iterator[str]:
-    measured = {m.name: _card_figures(run, m.name) for m in run.models}
-    if not any(any(figures) for figures in measured.values()):
+    rows = [row for model in run.models for row in _card_rows(run, model.name)]
+    if not rows:
         return
     yield "## The model card's table"
     yield ""
     yield "Weighted F1, zero-shot. Rows marked † are published, not measured here."
     yield ""
-    rows = [[plain(model), *map(cell, figures)] for model, figures in measured.items()]
     for model in dict.fromkeys(row.model for row in PUBLISHED if row.source == CARD):
         by_task = {p.task: p.value for p in PUBLISHED if (p.model, p.source) == (model, CARD)}
         values = [f"{by_task[task]:.2f}" for task in CARD_COLUMNS.values()]
@@ -97,12 +96,14 @@ def _card(run: Run) -> Iterator[str]:
     yield ""
 
 
-def _card_figures(run: Run, model: str) -> list[Figure | None]:
+def _card_rows(run: Run, model: str) -> Iterator[list[str]]:
     by_task = {result.task: result for result in run.results.get(model, ())}
-    return [
-        by_task[task].figures.get("weighted_f1") if task in by_task else None
-        for task in CARD_COLUMNS.values()
-    ]
+    results = [by_task.get(task) for task in CARD_COLUMNS.values()]
+    if any(results):
+        yield [plain(model), *(cell(r.figures.get("weighted_f1") if r else None) for r in results)]
+    if any(r is not None and r.unseen for r in results):
+        unseen = (cell(r.unseen.get("weighted_f1") if r else None) for r in results)
+        yield [f"{plain(model)}, unseen only", *unseen]
 
 
 def _task(run: Run, task: str) -> Iterator[str]:
