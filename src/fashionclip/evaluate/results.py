@@ -89,7 +89,7 @@ class ModelInfo:
     seconds: float = 0.0
     """How long all tasks took."""
     encoding_seconds: float = 0.0
-    """How much of it was decoding and encoding pictures and words; little where a cache had them."""
+    """How much of it went into decoding and encoding; little where a cache had the vectors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
