@@ -167,13 +167,15 @@ class _Frame:
     first: int
     last: int
     left: float = 40.0
-    right: float = 632.0
+    right: float = 624.0
     top: float = 10.0
     bottom: float = 250.0
 
-    def x(self, k: int) -> float:
+    def x(self, k: int, place: int = 0) -> float:
+        """Models stand side by side, so that no whisker hides another."""
         span = math.log2(self.last / self.first) or 1.0
-        return self.left + 24 + (self.right - self.left - 48) * math.log2(k / self.first) / span
+        room = self.right - self.left - 72
+        return self.left + 24 + room * math.log2(k / self.first) / span + 7 * place
 
     def y(self, value: float) -> float:
         return self.bottom - (self.bottom - self.top) * min(max(value, 0.0), 1.0)
@@ -196,9 +198,11 @@ def few_shot_curves(
     for place, (model, points) in enumerate(curves.items()):
         parts.append(Markup('<g class="series s{n}">').format(n=place % len(MARKERS)))
         if model in ceilings:
-            parts.append(_ceiling(frame, model, ceilings[model]))
+            parts.append(_ceiling(frame, model, ceilings[model], place))
         known = [(k, points[k]) for k in sorted(points) if not math.isnan(points[k].value)]
-        path = " ".join(f"{frame.x(k):.1f},{frame.y(figure.value):.1f}" for k, figure in known)
+        path = " ".join(
+            f"{frame.x(k, place):.1f},{frame.y(figure.value):.1f}" for k, figure in known
+        )
         parts.append(Markup('<polyline points="{path}"/>').format(path=path))
         parts += [_point(frame, k, figure, model, place) for k, figure in known]
         parts.append(Markup("</g>"))
@@ -236,16 +240,18 @@ def _grid(frame: _Frame, shots: Sequence[int]) -> Iterator[Markup]:
     yield text.format(x=middle, y=frame.bottom + 41, text="training pictures a class")
 
 
-def _ceiling(frame: _Frame, model: str, figure: Figure) -> Markup:
+def _ceiling(frame: _Frame, model: str, figure: Figure, place: int) -> Markup:
     return Markup(
         '<line class="ceiling" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}">'
         "<title>{model}, all training pictures: {value}</title></line>"
+        '<path transform="translate({right} {y:.1f})" d="{path}"/>'
     ).format(
         left=frame.left,
         right=frame.right,
         y=frame.y(figure.value),
         model=model,
         value=number(figure.value),
+        path=MARKERS[place % len(MARKERS)],
     )
 
 
@@ -255,7 +261,7 @@ def _point(frame: _Frame, k: int, figure: Figure, model: str, place: int) -> Mar
         '{interval}</title><line class="range" y1="{high:.1f}" y2="{low:.1f}"/>'
         '<path transform="translate(0 {y:.1f})" d="{path}"/></g>'
     ).format(
-        x=frame.x(k),
+        x=frame.x(k, place),
         model=model,
         k=k,
         value=number(figure.value),

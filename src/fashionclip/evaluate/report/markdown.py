@@ -1,5 +1,6 @@
 """A run as Markdown: the card's table first, then every figure with its interval and n."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
@@ -62,7 +63,7 @@ def plain(text: str) -> str:
 
 def cell(figure: Figure | None, *, n: int | None = None) -> str:
     """A figure with its interval: ``0.734 [0.725 to 0.743]``, and its n where it is not ``n``."""
-    if figure is None:
+    if figure is None or math.isnan(figure.value):
         return "—"
     own = "" if n == figure.n else f", n = {count(figure.n)}"
     return f"{number(figure.value)} [{interval(figure)}]{own}"

@@ -1,0 +1,278 @@
+"""The report: everything measured is in it with its interval and n, and nothing in it runs."""
+
+import math
+import re
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashionclip.errors import EvaluationError
+from fashionclip.evaluate.published import CARD, CARD_COLUMNS, MARQO, PUBLISHED, published_on
+from fashionclip.evaluate.report import write_report
+from fashionclip.evaluate.report.drawing import confusion_matrix, few_shot_curves, whisker
+from fashionclip.evaluate.report.html import html
+from fashionclip.evaluate.report.markdown import markdown, plain
+from fashionclip.evaluate.report.wording import day_of, interval, meaning_of, number, title_of
+from fashionclip.evaluate.results import METRICS, Figure, ModelInfo, Run
+from made_run import FMNIST, made_pictures, made_run
+
+VOID = {"meta", "img", "br", "input", "hr", "link", "base"}
+EVIL = '</style><script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+class _Page(HTMLParser):
+    """What a page consists of; fails where tags do not match."""
+
+    def __init__(self, text: str) -> None:
+        """Read a page."""
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@cache
+def made_page() -> str:
+    return html(made_run(), made_pictures())
+
+
+def one_model(**changes: object) -> Run:
+    """The made run's first model on its first task, changed."""
+    run = made_run()
+    result = replace(run.results["builtin"][0], **changes)
+    return replace(run, models=run.models[:1], results={"builtin": (result,)})
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
+    page = _Page(made_page())
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    policies = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert len(policies) == 1
+    assert "default-src 'none'" in policies[0]
+    assert "script-src" not in policies[0]
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("src", "data:image/").startswith("data:image/")
+    assert "url(" not in made_page()
+    assert "@import" not in made_page()
+
+
+def test_links_lead_to_the_tasks() -> None:
+    page = _Page(made_page())
+    places = {a["id"] for _, a in page.tags if "id" in a}
+    links = {a["href"] for _, a in page.tags if "href" in a}
+    assert links == {f"#{place}" for place in places}
+    assert len(places) == 6
+
+
+def test_every_figure_is_there_with_its_interval_and_n() -> None:
+    page, text = _Page(made_page()).text, markdown(made_run())
+    for results in made_run().results.values():
+        for result in results:
+            for figures in (result.figures, result.unseen):
+                for metric, figure in figures.items():
+                    row = f"{number(figure.value)} {interval(figure)} n = {figure.n:,}"
+                    assert row in page, (result.task, metric)
+                    assert f"{number(figure.value)} [{interval(figure)}]" in text
+                    assert title_of(metric) in text
+
+
+def test_both_say_whether_a_figure_is_a_hit_rate_or_a_recall() -> None:
+    sentences = (
+        "Hit rate: share of queries with at least one relevant product in the first 10",
+        "Recall: share of a query's relevant products that stand in the first 10",
+    )
+    for text in (_Page(made_page()).text, markdown(made_run())):
+        assert all(sentence in text for sentence in sentences)
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "hit@5", "few_shot@1"])
+def test_every_metric_has_a_name_and_a_meaning(metric: str) -> None:
+    assert re.match("[A-Zn]", title_of(metric))
+    assert meaning_of(metric)[0].isupper()
+
+
+def test_published_rows_are_marked_and_have_their_source() -> None:
+    page, text = _Page(made_page()).text, markdown(made_run())
+    for row in published_on("fmnist"):
+        assert f"{row.model} published" in page
+        assert f"| {row.model} † |" in text
+        assert row.source in page
+    assert f"† Source: {CARD}" in text
+    rows = [line for line in text.splitlines() if re.match(r"\| (builtin|patrick)", line)]
+    assert rows
+    assert not any("†" in line for line in rows)
+
+
+def test_the_card_says_what_the_card_says() -> None:
+    card = {(row.model, row.task): row.value for row in PUBLISHED if row.source == CARD}
+    assert len(card) == 12
+    values = [card["FashionCLIP 2.0", task] for task in CARD_COLUMNS.values()]
+    assert values == [0.83, 0.73, 0.62]
+    assert {row.source for row in PUBLISHED} == {CARD, MARQO}
+    assert all(0 < row.value < 1 for row in PUBLISHED)
+    keys = [(row.model, row.task, row.metric) for row in PUBLISHED]
+    assert len(set(keys)) == len(keys)
+
+
+def test_figures_without_what_was_seen_stand_beside_the_others() -> None:
+    result = made_run().results["builtin"][1]
+    page = _Page(made_page()).text
+    assert "420 of the 930 pictures are among what it was trained on" in page
+    assert f"without them {number(result.unseen['weighted_f1'].value)}" in page
+    assert "| builtin, unseen only | 510 |" in markdown(made_run())
+    assert "What the model was trained on is not known: it may have seen these pictures." in page
+
+
+def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
+    page = _Page(made_page()).text
+    for text in (page, markdown(made_run()).replace("\\", "")):
+        assert "2 pictures could not be read and are left out: img-17, img-233" in text
+        assert "White on black pictures are inverted" in text
+        assert "DeepFashion is not here: ask its owners" in text
+    shared = "Warning builtin, patrickjohncyh/fashion-clip: 2 pictures could not be read"
+    assert shared in page, "what concerns both models is said once"
+
+
+def test_details_of_every_kind_are_shown() -> None:
+    page = _Page(made_page()).text
+    for words in (
+        "was chosen on 600 development pictures (every tenth training picture)",
+        "full stop 3.1 %",
+        "taken for",
+        "first relevant at rank",
+        "Recall@10 of a random ranking 0.0040",
+        "Learned from 6,000 training pictures, with C = 0.316",
+        "By colour",
+        "What the right word loses to",
+    ):
+        assert words in page
+
+
+def test_what_a_shop_writes_is_text_and_nothing_else() -> None:
+    details = dict(made_run().results["builtin"][0].details)
+    details["classes"] = [EVIL, *details["classes"][1:]]
+    details["per_class"] = [{**details["per_class"][0], "name": EVIL}, *details["per_class"][1:]]
+    details["confused"] = [{"truth": EVIL, "predicted": EVIL, "n": 1, "pictures": [EVIL]}]
+    run = one_model(task=EVIL, details=details, warnings=(EVIL,), notes=(EVIL,))
+    run = replace(
+        run,
+        models=(ModelInfo(EVIL, EVIL, 4, EVIL, EVIL),),
+        results={EVIL: run.results["builtin"]},
+        missing={EVIL: EVIL},
+        created=EVIL,
+        version=EVIL,
+    )
+    page = _Page(html(run, {f"{EVIL}/{EVIL}": "javascript:alert(1)"}))
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert "alert" in page.text
+    table = [line for line in markdown(run).splitlines() if line.startswith("|")]
+    assert not any(re.search(r"(?<!\\)<", line) for line in table)
+
+
+def test_a_picture_that_is_missing_is_shown_by_its_id() -> None:
+    with_one = {"fmnist/p0": made_pictures()["fmnist/p0"]}
+    page = _Page(html(one_model(), with_one))
+    shown = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert set(shown) == {"p0"}
+    assert "p1" in page.words
+
+
+def test_a_run_without_a_task_or_a_figure_is_still_a_page() -> None:
+    nothing = replace(made_run(), results={}, models=made_run().models[:1])
+    assert "Not measured" in _Page(html(nothing, {})).text
+    assert "## Not measured" in markdown(nothing)
+    empty = Figure(math.nan, math.nan, math.nan, 0)
+    run = one_model(figures={"weighted_f1": empty}, details={}, n=0)
+    assert "nan" not in _Page(html(run, {})).text.lower()
+    assert "| builtin | 0 | — |" in markdown(run)
+
+
+def test_few_classes_have_their_counts_in_the_matrix_and_many_on_hover() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, (10, 10))
+    few = _Page(confusion_matrix(FMNIST, counts))
+    titles = [w for w in few.words if "→" in w and ":" in w]
+    assert len(titles) == (counts > 0).sum()
+    assert f"Bag → Coat: {counts[8, 4]} of {counts[8].sum()}" in few.text or not counts[8, 4]
+    cells = [w for w in few.words if w.isdigit()]
+    assert sorted(cells) == sorted(str(c) for c in counts[counts > 0])
+    many = _Page(confusion_matrix([f"class {i}" for i in range(62)], np.eye(62, dtype=np.int64)))
+    assert "class 3 → class 3: 1 of 1 (100.0 %)" in many.text
+    assert not any(w.isdigit() for w in many.words)
+
+
+def test_a_class_without_a_picture_is_an_empty_row() -> None:
+    page = _Page(confusion_matrix(["a", "b"], np.array([[3, 1], [0, 0]])))
+    assert "a → b: 1 of 4 (25.0 %)" in page.text
+    assert "b → " not in page.text
+
+
+def test_a_whisker_says_in_words_what_it_draws() -> None:
+    drawn = _Page(whisker(Figure(0.5, 0.4, 0.75, 1200), limit=1.0))
+    assert drawn.tags[0][1]["aria-label"] == "0.500, 95 % interval 0.400 to 0.750, n = 1,200"
+    ends = [attributes["x1"] for tag, attributes in drawn.tags if tag == "line"]
+    assert ends == ["0", "40.00%", "40.00%", "75.00%"]
+
+
+def test_curves_take_one_number_of_pictures_and_none() -> None:
+    figure = Figure(0.5, 0.4, 0.6, 10)
+    assert few_shot_curves({"m": {}}, {}) == ""
+    drawn = _Page(few_shot_curves({"m": {4: figure}, "other": {4: figure}}, {"m": figure}))
+    assert "m, 4 a class: 0.500, 95 % interval 0.400 to 0.600" in drawn.text
+    points = [a["points"] for tag, a in drawn.tags if tag == "polyline"]
+    assert len(set(points)) == 2, "models stand side by side"
+
+
+def test_every_table_of_the_markdown_is_a_table() -> None:
+    lines = markdown(made_run()).splitlines()
+    for above, line in pairwise(lines):
+        if line.startswith("|") and above.startswith("|"):
+            assert line.count("|") == above.count("|")
+    assert plain("a|b *c*\n[d]") == "a\\|b \\*c\\* \\[d\\]"
+
+
+def test_a_day_is_written_as_people_do() -> None:
+    assert day_of("2026-01-05T09:07:00+00:00") == "5 January 2026, 09:07 UTC"
+    assert day_of("lately") == "lately"
+
+
+def test_both_files_are_written_whole(tmp_path: Path) -> None:
+    write_report(made_run(), tmp_path / "run", made_pictures())
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"report.md", "report.html"}
+    assert (tmp_path / "run" / "report.html").read_text("utf-8") == made_page()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="the report cannot be written to"):
+        write_report(made_run(), tmp_path / "file", {})
