@@ -17,7 +17,14 @@ from fashionclip.evaluate.report import write_report
 from fashionclip.evaluate.report.drawing import confusion_matrix, few_shot_curves, whisker
 from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown, plain
-from fashionclip.evaluate.report.wording import day_of, interval, meaning_of, number, title_of
+from fashionclip.evaluate.report.wording import (
+    day_of,
+    duration,
+    interval,
+    meaning_of,
+    number,
+    title_of,
+)
 from fashionclip.evaluate.results import METRICS, Figure, ModelInfo, Run
 from made_run import FMNIST, made_pictures, made_run
 
@@ -159,8 +166,11 @@ def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
         assert "2 pictures could not be read and are left out: img-17, img-233" in text
         assert "White on black pictures are inverted" in text
         assert "DeepFashion is not here: ask its owners" in text
-    shared = "Warning builtin, patrickjohncyh/fashion-clip: 2 pictures could not be read"
-    assert shared in page, "what concerns both models is said once"
+    assert page.count("2 pictures could not be read") == 2, "once a task, if it is all models'"
+    one = replace(made_run().results["builtin"][0], notes=("only here",))
+    run = replace(made_run(), results={**made_run().results, "builtin": (one,)})
+    assert "builtin: only here" in _Page(html(run, {})).text
+    assert "- builtin: only here" in markdown(run)
 
 
 def test_details_of_every_kind_are_shown() -> None:
@@ -261,6 +271,14 @@ def test_every_table_of_the_markdown_is_a_table() -> None:
         if line.startswith("|") and above.startswith("|"):
             assert line.count("|") == above.count("|")
     assert plain("a|b *c*\n[d]") == "a\\|b \\*c\\* \\[d\\]"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(4.21, "4.2 s"), (191.6, "3 min 12 s")])
+def test_a_time_is_written_as_people_do(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+    run = replace(made_run(), models=(replace(made_run().models[1], seconds=seconds),))
+    assert f"Measured in {words}, 0.0 s of it encoding" in _Page(html(run, {})).text
+    assert f"| {words}, 0.0 s of it encoding |" in markdown(run)
 
 
 def test_a_day_is_written_as_people_do() -> None:

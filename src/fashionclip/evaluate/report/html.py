@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, Published, published_on
 from fashionclip.evaluate.report import drawing, wording
-from fashionclip.evaluate.report.markdown import results_on, tasks_of
+from fashionclip.evaluate.report.markdown import results_on, said_by, tasks_of
 from fashionclip.evaluate.results import Figure, Run, TaskResult
 
 
@@ -60,9 +60,9 @@ class Section:
     task: str
     panels: tuple[Panel, ...]
     metrics: tuple[Metric, ...]
-    notes: tuple[str, ...]
+    notes: Mapping[str, str]
+    """Each note, and the models it concerns; empty if it concerns all."""
     warnings: Mapping[str, str]
-    """Each warning, and the models it concerns."""
     curves: Markup
 
     @property
@@ -99,14 +99,21 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    words = ("count", "day_of", "interval", "meaning_of", "number", "share", "signed", "title_of")
-    environment.filters.update({name: getattr(wording, name) for name in words})
+    environment.filters.update(
+        count=wording.count,
+        day_of=wording.day_of,
+        duration=wording.duration,
+        interval=wording.interval,
+        meaning_of=wording.meaning_of,
+        number=wording.number,
+        share=wording.share,
+        signed=wording.signed,
+        title_of=wording.title_of,
+    )
     shown = {key: uri for key, uri in pictures.items() if uri.startswith("data:image/")}
-    page = environment.get_template("page.html.jinja")
-    return page.render(
+    page = environment.get_template("page.html.jinja").render(
         run=run,
         kinds=wording.KINDS,
-        unit_of=wording.unit_of,
         sections=[_section(run, task, n) for n, task in enumerate(tasks_of(run), start=1)],
         card=_card(run),
         card_source=CARD,
@@ -119,6 +126,7 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         by_win_rate=_by_win_rate,
         chosen_f1=_chosen_f1,
     )
+    return page.strip() + "\n"
 
 
 def _section(run: Run, task: str, place: int) -> Section:
@@ -133,8 +141,8 @@ def _section(run: Run, task: str, place: int) -> Section:
             for model, result in results
         ),
         metrics=tuple(_metric(name, results, published_on(task)) for name in names),
-        notes=tuple(dict.fromkeys(note for _, result in results for note in result.notes)),
-        warnings=_warnings(results),
+        notes=said_by(results, lambda result: result.notes),
+        warnings=said_by(results, lambda result: result.warnings),
         curves=_curves(results),
     )
 
@@ -148,14 +156,6 @@ def _metric(
         if name in result.figures
     )
     return Metric(name, lines, tuple(row for row in published if row.metric == name))
-
-
-def _warnings(results: Sequence[tuple[str, TaskResult]]) -> dict[str, str]:
-    models: dict[str, list[str]] = {}
-    for model, result in results:
-        for text in result.warnings:
-            models.setdefault(text, []).append(model)
-    return {text: ", ".join(names) for text, names in models.items()}
 
 
 def _card(run: Run) -> dict[str, Any] | None:

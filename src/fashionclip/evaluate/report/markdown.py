@@ -1,13 +1,14 @@
 """A run as Markdown: the card's table first, then every figure with its interval and n."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
 from fashionclip.evaluate.report.wording import (
     KINDS,
     count,
     day_of,
+    duration,
     interval,
     meaning_of,
     number,
@@ -47,6 +48,17 @@ def results_on(run: Run, task: str) -> list[tuple[str, TaskResult]]:
     return [(m, r) for m, results in run.results.items() for r in results if r.task == task]
 
 
+def said_by(
+    results: Sequence[tuple[str, TaskResult]], texts: Callable[[TaskResult], Sequence[str]]
+) -> dict[str, str]:
+    """Each text once, with the names of the models it concerns; empty if it concerns all."""
+    models: dict[str, list[str]] = {}
+    for model, result in results:
+        for text in texts(result):
+            models.setdefault(text, []).append(model)
+    return {t: ", ".join(m) if len(m) < len(results) else "" for t, m in models.items()}
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table: the first column to the left, the others to the right."""
     rule = ["---", *["---:"] * (len(head) - 1)]
@@ -71,11 +83,14 @@ def cell(figure: Figure | None, *, n: int | None = None) -> str:
 
 def _models(run: Run) -> Iterator[str]:
     rows = [
-        [plain(m.name), plain(m.fingerprint), str(m.dim), plain(m.engine), plain(m.trained_on)]
-        for m in run.models
+        [
+            *(plain(model.name), plain(model.fingerprint), str(model.dim), plain(model.engine)),
+            f"{duration(model.seconds)}, {duration(model.encoding_seconds)} of it encoding",
+            plain(model.trained_on) or "not known",
+        ]
+        for model in run.models
     ]
-    rows = [[*row[:-1], row[-1] or "not known"] for row in rows]
-    yield from table(["Model", "Fingerprint", "Dimensions", "Engine", "Trained on"], rows)
+    yield from table(["Model", "Fingerprint", "Dimensions", "Engine", "Time", "Trained on"], rows)
     yield ""
 
 
@@ -139,8 +154,9 @@ def _task(run: Run, task: str) -> Iterator[str]:
 
 def _remarks(run: Run, results: Sequence[tuple[str, TaskResult]]) -> Iterator[str]:
     trained_on = {model.name: model.trained_on for model in run.models}
-    notes = dict.fromkeys(note for _, result in results for note in result.notes)
-    yield from (f"- {plain(note)}" for note in notes)
+    for text, models in said_by(results, lambda result: result.notes).items():
+        yield f"- {plain(f'{models}: {text}' if models else text)}"
     for model, result in results:
         yield f"- {plain(model)}: {plain(seen_sentence(result, trained_on.get(model, '')))}"
-        yield from (f"- **Warning**, {plain(model)}: {plain(text)}" for text in result.warnings)
+    for text, models in said_by(results, lambda result: result.warnings).items():
+        yield f"- **Warning**: {plain(f'{models}: {text}' if models else text)}"

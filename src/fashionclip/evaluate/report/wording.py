@@ -90,6 +90,14 @@ def day_of(created: str) -> str:
     return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it: ``4.2 s``, ``3 min 12 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def seen_sentence(result: TaskResult, trained_on: str) -> str:
     """What the leakage check found for one model on one task.
 
