@@ -1,36 +1,65 @@
-"""Benchmarks by name: each finds its files in a folder and makes tasks of them."""
+"""Benchmarks by name: each finds its files in a folder and makes tasks of them.
 
-from dataclasses import dataclass
+``benchmark``  what every benchmark is, and the steps that all share
+``fmnist``     Fashion-MNIST, as IDX files or Parquet
+
+``find_benchmark`` knows them by name; a table of one's own is a benchmark too.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
 
-from fashionclip.evaluate.tasks import Task
+from fashionclip.errors import BenchmarkError
+from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
+from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
-    """A benchmark's tasks, and what was wrong with its files."""
-
-    tasks: tuple[Task, ...]
-    warnings: tuple[str, ...] = ()
-    """One line each: how many rows or pictures were left out, and why."""
+_ALL: tuple[Benchmark, ...] = (FashionMnist(),)
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
+"""The benchmarks that have a name, in the order in which reports list them."""
 
 
-class Benchmark(Protocol):
-    """A data set with questions."""
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark of a name, or that of a table of one's own.
 
-    name: str
-    """What ``--on`` takes: ``fmnist``."""
-    title: str
-    """In words: ``Fashion-MNIST, 10,000 test pictures``."""
-    how_to_get: str
-    """One line: where its owners publish it, and how to lay it out."""
-    places: tuple[str, ...]
-    """Folders it may lie in: names under the data folder, or absolute paths, in order."""
+    Args:
+        name: one of ``BENCHMARKS``, or the path of a table.
 
-    def load(self, folder: Path) -> Loaded:
-        """Read the files and make the tasks.
+    Raises:
+        BenchmarkError: there is neither.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    close = get_close_matches(name, BENCHMARKS, n=1)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    message = (
+        f"no benchmark and no file is called '{name}'; {meant}There are "
+        f"{', '.join(BENCHMARKS)}, and tables with columns image,label or query,image,relevant"
+    )
+    raise BenchmarkError(message)
 
-        Raises:
-            BenchmarkError: files are missing, half unpacked or contradict each other.
-        """
+
+def find_folder(benchmark: Benchmark, data: Path | None) -> Path:
+    """The folder that a benchmark lies in; the current one for a benchmark without files.
+
+    Args:
+        benchmark: whose ``places`` are looked at in turn.
+        data: folder that relative places start from; None leaves only the absolute ones.
+
+    Raises:
+        BenchmarkError: it is nowhere.
+    """
+    if not benchmark.places:
+        return Path()
+    places = [Path(place) for place in benchmark.places]
+    places = [place if place.is_absolute() or data is None else data / place for place in places]
+    for place in places:
+        if place.exists() and (data is not None or place.is_absolute()):
+            return place
+    where = f"{data} has no folder {benchmark.places[0]}" if data else "no data folder is given"
+    message = f"{benchmark.name}: {where}; {benchmark.how_to_get}"
+    raise BenchmarkError(message)
+
+
+__all__ = ["BENCHMARKS", "Benchmark", "Loaded", "find_benchmark", "find_folder"]
