@@ -66,98 +66,132 @@ def published_mark(value: float, *, limit: float) -> Markup:
     ).format(label=f"{number(value)}, published", x=x)
 
 
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where a matrix lies: names to the left and above, then square cells."""
+
+    n: int
+    longest: int
+    """Characters of the longest name that is shown."""
+
+    @property
+    def few(self) -> bool:
+        return self.n <= NUMBERED_CLASSES
+
+    @property
+    def side(self) -> int:
+        return 44 if self.few else 13
+
+    @property
+    def letter(self) -> float:
+        return 12.5 if self.few else 9.5
+
+    @property
+    def left(self) -> int:
+        return math.ceil(self.longest * self.letter * _CHARACTER) + 12
+
+    @property
+    def lean(self) -> int:
+        """How far the last column's slanted name stands out to the right."""
+        return math.ceil(self.left * 0.72) - 24 if self.few else 8
+
+    @property
+    def top(self) -> int:
+        return math.ceil(self.left * 0.72) + 16 if self.few else self.left + 14
+
+    @property
+    def extent(self) -> int:
+        return self.side * self.n
+
+
 def confusion_matrix(classes: Sequence[str], counts: Int[np.ndarray, "class class"]) -> Markup:
     """A matrix with truth in rows and predictions in columns, each row shaded by its shares.
 
     Few classes have their counts written in; every cell that is not empty says its count and share
     on hover.
     """
-    few = len(classes) <= NUMBERED_CLASSES
-    side, size = (44, 12.5) if few else (13, 9.5)
     labels = [_short(name) for name in classes]
-    room = math.ceil(max(map(len, labels), default=0) * size * _CHARACTER) + 12
-    top = math.ceil(room * 0.72) + 16 if few else room + 14
-    extent = side * len(classes)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
-    width = room + extent + (top if few else 8) - (40 if few else 0)
-    parts = [
-        Markup(
-            '<svg class="matrix {kind}" style="--natural:{width}px" viewBox="0 0 {width} {height}" '
-            'role="img" aria-label="Confusion matrix of {n} classes">'
-            '<text class="axis" x="{room}" y="10">predicted →</text>'
-            '<text class="axis" x="0" y="{under}">truth ↓</text>'
-            '<rect class="field" x="{room}" y="{top}" width="{extent}" height="{extent}"/>'
-            '<path class="rules" d="{rules}"/>'
-        ).format(
-            kind="few" if few else "many",
-            width=max(width, room + extent + 8),
-            height=top + extent + 8,
-            n=len(classes),
-            room=room,
-            under=top - 6,
-            top=top,
-            extent=extent,
-            rules="".join(
-                f"M{room} {top + side * k - 0.5}h{extent}M{room + side * k - 0.5} {top}v{extent}"
-                for k in range(1, len(classes))
-            ),
-        ),
-        *_matrix_labels(labels, side=side, size=size, room=room, top=top),
+    grid = _Grid(len(labels), max(map(len, labels), default=0))
+    totals = counts.sum(axis=1)
+    cells = [
+        _cell(
+            grid,
+            int(row),
+            int(column),
+            count=int(counts[row, column]),
+            total=int(totals[row]),
+            names=(classes[row], classes[column]),
+        )
+        for row, column in np.argwhere(counts > 0)
     ]
-    for row, column in np.argwhere(counts > 0):
-        label = (
-            f"{classes[row]} → {classes[column]}: {count(int(counts[row, column]))} of "
-            f"{count(int(totals[row, 0]))} ({share(float(shares[row, column]))})"
-        )
-        parts.append(
-            _cell(
-                room + side * int(column),
-                top + side * int(row),
-                side=side,
-                weight=float(shares[row, column]),
-                label=label,
-                kind="right" if row == column else "wrong",
-                text=str(counts[row, column]) if few else "",
-            )
-        )
-    return Markup("").join([*parts, Markup("</svg>")])
+    return Markup(
+        '<svg class="matrix {kind}" style="--natural:{width}px" viewBox="0 0 {width} {height}" '
+        'role="img" aria-label="Confusion matrix of {n} classes">'
+        '<text class="axis" x="{left}" y="10">predicted →</text>'
+        '<text class="axis" x="0" y="{under}">truth ↓</text>'
+        '<rect class="field" x="{left}" y="{top}" width="{extent}" height="{extent}"/>'
+        '<path class="rules" d="{rules}"/>{parts}</svg>'
+    ).format(
+        kind="few" if grid.few else "many",
+        width=grid.left + grid.extent + max(grid.lean, 8),
+        height=grid.top + grid.extent + 8,
+        n=grid.n,
+        left=grid.left,
+        top=grid.top,
+        under=grid.top - 6,
+        extent=grid.extent,
+        rules="".join(
+            f"M{grid.left} {grid.top + grid.side * k - 0.5}h{grid.extent}"
+            f"M{grid.left + grid.side * k - 0.5} {grid.top}v{grid.extent}"
+            for k in range(1, grid.n)
+        ),
+        parts=Markup("").join([*_names(grid, labels), *cells]),
+    )
 
 
-def _matrix_labels(
-    labels: Sequence[str], *, side: int, size: float, room: int, top: int
-) -> Iterator[Markup]:
-    slant = -45 if len(labels) <= NUMBERED_CLASSES else -90
+def _names(grid: _Grid, labels: Sequence[str]) -> Iterator[Markup]:
+    row = Markup('<text class="name row" x="{x}" y="{y:.1f}">{label}</text>')
+    column = Markup(
+        '<text class="name" transform="translate({x:.1f} {y}) rotate({slant})">{label}</text>'
+    )
     for place, label in enumerate(labels):
-        middle = side * place + side / 2
-        yield Markup('<text class="name row" x="{x}" y="{y}">{label}</text>').format(
-            x=room - 6, y=f"{top + middle + size * 0.36:.1f}", label=label
-        )
-        yield Markup(
-            '<text class="name" transform="translate({x} {y}) rotate({slant})">{label}</text>'
-        ).format(
-            x=f"{room + middle + size * 0.34:.1f}",
-            y=top - 6,
-            slant=slant,
-            label=label,
-        )
+        middle = grid.side * (place + 0.5) + grid.letter * 0.35
+        yield row.format(x=grid.left - 6, y=grid.top + middle, label=label)
+        slant = -45 if grid.few else -90
+        yield column.format(x=grid.left + middle, y=grid.top - 6, slant=slant, label=label)
 
 
-def _cell(x: int, y: int, *, side: int, weight: float, label: str, kind: str, text: str) -> Markup:
+def _cell(
+    grid: _Grid, row: int, column: int, *, count: int, total: int, names: tuple[str, str]
+) -> Markup:
     # A root lifts the small shares, which are the confusions one looks for, above the ground.
-    shade = max(0.06, weight**0.6)
-    number = Markup("")
-    if text:
-        number = Markup('<text class="{tone}" x="{x}" y="{y}">{text}</text>').format(
+    shade = max(0.06, (count / total) ** 0.6)
+    x, y = grid.left + grid.side * column, grid.top + grid.side * row
+    text = Markup("")
+    if grid.few:
+        text = Markup('<text class="{tone}" x="{x}" y="{y}">{count}</text>').format(
             tone="on-dark" if shade > 0.58 else "on-light",
-            x=x + side / 2,
-            y=y + side / 2 + 4.5,
-            text=text,
+            x=x + grid.side / 2,
+            y=y + grid.side / 2 + 4.5,
+            count=count,
         )
     return Markup(
-        '<g><title>{label}</title><rect class="{kind}" x="{x}" y="{y}" width="{side}" '
-        'height="{side}" fill-opacity="{shade}"/>{number}</g>'
-    ).format(label=label, kind=kind, x=x, y=y, side=side - 1, shade=f"{shade:.2f}", number=number)
+        "<g><title>{truth} → {predicted}: {count:,} of {total:,} ({share})</title><rect "
+        'class="{kind}" x="{x}" y="{y}" width="{side}" height="{side}" fill-opacity="{shade:.2f}"/>'
+        "{text}</g>"
+    ).format(
+        truth=names[0],
+        predicted=names[1],
+        count=count,
+        total=total,
+        share=share(count / total),
+        kind="right" if row == column else "wrong",
+        x=x,
+        y=y,
+        side=grid.side - 1,
+        shade=shade,
+        text=text,
+    )
 
 
 @dataclass(frozen=True, slots=True)

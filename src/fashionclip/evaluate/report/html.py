@@ -73,7 +73,7 @@ class Section:
     @property
     def limit(self) -> float:
         """The right end of the scale that all its whiskers share: 1, or less if all are small."""
-        highest = max(metric.highest for metric in self.metrics)
+        highest = max((metric.highest for metric in self.metrics), default=1.0)
         return next((limit for limit in (0.05, 0.1, 0.25, 0.5) if highest <= limit), 1.0)
 
     @property
