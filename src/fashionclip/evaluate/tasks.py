@@ -67,7 +67,7 @@ class Retrieval:
     name: str
     queries: tuple[str, ...]
     documents: tuple[Picture, ...]
-    relevant: tuple[Int[np.ndarray, " some"], ...]
+    relevant: tuple[Int[np.ndarray, " _"], ...]
     """For each query the rows of ``documents`` that answer it, at least one. Products with the same
     caption, other views and colourways of one product are all relevant to it."""
     figures: tuple[str, ...] = ("mrr@10", "recall@1", "recall@10")
