@@ -2,6 +2,9 @@
 
 ``benchmark``  what every benchmark is, and the steps that all share
 ``fmnist``     Fashion-MNIST, as IDX files or Parquet
+``kagl``       Kaggle's Fashion Product Images
+``unpacked``   Parquet with pictures in a column
+``wrong_words`` captions that differ in one word
 
 ``find_benchmark`` knows them by name; a table of one's own is a benchmark too.
 """
@@ -14,8 +17,9 @@ from types import MappingProxyType
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
+from fashionclip.evaluate.benchmarks.kagl import Kagl
 
-_ALL: tuple[Benchmark, ...] = (FashionMnist(),)
+_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl())
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
 """The benchmarks that have a name, in the order in which reports list them."""
 

@@ -83,7 +83,7 @@ def class_labels(
     )
 
 
-def group_by(values: Sequence[str]) -> dict[str, Int[np.ndarray, " some"]]:
+def group_by(values: Sequence[str]) -> dict[str, Int[np.ndarray, " _"]]:
     """The rows of each value, in the order in which values first occur; empty values have none."""
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
