@@ -3,6 +3,7 @@
 ``benchmark``  what every benchmark is, and the steps that all share
 ``fmnist``     Fashion-MNIST, as IDX files or Parquet
 ``kagl``       Kaggle's Fashion Product Images
+``drawn``      the sample catalogue, which needs no data
 ``unpacked``   Parquet with pictures in a column
 ``wrong_words`` captions that differ in one word
 
@@ -16,10 +17,11 @@ from types import MappingProxyType
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
+from fashionclip.evaluate.benchmarks.drawn import DrawnSample
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
 
-_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl())
+_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl(), DrawnSample())
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
 """The benchmarks that have a name, in the order in which reports list them."""
 
