@@ -1,0 +1,191 @@
+"""How sure figures are: bootstrap intervals, and paired tests between two models."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fashionclip.metrics.classification import checked_labels
+
+RESAMPLES = 2000
+LEVELS = (2.5, 97.5)  # percent: the ends of a 95 % interval
+_CELLS_AT_ONCE = 4_000_000  # counts held at a time: 32 MB
+_ITEMS_A_KIND = 10  # items a distinct value from which drawing counts is the faster way
+
+Metric = Callable[[np.ndarray], np.ndarray]
+"""A figure of confusion matrices, over leading axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a second model has over a first one on the same items."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    """Two-sided bootstrap p: ``2 min(share below 0, share above 0)``, with one added to each count
+    (Efron & Tibshirani 1993, chapter 16; Davison & Hinkley 1997, section 4.2 for the one). 1 for a
+    single item, which proves nothing; NaN for none."""
+    n: int
+
+
+def mean_interval(
+    values: Float[np.ndarray, " n"], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean; NaN of no values.
+
+    Raises:
+        ValueError: a value is NaN.
+    """
+    return _ends(_resampled_means(values, resamples, seed))
+
+
+def confusion_interval(
+    confusion: Int[np.ndarray, "c c"], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a figure of a confusion matrix; NaN of no pictures.
+
+    Drawing n pictures with replacement is drawing the matrix's cells from the multinomial of their
+    shares, which is exact and costs nothing a picture.
+    """
+    n_classes = len(confusion)
+    cells = np.flatnonzero(confusion)
+    found = [
+        metric(_matrices(counts, cells, n_classes))
+        for counts in _draws(confusion.reshape(-1)[cells], n_classes**2, resamples, seed)
+    ]
+    return _ends(np.concatenate(found) if found else np.empty(0))
+
+
+def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> float:
+    """Two-sided p of two models being right equally often, from the items on which they differ.
+
+    Source: McNemar 1947, in its exact form: the binomial test of a fair coin.
+    """
+    b, c = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
+    n, rare = b + c, min(b, c)
+    if not n:
+        return 1.0
+    logs = np.cumsum(np.log(np.arange(1, n + 1)))
+    factorial = np.concatenate([[0.0], logs])  # log k!
+    k = np.arange(rare + 1)
+    terms = factorial[n] - factorial[k] - factorial[n - k] - n * np.log(2.0)
+    return float(min(1.0, 2 * np.exp(terms).sum()))
+
+
+def paired_means(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Mean of ``b - a`` over the same items, by the paired bootstrap.
+
+    Raises:
+        ValueError: a value is NaN, or the two differ in length.
+    """
+    if len(a) != len(b):
+        message = f"paired values have one length each; these have {len(a)} and {len(b)}"
+        raise ValueError(message)
+    gaps = np.asarray(b, np.float64) - np.asarray(a, np.float64)
+    value = float(gaps.mean()) if len(gaps) else np.nan
+    return _difference(value, _resampled_means(gaps, resamples, seed), len(gaps))
+
+
+def paired_labels(
+    truth: Int[np.ndarray, " n"],
+    a: Int[np.ndarray, " n"],
+    b: Int[np.ndarray, " n"],
+    n_classes: int,
+    metric: Metric,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """``metric(b) - metric(a)`` of labels for the same items, by the paired bootstrap.
+
+    Resampling items is drawing the distinct triples (truth, a, b) from their multinomial.
+
+    Raises:
+        ValueError: the three differ in length, or a label lies outside ``0…n_classes - 1``.
+    """
+    if not len(truth) == len(a) == len(b):
+        message = f"paired labels have one length; these have {len(truth)}, {len(a)} and {len(b)}"
+        raise ValueError(message)
+    truth, a, b = (checked_labels(labels, n_classes) for labels in (truth, a, b))
+    triples = (truth * n_classes + a) * n_classes + b
+    kinds, counts = np.unique(triples, return_counts=True)
+    ours = kinds // n_classes  # truth and a
+    theirs = ours // n_classes * n_classes + kinds % n_classes  # truth and b
+
+    def gap(drawn: np.ndarray) -> np.ndarray:
+        return np.asarray(
+            metric(_matrices(drawn, theirs, n_classes)) - metric(_matrices(drawn, ours, n_classes))
+        )
+
+    found = [gap(drawn) for drawn in _draws(counts, n_classes**2, resamples, seed)]
+    value = float(gap(counts[None])[0]) if len(truth) else np.nan
+    return _difference(value, np.concatenate(found) if found else np.empty(0), len(truth))
+
+
+def _draws(counts: np.ndarray, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    total = int(counts.sum())
+    if not total:
+        return
+    rng = np.random.default_rng(seed)
+    for size in _batches(max(width, len(counts)), resamples):
+        yield rng.multinomial(total, counts / total, size=size)
+
+
+def _matrices(counts: np.ndarray, cells: np.ndarray, n_classes: int) -> np.ndarray:
+    """Confusion matrices from the counts of some of their cells; a cell may occur twice."""
+    order = np.argsort(cells, kind="stable")
+    distinct, starts = np.unique(cells[order], return_index=True)
+    flat = np.zeros((len(counts), n_classes**2), counts.dtype)
+    flat[:, distinct] = np.add.reduceat(counts[:, order], starts, axis=1)
+    return flat.reshape(-1, n_classes, n_classes)
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of resamples; few distinct values (hits and misses) are drawn by their counts."""
+    values = np.asarray(values, np.float64)
+    if np.isnan(values).any():
+        message = "values hold NaN; leave out what could not be scored, and say so"
+        raise ValueError(message)
+    n = len(values)
+    if not n:
+        return np.empty(0)
+    kinds, counts = np.unique(values, return_counts=True)
+    if len(kinds) <= n // _ITEMS_A_KIND:
+        found = [drawn @ kinds / n for drawn in _draws(counts, len(kinds), resamples, seed)]
+    else:
+        rng = np.random.default_rng(seed)
+        found = [
+            values[rng.integers(n, size=(size, n))].mean(axis=1) for size in _batches(n, resamples)
+        ]
+    return np.concatenate(found)
+
+
+def _batches(width: int, resamples: int) -> list[int]:
+    """How many resamples of a width to hold at a time."""
+    some = max(1, _CELLS_AT_ONCE // max(1, width))
+    return [min(some, resamples - start) for start in range(0, resamples, some)]
+
+
+def _ends(found: np.ndarray) -> tuple[float, float]:
+    if not len(found):
+        return np.nan, np.nan
+    low, high = np.percentile(found, LEVELS)
+    return float(low), float(high)
+
+
+def _difference(value: float, found: np.ndarray, n: int) -> Difference:
+    low, high = _ends(found)
+    if n < 2:
+        return Difference(value, low, high, 1.0 if n else np.nan, n)
+    below, above = int((found <= 0).sum()), int((found >= 0).sum())
+    p = min(1.0, 2 * (min(below, above) + 1) / (len(found) + 1))
+    return Difference(value, low, high, p, n)
