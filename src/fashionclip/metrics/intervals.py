@@ -150,7 +150,11 @@ def _matrices(counts: np.ndarray, cells: np.ndarray, n_classes: int) -> np.ndarr
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of resamples; few distinct values (hits and misses) are drawn by their counts."""
+    """Means of resamples; few distinct values (hits and misses) are drawn by their counts.
+
+    Raises:
+        ValueError: a value is NaN.
+    """
     values = np.asarray(values, np.float64)
     if np.isnan(values).any():
         message = "values hold NaN; leave out what could not be scored, and say so"
