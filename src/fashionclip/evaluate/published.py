@@ -35,60 +35,31 @@ _CARD_ROWS = (
     ("LAION CLIP B/32", 0.78, 0.71, 0.58),
     ("FashionCLIP 2.0", 0.83, 0.73, 0.62),
 )
-_MARQO_MODELS = (
-    *("FashionCLIP 2.0", "Marqo-FashionCLIP", "Marqo-FashionSigLIP"),
-    *("OpenFashionCLIP", "LAION CLIP B/16", "SigLIP B/16 webli"),
+_TO_PICTURE = ("recall@1", "recall@10", "mrr@10")
+_TO_PRODUCT = ("precision@1", "precision@10", "mrr@10")
+_MARQO_ROWS = (
+    ("FashionCLIP 2.0", "text-to-image", _TO_PICTURE, (0.122, 0.404, 0.217)),
+    ("Marqo-FashionCLIP", "text-to-image", _TO_PICTURE, (0.159, 0.446, 0.265)),
+    ("Marqo-FashionSigLIP", "text-to-image", _TO_PICTURE, (0.179, 0.489, 0.293)),
+    ("OpenFashionCLIP", "text-to-image", _TO_PICTURE, (0.091, 0.325, 0.170)),
+    ("LAION CLIP B/16", "text-to-image", _TO_PICTURE, (0.155, 0.435, 0.259)),
+    ("SigLIP B/16 webli", "text-to-image", _TO_PICTURE, (0.169, 0.468, 0.272)),
+    ("FashionCLIP 2.0", "category-to-product", _TO_PRODUCT, (0.714, 0.686, 0.714)),
+    ("FashionCLIP 2.0", "sub-category-to-product", _TO_PRODUCT, (0.600, 0.571, 0.627)),
+    ("Marqo-FashionSigLIP", "sub-category-to-product", _TO_PRODUCT, (0.711, 0.687, 0.756)),
+    ("FashionCLIP 2.0", "fine-category", _TO_PRODUCT, (0.634, 0.577, 0.694)),
+    ("FashionCLIP 2.0", "colour", _TO_PRODUCT, (0.413, 0.443, 0.518)),
+    ("Marqo-FashionSigLIP", "colour", _TO_PRODUCT, (0.587, 0.502, 0.664)),
 )
-_TEXT_TO_IMAGE = MappingProxyType(  # recall@1/recall@10/mrr@10 of each of the models above
-    {
-        "atlas": ".055/.214/.140 .074/.236/.172 .109/.313/.244 .048/.178/.116 .068/.222/.160 "
-        ".097/.304/.229",
-        "inshop": ".039/.175/.259 .048/.239/.331 .050/.248/.330 .030/.140/.221 .039/.185/.267 "
-        ".036/.186/.255",
-        "multimodal": ".003/.026/.008 .004/.024/.009 .007/.031/.015 .002/.018/.006 .005/.019/.008 "
-        ".007/.033/.013",
-        "fashion200k": ".057/.221/.103 .066/.280/.125 .111/.378/.187 .047/.184/.086 "
-        ".062/.230/.108 .091/.317/.155",
-        "kagl": ".122/.404/.217 .159/.446/.265 .179/.489/.293 .091/.325/.170 .155/.435/.259 "
-        ".169/.468/.272",
-        "polyvore": ".186/.452/.261 .212/.512/.299 .271/.585/.367 .143/.381/.209 .198/.472/.277 "
-        ".268/.574/.359",
-    }
-)
-_TO_PRODUCT = (  # precision@1/precision@10/mrr@10
-    ("FashionCLIP 2.0", "inshop/category", ".750/.738/.781"),
-    ("FashionCLIP 2.0", "inshop/sub-category", ".875/.700/.875"),
-    ("FashionCLIP 2.0", "multimodal/category", ".688/.662/.729"),
-    ("FashionCLIP 2.0", "fashion200k/category", ".800/.940/.900"),
-    ("FashionCLIP 2.0", "fashion200k/sub-category", ".613/.658/.753"),
-    ("FashionCLIP 2.0", "atlas/sub-category", ".618/.624/.678"),
-    ("FashionCLIP 2.0", "kagl/category", ".714/.686/.714"),
-    ("FashionCLIP 2.0", "kagl/sub-category", ".600/.571/.627"),
-    ("FashionCLIP 2.0", "polyvore/category", ".454/.405/.581"),
-    ("Marqo-FashionSigLIP", "kagl/sub-category", ".711/.687/.756"),
-    ("Marqo-FashionSigLIP", "polyvore/category", ".594/.474/.695"),
-)
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split("/")]
 
 
 def _rows() -> Iterator[Published]:
-    for model, *values in _CARD_ROWS:
-        for task, value in zip(CARD_COLUMNS.values(), values, strict=True):
-            yield Published(model, task, "weighted_f1", value, CARD)
-    for name, cells in _TEXT_TO_IMAGE.items():
-        for model, cell in zip(_MARQO_MODELS, cells.split(), strict=True):
-            for metric, value in zip(
-                ("recall@1", "recall@10", "mrr@10"), _numbers(cell), strict=True
-            ):
-                yield Published(model, f"marqo-{name}/text-to-image", metric, value, MARQO)
-    for model, question, cell in _TO_PRODUCT:
-        for metric, value in zip(
-            ("precision@1", "precision@10", "mrr@10"), _numbers(cell), strict=True
-        ):
-            yield Published(model, f"marqo-{question}-to-product", metric, value, MARQO)
+    for model, *scores in _CARD_ROWS:
+        for task, score in zip(CARD_COLUMNS.values(), scores, strict=True):
+            yield Published(model, task, "weighted_f1", score, CARD)
+    for model, question, metrics, values in _MARQO_ROWS:
+        for metric, value in zip(metrics, values, strict=True):
+            yield Published(model, f"kagl/marqo-{question}", metric, value, MARQO)
 
 
 PUBLISHED: tuple[Published, ...] = tuple(_rows())
