@@ -170,7 +170,7 @@ def _cell(
     text = Markup("")
     if grid.few:
         text = Markup('<text class="{tone}" x="{x}" y="{y}">{count}</text>').format(
-            tone="on-dark" if shade > 0.58 else "on-light",
+            tone="deep" if shade > 0.75 else "middling" if shade > 0.58 else "pale",
             x=x + grid.side / 2,
             y=y + grid.side / 2 + 4.5,
             count=count,
