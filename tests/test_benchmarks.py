@@ -6,7 +6,13 @@ import pytest
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import BENCHMARKS, Loaded, find_benchmark, find_folder
-from fashionclip.evaluate.benchmarks.benchmark import choose, class_labels, group_by, percentile
+from fashionclip.evaluate.benchmarks.benchmark import (
+    choose,
+    class_labels,
+    group_by,
+    left_out,
+    percentile,
+)
 
 
 class Somewhere:
@@ -82,3 +88,8 @@ def test_a_synonym_that_two_classes_claim_belongs_to_neither():
 def test_rows_are_grouped_by_value_and_empty_values_belong_nowhere():
     groups = group_by(["b", "", "a", "b"])
     assert {value: rows.tolist() for value, rows in groups.items()} == {"b": [0, 3], "a": [2]}
+
+
+def test_what_is_left_out_is_counted_and_named():
+    assert left_out(["a"], "row", "it is empty") == "1 row left out: it is empty (a)"
+    assert left_out(list("abcd"), "query", "no") == "4 queries left out: no (a, b, c, …)"

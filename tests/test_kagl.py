@@ -226,7 +226,7 @@ def test_bad_rows_and_missing_pictures_are_counted_and_named(tmp_path):
         (folder / "images" / f"{1000 + i}.jpg").unlink()
     loaded = load(folder)
     duplicate, missing, _ = loaded.warnings
-    assert "1 rows left out" in duplicate
+    assert "1 row left out" in duplicate
     assert "duplicate of row 5" in duplicate
     assert missing.startswith("4 products left out: their pictures are missing")
     assert "(1010, 1011, 1012, …)" in missing

@@ -4,6 +4,7 @@
 ``fmnist``     Fashion-MNIST, as IDX files or Parquet
 ``kagl``       Kaggle's Fashion Product Images
 ``drawn``      the sample catalogue, which needs no data
+``own``        a table of one's own
 ``unpacked``   Parquet with pictures in a column
 ``wrong_words`` captions that differ in one word
 
@@ -20,6 +21,7 @@ from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
 from fashionclip.evaluate.benchmarks.drawn import DrawnSample
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
+from fashionclip.evaluate.benchmarks.own import OwnTable
 
 _ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl(), DrawnSample())
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
@@ -37,6 +39,8 @@ def find_benchmark(name: str) -> Benchmark:
     """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
+    if Path(name).is_file():
+        return OwnTable(Path(name))
     close = get_close_matches(name, BENCHMARKS, n=1)
     meant = f"did you mean '{close[0]}'? " if close else ""
     message = (

@@ -100,10 +100,12 @@ def has_picture(picture: Picture) -> bool:
     return source.is_file()
 
 
-def say_some(count: int, what: str, names: Sequence[str], why: str) -> str:
-    """One line of warning: ``3 of the pictures left out: … (a, b, c)``."""
+def left_out(names: Sequence[str], noun: str, why: str) -> str:
+    """One line of warning: ``4 pictures left out: their files are missing (a, b, c, …)``."""
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    return f"{count:,} {what} left out: {why} ({shown})"
+    if len(names) != 1:
+        noun = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    return f"{len(names):,} {noun} left out: {why} ({shown})"
 
 
 def require(path: Path, benchmark: Benchmark) -> Path:

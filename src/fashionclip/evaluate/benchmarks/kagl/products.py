@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import BenchmarkError, CatalogError
-from fashionclip.evaluate.benchmarks.benchmark import has_picture, percentile, say_some
+from fashionclip.evaluate.benchmarks.benchmark import has_picture, left_out, percentile
 from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.product import Product
@@ -81,7 +81,7 @@ def read_kagl(folder: Path) -> KaglTable:
         gone = set(missing)
         found = [product for product in found if product.picture.picture_id not in gone]
         why = "their pictures are missing; unpack the whole archive"
-        warnings.append(say_some(len(missing), "products", missing, why))
+        warnings.append(left_out(missing, "product", why))
     if not found:
         what = f"none of the pictures of its {len(missing):,} products is there"
         message = f"kagl: {folder}: {what if missing else 'the table has no product'}"
@@ -114,7 +114,7 @@ def _read_kaggle(folder: Path) -> tuple[list[KaglProduct], list[str], bool]:
     warnings = list(catalog.notes)
     if rejects:
         names = [f"row {reject.row}: {reject.reason}" for reject in rejects]
-        warnings.append(say_some(len(rejects), "rows", names, "they cannot be read"))
+        warnings.append(left_out(names, "row", "they cannot be read"))
     found = [_kaggle_product(row) for row in rows if isinstance(row, Product)]
     return found, warnings, "brandName" in catalog.columns
 
