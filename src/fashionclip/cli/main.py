@@ -22,6 +22,7 @@ COMMANDS = {
     "tag": "Label products, with labels that nobody trained for.",
     "embed": "Write the vectors of products, pictures or words to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",
+    "compare": "Say whether one model is better than another, beyond the noise.",
     "info": "Say what a model or an index is.",
 }
 """Every command, in the order of work; ``cli/<name>.py`` holds its ``command``."""
