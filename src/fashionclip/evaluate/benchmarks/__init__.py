@@ -3,6 +3,8 @@
 ``benchmark``  what every benchmark is, and the steps that all share
 ``fmnist``     Fashion-MNIST, as IDX files or Parquet
 ``kagl``       Kaggle's Fashion Product Images
+``deepfashion`` DeepFashion's categories
+``clothing``   photographs that people took of their clothes
 ``drawn``      the sample catalogue, which needs no data
 ``own``        a table of one's own
 ``unpacked``   Parquet with pictures in a column
@@ -18,12 +20,14 @@ from types import MappingProxyType
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
+from fashionclip.evaluate.benchmarks.clothing import Clothing
+from fashionclip.evaluate.benchmarks.deepfashion import DeepFashion
 from fashionclip.evaluate.benchmarks.drawn import DrawnSample
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
 from fashionclip.evaluate.benchmarks.own import OwnTable
 
-_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl(), DrawnSample())
+_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl(), DeepFashion(), Clothing(), DrawnSample())
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
 """The benchmarks that have a name, in the order in which reports list them."""
 

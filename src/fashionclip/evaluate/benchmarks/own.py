@@ -18,8 +18,8 @@ from fashionclip.evaluate.benchmarks.benchmark import (
     Loaded,
     class_labels,
     has_picture,
-    percentile,
     left_out,
+    percentile,
 )
 from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
 from fashionclip.pictures import DEFAULT_POLICY, is_url

@@ -1,0 +1,150 @@
+"""DeepFashion and the clothing photographs: pictures in their owners' layouts."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashionclip.errors import BenchmarkError
+from fashionclip.evaluate.benchmarks import deepfashion, find_benchmark
+from fashionclip.evaluate.benchmarks.benchmark import percentile
+
+CATEGORIES = ("Anorak", "Blazer", "Tee", "Cape")
+
+
+def draw(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (3, 4), (7, 7, 7)).save(path)
+
+
+def write_deepfashion(folder: Path, *, anno="Anno_coarse", evaluation="Eval") -> Path:
+    images = [f"img/Some_Thing_{i % 3}/img_{i:08d}.jpg" for i in range(60)]
+    splits = [("train", "val", "test")[i % 3] for i in range(60)]
+
+    def write_list(path, header, rows):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [str(len(rows)), header, *(f"{a}   {b}" for a, b in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    for image in images:
+        draw(folder / image)
+    kinds = [(name, i % 2 + 1) for i, name in enumerate(CATEGORIES)]
+    write_list(folder / anno / "list_category_cloth.txt", "category_name  category_type", kinds)
+    labels = [(image, i // 3 % 3 + 1) for i, image in enumerate(images)]
+    write_list(folder / anno / "list_category_img.txt", "image_name  category_label", labels)
+    status = list(zip(images, splits, strict=True))
+    name = "list_eval_partition.txt"
+    write_list(folder / evaluation / name, "image_name  evaluation_status", status)
+    return folder
+
+
+def load(name, folder):
+    return find_benchmark(name).load(folder)
+
+
+@pytest.mark.parametrize(
+    ("anno", "evaluation"), [("Anno_coarse", "Eval"), ("Anno", "Eval"), ("Anno", "Anno")]
+)
+def test_deepfashions_test_partition_is_measured(anno, evaluation, tmp_path):
+    loaded = load("deep", write_deepfashion(tmp_path, anno=anno, evaluation=evaluation))
+    (task,) = loaded.tasks
+    assert (task.name, loaded.warnings) == ("deep/category", ())
+    assert [c.name for c in task.classes] == list(CATEGORIES)
+    assert [c.words for c in task.classes] == ["anorak", "blazer", "t-shirt", "cape"]
+    numbers = [int(p.picture_id[-12:-4]) for p in task.pictures]
+    assert numbers == [i for i in range(60) if i % 3 == 2]
+    assert task.labels.tolist() == [i // 3 % 3 for i in numbers]
+    assert {int(p.picture_id[-12:-4]) % 3 for p in task.development_pictures} == {1}
+    assert task.notes[1] == "4 categories, of which 3 have test pictures."
+
+
+def test_a_seeded_part_of_the_test_partition_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(deepfashion, "N_TEST", 7)
+    folder = write_deepfashion(tmp_path)
+    drawn = [[p.picture_id for p in load("deep", folder).tasks[0].pictures] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 7
+
+
+def test_a_half_unpacked_folder_is_told_by_number_and_name(tmp_path):
+    folder = write_deepfashion(tmp_path)
+    for i in (2, 5, 8, 11):
+        (folder / f"img/Some_Thing_{i % 3}/img_{i:08d}.jpg").unlink()
+    loaded = load("deep", folder)
+    assert len(loaded.tasks[0].pictures) == 16
+    assert loaded.warnings == (
+        "4 pictures left out: no such file (img/Some_Thing_2/img_00000002.jpg, "
+        "img/Some_Thing_2/img_00000005.jpg, img/Some_Thing_2/img_00000008.jpg, …)",
+    )
+    for path in folder.glob("img/*/*.jpg"):
+        path.unlink()
+    with pytest.raises(BenchmarkError, match=r"none of the test pictures is there; ask its owners"):
+        load("deep", folder)
+
+
+def test_damaged_lists_of_deepfashion_are_errors(tmp_path):
+    folder = write_deepfashion(tmp_path)
+    path = folder / "Anno_coarse" / "list_category_img.txt"
+    path.write_text(path.read_text("utf-8")[:-200], encoding="utf-8")
+    with pytest.raises(BenchmarkError, match=r"promises 60 rows and has 5\d; fetch it again"):
+        load("deep", folder)
+    path.unlink()
+    with pytest.raises(BenchmarkError, match=r"has no list_category_img\.txt; ask its owners"):
+        load("deep", folder)
+
+
+def write_clothing(folder: Path, *, original=False) -> Path:
+    labels = ["T-Shirt"] * 6 + ["Outwear"] * 4 + ["Skip"]
+    rows = []
+    for sender in range(1, 41):
+        label = labels[sender % len(labels)]
+        name = f"{sender:03d}-abc"
+        draw(folder / "images" / f"{name}.jpg")
+        rows.append((name if original else f"images/{name}.jpg", label, "False", sender))
+    table = folder / ("images.csv" if original else "labels.csv")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "label", "kids", "sender_id"), *rows])
+    return folder
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_clothing_is_split_by_sender(original, tmp_path):
+    loaded = load("clothing", write_clothing(tmp_path, original=original))
+    everyone, unseen = loaded.tasks
+    assert [task.name for task in loaded.tasks] == ["clothing/label", "clothing/held-out-senders"]
+
+    def senders(pictures):
+        return {percentile(f"s{int(Path(p.picture_id).name[:3])}") for p in pictures}
+
+    assert max(senders(everyone.pictures)) < 80 <= min(senders(everyone.development_pictures))
+    assert max(senders(unseen.pictures)) < 10
+    assert [c.words for c in everyone.classes] == ["t-shirt", "jacket"]
+    assert everyone.notes[0].startswith("The 2 commonest of 2 labels: ")
+    assert all(picture.source.is_file() for picture in everyone.pictures)
+    assert np.bincount(everyone.labels).min() > 0
+
+
+def test_clothing_keeps_the_ten_commonest_labels(tmp_path):
+    rows = [(f"images/{i}.jpg", f"Kind {i % 12 if i < 48 else i % 10}", i) for i in range(120)]
+    for name, _, _ in rows:
+        draw(tmp_path / name)
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "label", "sender_id"), *rows])
+    task = load("clothing", tmp_path).tasks[0]
+    assert {c.name for c in task.classes} == {f"Kind {i}" for i in range(10)}
+    assert task.notes[0] == "The 10 commonest of 12 labels: 112 photographs."
+
+
+def test_clothing_that_is_half_unpacked_or_another_table(tmp_path):
+    folder = write_clothing(tmp_path / "a")
+    (folder / "images" / "001-abc.jpg").unlink()
+    assert load("clothing", folder).warnings == (
+        "1 picture left out: no such file (images/001-abc.jpg)",
+    )
+    with pytest.raises(BenchmarkError, match=r"neither labels\.csv nor images\.csv; clone"):
+        load("clothing", tmp_path)
+    (tmp_path / "labels.csv").write_text("name,kind\n1,2\n", encoding="utf-8")
+    with pytest.raises(BenchmarkError, match="needs rows with image, label and sender_id"):
+        load("clothing", tmp_path)
