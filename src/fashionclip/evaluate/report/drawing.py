@@ -15,7 +15,7 @@ from markupsafe import Markup
 from fashionclip.evaluate.report.wording import count, interval, number, share
 from fashionclip.evaluate.results import Figure
 
-NUMBERED_CLASSES = 16
+NUMBERED_CLASSES = 20
 """A matrix of so many classes or fewer has its numbers written into the cells."""
 LONGEST_LABEL = 24
 """Characters of a class name that a matrix shows; the rest is there on hover."""

@@ -122,6 +122,7 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         published_mark=drawing.published_mark,
         marker=drawing.marker,
         matrix=_matrix,
+        numbered_classes=drawing.NUMBERED_CLASSES,
         by_f1=_by_f1,
         by_win_rate=_by_win_rate,
         chosen_f1=_chosen_f1,
