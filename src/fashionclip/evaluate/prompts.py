@@ -1,0 +1,219 @@
+"""How classes are put into words for a model, and which way of putting them suits it best.
+
+Four styles, from the plainest: the bare label, one template, an ensemble of templates, and the
+ensemble over every synonym. The choice is made on development pictures; this room sees no others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fashionclip.engines.edges import to_unit
+from fashionclip.evaluate.tasks import ClassLabel, Vectors
+from fashionclip.metrics.classification import confusion_matrix, weighted_f1
+from fashionclip.texts import PROMPT_TEMPLATES
+from fashionclip.texts import prompts as fill_in
+
+BARE, PRODUCT, ENSEMBLE, SYNONYMS = "bare", "product", "ensemble", "synonyms"
+STYLES = (BARE, PRODUCT, ENSEMBLE, SYNONYMS)
+"""Ways to put a class into words, the simplest first."""
+DEFAULT_STYLE = ENSEMBLE
+"""Where there are no development pictures to choose on."""
+
+_Change = Callable[[ClassLabel], ClassLabel]
+
+
+def class_prompts(label: ClassLabel, style: str) -> list[str]:
+    """The prompts whose vectors stand for a class together.
+
+    Bare, product and ensemble put the class's words into ``texts.PROMPT_TEMPLATES`` just as
+    ``FashionCLIP.classify`` does, so that both give the same labels; synonyms puts the words and
+    every synonym into each template of the ensemble.
+
+    Raises:
+        ValueError: an unknown style.
+    """
+    if style not in STYLES:
+        message = f"there is no style of prompts {style!r}; the styles are {', '.join(STYLES)}"
+        raise ValueError(message)
+    if style == SYNONYMS:
+        phrases, templates = (label.words, *label.synonyms), PROMPT_TEMPLATES[ENSEMBLE]
+    else:
+        phrases, templates = (label.words,), PROMPT_TEMPLATES[style]
+    return [prompt for phrase in phrases for prompt in fill_in(phrase, templates)]
+
+
+def class_vectors(
+    classes: Sequence[ClassLabel], style: str, vectors: Vectors
+) -> Float[np.ndarray, "c d"]:
+    """A unit vector for each class: the mean of its prompts' unit vectors, of length 1 again.
+
+    Raises:
+        ValueError: an unknown style.
+
+    Source: Radford et al. 2021, arXiv 2103.00020, section 3.1.4 (ensembling in embedding space).
+    """
+    return _mean_vectors([class_prompts(label, style) for label in classes], vectors)
+
+
+def changed_vectors(
+    classes: Sequence[ClassLabel], style: str, vectors: Vectors
+) -> dict[str, Float[np.ndarray, "c d"]]:
+    """The vectors of classes whose words are changed a little, by the name of the change.
+
+    ``full stop`` ends every prompt with one; ``plural`` says ``dresses``, ``capital`` ``Dress``;
+    ``synonym`` takes the synonyms alone, the first in place of the words. A class whose words a
+    change does not touch keeps its prompts, and a change that touches no class is left out.
+
+    Raises:
+        ValueError: an unknown style.
+    """
+    plain = [class_prompts(label, style) for label in classes]
+    changed = {"full stop": [[f"{prompt}." for prompt in prompts] for prompts in plain]}
+    for name, change in _CHANGES.items():
+        changed[name] = [_changed_prompts(label, style, name, change) for label in classes]
+    return {
+        name: _mean_vectors(prompts, vectors)
+        for name, prompts in changed.items()
+        if prompts != plain
+    }
+
+
+def usable_styles(classes: Sequence[ClassLabel]) -> tuple[str, ...]:
+    """The styles that differ: without any synonym, ``synonyms`` would be the ensemble again."""
+    return STYLES if any(label.synonyms for label in classes) else STYLES[:-1]
+
+
+def style_scores(
+    classes: Sequence[ClassLabel],
+    pictures: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    vectors: Vectors,
+    *,
+    styles: Sequence[str] = STYLES,
+) -> dict[str, float]:
+    """Weighted F1 of each style, 0…1, on pictures given as unit vectors.
+
+    Raises:
+        ValueError: an unknown style, or a label without a class.
+    """
+    found = {}
+    for style in styles:
+        predicted = np.argmax(pictures @ class_vectors(classes, style, vectors).T, axis=1)
+        found[style] = float(weighted_f1(confusion_matrix(labels, predicted, len(classes))))
+    return found
+
+
+def choose_style(scores: Mapping[str, float]) -> str:
+    """The style with the best development score; of equal ones the simpler.
+
+    Args:
+        scores: weighted F1 on development pictures by style, the simplest style first.
+    """
+    return max(scores, key=lambda style: scores[style])
+
+
+def plural(words: str) -> str:
+    """The plural of English words for a garment: ``dress`` to ``dresses``.
+
+    Words that are plural already (``trousers``), that stand for a substance or a kind as a whole
+    (``knitwear``), and adjectives (``striped``) stay as they are. What follows a preposition does
+    too: ``sets of clothes``.
+    """
+    head, preposition, rest = words, "", ""
+    for between in _PREPOSITIONS:
+        before, found, after = words.partition(f" {between} ")
+        if found and len(before) < len(head):
+            head, preposition, rest = before, found, after
+    for joint in (" or ", " and "):
+        if joint in head:
+            return joint.join(plural(part) for part in head.split(joint)) + preposition + rest
+    *front, last = head.split(" ")
+    return " ".join([*front, _plural_word(last)]) + preposition + rest
+
+
+_PREPOSITIONS = ("with", "without", "of", "for", "on", "in", "from")
+_IRREGULAR: Mapping[str, str] = MappingProxyType(
+    {
+        "scarf": "scarves",
+        "headscarf": "headscarves",
+        "man": "men",
+        "woman": "women",
+        "child": "children",
+        "canvas": "canvases",
+        "lens": "lenses",
+    }
+)
+_COLOURS = (
+    *("black", "white", "ivory", "cream", "beige", "tan", "brown", "taupe", "khaki", "grey"),
+    *("gray", "charcoal", "silver", "gold", "bronze", "copper", "red", "maroon", "burgundy"),
+    *("rust", "orange", "peach", "yellow", "mustard", "green", "olive", "lime", "teal", "blue"),
+    *("navy", "turquoise", "purple", "lavender", "mauve", "violet", "pink", "rose", "magenta"),
+    *("nude", "melange", "off-white", "steel", "metallic"),
+)
+_WITHOUT_PLURAL = frozenset(
+    (
+        *_COLOURS,
+        *("plain", "solid", "stripy", "plaid", "floral", "graphic", "long", "short", "casual"),
+        *("formal", "ethnic", "unisex", "men", "women", "children", "people", "jewellery"),
+        *("jewelry", "lingerie", "hosiery", "clothing", "apparel", "denim", "luggage", "make-up"),
+        *("makeup", "fashion", "equipment", "fur", "leather", "cotton", "wool", "silk", "linen"),
+        *("spring", "summer", "autumn", "fall", "winter"),
+    )
+)
+_ALREADY_ENDINGS = ("wear", "ed", "less")  # swimwear, striped, sleeveless
+
+
+def _plural_word(word: str) -> str:
+    plain = word.casefold()
+    if plain in _IRREGULAR:
+        return word[:1] + _IRREGULAR[plain][1:]
+    is_plural = plain.endswith("s") and not plain.endswith("ss")
+    if not word or is_plural or plain in _WITHOUT_PLURAL or plain.endswith(_ALREADY_ENDINGS):
+        return word
+    if plain.endswith(("ch", "sh", "ss", "x", "z")):
+        return f"{word}es"
+    if plain.endswith("y") and not plain.endswith(("ay", "ey", "oy", "uy")):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def _in_plural(label: ClassLabel) -> ClassLabel:
+    synonyms = tuple(plural(synonym) for synonym in label.synonyms)
+    return replace(label, words=plural(label.words), synonyms=synonyms)
+
+
+def _with_capital(label: ClassLabel) -> ClassLabel:
+    words, *synonyms = (s[:1].upper() + s[1:] for s in (label.words, *label.synonyms))
+    return replace(label, words=words, synonyms=tuple(synonyms))
+
+
+def _by_synonym(label: ClassLabel) -> ClassLabel:
+    if not label.synonyms:
+        return label
+    return replace(label, words=label.synonyms[0], synonyms=label.synonyms[1:])
+
+
+_CHANGES: Mapping[str, _Change] = MappingProxyType(
+    {"plural": _in_plural, "capital": _with_capital, "synonym": _by_synonym}
+)
+
+
+def _changed_prompts(label: ClassLabel, style: str, name: str, change: _Change) -> list[str]:
+    before, after = class_prompts(label, style), class_prompts(change(label), style)
+    if name != "plural":
+        return after
+    # "a photo of a dress" becomes "a photo of dresses"; what did not change keeps its article
+    return [
+        new if new == old else new.replace(" of a ", " of ", 1)
+        for old, new in zip(before, after, strict=True)
+    ]
+
+
+def _mean_vectors(prompts: Sequence[Sequence[str]], vectors: Vectors) -> Float[np.ndarray, "c d"]:
+    encoded = vectors.texts([prompt for some in prompts for prompt in some])
+    starts = np.cumsum([0, *(len(some) for some in prompts[:-1])])
+    return to_unit(np.add.reduceat(encoded, starts, axis=0))  # a sum points where the mean does
