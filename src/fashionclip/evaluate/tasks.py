@@ -7,7 +7,7 @@ vectors into figures. Neither knows the other.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -136,6 +136,7 @@ class WrongAttribute:
 Task = ZeroShot | Retrieval | PictureToPicture | Probe | WrongAttribute
 
 
+@runtime_checkable
 class Vectors(Protocol):
     """A model's vectors for pictures and words, from wherever they come."""
 
