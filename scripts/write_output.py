@@ -1,7 +1,7 @@
-"""Run the commands that the README shows, and put what they print under them.
+"""Run the commands whose output the README and the docs show, and put what they print there.
 
-    python scripts/write_readme.py             # every block
-    python scripts/write_readme.py search      # only blocks whose command holds this word
+    python scripts/write_output.py             # every block
+    python scripts/write_output.py search      # only blocks whose command holds this word
 
 A block begins with ``<!-- output of: COMMAND -->`` and ends with ``<!-- end -->``. What a
 command prints on stderr (progress, counts) is kept after stdout, as a terminal shows it.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- output of: (?P<command>[^\n]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -27,7 +27,7 @@ def block_for(command: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        cwd=README.parent,
+        cwd=ROOT,
     )
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     printed = "\n".join(lines).strip("\n")
@@ -41,8 +41,9 @@ def main() -> None:
     def fresh(match: re.Match[str]) -> str:
         return block_for(match["command"]) if wanted in match["command"] else match[0]
 
-    text = README.read_text(encoding="utf-8")
-    README.write_text(BLOCK.sub(fresh, text), encoding="utf-8")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(BLOCK.sub(fresh, text), encoding="utf-8")
 
 
 if __name__ == "__main__":
