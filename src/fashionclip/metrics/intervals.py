@@ -85,11 +85,8 @@ def paired_means(
     """Mean of ``b - a`` over the same items, by the paired bootstrap.
 
     Raises:
-        ValueError: a value is NaN, or the two differ in length.
+        ValueError: a value is NaN.
     """
-    if len(a) != len(b):
-        message = f"paired values have one length each; these have {len(a)} and {len(b)}"
-        raise ValueError(message)
     gaps = np.asarray(b, np.float64) - np.asarray(a, np.float64)
     value = float(gaps.mean()) if len(gaps) else np.nan
     return _difference(value, _resampled_means(gaps, resamples, seed), len(gaps))
@@ -110,11 +107,8 @@ def paired_labels(
     Resampling items is drawing the distinct triples (truth, a, b) from their multinomial.
 
     Raises:
-        ValueError: the three differ in length, or a label lies outside ``0…n_classes - 1``.
+        ValueError: a label outside ``0…n_classes - 1``.
     """
-    if not len(truth) == len(a) == len(b):
-        message = f"paired labels have one length; these have {len(truth)}, {len(a)} and {len(b)}"
-        raise ValueError(message)
     truth, a, b = (checked_labels(labels, n_classes) for labels in (truth, a, b))
     triples = (truth * n_classes + a) * n_classes + b
     kinds, counts = np.unique(triples, return_counts=True)

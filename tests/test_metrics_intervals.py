@@ -1,0 +1,193 @@
+"""How sure figures are: intervals that cover, tests that hold their level, quickly."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
+from fashionclip.metrics.intervals import (
+    confusion_interval,
+    mcnemar,
+    mean_interval,
+    paired_labels,
+    paired_means,
+)
+
+
+def labels(rng, n, n_classes, right):
+    truth = rng.integers(0, n_classes, n)
+    return truth, np.where(rng.random(n) < right, truth, rng.integers(0, n_classes, n))
+
+
+# intervals
+
+
+@pytest.mark.parametrize("draw", ["normal", "hits"])
+def test_an_interval_covers_the_true_mean_95_times_in_100(draw):
+    rng = np.random.default_rng(0)
+    n_trials, covered = 400, 0
+    for trial in range(n_trials):
+        values = rng.normal(0.7, 1, 150) if draw == "normal" else 1.0 * (rng.random(150) < 0.7)
+        low, high = mean_interval(values, resamples=600, seed=trial)
+        covered += low <= 0.7 <= high
+    assert 0.92 <= covered / n_trials <= 0.975  # three standard errors about 0.95
+
+
+def test_an_interval_of_weighted_f1_covers_95_times_in_100():
+    shares = np.array([[0.40, 0.05, 0.05], [0.06, 0.20, 0.04], [0.02, 0.03, 0.15]])
+    truth = float(weighted_f1(shares))
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(400):
+        confusion = rng.multinomial(300, shares.reshape(-1)).reshape(3, 3)
+        low, high = confusion_interval(confusion, weighted_f1, resamples=600, seed=trial)
+        covered += low <= truth <= high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_an_interval_is_scipys_percentile_bootstrap(few):
+    rng = np.random.default_rng(2)
+    values = rng.integers(0, 2, 400).astype(float) if few else rng.random(400)
+    expected = scipy_bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=rng
+    ).confidence_interval
+    low, high = mean_interval(values, resamples=4000)
+    assert [low, high] == pytest.approx([expected.low, expected.high], abs=0.004)
+
+
+def test_drawing_cells_is_drawing_pictures():
+    rng = np.random.default_rng(3)
+    truth, predicted = labels(rng, 200, 4, 0.6)
+    drawn = [
+        weighted_f1(confusion_matrix(truth[rows], predicted[rows], 4))
+        for rows in rng.integers(0, 200, (3000, 200))
+    ]
+    found = confusion_interval(confusion_matrix(truth, predicted, 4), weighted_f1, resamples=3000)
+    assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.008)
+
+
+def test_an_interval_of_accuracy_is_that_of_the_hits():
+    truth, predicted = labels(np.random.default_rng(4), 500, 3, 0.7)
+    of_cells = confusion_interval(confusion_matrix(truth, predicted, 3), accuracy)
+    assert of_cells == pytest.approx(mean_interval(1.0 * (truth == predicted)), abs=0.006)
+
+
+def test_the_seed_decides_and_nothing_else():
+    values = np.random.default_rng(5).random(50)
+    assert mean_interval(values, seed=1) == mean_interval(values, seed=1)
+    assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
+
+
+def test_nothing_measured_has_no_interval_and_one_item_no_width():
+    assert np.isnan(mean_interval(np.empty(0))).all()
+    assert np.isnan(confusion_interval(np.zeros((2, 2), int), weighted_f1)).all()
+    assert mean_interval(np.array([0.3])) == (0.3, 0.3)
+    assert confusion_interval(np.array([[0, 0], [0, 1]]), accuracy) == (1.0, 1.0)
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        mean_interval(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="NaN"):
+        paired_means(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
+
+
+def test_62_classes_and_10_000_pictures_take_no_time_to_speak_of():
+    rng = np.random.default_rng(6)
+    truth, a = labels(rng, 10_000, 62, 0.7)
+    b = np.where(rng.random(10_000) < 0.1, truth, a)
+    begin = time.process_time()
+    confusion_interval(confusion_matrix(truth, a, 62), weighted_f1)
+    mean_interval(rng.random(10_000))
+    paired_labels(truth, a, b, 62, weighted_f1)
+    assert time.process_time() - begin < 8  # about 2 s; the machine may be busy
+
+
+# McNemar
+
+
+@given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 20))
+@settings(deadline=None)
+def test_mcnemar_is_scipys_binomial_test_of_the_pairs_that_differ(only_a, only_b, both):
+    a = np.repeat([True, False, True], [only_a, only_b, both])
+    b = np.repeat([False, True, True], [only_a, only_b, both])
+    n = only_a + only_b
+    expected = binomtest(only_a, n).pvalue if n else 1.0
+    assert mcnemar(a, b) == pytest.approx(expected, abs=1e-9)
+    assert mcnemar(a, b) == mcnemar(b, a)
+
+
+def test_mcnemar_stands_ten_thousand_differences():
+    a = np.repeat([True, False], [5200, 4800])
+    assert mcnemar(a, ~a) == pytest.approx(binomtest(4800, 10_000).pvalue, rel=1e-6)
+
+
+# two models
+
+
+def test_a_difference_is_second_less_first():
+    found = paired_means(np.zeros(40), np.full(40, 0.25))
+    assert (found.value, found.low, found.high, found.n) == (0.25, 0.25, 0.25, 40)
+    assert found.p == pytest.approx(2 / 2001)
+
+
+def test_the_same_answers_twice_differ_by_nothing_surely():
+    truth, a = labels(np.random.default_rng(7), 100, 3, 0.5)
+    found = paired_labels(truth, a, a, 3, macro_f1)
+    assert (found.value, found.low, found.high, found.p, found.n) == (0, 0, 0, 1, 100)
+    assert paired_means(a / 3, a / 3).p == 1
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 80))
+@settings(deadline=None, max_examples=40)
+def test_a_difference_of_labels_is_the_difference_of_the_figures(seed, n_classes, n):
+    rng = np.random.default_rng(seed)
+    truth, a = labels(rng, n, n_classes, 0.5)
+    _, b = labels(rng, n, n_classes, 0.5)
+    found = paired_labels(truth, a, b, n_classes, weighted_f1, resamples=50)
+    of_a, of_b = (weighted_f1(confusion_matrix(truth, one, n_classes)) for one in (a, b))
+    assert found.value == pytest.approx(of_b - of_a, abs=1e-12)
+    other = paired_labels(truth, b, a, n_classes, weighted_f1, resamples=50)
+    assert other.value == pytest.approx(-found.value, abs=1e-12)
+
+
+def test_drawing_triples_is_drawing_pictures():
+    rng = np.random.default_rng(8)
+    truth, a = labels(rng, 250, 4, 0.6)
+    b = np.where(rng.random(250) < 0.3, truth, a)
+    drawn = [
+        weighted_f1(confusion_matrix(truth[rows], b[rows], 4))
+        - weighted_f1(confusion_matrix(truth[rows], a[rows], 4))
+        for rows in rng.integers(0, 250, (3000, 250))
+    ]
+    found = paired_labels(truth, a, b, 4, weighted_f1, resamples=3000)
+    assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.008)
+
+
+def test_models_that_are_alike_are_told_apart_one_time_in_twenty():
+    rng = np.random.default_rng(9)
+    n_trials, apart = 400, 0
+    for trial in range(n_trials):
+        a, b = rng.random((2, 120)) < 0.6
+        apart += paired_means(1.0 * a, 1.0 * b, resamples=600, seed=trial).p < 0.05
+    assert 0.02 <= apart / n_trials <= 0.085
+
+
+def test_one_item_proves_nothing_and_none_is_nan():
+    one = paired_means(np.array([0.0]), np.array([1.0]))
+    assert (one.value, one.low, one.high, one.p, one.n) == (1, 1, 1, 1, 1)
+    none = paired_labels(*[np.empty(0, int)] * 3, 2, weighted_f1)
+    assert np.isnan([none.value, none.low, none.high, none.p]).all()
+    assert none.n == 0
+
+
+def test_a_label_without_a_class_is_refused():
+    two = np.array([0, 1])
+    with pytest.raises(ValueError, match=r"labels lie in 0…1"):
+        paired_labels(two, two, two + 1, 2, weighted_f1)
