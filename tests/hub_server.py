@@ -17,7 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Repository:
-    """A folder behind a name, with what the hub demands and how it behaves."""
+    """A folder behind a name, with what the hub demands and how it behaves.
+
+    A data set's name is ``datasets/owner/name``.
+    """
 
     folder: Path
     token: str | None = None
@@ -31,8 +34,16 @@ class Repository:
     @property
     def commit(self) -> str:
         """What a commit's hash is on the hub: another one when the files are others."""
-        content = [f"{p.name}{p.stat().st_size}" for p in sorted(self.folder.iterdir())]
+        content = [f"{path.name}{path.stat().st_size}" for path in self.files()]
         return hashlib.sha1("".join(content).encode()).hexdigest()
+
+    def files(self) -> list[Path]:
+        """Every file, in folders too."""
+        return [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+
+    def name_of(self, path: Path) -> str:
+        """A file's name in the repository."""
+        return path.relative_to(self.folder).as_posix()
 
 
 @dataclass
@@ -73,9 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         path = unquote(urlsplit(self.path).path)
         hub.requests.append(f"{self.command} {path}")
-        is_api = path.startswith("/api/models/")
-        parts = path.removeprefix("/api/models/").strip("/").split("/")
-        name = "/".join(parts[:2])
+        is_api = path.startswith("/api/")
+        parts = path.removeprefix("/api").removeprefix("/models").strip("/").split("/")
+        kind_of = f"{parts.pop(0)}/" if parts[0] == "datasets" else ""
+        name = kind_of + "/".join(parts[:2])
         repository = hub.repositories.get(name)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         if repository is None or (repository.token and token != repository.token):
@@ -85,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             hub.closing.wait(60)
             return self.refuse(503, "", "closing")
         if repository.gated:
-            return self.refuse(403, "GatedRepo", f"Access to model {name} is restricted")
+            return self.refuse(403, "GatedRepo", f"Access to {name} is restricted")
         kind = parts[2] if len(parts) > 2 else "revision"
         revision = parts[3] if len(parts) > 3 else "main"
         if revision not in {"main", repository.commit}:
@@ -102,18 +114,18 @@ class _Handler(BaseHTTPRequestHandler):
         return self.send(file, repository.commit)
 
     def info(self, name: str, repository: Repository) -> dict[str, object]:
-        files = [{"rfilename": path.name} for path in sorted(repository.folder.iterdir())]
+        files = [{"rfilename": repository.name_of(path)} for path in repository.files()]
         return {"id": name, "modelId": name, "sha": repository.commit, "siblings": files}
 
     def tree(self, repository: Repository) -> list[dict[str, object]]:
         return [
             {
                 "type": "file",
-                "path": path.name,
+                "path": repository.name_of(path),
                 "size": path.stat().st_size,
                 "oid": hashlib.sha1(path.read_bytes()).hexdigest(),
             }
-            for path in sorted(repository.folder.iterdir())
+            for path in repository.files()
         ]
 
     def send(self, file: Path, commit: str) -> None:

@@ -6,8 +6,11 @@
 ``deepfashion`` DeepFashion's categories
 ``clothing``   photographs that people took of their clothes
 ``drawn``      the sample catalogue, which needs no data
+``lookbench``  garments found by a picture
+``marqo``      Marqo's sets in their own files
 ``own``        a table of one's own
 ``unpacked``   Parquet with pictures in a column
+``download``   fetches what can be had without asking
 ``wrong_words`` captions that differ in one word
 
 ``find_benchmark`` knows them by name; a table of one's own is a benchmark too.
@@ -25,9 +28,19 @@ from fashionclip.evaluate.benchmarks.deepfashion import DeepFashion
 from fashionclip.evaluate.benchmarks.drawn import DrawnSample
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
+from fashionclip.evaluate.benchmarks.lookbench import LookBench
+from fashionclip.evaluate.benchmarks.marqo import Marqo
 from fashionclip.evaluate.benchmarks.own import OwnTable
 
-_ALL: tuple[Benchmark, ...] = (FashionMnist(), Kagl(), DeepFashion(), Clothing(), DrawnSample())
+_ALL: tuple[Benchmark, ...] = (
+    FashionMnist(),
+    Kagl(),
+    DeepFashion(),
+    Clothing(),
+    LookBench(),
+    Marqo(),
+    DrawnSample(),
+)
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
 """The benchmarks that have a name, in the order in which reports list them."""
 

@@ -16,11 +16,14 @@ from fashionclip.evaluate.benchmarks.kagl.products import (
     KaglTable,
     plain_title,
 )
+from fashionclip.evaluate.benchmarks.marqo import (
+    IMAGE_WEIGHT,
+    N_QUERIES,
+    TEXT_TO_IMAGE_FIGURES,
+    TO_PRODUCT_FIGURES,
+)
 from fashionclip.evaluate.tasks import Retrieval
 
-MARQO_FIGURES = ("mrr@10", "recall@1", "recall@10", "precision@1", "precision@10")
-MARQO_IMAGE_WEIGHT = 0.9
-MARQO_QUERIES = 2_000
 _PAPER_FIGURES = ("mrr@5", "hit@5", "recall@10")
 _MARQO_TASKS = {
     "category-to-product": "masterCategory",
@@ -74,7 +77,7 @@ def _captions(name: str, products: Sequence[KaglProduct], notes: tuple[str, ...]
 
 def _text_to_image(products: Sequence[KaglProduct], notes: tuple[str, ...]) -> Retrieval:
     groups = list(group_by([p.title for p in products]).items())
-    drawn = [groups[i] for i in choose(len(groups), MARQO_QUERIES).tolist()]
+    drawn = [groups[i] for i in choose(len(groups), N_QUERIES).tolist()]
     note = (
         f"Marqo's protocol with {len(drawn):,} of the {len(groups):,} titles, drawn here; Marqo's "
         "own draw is another one. Products with the identical title are relevant."
@@ -84,7 +87,7 @@ def _text_to_image(products: Sequence[KaglProduct], notes: tuple[str, ...]) -> R
         queries=tuple(title for title, _ in drawn),
         documents=tuple(p.picture for p in products),
         relevant=tuple(rows for _, rows in drawn),
-        figures=MARQO_FIGURES,
+        figures=TEXT_TO_IMAGE_FIGURES,
         notes=(note, *notes),
     )
 
@@ -102,7 +105,7 @@ def _label_to_product(
         queries=tuple(groups),
         documents=tuple(p.picture for p in products),
         relevant=tuple(np.asarray(rows) for rows in groups.values()),
-        figures=("precision@1", "precision@10", "mrr@10", "recall@10"),
-        image_weight=MARQO_IMAGE_WEIGHT,
+        figures=TO_PRODUCT_FIGURES,
+        image_weight=IMAGE_WEIGHT,
         notes=(note, *notes),
     )
