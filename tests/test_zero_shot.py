@@ -202,6 +202,14 @@ def test_a_set_of_one_class_is_called_that():
     assert "one class only" in found.warnings[0]
 
 
+def test_classes_that_are_said_alike_are_named():
+    alike = replace(SIX, classes=(*CLASSES, ClassLabel("dress", "Dress")))
+    found = score_zero_shot(alike, ByHand())
+    assert found.warnings[0] == (
+        "Dress and dress are all said as 'dress', so that only the first can win."
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -209,6 +217,7 @@ def test_a_set_of_one_class_is_called_that():
         ({"labels": np.array([0, 0, 0, 1, 1, -1])}, r"labels lie in 0…2; .* -1 to 1"),
         ({"labels": np.array([0, 1])}, "6 pictures have 2 labels"),
         ({"classes": ()}, "no classes"),
+        ({"classes": (*CLASSES, CLASSES[0])}, "two classes have one name"),
         ({"development_pictures": looks(DRESS, name="d")}, "1 development pictures have 0 labels"),
         (
             {"development_pictures": looks(BAG), "development_labels": np.array([2])},

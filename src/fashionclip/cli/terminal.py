@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
 
@@ -214,6 +214,7 @@ def cell(value: object) -> str:
     return one_line(str(value))
 
 
+@runtime_checkable
 class Update(Protocol):
     """Tells a progress bar how far the work is."""
 

@@ -164,7 +164,7 @@ _WITHOUT_PLURAL = frozenset(
         *("spring", "summer", "autumn", "fall", "winter"),
     )
 )
-_ALREADY_ENDINGS = ("wear", "ed", "less")  # swimwear, striped, sleeveless
+_UNCHANGED_ENDINGS = ("wear", "ed", "less")  # swimwear, striped, sleeveless
 
 
 def _plural_word(word: str) -> str:
@@ -172,7 +172,7 @@ def _plural_word(word: str) -> str:
     if plain in _IRREGULAR:
         return word[:1] + _IRREGULAR[plain][1:]
     is_plural = plain.endswith("s") and not plain.endswith("ss")
-    if not word or is_plural or plain in _WITHOUT_PLURAL or plain.endswith(_ALREADY_ENDINGS):
+    if not word or is_plural or plain in _WITHOUT_PLURAL or plain.endswith(_UNCHANGED_ENDINGS):
         return word
     if plain.endswith(("ch", "sh", "ss", "x", "z")):
         return f"{word}es"
@@ -208,7 +208,7 @@ def _changed_prompts(label: ClassLabel, style: str, name: str, change: _Change) 
         return after
     # "a photo of a dress" becomes "a photo of dresses"; what did not change keeps its article
     return [
-        new if new == old else new.replace(" of a ", " of ", 1)
+        new if new == old else new.replace("photo of a ", "photo of ", 1)
         for old, new in zip(before, after, strict=True)
     ]
 

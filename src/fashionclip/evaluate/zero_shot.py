@@ -34,7 +34,7 @@ from fashionclip.metrics.classification import (
     top_k_hits,
     weighted_f1,
 )
-from fashionclip.metrics.intervals import confusion_interval, mean_interval
+from fashionclip.metrics.intervals import confusion_intervals, mean_interval
 
 HEADLINE = "weighted_f1"
 _OF_CONFUSION: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
@@ -95,7 +95,8 @@ def score_zero_shot(
 
     Raises:
         ValueError: labels without a class, a label too many or too few, an id given twice, a
-            picture that is in the test and the development split, no classes, or an unknown style.
+            picture that is in the test and the development split, no classes, a class given twice,
+            or an unknown style.
     """
     _check(task, seen)
     classes = task.classes
@@ -107,11 +108,16 @@ def score_zero_shot(
         why = "none of its pictures can be read" if left_out else "it has no pictures"
         warnings.append(f"There is nothing to measure: {why}.")
         return TaskResult(
-            *(task.name, "zero-shot", HEADLINE, 0, left_out, {}),
+            task=task.name,
+            kind="zero-shot",
+            headline=HEADLINE,
+            n=0,
+            left_out=left_out,
+            figures={},
             notes=task.notes,
             warnings=tuple(warnings),
         )
-    warnings += _imbalances(classes, test.labels)
+    warnings += [*_same_words(classes), *_imbalances(classes, test.labels)]
     cosines = test.vectors @ class_vectors(classes, choice.style, vectors).T
     predicted = np.argmax(cosines, axis=1)
     were_seen = np.zeros(n, bool) if seen is None else seen[test.kept]
@@ -158,8 +164,10 @@ def _check(task: ZeroShot, seen: np.ndarray | None) -> None:
     Raises:
         ValueError: it does.
     """
-    if not task.classes:
-        message = f"{task.name}: there are no classes to sort into"
+    names = {label.name for label in task.classes}
+    if not names or len(names) < len(task.classes):
+        why = "two classes have one name" if names else "there are no classes to sort into"
+        message = f"{task.name}: {why}"
         raise ValueError(message)
     development = (task.development_pictures, task.development_labels, "development ")
     for pictures, labels, what in ((task.pictures, task.labels, ""), development):
@@ -226,6 +234,17 @@ def _choose(task: ZeroShot, vectors: Vectors, given: str | None) -> tuple[_Choic
     return _Choice(DEFAULT_STYLE, "default", scores, n), warnings
 
 
+def _same_words(classes: Sequence[ClassLabel]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for label in classes:
+        names.setdefault(label.words.casefold(), []).append(label.name)
+    return [
+        f"{' and '.join(alike)} are all said as '{words}', so that only the first can win."
+        for words, alike in names.items()
+        if len(alike) > 1
+    ]
+
+
 def _imbalances(classes: Sequence[ClassLabel], labels: np.ndarray) -> list[str]:
     counts = np.bincount(labels, minlength=len(classes))
     without = [label.name for label, count in zip(classes, counts, strict=True) if not count]
@@ -246,10 +265,11 @@ def _imbalances(classes: Sequence[ClassLabel], labels: np.ndarray) -> list[str]:
 def _figures(cosines: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Figure]:
     n, n_classes = cosines.shape
     confusion = confusion_matrix(truth, np.argmax(cosines, axis=1), n_classes)
-    figures = {}
-    for name, metric in _OF_CONFUSION.items():
-        low, high = confusion_interval(confusion, metric, seed=seed)
-        figures[name] = Figure(float(metric(confusion)), low, high, n)
+    intervals = confusion_intervals(confusion, tuple(_OF_CONFUSION.values()), seed=seed)
+    figures = {
+        name: Figure(float(metric(confusion)), low, high, n)
+        for (name, metric), (low, high) in zip(_OF_CONFUSION.items(), intervals, strict=True)
+    }
     if n_classes > _TOP:
         hits = top_k_hits(cosines, truth, _TOP).astype(np.float64)
         figures[f"top_{_TOP}"] = Figure(float(hits.mean()), *mean_interval(hits, seed=seed), n)
@@ -257,13 +277,15 @@ def _figures(cosines: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Fig
 
 
 def _per_class(names: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:
-    columns = (precision_per_class, recall_per_class, f1_per_class)
-    rows = zip(names, *(metric(confusion).tolist() for metric in columns), strict=True)
+    columns = {
+        "precision": precision_per_class(confusion),
+        "recall": recall_per_class(confusion),
+        "f1": f1_per_class(confusion),
+        "n": confusion.sum(axis=1),
+    }
     return [
-        {"name": name, "precision": precision, "recall": recall, "f1": f1, "n": n}
-        for (name, precision, recall, f1), n in zip(
-            rows, confusion.sum(axis=1).tolist(), strict=True
-        )
+        {"name": name, **{key: column[row].item() for key, column in columns.items()}}
+        for row, name in enumerate(names)
     ]
 
 

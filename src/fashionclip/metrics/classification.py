@@ -1,10 +1,11 @@
 """How right labels are: figures from a confusion matrix.
 
 Every figure broadcasts over leading axes, so that a bootstrap of thousands of matrices is one call.
+Matrices hold counts, rows being the truth and columns what was predicted.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import ArrayLike
 
 
@@ -33,22 +34,22 @@ def checked_labels(labels: Int[np.ndarray, " n"], n_classes: int) -> Int[np.ndar
     return labels.astype(np.int64)
 
 
-def precision_per_class(confusion: np.ndarray) -> Float[np.ndarray, "... c"]:
+def precision_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
     """Share of each class's predictions that are right; 0 where nothing was predicted."""
     return _share(_right(confusion), confusion.sum(axis=-2))
 
 
-def recall_per_class(confusion: np.ndarray) -> Float[np.ndarray, "... c"]:
+def recall_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
     """Share of each class's pictures that were found; 0 for a class without pictures."""
     return _share(_right(confusion), confusion.sum(axis=-1))
 
 
-def f1_per_class(confusion: np.ndarray) -> Float[np.ndarray, "... c"]:
+def f1_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
     """F1 of each class, ``2 tp / (truth + predicted)``; 0 for a class that occurs in neither."""
     return _share(2 * _right(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
-def weighted_f1(confusion: np.ndarray) -> Float[np.ndarray, "..."]:
+def weighted_f1(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
     """F1 of each class, weighted by its share of the pictures, in 0…1; NaN without pictures.
 
     Source: scikit-learn, ``f1_score(average="weighted")``, which is most likely what FashionCLIP's
@@ -58,7 +59,7 @@ def weighted_f1(confusion: np.ndarray) -> Float[np.ndarray, "..."]:
     return _share((f1_per_class(confusion) * support).sum(axis=-1), support.sum(axis=-1), np.nan)
 
 
-def macro_f1(confusion: np.ndarray) -> Float[np.ndarray, "..."]:
+def macro_f1(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
     """Mean F1 of the classes that occur in truth or prediction, in 0…1; NaN without pictures.
 
     Source: scikit-learn, ``f1_score(average="macro")`` with its default set of labels.
@@ -67,7 +68,7 @@ def macro_f1(confusion: np.ndarray) -> Float[np.ndarray, "..."]:
     return _share((f1_per_class(confusion) * occurs).sum(axis=-1), occurs.sum(axis=-1), np.nan)
 
 
-def accuracy(confusion: np.ndarray) -> Float[np.ndarray, "..."]:
+def accuracy(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
     """Share of pictures with the right label, in 0…1; NaN without pictures."""
     return _share(_right(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)), np.nan)
 

@@ -1,6 +1,6 @@
 """How sure figures are: bootstrap intervals, and paired tests between two models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,9 @@ class Difference:
     low: float
     high: float
     p: float
-    """Two-sided bootstrap p: ``2 min(share below 0, share above 0)``, with one added to each count
-    (Efron & Tibshirani 1993, chapter 16; Davison & Hinkley 1997, section 4.2 for the one). 1 for a
-    single item, which proves nothing; NaN for none."""
+    """Two-sided bootstrap p: twice the smaller of the shares at or below 0 and at or above 0, with
+    one added to each count (Efron & Tibshirani 1993, chapter 16; Davison & Hinkley 1997, section
+    4.2 for the one). 1 for a single item, which proves nothing; NaN for none."""
     n: int
 
 
@@ -50,13 +50,25 @@ def confusion_interval(
     Drawing n pictures with replacement is drawing the matrix's cells from the multinomial of their
     shares, which is exact and costs nothing a picture.
     """
+    return confusion_intervals(confusion, [metric], resamples=resamples, seed=seed)[0]
+
+
+def confusion_intervals(
+    confusion: Int[np.ndarray, "c c"],
+    metrics: Sequence[Metric],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """``confusion_interval`` of several figures, for which matrices are drawn once."""
     n_classes = len(confusion)
     cells = np.flatnonzero(confusion)
-    found = [
-        metric(_matrices(counts, cells, n_classes))
-        for counts in _draws(confusion.reshape(-1)[cells], n_classes**2, resamples, seed)
-    ]
-    return _ends(np.concatenate(found) if found else np.empty(0))
+    found: list[list[np.ndarray]] = [[] for _ in metrics]
+    for counts in _draws(confusion.reshape(-1)[cells], n_classes**2, resamples, seed):
+        matrices = _matrices(counts, cells, n_classes)
+        for values, metric in zip(found, metrics, strict=True):
+            values.append(metric(matrices))
+    return [_ends(np.concatenate([np.empty(0), *values])) for values in found]
 
 
 def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> float:

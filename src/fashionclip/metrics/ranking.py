@@ -1,0 +1,160 @@
+"""How good rankings are: the order of documents for each query, and figures of it.
+
+``ranked`` is ``(query, place)``, best place first: is the document there relevant? Where there are
+fewer documents than places asked for, the missing places count as not relevant, as in trec_eval.
+Figures are one value a query, so that models can be compared query by query.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+_SCORES_AT_ONCE = 8_000_000  # float32 cosines held at a time: 32 MB
+
+
+def rank(
+    queries: Float[np.ndarray, "q d"],
+    documents: Float[np.ndarray, "m d"],
+    k: int,
+    *,
+    own: Int[np.ndarray, " q"] | None = None,
+) -> Int[np.ndarray, "q places"]:
+    """Rows of the ``min(k, m)`` nearest documents, best first; of equal ones the first row first.
+
+    Args:
+        queries: unit vectors.
+        documents: unit vectors.
+        k: places to fill.
+        own: for each query the row of a document that is the query itself, or -1. It is no
+            answer; where it makes the documents too few, it comes last and as row -1.
+
+    Raises:
+        ValueError: ``k`` is below 1.
+    """
+    _check(k)
+    places = min(k, len(documents))
+    found = np.empty((len(queries), places), np.int64)
+    for query, cosines in _cosines(queries, documents, own):
+        if places:
+            least = np.partition(cosines, -places)[-places]
+            rows = np.flatnonzero(cosines >= least)
+            found[query] = rows[np.argsort(-cosines[rows], kind="stable")[:places]]
+            if own is not None and own[query] >= 0:
+                found[query][found[query] == own[query]] = -1
+    return found
+
+
+def first_rank(
+    queries: Float[np.ndarray, "q d"],
+    documents: Float[np.ndarray, "m d"],
+    relevant: Sequence[Int[np.ndarray, " _"]],
+    *,
+    own: Int[np.ndarray, " q"] | None = None,
+) -> Int[np.ndarray, " q"]:
+    """Place of the best relevant document among all documents, from 1.
+
+    Args:
+        queries: unit vectors.
+        documents: unit vectors.
+        relevant: for each query the rows that answer it, at least one, without its own.
+        own: as for ``rank``.
+    """
+    found = np.empty(len(queries), np.int64)
+    for query, cosines in _cosines(queries, documents, own):
+        rows = relevant[query]
+        best = cosines[rows].max()
+        row = rows[cosines[rows] == best].min()
+        found[query] = 1 + (cosines > best).sum() + (cosines[:row] == best).sum()
+    return found
+
+
+def hit_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
+    """1 where a relevant document stands in the first k, else 0 (trec_eval's ``success``)."""
+    _check(k)
+    return ranked[:, :k].any(axis=1).astype(np.float64)
+
+
+def precision_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
+    """Share of the first k places that hold a relevant document (trec_eval's ``P``)."""
+    _check(k)
+    return ranked[:, :k].sum(axis=1) / k
+
+
+def recall_at(
+    ranked: Bool[np.ndarray, "q places"], n_relevant: Int[np.ndarray, " q"], k: int
+) -> Float[np.ndarray, " q"]:
+    """Share of the relevant documents that stand in the first k (trec_eval's ``recall``)."""
+    _check(k)
+    return ranked[:, :k].sum(axis=1) / n_relevant
+
+
+def reciprocal_rank_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
+    """One over the place of the first relevant document, 0 if it is not in the first k.
+
+    Source: trec_eval's ``recip_rank`` of a run that is cut at k.
+    """
+    _check(k)
+    cut = ranked[:, :k]
+    if not cut.shape[1]:
+        return np.zeros(len(cut))
+    return np.where(cut.any(axis=1), 1 / (1.0 + cut.argmax(axis=1)), 0.0)
+
+
+def average_precision_at(
+    ranked: Bool[np.ndarray, "q places"], n_relevant: Int[np.ndarray, " q"], k: int
+) -> Float[np.ndarray, " q"]:
+    """Precision at the place of each relevant document in the first k, over all relevant ones.
+
+    Source: trec_eval's ``map_cut``.
+    """
+    _check(k)
+    cut = ranked[:, :k]
+    precisions = np.cumsum(cut, axis=1) / np.arange(1, cut.shape[1] + 1)
+    return np.where(cut, precisions, 0.0).sum(axis=1) / n_relevant
+
+
+def ndcg_at(
+    gains: Float[np.ndarray, "q places"], ideal: Float[np.ndarray, "q best"], k: int
+) -> Float[np.ndarray, " q"]:
+    """Discounted gain of the first k places, as a share of the best that can be had.
+
+    Source: Järvelin & Kekäläinen 2002 with the discount ``log2(place + 1)`` and the plain gain,
+    which is trec_eval's ``ndcg_cut``.
+
+    Args:
+        gains: of the documents at each place, 0 or more.
+        ideal: gains of the relevant documents, largest first, at least the k largest of them.
+        k: places that count.
+
+    Returns:
+        A value in 0…1 for each query; 0 where nothing can be gained.
+    """
+    _check(k)
+    return _share(_discounted(gains[:, :k]), _discounted(ideal[:, :k]))
+
+
+def _check(k: int) -> None:
+    if k < 1:
+        message = f"k is {k}; a ranking has at least one place"
+        raise ValueError(message)
+
+
+def _cosines(
+    queries: np.ndarray, documents: np.ndarray, own: np.ndarray | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each query with its cosines to all documents; -inf for its own."""
+    some = max(1, _SCORES_AT_ONCE // max(1, len(documents)))
+    for start in range(0, len(queries), some):
+        for query, cosines in enumerate(queries[start : start + some] @ documents.T, start=start):
+            if own is not None and own[query] >= 0:
+                cosines[own[query]] = -np.inf
+            yield query, cosines
+
+
+def _discounted(gains: np.ndarray) -> np.ndarray:
+    return (gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
