@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from by_hand import ByHand, looks
 from fashionclip.evaluate.embeddings import CachedVectors
 from fashionclip.evaluate.prompts import (
     STYLES,
@@ -28,39 +29,6 @@ WORDS = {"dress": DRESS, "gown": DRESS, "boot": BOOT, "bag": BAG, "purse": BAG}
 UNREADABLE = np.full(3, np.nan, np.float32)
 
 
-class ByHand:
-    """Vectors that are written down: a picture's are its name's, a prompt's those of its word."""
-
-    dim, logit_scale = 3, 10.0
-
-    def __init__(self, words=WORDS, exact=None):
-        """Words of which a prompt holds the first, and whole prompts that go before them."""
-        self.words = words
-        self.exact = exact or {}
-        self.asked = []
-
-    def pictures(self, pictures):
-        """What is written down as the picture's source."""
-        self.asked += [picture.picture_id for picture in pictures]
-        rows = [picture.source[0].astype(np.float32) for picture in pictures]
-        return np.array(rows, np.float32).reshape(-1, 3)
-
-    def texts(self, texts, *, templates=None):
-        """The vector of the whole prompt, else of the first word in it."""
-        assert templates is None
-        rows = [
-            self.exact.get(
-                text, next((v for word, v in self.words.items() if word in text.casefold()), None)
-            )
-            for text in texts
-        ]
-        return np.array(rows, np.float32)
-
-
-def looks(*vectors, name="p"):
-    return tuple(Picture(f"{name}{i}", np.array([v])) for i, v in enumerate(vectors))
-
-
 def task(vectors, labels, **more):
     return ZeroShot("t", CLASSES, looks(*vectors), np.array(labels, dtype=np.int64), **more)
 
@@ -77,7 +45,7 @@ SIX = task([DRESS, DRESS, like(BOOT, DRESS), BOOT, BOOT, BAG], [0, 0, 0, 1, 1, 2
 
 
 def test_labels_and_figures_can_be_checked_by_eye():
-    found = score_zero_shot(SIX, ByHand())
+    found = score_zero_shot(SIX, ByHand(WORDS))
     assert found.items == {
         "item": [f"p{i}" for i in range(6)],
         "truth": ["Dress", "Dress", "Dress", "Boot", "Boot", "Bag"],
@@ -102,7 +70,7 @@ def test_labels_and_figures_can_be_checked_by_eye():
 
 def test_figures_are_scikit_learns():
     rng = np.random.default_rng(0)
-    found = score_zero_shot(task(rng.normal(size=(200, 3)), rng.integers(0, 3, 200)), ByHand())
+    found = score_zero_shot(task(rng.normal(size=(200, 3)), rng.integers(0, 3, 200)), ByHand(WORDS))
     truth, predicted = found.items["truth"], found.items["predicted"]
     for metric, average in (("weighted_f1", "weighted"), ("macro_f1", "macro")):
         expected = f1_score(truth, predicted, average=average)
@@ -122,7 +90,7 @@ def test_top_5_is_told_only_where_there_are_more_than_five_classes():
 
 def test_the_worst_confusions_show_the_surest_pictures_first():
     wrong = [like(BOOT, DRESS, share) for share in (0.6, 0.9, 0.7, 0.8, 0.99)]
-    found = score_zero_shot(task([*wrong, DRESS, BAG], [0, 0, 0, 0, 0, 2, 1]), ByHand())
+    found = score_zero_shot(task([*wrong, DRESS, BAG], [0, 0, 0, 0, 0, 2, 1]), ByHand(WORDS))
     assert found.details["confused"] == [
         {"truth": "Dress", "predicted": "Boot", "n": 5, "pictures": ["p4", "p1", "p3", "p2"]},
         {"truth": "Boot", "predicted": "Bag", "n": 1, "pictures": ["p6"]},
@@ -136,7 +104,7 @@ def test_the_worst_confusions_show_the_surest_pictures_first():
 
 def test_pictures_seen_in_training_are_also_told_apart():
     seen = np.array([True, True, False, False, True, False])
-    found = score_zero_shot(SIX, ByHand(), seen=seen)
+    found = score_zero_shot(SIX, ByHand(WORDS), seen=seen)
     assert found.n_seen == 3
     assert found.items["seen"] == seen.tolist()
     assert found.figures["accuracy"].value == pytest.approx(5 / 6)
@@ -145,11 +113,11 @@ def test_pictures_seen_in_training_are_also_told_apart():
     alone = task(
         [SIX.pictures[i].source[0] for i in (2, 3, 5)], SIX.labels[~seen], notes=("as it is",)
     )
-    assert score_zero_shot(alone, ByHand()).figures == found.unseen
+    assert score_zero_shot(alone, ByHand(WORDS)).figures == found.unseen
 
 
 def test_a_model_that_has_seen_every_picture_has_no_unseen_figures_and_the_report_says_so():
-    found = score_zero_shot(SIX, ByHand(), seen=np.ones(6, bool))
+    found = score_zero_shot(SIX, ByHand(WORDS), seen=np.ones(6, bool))
     assert (found.n_seen, found.unseen) == (6, {})
     assert found.warnings == ("The model was trained on all 6 pictures; there are no unseen ones.",)
 
@@ -160,7 +128,7 @@ def test_a_model_that_has_seen_every_picture_has_no_unseen_figures_and_the_repor
 def test_unreadable_pictures_are_left_out_counted_and_named():
     found = score_zero_shot(
         task([DRESS, UNREADABLE, BOOT, BAG, UNREADABLE], [0, 0, 1, 2, 2]),
-        ByHand(),
+        ByHand(WORDS),
         seen=np.array([False, True, True, False, False]),
     )
     assert (found.n, found.left_out, found.n_seen) == (3, 2, 1)
@@ -171,7 +139,9 @@ def test_unreadable_pictures_are_left_out_counted_and_named():
 
 
 def test_many_unreadable_pictures_are_named_by_the_first():
-    found = score_zero_shot(task([UNREADABLE] * 7 + [DRESS, BOOT, BAG], [0] * 8 + [1, 2]), ByHand())
+    found = score_zero_shot(
+        task([UNREADABLE] * 7 + [DRESS, BOOT, BAG], [0] * 8 + [1, 2]), ByHand(WORDS)
+    )
     assert "7 of 10 pictures" in found.warnings[0]
     assert "p0, p1, p2, p3, p4 and 2 more" in found.warnings[0]
 
@@ -181,30 +151,30 @@ def test_many_unreadable_pictures_are_named_by_the_first():
     [([], "it has no pictures"), ([UNREADABLE], "none of its pictures can be read")],
 )
 def test_nothing_to_measure_gives_a_warning_and_no_figure(vectors, why):
-    found = score_zero_shot(task(vectors, [0] * len(vectors)), ByHand())
+    found = score_zero_shot(task(vectors, [0] * len(vectors)), ByHand(WORDS))
     assert (found.n, found.figures, found.unseen) == (0, {}, {})
     assert found.left_out == len(vectors)
     assert found.warnings[-1] == f"There is nothing to measure: {why}."
 
 
 def test_a_class_without_a_picture_is_named():
-    found = score_zero_shot(task([DRESS, BOOT, BAG], [0, 1, 1]), ByHand())
+    found = score_zero_shot(task([DRESS, BOOT, BAG], [0, 1, 1]), ByHand(WORDS))
     assert found.warnings[0].startswith("1 of 3 classes have no picture: Bag.")
     assert found.details["per_class"][2]["n"] == 0
 
 
 def test_a_set_of_one_class_is_called_that():
-    found = score_zero_shot(task([DRESS, BOOT], [0, 0]), ByHand())
+    found = score_zero_shot(task([DRESS, BOOT], [0, 0]), ByHand(WORDS))
     assert "All pictures are of one class, Dress" in found.warnings[0]
     alone = ZeroShot("t", CLASSES[:1], looks(DRESS, BOOT), np.array([0, 0]))
-    found = score_zero_shot(alone, ByHand())
+    found = score_zero_shot(alone, ByHand(WORDS))
     assert found.figures["accuracy"].value == 1
     assert "one class only" in found.warnings[0]
 
 
 def test_classes_that_are_said_alike_are_named():
     alike = replace(SIX, classes=(*CLASSES, ClassLabel("dress", "Dress")))
-    found = score_zero_shot(alike, ByHand())
+    found = score_zero_shot(alike, ByHand(WORDS))
     assert found.warnings[0] == (
         "Dress and dress are all said as 'dress', so that only the first can win."
     )
@@ -227,7 +197,7 @@ def test_classes_that_are_said_alike_are_named():
 )
 def test_a_task_that_contradicts_itself_is_refused(change, said):
     with pytest.raises(ValueError, match=said):
-        score_zero_shot(replace(SIX, **change), ByHand())
+        score_zero_shot(replace(SIX, **change), ByHand(WORDS))
 
 
 # the choice of prompts
@@ -235,7 +205,7 @@ def test_a_task_that_contradicts_itself_is_refused(change, said):
 
 def biased(development_vector):
     """A model to which the bare word ``boot`` looks like a bag, and any sentence like a boot."""
-    made = ByHand(exact={"boot": BAG, "boot.": BAG, "Boot": BAG, "boots": BAG})
+    made = ByHand(WORDS, exact={"boot": BAG, "boot.": BAG, "Boot": BAG, "boots": BAG})
     return made, replace(
         SIX,
         development="drawn for this",
@@ -272,7 +242,7 @@ def test_the_choice_is_over_before_a_test_picture_is_looked_at():
 
 
 def test_without_development_pictures_the_ensemble_is_taken():
-    found = score_zero_shot(SIX, ByHand()).details["prompts"]
+    found = score_zero_shot(SIX, ByHand(WORDS)).details["prompts"]
     assert (found["chosen"], found["by"], found["n_development"]) == ("ensemble", "default", 0)
     assert {style["development"] for style in found["styles"].values()} == {None}
     assert len(found["words"]["Boot"]) == 5
@@ -314,7 +284,7 @@ def test_a_class_is_its_prompts_mean():
     assert class_prompts(label, "synonyms")[5:10] == class_prompts(
         ClassLabel("Purse", "purse"), "ensemble"
     )
-    model = ByHand(exact={"tote": BOOT, "a photo of a tote": BOOT})
+    model = ByHand(WORDS, exact={"tote": BOOT, "a photo of a tote": BOOT})
     found = class_vectors([label], "synonyms", ByHand({"bag": BAG, "purse": BAG, "tote": BOOT}))
     np.testing.assert_allclose(found, [np.array([0, 1, 2]) / np.sqrt(5)], atol=1e-6)
     assert class_vectors([label], "bare", model).tolist() == [BAG.tolist()]
@@ -322,7 +292,7 @@ def test_a_class_is_its_prompts_mean():
 
 def test_a_task_without_synonyms_does_not_try_them():
     plain = replace(SIX, classes=tuple(replace(label, synonyms=()) for label in CLASSES))
-    prompts = score_zero_shot(plain, ByHand()).details["prompts"]
+    prompts = score_zero_shot(plain, ByHand(WORDS)).details["prompts"]
     assert list(prompts["styles"]) == ["bare", "product", "ensemble"]
     assert list(prompts["robustness"]) == ["full stop", "plural", "capital"]
 
@@ -397,7 +367,7 @@ def test_a_change_that_changes_no_word_is_not_told():
 
 def test_labels_that_hang_on_a_full_stop_are_counted():
     # with a full stop, "boot" is a bag to this model: both boots and the boot-like dress flip
-    model = ByHand(exact={"boot.": like(BAG, DRESS)})
+    model = ByHand(WORDS, exact={"boot.": like(BAG, DRESS)})
     found = score_zero_shot(SIX, model, prompts="bare").details["prompts"]
     assert found["robustness"]["full stop"] == pytest.approx(3 / 6)
     assert found["robustness_f1"]["full stop"] < found["styles"]["bare"]["test"]

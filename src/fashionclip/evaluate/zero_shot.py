@@ -22,6 +22,13 @@ from fashionclip.evaluate.prompts import (
     usable_styles,
 )
 from fashionclip.evaluate.results import Figure, TaskResult
+from fashionclip.evaluate.scoring import (
+    check_length,
+    nothing_measured,
+    readable_pictures,
+    seen_entirely,
+    some_of,
+)
 from fashionclip.evaluate.tasks import ClassLabel, Picture, Vectors, ZeroShot
 from fashionclip.metrics.classification import (
     accuracy,
@@ -41,19 +48,7 @@ _OF_CONFUSION: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyTy
     {HEADLINE: weighted_f1, "macro_f1": macro_f1, "accuracy": accuracy}
 )
 _TOP = 5  # only told where there are more classes than that
-_N_NAMED = 5  # ids or names that a warning gives as examples
 _N_CONFUSED, _N_PICTURES, _N_WORDS = 8, 4, 6  # as many as a report has room for
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Readable:
-    """The pictures of a split that could be read, with what was wrong with the others."""
-
-    pictures: list[Picture]
-    vectors: Float[np.ndarray, "n d"]
-    labels: Int[np.ndarray, " n"]
-    kept: Bool[np.ndarray, " all"]
-    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,34 +96,25 @@ def score_zero_shot(
     _check(task, seen)
     classes = task.classes
     choice, warnings = _choose(task, vectors, prompts)
-    test = _readable(task.pictures, task.labels, vectors, "pictures")
+    test = readable_pictures(task.pictures, vectors)
+    truth = task.labels[test.kept]
     warnings = [*test.warnings, *warnings]
     n, left_out = len(test.pictures), len(task.pictures) - len(test.pictures)
     if not n:
         why = "none of its pictures can be read" if left_out else "it has no pictures"
-        warnings.append(f"There is nothing to measure: {why}.")
-        return TaskResult(
-            task=task.name,
-            kind="zero-shot",
-            headline=HEADLINE,
-            n=0,
-            left_out=left_out,
-            figures={},
-            notes=task.notes,
-            warnings=tuple(warnings),
-        )
-    warnings += [*_same_words(classes), *_imbalances(classes, test.labels)]
+        return nothing_measured(task, "zero-shot", HEADLINE, left_out, why, warnings)
+    warnings += [*_same_words(classes), *_imbalances(classes, truth)]
     cosines = test.vectors @ class_vectors(classes, choice.style, vectors).T
     predicted = np.argmax(cosines, axis=1)
     were_seen = np.zeros(n, bool) if seen is None else seen[test.kept]
     new = ~were_seen
     unseen = {}
     if were_seen.all():
-        warnings.append(f"The model was trained on all {n:,} pictures; there are no unseen ones.")
+        warnings.append(seen_entirely(n, "pictures"))
     elif were_seen.any():
-        unseen = _figures(cosines[new], test.labels[new], seed)
-    confused = _confused(task, test, cosines, predicted, vectors.logit_scale)
-    confusion = confusion_matrix(test.labels, predicted, len(classes))
+        unseen = _figures(cosines[new], truth[new], seed)
+    confused = _confused(task, test.pictures, truth, cosines, predicted, vectors.logit_scale)
+    confusion = confusion_matrix(truth, predicted, len(classes))
     names = [label.name for label in classes]
     return TaskResult(
         task=task.name,
@@ -136,7 +122,7 @@ def score_zero_shot(
         headline=HEADLINE,
         n=n,
         left_out=left_out,
-        figures=_figures(cosines, test.labels, seed),
+        figures=_figures(cosines, truth, seed),
         n_seen=int(were_seen.sum()),
         unseen=unseen,
         details={
@@ -144,14 +130,14 @@ def score_zero_shot(
             "confusion": confusion.tolist(),
             "per_class": _per_class(names, confusion),
             "confused": confused,
-            "prompts": _wording(task, choice, test, predicted, vectors),
+            "prompts": _wording(task, choice, test.vectors, truth, predicted, vectors),
         },
         notes=task.notes,
         warnings=tuple(warnings),
         shown=tuple(dict.fromkeys(id_ for cell in confused for id_ in cell["pictures"])),
         items={
             "item": [picture.picture_id for picture in test.pictures],
-            "truth": [names[row] for row in test.labels],
+            "truth": [names[row] for row in truth],
             "predicted": [names[row] for row in predicted],
             "seen": were_seen.tolist(),
         },
@@ -179,9 +165,7 @@ def _check(task: ZeroShot, seen: np.ndarray | None) -> None:
         except ValueError as exc:
             message = f"{task.name}, {what}pictures: {exc}"
             raise ValueError(message) from exc
-    if seen is not None and len(seen) != len(task.pictures):
-        message = f"{task.name}: {len(task.pictures)} pictures, and 'seen' marks {len(seen)}"
-        raise ValueError(message)
+    check_length(task, "pictures", len(task.pictures), seen)
     ids: set[str] = set()
     for picture in (*task.pictures, *task.development_pictures):
         if picture.picture_id in ids:
@@ -190,41 +174,22 @@ def _check(task: ZeroShot, seen: np.ndarray | None) -> None:
         ids.add(picture.picture_id)
 
 
-def _readable(
-    pictures: Sequence[Picture], labels: np.ndarray, vectors: Vectors, what: str
-) -> _Readable:
-    found = vectors.pictures(pictures)
-    kept = np.isfinite(found).all(axis=1)
-    lost = [picture.picture_id for picture, good in zip(pictures, kept, strict=True) if not good]
-    warnings = []
-    if lost:
-        warnings.append(
-            f"{len(lost):,} of {len(pictures):,} {what} could not be read and are left out: "
-            f"{_some(lost)}."
-        )
-    good = [picture for picture, ok in zip(pictures, kept, strict=True) if ok]
-    return _Readable(good, found[kept], labels[kept], kept, warnings)
-
-
 def _choose(task: ZeroShot, vectors: Vectors, given: str | None) -> tuple[_Choice, list[str]]:
     """Choose the style on the development pictures, which are all that is looked at."""
-    development = _readable(
-        *(task.development_pictures, task.development_labels, vectors), "development pictures"
-    )
-    n = len(development.labels)
+    development = readable_pictures(task.development_pictures, vectors, "development pictures")
+    labels = task.development_labels[development.kept]
+    n = len(labels)
     warnings = development.warnings
     styles = usable_styles(task.classes)
     if given is not None:
         class_prompts(task.classes[0], given)  # raises on a style that does not exist
         styles = tuple(dict.fromkeys((*styles, given)))
     scores = (
-        style_scores(task.classes, development.vectors, development.labels, vectors, styles=styles)
-        if n
-        else {}
+        style_scores(task.classes, development.vectors, labels, vectors, styles=styles) if n else {}
     )
     if given is not None:
         return _Choice(given, "given", scores, n), warnings
-    if len(set(development.labels.tolist())) > 1:
+    if len(set(labels.tolist())) > 1:
         return _Choice(choose_style(scores), "development", scores, n), warnings
     if n:
         warnings.append(
@@ -256,7 +221,7 @@ def _imbalances(classes: Sequence[ClassLabel], labels: np.ndarray) -> list[str]:
         warnings.append(f"All pictures are of one class, {only}; F1 says little about the model.")
     elif without:
         warnings.append(
-            f"{len(without)} of {len(classes)} classes have no picture: {_some(without)}. They "
+            f"{len(without)} of {len(classes)} classes have no picture: {some_of(without)}. They "
             "have no share in weighted F1, and count in macro F1 only if one is predicted."
         )
     return warnings
@@ -291,7 +256,8 @@ def _per_class(names: Sequence[str], confusion: np.ndarray) -> list[dict[str, An
 
 def _confused(
     task: ZeroShot,
-    test: _Readable,
+    pictures: Sequence[Picture],
+    truth: np.ndarray,
     cosines: np.ndarray,
     predicted: np.ndarray,
     logit_scale: float,
@@ -299,20 +265,20 @@ def _confused(
     """The fullest cells off the diagonal, each with the pictures that were most surely wrong."""
     logits = logit_scale * (cosines - cosines.max(axis=1, keepdims=True)).astype(np.float64)
     probability = 1 / np.exp(logits).sum(axis=1)  # of the predicted class, whose logit is 0 here
-    confusion = confusion_matrix(test.labels, predicted, len(task.classes))
+    confusion = confusion_matrix(truth, predicted, len(task.classes))
     np.fill_diagonal(confusion, 0)
     worst = np.argsort(-confusion, axis=None, kind="stable")[:_N_CONFUSED]
     cells = []
     for cell in worst[confusion.flat[worst] > 0]:
-        truth, wrong = divmod(int(cell), len(task.classes))
-        rows = np.flatnonzero((test.labels == truth) & (predicted == wrong))
+        right, wrong = divmod(int(cell), len(task.classes))
+        rows = np.flatnonzero((truth == right) & (predicted == wrong))
         surest = rows[np.argsort(-probability[rows], kind="stable")[:_N_PICTURES]]
         cells.append(
             {
-                "truth": task.classes[truth].name,
+                "truth": task.classes[right].name,
                 "predicted": task.classes[wrong].name,
                 "n": len(rows),
-                "pictures": [test.pictures[row].picture_id for row in surest],
+                "pictures": [pictures[row].picture_id for row in surest],
             }
         )
     return cells
@@ -321,19 +287,20 @@ def _confused(
 def _wording(
     task: ZeroShot,
     choice: _Choice,
-    test: _Readable,
+    pictures: Float[np.ndarray, "n d"],
+    truth: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
     vectors: Vectors,
 ) -> dict[str, Any]:
     """How much hangs on the words: every style's figures, and what small changes do."""
     classes = task.classes
     styles = tuple(dict.fromkeys((*usable_styles(classes), choice.style)))
-    on_test = style_scores(classes, test.vectors, test.labels, vectors, styles=styles)
+    on_test = style_scores(classes, pictures, truth, vectors, styles=styles)
     flips, f1 = {}, {}
     for change, words in changed_vectors(classes, choice.style, vectors).items():
-        labels = np.argmax(test.vectors @ words.T, axis=1)
+        labels = np.argmax(pictures @ words.T, axis=1)
         flips[change] = float((labels != predicted).mean())
-        f1[change] = float(weighted_f1(confusion_matrix(test.labels, labels, len(classes))))
+        f1[change] = float(weighted_f1(confusion_matrix(truth, labels, len(classes))))
     return {
         "chosen": choice.style,
         "by": choice.by,
@@ -347,8 +314,3 @@ def _wording(
         "robustness": flips,
         "robustness_f1": f1,
     }
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
-    return ", ".join(names[:_N_NAMED]) + more

@@ -14,7 +14,7 @@ def expected_hit(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, 
 
 def expected_precision(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
     """Of ``ranking.precision_at``: each of the places that exist is relevant with ``r / m``."""
-    return r / m * min(k, m) / k
+    return np.asarray(r / m * min(k, m) / k)
 
 
 def expected_recall(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
@@ -25,21 +25,22 @@ def expected_recall(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarra
 def expected_reciprocal_rank(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
     """Of ``ranking.reciprocal_rank_at``: the chance that a place is the first relevant one."""
     none = _none_before(r, m, k)
-    return ((none[:, :-1] - none[:, 1:]) / np.arange(1, none.shape[1])).sum(axis=1)
+    firsts = none[:, :-1] - none[:, 1:]
+    return np.asarray((firsts / np.arange(1, none.shape[1])).sum(axis=1))
 
 
 def expected_average_precision(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
     """Of ``ranking.average_precision_at``: a place, and another one before it, are relevant."""
     places = np.arange(1, min(k, m) + 1)
     other = (r[:, None] - 1) / max(1, m - 1)
-    return ((1 + (places - 1) * other) / places).sum(axis=1) / m
+    return np.asarray(((1 + (places - 1) * other) / places).sum(axis=1) / m)
 
 
 def expected_ndcg(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
     """Of ``ranking.ndcg_at`` where every relevant document gains 1."""
     discounts = 1 / np.log2(np.arange(2, min(k, m) + 2))
     best = np.cumsum(discounts)[np.minimum(r, len(discounts)) - 1]
-    return r / m * discounts.sum() / best
+    return np.asarray(r / m * discounts.sum() / best)
 
 
 def _none_before(r: np.ndarray, m: int, k: int) -> np.ndarray:

@@ -71,6 +71,36 @@ def confusion_intervals(
     return [_ends(np.concatenate([np.empty(0), *values])) for values in found]
 
 
+def draws_interval(
+    truth: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, "draw n"],
+    n_classes: int,
+    metric: Metric,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of a figure that is the mean over several draws of what was learned from.
+
+    Items and draws are both drawn with replacement, so that the interval holds what another test
+    set and another choice of training pictures would change; NaN of no items or no draws.
+
+    Raises:
+        ValueError: a label outside ``0…n_classes - 1``.
+    """
+    truth = checked_labels(truth, n_classes)
+    cells = [truth * n_classes + checked_labels(labels, n_classes) for labels in predicted]
+    if not len(truth) or not cells:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    found = []
+    for counts in _draws(np.ones(len(truth), np.int64), n_classes**2, resamples, seed):
+        of_draw = np.stack([metric(_matrices(counts, some, n_classes)) for some in cells])
+        chosen = rng.integers(len(cells), size=of_draw.shape)
+        found.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
+    return _ends(np.concatenate(found))
+
+
 def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> float:
     """Two-sided p of two models being right equally often, from the items on which they differ.
 

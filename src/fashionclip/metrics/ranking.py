@@ -72,13 +72,13 @@ def first_rank(
 def hit_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
     """1 where a relevant document stands in the first k, else 0 (trec_eval's ``success``)."""
     _check(k)
-    return ranked[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(ranked[:, :k].any(axis=1), np.float64)
 
 
 def precision_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
     """Share of the first k places that hold a relevant document (trec_eval's ``P``)."""
     _check(k)
-    return ranked[:, :k].sum(axis=1) / k
+    return np.asarray(ranked[:, :k].sum(axis=1) / k)
 
 
 def recall_at(
@@ -86,7 +86,7 @@ def recall_at(
 ) -> Float[np.ndarray, " q"]:
     """Share of the relevant documents that stand in the first k (trec_eval's ``recall``)."""
     _check(k)
-    return ranked[:, :k].sum(axis=1) / n_relevant
+    return np.asarray(ranked[:, :k].sum(axis=1) / n_relevant)
 
 
 def reciprocal_rank_at(ranked: Bool[np.ndarray, "q places"], k: int) -> Float[np.ndarray, " q"]:
@@ -111,7 +111,7 @@ def average_precision_at(
     _check(k)
     cut = ranked[:, :k]
     precisions = np.cumsum(cut, axis=1) / np.arange(1, cut.shape[1] + 1)
-    return np.where(cut, precisions, 0.0).sum(axis=1) / n_relevant
+    return np.asarray(np.where(cut, precisions, 0.0).sum(axis=1) / n_relevant)
 
 
 def ndcg_at(
@@ -153,8 +153,8 @@ def _cosines(
 
 
 def _discounted(gains: np.ndarray) -> np.ndarray:
-    return (gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1)
+    return np.asarray((gains / np.log2(np.arange(2, gains.shape[1] + 2))).sum(axis=1))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0))

@@ -1,0 +1,40 @@
+"""Vectors that are written down, so that what a scorer makes of them can be checked by eye."""
+
+import numpy as np
+
+from fashionclip.evaluate.tasks import Picture
+
+
+class ByHand:
+    """Vectors that are written down: a picture's are its name's, a prompt's those of its word."""
+
+    logit_scale = 10.0
+
+    def __init__(self, words, exact=None):
+        """Words of which a prompt holds the first, and whole prompts that go before them."""
+        self.words = words
+        self.dim = len(next(iter(words.values())))
+        self.exact = exact or {}
+        self.asked = []
+
+    def pictures(self, pictures):
+        """What is written down as the picture's source."""
+        self.asked += [picture.picture_id for picture in pictures]
+        rows = [picture.source[0].astype(np.float32) for picture in pictures]
+        return np.array(rows, np.float32).reshape(-1, self.dim)
+
+    def texts(self, texts, *, templates=None):
+        """The vector of the whole prompt, else of the first word in it."""
+        assert templates is None
+        rows = [
+            self.exact.get(
+                text, next((v for word, v in self.words.items() if word in text.casefold()), None)
+            )
+            for text in texts
+        ]
+        return np.array(rows, np.float32).reshape(-1, self.dim)
+
+
+def looks(*vectors, name="p"):
+    """Pictures p0, p1, … that look like the vectors."""
+    return tuple(Picture(f"{name}{i}", np.array([v])) for i, v in enumerate(vectors))
