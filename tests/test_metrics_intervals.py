@@ -12,6 +12,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
 from fashionclip.metrics.intervals import (
     confusion_interval,
+    draws_intervals,
     mcnemar,
     mean_interval,
     paired_labels,
@@ -48,6 +49,41 @@ def test_an_interval_of_weighted_f1_covers_95_times_in_100():
         low, high = confusion_interval(confusion, weighted_f1, resamples=600, seed=trial)
         covered += low <= truth <= high
     assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_an_interval_over_draws_is_that_of_drawing_items_and_draws_one_by_one():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 120)
+    draws = np.array([labels(rng, 120, 3, right)[1] for right in (0.1, 0.5, 0.9)])
+    draws[2] = truth  # so that much hangs on which draws are chosen
+    ((low, high),) = draws_intervals(truth, [draws], 3, weighted_f1)
+    values = []
+    for _ in range(2000):
+        items = rng.integers(0, 120, 120)
+        values.append(
+            np.mean(
+                [
+                    weighted_f1(confusion_matrix(truth[items], draws[draw][items], 3))
+                    for draw in rng.integers(0, 3, 3)
+                ]
+            )
+        )
+    assert (low, high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.02)
+
+
+def test_an_interval_over_draws_that_are_alike_is_that_of_the_items():
+    rng = np.random.default_rng(4)
+    truth, predicted = labels(rng, 500, 4, 0.6)
+    alone, thrice, none = draws_intervals(
+        truth,
+        [predicted[None], np.stack([predicted] * 3), predicted[:0].reshape(0, 500)],
+        4,
+        accuracy,
+    )
+    expected = confusion_interval(confusion_matrix(truth, predicted, 4), accuracy)
+    assert alone == thrice == pytest.approx(expected, abs=0.01)
+    assert np.isnan(none).all()
+    assert np.isnan(draws_intervals(truth[:0], [predicted[None, :0]], 4, accuracy)).all()
 
 
 @pytest.mark.parametrize("few", [True, False])

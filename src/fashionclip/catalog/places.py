@@ -164,12 +164,12 @@ class Pictures:
         """The location of ``<id>.jpg``, or what other kind of picture has that name."""
         if self.by_id_base is None:
             return None
-        found = [
-            resolve_location(product_id + suffix, base=self.by_id_base) for suffix in IMAGE_SUFFIXES
-        ]
-        if is_url(found[0]):
-            return found[0]
-        return next((location for location in found if _is_there(location)), found[0])
+        first = resolve_location(product_id + IMAGE_SUFFIXES[0], base=self.by_id_base)
+        if is_url(first) or _is_there(first):
+            return first
+        stem = first.removesuffix(IMAGE_SUFFIXES[0])
+        others = (stem + suffix for suffix in IMAGE_SUFFIXES[1:])
+        return next((location for location in others if _is_there(location)), first)
 
     def others_by_id(self, location: str) -> list[str]:
         """Where else the picture may be that ``locate_by_id`` supposed at a URL."""

@@ -28,7 +28,7 @@ from fashionclip.metrics.classification import (
     confusion_matrix,
     weighted_f1,
 )
-from fashionclip.metrics.intervals import confusion_intervals, draws_interval
+from fashionclip.metrics.intervals import confusion_intervals, draws_intervals
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -244,8 +244,8 @@ def _figures(
         name: Figure(float(metric(confusion)), low, high, n)
         for (name, metric), (low, high) in zip(metrics.items(), intervals, strict=True)
     }
-    for k, labels in few.items():
+    ends = draws_intervals(truth, list(few.values()), n_classes, weighted_f1, seed=seed)
+    for (k, labels), (low, high) in zip(few.items(), ends, strict=True):
         value = float(np.mean(_scores(truth, labels, n_classes)))
-        ends = draws_interval(truth, labels, n_classes, weighted_f1, seed=seed)
-        figures[f"few_shot@{k}"] = Figure(value, *ends, n)
+        figures[f"few_shot@{k}"] = Figure(value, low, high, n)
     return figures

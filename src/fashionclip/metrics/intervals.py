@@ -71,34 +71,46 @@ def confusion_intervals(
     return [_ends(np.concatenate([np.empty(0), *values])) for values in found]
 
 
-def draws_interval(
+def draws_intervals(
     truth: Int[np.ndarray, " n"],
-    predicted: Int[np.ndarray, "draw n"],
+    predicted: Sequence[Int[np.ndarray, "_ n"]],
     n_classes: int,
     metric: Metric,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[float, float]:
-    """95 % interval of a figure that is the mean over several draws of what was learned from.
+) -> list[tuple[float, float]]:
+    """95 % intervals of figures that are means over several draws of what was learned from.
 
-    Items and draws are both drawn with replacement, so that the interval holds what another test
+    Items and draws are both drawn with replacement, so that an interval holds what another test
     set and another choice of training pictures would change; NaN of no items or no draws.
+
+    Args:
+        truth: labels of the items.
+        predicted: of each figure, the labels that each of its draws gives them.
+        n_classes: how many classes there are.
+        metric: of a confusion matrix.
+        resamples: how often to draw.
+        seed: of the draws; items are drawn once for all figures.
 
     Raises:
         ValueError: a label outside ``0…n_classes - 1``.
     """
     truth = checked_labels(truth, n_classes)
-    cells = [truth * n_classes + checked_labels(labels, n_classes) for labels in predicted]
-    if not len(truth) or not cells:
-        return np.nan, np.nan
+    cells = [
+        [truth * n_classes + checked_labels(labels, n_classes) for labels in draws]
+        for draws in predicted
+    ]
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[list[np.ndarray]] = [[np.empty(0)] for _ in cells]
     for counts in _draws(np.ones(len(truth), np.int64), n_classes**2, resamples, seed):
-        of_draw = np.stack([metric(_matrices(counts, some, n_classes)) for some in cells])
-        chosen = rng.integers(len(cells), size=of_draw.shape)
-        found.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
-    return _ends(np.concatenate(found))
+        for means, draws in zip(found, cells, strict=True):
+            if not draws:
+                continue
+            of_draw = np.stack([metric(_matrices(counts, some, n_classes)) for some in draws])
+            chosen = rng.integers(len(draws), size=of_draw.shape)
+            means.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
+    return [_ends(np.concatenate(means)) for means in found]
 
 
 def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> float:
