@@ -90,7 +90,8 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     write_run(small_run(), tmp_path, {})
     assert list(read_run(tmp_path).results) == ["m"]
     assert read_pictures(tmp_path) == {}
-    assert not list(tmp_path.rglob("*.part"))
+    files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["my%2Fquestion.parquet", "pictures.json", "results.json"]
 
 
 def test_a_run_killed_while_it_replaced_another_is_neither(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import csv
 import io
+import itertools
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -197,3 +200,50 @@ def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_table(folder / "products.csv", [*shop_rows(), *bad])
     return folder
+
+
+class WebShop:
+    """The same pictures on a web server that stops answering after some, until it is told to."""
+
+    def __init__(self, images: Path) -> None:
+        """Serve a folder."""
+        self.images = images
+        self.answers = 900  # of 1,200: enough for a first write, however far ahead is read
+        self.asked = itertools.count()
+        self.silent, self.goes_on = threading.Event(), threading.Event()
+
+    def picture(self, path: str) -> bytes:
+        """The bytes of a picture, when the time has come."""
+        if next(self.asked) > self.answers:
+            self.silent.set()
+            self.goes_on.wait(timeout=60)
+        return (self.images / path.rsplit("/", 1)[1]).read_bytes()
+
+
+@pytest.fixture
+def web_shop(shop: Path) -> Iterator[WebShop]:
+    """The shop's pictures on the web, until the server falls silent."""
+    shown = WebShop(shop / "images")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            picture = shown.picture(self.path)
+            try:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(picture)))
+                self.end_headers()
+                self.wfile.write(picture)
+            except ConnectionError:
+                pass  # the reader was killed, as it should be
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        shown.address = f"http://127.0.0.1:{server.server_port}/images"
+        yield shown
+        shown.goes_on.set()
+        server.shutdown()
+        thread.join()

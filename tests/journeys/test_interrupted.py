@@ -1,19 +1,15 @@
 """Runs that are killed, stopped, or meet each other: nothing is lost and nothing is torn."""
 
-import itertools
 import json
 import os
 import signal
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 N_PRODUCTS = 1200  # more than two writes of 512
-FIRST_PICTURES = 900  # enough for the first write, however far ahead pictures are read
 
 
 @pytest.fixture(scope="module")
@@ -34,50 +30,6 @@ def whole(shop, big_shop, model, fashionclip):
     ended = fashionclip(*words, "--json")
     assert ended.json["stored"] == N_PRODUCTS, ended.err
     return store
-
-
-class WebShop:
-    """The same pictures on a web server that stops answering after some, until it is told to."""
-
-    def __init__(self, images):
-        """Serve a folder."""
-        self.images = images
-        self.asked = itertools.count()
-        self.goes_on = threading.Event()
-
-    def picture(self, path):
-        """The bytes of a picture, when the time has come."""
-        if next(self.asked) > FIRST_PICTURES:
-            self.goes_on.wait(timeout=60)
-        return (self.images / path.rsplit("/", 1)[1]).read_bytes()
-
-
-@pytest.fixture
-def web_shop(shop):
-    shown = WebShop(shop / "images")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            picture = shown.picture(self.path)
-            try:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(picture)))
-                self.end_headers()
-                self.wfile.write(picture)
-            except ConnectionError:
-                pass  # the reader was killed, as it should be
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        shown.address = f"http://127.0.0.1:{server.server_port}/images"
-        yield shown
-        shown.goes_on.set()
-        server.shutdown()
-        thread.join()
 
 
 def index_words(table, pictures, store, model):

@@ -5,13 +5,12 @@ the page forbids scripts and foreign content, whatever a catalogue has in its co
 """
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from fashionclip.errors import ImageError
-from fashionclip.images import decode_image
+from fashionclip.images import thumbnail
 
 THUMBNAIL_PX = 360
 """Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""
@@ -76,23 +75,11 @@ def _card(card: Card, rank: int) -> str:
 def _picture(data: bytes | None, *, alt: str) -> str:
     if data is not None:
         try:
-            return f'<img loading="lazy" alt="{escape(alt)}" src="{thumbnail_uri(data)}">'
+            jpeg = base64.b64encode(thumbnail(data, longest_px=THUMBNAIL_PX)).decode("ascii")
+            return f'<img loading="lazy" alt="{escape(alt)}" src="data:image/jpeg;base64,{jpeg}">'
         except ImageError:
             pass  # the words of the hit are still worth showing
     return '<span class="missing">no picture</span>'
-
-
-def thumbnail_uri(data: bytes) -> str:
-    """Encode a picture anew as a small JPEG in a data URI.
-
-    Raises:
-        ImageError: the bytes are no picture.
-    """
-    image = decode_image(data, target_px=THUMBNAIL_PX)
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
 _PAGE = """<!doctype html>

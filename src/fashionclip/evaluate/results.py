@@ -71,8 +71,9 @@ class TaskResult:
     shown: tuple[str, ...] = ()
     """Picture ids that ``details`` names and a report may show."""
     items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Columns, one value an item: ``item`` (a picture's id, or the query), ``seen``, and either
-    ``truth`` and ``predicted`` (class names), or one column of numbers a metric."""
+    """Columns, one value an item: ``item`` (a picture's id, or the query), ``seen``, ``truth`` and
+    ``predicted`` (class names) where a picture is sorted, and one of numbers for each figure that
+    is a mean over items."""
 
 
 @dataclass(frozen=True, slots=True)

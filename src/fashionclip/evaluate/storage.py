@@ -51,6 +51,9 @@ def write_run(run: Run, folder: str | Path, pictures: Mapping[str, str]) -> None
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     digests[name] = write_whole(folder / name, _parquet(result))
         write_whole(folder / RESULTS_NAME, _json(_document(run, digests)))
+        for stale in folder.glob(f"{ITEMS_NAME}/*/*.parquet"):
+            if stale.relative_to(folder).as_posix() not in digests:
+                stale.unlink()
     except OSError as exc:
         message = f"the run folder {folder} cannot be written ({exc.strerror}): choose another"
         raise EvaluationError(message) from exc

@@ -140,6 +140,7 @@ def score_zero_shot(
             "truth": [names[row] for row in truth],
             "predicted": [names[row] for row in predicted],
             "seen": were_seen.tolist(),
+            **_top_hits(cosines, truth),
         },
     )
 
@@ -235,10 +236,16 @@ def _figures(cosines: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Fig
         name: Figure(float(metric(confusion)), low, high, n)
         for (name, metric), (low, high) in zip(_OF_CONFUSION.items(), intervals, strict=True)
     }
-    if n_classes > _TOP:
-        hits = top_k_hits(cosines, truth, _TOP).astype(np.float64)
-        figures[f"top_{_TOP}"] = Figure(float(hits.mean()), *mean_interval(hits, seed=seed), n)
+    for name, hits in _top_hits(cosines, truth).items():
+        figures[name] = Figure(float(np.mean(hits)), *mean_interval(np.array(hits), seed=seed), n)
     return figures
+
+
+def _top_hits(cosines: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
+    """Whether each picture's class is among the first five, where there are more than five."""
+    if cosines.shape[1] <= _TOP:
+        return {}
+    return {f"top_{_TOP}": top_k_hits(cosines, truth, _TOP).astype(np.float64).tolist()}
 
 
 def _per_class(names: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:

@@ -59,9 +59,9 @@ def find_benchmark(name: str) -> Benchmark:
     if Path(name).is_file():
         return OwnTable(Path(name))
     close = get_close_matches(name, BENCHMARKS, n=1)
-    meant = f"did you mean '{close[0]}'? " if close else ""
+    meant = f" (did you mean '{close[0]}'?)" if close else ""
     message = (
-        f"no benchmark and no file is called '{name}'; {meant}There are "
+        f"no benchmark and no file is called '{name}'{meant}; there are "
         f"{', '.join(BENCHMARKS)}, and tables with columns image,label or query,image,relevant"
     )
     raise BenchmarkError(message)
