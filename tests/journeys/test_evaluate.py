@@ -39,19 +39,10 @@ def queries(shop):
 
 
 @pytest.fixture(scope="module")
-def good_run(fashionclip, tmp_path_factory):
-    """The built-in model on the drawn sample."""
-    out = tmp_path_factory.mktemp("runs") / "good"
-    ended = fashionclip("evaluate", "--on", "sample", "--out", out, "--cache", out.parent / "cache")
-    assert ended.status == 0, ended.err
-    return out
-
-
-@pytest.fixture(scope="module")
-def poor_run(fashionclip, model, good_run):
-    """A random model on the same pictures."""
-    out = good_run.parent / "poor"
-    ended = fashionclip("evaluate", model, "--on", "sample", "--out", out, "--json")
+def both(fashionclip, model, tmp_path_factory):
+    """The run of the built-in model and a random one on the drawn sample."""
+    out = tmp_path_factory.mktemp("runs") / "both"
+    ended = fashionclip("evaluate", "builtin", model, "--on", "sample", "--out", out)
     assert ended.status == 0, ended.err
     return out
 
@@ -82,10 +73,10 @@ def cached_rows(cache, since=()):
 # a run
 
 
-def test_a_run_is_a_page_a_card_and_results(good_run):
-    page = (good_run / "report.html").read_text(encoding="utf-8")
-    card = (good_run / "report.md").read_text(encoding="utf-8")
-    results = json.loads((good_run / "results.json").read_text(encoding="utf-8"))
+def test_a_run_is_a_page_a_card_and_results(both):
+    page = (both / "report.html").read_text(encoding="utf-8")
+    card = (both / "report.md").read_text(encoding="utf-8")
+    results = json.loads((both / "results.json").read_text(encoding="utf-8"))
     by_task = {result["task"]: result for result in results["results"]["builtin"]}
     figure = by_task["sample/category"]["figures"]["weighted_f1"]
     assert figure["n"] == 400
@@ -298,10 +289,11 @@ def test_what_a_model_was_trained_on_is_told_apart(fashionclip, model, shop, lab
 # comparing
 
 
-def test_the_gate_opens_for_a_better_model_and_closes_for_a_worse_one(shell, good_run, poor_run):
+def test_the_gate_opens_for_a_better_model_and_closes_for_a_worse_one(shell, model, both):
+    poor, good = f"{both}@{model.name}", f"{both}@builtin"
     words = ("--gate", "--on", "sample/category,sample/colour")
-    opened = shell("compare", poor_run, good_run, *words)
-    closed = shell("compare", good_run, poor_run, *words)
+    opened = shell("compare", poor, good, *words)
+    closed = shell("compare", good, poor, *words)
     assert (opened.status, closed.status) == (0, 1)
     assert "The gate is open." in opened.err
     worse = [line for line in closed.err.splitlines() if "is worse" in line]
@@ -309,8 +301,9 @@ def test_the_gate_opens_for_a_better_model_and_closes_for_a_worse_one(shell, goo
     assert "better" in opened.out
 
 
-def test_a_model_is_no_better_than_itself(fashionclip, good_run):
-    ended = fashionclip("compare", good_run, good_run, "--gate", "--json")
+def test_a_model_is_no_better_than_itself(fashionclip, both):
+    good = f"{both}@builtin"
+    ended = fashionclip("compare", good, good, "--gate", "--json")
     assert ended.status == 0
     (comparison,) = ended.json["comparisons"]
     verdicts = {row["verdict"] for row in comparison["rows"] if row["difference"]}
@@ -319,11 +312,12 @@ def test_a_model_is_no_better_than_itself(fashionclip, good_run):
     assert {"weighted_f1", "macro_f1", "accuracy", "top_5", "win_rate"} <= metrics
 
 
-def test_a_gate_on_what_was_not_measured_stays_closed(fashionclip, good_run):
-    ended = fashionclip("compare", good_run, good_run, "--gate", "--on", "fmnist")
+def test_a_gate_on_what_was_not_measured_stays_closed(fashionclip, both):
+    good = f"{both}@builtin"
+    ended = fashionclip("compare", good, good, "--gate", "--on", "fmnist")
     assert ended.status == 1
     assert "fmnist: nothing could be compared" in ended.err
 
 
-def test_what_is_no_run_is_one_line(fashionclip, good_run, tmp_path):
-    assert "there is no run at" in one_line(fashionclip("compare", good_run, tmp_path / "no"))
+def test_what_is_no_run_is_one_line(fashionclip, both, tmp_path):
+    assert "there is no run at" in one_line(fashionclip("compare", both, tmp_path / "no"))
