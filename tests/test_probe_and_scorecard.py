@@ -75,8 +75,8 @@ def test_a_probe_tells_what_it_could_not_use():
         "113 of 120 training pictures could not be read and are left out: x0, x1, x2, x3, x4 and "
         "108 more.",
         "1 of 90 pictures could not be read and are left out: y0.",
-        "3 classes have fewer than 4 training pictures, and few-shot probes learn from all that "
-        "they have: dress, boot, bag.",
+        "3 of 3 classes have fewer than 4 training pictures, and few-shot probes learn from all "
+        "that they have: dress, boot, bag.",
     )
     two = replace(
         one,
@@ -86,7 +86,7 @@ def test_a_probe_tells_what_it_could_not_use():
         training_labels=one.training_labels[one.training_labels < 2],
     )
     assert score_probe(two, ByHand(WORDS)).warnings == (
-        "1 classes have no training picture and cannot be learned: bag.",
+        "1 of 3 classes have no training picture and cannot be learned: bag.",
     )
 
 

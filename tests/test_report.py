@@ -160,6 +160,22 @@ def test_figures_without_what_was_seen_stand_beside_the_others() -> None:
     assert "What the model was trained on is not known: it may have seen these pictures." in page
 
 
+def test_the_markdown_has_all_headlines_in_one_table() -> None:
+    run = made_run()
+    lines = markdown(run).splitlines()
+    start = lines.index("## All tasks") + 2
+    rows = lines[start : lines.index("", start)]
+    assert rows[0] == (
+        "| Task | Figure | builtin | builtin, unseen only | patrickjohncyh/fashion-clip |"
+    )
+    tasks = dict.fromkeys(r.task for results in run.results.values() for r in results)
+    assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {task}" for task in tasks]
+    result = run.results["builtin"][1]
+    (row,) = [row for row in rows if row.startswith(f"| {result.task} |")]
+    assert number(result.figures[result.headline].value) in row
+    assert number(result.unseen[result.headline].value) in row
+
+
 def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
     page = _Page(made_page()).text
     for text in (page, markdown(made_run()).replace("\\", "")):

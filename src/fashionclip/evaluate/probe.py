@@ -146,14 +146,14 @@ def _imbalances(task: Probe, learned: np.ndarray, truth: np.ndarray) -> list[str
     said = []
     if unknown:
         said.append(
-            f"{len(unknown)} classes have no training picture and cannot be learned: "
-            f"{some_of(unknown)}."
+            f"{len(unknown)} of {len(counts)} classes have no training picture and cannot be "
+            f"learned: {some_of(unknown)}."
         )
     most = max(task.shots, default=0)
     if few := [task.classes[row].name for row in np.flatnonzero((counts > 0) & (counts < most))]:
         said.append(
-            f"{len(few)} classes have fewer than {most} training pictures, and few-shot probes "
-            f"learn from all that they have: {some_of(few)}."
+            f"{len(few)} of {len(counts)} classes have fewer than {most} training pictures, and "
+            f"few-shot probes learn from all that they have: {some_of(few)}."
         )
     return said
 

@@ -74,8 +74,8 @@ def score_similar(
     warnings = [*asked.warnings, *found.warnings]
     if lost := [g.picture.picture_id for g, ok in zip(garments, kept, strict=True) if not ok]:
         warnings.append(
-            f"{len(lost):,} queries have no other picture of their category and are left out: "
-            f"{some_of(lost)}."
+            f"{len(lost):,} of {len(garments):,} queries have no other picture of their category "
+            f"and are left out: {some_of(lost)}."
         )
     left_out = len(task.queries) - int(kept.sum())
     if not kept.any():

@@ -28,6 +28,7 @@ def markdown(run: Run) -> str:
         "",
         *_models(run),
         *_card(run),
+        *_overview(run),
     ]
     for task in tasks_of(run):
         lines += _task(run, task)
@@ -120,6 +121,35 @@ def _card_rows(run: Run, model: str) -> Iterator[list[str]]:
     if any(r is not None and r.unseen for r in results):
         unseen = (cell(r.unseen.get("weighted_f1") if r else None) for r in results)
         yield [f"{plain(model)}, unseen only", *unseen]
+
+
+def _overview(run: Run) -> Iterator[str]:
+    """Every task's headline; a model has a second column where it has seen some of the data."""
+    by_model = {m: {r.task: r for r in results} for m, results in run.results.items()}
+    columns = [
+        (model, unseen)
+        for model, results in by_model.items()
+        for unseen in (False, True)
+        if not unseen or any(result.unseen for result in results.values())
+    ]
+    rows = []
+    for task in tasks_of(run):
+        headline = results_on(run, task)[0][1].headline
+        cells = []
+        for model, unseen in columns:
+            result = by_model[model].get(task)
+            figures = {} if result is None else result.unseen if unseen else result.figures
+            cells.append(cell(figures.get(headline)))
+        rows.append([plain(task), title_of(headline), *cells])
+    if not rows:
+        return
+    names = [
+        f"{plain(model)}, unseen only" if unseen else plain(model) for model, unseen in columns
+    ]
+    yield "## All tasks"
+    yield ""
+    yield from table(["Task", "Figure", *names], rows)
+    yield ""
 
 
 def _task(run: Run, task: str) -> Iterator[str]:
