@@ -75,7 +75,7 @@ def build(path: Path, vectors: Vectors, prices: NDArray[np.float64]) -> tuple[In
         index.upsert(products, vectors[start : start + BATCH], [bytes(16)] * len(products))
         stored = time.perf_counter()
         if rows.stop % TIDYING == 0 or rows.stop == len(vectors):
-            index.optimize()
+            index.optimize(finished=rows.stop == len(vectors))
         storing += stored - began
         tidying += time.perf_counter() - stored
     return index, {"store_s": round(storing, 1), "optimize_s": round(tidying, 1)}

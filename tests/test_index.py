@@ -20,8 +20,8 @@ from fashionclip.errors import (
     StoreLockedError,
 )
 from fashionclip.index import Index, Store, row_digest
+from fashionclip.index.cells import vector_index
 from fashionclip.index.columns import shown_name, stored_name
-from fashionclip.index.upkeep import vector_index
 from fashionclip.kinds import widen
 from fashionclip.product import Product
 
@@ -394,13 +394,13 @@ def test_many_small_writes_are_compacted(store):
     assert index.nearest(vectors[3], k=30) == before
 
 
-@pytest.mark.parametrize("most_graphs", [24, 1])
+@pytest.mark.parametrize("most_segments", [3, 1])
 def test_a_large_index_is_searched_approximately_and_takes_in_what_is_new(
-    store, monkeypatch, most_graphs
+    store, monkeypatch, most_segments
 ):
     monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 500)
-    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_A_GRAPH", 300)
-    monkeypatch.setattr("fashionclip.index.upkeep.MOST_GRAPHS", most_graphs)
+    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_SORTING", 300)
+    monkeypatch.setattr("fashionclip.index.cells.MOST_SEGMENTS", most_segments)
     index = make(store, 600)
     assert not index.info().is_approximate
     index.optimize()
@@ -415,14 +415,50 @@ def test_a_large_index_is_searched_approximately_and_takes_in_what_is_new(
     index.upsert(extra, unit_vectors(300, seed=11), keys(300))
     assert index.nearest(unit_vectors(300, seed=11)[5], k=1)[0].product_id == "q5"
     index.optimize()
-    graphs = vector_index(index._table)
-    assert (graphs.num_indexed_rows, graphs.num_unindexed_rows) == (900, 0)
+    sorted_in = vector_index(index._table)
+    assert (sorted_in.num_indexed_rows, sorted_in.num_unindexed_rows) == (900, 0)
     assert len(index.nearest(query, k=10, where="price = '19' or price = '19 euro'")) == 2
     blue = index.nearest(query, k=500, where="baseColour = 'Blue'")
     assert len(blue) == 200
     assert index.verify(mend=True).bad == ()
-    assert index.nearest(query, k=500, where="baseColour = 'Blue'", exact=True) == blue
+    every = index.nearest(query, k=500, where="baseColour = 'Blue'", exact=True)
+    assert {hit.product_id for hit in every} == {hit.product_id for hit in blue}
+    assert [hit.score for hit in every] == pytest.approx([hit.score for hit in blue], abs=1e-6)
     assert index.nearest(unit_vectors(300, seed=11)[5], k=1)[0].product_id == "q5"
+
+
+def test_a_filter_costs_no_recall_and_few_matches_are_all_found(store, monkeypatch):
+    monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 500)
+    monkeypatch.setattr("fashionclip.index.cells.COMPARED", 150)
+    monkeypatch.setattr("fashionclip.index.cells.COMPARED_A_HIT", 5)
+    index = make(store, 1000)
+    index.optimize()
+    queries = unit_vectors(20, seed=8)
+    for where, least in ((None, 0.5), ("price < 500", 0.5), ("price < 7", 1.0)):
+        found = total = 0
+        for query in queries:
+            best = {hit.product_id for hit in index.nearest(query, k=10, where=where, exact=True)}
+            close = {hit.product_id for hit in index.nearest(query, k=10, where=where)}
+            found, total = found + len(best & close), total + len(best)
+        assert found >= least * total, where
+
+
+def test_vectors_are_sorted_anew_when_there_are_many_more(store, monkeypatch):
+    monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 300)
+    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_SORTING", 100)
+    monkeypatch.setattr("fashionclip.index.cells.ROWS_A_CELL", 10)
+    index = make(store, 300)
+    index.optimize()
+    assert vector_index(index._table).name == "cells-30"
+    extra = [Product(f"q{i}", "", None, i, {}) for i in range(400)]
+    index.upsert(extra, unit_vectors(400, seed=11), keys(400))
+    index.optimize(finished=False)
+    assert vector_index(index._table).name == "cells-30"
+    assert vector_index(index._table).num_unindexed_rows == 0
+    index.optimize()
+    assert vector_index(index._table).name == "cells-70"
+    assert vector_index(index._table).num_segments == 1
+    assert index.nearest(unit_vectors(400, seed=11)[5], k=1)[0].product_id == "q5"
 
 
 # opening

@@ -257,7 +257,7 @@ def test_many_batches_are_as_good_as_one(tmp_path, model, monkeypatch):
     monkeypatch.setattr(indexing, "READ_AHEAD", 3)
     monkeypatch.setattr(indexing, "ROWS_A_TIDYING", 8)
     monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 10)
-    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_A_GRAPH", 5)
+    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_SORTING", 5)
     other = tmp_path / "other.lance"
     report = index_catalog(
         Catalog.open(tmp_path / "products.csv"), model, other, batch_size=3, workers=2

@@ -291,7 +291,7 @@ class _Run:
             self.updated += len(picked) - n_new
             self._untidy += len(picked)
         if self._untidy >= max(ROWS_A_TIDYING, self._index.count // TIDYING_SHARE):
-            self._index.optimize()
+            self._index.optimize(finished=False)
             self._untidy = 0
         self._wrote = time.monotonic()
 

@@ -1,7 +1,7 @@
 """The embedded store: one LanceDB table in the index folder.
 
-Below ``upkeep.APPROXIMATE_FROM`` products every vector is compared (exact); above it an IVF_HNSW_SQ
-index proposes candidates that are ranked again by their exact vectors. LanceDB does not notice
+Below ``upkeep.APPROXIMATE_FROM`` products every vector is compared (exact); above it those of the
+cells next to the query are, always by their exact vectors. LanceDB does not notice
 flipped bytes, so each row carries checksums that ``verify`` recomputes. ``import lancedb``
 costs half a second, so it happens when an index is opened, not when this room is imported.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from fashionclip.errors import ModelMismatchError, StoreError
-from fashionclip.index import opening, rows, upkeep
+from fashionclip.index import cells, opening, rows, upkeep
 from fashionclip.index.columns import (
     clean_text,
     kinds_of,
@@ -34,10 +34,6 @@ from fashionclip.index.store import IndexInfo, VerifyReport
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit, Product
 
-SEARCH_EFFORT = 24  # with the next: recall@10 of 0.99 on 100,000 x 512 and x 256 (benchmarks/)
-REFINE_FACTOR = (
-    1  # candidates a hit that are ranked again by their exact vectors; 3 cost half again
-)
 PLAIN_K = 1_000  # up to here k costs nothing, however few products there are
 
 
@@ -51,6 +47,7 @@ class Index:
         self._table = table
         self._queries = Queries(path, table)
         self._lock = WriterLock(path)
+        self._crowds = cells.Crowds(table)
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
@@ -156,7 +153,7 @@ class Index:
             count=self.count,
             columns=self.columns,
             size_bytes=sum(file.stat().st_size for file in files),
-            is_approximate=upkeep.vector_index(self._table) is not None,
+            is_approximate=cells.vector_index(self._table) is not None,
         )
 
     def nearest(
@@ -189,12 +186,15 @@ class Index:
         query = rows.unit(vector)
         k = self._at_most_all(k)
 
+        def passing() -> int:
+            return self.count if where is None else self._queries.count(where)
+
         def candidates(limit: int) -> LanceQuery:
             search = self._table.search(query, vector_column_name=rows.VECTOR)
             search = search.distance_type("dot").limit(limit)
             if exact:
                 return search.bypass_vector_index()
-            return search.ef(max(SEARCH_EFFORT, REFINE_FACTOR * limit)).refine_factor(REFINE_FACTOR)
+            return search.nprobes(self._crowds.to_look_into(k, where, passing))
 
         def cosine(distance: float) -> float:
             return min(1.0, max(-1.0, 1.0 - distance))
@@ -358,16 +358,20 @@ class Index:
             for ids in batched(product_ids):
                 self._table.delete(rows.ids_filter(ids))
 
-    def optimize(self) -> None:
+    def optimize(self, *, finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 
         Versions younger than an hour stay, so that no reader loses what it is reading.
+
+        Args:
+            finished: no more products are about to come, so that it is worth sorting their vectors
+                anew.
 
         Raises:
             StoreError: the folder cannot be written to; StoreLockedError, StoreCorruptError.
         """
         with self.writing(), reported(self.path):
-            upkeep.optimize(self._table)
+            upkeep.optimize(self._table, finished=finished)
 
     def verify(self, *, mend: bool = False) -> VerifyReport:
         """Compare every row with the checksums written beside it, in a stream.

@@ -5,6 +5,7 @@ a filter that does not fit, or files that are damaged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from fashionclip.product import Hit
 
 LanceTable = Any  # lancedb's own types would have to be imported, which costs half a second
 LanceQuery = Any
+LanceIndex = Any
 
 TIE_ROOM = 2  # rows read beyond k, to see whether it cuts through equal scores
 MOST_TIES = 5_000  # a thousand copies of one picture need no order
@@ -50,6 +52,18 @@ class Queries:
             for ids in batched(product_ids):
                 query = self._table.search().where(rows.ids_filter(ids)).select(names).limit(None)
                 yield from query.to_batches()
+
+    def count(self, where: str) -> int:
+        """How many rows pass a filter.
+
+        Raises:
+            FilterError: the filter does not fit the columns.
+            StoreCorruptError: the files are damaged.
+        """
+        with reported(self._folder):
+            columns = rows.kinds(self._table.schema)
+        with self._blaming(where, columns):
+            return int(self._table.count_rows(stored_filter(where, columns)))
 
     def best(
         self,
@@ -83,7 +97,8 @@ class Queries:
                 query = candidates(limit).select(names)
                 if condition is not None:
                     query = query.where(condition, prefilter=True)
-            found = self._answer(query, where, columns)
+            with self._blaming(where, columns):
+                found = list(query.to_arrow().to_pylist())
             for row in found:
                 row[measure] = score(row[measure])
             found.sort(key=lambda row: (-row[measure], row[rows.ID]))
@@ -92,12 +107,17 @@ class Queries:
                 return [hit(row, row.pop(measure)) for row in found[:k]]
             limit *= 4
 
-    def _answer(
-        self, query: LanceQuery, where: str | None, columns: Mapping[str, Kind]
-    ) -> list[dict[str, Any]]:
+    @contextmanager
+    def _blaming(self, where: str | None, columns: Mapping[str, Kind]) -> Iterator[None]:
+        """Tell what goes wrong with the filter from what goes wrong with the table.
+
+        Raises:
+            FilterError: the table is well, so it is the filter that does not fit.
+            StoreError: the table cannot be read.
+        """
         try:
             with reported(self._folder):
-                return list(query.to_arrow().to_pylist())
+                yield
         except StoreError as exc:
             if where is None or not isinstance(exc.__cause__, Exception):
                 raise

@@ -106,8 +106,8 @@ class Store(Protocol):
     def remove(self, product_ids: Iterable[str]) -> None:
         """Take products out."""
 
-    def optimize(self) -> None:
-        """Compact, and bring the search indexes up to date."""
+    def optimize(self, *, finished: bool = True) -> None:
+        """Compact, and bring the search indexes up to date; thoroughly if a run has finished."""
 
     def known(self) -> Known:
         """What is stored already, compactly."""

@@ -1,33 +1,22 @@
-"""Keeping a table in order: wider columns, compact files, search indexes that cover every row.
-
-The approximate index is a row of graphs: one for the products that were there when it was first
-built, one more for those that each ``optimize`` finds new. Small graphs are quick to build in
-little memory (20,000 products: 4 s; 100,000 at once: a minute and twice their vectors' memory).
-"""
+"""Keeping a table in order: wider columns, compact files, search indexes that cover every row."""
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 import pyarrow as pa
 
-from fashionclip.index import rows
+from fashionclip.index import cells, rows
 from fashionclip.index.columns import ARROW_TYPES, stored_name
 from fashionclip.index.queries import LanceTable
 from fashionclip.kinds import Kind
 
 APPROXIMATE_FROM = 20_000
 """Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
-WORTH_A_GRAPH = 1_000  # products that came since; fewer are compared one by one in 1 ms
-MOST_GRAPHS = 24  # each optimize adds one, and each costs a search time: then all become one
+WORTH_SORTING = 1_000  # products that came since; fewer are compared one by one in 1 ms
 MOST_FILES = 50
-HNSW_EDGES = 16
-HNSW_BUILD_EFFORT = 150  # recall@10 of 1.0 on 100,000 x 512 in 40 s (benchmarks/index.py)
-ROWS_A_GRAPH = 1_000_000  # one graph up to here; building a larger one takes too much memory
 VALUES_SEEN = 2_000  # of so many rows a word column may have
 FEW_VALUES = 200  # so many values to be worth an index of one bitmap a value
 KEEP_VERSIONS = timedelta(hours=1)  # older ones go: no query holds a version for longer
-LanceIndex = Any  # see queries.LanceTable
 SQL_TYPES: Mapping[Kind, str] = {
     "string": "string",
     "integer": "bigint",
@@ -66,31 +55,11 @@ def evolve(table: LanceTable, wider: Mapping[str, Kind]) -> None:
         table.drop_columns([f"_old_{stored}"])
 
 
-def vector_index(table: LanceTable) -> LanceIndex:
-    """LanceDB's facts about the approximate index; None if there is none."""
-    own = (index for index in table.list_indices() if index.columns == [rows.VECTOR])
-    return next(own, None)
-
-
 def index_captions(table: LanceTable) -> None:
     """Build the full-text index anew."""
     from lancedb.index import FTS
 
     table.create_index(rows.CAPTION, config=FTS(), replace=True)
-
-
-def index_vectors(table: LanceTable) -> None:
-    """Build the approximate index anew."""
-    from lancedb.index import HnswSq
-
-    graphs = 1 + table.count_rows() // ROWS_A_GRAPH
-    config = HnswSq(
-        distance_type="dot",
-        num_partitions=graphs,
-        m=HNSW_EDGES,
-        ef_construction=HNSW_BUILD_EFFORT,
-    )
-    table.create_index(rows.VECTOR, config=config, replace=True)
 
 
 def index_columns(table: LanceTable) -> None:
@@ -113,20 +82,25 @@ def _has_few_values(table: LanceTable, stored: str) -> bool:
     return len(some.unique()) <= FEW_VALUES
 
 
-def optimize(table: LanceTable) -> None:
-    """Compact, drop old versions, and bring the indexes up to date, where that is worth it."""
-    index = vector_index(table)
+def optimize(table: LanceTable, *, finished: bool) -> None:
+    """Compact, drop old versions, and bring the indexes up to date, where that is worth it.
+
+    Args:
+        table: the products.
+        finished: no more are about to come, so that vectors may be sorted anew.
+    """
+    index = cells.vector_index(table)
     if index is None:
         table.optimize(cleanup_older_than=KEEP_VERSIONS)
         if table.count_rows() >= APPROXIMATE_FROM:
-            index_vectors(table)
+            cells.sort_vectors(table)
             index_columns(table)
-    elif index.num_segments >= MOST_GRAPHS:
-        table.drop_index(index.name)
+    elif finished and cells.is_outgrown(table, index):
+        table.drop_index(index.name)  # compacting would sort into the old cells first
         table.optimize(cleanup_older_than=KEEP_VERSIONS)
-        index_vectors(table)
+        cells.sort_vectors(table)
         index_columns(table)
-    elif index.num_unindexed_rows >= WORTH_A_GRAPH or _n_files(table) > MOST_FILES:
+    elif index.num_unindexed_rows >= WORTH_SORTING or _n_files(table) > MOST_FILES:
         index_columns(table)
         table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
@@ -141,6 +115,6 @@ def rebuild(table: LanceTable) -> None:
     for index in table.list_indices():
         if index.columns not in ([rows.CAPTION], [rows.VECTOR]):
             table.drop_index(index.name)
-    if vector_index(table) is not None:
-        index_vectors(table)
+    if cells.vector_index(table) is not None:
+        cells.sort_vectors(table)
         index_columns(table)
