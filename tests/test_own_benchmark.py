@@ -164,3 +164,19 @@ def test_tables_that_cannot_be_a_benchmark_say_why(tmp_path):
         with pytest.raises(BenchmarkError, match=reason) as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_views_and_colourways_of_a_relevant_product_are_relevant_too(tmp_path):
+    names = draw(tmp_path, 5)
+    products = ("dress", "dress", "", "shirt", "shirt")
+    marks = ((0, 1), (1, 0), (2, 0), (3, 0), (4, 0))
+    rows = [("red dress", names[i], products[i], mark) for i, mark in marks]
+    rows += [("anything", names[2], "", 1), ("shirt", names[4], "shirt", 1)]
+    path = write(tmp_path / "mine.csv", ("query", "image", "product", "relevant"), rows)
+    (task,) = load(path).tasks
+    assert dict(zip(task.queries, map(list, task.relevant), strict=True)) == {
+        "red dress": [0, 1],
+        "anything": [2],
+        "shirt": [3, 4],
+    }
+    assert any("All pictures of a product are relevant" in note for note in task.notes)

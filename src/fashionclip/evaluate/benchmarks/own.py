@@ -1,5 +1,7 @@
 """A table of one's own: ``image,label`` to sort pictures, ``query,image,relevant`` to find them.
 
+A column ``product`` names what several pictures show: views and colourways of one product.
+
 Every format that the catalogue reads will do: CSV, TSV, JSON Lines, Parquet, packed or not.
 """
 
@@ -147,10 +149,13 @@ class OwnTable:
         documents: dict[str, Picture] = {}
         row: dict[str, int] = {}
         found: dict[str, list[int]] = {}
+        shows: dict[str, set[int]] = {}
         for line in lines:
             picture_id = line.picture.picture_id
             documents.setdefault(picture_id, line.picture)
             number = row.setdefault(picture_id, len(row))
+            if product := line.cells.get("product"):
+                shows.setdefault(product, set()).add(number)
             mark = line.cells["relevant"].casefold() if has_marks else "1"
             if mark not in _YES | _NO:
                 refused.add(line.number, f"relevant is '{mark[:20]}', neither 1 nor 0")
@@ -163,16 +168,26 @@ class OwnTable:
         if not asked:
             message = f"{self.name}: no query has a relevant picture"
             raise BenchmarkError(_with_reasons(message, refused))
+        notes = [
+            f"Every one of the {len(documents):,} pictures of the table is a document; what is not "
+            "marked as relevant counts as wrong."
+        ]
+        if shows:
+            notes.append("All pictures of a product are relevant where one of them is marked.")
         return Retrieval(
             name=self.name,
             queries=tuple(asked),
             documents=tuple(documents.values()),
-            relevant=tuple(np.array(sorted(rows)) for rows in asked.values()),
-            notes=(
-                f"Every one of the {len(documents):,} pictures of the table is a document; what "
-                "is not marked as relevant counts as wrong.",
-            ),
+            relevant=tuple(_with_variants(rows, shows) for rows in asked.values()),
+            notes=tuple(notes),
         )
+
+
+def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.ndarray:
+    """Rows of documents, and of other pictures of their products: views and colourways."""
+    marked = set(rows)
+    others = [some for some in shows.values() if some & marked]
+    return np.array(sorted(marked.union(*others)), dtype=np.int64)
 
 
 def _picture(cell: Cell, number: int, pictures: Pictures) -> Picture | None:
