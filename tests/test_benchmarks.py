@@ -38,7 +38,7 @@ def test_every_benchmark_says_what_it_is_and_how_to_get_it_in_one_line(name):
 
 
 def test_an_unknown_name_is_told_what_there_is():
-    with pytest.raises(BenchmarkError, match=r"'fmnst'; did you mean 'fmnist'\?.*image,label"):
+    with pytest.raises(BenchmarkError, match=r"'fmnst' \(did you mean 'fmnist'\?\).*image,label"):
         find_benchmark("fmnst")
     with pytest.raises(BenchmarkError, match=r"no benchmark and no file is called 'gone\.csv'"):
         find_benchmark("gone.csv")
