@@ -286,6 +286,8 @@ def write_vit_b_32(folder: Path) -> Checkpoint:
     ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
     config = transformers.CLIPConfig(text_config={**ends, "pad_token_id": tokenizer.end_id})
     torch.manual_seed(0)
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     model = transformers.CLIPModel(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -2,7 +2,7 @@
 
     python benchmarks/evaluate.py --on fmnist
     python benchmarks/evaluate.py --on kagl --data DIR
-    python benchmarks/evaluate.py --on kagl --data DIR --model FOLDER
+    python benchmarks/evaluate.py --on kagl --data DIR --vit-b-32
 
 The limit is the encoding itself: pictures have to be decoded and go through the model once.
 Everything else (digests, leakage check, figures with their intervals, the report) is overhead.
@@ -12,6 +12,8 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+
+from encode import write_vit_b_32
 
 from fashionclip.evaluate.report import write_report
 from fashionclip.evaluate.run import evaluate_models, load_benchmarks
@@ -24,8 +26,15 @@ def main() -> None:
     parser.add_argument("--on", default="fmnist", help="benchmarks, with commas between them")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", help="a folder or a hub repository; default: built-in")
+    parser.add_argument(
+        "--vit-b-32", action="store_true", help="random weights of FashionCLIP's size instead"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if args.vit_b_32:
+            args.model = str(Path(folder) / "vit-b-32")
+            Path(args.model).mkdir()
+            write_vit_b_32(Path(args.model))
         cold = measure(args, Path(folder))
         cached = measure(args, Path(folder))
     print(f"from the cache: {cold / cached:.1f} times as fast")

@@ -20,7 +20,7 @@ from fashionclip.errors import (
     StoreLockedError,
 )
 from fashionclip.index import Index, Store, row_digest
-from fashionclip.index.cells import vector_index
+from fashionclip.index.cells import is_outgrown, vector_index
 from fashionclip.index.columns import shown_name, stored_name
 from fashionclip.kinds import widen
 from fashionclip.product import Product
@@ -459,6 +459,41 @@ def test_vectors_are_sorted_anew_when_there_are_many_more(store, monkeypatch):
     assert vector_index(index._table).name == "cells-70"
     assert vector_index(index._table).num_segments == 1
     assert index.nearest(unit_vectors(400, seed=11)[5], k=1)[0].product_id == "q5"
+    monkeypatch.setattr("fashionclip.index.cells.MOST_CELLS", 40)
+    index.verify(mend=True)
+    assert vector_index(index._table).name == "cells-40"
+    monkeypatch.setattr("fashionclip.index.cells.ROWS_A_CELL", 1)
+    assert not is_outgrown(index._table, vector_index(index._table))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_sorting_vectors_does_not_hold_them_in_memory(store):
+    code = """
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from fashionclip.index import Index, cells
+        from fashionclip.product import Product
+
+        def peak_mb():
+            status = Path("/proc/self/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+        index = Index.create(sys.argv[1], model="m", fingerprint="f" * 32, dim=1024)
+        rng = np.random.default_rng(0)
+        for start in range(0, 60_000, 3_000):
+            vectors = rng.standard_normal((3_000, 1024), dtype=np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            some = [Product(f"p{start + i}", "", None, i, {}) for i in range(3_000)]
+            index.upsert(some, vectors, [b"k" * 16] * 3_000)
+        before = peak_mb()
+        cells.sort_vectors(index._table)
+        print(peak_mb() - before)
+    """
+    with python(code, store) as other:
+        out, err = other.communicate(timeout=300)
+    assert float(out) < 0.5 * 60_000 * 1024 * 4 / 1e6, err
 
 
 # opening

@@ -14,6 +14,7 @@ from fashionclip.index.queries import LanceIndex, LanceTable
 
 ROWS_A_CELL = 1_000
 LEAST_CELLS = 16
+MOST_CELLS = 512  # each is an open file while vectors are sorted, see engine.py
 SAMPLED = 25_600  # vectors that the cells are learned from: 52 MB of 512 numbers
 SAMPLED_A_CELL = (32, 256)  # at least, at most
 MOST_SEGMENTS = 3
@@ -40,7 +41,7 @@ def sort_vectors(table: LanceTable) -> None:
 
     if (old := vector_index(table)) is not None:
         table.drop_index(old.name)
-    cells = max(LEAST_CELLS, table.count_rows() // ROWS_A_CELL)
+    cells = min(MOST_CELLS, max(LEAST_CELLS, table.count_rows() // ROWS_A_CELL))
     least, most = SAMPLED_A_CELL
     sampled = min(most, max(least, SAMPLED // cells))
     config = IvfFlat(distance_type="dot", num_partitions=cells, sample_rate=sampled)
@@ -49,8 +50,9 @@ def sort_vectors(table: LanceTable) -> None:
 
 def is_outgrown(table: LanceTable, index: LanceIndex) -> bool:
     """Whether the vectors should be sorted anew: too many products came since."""
-    most = OUTGROWN * ROWS_A_CELL * _n_cells(index)
-    return bool(index.num_segments >= MOST_SEGMENTS or table.count_rows() >= most)
+    n_cells = _n_cells(index)
+    has_few = n_cells < MOST_CELLS and table.count_rows() >= OUTGROWN * ROWS_A_CELL * n_cells
+    return bool(index.num_segments >= MOST_SEGMENTS or has_few)
 
 
 class Crowds:
