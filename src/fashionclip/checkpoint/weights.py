@@ -7,6 +7,7 @@ bfloat16, which NumPy lacks, comes out as float32.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,15 @@ class Weights(Mapping[str, np.ndarray]):
 
     def fingerprint(self) -> str:
         """A hash over names, shapes and values, whatever files they lie in."""
-        digest = hashlib.sha256()
-        for name in sorted(self._home):
-            array = np.ascontiguousarray(self[name])
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.data if array.ndim else array.tobytes())
-        return digest.hexdigest()
+        with ThreadPoolExecutor() as pool:  # 600 MB take one core half a second
+            digests = pool.map(self._digest, sorted(self._home))
+            return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def _digest(self, name: str) -> bytes:
+        array = np.ascontiguousarray(self[name])
+        digest = hashlib.sha256(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data if array.ndim else array.tobytes())
+        return digest.digest()
 
 
 def open_weights(folder: Path, config: CLIPConfig, *, name: str) -> Weights:
