@@ -9,6 +9,7 @@ FashionCLIPError
 ├── MissingExtraError       an optional package is not installed
 ├── BenchmarkError          a benchmark's files are missing or cannot be used
 ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
+├── ServiceError            the service cannot be started as it was told to
 ├── LabelError              a label set or category tree contradicts itself
 └── StoreError              an index folder cannot be used
     ├── ModelMismatchError  the index holds another model's vectors
@@ -55,6 +56,10 @@ class BenchmarkError(FashionCLIPError):
 
 class EvaluationError(FashionCLIPError):
     """A model cannot be measured, or a run folder cannot be read or compared."""
+
+
+class ServiceError(FashionCLIPError):
+    """The HTTP service cannot be started: its address, its keys or its settings do not do."""
 
 
 class LabelError(FashionCLIPError):
