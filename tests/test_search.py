@@ -130,6 +130,29 @@ def test_a_product_is_not_similar_to_itself(index, vectors):
     assert ids(hits) == [name for name in ranking(vectors, vectors[20]) if name != "p20"]
 
 
+def test_like_several_products_is_like_their_mean(index, vectors):
+    hits = search(index, None, similar_to=["p03", "p08"], k=N_PRODUCTS)
+    expected = ranking(vectors, vectors[3] + vectors[8])
+    assert ids(hits) == [name for name in expected if name not in {"p03", "p08"}]
+
+
+def test_what_is_not_liked_leaves_and_takes_along_what_looks_like_it(index, vectors):
+    before = ids(search(index, None, similar_to="p03", k=N_PRODUCTS))
+    disliked = before[0]
+    after = ids(search(index, None, similar_to="p03", unlike=[disliked], k=N_PRODUCTS))
+    assert set(after) == set(before) - {disliked}
+    apart = vectors[int(disliked[1:])] - vectors[[int(name[1:]) for name in after]].mean(axis=0)
+    most_like_it = max(after, key=lambda name: float(vectors[int(name[1:])] @ apart))
+    assert after.index(most_like_it) > before.index(most_like_it) - 1
+
+
+def test_things_to_avoid_alone_ask_of_all_products(index, model):
+    assert len(search(index, model, avoid="red", k=N_PRODUCTS)) == N_PRODUCTS
+    hits = search(index, model, unlike="p03", k=N_PRODUCTS)
+    assert len(hits) == N_PRODUCTS - 1
+    assert "p03" not in ids(hits)
+
+
 def test_like_a_product_but_in_other_words(index, model, vectors):
     query = 0.4 * model.encode_text(["green"])[0] + 0.6 * vectors[20]
     hits = search(index, model, similar_to="p20", text="green", weight=0.4, k=6)
@@ -311,7 +334,6 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
     [
         ({}, "nothing to look for: give text, image or similar_to"),
         ({"text": "  "}, "nothing to look for"),
-        ({"avoid": ["red"]}, "nothing to look for"),
         ({"text": "red", "k": 0}, "k is 0: ask for at least 1 hit"),
         ({"text": "red", "offset": -1}, "offset is -1"),
         ({"text": "red", "weight": 1.5}, "weight is 1.5; it is the share of the words, 0 to 1"),

@@ -10,12 +10,14 @@ FashionCLIPError
 ├── BenchmarkError          a benchmark's files are missing or cannot be used
 ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
 ├── ServiceError            the service cannot be started as it was told to
+│   └── BusyError           more waits for it than it takes on
 ├── LabelError              a label set or category tree contradicts itself
 └── StoreError              an index folder cannot be used
     ├── ModelMismatchError  the index holds another model's vectors
     ├── StoreLockedError    another run is writing to it
     ├── StoreCorruptError   what is on disk is not what was written
-    └── FilterError         a filter is not valid for this index's columns
+    ├── FilterError         a filter is not valid for this index's columns
+    └── ProductNotFoundError  no product has this id
 
 Each message is one line: what is wrong, where, and how to mend it. Mistakes in a
 program (a wrong shape, an impossible k) stay ``ValueError`` and ``TypeError``.
@@ -62,6 +64,10 @@ class ServiceError(FashionCLIPError):
     """The HTTP service cannot be started: its address, its keys or its settings do not do."""
 
 
+class BusyError(ServiceError):
+    """More requests wait than the service takes on; the same one will do a little later."""
+
+
 class LabelError(FashionCLIPError):
     """A label set or a category tree contradicts itself."""
 
@@ -84,3 +90,7 @@ class StoreCorruptError(StoreError):
 
 class FilterError(StoreError):
     """A filter is not valid for the columns of this index."""
+
+
+class ProductNotFoundError(StoreError):
+    """No product of this index has the id that was named."""

@@ -67,20 +67,24 @@ def preprocess(
 
 
 def open_image(
-    picture: bytes | Image.Image | np.ndarray, *, target_px: int | None = None
+    picture: bytes | Image.Image | np.ndarray,
+    *,
+    target_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Bring a picture in any of its forms to upright RGB.
 
     Args:
         picture: as ``preprocess`` takes it.
         target_px: as ``decode_image`` takes it.
+        max_pixels: as ``decode_image`` takes it.
 
     Raises:
         ImageError: the bytes are no picture, or the array has no such shape.
         TypeError: ``picture`` is none of the three.
     """
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), target_px=target_px)
+        return decode_image(bytes(picture), target_px=target_px, max_pixels=max_pixels)
     if isinstance(picture, np.ndarray):
         return to_rgb(_image_of_array(picture))
     if isinstance(picture, Image.Image):
@@ -163,18 +167,27 @@ def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size si
     return _fit_middle(image, pre.shortest_edge_px or pre.size_px, pre.size_px, resample)
 
 
-def thumbnail(picture: bytes | Image.Image | np.ndarray, *, longest_px: int) -> bytes:
+def thumbnail(
+    picture: bytes | Image.Image | np.ndarray,
+    *,
+    longest_px: int,
+    widest_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
     """Encode a picture anew as a small JPEG, without its metadata.
 
     Args:
         picture: as ``preprocess`` takes it.
         longest_px: longest side; a smaller picture keeps its size.
+        widest_px: width, where that should be less.
+        max_pixels: as ``decode_image`` takes it.
 
     Raises:
-        ImageError: the bytes are no picture.
+        ImageError: the bytes are no picture, or one that is too large.
     """
-    image = open_image(picture, target_px=longest_px).copy()  # the caller's may be RGB already
-    image.thumbnail((longest_px, longest_px))
+    image = open_image(picture, target_px=longest_px, max_pixels=max_pixels)
+    image = image.copy()  # the caller's may be RGB already
+    image.thumbnail((widest_px or longest_px, longest_px))
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=80, optimize=True)
     return encoded.getvalue()

@@ -1,7 +1,7 @@
 """The plain things that travel: a product, a reject, a hit.
 
 Frozen dataclasses without behaviour, so that every room can hand them on without
-knowing the room they came from.
+knowing the room they came from, and the one form in which programs are given a hit.
 """
 
 from collections.abc import Mapping
@@ -50,3 +50,13 @@ class Hit:
     """Higher is closer; a cosine in -1…1 unless the search says otherwise."""
     columns: Mapping[str, Value]
     """The product's catalogue columns, as they were indexed."""
+
+
+def hit_fields(hit: Hit) -> dict[str, Value]:
+    """A hit as programs read it, on the command line and over HTTP.
+
+    Returns:
+        ``id`` and ``score``, then the catalogue's columns (less those of these two names).
+    """
+    columns = {name: value for name, value in hit.columns.items() if name not in {"id", "score"}}
+    return {"id": hit.product_id, "score": round(hit.score, 6), **columns}

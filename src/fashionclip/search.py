@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fashionclip.errors import FashionCLIPError
-from fashionclip.index.store import Store
+from fashionclip.index.store import Searchable
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.pictures import FetchPolicy
 from fashionclip.product import Hit
@@ -26,12 +26,13 @@ NEUTRAL = "product"
 
 
 def search(
-    index: Store,
+    index: Searchable,
     model: FashionCLIP | None,
     *,
     text: str | None = None,
     image: ImageSource | None = None,
-    similar_to: str | None = None,
+    similar_to: str | Sequence[str] = (),
+    unlike: str | Sequence[str] = (),
     weight: float = 0.5,
     avoid: str | Sequence[str] = (),
     avoid_weight: float = 1.0,
@@ -46,9 +47,11 @@ def search(
     """Find the products that fit a question best.
 
     The question's vector is ``unit(weight * words + (1 - weight) * unit(mean of pictures))``,
-    each part a unit vector; the pictures are ``image`` and the stored one of ``similar_to``.
+    each part a unit vector; the pictures are ``image`` and the stored ones of ``similar_to``.
+    Where there are only things to avoid, the words are ``NEUTRAL``.
 
-    With things to avoid, the best candidates (at least ``POOL`` of them) are ranked again by
+    With things to avoid (``avoid``, ``unlike``), the best candidates (at least ``POOL`` of them)
+    are ranked again by
 
         ``score - avoid_weight * spread * sum over phrases a of max(0, z_a)``
 
@@ -58,7 +61,8 @@ def search(
     What ``a`` adds is the direction ``a - n`` without its part along ``q - n``, for the words
     ``q`` of the question and a neutral text ``n``: red is not held against red dresses in
     "red dress" without "red shoes". Subtracting the vector of ``a`` from the question's
-    instead would push the question away from the pictures of clothes altogether.
+    instead would push the question away from the pictures of clothes altogether. What a product
+    of ``unlike`` adds is what sets its picture apart from the mean of the candidates.
 
     With ``hybrid``, the vectors' ranking and the full-text ranking of the captions are fused:
     ``score = sum over rankings of 1 / (60 + rank)``.
@@ -68,7 +72,8 @@ def search(
         model: the model that made the index; None will do for ``similar_to`` alone.
         text: words.
         image: a picture: path, URL, bytes, Pillow image or array.
-        similar_to: id of a product of the index; the product itself is left out.
+        similar_to: id of a product of the index, or several; they themselves are left out.
+        unlike: id of a product that hits should not look like, or several; left out too.
         weight: share of the words where there are words and a picture, in 0…1.
         avoid: a phrase, or several, that hits should not show.
         avoid_weight: how much avoiding counts, 0 or more; 0 is not at all.
@@ -89,34 +94,39 @@ def search(
         ValueError: nothing to look for, or a number out of range.
         ModelMismatchError: the index holds another model's vectors; names both.
         FilterError: ``where`` does not fit the columns.
-        StoreError: no product has the id ``similar_to``; StoreCorruptError: damaged files.
+        ProductNotFoundError: no product has an id that is named; StoreCorruptError.
         PictureError: the picture cannot be fetched; ImageError: it cannot be decoded.
 
     Source: fusion after Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms
         Condorcet and individual rank learning methods", SIGIR 2009, equation 1.
     """
     text = (text or "").strip() or None
-    phrases = [avoid] if isinstance(avoid, str) else list(avoid)
-    phrases = [phrase.strip() for phrase in phrases if phrase.strip()]
-    _check(text, image, similar_to, weight, avoid_weight, k, offset, hybrid=hybrid)
+    phrases = [phrase.strip() for phrase in _several(avoid) if phrase.strip()]
+    liked, disliked = _several(similar_to), _several(unlike)
+    is_penalised = bool(phrases or disliked)
+    if text is None and image is None and not liked and is_penalised:
+        text = NEUTRAL
+    _check(text, image, liked, weight, avoid_weight, k, offset, hybrid=hybrid)
     if model is not None:
         index.require_model(model.name, model.fingerprint)
     meanings = _encode_words(model, text, phrases, templates)
-    pictures = [index.get(similar_to)[0]] if similar_to is not None else []
+    pictures = [index.get(name)[0] for name in liked]
     if image is not None:
         pictures.append(_encode_picture(_needed(model), image, policy))
     query = _combine(meanings.get(text) if text else None, pictures, weight)
 
     last = offset + k
-    is_reranked = hybrid or bool(phrases and avoid_weight)
+    is_reranked = hybrid or bool(is_penalised and avoid_weight)
     depth = -(-last // POOL) * POOL if is_reranked else last
-    rankings = [_nearest(index, query, depth, where, exact=exact, but=similar_to)]
+    but = frozenset((*liked, *disliked))
+    rankings = [_nearest(index, query, depth, where, exact=exact, but=but)]
     if hybrid and text:
         words_hits = index.text_search(text, k=depth, where=where)
-        rankings.append([hit for hit in words_hits if hit.product_id != similar_to])
-    if phrases and avoid_weight:
-        directions = avoided_directions(meanings, text, phrases)
-        penalties = _penalties(index, rankings, directions)
+        rankings.append([hit for hit in words_hits if hit.product_id not in but])
+    if is_penalised and avoid_weight:
+        directions = avoided_directions(meanings, text, phrases) if phrases else None
+        apart = [index.get(name)[0] for name in disliked]
+        penalties = _penalties(index, rankings, directions, apart)
         rankings = [_demoted(hits, penalties, avoid_weight) for hits in rankings]
     hits = rankings[0] if len(rankings) == 1 else fuse(rankings)
     return hits[offset:last]
@@ -152,10 +162,14 @@ def avoided_directions(
     return _unit(added)
 
 
+def _several(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
 def _check(
     text: str | None,
     image: ImageSource | None,
-    similar_to: str | None,
+    liked: Sequence[str],
     weight: float,
     avoid_weight: float,
     k: int,
@@ -165,7 +179,7 @@ def _check(
 ) -> None:
     faults = {
         "nothing to look for: give text, image or similar_to": (
-            text is None and image is None and similar_to is None
+            text is None and image is None and not liked
         ),
         "hybrid matches words with captions: give text too": hybrid and text is None,
         f"weight is {weight}; it is the share of the words, 0 to 1": not 0 <= weight <= 1,
@@ -219,20 +233,23 @@ def _combine(
 
 
 def _nearest(
-    index: Store,
+    index: Searchable,
     query: np.ndarray,
     depth: int,
     where: str | None,
     *,
     exact: bool | None,
-    but: str | None,
+    but: frozenset[str],
 ) -> list[Hit]:
-    hits = index.nearest(query, k=depth + (but is not None), where=where, exact=exact)
-    return [hit for hit in hits if hit.product_id != but][:depth]
+    hits = index.nearest(query, k=depth + len(but), where=where, exact=exact)
+    return [hit for hit in hits if hit.product_id not in but][:depth]
 
 
 def _penalties(
-    index: Store, rankings: Sequence[Sequence[Hit]], directions: np.ndarray
+    index: Searchable,
+    rankings: Sequence[Sequence[Hit]],
+    directions: np.ndarray | None,
+    apart: Sequence[np.ndarray],
 ) -> dict[str, float]:
     """How much each candidate shows of what is to be avoided, in standard deviations."""
     names = list(dict.fromkeys(hit.product_id for hits in rankings for hit in hits))
@@ -240,7 +257,11 @@ def _penalties(
     whole = [name for name in names if name in stored]  # nothing is known of a damaged vector
     if not whole:
         return {}
-    shown = np.stack([stored[name] for name in whole]) @ directions.T
+    vectors = np.stack([stored[name] for name in whole])
+    wrong = [] if directions is None else [directions]
+    if apart:
+        wrong.append(_unit(np.stack(apart) - vectors.mean(axis=0)))
+    shown = vectors @ np.concatenate(wrong).T
     above = shown - np.median(shown, axis=0)
     z = above / np.maximum(shown.std(axis=0), 1e-9)
     return dict(zip(whole, np.maximum(z, 0.0).sum(axis=1).tolist(), strict=True))

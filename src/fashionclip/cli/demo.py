@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.hits import hit_fields, show_hits, write_page
+from fashionclip.cli.hits import show_hits, write_page
 from fashionclip.cli.index import embed, report_fields, say_report
 from fashionclip.cli.options import examples, json_option, open_catalog, open_model
 from fashionclip.cli.tag import show_tags
+from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
     from fashionclip.index import Index
@@ -84,7 +85,7 @@ class Question:
             text=self.text,
             avoid=self.avoid,
             where=self.where,
-            similar_to=self.similar_to,
+            similar_to=self.similar_to or (),
             k=k,
         )
 

@@ -21,12 +21,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 FETCHES = 8  # pictures of a page that are read at once
 
 
-def hit_fields(hit: "Hit") -> dict[str, object]:
-    """Set a hit as programs read it: id and score, then the catalogue's columns."""
-    columns = {name: value for name, value in hit.columns.items() if name not in {"id", "score"}}
-    return {"id": hit.product_id, "score": round(hit.score, 6), **columns}
-
-
 def title_column(names: Sequence[str]) -> str | None:
     """The column that calls a product something, if there is one of a usual name."""
     from fashionclip.catalog.columns import ROLES

@@ -23,6 +23,7 @@ COMMANDS = {
     "embed": "Write the vectors of products, pictures or words to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",
     "compare": "Say whether one model is better than another, beyond the noise.",
+    "serve": "Open a search page and an API over an index.",
     "info": "Say what a model or an index is.",
 }
 """Every command, in the order of work; ``cli/<name>.py`` holds its ``command``."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.hits import hit_fields, show_hits, write_page
+from fashionclip.cli.hits import show_hits, write_page
 from fashionclip.cli.options import (
     examples,
     json_option,
@@ -20,6 +20,7 @@ from fashionclip.cli.options import (
     stop_for_usage,
 )
 from fashionclip.cli.quick_start import skip_unused_imports
+from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
     from fashionclip.index import Index
@@ -123,7 +124,7 @@ def command(
         model,
         text=text,
         image=picture,
-        similar_to=similar_to,
+        similar_to=similar_to or (),
         weight=weight,
         avoid=avoid,
         where=where,

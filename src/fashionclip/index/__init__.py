@@ -6,7 +6,8 @@ beyond its name and fingerprint. LanceDB does the storing today. Whatever does i
 (PostgreSQL with pgvector for those who outgrow one machine) needs the dozen functions of
 :class:`Store` and nothing else:
 
-reading   ``nearest``, ``text_search``, ``get``, ``vectors``, ``locations``, ``count``, ``columns``
+search    ``nearest``, ``text_search``, ``get``, ``vectors``, ``columns`` (:class:`Searchable`)
+reading   ``locations``, ``count``
 writing   ``writing`` (one at a time), ``ensure_columns``, ``upsert``, ``remove``, ``optimize``
 care      ``known`` (what is stored, 40 bytes a product), ``iter_ids``, ``verify``, ``info``
 """
@@ -16,7 +17,8 @@ from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
 from fashionclip.index.lance import Index
 from fashionclip.index.rejects import RejectsFile
-from fashionclip.index.store import IndexInfo, Store, VerifyReport
+from fashionclip.index.snapshot import Snapshot
+from fashionclip.index.store import IndexInfo, Searchable, Store, VerifyReport
 from fashionclip.kinds import Kind, kind_of
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "Known",
     "Manifest",
     "RejectsFile",
+    "Searchable",
+    "Snapshot",
     "Store",
     "VerifyReport",
     "kind_of",

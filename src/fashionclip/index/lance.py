@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 
-from fashionclip.errors import ModelMismatchError, StoreError
+from fashionclip.errors import ModelMismatchError, ProductNotFoundError, StoreError
 from fashionclip.index import cells, opening, rows, upkeep
 from fashionclip.index.columns import (
     clean_text,
@@ -45,7 +45,8 @@ class Index:
         self.path = path
         self.manifest = manifest
         self._table = table
-        self._queries = Queries(path, table)
+        self.queries = Queries(path, table)
+        """Reads the table; ``snapshot.read`` takes them."""
         self._lock = WriterLock(path)
         self._crowds = cells.Crowds(table)
 
@@ -187,7 +188,7 @@ class Index:
         k = self._at_most_all(k)
 
         def passing() -> int:
-            return self.count if where is None else self._queries.count(where)
+            return self.count if where is None else self.queries.count(where)
 
         def candidates(limit: int) -> LanceQuery:
             search = self._table.search(query, vector_column_name=rows.VECTOR)
@@ -199,7 +200,7 @@ class Index:
         def cosine(distance: float) -> float:
             return min(1.0, max(-1.0, 1.0 - distance))
 
-        return self._queries.best(candidates, k, where, measure="_distance", score=cosine)
+        return self.queries.best(candidates, k, where, measure="_distance", score=cosine)
 
     def text_search(self, words: str, *, k: int = 10, where: str | None = None) -> list[Hit]:
         """The k products whose captions match some words best, best first.
@@ -226,29 +227,29 @@ class Index:
         def candidates(limit: int) -> LanceQuery:
             return self._table.search(match, query_type="fts").limit(limit)
 
-        return self._queries.best(candidates, k, where, measure="_score", score=float)
+        return self.queries.best(candidates, k, where, measure="_score", score=float)
 
     def get(self, product_id: str) -> tuple[Float32[np.ndarray, " dim"], Hit]:
         """One product's vector, and the product with a score of 1.
 
         Raises:
-            StoreError: no product has this id; the message names those with similar ones.
+            ProductNotFoundError: no product has this id; the message names those with similar ones.
             StoreCorruptError: the files are damaged.
         """
         names = [rows.ID, rows.VECTOR, *map(stored_name, self.columns)]
-        for batch in self._queries.rows_of([product_id], names):
+        for batch in self.queries.rows_of([product_id], names):
             if batch.num_rows:
                 fields = batch.drop_columns([rows.VECTOR]).slice(0, 1).to_pylist()[0]
                 return rows.vectors(batch)[0].copy(), hit(fields, 1.0)
-        alike = self._queries.similar_ids(product_id)
+        alike = self.queries.similar_ids(product_id)
         hint = f"; similar ids: {', '.join(alike)}" if alike else ""
         message = f"the index {self.path} has no product {product_id!r}{hint}"
-        raise StoreError(message)
+        raise ProductNotFoundError(message)
 
     def vectors(self, product_ids: Sequence[str]) -> dict[str, Float32[np.ndarray, " dim"]]:
         """The vectors of those of the products that are stored and whole."""
         found: dict[str, Float32[np.ndarray, " dim"]] = {}
-        for batch in self._queries.rows_of(product_ids, [rows.ID, rows.VECTOR, rows.CRC]):
+        for batch in self.queries.rows_of(product_ids, [rows.ID, rows.VECTOR, rows.CRC]):
             ids = batch.column(rows.ID).to_pylist()
             sums = batch.column(rows.CRC).to_pylist()
             for name, vector, stored in zip(ids, rows.vectors(batch), sums, strict=True):
@@ -259,14 +260,14 @@ class Index:
     def locations(self, product_ids: Sequence[str]) -> dict[str, str | None]:
         """Where the products' pictures are; None for pictures kept in the catalogue's table."""
         found: dict[str, str | None] = {}
-        for batch in self._queries.rows_of(product_ids, [rows.ID, rows.IMAGE]):
+        for batch in self.queries.rows_of(product_ids, [rows.ID, rows.IMAGE]):
             columns = (batch.column(name).to_pylist() for name in (rows.ID, rows.IMAGE))
             found.update(zip(*columns, strict=True))
         return found
 
     def iter_ids(self) -> Iterator[str]:
         """Every product id, in no particular order."""
-        for batch in self._queries.scan([rows.ID]):
+        for batch in self.queries.scan([rows.ID]):
             yield from batch.column(rows.ID).to_pylist()
 
     def known(self) -> Known:
@@ -274,7 +275,7 @@ class Index:
         names = [rows.ID, rows.KEY, rows.ROW]
         return Known(
             entry
-            for batch in self._queries.scan(names)
+            for batch in self.queries.scan(names)
             for entry in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
         )
 
@@ -385,7 +386,7 @@ class Index:
         """
         checked, bad = 0, []
         kinds = self.columns
-        for batch in self._queries.scan(None):
+        for batch in self.queries.scan(None):
             checked += batch.num_rows
             bad += rows.damaged(batch, kinds)
         removed = 0

@@ -39,6 +39,18 @@ class Queries:
         self._folder = folder
         self._table = table
 
+    @property
+    def version(self) -> int:
+        """A number that grows with every write, of this process or another."""
+        with reported(self._folder):
+            return int(self._table.version)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns as they are stored."""
+        with reported(self._folder):
+            return self._table.schema
+
     def scan(self, names: list[str] | None) -> Iterator[pa.RecordBatch]:
         """Every row, in batches, with the named columns (all of them for None)."""
         with reported(self._folder):
@@ -60,10 +72,22 @@ class Queries:
             FilterError: the filter does not fit the columns.
             StoreCorruptError: the files are damaged.
         """
-        with reported(self._folder):
-            columns = rows.kinds(self._table.schema)
+        columns = rows.kinds(self.schema)
         with self._blaming(where, columns):
             return int(self._table.count_rows(stored_filter(where, columns)))
+
+    def passing(self, where: str) -> list[str]:
+        """The ids of all rows that pass a filter.
+
+        Raises:
+            FilterError: the filter does not fit the columns.
+            StoreCorruptError: the files are damaged.
+        """
+        columns = rows.kinds(self.schema)
+        condition = stored_filter(where, columns)
+        with self._blaming(where, columns):
+            query = self._table.search().where(condition).select([rows.ID]).limit(None)
+            return list(query.to_arrow()[rows.ID].to_pylist())
 
     def best(
         self,
@@ -87,8 +111,7 @@ class Queries:
             FilterError: the filter does not fit the columns.
             StoreCorruptError: the files are damaged.
         """
-        with reported(self._folder):
-            columns = rows.kinds(self._table.schema)
+        columns = rows.kinds(self.schema)
         names = [rows.ID, *map(stored_name, columns), measure]
         condition = None if where is None else stored_filter(where, columns)
         limit = k + TIE_ROOM

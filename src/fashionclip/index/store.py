@@ -49,17 +49,15 @@ class VerifyReport:
 
 
 @runtime_checkable  # the test run checks every argument against it
-class Store(Protocol):
-    """An index, wherever it is kept."""
+class Searchable(Protocol):
+    """What can be searched: an index, or one that is held in memory."""
 
-    manifest: Manifest
+    @property
+    def manifest(self) -> Manifest:
+        """Which model made it."""
 
     def require_model(self, model: str, fingerprint: str) -> None:
         """Refuse to go on with another model than the one that made this index."""
-
-    @property
-    def count(self) -> int:
-        """Products stored."""
 
     @property
     def columns(self) -> Mapping[str, Kind]:
@@ -83,6 +81,15 @@ class Store(Protocol):
 
     def vectors(self, product_ids: Sequence[str]) -> dict[str, Float32[np.ndarray, " dim"]]:
         """The vectors of those of the products that are stored whole."""
+
+
+@runtime_checkable
+class Store(Searchable, Protocol):
+    """An index, wherever it is kept."""
+
+    @property
+    def count(self) -> int:
+        """Products stored."""
 
     def locations(self, product_ids: Sequence[str]) -> dict[str, str | None]:
         """Where the products' pictures are; None for pictures kept in the catalogue's table."""

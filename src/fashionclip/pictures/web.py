@@ -55,7 +55,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class _Internal(Exception):
+class InternalAddress(Exception):
     """A host that has no public address."""
 
 
@@ -75,7 +75,7 @@ def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
             sink.seek(0)
             sink.truncate()
             _try_fetch(url, sink, policy, deadline, is_last=True)
-    except _Internal as exc:
+    except InternalAddress as exc:
         message = (
             f"{shown(url)}: {exc} is an internal address; pass --allow-private "
             "(allow_private=True) if that is intended"
@@ -249,7 +249,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
         if not self._allow_private:
             public = [address for address in addresses if is_public(address)]
             if not public:
-                raise _Internal(addresses[0])
+                raise InternalAddress(addresses[0])
             addresses = public
         return _DeadlineStream(self._connect_any(addresses, port, timeout, socket_options))
 

@@ -1,0 +1,206 @@
+"""What the search page is asked, as its URL says it: everything that is chosen is in there.
+
+A state is read from a URL's query and written to one again, so every link of the page is a state
+with one thing changed, and a copied address shows the same products.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, urlencode
+
+from fashionclip.kinds import INT64, Kind
+
+PAGE_SIZE = 24
+"""Products on a page: fills rows of 2, 3, 4 and 6."""
+
+Range = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One search: words, picture, products that are liked or not, filters, place in the list."""
+
+    text: str = ""
+    picture: str | None = None
+    """The token under which an uploaded picture is kept."""
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    avoid: tuple[str, ...] = ()
+    chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values ticked in each column; a product passes with any one of them."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Lowest and highest value wanted in each numeric column."""
+    offset: int = 0
+    hybrid: bool = False
+    scores: bool = False
+
+    @classmethod
+    def read(cls, query: Iterable[tuple[str, str]]) -> "State":
+        """Read a URL's query; blanks and numbers that are none are as if they were not there."""
+        several: dict[str, list[str]] = {}
+        for name, value in query:
+            if value.strip():
+                several.setdefault(name, []).append(value.strip())
+        once = {name: tuple(dict.fromkeys(values)) for name, values in several.items()}
+        last = {name: values[-1] for name, values in once.items()}
+        bounds: dict[str, Range] = {}
+        for name, value in last.items():
+            end, dot, column = name.partition(".")
+            number = read_number(value)
+            if dot and column and end in {"min", "max"} and number is not None:
+                low, high = bounds.get(column, (None, None))
+                bounds[column] = (number, high) if end == "min" else (low, number)
+        return cls(
+            text=last.get("q", ""),
+            picture=last.get("picture"),
+            like=once.get("like", ()),
+            unlike=once.get("unlike", ()),
+            avoid=once.get("avoid", ()),
+            chosen={name[2:]: values for name, values in once.items() if name[:2] == "f." != name},
+            ranges=bounds,
+            offset=_read_offset(last.get("offset", "")),
+            hybrid="hybrid" in last,
+            scores="scores" in last,
+        )
+
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing is asked yet."""
+        return replace(self, scores=False, hybrid=False) == State()
+
+    @property
+    def is_question(self) -> bool:
+        """Whether products are ranked, not just listed."""
+        return bool(self.text or self.picture or self.like)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether filters leave products out."""
+        return bool(self.chosen or self.ranges)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The URL's query as names and values, in a fixed order."""
+        pairs = [("q", self.text)] if self.text else []
+        pairs += [("picture", self.picture)] if self.picture else []
+        for name, values in (("like", self.like), ("unlike", self.unlike), ("avoid", self.avoid)):
+            pairs += [(name, value) for value in values]
+        for column, ticked in self.chosen.items():
+            pairs += [(f"f.{column}", value) for value in ticked]
+        for column, ends in self.ranges.items():
+            for name, end in zip(("min", "max"), ends, strict=True):
+                pairs += [(f"{name}.{column}", plain_number(end))] if end is not None else []
+        pairs += [("hybrid", "1")] if self.hybrid else []
+        pairs += [("scores", "1")] if self.scores else []
+        pairs += [("offset", str(self.offset))] if self.offset else []
+        return pairs
+
+    @property
+    def url(self) -> str:
+        """The address that shows this state."""
+        query = urlencode(self.pairs(), quote_via=quote, safe=" ").replace(" ", "+")
+        return f"/?{query}" if query else "/"
+
+    def at(self, offset: int) -> "State":
+        """The same search at another place of its list."""
+        return replace(self, offset=max(0, offset))
+
+    def preferring(self, product_id: str, *, is_liked: bool) -> "State":
+        """With one more product to look like, or not to look like."""
+        like = tuple(one for one in self.like if one != product_id)
+        unlike = tuple(one for one in self.unlike if one != product_id)
+        if is_liked:
+            return replace(self, like=(*like, product_id), unlike=unlike, offset=0)
+        return replace(self, like=like, unlike=(*unlike, product_id), offset=0)
+
+    def without(self, name: str, value: str) -> "State":
+        """Less one value of ``like``, ``unlike`` or ``avoid``."""
+        left = tuple(one for one in getattr(self, name) if one != value)
+        changes = {name: left, "offset": 0}
+        return replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot tell which
+
+    def without_choice(self, column: str, value: str) -> "State":
+        """Less one ticked value."""
+        left = tuple(one for one in self.chosen[column] if one != value)
+        chosen = {**self.chosen, column: left}
+        return replace(self, chosen={n: v for n, v in chosen.items() if v}, offset=0)
+
+    def without_range(self, column: str) -> "State":
+        """Less the range of one column."""
+        ranges = {name: ends for name, ends in self.ranges.items() if name != column}
+        return replace(self, ranges=ranges, offset=0)
+
+    def unfiltered(self) -> "State":
+        """The same question without its filters."""
+        return replace(self, chosen={}, ranges={}, offset=0)
+
+    def where(self, columns: Mapping[str, Kind], *, but: str | None = None) -> str | None:
+        """The filters as SQL; None if there are none.
+
+        Args:
+            columns: the index's columns; what is no column of theirs is left out.
+            but: a column whose own filter is left out, to count what else could be chosen in it.
+        """
+        parts = []
+        for column, values in self.chosen.items():
+            if column in columns and column != but:
+                literals = [_literal(value, columns[column]) for value in values]
+                known = ", ".join(literal for literal in literals if literal is not None)
+                name = _quoted(column)
+                nothing = f"({name} IS NULL AND {name} IS NOT NULL)"
+                parts.append(f"{name} IN ({known})" if known else nothing)
+        for column, (low, high) in self.ranges.items():
+            if columns.get(column) in {"integer", "number"} and column != but:
+                parts += [f"{_quoted(column)} >= {plain_number(low)}"] if low is not None else []
+                parts += [f"{_quoted(column)} <= {plain_number(high)}"] if high is not None else []
+        return " AND ".join(parts) or None
+
+    def unknown_columns(self, columns: Mapping[str, Kind]) -> list[str]:
+        """Columns that are filtered by, and that the index does not have."""
+        return [name for name in {**self.chosen, **self.ranges} if name not in columns]
+
+
+def product_url(product_id: str) -> str:
+    """The address of a product's own page."""
+    return f"/p/{quote(product_id, safe='')}"
+
+
+def picture_url(product_id: str, width_px: int) -> str:
+    """The address of a product's picture, at most so many pixels wide."""
+    return f"/images/{quote(product_id, safe='')}?width={width_px}"
+
+
+def read_number(text: str) -> float | None:
+    """A finite number as a person types it; None if it is none."""
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def plain_number(number: float) -> str:
+    """A number without an exponent and without a needless point: 50, 49.95."""
+    if number == int(number):
+        return str(int(number))
+    return f"{number:.10f}".rstrip("0").rstrip(".")
+
+
+def _read_offset(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _quoted(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _literal(value: str, kind: Kind) -> str | None:
+    """A ticked value as SQL; None where a column of this kind cannot hold it."""
+    if kind == "string":
+        return "'" + value.replace("'", "''") + "'"
+    if kind == "boolean":
+        return {"true": "TRUE", "false": "FALSE"}.get(value.lower())
+    number = read_number(value)
+    if number is None or (kind == "integer" and int(number) not in INT64):
+        return None
+    return plain_number(number)

@@ -1,0 +1,239 @@
+"""What the API takes and gives, with examples: its OpenAPI description is made of this."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+)
+"""The smallest picture there is, for examples."""
+
+Text = Annotated[str, Field(examples=["blue denim jeans"])]
+ImageUrl = Annotated[
+    str,
+    Field(
+        description="http(s), where the service allows it, or data:image/…;base64,…",
+        examples=["https://shop.example/pictures/1.jpg"],
+    ),
+]
+Base64Image = Annotated[
+    str, Field(description="An encoded picture (JPEG, PNG, WebP, GIF) in base64.", examples=[PIXEL])
+]
+Ids = Annotated[list[str], Field(max_length=50, examples=[["15970"]])]
+Where = Annotated[
+    str,
+    Field(
+        description="Comparisons over the catalogue's columns, as in SQL.",
+        examples=["price < 50 and gender = 'Women'"],
+    ),
+]
+Scalar = str | int | float | bool | None
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchRequest(_Request):
+    """Words, a picture, both, products to be like; nothing at all lists what there is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "blue denim jeans", "k": 5},
+                {"text": "shirt", "avoid": ["stripes"], "where": "price < 50"},
+                {"image": PIXEL, "text": "in red", "weight": 0.4},
+            ]
+        },
+    )
+
+    text: Text | None = None
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    similar_to: Ids = []
+    avoid: list[str] = Field([], max_length=20, description="What hits should not show, in words.")
+    unlike: Ids = []
+    where: Where | None = None
+    weight: float = Field(0.5, ge=0, le=1, description="Share of the words beside a picture.")
+    k: int = Field(10, ge=1)
+    offset: int = Field(0, ge=0)
+    hybrid: bool = Field(False, description="Match the words with the captions' own too.")
+
+
+class ClassifyRequest(_Request):
+    """A picture and the labels to choose from."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"image": PIXEL, "labels": ["jeans", "dress", "shoe"]}]},
+    )
+
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    labels: list[str] = Field(min_length=1)
+    templates: str | list[str] | None = Field(
+        "product", description="A named set (bare, product, ensemble), or prompts with {}."
+    )
+
+
+class ImageReference(BaseModel):
+    """A picture's address, as OpenAI's clients send it."""
+
+    url: ImageUrl
+
+
+class EmbeddingInput(_Request):
+    """One text, or one picture."""
+
+    text: Text | None = None
+    image: Base64Image | None = None
+    image_url: ImageUrl | ImageReference | None = None
+
+
+class EmbeddingsRequest(BaseModel):
+    """OpenAI's shape; what its clients send beside that and that changes nothing is let be."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"input": ["red dress", "blue jeans"]},
+                {"input": [{"text": "red dress"}, {"image": PIXEL}]},
+            ]
+        }
+    )
+
+    input: str | list[str | EmbeddingInput] = Field(
+        description="Texts; or objects with text, image or image_url. data:image/… is a picture."
+    )
+    model: str | None = Field(None, description="The model's name; any other is refused.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="The model's own number, or left out.")
+    modality: Literal["text", "image"] = Field("text", description="Of inputs that are strings.")
+
+
+class ProductIn(_Request):
+    """A product to store."""
+
+    id: str = Field(min_length=1, max_length=500, examples=["A-17"])
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    caption: str = Field("", description="Empty: made of the columns, as a catalogue's are.")
+    columns: dict[str, Scalar] = Field({}, examples=[{"title": "Red dress", "price": 39.9}])
+
+
+class PutRequest(_Request):
+    """Products to store; those of the same ids are replaced."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"products": [{"id": "A-17", "image": PIXEL, "columns": {"title": "Red dress"}}]}
+            ]
+        },
+    )
+
+    products: list[ProductIn] = Field(min_length=1)
+
+
+class HitOut(BaseModel):
+    """A product that answers a search, with the catalogue's columns beside these two."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    score: float
+
+
+class Hits(BaseModel):
+    """Best first."""
+
+    hits: list[HitOut]
+    has_more: bool = Field(description="Whether there are more beyond these.")
+
+
+class ProductOut(BaseModel):
+    """A product: its id and the catalogue's columns."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+
+
+class LabelOut(BaseModel):
+    """A label and its probability among those that were given."""
+
+    label: str
+    probability: float
+
+
+class Labels(BaseModel):
+    """Most probable first."""
+
+    labels: list[LabelOut]
+
+
+class Embedding(BaseModel):
+    """One vector: numbers, or base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(BaseModel):
+    """Vectors in the order of the inputs, of unit length."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: dict[str, int]
+
+
+class Refused(BaseModel):
+    """A product that was not stored, and why."""
+
+    id: str
+    reason: str
+
+
+class PutResult(BaseModel):
+    """What became of the products."""
+
+    stored: int
+    rejected: list[Refused]
+
+
+class Removed(BaseModel):
+    """How many products there were to take out."""
+
+    removed: int
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: str
+    products: int | None = None
+    model: str | None = None
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, or with the service."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class ProblemOut(BaseModel):
+    """The body of every answer that is not a 2xx."""
+
+    error: Problem
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The part of a route's description that says how it may fail."""
+    return {status: {"model": ProblemOut} for status in statuses}
