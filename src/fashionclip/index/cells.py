@@ -7,6 +7,7 @@ and quick to build; figures are in benchmarks/index.py.
 """
 
 import math
+import time
 from collections.abc import Callable
 
 from fashionclip.index import rows
@@ -26,6 +27,7 @@ COMPARED = 4_000
 COMPARED_A_HIT = 20  # and at least so many for each hit that is wanted
 LEAST_LOOKED_INTO = 4
 MOST_FILTERS = 256  # of which it is remembered how many products pass: a shop asks the same ones
+TRUSTED_S = 5.0  # how long: the number of cells to look into is a matter of pace
 _NAME = "cells-"  # of the index; the number of its cells follows
 
 
@@ -61,7 +63,7 @@ class Crowds:
     def __init__(self, table: LanceTable) -> None:
         """Hold the table."""
         self._table = table
-        self._known: dict[tuple[str | None, int], tuple[int, int]] = {}
+        self._known: dict[str | None, tuple[float, int, int]] = {}
 
     def to_look_into(self, k: int, where: str | None, passing: Callable[[], int]) -> int:
         """Cells a query looks into, so that there are enough vectors to compare it with.
@@ -71,12 +73,16 @@ class Crowds:
             where: the filter.
             passing: counts the products that pass it.
         """
-        asked = (where, int(self._table.count_rows()))  # another number of products: count anew
-        if asked not in self._known:
+        now = time.monotonic()
+        until, n_passing, n_cells = self._known.get(where, (0.0, 0, 0))
+        if now > until:
+            n_cells = _n_cells(vector_index(self._table))
+            if n_cells == 1:  # every vector is compared
+                return 1
             if len(self._known) >= MOST_FILTERS:
                 self._known.clear()
-            self._known[asked] = passing(), _n_cells(vector_index(self._table))
-        n_passing, n_cells = self._known[asked]
+            n_passing = passing()
+            self._known[where] = (now + TRUSTED_S, n_passing, n_cells)
         enough = max(COMPARED, COMPARED_A_HIT * k)
         wanted = max(LEAST_LOOKED_INTO, math.ceil(enough * n_cells / max(1, n_passing)))
         return min(wanted, n_cells)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Float32
 
 from fashionclip.errors import ModelMismatchError, ProductNotFoundError, StoreError
@@ -200,7 +201,10 @@ class Index:
         def cosine(distance: float) -> float:
             return min(1.0, max(-1.0, 1.0 - distance))
 
-        return self.queries.best(candidates, k, where, measure="_distance", score=cosine)
+        def read(query: LanceQuery) -> pa.Table:
+            return query.to_batches().read_all()  # to_arrow() asks for the schema twice more
+
+        return self.queries.best(candidates, k, where, measure="_distance", score=cosine, read=read)
 
     def text_search(self, words: str, *, k: int = 10, where: str | None = None) -> list[Hit]:
         """The k products whose captions match some words best, best first.
@@ -227,7 +231,10 @@ class Index:
         def candidates(limit: int) -> LanceQuery:
             return self._table.search(match, query_type="fts").limit(limit)
 
-        return self.queries.best(candidates, k, where, measure="_score", score=float)
+        def read(query: LanceQuery) -> pa.Table:
+            return query.to_arrow()
+
+        return self.queries.best(candidates, k, where, measure="_score", score=float, read=read)
 
     def get(self, product_id: str) -> tuple[Float32[np.ndarray, " dim"], Hit]:
         """One product's vector, and the product with a score of 1.

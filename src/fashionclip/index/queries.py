@@ -97,6 +97,7 @@ class Queries:
         *,
         measure: str,
         score: Callable[[float], float],
+        read: Callable[[LanceQuery], pa.Table],
     ) -> list[Hit]:
         """The k best rows of a query, equal scores in the order of their ids.
 
@@ -106,6 +107,7 @@ class Queries:
             where: the user's filter.
             measure: the column with LanceDB's distance or score.
             score: makes our score of it; higher is closer.
+            read: runs a query.
 
         Raises:
             FilterError: the filter does not fit the columns.
@@ -121,7 +123,7 @@ class Queries:
                 if condition is not None:
                     query = query.where(condition, prefilter=True)
             with self._blaming(where, columns):
-                found = list(query.to_arrow().to_pylist())
+                found = list(read(query).to_pylist())
             for row in found:
                 row[measure] = score(row[measure])
             found.sort(key=lambda row: (-row[measure], row[rows.ID]))
