@@ -9,12 +9,14 @@ FashionCLIPError
 ├── MissingExtraError       an optional package is not installed
 ├── BenchmarkError          a benchmark's files are missing or cannot be used
 ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
-├── ServiceError            the service cannot be started as it was told to
-│   └── BusyError           more waits for it than it takes on
+├── ServiceError            the service cannot be started as it was told to, or be reached
+│   ├── BusyError           more waits for it than it takes on
+│   └── RefusedError        it does not do what a client asks
 ├── LabelError              a label set or category tree contradicts itself
 └── StoreError              an index folder cannot be used
     ├── ModelMismatchError  the index holds another model's vectors
     ├── StoreLockedError    another run is writing to it
+    ├── StoreFullError      the disk has no room for what is to be written
     ├── StoreCorruptError   what is on disk is not what was written
     ├── FilterError         a filter is not valid for this index's columns
     └── ProductNotFoundError  no product has this id
@@ -61,11 +63,31 @@ class EvaluationError(FashionCLIPError):
 
 
 class ServiceError(FashionCLIPError):
-    """The HTTP service cannot be started: its address, its keys or its settings do not do."""
+    """The HTTP service cannot be started (its address, keys or settings), or not be reached."""
 
 
 class BusyError(ServiceError):
     """More requests wait than the service takes on; the same one will do a little later."""
+
+
+class RefusedError(ServiceError):
+    """The service has answered a client that it does not do what was asked."""
+
+    def __init__(
+        self, message: str, *, status: int, code: str, request_id: str, retry_after_s: float
+    ) -> None:
+        """Keep what the service said.
+
+        Args:
+            message: in its words.
+            status: of HTTP.
+            code: for programs; never changes. ``unknown`` where something else answered.
+            request_id: by which its log knows the request; empty where something else answered.
+            retry_after_s: when the same request may do, in seconds; 0 where it will not.
+        """
+        super().__init__(message)
+        self.status, self.code = status, code
+        self.request_id, self.retry_after_s = request_id, retry_after_s
 
 
 class LabelError(FashionCLIPError):
@@ -82,6 +104,10 @@ class ModelMismatchError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another run is writing to the index."""
+
+
+class StoreFullError(StoreError):
+    """There is no room on the disk, or under its quota, for what is to be written."""
 
 
 class StoreCorruptError(StoreError):

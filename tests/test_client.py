@@ -1,0 +1,314 @@
+"""The client against the real service: answers, refusals, patience, and connections that break."""
+
+import io
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from fashionclip.catalog import Catalog
+from fashionclip.client import Client, NewProduct
+from fashionclip.client.client import _in_turn
+from fashionclip.errors import ImageError, RefusedError, ServiceError
+from fashionclip.index import Index
+from fashionclip.indexing import index_catalog
+from fashionclip.model import FashionCLIP
+from fashionclip.sample import write_sample_catalog
+from fashionclip.search import search
+from fashionclip.serve.app import create_app, listen
+from fashionclip.serve.connections import GuardedProtocol
+from fashionclip.serve.keys import new_key
+from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.settings import Settings
+from fashionclip.serve.shop import Shop
+
+
+class Running:
+    """The service over an index, in a thread, at an address that outlives it."""
+
+    def __init__(self, store, **settings):
+        """Take an address."""
+        self.store = store
+        self.settings = Settings(**{"rate_per_minute": 0, "port": 0, **settings})
+        self.socket = listen("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def __enter__(self):
+        """Open the index and answer."""
+        metrics = Metrics()
+        app = create_app(Shop(self.store, self.settings, metrics), self.settings, metrics)
+        config = uvicorn.Config(app, http=GuardedProtocol, log_config=None, lifespan="on")
+        self.server = uvicorn.Server(config)
+        run = self.server.run
+        self.thread = threading.Thread(target=run, kwargs={"sockets": [self.socket.dup()]})
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        """Answer what has come, and end."""
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A sample catalogue, indexed with the built-in model."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_sample_catalog(folder / "sample", n_products=40)
+    catalog = Catalog.open(folder / "sample" / "catalog.csv")
+    index_catalog(catalog, FashionCLIP.from_pretrained(), folder / "shop.lance")
+    return folder / "shop.lance"
+
+
+@pytest.fixture(scope="module")
+def service(store):
+    with Running(store) as running:
+        yield running
+        running.socket.close()
+
+
+@pytest.fixture
+def client(service):
+    with Client(service.url, patience_s=0.0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def picture(store):
+    return next(iter(sorted((store.parent / "sample" / "images").glob("*.jpg"))))
+
+
+def test_search_finds_what_the_library_finds(client, store):
+    asked = {"text": "red dress", "avoid": ["stripes"], "where": "price < 90", "k": 5}
+    found = client.search(**asked)
+    expected = search(Index.open(store), FashionCLIP.from_pretrained(), **asked)
+    assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in expected]
+    assert [hit.score for hit in found.hits] == pytest.approx([h.score for h in expected], abs=2e-3)
+    without_id = [{**hit.columns} for hit in expected]
+    assert all(columns.pop("id") for columns in without_id)  # it is the hit's own already
+    assert [dict(hit.columns) for hit in found.hits] == without_id
+    assert found.has_more
+
+
+def test_pages_fit_together_and_end(client):
+    first, second = (client.search("shoes", k=20, offset=offset) for offset in (0, 20))
+    ids = [hit.product_id for page in (first, second) for hit in page.hits]
+    assert (len(ids), len(set(ids))) == (40, 40)
+    assert (first.has_more, second.has_more) == (True, False)
+
+
+@pytest.mark.parametrize("form", [str, Path, lambda place: place.read_bytes()])
+def test_a_picture_is_a_path_or_bytes(client, picture, form):
+    assert client.search(image=form(picture), k=1).hits[0].product_id == picture.stem
+
+
+def test_a_picture_in_a_data_url(client, picture):
+    import base64
+
+    url = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    assert client.search(image=url, k=1).hits[0].product_id == picture.stem
+
+
+def test_alike_and_unlike(client, picture):
+    name = picture.stem
+    alike = client.similar(name, k=3)
+    assert [hit.product_id for hit in alike.hits] == [
+        hit.product_id for hit in client.search(similar_to=[name], k=3).hits
+    ]
+    unlike = client.search("shirt", unlike=[name], k=40, where="price > 0")
+    assert name not in {hit.product_id for hit in (*alike.hits, *unlike.hits)}
+
+
+def test_a_product_and_its_picture(client, picture):
+    product = client.product(picture.stem)
+    assert (product.product_id, product.score) == (picture.stem, 1.0)
+    assert {"title", "price"} <= product.columns.keys()
+    with Image.open(io.BytesIO(client.image(picture.stem, width_px=100))) as small:
+        assert small.format == "JPEG"
+        assert small.width <= 160
+
+
+def test_labels_come_most_probable_first(client, picture):
+    ranked = client.classify(picture, ["dress", "shoe", "bag"], templates=["a picture of a {}"])
+    assert {one.label for one in ranked} == {"dress", "shoe", "bag"}
+    assert sum(one.probability for one in ranked) == pytest.approx(1, abs=1e-4)
+    assert [one.probability for one in ranked] == sorted(o.probability for o in ranked)[::-1]
+
+
+def test_vectors_are_the_models_own_in_their_order(client, picture):
+    inputs = ["red dress", picture, picture.read_bytes(), *(f"shirt {i}" for i in range(130))]
+    vectors = client.embed(iter(inputs))
+    model = FashionCLIP.from_pretrained()
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (133, model.dim)
+    np.testing.assert_allclose(vectors[0], model.encode_text("red dress")[0], atol=5e-3)
+    np.testing.assert_allclose(vectors[1], model.encode_images([picture])[0], atol=5e-3)
+    np.testing.assert_array_equal(vectors[1], vectors[2])
+    np.testing.assert_allclose(vectors[-1], model.encode_text("shirt 129")[0], atol=5e-3)
+    assert client.embed([]).shape == (0, 0)
+
+
+def test_products_come_and_go(client, picture):
+    names = [f"a/b c?{i}#ü" for i in range(70)]
+    picture_bytes = picture.read_bytes()
+    columns = {"title": "Grün", "price": 5.5}
+    outcome = client.put(
+        [*(NewProduct(n, picture_bytes, columns) for n in names), NewProduct("bad", b"no picture")]
+    )
+    assert outcome.stored == 70
+    assert [one.product_id for one in outcome.rejected] == ["bad"]
+    assert "picture" in outcome.rejected[0].reason
+    assert client.product(names[-1]).columns["title"] == "Grün"
+    assert client.image(names[-1])
+    assert client.similar(names[0], k=1).hits[0].product_id in {*names, picture.stem}
+    assert client.remove([*names, "nobody"]) == 70
+    only_bad = client.put([NewProduct("bad", b"no picture")])
+    assert (only_bad.stored, len(only_bad.rejected)) == (0, 1)
+
+
+def test_the_state_of_the_service(client):
+    assert client.health()
+    state = client.ready()
+    assert (state.is_ready, state.status, state.model) == (True, "ready", "builtin")
+    assert state.products == 40
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "code"),
+    [
+        (lambda client: client.product("nobody"), 404, "not_found"),
+        (lambda client: client.image("nobody"), 404, "not_found"),
+        (lambda client: client.search("x", where="prize < 3"), 400, "filter"),
+        (lambda client: client.search(image=b"no picture"), 400, "image"),
+        (lambda client: client.search("x" * 3000), 400, "invalid"),
+        (lambda client: client.search("x", k=0), 422, "invalid"),
+        (lambda client: client.search(image="http://shop.example/1.jpg"), 400, "image"),
+    ],
+)
+def test_what_the_service_refuses_is_told_in_its_words(client, ask, status, code):
+    with pytest.raises(RefusedError) as refused:
+        ask(client)
+    error = refused.value
+    assert (error.status, error.code, error.retry_after_s) == (status, code, 0)
+    assert str(error)
+    assert error.request_id
+
+
+def test_a_picture_that_is_not_there_is_not_sent(client):
+    with pytest.raises(ImageError, match=r"nowhere\.jpg: cannot be read"):
+        client.search(image="nowhere.jpg")
+
+
+def test_keys(store, tmp_path):
+    keys = tmp_path / "keys"
+    reader = new_key(keys, "read")
+    with Running(store, key_file=keys) as service:
+        with Client(service.url) as client, pytest.raises(RefusedError, match="a key is needed"):
+            client.search("dress")
+        with Client(service.url, key=reader) as client:
+            assert client.search("dress").hits
+            with pytest.raises(RefusedError) as refused:
+                client.remove(["S0001"])
+            assert (refused.value.status, refused.value.code) == (403, "forbidden")
+    service.socket.close()
+
+
+def test_it_comes_back_when_told_to_and_no_sooner(store):
+    """Two requests are let through at once, then one a second."""
+    with Running(store, rate_per_minute=60, burst=2) as service:
+        with Client(service.url, patience_s=0.0) as hasty:
+            for _ in range(2):
+                hasty.search("dress")
+            with pytest.raises(RefusedError) as refused:
+                hasty.search("dress")
+            assert (refused.value.status, refused.value.code) == (429, "too_many")
+            assert refused.value.retry_after_s >= 1
+        with Client(service.url, patience_s=10.0) as patient:
+            began = time.monotonic()
+            assert patient.search("dress").hits
+            assert 0.9 < time.monotonic() - began < 9
+    service.socket.close()
+
+
+def test_connections_are_kept(client, service):
+    before = len(service.server.server_state.connections)
+    for _ in range(5):
+        client.search("dress")
+    assert len(service.server.server_state.connections) == before + 1
+
+
+def test_a_service_that_is_renewed_is_not_noticed(store):
+    """The connection that was kept is dead; whoever asks by it asks again."""
+    service = Running(store)
+    with Client(service.url, patience_s=0.0) as client:
+        for _ in range(2):
+            with service:
+                assert client.search("dress").hits
+    service.socket.close()
+
+
+def test_a_service_that_is_gone_is_told_of_in_a_line():
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+        client = Client(f"http://127.0.0.1:{port}", timeout_s=0.1)
+        with client, pytest.raises(ServiceError, match=r"did not answer within 0\.1 s"):
+            client.health()
+    client = Client(f"http://127.0.0.1:{port}")
+    with client, pytest.raises(ServiceError, match=r"cannot be reached .*; is the service running"):
+        client.search("dress")
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://"])
+def test_an_address_that_is_none(url):
+    with pytest.raises(ValueError, match="is no address of a service"):
+        Client(url)
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A proxy before a service that is down, at ``/down``; elsewhere another service."""
+
+    def do_GET(self):
+        """Answer with a page of its own."""
+        self.send_response(502 if self.path.startswith("/down") else 200)
+        page = b"<html>nginx</html>"
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+def test_strangers_answers_are_told_apart():
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with Client(f"{url}/down/") as client:
+            with pytest.raises(RefusedError, match="the answer is 502 Bad Gateway") as refused:
+                client.product("1")
+            assert (refused.value.status, refused.value.code) == (502, "unknown")
+            assert not client.health()
+        with Client(url) as client:
+            with pytest.raises(ServiceError, match="does not answer as this service does"):
+                client.product("1")
+            with pytest.raises(RefusedError):
+                client.ready()
+        server.shutdown()
+        thread.join()
+
+
+def test_what_is_sent_in_turn_stays_in_order_and_within_bounds():
+    wanted = [{"id": str(i), "image": "x" * (i % 13 * 500_000)} for i in range(20)]
+    wanted += [{"id": str(i)} for i in range(200)]
+    parts = list(_in_turn(wanted))
+    assert [one for part in parts for one in part] == wanted
+    assert all(len(json.dumps(part)) < 13_000_000 and 0 < len(part) <= 64 for part in parts)
+    assert list(_in_turn([])) == []
