@@ -68,8 +68,10 @@ def create_app(shop: Shop, settings: Settings, metrics: Metrics) -> Limits:
     app.add_exception_handler(RequestValidationError, _tell_of_invalid)
     app.add_exception_handler(HTTPException, _tell_of_http)
     app.include_router(api.create_router(shop, settings, metrics))
-    app.include_router(page.create_router(shop, settings))
-    return Limits(app, settings, metrics)
+    drawing = page.Drawing(settings)
+    app.state.drawing = drawing
+    app.include_router(page.create_router(shop, settings, drawing))
+    return Limits(app, settings, metrics, draw=drawing.fault)
 
 
 def serve(
@@ -158,6 +160,9 @@ async def _tell_of_invalid(request: Request, exc: Exception) -> Response:
 async def _tell_of_http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     status = HTTPStatus(exc.status_code)
+    if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        page_of: page.Drawing = request.app.state.drawing
+        return page_of.fault(status, f"there is no page {request.url.path[:200]}")
     fault = Fault(status, status.phrase.lower().replace(" ", "_"))
     return _answer(request, fault, f"{request.method} {request.url.path}: {exc.detail}"[:300])
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi.responses import Response
 
 from fashionclip.serve import logs
 from fashionclip.serve.callers import Rates, hostname, is_loopback, owner_of, secret_of
@@ -53,6 +56,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Draw = Callable[..., Response]
+"""``draw(status, message, wait_s=…)`` draws the page that tells a person of a refusal."""
 
 
 def problem(code: str, message: str, request_id: str) -> bytes:
@@ -86,7 +91,13 @@ class Limits:
     """ASGI middleware: the limits of ``settings``, the keys, and the headers of every answer."""
 
     def __init__(
-        self, app: App, settings: Settings, metrics: Metrics, keys: Keys | None = None
+        self,
+        app: App,
+        settings: Settings,
+        metrics: Metrics,
+        keys: Keys | None = None,
+        *,
+        draw: Draw | None = None,
     ) -> None:
         """Stand before an app.
 
@@ -96,11 +107,12 @@ class Limits:
             metrics: what counts them.
             keys: who is let in; None reads ``settings.key_file`` if there is one, and otherwise
                 everybody is.
+            draw: makes the page that a browser is shown when it is refused; None sends JSON.
         """
         if keys is None and settings.key_file is not None:
             keys = Keys.read(settings.key_file)
         self._app, self._settings, self._metrics = app, settings, metrics
-        self._keys = keys
+        self._keys, self._draw = keys, draw
         self._rates = Rates(settings.rate_per_minute / 60.0, settings.burst)
         self._in_flight = 0
         self._held_bytes = 0
@@ -127,7 +139,7 @@ class Limits:
             await self._let_in(scope, headers, receive, sending)
         except _Refused as exc:
             self._metrics.rejected(exc.code)
-            await _refuse(sending, exc, answer.request_id, scope, headers)
+            await self._refuse(sending, exc, answer.request_id, scope, headers)
         except _Left:
             answer.status = GONE
         except Exception as exc:
@@ -135,7 +147,7 @@ class Limits:
             if answer.status:  # too late for another answer: the connection breaks off
                 raise
             fault = _Refused(500, "internal", "something went wrong here; the log says what")
-            await _refuse(sending, fault, answer.request_id, scope, headers)
+            await self._refuse(sending, fault, answer.request_id, scope, headers)
         finally:
             self._in_flight -= not is_watched
             self._metrics.in_flight(self._in_flight)
@@ -268,30 +280,49 @@ class Limits:
             n=scope["state"].get("n"),
         )
 
+    async def _refuse(
+        self,
+        send: Send,
+        refused: _Refused,
+        request_id: str,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+    ) -> None:
+        wants_page = b"text/html" in headers.get(b"accept", b"") and scope["method"] == "GET"
+        if refused.status == HTTPStatus.UNAUTHORIZED and wants_page:
+            start = {"status": 303, "headers": [(b"location", _login(scope).encode())]}
+            await send({"type": "http.response.start", **start})
+            await send({"type": "http.response.body"})
+            return
+        if wants_page and self._draw is not None:
+            page = self._draw(refused.status, str(refused), wait_s=refused.wait_s)
+            start = {"status": refused.status, "headers": page.raw_headers}
+            await send({"type": "http.response.start", **start})
+            await send({"type": "http.response.body", "body": page.body})
+            return
+        body = problem(refused.code, str(refused), request_id)
+        fields = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        if _has_body(headers):  # what is left of it is not read
+            fields.append((b"connection", b"close"))
+        if refused.wait_s:
+            fields.append((b"retry-after", str(refused.wait_s).encode()))
+        if refused.status == HTTPStatus.UNAUTHORIZED:
+            fields.append((b"www-authenticate", b'Bearer realm="fashionclip"'))
+        await send({"type": "http.response.start", "status": refused.status, "headers": fields})
+        is_head = scope["method"] == "HEAD"
+        await send({"type": "http.response.body", "body": b"" if is_head else body})
 
-async def _refuse(
-    send: Send, refused: _Refused, request_id: str, scope: Scope, headers: dict[bytes, bytes]
-) -> None:
-    wants_page = b"text/html" in headers.get(b"accept", b"") and scope["method"] == "GET"
-    if refused.status == HTTPStatus.UNAUTHORIZED and wants_page:
-        start = {"status": 303, "headers": [(b"location", LOGIN.encode())]}
-        await send({"type": "http.response.start", **start})
-        await send({"type": "http.response.body"})
-        return
-    body = problem(refused.code, str(refused), request_id)
-    fields = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    if _has_body(headers):  # what is left of it is not read
-        fields.append((b"connection", b"close"))
-    if refused.wait_s:
-        fields.append((b"retry-after", str(refused.wait_s).encode()))
-    if refused.status == HTTPStatus.UNAUTHORIZED:
-        fields.append((b"www-authenticate", b'Bearer realm="fashionclip"'))
-    await send({"type": "http.response.start", "status": refused.status, "headers": fields})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+def _login(scope: Scope) -> str:
+    """Where to sign in, and where to go from there."""
+    asked = scope.get("raw_path") or quote(scope["path"]).encode()
+    if scope.get("query_string"):
+        asked += b"?" + scope["query_string"]
+    return LOGIN if asked == b"/" else f"{LOGIN}?{urlencode({'next': asked.decode('latin-1')})}"
 
 
 def _with_headers(send: Send, answer: _Answer) -> Send:

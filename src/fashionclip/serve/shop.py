@@ -68,6 +68,8 @@ class Page:
 
     hits: Sequence[Hit]
     has_more: bool
+    total: int | None = None
+    """How many products pass the filter, where they are listed; None where they are ranked."""
 
 
 @dataclass(slots=True)
@@ -257,6 +259,7 @@ class Shop:
     def _search(self, query: Query) -> Page:
         where = None if query.where is None else parse_filter(query.where, self.columns)
         wanted = query.k + 1  # one more tells whether there are more
+        total = None
         if query.is_question:
             hits = search(
                 self._resident,
@@ -274,8 +277,10 @@ class Shop:
             )
         else:
             mask = None if where is None else self._resident.mask(where)
-            hits = self._resident.now.listed(mask, k=wanted, offset=query.offset)
-        return Page(hits[: query.k], has_more=len(hits) > query.k)
+            now = self._resident.now
+            hits = now.listed(mask, k=wanted, offset=query.offset)
+            total = now.count if mask is None else int(mask.sum())
+        return Page(hits[: query.k], has_more=len(hits) > query.k, total=total)
 
     def _count(self) -> _Counted:
         seen = self._resident.now

@@ -1,8 +1,9 @@
 """The web page: a search in a browser over the same index as the API, drawn on the server.
 
-``create_router`` is all that the service needs of it.
+``create_router`` has its addresses; ``Drawing`` also draws what the service's limits refuse.
 """
 
+from fashionclip.serve.page.drawing import Drawing
 from fashionclip.serve.page.routes import create_router
 
-__all__ = ["create_router"]
+__all__ = ["Drawing", "create_router"]

@@ -5,7 +5,7 @@ with one thing changed, and a copied address shows the same products.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
@@ -72,7 +72,7 @@ class State:
     @property
     def is_question(self) -> bool:
         """Whether products are ranked, not just listed."""
-        return bool(self.text or self.picture or self.like)
+        return bool(self.text or self.picture or self.like or self.unlike or self.avoid)
 
     @property
     def is_filtered(self) -> bool:
@@ -112,6 +112,13 @@ class State:
         if is_liked:
             return replace(self, like=(*like, product_id), unlike=unlike, offset=0)
         return replace(self, like=like, unlike=(*unlike, product_id), offset=0)
+
+    def liking_only(self, there: Container[str]) -> "State":
+        """Less the products to look like, or not, that are not there."""
+        like, unlike = (
+            tuple(one for one in names if one in there) for names in (self.like, self.unlike)
+        )
+        return replace(self, like=like, unlike=unlike)
 
     def without(self, name: str, value: str) -> "State":
         """Less one value of ``like``, ``unlike`` or ``avoid``."""
@@ -181,6 +188,8 @@ def read_number(text: str) -> float | None:
 
 def plain_number(number: float) -> str:
     """A number without an exponent and without a needless point: 50, 49.95."""
+    if not math.isfinite(number):
+        return str(number)
     if number == int(number):
         return str(int(number))
     return f"{number:.10f}".rstrip("0").rstrip(".")

@@ -1,13 +1,12 @@
 """What the templates show: cards, chips, filters, facts, in words that a person reads."""
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fashionclip.catalog.columns import ROLES, bare_name
 from fashionclip.kinds import Kind
-from fashionclip.product import Hit, Value
+from fashionclip.product import Hit
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import (
     PAGE_SIZE,
@@ -16,9 +15,21 @@ from fashionclip.serve.page.state import (
     plain_number,
     product_url,
 )
+from fashionclip.serve.page.words import (
+    column_label,
+    is_number,
+    money,
+    parts_of,
+    plain,
+    role_column,
+    span,
+    words_of,
+    yes_no,
+)
 
 OPEN_GROUPS = 4  # filters that are unfolded from the start
 SHOWN_CHOICES = 6  # of one filter; the others fold out
+MOST_CHOICES = 400  # of all filters together; the page must stay small
 SHOWN_TITLE = 120
 LABELS_AT_FIRST = 8
 MOST_LOOKS = 4
@@ -80,6 +91,11 @@ class Group:
     is_open: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to choose."""
+        return not (self.choices or self.low or self.wanted_low or self.wanted_high)
+
+    @property
     def first(self) -> tuple[Choice, ...]:
         """The values that are always shown."""
         return self.choices[:SHOWN_CHOICES]
@@ -133,14 +149,14 @@ def card(hit: Hit, state: State | None = None) -> Card:
     asked = state or State()
     price = hit.columns.get(role_column("price", hit.columns) or "")
     title = title_of(hit)
-    brand = _words(hit.columns.get(role_column("brand", hit.columns) or ""))
+    brand = words_of(hit.columns.get(role_column("brand", hit.columns) or ""))
     is_scored = asked.scores and asked.is_question
     small, large = (picture_url(hit.product_id, width) for width in CARD_WIDTHS_PX)
     return Card(
         product_id=hit.product_id,
         title=title,
         brand="" if title.casefold().startswith(brand.casefold()) else brand,
-        price=money(price) if _is_number(price) else _words(price),
+        price=money(price) if is_number(price) else words_of(price),
         url=product_url(hit.product_id),
         picture=small,
         picture_set=f"{small} {CARD_WIDTHS_PX[0]}w, {large} {CARD_WIDTHS_PX[1]}w",
@@ -173,14 +189,14 @@ def chips(state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit]) -
         is_yes_no = columns.get(column) == "boolean"
         found += [
             Chip(
-                f"{label}: {_yes_no(value) if is_yes_no else value}",
+                f"{label}: {yes_no(value) if is_yes_no else value}",
                 state.without_choice(column, value).url,
             )
             for value in values
         ]
     for column, (low, high) in state.ranges.items():
         found.append(
-            Chip(f"{column_label(column)}: {_range(low, high)}", state.without_range(column).url)
+            Chip(f"{column_label(column)}: {span(low, high)}", state.without_range(column).url)
         )
     return found
 
@@ -188,12 +204,14 @@ def chips(state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit]) -
 def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
     """The filters beside the results: what is chosen is always among the values."""
     found: list[Group] = []
-    for facet in in_order(facets):
+    listed = in_order(facets)
+    most = max(SHOWN_CHOICES, MOST_CHOICES // max(1, len(listed)))
+    for facet in listed:
         if facet.kind == "number":
             group = _range_group(facet, state)
         else:
             chosen = state.chosen.get(facet.name, ())
-            counts = {_plain(value): count for value, count in facet.values}
+            counts = {plain(value): count for value, count in facet.values[:most]}
             names = [*counts, *(value for value in chosen if value not in counts)]
             names.sort(key=lambda name: name not in chosen)  # ticked ones first
             group = Group(
@@ -203,7 +221,7 @@ def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
                 choices=tuple(
                     Choice(
                         name,
-                        _yes_no(name) if facet.kind == "yes-no" else name,
+                        yes_no(name) if facet.kind == "yes-no" else name,
                         counts.get(name, 0),
                         name in chosen,
                     )
@@ -211,7 +229,8 @@ def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
                 ),
                 is_open=bool(chosen),
             )
-        found.append(replace(group, is_open=group.is_open or len(found) < OPEN_GROUPS))
+        if not group.is_empty:
+            found.append(replace(group, is_open=group.is_open or len(found) < OPEN_GROUPS))
     return found
 
 
@@ -234,13 +253,13 @@ def facts(hit: Hit, facets: Iterable[Facet]) -> list[Fact]:
     telling = {facet.name for facet in facets if facet.kind != "number"}
     found = []
     for name, value in hit.columns.items():
-        if name in elsewhere or bare_name(name) in ROLES["image"] or _words(value) == "":
+        if name in elsewhere or bare_name(name) in ROLES["image"] or words_of(value) == "":
             continue
-        parts = _parts(value)
+        parts = parts_of(value)
         if isinstance(parts, Mapping):
             found += [Fact(column_label(key), ((text, ""),)) for key, text in parts.items()]
             continue
-        url = State(chosen={name: (_plain(value),)}).url if name in telling else ""
+        url = State(chosen={name: (plain(value),)}).url if name in telling else ""
         found.append(Fact(column_label(name), tuple((part, url) for part in parts)))
     return found
 
@@ -259,21 +278,21 @@ def trail(hit: Hit, facets: Iterable[Facet]) -> list[tuple[str, str]]:
     value = None if column is None else hit.columns.get(column)
     if column is None or value in {None, ""}:
         return []
-    return [(_words(value), State(chosen={column: (_plain(value),)}).url)]
+    return [(words_of(value), State(chosen={column: (plain(value),)}).url)]
 
 
 def looks(hit: Hit, facets: Iterable[Facet]) -> list[Look]:
     """What a picture of this product can be asked: what it is, its colour, its pattern."""
     facets = [facet for facet in facets if facet.kind == "words"]
     category = role_column("category", [facet.name for facet in facets])
-    kind = _words(hit.columns.get(category or "")).lower()
+    kind = words_of(hit.columns.get(category or "")).lower()
     found = []
     for facet in facets:
-        plain = bare_name(facet.name)
-        if facet.name != category and not any(word in plain for word in VISIBLE):
+        bare = bare_name(facet.name)
+        if facet.name != category and not any(word in bare for word in VISIBLE):
             continue
-        stated = _words(hit.columns.get(facet.name))
-        labels = [_words(value) for value, _ in facet.values]
+        stated = words_of(hit.columns.get(facet.name))
+        labels = [words_of(value) for value, _ in facet.values]
         labels += [stated] if stated and stated not in labels else []
         is_detail = facet.name != category and kind and not set(kind) & set("{}")
         if len(labels) > 1:
@@ -300,64 +319,50 @@ def category_labels(facets: Iterable[Facet]) -> list[str]:
     found = {facet.name: facet for facet in facets if facet.kind == "words"}
     column = role_column("category", found) or next(iter(found), None)
     values = found[column].values if column is not None else ()
-    return [_words(value) for value, _ in values[:LABELS_AT_FIRST]]
+    return [words_of(value) for value, _ in values[:LABELS_AT_FIRST]]
 
 
 def description_of(hit: Hit) -> str:
     """What the catalogue says about a product at length."""
-    return _words(hit.columns.get(role_column("description", hit.columns) or ""))
+    return words_of(hit.columns.get(role_column("description", hit.columns) or ""))
 
 
 def title_of(hit: Hit) -> str:
     """What the catalogue calls a product; its id if it does not."""
-    title = _words(hit.columns.get(role_column("title", hit.columns) or "")) or hit.product_id
+    title = words_of(hit.columns.get(role_column("title", hit.columns) or "")) or hit.product_id
     return title if len(title) <= SHOWN_TITLE else title[: SHOWN_TITLE - 1].rstrip() + "…"
 
 
 def heading(state: State) -> str:
     """What the results are, in a few words."""
-    if state.text and (state.picture or state.like):
-        return f"“{state.text}”, like your pick" if state.like else f"“{state.text}”, your picture"
+    pick = "your picture" if state.picture else "your pick" if state.like else ""
     if state.text:
-        return f"“{state.text}”"
-    if state.picture:
-        return "Like your picture"
-    if state.like:
-        return "More like this"
-    return "All products" if not state.is_filtered else "Products"
+        return f"“{state.text}”, like {pick}" if pick else f"“{state.text}”"
+    if pick:
+        return f"Like {pick}"
+    if state.avoid:
+        return f"Without “{state.avoid[0]}”"
+    if state.unlike:
+        return "Something else"
+    return "Products" if state.is_filtered else "All products"
 
 
-def said_count(state: State, count: int) -> str:
-    """How many products are shown, and which."""
+def said_count(state: State, count: int, total: int | None) -> str:
+    """How many products are shown, and which.
+
+    Args:
+        state: the search.
+        count: how many are shown.
+        total: how many there are in all; None where they are ranked and every product has a place.
+    """
     if not count:
         return "No products"
-    if state.offset == 0 and count < PAGE_SIZE:
+    if state.offset == 0 and (count < PAGE_SIZE or total == count):
         return "1 product" if count == 1 else f"{count} products"
-    first = state.offset + 1
-    return f"Products {first:,} to {first + count - 1:,}"
-
-
-def role_column(role: str, names: Iterable[str]) -> str | None:
-    """The column that plays a part by its usual name: title, brand, price, category."""
-    plain: dict[str, str] = {}
-    for name in names:
-        plain.setdefault(bare_name(name), name)
-    return next((plain[usual] for usual in ROLES[role] if usual in plain), None)
-
-
-def column_label(name: str) -> str:
-    """A column's name as a person writes it: ``baseColour`` is "Base colour"."""
-    spaced = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
-    words = " ".join(re.split(r"[\s_\-.]+", spaced)).strip() or name
-    parts = [word if word.isupper() and len(word) > 1 else word.lower() for word in words.split()]
-    text = " ".join(parts)
-    return text[:1].upper() + text[1:]
-
-
-def money(number: object) -> str:
-    """A price: two decimals unless it is round, thousands apart. The currency is not known."""
-    value = float(number)  # type: ignore[arg-type]  # callers have looked
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    first, last = state.offset + 1, state.offset + count
+    if total is not None:
+        return f"{first:,} to {last:,} of {total:,} products"
+    return f"The {last} that fit best" if state.offset == 0 else f"Best fits, {first:,} to {last:,}"
 
 
 def _range_group(facet: Facet, state: State) -> Group:
@@ -372,47 +377,3 @@ def _range_group(facet: Facet, state: State) -> Group:
         wanted_high="" if high is None else plain_number(high),
         is_open=low is not None or high is not None,
     )
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if low is None:
-        return f"up to {plain_number(high or 0.0)}"
-    return (
-        f"from {plain_number(low)}"
-        if high is None
-        else f"{plain_number(low)} to {plain_number(high)}"
-    )
-
-
-def _plain(value: Value) -> str:
-    """A value as a URL has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _yes_no(value: str) -> str:
-    return {"true": "Yes", "false": "No"}.get(value.lower(), value)
-
-
-def _words(value: Value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    return plain_number(value) if isinstance(value, float) else str(value).strip()
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _parts(value: Value) -> Sequence[str] | Mapping[str, str]:
-    """What a cell holds: the members of a JSON list or table, or the value itself."""
-    if isinstance(value, str) and value[:1] in {"[", "{"}:
-        try:
-            held = json.loads(value)
-        except ValueError:
-            return [value]
-        if isinstance(held, list):
-            return [str(part) for part in held if str(part).strip()]
-        return {str(key): str(part) for key, part in held.items() if str(part).strip()}
-    return [_words(value)]

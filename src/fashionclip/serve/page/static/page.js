@@ -2,10 +2,17 @@
 // Everything here is an addition: without it every link and form goes where it goes with it.
 "use strict";
 (() => {
-  const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const say = (text) => { byId("said").textContent = ""; setTimeout(() => { byId("said").textContent = text; }, 60); };
-  root.classList.add("js");
+
+  // --- what went wrong, in words, above the results that are still there; the same can be tried again
+  let again = () => {};
+  function trouble(text, retry) {
+    again = retry;
+    byId("trouble").querySelector("p").textContent = text;
+    byId("trouble").hidden = false;
+  }
+  byId("trouble").querySelector("button").addEventListener("click", () => again());
 
   // --- the same address, fetched; its main part and the picture in the bar are put in place
   let waiting = null;
@@ -14,18 +21,27 @@
     waiting = new AbortController();
     const mine = waiting;
     document.body.classList.add("is-waiting");
-    let text;
+    const failed = (why) => {
+      document.body.classList.remove("is-waiting");
+      trouble(why, () => go(url, { push, top, y }));
+    };
+    let answer, text;
     try {
-      const answer = await fetch(url, { signal: mine.signal, headers: { Accept: "text/html" } });
-      if (answer.redirected || !answer.headers.get("Content-Type")?.startsWith("text/html")) throw new Error("elsewhere");
+      answer = await fetch(url, { signal: mine.signal, headers: { Accept: "text/html" } });
       text = await answer.text();
     } catch (error) {
-      if (error.name !== "AbortError") location.assign(url);
+      if (error.name !== "AbortError") failed("The service does not answer just now. What you asked is kept; try again in a moment.");
       return;
     }
     if (mine !== waiting) return;
     const next = new DOMParser().parseFromString(text, "text/html");
-    if (!next.getElementById("main") || !next.getElementById("results")) { location.assign(url); return; }
+    if (!next.getElementById("results")) {
+      const why = next.querySelector(".nothing p")?.textContent;
+      if (answer.redirected || (answer.ok && !why)) location.assign(url);
+      else failed(why || `The service answered with ${answer.status}. Try again in a moment.`);
+      return;
+    }
+    byId("trouble").hidden = true;
     if (push) {
       history.replaceState({ y: scrollY }, "");
       history.pushState({ y: 0 }, "", url);
@@ -36,15 +52,22 @@
     if (y !== null) scrollTo(0, y);
   }
 
+  // what finds the same field in the next page
+  function nameOf(field) {
+    if (field?.id) return `#${CSS.escape(field.id)}`;
+    return field?.name ? `[name=${CSS.escape(field.name)}][value=${CSS.escape(field.value)}]` : "";
+  }
+
   function put(next) {
-    const focus = document.activeElement?.id;
-    const label = document.activeElement?.getAttribute?.("aria-label");
+    const focused = document.activeElement;
+    const focus = nameOf(focused);
+    const wasIn = byId("main").contains(focused) || byId("picked").contains(focused);
     const drawer = byId("filters");
     const isOpen = drawer?.matches(":popover-open");
     const scrolled = drawer?.scrollTop;
     const folds = new Map([...document.querySelectorAll("details[id]")].map((d) => [d.querySelector("summary").textContent + d.id[0], d.open]));
     const typed = byId("q");
-    if (focus !== "q" || isSent) typed.value = next.getElementById("q").value;
+    if (focused !== typed || isSent) typed.value = next.getElementById("q").value;
     isSent = false;
     document.title = next.title;
     byId("picked").replaceWith(next.getElementById("picked"));
@@ -53,8 +76,7 @@
       fold.open = folds.get(fold.querySelector("summary").textContent + fold.id[0]) || fold.open;
     }
     if (isOpen) { byId("filters").showPopover(); byId("filters").scrollTop = scrolled; }
-    if (focus && document.activeElement?.id !== focus) byId(focus)?.focus({ preventScroll: true });
-    else if (label) byId("main").focus({ preventScroll: true });
+    if (wasIn) ((focus && document.querySelector(focus)) || byId("main")).focus({ preventScroll: true });
     show();
     say(`${byId("found").textContent}: ${byId("count").textContent}`);
   }
@@ -67,6 +89,8 @@
     return text ? `/?${text}` : "/";
   };
   const isSwapped = () => Boolean(byId("results"));
+  // the playground's labels as they are typed, sent or not
+  const playUrl = () => `/playground?${new URLSearchParams(new FormData(byId("play")))}`;
   addEventListener("submit", (event) => {
     if (event.target.id !== "search" || !isSwapped()) return;
     event.preventDefault();
@@ -79,6 +103,12 @@
     if (field.checkValidity()) go(searchUrl());
   });
   addEventListener("click", (event) => {
+    const offered = event.target.closest?.(".strip a");
+    if (offered) {
+      const url = new URL(offered.href);
+      url.searchParams.set("labels", byId("labels").value);
+      offered.href = url.href;
+    }
     const link = event.target.closest?.("a[data-swap], #picked a");
     if (!link || !isSwapped() || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
@@ -107,6 +137,7 @@
   const dialog = byId("pictures");
   const fault = byId("picture-error");
   const view = byId("view");
+  const NO_PICTURE = "That cannot be read as a picture; take a JPEG, PNG, WebP or GIF.";
   function complain(text) {
     fault.textContent = text;
     fault.hidden = false;
@@ -117,6 +148,7 @@
     document.body.classList.add("is-waiting");
     try {
       const body = await small(file);
+      if (!body) { complain(NO_PICTURE); return; }
       const answer = await fetch("/pictures", { method: "POST", headers: { "Content-Type": body.type || "image/jpeg" }, body });
       const told = await answer.json().catch(() => ({}));
       if (!answer.ok) {
@@ -124,23 +156,23 @@
         return;
       }
       dialog.close();
-      const url = new URL(location.href);
-      if (isSwapped()) url.searchParams.delete("offset");
-      else if (!byId("play")) url.href = new URL("/", location.href).href;
+      const url = new URL(byId("play") ? playUrl() : isSwapped() ? searchUrl() : "/", location.href);
       url.searchParams.delete("product");
       url.searchParams.set("picture", told.picture);
       if (isSwapped()) { isSent = true; await go(url.href, { top: true }); } else location.assign(url.href);
     } catch {
-      complain("The picture could not be sent; is the service still there?");
+      complain("The picture could not be sent: the service does not answer just now. Try again in a moment.");
     } finally {
       document.body.classList.remove("is-waiting");
     }
   }
-  // phones' photographs are far larger than a search needs; what the browser cannot read is sent as it is
+  // phones' photographs are far larger than a search needs, and some kinds only a browser can read
+  const sent = ["image/jpeg", "image/png", "image/webp", "image/gif"];
   async function small(file) {
-    if (file.size < 400_000) return file;
+    const isSent = sent.includes(file.type);
+    if (isSent && file.size < 400_000) return file;
     const image = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
-    if (!image) return file;
+    if (!image) return isSent ? file : null;
     const scale = Math.min(1, 800 / Math.min(image.width, image.height));
     const sheet = document.createElement("canvas");
     sheet.width = Math.round(image.width * scale);
@@ -164,7 +196,7 @@
     if (!carriesFile(event)) return;
     event.preventDefault();
     const file = pictureIn(event.dataTransfer);
-    if (file) take(file); else complain("That is no picture: JPEG, PNG, WebP and GIF can be searched by.");
+    if (file) take(file); else complain(NO_PICTURE);
   });
   addEventListener("paste", (event) => {
     const file = pictureIn(event.clipboardData);
@@ -211,6 +243,7 @@
     for (const image of document.images) if (image.complete && image.src && !image.naturalWidth) miss(image);
   }
   byId("pick").hidden = false;
+  byId("q").placeholder = "Search by words or a picture";
   if (byId("play-pick")) byId("play-pick").hidden = false;
   show();
 })();
