@@ -5,14 +5,16 @@ import string
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fashionclip.errors import FilterError
-from fashionclip.index import Index
+from fashionclip.index import Index, snapshot
 from fashionclip.product import Product
 from fashionclip.serve.filters import parse_filter
+from fashionclip.serve.masks import passing
 
 COLUMNS = {
     "price": "number",
@@ -47,6 +49,12 @@ def index(tmp_path_factory):
     products = [Product(f"p{i}", "", None, i, row) for i, row in enumerate(ROWS)]
     index.upsert(products, vectors, [bytes(16)] * len(ROWS))
     return index
+
+
+@pytest.fixture(scope="module")
+def held(index):
+    """The same products in memory."""
+    return snapshot.read(index.queries)
 
 
 def found(index, where):
@@ -266,6 +274,23 @@ def truth(condition, row):
 
 @settings(max_examples=120, deadline=None)
 @given(CONDITIONS)
-def test_what_is_written_finds_what_was_asked_for(index, condition):
+def test_what_is_written_finds_what_was_asked_for(index, held, condition):
     expected = {f"p{i}" for i, row in enumerate(ROWS) if truth(condition, row)}
-    assert found(index, parse_filter(sql(condition), COLUMNS)) == expected
+    written = parse_filter(sql(condition), COLUMNS)
+    assert found(index, written) == expected
+    passed = held.table.column("_id").filter(pa.array(passing(written, held))).to_pylist()
+    assert set(passed) == expected
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["gender like 'W_m%'", "gender not like 'w%'", "gender ilike '%MEN'", "id like 'p1_'",
+     "gender not ilike 'wo%' or gender is null", "price = year", "price not in (-1.5, 0)",
+     "price in (1, 49.99)", "not (year between 2010 and 2011)", "year > -5", "sale <> true",
+     '"the ""best`" = \'100%\' and not in_stock', "\"the \"\"best`\" like '100\\%'",
+     "gender < 'N'", "id in ('p1', 'p7', 'none')", "caption = ''", "gender is not null"],
+)  # fmt: skip
+def test_a_filter_in_memory_passes_what_the_store_lets_pass(index, held, where):
+    written = parse_filter(where, COLUMNS)
+    passed = held.table.column("_id").filter(pa.array(passing(written, held))).to_pylist()
+    assert set(passed) == found(index, written)

@@ -435,13 +435,13 @@ def test_what_is_counted_comes_out_in_prometheus_format(log):
     ask(app, "BREW")
     ask(app, "POST", body=b"x" * 11)
     metrics.batch("texts", 7)
-    metrics.queued(3)
+    metrics.queued("questions", 3)
     lines = metrics.render().decode().splitlines()
     assert 'fashionclip_requests_total{method="GET",route="other",status="200"} 1.0' in lines
     assert 'fashionclip_requests_total{method="other",route="other",status="200"} 1.0' in lines
     assert 'fashionclip_rejected_total{reason="too_large"} 1.0' in lines
     assert 'fashionclip_batch_size_bucket{kind="texts",le="8.0"} 1.0' in lines
-    assert "fashionclip_queue_depth 3.0" in lines
+    assert 'fashionclip_queue_depth{line="questions"} 3.0' in lines
     assert "fashionclip_requests_in_flight 0.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
     Metrics()  # a second one beside it

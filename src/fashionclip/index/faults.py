@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fashionclip.errors import StoreCorruptError, StoreError
+from fashionclip.errors import StoreCorruptError, StoreError, StoreFullError
 
-_DISK = {
+_FULL = {
     "No space left on device": "the disk is full: make room, then run this again",
     "Disk quota exceeded": "the disk quota is used up: make room, then run this again",
     "File too large": "a file grew over the size allowed here: raise the limit, then run again",
+}
+_DISK = {
     "Permission denied": "it may not be written to or read: change its permissions",
     "Read-only file system": "it is on a read-only file system: choose another folder",
     "Too many open files": "too many files are open: raise the limit (ulimit -n), then run again",
@@ -37,7 +39,8 @@ def reported(folder: Path) -> Iterator[None]:
     """Turn what goes wrong below into a StoreError that says what to do about it.
 
     Raises:
-        StoreError: the disk or the folder's permissions stand in the way.
+        StoreFullError: the disk is full.
+        StoreError: the folder's permissions, or another program, stand in the way.
         StoreCorruptError: the files are damaged.
     """
     try:
@@ -52,9 +55,10 @@ def reported(folder: Path) -> Iterator[None]:
 
 def _store_error(folder: Path, exc: BaseException) -> StoreError:
     text = str(exc)
-    for sign, what in _DISK.items():
-        if sign in text:
-            return StoreError(f"the index {folder} cannot be used: {what}")
+    for signs, kind in ((_FULL, StoreFullError), (_DISK, StoreError)):
+        for sign, what in signs.items():
+            if sign in text:
+                return kind(f"the index {folder} cannot be used: {what}")
     message = (
         f"the index {folder} is damaged ({_one_line(text)}): restore it from a copy, or delete "
         "the folder and index the catalogue again"

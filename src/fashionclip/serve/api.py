@@ -7,19 +7,21 @@ as much as the search.
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any, NoReturn
+from types import MappingProxyType
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
-from fashionclip.errors import FashionCLIPError, ImageError, ProductNotFoundError
+from fashionclip.errors import BusyError, FashionCLIPError, ImageError, ProductNotFoundError
 from fashionclip.product import Hit, hit_fields
 from fashionclip.serve import schemas
-from fashionclip.serve.fetching import fetch_image
+from fashionclip.serve.faults import one_line
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
 from fashionclip.serve.schemas import problem_responses
 from fashionclip.serve.settings import Settings
@@ -28,7 +30,20 @@ from fashionclip.serve.updates import NewProduct
 
 IMAGE_SECONDS = 300  # a browser keeps a thumbnail before it asks whether it has changed
 DEFAULT_WIDTH_PX = 400
-_MISTAKES = (400, 401, 408, 413, 415, 421, 422, 429, 503)
+FETCHED_AT_ONCE = 8  # pictures of one request
+DECODED_HERE = 100_000  # characters of base64; more are decoded in a thread
+TEXTS_A_LABEL = 16  # prompts, of which a label's vector is the mean
+_MISTAKES = (400, 401, 403, 405, 408, 413, 415, 421, 422, 429, 500, 503)
+_FULL = 507
+NO_RESPONSES: Mapping[int | str, dict[str, Any]] = MappingProxyType({})
+PUT: dict[int | str, dict[str, Any]] = {
+    422: {
+        "model": schemas.PutRefused | schemas.ProblemOut,
+        "description": "None of the products could be stored, or the request is no such.",
+    }
+}
+
+T = TypeVar("T")
 
 Where = Annotated[schemas.Where | None, QueryParameter()]
 
@@ -43,72 +58,55 @@ def create_router(shop: Shop, settings: Settings, metrics: Metrics) -> APIRouter
     """
     api = _Api(shop, settings, metrics)
     router = APIRouter(responses=problem_responses(*_MISTAKES))
-    add = router.add_api_route
-    add("/search", api.search, methods=["POST"], response_model=schemas.Hits, tags=["search"])
-    add("/classify", api.classify, methods=["POST"], response_model=schemas.Labels, tags=["model"])
+
+    def add(
+        path: str,
+        answer: Callable[..., Awaitable[Response]],
+        tag: str,
+        *,
+        method: str = "GET",
+        model: type[BaseModel] | None = None,
+        responses: Mapping[int | str, dict[str, Any]] = NO_RESPONSES,
+    ) -> None:
+        router.add_api_route(
+            path,
+            answer,
+            methods=[method],
+            response_model=model,
+            response_class=JSONResponse if model else Response,
+            tags=[tag],
+            responses=dict(responses),
+        )
+        if method == "GET":
+            router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+
+    not_found, full = problem_responses(404), problem_responses(_FULL)
+    one, many = "/products/{product_id:path}", "/products"
+    add("/search", api.search, "search", method="POST", model=schemas.Hits, responses=not_found)
+    add(f"{one}/similar", api.similar, "search", model=schemas.Hits, responses=not_found)
+    add("/classify", api.classify, "model", method="POST", model=schemas.Labels)
     add(
         "/v1/embeddings",
         api.embeddings,
-        methods=["POST"],
-        response_model=schemas.Embeddings,
-        tags=["model"],
-        responses=problem_responses(404),
-    )
-    not_found = problem_responses(404)
-    add(
-        "/products/{product_id:path}/similar",
-        api.similar,
-        methods=["GET"],
-        response_model=schemas.Hits,
-        tags=["search"],
+        "model",
+        method="POST",
+        model=schemas.Embeddings,
         responses=not_found,
     )
-    add(
-        "/products/{product_id:path}",
-        api.product,
-        methods=["GET"],
-        response_model=schemas.ProductOut,
-        tags=["products"],
-        responses=not_found,
-    )
-    add(
-        "/products",
-        api.put,
-        methods=["PUT"],
-        response_model=schemas.PutResult,
-        tags=["products"],
-        responses=problem_responses(403),
-    )
-    add(
-        "/products",
-        api.remove,
-        methods=["DELETE"],
-        response_model=schemas.Removed,
-        tags=["products"],
-        responses=problem_responses(403),
-    )
-    add(
-        "/images/{product_id:path}",
-        api.image,
-        methods=["GET"],
-        response_class=Response,
-        tags=["products"],
-        responses={
-            200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
-            304: {"description": "The browser has it already."},
-            **not_found,
-        },
-    )
-    add("/health", api.health, methods=["GET"], response_model=schemas.Health, tags=["service"])
-    add("/ready", api.ready, methods=["GET"], response_model=schemas.Health, tags=["service"])
-    add(
-        "/metrics",
-        api.figures,
-        methods=["GET"],
-        response_class=Response,
-        tags=["service"],
-        responses={200: {"content": {"text/plain": {}}, "description": "For Prometheus."}},
-    )
+    add(one, api.product, "products", model=schemas.ProductOut, responses=not_found)
+    add(many, api.put, "products", method="PUT", model=schemas.PutResult, responses=PUT | full)
+    add(many, api.remove, "products", method="DELETE", model=schemas.Removed, responses=full)
+    image: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
+        304: {"description": "The browser has it already."},
+    }
+    add("/images/{product_id:path}", api.image, "products", responses=image | not_found)
+    add("/health", api.health, "service", model=schemas.Health)
+    add("/ready", api.ready, "service", model=schemas.Ready)
+    figures: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/plain": {}}, "description": "For Prometheus."}
+    }
+    add("/metrics", api.figures, "service", responses=figures)
     return router
 
 
@@ -143,8 +141,9 @@ class _Api:
         self._at_most("the number of labels", len(asked.labels), self._settings.batch)
         self._check_texts(asked.labels)
         templates = asked.templates
-        self._check_texts([templates] if isinstance(templates, str) else templates or [])
-        self._at_most("the number of templates", len(templates or ()), self._settings.text_chars)
+        several = [templates] if isinstance(templates, str) else templates or []
+        self._check_texts(several)
+        self._at_most("the number of templates", len(several), TEXTS_A_LABEL)
         picture = await self._picture(asked.image, asked.image_url)
         ranked = await self._shop.classify(picture or b"", asked.labels, templates)
         ranked = sorted(ranked, key=lambda pair: -pair[1])
@@ -162,8 +161,11 @@ class _Api:
         request.state.n = self._at_most("the number of inputs", len(wanted), self._settings.batch)
         if not wanted:
             _refuse("input holds nothing to encode")
-        inputs = [await self._input(one, i, asked.modality) for i, one in enumerate(wanted)]
-        vectors = await self._shop.embed(inputs)
+        inputs = await _at_once(self._input(one, i, asked.modality) for i, one in enumerate(wanted))
+        for wrong in inputs:
+            if isinstance(wrong, Exception):
+                raise wrong
+        vectors = await self._shop.embed([one for one in inputs if isinstance(one, str | bytes)])
         is_packed = asked.encoding_format == "base64"
         data = [
             {
@@ -208,19 +210,24 @@ class _Api:
         )
         new: list[NewProduct] = []
         rejected: list[dict[str, str]] = []
-        for product in asked.products:
-            try:
-                self._check_texts([product.caption])
-                picture = await self._picture(product.image, product.image_url)
-            except (FashionCLIPError, ValueError) as exc:
-                rejected.append({"id": product.id, "reason": str(exc)})
+        pictures = await _at_once(self._picture_of(product) for product in asked.products)
+        for product, picture in zip(asked.products, pictures, strict=True):
+            if isinstance(picture, BusyError):
+                raise picture  # the same request will do in a moment
+            if isinstance(picture, Exception):
+                rejected.append({"id": product.id, "reason": one_line(picture)})
             else:
-                new.append(NewProduct(product.id, picture or b"", product.columns, product.caption))
+                new.append(NewProduct(product.id, picture, product.columns, product.caption))
         refusals = await self._shop.put(new) if new else []
         stored = len(new) - len(refusals)
         rejected += [{"id": one.product_id, "reason": one.reason} for one in refusals]
-        status = HTTPStatus.OK if stored else HTTPStatus.BAD_REQUEST
-        return JSONResponse({"stored": stored, "rejected": rejected}, status)
+        outcome: dict[str, Any] = {"stored": stored, "rejected": rejected}
+        if stored:
+            return JSONResponse(outcome)
+        message = "none of the products could be stored; rejected says why"
+        outcome["error"] = {"code": "invalid", "message": message}
+        outcome["error"]["request_id"] = request.state.request_id
+        return JSONResponse(outcome, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def remove(
         self, request: Request, ids: Annotated[list[str], QueryParameter(alias="id", min_length=1)]
@@ -251,15 +258,16 @@ class _Api:
         return JSONResponse({"status": "ok"})
 
     async def ready(self) -> JSONResponse:
-        """Whether searches are answered from what is on disk."""
-        fault = self._shop.fault
+        """Whether searches are answered, and from what is on disk now (``ready``) or was.
+
+        ``stale`` is no reason to send customers elsewhere: it answers from what it holds.
+        """
         return JSONResponse(
             {
-                "status": "the index on disk cannot be followed" if fault else "ready",
+                "status": "stale" if self._shop.fault else "ready",
                 "products": self._shop.count,
                 "model": self._shop.manifest.model,
-            },
-            HTTPStatus.SERVICE_UNAVAILABLE if fault else HTTPStatus.OK,
+            }
         )
 
     async def figures(self) -> Response:
@@ -290,28 +298,34 @@ class _Api:
         url = address.url if isinstance(address, schemas.ImageReference) else address
         return await self._picture(one.image, url) or b""
 
+    async def _picture_of(self, product: schemas.ProductIn) -> bytes:
+        """The encoded picture of a product to store.
+
+        Raises:
+            ValueError: its caption is too long.
+            PictureError, ImageError: its picture cannot be had.
+        """
+        self._check_texts([product.caption, *map(str, product.columns.values())])
+        return await self._picture(product.image, product.image_url) or b""
+
     async def _picture(
         self, image: str | None, image_url: str | None, *, is_needed: bool = True
     ) -> bytes | None:
         """The encoded picture of a request.
 
         Raises:
-            ImageError: both or none are given, or it is not base64.
+            ImageError: both or none are given, or it is no base64 of anything.
             PictureError: it cannot be fetched.
         """
         if image is not None and image_url is not None:
             message = "image and image_url are both given; give one"
             raise ImageError(message)
         if image is not None:
-            if image[:11].lower() == "data:image/":
-                image = image.partition(",")[2]
-            try:
-                return base64.b64decode(image, validate=True)
-            except (binascii.Error, ValueError) as exc:
-                message = "image is not base64; send the encoded picture (JPEG, PNG, …) in base64"
-                raise ImageError(message) from exc
+            if len(image) < DECODED_HERE:
+                return _decoded(image)
+            return await asyncio.to_thread(_decoded, image)
         if image_url is not None:
-            return await asyncio.to_thread(fetch_image, image_url, self._settings)
+            return await self._shop.fetch(image_url)
         if is_needed:
             message = "there is no picture; give image (base64) or image_url"
             raise ImageError(message)
@@ -326,6 +340,39 @@ class _Api:
         if number > limit:
             _refuse(f"{what} is {number:,}; {limit:,} is the most here")
         return number
+
+
+async def _at_once(work: Iterable[Coroutine[Any, Any, T]]) -> list[T | Exception]:
+    """Do several things, a few at a time; an error stands in its place and costs nothing else."""
+    some = asyncio.Semaphore(FETCHED_AT_ONCE)
+
+    async def one(part: Coroutine[Any, Any, T]) -> T | Exception:
+        async with some:
+            try:
+                return await part
+            except (FashionCLIPError, ValueError) as exc:
+                return exc
+
+    return await asyncio.gather(*map(one, work))
+
+
+def _decoded(image: str) -> bytes:
+    """The bytes of a picture in base64.
+
+    Raises:
+        ImageError: it is not base64, or of nothing.
+    """
+    if image[:11].lower() == "data:image/":
+        image = image.partition(",")[2]
+    try:
+        picture = base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        message = "image is not base64; send the encoded picture (JPEG, PNG, …) in base64"
+        raise ImageError(message) from exc
+    if not picture:
+        message = "image is empty; send the encoded picture (JPEG, PNG, …) in base64"
+        raise ImageError(message)
+    return picture
 
 
 def _refuse(message: str) -> NoReturn:

@@ -6,14 +6,16 @@ its place and answers what waits at the socket. ``SIGTERM`` lets it answer what 
 """
 
 import asyncio
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,7 +25,7 @@ from starlette.exceptions import HTTPException
 from fashionclip.errors import FashionCLIPError, ServiceError
 from fashionclip.serve import api, logs, page
 from fashionclip.serve.connections import GuardedProtocol, connections_here
-from fashionclip.serve.faults import MISTAKE, Fault, fault_of, one_line
+from fashionclip.serve.faults import INTERNAL, MISTAKE, Fault, fault_of, one_line
 from fashionclip.serve.limits import Limits, problem
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
@@ -34,7 +36,9 @@ ABOUT = """Search a fashion catalogue by words and pictures.
 Keys, where the service has them, go with each request as `Authorization: Bearer KEY`. An answer
 that is not a 2xx has the body `{"error": {"code", "message", "request_id"}}`.
 """
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 STARTUP_FAILURE = 3  # uvicorn's own: the parent does not try again
+STARTUP_SECONDS = 60  # to import everything, read the index and open the model
 BACKLOG = 4_096  # connections that wait at the socket while nobody takes them
 
 
@@ -61,12 +65,14 @@ def create_app(shop: Shop, settings: Settings, metrics: Metrics) -> Limits:
         description=ABOUT,
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     for kind in (FashionCLIPError, ValueError):
         app.add_exception_handler(kind, _tell_of_mistake)
     app.add_exception_handler(RequestValidationError, _tell_of_invalid)
     app.add_exception_handler(HTTPException, _tell_of_http)
+    app.add_exception_handler(Exception, _tell_of_fault)
     app.include_router(api.create_router(shop, settings, metrics))
     drawing = page.Drawing(settings)
     app.state.drawing = drawing
@@ -85,7 +91,7 @@ def serve(
         on_address: told the address as soon as customers may come.
 
     Raises:
-        ServiceError: the address cannot be listened on.
+        ServiceError: the address cannot be listened on, or the process that serves cannot start.
     """
     from uvicorn import Config
     from uvicorn.supervisors import Multiprocess
@@ -98,6 +104,8 @@ def serve(
         access_log=False,
         server_header=False,
         lifespan="on",
+        ws="none",
+        timeout_worker_healthcheck=STARTUP_SECONDS,
         backlog=BACKLOG,
         timeout_graceful_shutdown=round(settings.shutdown_seconds),
     )
@@ -107,7 +115,13 @@ def serve(
         if on_address is not None:
             host, port = listening.getsockname()[:2]
             on_address(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        Multiprocess(config, sockets=[listening]).run()
+        parent = Multiprocess(config, sockets=[listening])
+        for number in (signal.SIGINT, signal.SIGTERM):  # also while a fresh process is awaited
+            signal.signal(number, lambda *_: parent.should_exit.set())
+        parent.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
+        message = "the service could not start; its log says why"
+        raise ServiceError(message)
 
 
 def build(store: Path, settings: Settings) -> Limits:
@@ -146,12 +160,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _tell_of_mistake(request: Request, exc: Exception) -> Response:
-    return _answer(request, fault_of(exc), one_line(exc))
+    fault = fault_of(exc)
+    if fault is INTERNAL:
+        logs.failure(request.state.request_id, exc)
+    return _answer(request, fault, one_line(exc))
+
+
+async def _tell_of_fault(request: Request, exc: Exception) -> Response:
+    return _answer(request, INTERNAL, INTERNAL.message)  # ``Limits`` sees it too, and logs it
 
 
 async def _tell_of_invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
+    if first["type"] == "json_invalid":
+        message = f"the body is not JSON (at character {first['loc'][-1]})"
+        return _answer(request, MISTAKE, message)
     place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query"})
     message = f"{place}: {first['msg']}" if place else str(first["msg"])
     return _answer(request, Fault(HTTPStatus.UNPROCESSABLE_ENTITY, MISTAKE.code), message)
@@ -164,11 +188,14 @@ async def _tell_of_http(request: Request, exc: Exception) -> Response:
         page_of: page.Drawing = request.app.state.drawing
         return page_of.fault(status, f"there is no page {request.url.path[:200]}")
     fault = Fault(status, status.phrase.lower().replace(" ", "_"))
-    return _answer(request, fault, f"{request.method} {request.url.path}: {exc.detail}"[:300])
+    message = f"{request.method} {request.url.path}: {exc.detail}"[:300]
+    return _answer(request, fault, message, exc.headers or {})
 
 
-def _answer(request: Request, fault: Fault, message: str) -> Response:
-    headers = {"Cache-Control": "no-store"}
+def _answer(
+    request: Request, fault: Fault, message: str, headers: Mapping[str, str] = NO_HEADERS
+) -> Response:
+    headers = {"Cache-Control": "no-store", **headers}
     if fault.retry_after_s:
         headers["Retry-After"] = str(fault.retry_after_s)
     body = problem(fault.code, message, request.state.request_id)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from fashionclip.engines import Engine
+from fashionclip.errors import ServiceError
 from fashionclip.serve.metrics import Metrics
 
 T = TypeVar("T")
@@ -42,13 +43,13 @@ class Batcher(Generic[T, R]):
         """Have some items worked on; blocks until all of them are done.
 
         Raises:
-            RuntimeError: the batcher is closed; whatever else ``work`` raises.
+            ServiceError: the batcher is closed; whatever else ``work`` raises.
         """
         futures: list[Future[R]] = [Future() for _ in items]
         with self._has_work:
             if self._is_closed:
                 message = "the service is stopping"
-                raise RuntimeError(message)
+                raise ServiceError(message)
             self._waiting.extend(zip(items, futures, strict=True))
             self._has_work.notify()
         return [future.result() for future in futures]

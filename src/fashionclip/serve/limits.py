@@ -21,6 +21,7 @@ from fastapi.responses import Response
 
 from fashionclip.serve import logs
 from fashionclip.serve.callers import Rates, hostname, is_loopback, owner_of, secret_of
+from fashionclip.serve.faults import INTERNAL
 from fashionclip.serve.keys import Keys
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
@@ -84,6 +85,8 @@ class _Answer:
 
     request_id: str
     status: int = 0
+    is_whole: bool = False
+    """Its last byte has been sent."""
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -144,9 +147,11 @@ class Limits:
             answer.status = GONE
         except Exception as exc:
             logs.failure(answer.request_id, exc)
+            if answer.is_whole:  # whoever it passed on its way up here has told the client
+                return
             if answer.status:  # too late for another answer: the connection breaks off
                 raise
-            fault = _Refused(500, "internal", "something went wrong here; the log says what")
+            fault = _Refused(INTERNAL.status, INTERNAL.code, INTERNAL.message)
             await self._refuse(sending, fault, answer.request_id, scope, headers)
         finally:
             self._in_flight -= not is_watched
@@ -163,7 +168,7 @@ class Limits:
                 raise _Refused(503, "busy", message, wait_s=1)
             self._check_caller(scope, headers)
         self._check_content(scope, headers)
-        if not _has_body(headers):
+        if not _has_body(headers) or scope["path"] in ALIVE:  # whose bodies nobody reads
             await self._app(scope, receive, send)
             return
         body = bytearray()
@@ -335,6 +340,8 @@ def _with_headers(send: Send, answer: _Answer) -> Send:
             fields.append((b"x-request-id", answer.request_id.encode()))
             message = {**message, "headers": fields}
         await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            answer.is_whole = True
 
     return sending
 

@@ -54,7 +54,18 @@ class Metrics:
             registry=self._registry,
         )
         self._queue = Gauge(
-            "fashionclip_queue_depth", "Inputs that wait for the model.", registry=self._registry
+            "fashionclip_queue_depth",
+            "Requests that wait for a thread or are worked on in one.",
+            ("line",),
+            registry=self._registry,
+        )
+        self._products = Gauge(
+            "fashionclip_products", "Products that are searched.", registry=self._registry
+        )
+        self._stale = Gauge(
+            "fashionclip_index_stale",
+            "1 where the index on disk cannot be followed.",
+            registry=self._registry,
         )
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -82,9 +93,14 @@ class Metrics:
         """Count a batch that the model was given: of ``texts`` or of ``pictures``."""
         self._batches.labels(kind).observe(size)
 
-    def queued(self, depth: int) -> None:
-        """Note how many inputs wait for the model."""
-        self._queue.set(depth)
+    def queued(self, line: str, depth: int) -> None:
+        """Note how many requests are in a line: ``questions``, ``pictures`` or ``changes``."""
+        self._queue.labels(line).set(depth)
+
+    def index(self, products: int, *, is_stale: bool) -> None:
+        """Note how many products there are, and whether the files can be followed."""
+        self._products.set(products)
+        self._stale.set(is_stale)
 
     def render(self) -> bytes:
         """Everything counted, as ``CONTENT_TYPE`` says."""

@@ -8,20 +8,23 @@ away or come to hold another model's vectors, what is in memory goes on answerin
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from fashionclip.errors import FashionCLIPError
+from fashionclip.errors import FashionCLIPError, FilterError, ProductNotFoundError
 from fashionclip.index import Index, Manifest, Snapshot, snapshot
+from fashionclip.index.folder import MANIFEST_NAME
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 from fashionclip.serve import logs
 from fashionclip.serve.batching import Batcher
+from fashionclip.serve.masks import passing
+from fashionclip.serve.metrics import Metrics
 
 LOOK_S = 0.5  # between looks at the files
 REST = 3  # times as long as reading took it waits before it reads anew
@@ -38,24 +41,35 @@ class _Question:
     seen: Snapshot
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """What is in memory: a snapshot, and which of its rows pass the filters asked so far."""
+
+    snapshot: Snapshot
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+
+
 class Resident:
     """An index in memory; see :class:`fashionclip.index.Searchable`."""
 
-    def __init__(self, path: str | Path, *, most: int) -> None:
+    def __init__(self, path: str | Path, *, most: int, metrics: Metrics) -> None:
         """Open an index and read it into memory.
 
         Args:
             path: the index folder.
             most: questions that are answered at once.
+            metrics: told how many products there are, and whether they are those on disk.
 
         Raises:
             StoreError: there is no index there, or it is damaged.
         """
+        self._folder = Path(path)
+        self._metrics = metrics
+        self._opened = _identity(self._folder)
         self.index = Index.open(path)
         self.fault = ""
         """Why the files cannot be followed just now; empty where they can."""
-        self._snapshot = snapshot.read(self.index.queries)
-        self._masks: dict[str, tuple[Snapshot, np.ndarray]] = {}
+        self._held = _Held(snapshot.read(self.index.queries))
         self._renewing = threading.Lock()
         self._is_closed = threading.Event()
         self._batcher: Batcher[_Question, list[Hit]] = Batcher(
@@ -69,7 +83,7 @@ class Resident:
     @property
     def now(self) -> Snapshot:
         """What is in memory; never changes itself, so whoever holds one may go on reading it."""
-        return self._snapshot
+        return self._held.snapshot
 
     @property
     def manifest(self) -> Manifest:
@@ -79,7 +93,7 @@ class Resident:
     @property
     def columns(self) -> Mapping[str, Kind]:
         """The catalogue's columns and what they hold."""
-        return self._snapshot.columns
+        return self.now.columns
 
     def require_model(self, model: str, fingerprint: str) -> None:
         """Refuse to go on with another model than the one that made this index.
@@ -99,13 +113,14 @@ class Resident:
     ) -> list[Hit]:
         """The k products closest to a unit vector, closest first, together with what others ask.
 
-        Raises:
-            FilterError: the filter does not fit the columns.
+        Args:
+            vector: the query.
+            k: hits wanted, at least 1.
+            where: as ``filters.parse_filter`` writes it.
+            exact: makes no difference.
         """
-        seen = self._snapshot
-        mask = None if where is None else self.mask(where)
-        if mask is not None and len(mask) != seen.count:  # the index has changed in between
-            seen, mask = self._snapshot, self.mask(where or "")
+        seen = self.now
+        mask = None if where is None else self.mask(where, seen)
         question = _Question(vector.astype(np.float32), k, mask, seen)
         return self._batcher.hand_in([question])[0]
 
@@ -122,54 +137,81 @@ class Resident:
         """One product's vector, and the product with a score of 1.
 
         Raises:
-            ProductNotFoundError: no product has this id; the message names those with similar ones.
+            ProductNotFoundError: no product has this id.
         """
-        seen = self._snapshot
+        seen = self.now
         found = seen.get(product_id)
         if found is None:
-            return self.index.get(product_id)  # which knows ids that are spelled alike
+            message = f"there is no product {product_id!r} here"
+            raise ProductNotFoundError(message)
         return seen.vectors[seen.places[product_id]], found
 
     def vectors(self, product_ids: Sequence[str]) -> dict[str, Float32[np.ndarray, " dim"]]:
         """The vectors of those of the products that are stored."""
-        seen = self._snapshot
+        seen = self.now
         places = {name: seen.places.get(name) for name in product_ids}
         return {name: seen.vectors[i] for name, i in places.items() if i is not None}
 
-    def mask(self, where: str) -> Bool[np.ndarray, " n"]:
-        """True for the rows of ``now`` that pass a filter.
-
-        Raises:
-            FilterError: the filter does not fit the columns.
-            StoreCorruptError: the files are damaged.
-        """
-        seen = self._snapshot
-        known = self._masks.get(where)
-        if known is not None and known[0] is seen:
-            return known[1]
-        found = seen.mask(self.index.queries.passing(where))
-        if len(self._masks) >= MOST_MASKS:
-            with suppress(KeyError, StopIteration):  # another thread was quicker
-                del self._masks[next(iter(self._masks))]
-        self._masks[where] = (seen, found)
-        return found
-
-    def wrote(self, product_ids: Sequence[str], *, before: int) -> None:
-        """Take in what this service has just written or removed.
+    def mask(self, where: str, seen: Snapshot) -> Bool[np.ndarray, " n"]:
+        """True for the rows of a snapshot that pass a filter; not to be written to.
 
         Args:
-            product_ids: the products of that write.
-            before: the version of the files before it.
+            where: as ``filters.parse_filter`` writes it for these columns.
+            seen: was ``now``, a moment ago at most.
+
+        Raises:
+            FilterError: it is for other columns.
+        """
+        held = self._held
+        masks = held.masks if held.snapshot is seen else {}
+        found = masks.get(where)
+        if found is None:
+            try:
+                found = passing(where, seen)
+            except (KeyError, ValueError) as exc:  # it was written for the columns of a moment ago
+                message = "the catalogue's columns have just changed; ask again"
+                raise FilterError(message) from exc
+            if len(masks) >= MOST_MASKS:
+                masks.clear()
+            masks[where] = found
+        return found
+
+    @contextmanager
+    def writing(self, *, timeout_s: float) -> Iterator[Index]:
+        """Be the only writer while the block runs, on what the folder holds by now.
+
+        Args:
+            timeout_s: how long to wait for another program that writes.
+
+        Yields:
+            The index; ``now`` is what it holds.
+
+        Raises:
+            StoreLockedError: another program is still writing after the wait.
+            StoreError: the folder is gone, cannot be written to, or is another model's by now.
+        """
+        while True:
+            if self._is_another():
+                self._open_anew()
+            opened, index = self._opened, self.index
+            with index.writing(timeout_s=timeout_s):
+                if _identity(self._folder) != opened:  # while this waited for the lock
+                    continue
+                self._catch_up()
+                yield index
+                return
+
+    def wrote(self, product_ids: Sequence[str]) -> None:
+        """Take in what was just written or removed, in a block of ``writing``.
+
+        Args:
+            product_ids: the products of that write, and of no other.
 
         Raises:
             StoreCorruptError: the files cannot be read.
         """
         with self._renewing:
-            old = self._snapshot
-            if old.version != before:  # another program wrote too
-                self._snapshot = snapshot.read(self.index.queries)
-            else:
-                self._snapshot = snapshot.renewed(old, self.index.queries, product_ids)
+            self._hold(snapshot.renewed(self.now, self.index.queries, product_ids))
 
     def close(self) -> None:
         """Answer what was asked, and ask the files no more."""
@@ -178,35 +220,66 @@ class Resident:
         self._follower.join()
 
     def _follow(self) -> None:
-        wait_s = LOOK_S
+        wait_s = 0.0
         while not self._is_closed.wait(wait_s):
             began = time.monotonic()
             try:
                 self._look()
             except FashionCLIPError as exc:
                 self._tell(str(exc))
+            except Exception as exc:  # or nobody would follow from here on
+                logs.failure("", exc)
+                self._tell(type(exc).__name__)
             else:
                 self._tell("")
             wait_s = max(LOOK_S, REST * (time.monotonic() - began))
 
     def _look(self) -> None:
         try:
-            if self.index.queries.version == self._snapshot.version:
-                return
-            with self._renewing:
-                if self.index.queries.version != self._snapshot.version:
-                    self._snapshot = snapshot.read(self.index.queries)
+            if self._is_another():
+                self._open_anew()
+            else:
+                self._catch_up()
         except FashionCLIPError:
-            fresh = Index.open(self.index.path)  # the folder may be another one by now
+            self._open_anew()  # says what is wrong, unless what stands there now is well
+
+    def _catch_up(self) -> None:
+        if self.index.queries.version == self.now.version:
+            return
+        with self._renewing:
+            if self.index.queries.version != self.now.version:
+                self._hold(snapshot.read(self.index.queries))
+
+    def _is_another(self) -> bool:
+        """Whether the folder is not the one that was opened: deleted, or made anew."""
+        return _identity(self._folder) != self._opened
+
+    def _open_anew(self) -> None:
+        with self._renewing:
+            identity = _identity(self._folder)
+            fresh = Index.open(self._folder)
             fresh.require_model(self.manifest.model, self.manifest.fingerprint)
-            with self._renewing:
-                self._snapshot = snapshot.read(fresh.queries)
-                self.index = fresh
+            read = snapshot.read(fresh.queries)
+            self.index, self._opened = fresh, identity
+            self._hold(read)
+
+    def _hold(self, fresh: Snapshot) -> None:
+        self._held = _Held(fresh)  # and forget the masks of the one before, with it
 
     def _tell(self, fault: str) -> None:
         if fault != self.fault:
             logs.note(f"the index cannot be followed: {fault}" if fault else "the index is back")
         self.fault = fault
+        self._metrics.index(self.now.count, is_stale=bool(fault))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells an index from another one that came into its place; None where there is none."""
+    try:
+        found = (folder / MANIFEST_NAME).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _answer(questions: Sequence[_Question]) -> list[list[Hit]]:

@@ -213,11 +213,17 @@ class Removed(BaseModel):
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """The process answers."""
 
-    status: str
-    products: int | None = None
-    model: str | None = None
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    """What searches are answered from: the index on disk, or, ``stale``, what it was."""
+
+    status: Literal["ready", "stale"]
+    products: int
+    model: str
 
 
 class Problem(BaseModel):
@@ -232,6 +238,10 @@ class ProblemOut(BaseModel):
     """The body of every answer that is not a 2xx."""
 
     error: Problem
+
+
+class PutRefused(PutResult, ProblemOut):
+    """None of the products could be stored."""
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -37,11 +37,12 @@ class Settings:
     connections: int = 512
     """Requests being answered at once."""
     queue: int = 256
-    """Requests that wait for the model or the index; one more is told to come back."""
+    """Requests that wait in one line (questions, pictures, changes); one more comes back later."""
     max_batch: int = 32
     """Texts, pictures or questions that are worked on at once; 1 is no batching."""
     head_seconds: float = 15.0
     """How long a connection may be silent before its first request, or between two."""
-    write_seconds: float = 30.0
+    write_seconds: float = 10.0
     """How long a write waits for another program that writes to the index."""
-    shutdown_seconds: float = 20.0
+    shutdown_seconds: float = 30.0
+    """How long the answers to what was accepted may take when the service is told to stop."""

@@ -2,22 +2,19 @@
 
 Every question runs in one of a few threads, through the same ``search`` as the command line's;
 what those threads ask of the model and of the index at the same time is put together (see
-``batching``). So many may wait; one more is told to come back.
+``batching``). So many may wait (see ``lines``); one more is told to come back.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
 
-from fashionclip.errors import BusyError, FashionCLIPError
-from fashionclip.images import decode_image
+from fashionclip.errors import FashionCLIPError
 from fashionclip.index import Manifest
 from fashionclip.kinds import Kind
 from fashionclip.model import FashionCLIP
@@ -25,8 +22,11 @@ from fashionclip.pictures import FetchPolicy
 from fashionclip.product import Hit
 from fashionclip.search import search
 from fashionclip.serve.batching import BatchingEngine
+from fashionclip.serve.decoding import Decoder
 from fashionclip.serve.facets import Facet, Facets
+from fashionclip.serve.fetching import fetch_image
 from fashionclip.serve.filters import parse_filter
+from fashionclip.serve.lines import Line
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.resident import Resident
 from fashionclip.serve.settings import Settings
@@ -35,8 +35,9 @@ from fashionclip.serve.updates import NewProduct, Refusal, Updates
 
 BUILTIN = "builtin"  # what an index calls the model that lies in the package
 THREADS_A_BATCH = 2  # threads for each place in a batch: one is worked on while the next gathers
-
-T = TypeVar("T")
+FETCHING = 16  # pictures that are fetched, or made small, at once
+CHANGING = 16  # writes that are prepared at once, and then written together
+MOST_COUNTED = 256  # filters over which the facets are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ class Shop:
         Raises:
             FashionCLIPError: the index or its model cannot be opened, or do not belong together.
         """
-        self._settings, self._metrics = settings, metrics
-        self._resident = Resident(store, most=settings.max_batch)
+        self._settings = settings
+        self._resident = Resident(store, most=settings.max_batch, metrics=metrics)
         named = settings.model or self._resident.manifest.model
         model = FashionCLIP.from_pretrained(
             None if named == BUILTIN else named,
@@ -108,13 +109,14 @@ class Shop:
         self._engine = BatchingEngine(model.engine, metrics, most=settings.max_batch)
         self._model = FashionCLIP(model.checkpoint, self._engine)
         self._model.encode_text("product")
+        self._decoder = Decoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
         self._thumbnails = Thumbnails(FetchPolicy(allow_private=settings.allow_private))
-        self._updates = Updates(self._resident, self._model, settings)
+        self._updates = Updates(self._resident, self._engine, self._decoder)
         self._counted: _Counted | None = None
-        self._in_hand = 0
-        self._threads = ThreadPoolExecutor(
-            THREADS_A_BATCH * settings.max_batch, thread_name_prefix="fashionclip-ask"
-        )
+        threads, most = THREADS_A_BATCH * settings.max_batch, settings.queue
+        self._questions = Line("questions", metrics, threads=threads, most=most)
+        self._pictures = Line("pictures", metrics, threads=FETCHING, most=most)
+        self._changes = Line("changes", metrics, threads=CHANGING, most=most)
 
     @property
     def columns(self) -> Mapping[str, Kind]:
@@ -149,7 +151,7 @@ class Shop:
             FilterError, ImageError, StoreError: as :func:`fashionclip.search.search`.
             ValueError: a number is out of range.
         """
-        return await self._ask(self._search, query)
+        return await self._questions.do(self._search, query)
 
     async def facets(self, where: str | None) -> Sequence[Facet]:
         """What products that pass a filter can be filtered by.
@@ -157,11 +159,11 @@ class Shop:
         Raises:
             FilterError: the filter does not fit the columns.
         """
-        return await self._ask(self._facets, where)
+        return await self._questions.do(self._facets, where)
 
     async def suggestions(self) -> Sequence[str]:
         """A few searches that find something here."""
-        return (await self._ask(self._count)).suggestions
+        return (await self._questions.do(self._count)).suggestions
 
     async def product(self, product_id: str) -> Hit | None:
         """One product; None if there is none of that id."""
@@ -186,7 +188,7 @@ class Shop:
             ImageError: it is no picture.
             ValueError: no labels, or a template without ``{}``.
         """
-        return await self._ask(self._classify, picture, labels, templates)
+        return await self._questions.do(self._classify, picture, labels, templates)
 
     async def embed(self, inputs: Sequence[str | bytes]) -> Float32[np.ndarray, "n dim"]:
         """Encode texts (str) and pictures (bytes) to unit vectors, in their order.
@@ -194,7 +196,7 @@ class Shop:
         Raises:
             ImageError: one is no picture; the message says which.
         """
-        return await self._ask(self._embed, inputs)
+        return await self._questions.do(self._embed, inputs)
 
     async def thumbnail(self, product_id: str, width_px: int) -> bytes | None:
         """A product's picture as a JPEG of about this width; None where there is none."""
@@ -207,7 +209,17 @@ class Shop:
 
     async def thumbnail_with_tag(self, product_id: str, width_px: int) -> Thumbnail | None:
         """A product's picture with its tag."""
-        return await self._ask(self._thumbnails.get, self._resident.now, product_id, width_px)
+        now = self._resident.now
+        return await self._pictures.do(self._thumbnails.get, now, product_id, width_px)
+
+    async def fetch(self, url: str) -> bytes:
+        """The encoded picture that a request names by URL.
+
+        Raises:
+            BusyError: too many wait already.
+            PictureError: refused, unreachable, too slow or too large.
+        """
+        return await self._pictures.do(fetch_image, url, self._settings)
 
     async def put(self, products: Sequence[NewProduct]) -> Sequence[Refusal]:
         """Store products, replacing those of the same ids; searches find them from then on.
@@ -218,7 +230,8 @@ class Shop:
         Raises:
             StoreError: the index cannot be written to; then none is stored.
         """
-        return await self._ask(self._updates.put, products)
+        due = time.monotonic() + self._settings.write_seconds
+        return await self._changes.do(self._updates.put, products, due)
 
     async def remove(self, product_ids: Sequence[str]) -> int:
         """Take products out.
@@ -229,43 +242,33 @@ class Shop:
         Raises:
             StoreError: the index cannot be written to.
         """
-        return await self._ask(self._updates.remove, product_ids)
+        due = time.monotonic() + self._settings.write_seconds
+        return await self._changes.do(self._updates.remove, product_ids, due)
 
     def close(self) -> None:
         """Finish what was begun."""
-        self._threads.shutdown()
+        for line in (self._questions, self._pictures, self._changes):
+            line.close()
         self._updates.close()
         self._resident.close()
         self._engine.close()
 
-    async def _ask(self, work: Callable[..., T], *args: object) -> T:
-        """Do some work in a thread.
-
-        Raises:
-            BusyError: too many wait already.
-        """
-        if self._in_hand >= self._settings.queue:
-            message = f"more than {self._settings.queue} requests are waiting; try again shortly"
-            raise BusyError(message)
-        self._in_hand += 1
-        self._metrics.queued(self._in_hand)
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, work, *args)
-        finally:
-            self._in_hand -= 1
-            self._metrics.queued(self._in_hand)
-
     def _search(self, query: Query) -> Page:
-        where = None if query.where is None else parse_filter(query.where, self.columns)
+        seen = self._resident.now
+        where = None if query.where is None else parse_filter(query.where, seen.columns)
         wanted = query.k + 1  # one more tells whether there are more
-        total = None
-        if query.is_question:
+        if not query.is_question:
+            mask = None if where is None else self._resident.mask(where, seen)
+            total = seen.count if mask is None else int(mask.sum())
+            hits = seen.listed(mask, k=wanted, offset=query.offset)
+            return Page(hits[: query.k], has_more=len(hits) > query.k, total=total)
+        with ExitStack() as stack:
+            picture = query.image
             hits = search(
                 self._resident,
                 self._model,
                 text=query.text,
-                image=None if query.image is None else self._opened(query.image),
+                image=stack.enter_context(self._decoder.opened(picture)) if picture else None,
                 similar_to=query.like,
                 unlike=query.unlike,
                 weight=query.weight,
@@ -275,12 +278,7 @@ class Shop:
                 offset=query.offset,
                 hybrid=query.hybrid,
             )
-        else:
-            mask = None if where is None else self._resident.mask(where)
-            now = self._resident.now
-            hits = now.listed(mask, k=wanted, offset=query.offset)
-            total = now.count if mask is None else int(mask.sum())
-        return Page(hits[: query.k], has_more=len(hits) > query.k, total=total)
+        return Page(hits[: query.k], has_more=len(hits) > query.k)
 
     def _count(self) -> _Counted:
         seen = self._resident.now
@@ -295,38 +293,38 @@ class Shop:
         counted = self._count()
         if where is None:
             return counted.all
-        if where not in counted.by_filter:
-            mask = self._resident.mask(parse_filter(where, self.columns))
-            if len(mask) != counted.facets.seen.count:  # the index has changed in between
-                return self._facets(where)
-            if len(counted.by_filter) > self._settings.queue:
-                counted.by_filter.clear()
-            counted.by_filter[where] = counted.facets.counted(mask)
-        return counted.by_filter[where]
+        known = counted.by_filter.get(where)
+        if known is not None:
+            return known
+        seen = counted.facets.seen
+        mask = self._resident.mask(parse_filter(where, seen.columns), seen)
+        if len(counted.by_filter) >= MOST_COUNTED:
+            counted.by_filter.clear()
+        facets = counted.facets.counted(mask)
+        counted.by_filter[where] = facets
+        return facets
 
     def _classify(
         self, picture: bytes, labels: Sequence[str], templates: str | Sequence[str] | None
     ) -> list[tuple[str, float]]:
-        outcome = self._model.classify(self._opened(picture), labels, templates=templates)
-        return list(zip(outcome.label_names, outcome.probabilities[0].tolist(), strict=True))
+        vectors = self._engine.encode_pixels(self._decoder.fitted(picture)[None])
+        words = self._model.encode_text(labels, templates=templates)
+        (probabilities,) = self._model.label_probabilities(vectors, words)
+        return list(zip(labels, probabilities.tolist(), strict=True))
 
     def _embed(self, inputs: Sequence[str | bytes]) -> np.ndarray:
         vectors = np.empty((len(inputs), self._model.dim), dtype=np.float32)
-        texts = [i for i, one in enumerate(inputs) if isinstance(one, str)]
-        pictures = [i for i, one in enumerate(inputs) if isinstance(one, bytes)]
+        texts = {i: one for i, one in enumerate(inputs) if isinstance(one, str)}
+        pixels = {}
+        for i, one in enumerate(inputs):
+            if isinstance(one, bytes):
+                try:
+                    pixels[i] = self._decoder.fitted(one)
+                except FashionCLIPError as exc:
+                    message = f"input {i}: {exc}"
+                    raise type(exc)(message) from exc
         if texts:
-            vectors[texts] = self._model.encode_text([str(inputs[i]) for i in texts])
-        opened = []
-        for i in pictures:
-            try:
-                opened.append(self._opened(bytes(inputs[i])))  # type: ignore[arg-type]
-            except FashionCLIPError as exc:
-                message = f"input {i}: {exc}"
-                raise type(exc)(message) from exc
-        if pictures:
-            vectors[pictures] = self._model.encode_images(opened, workers=1)
+            vectors[list(texts)] = self._model.encode_text(texts.values())
+        if pixels:
+            vectors[list(pixels)] = self._engine.encode_pixels(np.stack(list(pixels.values())))
         return vectors
-
-    def _opened(self, picture: bytes) -> Image.Image:
-        size = self._model.checkpoint.preprocess.size_px
-        return decode_image(picture, target_px=size, max_pixels=self._settings.pixels)

@@ -4,8 +4,11 @@ Writes that arrive together become one version of the index, and one that was an
 disk. Pictures that came over HTTP are kept in the index folder, under ``pictures/``.
 """
 
+import errno
 import os
+import re
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,20 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
-from fashionclip.errors import FashionCLIPError, StoreError
-from fashionclip.images import decode_image
+from fashionclip.engines import Engine
+from fashionclip.errors import FashionCLIPError, StoreError, StoreFullError
+from fashionclip.index import Index
 from fashionclip.kinds import Kind, kind_of, widen
-from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Value
+from fashionclip.serve import logs
 from fashionclip.serve.batching import Batcher
+from fashionclip.serve.decoding import Decoder
 from fashionclip.serve.resident import Resident
-from fashionclip.serve.settings import Settings
 from fashionclip.texts import build_caption
 
 PICTURES = "pictures"  # in the index folder
 MOST_CHANGES = 512  # in one version of the index
 CHANGES_A_TIDYING = 2_000  # small writes that the files are put in order after
 MOST_COLUMNS = 200
+LONGEST_NAME = 100  # characters of a column's name
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _KINDS = {
     "string": "words",
     "integer": "whole numbers",
@@ -61,6 +68,8 @@ class _Change:
     """A product to store with its vector, or (without them) the id of one to take out."""
 
     product_id: str
+    due: float
+    """When its client stops waiting for another program to let go of the index (monotonic)."""
     new: NewProduct | None = None
     vector: np.ndarray | None = None
 
@@ -68,22 +77,26 @@ class _Change:
 class Updates:
     """Writes to the index of a shop; safe from any thread."""
 
-    def __init__(self, resident: Resident, model: FashionCLIP, settings: Settings) -> None:
+    def __init__(self, resident: Resident, engine: Engine, decoder: Decoder) -> None:
         """Hold what is written to.
 
         Args:
             resident: the index; it knows of a write before the writer does.
-            model: encodes the pictures.
-            settings: how many pixels a picture may have, and how long a write may wait.
+            engine: encodes the pictures.
+            decoder: opens them.
         """
-        self._resident, self._model, self._settings = resident, model, settings
+        self._resident, self._engine, self._decoder = resident, engine, decoder
         self._untidy = 0
-        self._batcher: Batcher[_Change, bool] = Batcher(
+        self._batcher: Batcher[_Change, bool | Refusal] = Batcher(
             self._write, most=MOST_CHANGES, name="fashionclip-write"
         )
 
-    def put(self, products: Sequence[NewProduct]) -> list[Refusal]:
+    def put(self, products: Sequence[NewProduct], due: float) -> list[Refusal]:
         """Store products, replacing those of the same ids.
+
+        Args:
+            products: of several with one id the last counts.
+            due: until when to wait for another program that writes, as ``time.monotonic`` has it.
 
         Returns:
             Those that could not be stored, and why; the others are.
@@ -93,29 +106,33 @@ class Updates:
         """
         refusals: list[Refusal] = []
         sound: list[NewProduct] = []
-        pictures = []
+        pixels = []
+        columns = dict(self._resident.columns)
         for product in products:
             try:
-                self._check(product)
-                size = self._model.checkpoint.preprocess.size_px
-                pictures.append(
-                    decode_image(product.picture, target_px=size, max_pixels=self._settings.pixels)
-                )
+                _check(product, columns)
+                pixels.append(self._decoder.fitted(product.picture))
             except (FashionCLIPError, ValueError) as exc:
                 refusals.append(Refusal(product.product_id, str(exc)))
             else:
                 sound.append(product)
         if sound:
-            vectors = self._model.encode_images(pictures, workers=1)
-            changes = [
-                _Change(new.product_id, new, vector)
-                for new, vector in zip(sound, vectors, strict=True)
-            ]
-            self._batcher.hand_in(changes)
+            vectors = self._engine.encode_pixels(np.stack(pixels))
+            outcomes = self._batcher.hand_in(
+                [
+                    _Change(new.product_id, due, new, vector)
+                    for new, vector in zip(sound, vectors, strict=True)
+                ]
+            )
+            refusals += [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         return refusals
 
-    def remove(self, product_ids: Sequence[str]) -> int:
+    def remove(self, product_ids: Sequence[str], due: float) -> int:
         """Take products out.
+
+        Args:
+            product_ids: whichever are stored.
+            due: as in ``put``.
 
         Returns:
             How many of them there were.
@@ -123,50 +140,59 @@ class Updates:
         Raises:
             StoreError: the index cannot be written to.
         """
-        return sum(self._batcher.hand_in([_Change(name) for name in dict.fromkeys(product_ids)]))
+        changes = [_Change(name, due) for name in dict.fromkeys(product_ids)]
+        return sum(outcome is True for outcome in self._batcher.hand_in(changes))
 
     def close(self) -> None:
         """Finish what was handed in."""
         self._batcher.close()
 
-    def _check(self, product: NewProduct) -> None:
-        """Refuse what would change a column for all products.
+    def _write(self, changes: Sequence[_Change]) -> Sequence[bool | Refusal]:
+        """Write a batch; of several changes to one product the last counts.
 
-        Raises:
-            ValueError: a value does not fit its column, or there are too many columns.
+        Who has waited its time for this batch to begin asks for the index once and no longer.
         """
-        columns: Mapping[str, Kind] = self._resident.columns
-        for name, value in product.columns.items():
-            kind, own = columns.get(name), kind_of(value)
-            if kind is not None and widen(kind, own) != kind:
-                message = f"the column {name} holds {_KINDS[kind]}, not {value!r:.60}"
-                raise ValueError(message)
-        if len(columns.keys() | product.columns.keys()) > MOST_COLUMNS:
-            message = f"an index has at most {MOST_COLUMNS} columns; leave some out"
-            raise ValueError(message)
-
-    def _write(self, changes: Sequence[_Change]) -> Sequence[bool]:
-        """Write a batch; of several changes to one product the last counts."""
-        last = {change.product_id: change for change in changes}
-        there = self._resident.now.places
-        was_there = [change.product_id in there for change in changes]
-        gone = [name for name, change in last.items() if change.new is None and name in there]
-        index = self._resident.index
-        with index.writing(timeout_s=self._settings.write_seconds):
-            before = index.queries.version
-            self._upsert([change for change in last.values() if change.new is not None])
+        wait_s = max(0.0, min(change.due for change in changes) - time.monotonic())
+        with self._resident.writing(timeout_s=wait_s) as index:
+            last, outcomes = self._sorted_out(changes)
+            self._upsert(index, [change for change in last.values() if change.new is not None])
+            there = self._resident.now.places
+            gone = [name for name, change in last.items() if change.new is None and name in there]
             if gone:
                 index.remove(gone)
-            self._resident.wrote(list(last), before=before)
+            self._resident.wrote(list(last))
             for name in gone:
                 _forget(index.path / PICTURES / _short(name.encode()))
-            self._tidy(len(last))
-        return was_there
+            self._tidy(index, len(last))
+        return outcomes
 
-    def _upsert(self, changes: Sequence[_Change]) -> None:
+    def _sorted_out(
+        self, changes: Sequence[_Change]
+    ) -> tuple[Mapping[str, _Change], Sequence[bool | Refusal]]:
+        """The last change of each product, and for all of them what their client is told.
+
+        Columns are looked at again: another client may have been quicker to make one.
+        """
+        columns = dict(self._resident.columns)
+        there = self._resident.now.places
+        last: dict[str, _Change] = {}
+        outcomes: list[bool | Refusal] = []
+        for change in changes:
+            name = change.product_id
+            is_there = last[name].new is not None if name in last else name in there
+            if change.new is not None:
+                try:
+                    _check(change.new, columns)
+                except ValueError as exc:
+                    outcomes.append(Refusal(name, str(exc)))
+                    continue
+            last[name] = change
+            outcomes.append(is_there)
+        return last, outcomes
+
+    def _upsert(self, index: Index, changes: Sequence[_Change]) -> None:
         if not changes:
             return
-        index = self._resident.index
         products, vectors, keys = [], [], []
         for change in changes:
             if change.new is None or change.vector is None:
@@ -182,14 +208,46 @@ class Updates:
             place = Path(str(product.image))
             _forget(place.parent, but=place.name)
 
-    def _tidy(self, n_changes: int) -> None:
+    def _tidy(self, index: Index, n_changes: int) -> None:
+        """Put the files in order after many small writes; what was written stays if that fails."""
         self._untidy += n_changes
         if self._untidy >= CHANGES_A_TIDYING:
-            index = self._resident.index
-            before = index.queries.version
-            index.optimize(finished=False)
-            self._resident.wrote((), before=before)
             self._untidy = 0
+            try:
+                index.optimize(finished=False)
+                self._resident.wrote(())
+            except StoreError as exc:
+                logs.note(str(exc))
+
+
+def _check(product: NewProduct, columns: dict[str, Kind]) -> None:
+    """Refuse what would change a column for all products, or could not be found again.
+
+    Args:
+        product: what is to be stored.
+        columns: what the columns hold; those that are new with this product are added.
+
+    Raises:
+        ValueError: the product cannot be stored; says why.
+    """
+    if _UNSPEAKABLE.search(product.product_id):
+        message = "an id holds no control characters, and no half characters (lone surrogates)"
+        raise ValueError(message)
+    fresh: dict[str, Kind] = {}
+    for name, value in product.columns.items():
+        kind, own = columns.get(name), kind_of(value)
+        if kind is not None and widen(kind, own) != kind:
+            message = f"the column {name} holds {_KINDS[kind]}, not {value!r:.60}"
+            raise ValueError(message)
+        if kind is None and own is not None:
+            if not name.strip() or len(name) > LONGEST_NAME or _UNSPEAKABLE.search(name):
+                message = f"{name[:20]!r} is no name for a column; take a word of letters"
+                raise ValueError(message)
+            fresh[name] = own
+    if len(columns) + len(fresh) > MOST_COLUMNS and fresh:
+        message = f"an index has at most {MOST_COLUMNS} columns; leave some out"
+        raise ValueError(message)
+    columns.update(fresh)
 
 
 def _caption(columns: Mapping[str, Value]) -> str:
@@ -211,6 +269,7 @@ def _keep(folder: Path, picture: bytes) -> Path:
     """Write a picture to a product's folder, whole or not at all.
 
     Raises:
+        StoreFullError: there is no room for it.
         StoreError: it cannot be written.
     """
     place = folder.absolute() / _short(picture)
@@ -226,7 +285,8 @@ def _keep(folder: Path, picture: bytes) -> Path:
             raise
     except OSError as exc:
         message = f"the picture cannot be kept in {folder}: {exc.strerror}; make room, then retry"
-        raise StoreError(message) from exc
+        kind = StoreFullError if exc.errno in _NO_ROOM else StoreError
+        raise kind(message) from exc
     return place
 
 

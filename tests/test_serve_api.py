@@ -1,0 +1,547 @@
+"""The API from the client's side: every endpoint, in process, over a small index."""
+
+import base64
+import json
+import shutil
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import numpy as np
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from fashionclip.index import Index
+from fashionclip.model import FashionCLIP
+from fashionclip.search import search
+from fashionclip.serve.app import create_app
+from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.settings import Settings
+from fashionclip.serve.shop import Shop
+from small_shop import ODD_IDS, as_base64, draw, encoded, ids, index_shop, write_catalog
+
+BASE = "http://127.0.0.1:8000"
+
+
+@contextmanager
+def serving(store, **settings):
+    """A client of the service over an index."""
+    metrics = Metrics()
+    limits = Settings(**{"rate_per_minute": 0, "max_batch": 4, **settings})
+    app = create_app(Shop(store, limits, metrics), limits, metrics)
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_catalog(tmp_path_factory.mktemp("catalog"))
+
+
+@pytest.fixture(scope="module")
+def store(table, tiny_checkpoint):
+    """The index; only read it."""
+    path = table.parent / "shop.lance"
+    index_shop(table, tiny_checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(store):
+    with serving(store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def written(store, tmp_path_factory):
+    """A client of a copy that may be written to."""
+    copy = tmp_path_factory.mktemp("written") / "shop.lance"
+    shutil.copytree(store, copy)
+    with serving(copy) as client:
+        client.store = copy
+        yield client
+
+
+@pytest.fixture
+def writable(written):
+    """The same, whose new products are gone after the test."""
+    yield written
+    there = found(written.post("/search", json={"k": 200}))
+    if fresh := set(there) - set(ids()):
+        ok(written.delete("/products", params={"id": list(fresh)}))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return FashionCLIP.from_pretrained(str(tiny_checkpoint))
+
+
+def ok(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refused(answer, status, code):
+    """The message of a refusal: one line, with the request's number."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert error["code"] == code
+    assert error["request_id"] == answer.headers["x-request-id"]
+    assert "\n" not in error["message"]
+    assert "/tmp" not in answer.text
+    assert "Traceback" not in answer.text
+    return error["message"]
+
+
+def found(answer):
+    return [hit["id"] for hit in ok(answer)["hits"]]
+
+
+# search
+
+
+QUESTIONS = [
+    {"text": "red shirt"},
+    {"text": "red shirt", "k": 3, "offset": 4},
+    {"text": "dress", "avoid": ["red", "stripes"]},
+    {"text": "dress", "unlike": ["P00"]},
+    {"avoid": ["red"]},
+    {"similar_to": ["P01", "été-日本"]},
+    {"text": "red", "where": "price < 20 and in_stock"},
+    {"text": "red", "where": "colour in ('red', 'blue') or id = '100%'"},
+    {"text": "red shirt", "hybrid": True},
+    {"text": "red shirt", "hybrid": True, "where": "category = 'shirt'"},
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=json.dumps)
+def test_search_finds_what_the_library_finds(client, store, model, question):
+    expected = search(Index.open(store), model, **question)
+    hits = ok(client.post("/search", json=question))["hits"]
+    assert [hit["id"] for hit in hits] == [hit.product_id for hit in expected]
+    np.testing.assert_allclose(
+        [hit["score"] for hit in hits], [hit.score for hit in expected], atol=2e-5
+    )
+    assert hits[0]["title"] == expected[0].columns["title"]
+
+
+@pytest.mark.parametrize("form", ["base64", "data", "data url"])
+def test_search_by_a_picture_finds_that_picture(client, form):
+    picture = as_base64(draw("blue", "dress"))
+    asked = {
+        "base64": {"image": picture},
+        "data": {"image": f"data:image/png;base64,{picture}"},
+        "data url": {"image_url": f"data:image/png;base64,{picture}"},
+    }[form]
+    (best,) = ok(client.post("/search", json={**asked, "k": 1}))["hits"]
+    assert best["title"] == "blue dress"
+    assert best["score"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_words_and_a_picture_weigh_as_told(client, store, model):
+    picture = draw("blue", "dress")
+    for weight in (0.0, 0.3, 1.0):
+        asked = {"text": "red", "image": as_base64(picture), "weight": weight}
+        expected = search(Index.open(store), model, text="red", image=picture, weight=weight)
+        assert found(client.post("/search", json=asked)) == [hit.product_id for hit in expected]
+
+
+def test_pages_fit_together_and_say_whether_more_follow(client):
+    whole = found(client.post("/search", json={"text": "red", "k": 18}))
+    parts = []
+    for offset in range(0, 18, 5):
+        page = ok(client.post("/search", json={"text": "red", "k": 5, "offset": offset}))
+        parts += [hit["id"] for hit in page["hits"]]
+        assert page["has_more"] is (offset + 5 < 18)
+    assert parts == whole
+    assert sorted(whole) == sorted(ids())
+    assert ok(client.post("/search", json={"text": "red", "offset": 18}))["hits"] == []
+
+
+def test_nothing_asked_lists_what_there_is(client):
+    everything = ok(client.post("/search", json={"k": 100}))
+    assert [hit["id"] for hit in everything["hits"]] == ids()
+    assert not everything["has_more"]
+    shoes = ok(client.post("/search", json={"where": "category = 'shoe'", "k": 4}))
+    assert [hit["category"] for hit in shoes["hits"]] == ["shoe"] * 4
+    assert shoes["has_more"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code", "says"),
+    [
+        ({"where": "1=1; drop table products"}, 400, "filter", "semicolon"),
+        ({"where": "price < (select 1)"}, 400, "filter", "not taken here|stands where"),
+        ({"where": "prize < 3"}, 400, "filter", "no column"),
+        ({"text": "x", "where": "price < 'cheap'"}, 400, "filter", "holds numbers"),
+        ({"text": "x" * 2001}, 400, "invalid", "2,000 is the most"),
+        ({"text": "x", "k": 201}, 400, "invalid", "200 is the most"),
+        ({"text": "x", "offset": 10_001}, 400, "invalid", "10,000 is the most"),
+        ({"text": "x", "k": 0}, 422, "invalid", "^k: "),
+        ({"text": "x", "weight": 1.5}, 422, "invalid", "^weight: "),
+        ({"txt": "x"}, 422, "invalid", "^txt: Extra"),
+        ({"text": 7}, 422, "invalid", "^text: "),
+        ([], 422, "invalid", "dictionary|object"),
+        ({"image": "not base64!"}, 400, "image", "not base64"),
+        ({"image": "aGVsbG8="}, 400, "image", "cannot be decoded"),
+        ({"image": ""}, 400, "image", "empty"),
+        ({"image": "aGVsbG8=", "image_url": "http://x/"}, 400, "image", "both"),
+        ({"image_url": "http://shop.example/1.jpg"}, 400, "image", "--allow-image-urls"),
+        ({"image_url": "file:///etc/passwd"}, 400, "image", "http"),
+        ({"similar_to": ["nobody"]}, 404, "not_found", "no product 'nobody'"),
+        ({"text": "x", "unlike": ["nobody"]}, 404, "not_found", "no product 'nobody'"),
+        ({"hybrid": True, "similar_to": ["P00"]}, 400, "invalid", "give text too"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_searched_for_is_refused_in_one_line(client, asked, status, code, says):
+    import re
+
+    message = refused(client.post("/search", json=asked), status, code)
+    assert re.search(says, message), message
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [(b"{", "not JSON"), (b"\xff\xfe", "pars|JSON"), (b"", ""), (b"[" * 100_000, "pars|JSON")],
+)  # fmt: skip
+def test_a_body_that_is_no_json_is_refused(client, body, says):
+    import re
+
+    answer = client.post("/search", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in {400, 422}, answer.text
+    assert re.search(says, answer.json()["error"]["message"])
+
+
+# products
+
+
+@pytest.mark.parametrize("product_id", ODD_IDS)
+def test_a_product_is_found_by_any_id(client, product_id):
+    address = f"/products/{quote(product_id, safe='')}"
+    product = ok(client.get(address))
+    assert product["id"] == product_id
+    assert product["price"] == 10.5 + ids().index(product_id)
+    alike = found(client.get(f"{address}/similar", params={"k": 4, "where": "year = 2010"}))
+    assert len(alike) == 4
+    assert product_id not in alike
+    assert alike == found(
+        client.post("/search", json={"similar_to": [product_id], "k": 4, "where": "year = 2010"})
+    )
+    assert client.get(f"/images/{quote(product_id, safe='')}").status_code == 200
+
+
+def test_what_is_not_here_is_said_so(client):
+    refused(client.get("/products/nobody"), 404, "not_found")
+    refused(client.get("/products/nobody/similar"), 404, "not_found")
+    refused(client.get("/images/nobody"), 404, "not_found")
+    refused(client.get("/nowhere"), 404, "not_found")
+    wrong = client.get("/search")
+    refused(wrong, 405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+    refused(client.get("/products/P00/similar?k=x"), 422, "invalid")
+
+
+# the model
+
+
+def test_embeddings_are_the_models_own(client, model):
+    asked = {"input": ["red dress", "blue jeans"], "model": model.name}
+    answer = ok(client.post("/v1/embeddings", json=asked))
+    assert (answer["object"], answer["model"]) == ("list", model.name)
+    assert [one["index"] for one in answer["data"]] == [0, 1]
+    vectors = [one["embedding"] for one in answer["data"]]
+    np.testing.assert_allclose(vectors, model.encode_text(asked["input"]), atol=1e-5)
+    one = ok(client.post("/v1/embeddings", json={"input": "red dress"}))
+    np.testing.assert_allclose(one["data"][0]["embedding"], vectors[0], atol=1e-5)
+    packed = ok(client.post("/v1/embeddings", json={**asked, "encoding_format": "base64"}))
+    unpacked = np.frombuffer(base64.b64decode(packed["data"][1]["embedding"]), dtype="<f4")
+    np.testing.assert_allclose(unpacked, vectors[1], atol=1e-6)
+
+
+def test_texts_and_pictures_may_be_mixed(client, model):
+    picture = draw("green", "shoe")
+    plain, url = as_base64(picture), f"data:image/png;base64,{as_base64(picture)}"
+    inputs = [
+        "green shoe",
+        {"text": "green shoe"},
+        {"image": plain},
+        url,
+        {"image_url": url},
+        {"image_url": {"url": url}},
+    ]
+    answer = ok(client.post("/v1/embeddings", json={"input": inputs}))
+    vectors = np.array([one["embedding"] for one in answer["data"]], dtype=np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+    (text,), (seen,) = model.encode_text("green shoe"), model.encode_images([picture])
+    np.testing.assert_allclose(vectors[:2], [text] * 2, atol=1e-5)
+    np.testing.assert_allclose(vectors[2:], [seen] * 4, atol=1e-5)
+    asked = {"input": [plain], "modality": "image"}
+    (one,) = ok(client.post("/v1/embeddings", json=asked))["data"]
+    np.testing.assert_allclose(one["embedding"], seen, atol=1e-5)
+
+
+def test_openais_own_client_gets_its_vectors(client, model):
+    theirs = openai.OpenAI(api_key="none", base_url=f"{BASE}/v1", http_client=client, max_retries=0)
+    answer = theirs.embeddings.create(model=model.name, input=["red dress", "shoe"])  # as base64
+    vectors = [one.embedding for one in answer.data]
+    np.testing.assert_allclose(vectors, model.encode_text(["red dress", "shoe"]), atol=1e-5)
+    assert answer.usage.total_tokens == 0
+    with pytest.raises(openai.NotFoundError) as caught:
+        theirs.embeddings.create(model="text-embedding-3-small", input="x")
+    assert "the model here is" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "says"),
+    [
+        ({"input": []}, 400, "nothing to encode"),
+        ({"input": ["x"] * 65}, 400, "64 is the most"),
+        ({"input": ["fine", {"image": "aGVsbG8="}]}, 400, "input 1: .*decoded"),
+        ({"input": [{"text": "x", "image": "aGVsbG8="}]}, 400, "text and image"),
+        ({"input": [{}]}, 400, "nothing"),
+        ({"input": "x", "dimensions": 7}, 400, "leave dimensions out"),
+        ({"input": [[1, 2]]}, 422, "input"),
+        ({}, 422, "input"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused(client, asked, status, says):
+    import re
+
+    answer = client.post("/v1/embeddings", json=asked)
+    assert answer.status_code == status, answer.text
+    assert re.search(says, answer.json()["error"]["message"])
+
+
+def test_labels_are_scored_as_the_library_scores_them(client, model):
+    picture, labels = draw("red", "dress"), ["shoe", "dress", "shirt"]
+    for templates in ("product", "ensemble", ["a {}", "the {}"], None):
+        asked = {"image": as_base64(picture), "labels": labels, "templates": templates}
+        answer = ok(client.post("/classify", json=asked))["labels"]
+        expected = model.classify([picture], labels, templates=templates).probabilities[0]
+        assert [one["label"] for one in answer] == [labels[i] for i in np.argsort(-expected)]
+        given = {one["label"]: one["probability"] for one in answer}
+        np.testing.assert_allclose([given[name] for name in labels], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"labels": ["x"]}, 400),
+        ({"image": "aGVsbG8=", "labels": []}, 422),
+        ({"image": "aGVsbG8=", "labels": ["x"]}, 400),
+        ({"image": "aGVsbG8=", "labels": ["x"] * 65}, 400),
+        ({"image": as_base64(draw("red")), "labels": ["x"], "templates": "without"}, 400),
+        ({"image": as_base64(draw("red")), "labels": ["x"], "templates": ["{}"] * 17}, 400),
+    ],
+)
+def test_what_cannot_be_classified_is_refused(client, asked, status):
+    assert client.post("/classify", json=asked).status_code == status
+
+
+# pictures
+
+
+def test_thumbnails_are_jpegs_that_a_browser_keeps(client):
+    first = client.get("/images/P00", params={"width": 20})
+    assert first.status_code == 200
+    assert first.headers["content-type"] == "image/jpeg"
+    assert first.content[:2] == b"\xff\xd8"
+    assert first.headers["cache-control"].startswith("private, max-age=")
+    tag = first.headers["etag"]
+    for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = client.get("/images/P00", params={"width": 20}, headers={"if-none-match": given})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    fresh = client.get("/images/P00", params={"width": 20}, headers={"if-none-match": '"x"'})
+    assert fresh.status_code == 200
+    assert client.get("/images/P00", params={"width": 900}).headers["etag"] != tag
+    assert client.get("/images/P01", params={"width": 20}).headers["etag"] != tag
+    refused(client.get("/images/P00?width=0"), 422, "invalid")
+    refused(client.get("/images/P00?width=10001"), 422, "invalid")
+    head = client.head("/images/P00")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+# changes
+
+
+def put(client, *products):
+    return client.put("/products", json={"products": list(products)})
+
+
+def new(product_id, colour="purple", garment="shoe", **columns):
+    picture = as_base64(draw(colour, garment, size_px=52))
+    return {"id": product_id, "image": picture, "columns": columns}
+
+
+@pytest.mark.parametrize("product_id", ["new", *ODD_IDS, "."])
+def test_a_product_is_found_as_soon_as_it_is_put_and_gone_when_deleted(writable, product_id):
+    product = new(product_id, title="Purple shoe", price=3, year=2031)
+    assert ok(put(writable, product)) == {"stored": 1, "rejected": []}
+    asked = {"image": product["image"], "k": 1}
+    (hit,) = ok(writable.post("/search", json=asked))["hits"]
+    assert (hit["id"], hit["title"], hit["price"], hit["year"]) == (
+        product_id, "Purple shoe", 3.0, 2031,
+    )  # fmt: skip
+    assert found(writable.post("/search", json={"where": "year = 2031"})) == [product_id]
+    assert found(writable.post("/search", json={"text": "purple shoe", "hybrid": True}))
+    if product_id != ".":  # which clients take for a folder
+        assert ok(writable.get(f"/products/{quote(product_id, safe='')}"))["year"] == 2031
+        image = writable.get(f"/images/{quote(product_id, safe='')}")
+        assert image.content[:2] == b"\xff\xd8"
+    assert Index.open(writable.store).get(product_id)[1].columns["year"] == 2031  # on disk
+    assert ok(writable.delete("/products", params={"id": product_id})) == {"removed": 1}
+    assert found(writable.post("/search", json={"where": "year = 2031"})) == []
+    assert ok(writable.delete("/products", params={"id": [product_id, "none"]})) == {"removed": 0}
+
+
+def test_putting_again_replaces_and_keeps_one_picture(writable):
+    for price, colour in [(1, "red"), (2, "green")]:
+        ok(put(writable, new("X", colour, price=price)))
+    assert ok(writable.get("/products/X"))["price"] == 2
+    pictures = [path for path in (writable.store / "pictures").rglob("*") if path.is_file()]
+    assert len(pictures) == 1
+    ok(writable.delete("/products?id=X"))
+    assert list((writable.store / "pictures").iterdir()) == []
+
+
+def test_a_caption_is_made_of_the_columns_or_given(writable):
+    plain = new("made", title="Zebrine boots", highlights='["quilted"]')
+    ok(put(writable, plain, {**new("given"), "caption": "Ocelot boots"}))
+    for words, product_id in [("zebrine", "made"), ("quilted", "made"), ("ocelot", "given")]:
+        assert found(writable.post("/search", json={"where": f"caption ilike '%{words}%'"})) == [
+            product_id
+        ]
+
+
+@pytest.mark.parametrize(
+    ("product", "says"),
+    [
+        (new("X", price="cheap"), "price holds numbers, not 'cheap'"),
+        (new("X", year=2010.5), "year holds whole numbers"),
+        (new("X", year=2**70), "year holds whole numbers"),
+        (new("X", in_stock=1), "in_stock holds true or false"),
+        ({"id": "X", "image": "aGVsbG8="}, "decoded"),
+        ({"id": "X", "image": "%"}, "not base64"),
+        ({"id": "X"}, "no picture"),
+        ({"id": "X", "image_url": "http://shop.example/x.jpg"}, "--allow-image-urls"),
+        ({**new("X"), "caption": "x" * 2001}, "2,000 is the most"),
+        (new("X", title="x" * 2001), "2,000 is the most"),
+        (new("a\x00b"), "control characters"),
+        (new("X", **{"": 1}), "no name for a column"),
+        (new("X", **{"\x07": 1}), "no name for a column"),
+        (new("X", **{f"c{i}": 1 for i in range(200)}), "at most 200 columns"),
+    ],
+    ids=str,
+)
+def test_a_bad_product_is_refused_with_a_reason_and_costs_no_good_one(writable, product, says):
+    before = ok(writable.get("/products/P00"))
+    answer = ok(put(writable, new("good", title="fine"), product))
+    assert answer["stored"] == 1
+    (one,) = answer["rejected"]
+    assert one["id"] == product["id"]
+    assert says in one["reason"]
+    assert ok(writable.get("/products/good"))["title"] == "fine"
+    alone = put(writable, product)
+    refused(alone, 422, "invalid")
+    assert alone.json()["stored"] == 0
+    assert [one["id"] for one in alone.json()["rejected"]] == [product["id"]]
+    assert ok(writable.get("/products/P00")).items() >= before.items()
+
+
+def test_half_characters_are_refused_not_stored_as_something_else(writable):
+    body = json.dumps({"products": [new("a\ud800"), new("b", title="half \udfff of it")]})
+    headers = {"content-type": "application/json"}
+    answer = writable.put("/products", content=body, headers=headers)
+    assert answer.status_code in {200, 422}, answer.text
+    ids_there = found(writable.post("/search", json={"k": 100}))
+    assert len(ids_there) == len(set(ids_there))
+    assert not any("?" in name for name in set(ids_there) - set(ODD_IDS))
+
+
+@pytest.mark.parametrize("body", [{}, {"products": []}, {"products": [{}]}, {"items": []}])
+def test_a_put_of_nothing_is_refused(writable, body):
+    refused(writable.put("/products", json=body), 422, "invalid")
+    refused(writable.delete("/products"), 422, "invalid")
+
+
+def test_more_than_a_batch_is_refused_whole(writable):
+    refused(put(writable, *(new(f"x{i}") for i in range(65))), 400, "invalid")
+    refused(writable.delete("/products", params={"id": ["x"] * 201}), 400, "invalid")
+
+
+def test_new_columns_come_with_the_products_that_have_them(writable):
+    ok(put(writable, new("X", fabric="silk", sizes=3, vegan=True)))
+    assert found(writable.post("/search", json={"where": "fabric = 'silk' and vegan"})) == ["X"]
+    assert ok(writable.get("/products/P00"))["fabric"] is None
+    answer = ok(put(writable, new("Y", sizes="M"), new("Z", sizes=4)))
+    assert [one["id"] for one in answer["rejected"]] == ["Y"]
+
+
+# the service itself
+
+
+def test_health_and_readiness(client):
+    assert ok(client.get("/health")) == {"status": "ok"}
+    ready = ok(client.get("/ready"))
+    assert (ready["status"], ready["products"]) == ("ready", 18)
+    assert client.head("/health").status_code == 200
+
+
+def test_metrics_count_requests_batches_and_products(store):
+    with serving(store) as client:
+        for _ in range(3):
+            client.post("/search", json={"text": "red"})
+        client.get("/products/P00")
+        client.get("/products/nobody")
+        lines = client.get("/metrics")
+        assert lines.headers["content-type"].startswith("text/plain; version=0.0.4")
+        lines = lines.text.splitlines()
+    counted = "fashionclip_requests_total"
+    assert f'{counted}{{method="POST",route="/search",status="200"}} 3.0' in lines
+    product = "/products/{product_id:path}"
+    assert f'{counted}{{method="GET",route="{product}",status="404"}} 1.0' in lines
+    assert 'fashionclip_batch_size_count{kind="texts"} 4.0' in lines  # one at the start
+    assert 'fashionclip_queue_depth{line="questions"} 0.0' in lines
+
+
+def test_a_request_keeps_its_number(client):
+    answer = client.get("/health", headers={"x-request-id": "shop-7"})
+    assert answer.headers["x-request-id"] == "shop-7"
+    answer = client.get("/products/nobody", headers={"x-request-id": "shop-8"})
+    assert answer.json()["error"]["request_id"] == "shop-8"
+
+
+def test_the_description_is_whole_and_its_examples_work(client):
+    described = ok(client.get("/openapi.json"))
+    assert set(described["paths"]) == {
+        "/search", "/classify", "/v1/embeddings", "/products", "/products/{product_id}",
+        "/products/{product_id}/similar", "/images/{product_id}", "/health", "/ready", "/metrics",
+    }  # fmt: skip
+    schemas = described["components"]["schemas"]
+    for path, name in [
+        ("/search", "SearchRequest"),
+        ("/classify", "ClassifyRequest"),
+        ("/v1/embeddings", "EmbeddingsRequest"),
+    ]:
+        for example in schemas[name]["examples"]:
+            ok(client.post(path, json=example))
+
+
+def test_an_engines_fault_is_one_line_without_paths(store, monkeypatch):
+    with serving(store) as client:
+
+        def breaks(*_, **__):
+            raise OSError("/work/secret/place")
+
+        monkeypatch.setattr("fashionclip.serve.shop.search", breaks)
+        message = refused(client.post("/search", json={"text": "x"}), 500, "internal")
+        assert "secret" not in message
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_pictures_of_the_usual_kinds_are_read(client, kind):
+    picture = base64.b64encode(encoded(draw("black", "shoe"), kind)).decode()
+    (best, *_) = ok(client.post("/search", json={"image": picture}))["hits"]
+    assert best["title"] == "black shoe"
