@@ -1,0 +1,26 @@
+# The service as an image: `docker compose up`, or see docs/service.md.
+# What it needs to write is the index at /data and a tmpfs at /tmp; the rest may be read-only.
+
+FROM python:3.12-slim AS build
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+# torch, tests and pip itself stay behind
+RUN python -m venv /opt/fashionclip \
+    && /opt/fashionclip/bin/pip install --no-cache-dir ".[serve]" \
+    && /opt/fashionclip/bin/pip uninstall --yes pip
+
+FROM python:3.12-slim
+COPY --from=build /opt/fashionclip /opt/fashionclip
+ENV PATH=/opt/fashionclip/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /data
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=2m --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+ENTRYPOINT ["fashionclip"]
+CMD ["serve", "/data/shop.lance", "--host", "0.0.0.0", "--key-file", "/run/secrets/keys"]

@@ -1,0 +1,236 @@
+"""The container and the systemd unit hold what they promise, and the command in them runs so."""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fashionclip
+from fashionclip.client import Client, NewProduct
+from fashionclip.errors import ServiceError
+from fashionclip.serve.keys import new_key
+
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "deploy" / "fashionclip.service"
+
+
+def instructions():
+    """The Dockerfile's: a list of (name, arguments)."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in lines if line.strip()]
+
+
+def last(name):
+    """What an instruction comes to in the image: the last one counts."""
+    return [value for key, value in instructions() if key == name][-1]
+
+
+def service_of_compose():
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["shop"]
+
+
+def unit():
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read(UNIT)
+    return parser
+
+
+# the image
+
+
+def test_the_image_is_small_and_its_process_nobodys():
+    stages = [value for key, value in instructions() if key == "FROM"]
+    assert len(stages) == 2
+    assert all(re.match(r"python:3\.\d+-slim\b", stage) for stage in stages)
+    after = [key for key, _ in instructions()][::-1]
+    assert "RUN" not in after[: after.index("FROM")]  # the last stage only copies
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", last("USER"))
+    assert not [key for key, _ in instructions() if key == "ADD"]
+    (installing,) = [value for key, value in instructions() if key == "RUN"]
+    assert re.findall(r"\[(\w+)\]", installing) == ["serve"]
+
+
+def test_its_command_is_the_process_itself():
+    """Without a shell in between, signals reach it."""
+    assert json.loads(last("ENTRYPOINT")) == ["fashionclip"]
+    assert json.loads(last("CMD"))[0] == "serve"
+    assert last("STOPSIGNAL") == "SIGTERM"
+    probe = last("HEALTHCHECK").partition("CMD ")[2]
+    assert "/health" in json.loads(probe)[-1]
+
+
+def test_only_what_the_wheel_is_made_of_goes_in():
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line]
+    assert rules[1] == "*"  # after the comment
+    wanted = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = {
+        part
+        for key, value in instructions()
+        if key == "COPY" and "--from" not in value
+        for part in value.split()[:-1]
+    }
+    assert copied == wanted
+    assert all((ROOT / name).exists() for name in wanted)
+
+
+def test_compose_takes_away_what_it_does_not_need():
+    shop = service_of_compose()
+    assert shop["read_only"] is True
+    assert shop["cap_drop"] == ["ALL"]
+    assert shop["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "pids_limit", "stop_grace_period"} <= shop.keys()
+    assert not {"privileged", "user", "cap_add", "network_mode", "pid"} & shop.keys()
+    assert [place.partition(":")[0] for place in shop["tmpfs"]] == ["/tmp"]
+    assert all(port.startswith("127.0.0.1:") for port in shop["ports"])
+
+
+def test_compose_and_image_speak_of_the_same_places():
+    shop, command = service_of_compose(), json.loads(last("CMD"))
+    (volume,) = shop["volumes"]
+    assert command[1].startswith(volume.split(":")[1] + "/")
+    assert command[command.index("--key-file") + 1] == f"/run/secrets/{shop['secrets'][0]}"
+    assert shop["ports"][0].endswith(f":{last('EXPOSE')}")
+    assert f":{last('EXPOSE')}/" in last("HEALTHCHECK")
+
+
+# systemd
+
+
+def test_the_unit_takes_away_what_it_does_not_need():
+    service = unit()["Service"]
+    for name in ("DynamicUser", "NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome"):
+        assert service[name] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["Restart"] == "on-failure"
+    assert {"MemoryMax", "TasksMax", "LimitNOFILE", "TimeoutStopSec"} <= service.keys()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_takes_the_unit(tmp_path):
+    """With a command that is there, it has nothing to say."""
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/fashionclip/bin/fashionclip", sys.executable))
+    verify = ["systemd-analyze", "verify", "--man=no", str(copy)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# the command
+
+
+def can_unshare():
+    """Whether a test may make a file system of its own: as root on Linux, mostly."""
+    command = ["unshare", "--mount", "true"]
+    tools = all(shutil.which(name) for name in ("unshare", "chroot", "setpriv", "mount"))
+    return tools and os.geteuid() == 0 and subprocess.run(command, check=False).returncode == 0
+
+
+SANDBOX = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs sandbox "$NEW"
+for place in $READ_ONLY; do
+  mkdir -p "$NEW$place"; mount --rbind "$place" "$NEW$place"; mount -o remount,bind,ro "$NEW$place"
+done
+mkdir -p "$NEW/data" "$NEW/tmp" "$NEW/run/secrets"
+mount --bind "$DATA" "$NEW/data"
+mount -t tmpfs -o mode=1777,size=64m tmp "$NEW/tmp"
+cp "$KEYS" "$NEW/run/secrets/keys"; chown $OWNER "$NEW/run/secrets/keys"
+mount -o remount,ro "$NEW"
+exec chroot "$NEW" setpriv --reuid ${OWNER%:*} --regid ${OWNER#*:} --clear-groups \\
+  --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
+"""
+
+
+def in_sandbox(command, folder, data, keys):
+    """Start a command as the container would: nobody's, and only /data and /tmp to write to."""
+    new = folder / "root"
+    new.mkdir(exist_ok=True)
+    package = Path(fashionclip.__file__).parents[1]
+    system = [place for place in ("/usr", "/bin", "/lib", "/lib64", "/etc") if Path(place).exists()]
+    places = [*system, "/proc", "/sys", "/dev", sys.prefix, sys.base_prefix, str(package)]
+    settings = dict(part.split("=", 1) for part in shlex.split(last("ENV")))
+    settings["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    environment = {
+        "NEW": str(new),
+        "DATA": str(data),
+        "KEYS": str(keys),
+        "OWNER": last("USER"),
+        "READ_ONLY": " ".join(dict.fromkeys(places)),
+        "PYTHONPATH": str(package),  # an image has it installed
+        **settings,
+    }
+    return subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", SANDBOX, "sh", *command],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def status_of(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_unshare(), reason="needs root, to make a file system of its own")
+def test_the_images_command_runs_as_nobody_on_a_read_only_file_system(tmp_path):
+    from fashionclip.catalog import Catalog
+    from fashionclip.indexing import index_catalog
+    from fashionclip.model import FashionCLIP
+    from fashionclip.sample import write_sample_catalog
+
+    data = tmp_path / "data"
+    write_sample_catalog(tmp_path / "sample", n_products=20)
+    catalog = Catalog.open(tmp_path / "sample" / "catalog.csv")
+    index_catalog(catalog, FashionCLIP.from_pretrained(), data / "shop.lance")
+    owner = int(last("USER").partition(":")[0])
+    for place in (data, *data.rglob("*")):
+        os.chown(place, owner, owner)
+    key = new_key(tmp_path / "keys", "write")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [*json.loads(last("ENTRYPOINT")), *json.loads(last("CMD")), "--port", str(port)]
+    process = in_sandbox(command, tmp_path, data, tmp_path / "keys")
+    try:
+        with Client(f"http://127.0.0.1:{port}", key=key, timeout_s=60.0) as client:
+            for _ in range(300):
+                try:
+                    assert client.ready().products == 20
+                    break
+                except ServiceError:
+                    assert process.poll() is None, process.stderr.read()
+                    time.sleep(0.1)
+            picture = next((tmp_path / "sample" / "images").glob("*.jpg"))
+            assert client.put([NewProduct("new", picture)]).stored == 1
+            assert client.search(image=picture, k=2).hits
+            assert client.image("new")
+        status = status_of(process.pid)
+        assert status["Uid"].split() == [str(owner)] * 4
+        assert status["NoNewPrivs"] == "1"
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+        probe = json.loads(last("HEALTHCHECK").partition("CMD ")[2].replace("8000", str(port)))
+        with in_sandbox(probe, tmp_path, data, tmp_path / "keys") as probing:
+            assert probing.wait(60) == 0
+        with in_sandbox(["touch", "/usr/x", "/x"], tmp_path, data, tmp_path / "keys") as writing:
+            assert writing.communicate()[1].count("Read-only file system") == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
