@@ -1,0 +1,71 @@
+"""Draw docs/page.png: the web page over the sample catalogue, as a browser shows it.
+
+``python scripts/draw_page.py [--screenshot PATH]``; needs the system's Chromium.
+"""
+
+import argparse
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from fashionclip import Catalog, FashionCLIP, index_catalog
+from fashionclip.sample import write_sample_catalog
+
+PATH = "/?q=navy+stripes&max.price=150"
+SIZE = {"width": 1320, "height": 900}
+COLOURS = 200  # of the file: the page has few, and it stays small
+TARGET = Path(__file__).parents[1] / "docs" / "page.png"
+
+
+def draw(browser: Browser, address: str, target: Path) -> None:
+    """Open a search and keep what is to be seen.
+
+    Args:
+        browser: a browser that runs.
+        address: of a service over the sample catalogue.
+        target: the PNG file.
+    """
+    page = browser.new_page(viewport=SIZE)
+    page.goto(address + PATH)
+    page.wait_for_load_state("networkidle")
+    page.hover(".card >> nth=1")
+    page.wait_for_timeout(600)
+    shot = page.screenshot()
+    page.close()
+    with Image.open(io.BytesIO(shot)) as picture:
+        picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screenshot", type=Path, default=TARGET, help="the PNG file to write")
+    target = parser.parse_args().screenshot
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        store, log = f"{folder}/shop.lance", Path(folder) / "log"
+        table = write_sample_catalog(folder)
+        index_catalog(Catalog.open(table), FashionCLIP.from_pretrained(), store)
+        words = [sys.executable, "-m", "fashionclip.cli", "serve", store, "--port", "0"]
+        with log.open("w") as file, subprocess.Popen(words, stderr=file) as service:
+            while not (found := re.search(r" at (http://[\d.:]+)/$", log.read_text(), re.M)):
+                if service.poll() is not None:
+                    raise SystemExit(log.read_text())
+                time.sleep(0.1)
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            draw(browser, found[1], target)
+            browser.close()
+            service.terminate()
+    print(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,603 @@
+"""The web page as people use it: a browser over the sample catalogue, served by the command."""
+
+import base64
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from conftest import words_of
+from fashionclip.sample import write_sample_catalog
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=20_000)  # of a machine that has other things to do
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+)
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WATCH_SHIFTS = """
+  window.shifted = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+"""
+BRING = """([type, name, kind, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type: kind }));
+  const event = type === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: carried, bubbles: true, cancelable: true })
+    : new DragEvent(type, { dataTransfer: carried, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}"""
+
+
+@dataclass
+class Seen:
+    """A page, and what happened that should not."""
+
+    page: Page
+    address: str
+    faults: list[str] = field(default_factory=list)
+
+    def open(self, path: str = "/") -> Page:
+        """Go to a path of the service and wait until its pictures are there."""
+        self.page.goto(self.address + path)
+        self.page.wait_for_load_state("networkidle")
+        return self.page
+
+    def ids(self) -> list[str]:
+        """The products of the grid."""
+        cards = self.page.locator("#results .card")
+        return cards.evaluate_all("cards => cards.map(card => card.dataset.product)")
+
+    def titles(self) -> list[str]:
+        """What they are called."""
+        return self.page.locator("#results .card .cover").all_inner_texts()
+
+    def bring(self, how: str, path: Path, kind: str = "image/jpeg") -> None:
+        """Drop or paste a file."""
+        data = base64.b64encode(path.read_bytes()).decode()
+        self.page.evaluate(BRING, [how, path.name, kind, data])
+
+    def settle(self) -> None:
+        """Wait until results have come."""
+        expect(self.page.locator("body.is-waiting")).to_have_count(0)
+
+
+class Service:
+    """The command, running."""
+
+    def __init__(self, log: Path, *words: object) -> None:
+        """Start it and wait for its address."""
+        with log.open("w") as file:
+            self.process = subprocess.Popen(words_of("serve", *words, "--port", 0), stderr=file)
+        until = time.monotonic() + 60
+        while not (found := re.search(r" at (http://[\d.:]+)/$", log.read_text(), re.MULTILINE)):
+            assert self.process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        self.address = found[1]
+        ask(self.address + "/ready")  # waits at the socket until the service is up
+
+    def end(self) -> None:
+        """Stop it as a service manager does."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory) -> Path:
+    """The sample catalogue's folder."""
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample_catalog(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def products(catalog) -> list[dict[str, str]]:
+    with (catalog / "catalog.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def store(catalog, shell) -> Path:
+    """The sample catalogue indexed with the built-in model."""
+    path = catalog / "shop.lance"
+    ended = shell("index", catalog / "catalog.csv", "--into", path)
+    assert ended.status == 0, ended.err
+    return path
+
+
+@pytest.fixture(scope="module")
+def start_service(store, tmp_path_factory) -> Iterator[Callable[..., Service]]:
+    started = []
+
+    def start(*words: object) -> Service:
+        log = tmp_path_factory.mktemp("service") / "log"
+        started.append(Service(log, store, *words))
+        return started[-1]
+
+    yield start
+    for service in started:
+        if service.process.poll() is None:
+            service.end()
+
+
+@pytest.fixture(scope="module")
+def address(start_service) -> str:
+    """A service that everybody may ask as often as they like."""
+    return start_service("--rate", 0).address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        message = f"there is no {CHROMIUM}: install the Debian package chromium"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+@pytest.fixture
+def visit(browser, address) -> Iterator[Callable[..., Seen]]:
+    """Opens a browser; in the end nothing was amiss in any of its pages."""
+    opened: list[tuple[BrowserContext, Seen]] = []
+
+    def begin(at: str = address, **options: object) -> Seen:
+        context = browser.new_context(**{"viewport": DESKTOP} | options)
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        page.add_init_script(WATCH_SHIFTS)
+        seen = Seen(page, at)
+        page.on("console", lambda said: seen.faults.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: seen.faults.append(str(error)))
+
+        def look(request):
+            parts = urlsplit(request.url)
+            if parts.scheme not in {"blob", "data"} and parts.netloc != urlsplit(at).netloc:
+                seen.faults.append(f"asked {request.url}")
+
+        page.on("request", look)
+        opened.append((context, seen))
+        return seen
+
+    yield begin
+    for context, seen in opened:
+        assert not seen.faults
+        if not seen.page.is_closed():
+            shifted = seen.page.evaluate("window.shifted ?? 0")
+            assert shifted < 0.1
+        context.close()
+
+
+def picture_of(catalog: Path, row: dict[str, str]) -> Path:
+    return catalog / row["image"]
+
+
+def test_the_start_suggests_what_there_is_to_find(visit):
+    seen = visit()
+    page = seen.open()
+    tiles = page.locator(".tiles a")
+    expect(tiles).to_have_count(8)
+    words = tiles.nth(6).inner_text()
+    tiles.nth(6).click()
+    expect(page.locator("#found")).to_have_text(f"“{words}”", ignore_case=True)
+    assert words.split()[-1].lower() in seen.titles()[0].lower()
+
+
+def test_words_find_products_and_the_address_can_be_shared(visit):
+    seen = visit()
+    page = seen.open()
+    page.fill("#q", "handbag")
+    page.press("#q", "Enter")
+    expect(page.locator("#found")).to_have_text("“handbag”")
+    expect(page).to_have_url(re.compile(r"/\?q=handbag$"))
+    expect(page).to_have_title(re.compile("handbag"))
+    assert all("Handbag" in title for title in seen.titles()[:6])
+    expect(page.locator("#said")).to_have_text("“handbag”: The 24 that fit best")
+    elsewhere = visit()
+    elsewhere.open(page.url.removeprefix(seen.address))
+    assert elsewhere.ids() == seen.ids()
+    expect(elsewhere.page.locator("#q")).to_have_value("handbag")
+
+
+def test_scores_are_shown_on_demand(visit):
+    seen = visit()
+    page = seen.open("/?q=red+dress")
+    expect(page.locator(".score")).to_have_count(0)
+    page.click("text=Show scores")
+    expect(page.locator(".score")).to_have_count(24)
+    scores = [float(text) for text in page.locator(".score").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_picture_that_is_brought_in_finds_what_it_shows(visit, catalog, products, how):
+    seen = visit()
+    page = seen.open("/?q=")
+    row = products[1]
+    if how == "drop":
+        seen.bring("dragenter", picture_of(catalog, row))
+        expect(page.locator("#drop")).to_be_visible()
+    seen.bring(how, picture_of(catalog, row))
+    expect(page.locator("#found")).to_have_text("Like your picture")
+    expect(page.locator("#drop")).to_be_hidden()
+    assert seen.ids()[0] == row["id"]
+    expect(page.get_by_label("Take your picture out")).to_be_visible()
+    page.fill("#q", "in red")
+    page.press("#q", "Enter")
+    expect(page.locator("#found")).to_have_text("“in red”, like your picture")
+    assert "picture=" in page.url
+    page.get_by_label("Take your picture out").click()
+    expect(page.locator("#found")).to_have_text("“in red”")
+
+
+def test_a_picture_can_be_chosen_and_words_that_were_typed_stay(visit, catalog, products):
+    seen = visit()
+    page = seen.open("/?f.gender=Women")
+    page.fill("#q", "striped")
+    page.click("#pick")
+    with page.expect_file_chooser() as chooser:
+        page.click("text=Choose a picture")
+    chooser.value.set_files(picture_of(catalog, products[0]))
+    expect(page.locator("#found")).to_have_text("“striped”, like your picture")
+    expect(page.locator("#q")).to_have_value("striped")
+    assert "f.gender=Women" in page.url
+
+
+def test_the_camera_takes_a_picture(visit):
+    seen = visit()
+    page = seen.open()
+    page.click("#pick")
+    page.click("#camera")
+    expect(page.locator("#shoot")).to_be_focused()
+    page.click("#shoot")
+    expect(page.locator("#found")).to_have_text("Like your picture")
+    expect(page.locator("#pictures")).to_be_hidden()
+
+
+def test_filters_say_how_many_they_leave_and_leave_as_many(visit, products):
+    seen = visit()
+    page = seen.open()
+    box = page.get_by_label("Dress ", exact=False).first
+    count = sum(row["category"] == "dress" for row in products)
+    assert page.locator("label", has=box).locator(".n").inner_text() == str(count)
+    box.check()
+    expect(page.locator("#count")).to_have_text(f"1 to 24 of {count} products")
+    by_id = {row["id"]: row for row in products}
+    assert {by_id[one]["category"] for one in seen.ids()} == {"dress"}
+    assert page.evaluate("document.activeElement.value") == "dress"
+    page.locator("input[name='max.price']").fill("45")
+    page.keyboard.press("Tab")
+    expect(page.locator(".chip.on")).to_have_count(2)
+    seen.settle()
+    cheap = [row for row in products if row["category"] == "dress" and float(row["price"]) <= 45]
+    assert 0 < len(cheap) < 24
+    assert sorted(seen.ids()) == sorted(row["id"] for row in cheap)
+    page.click("text=Clear all")
+    expect(page.locator("#count")).to_have_text(f"1 to 24 of {len(products)} products")
+
+
+def test_pages_follow_each_other_and_back_goes_back(visit):
+    seen = visit()
+    page = seen.open("/?q=dress")
+    first = seen.ids()
+    page.click("a[rel=next]")
+    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    second = seen.ids()
+    assert len(second) == 24
+    assert not set(first) & set(second)
+    page.go_back()
+    expect(page.locator("#count")).to_have_text("The 24 that fit best")
+    assert seen.ids() == first
+    page.go_forward()
+    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    assert seen.ids() == second
+
+
+def test_a_product_shows_itself_its_tags_and_its_neighbours(visit, products):
+    seen = visit()
+    page = seen.open("/?q=handbag")
+    title, product_id = seen.titles()[0], seen.ids()[0]
+    page.click(".card .cover >> nth=0")
+    expect(page.locator("h1")).to_have_text(title)
+    row = next(row for row in products if row["id"] == product_id)
+    assert page.locator(".sights tr").count() >= 3
+    assert row["description"] in page.inner_text(".description")
+    assert row["brand"] in page.inner_text(".facts")
+    neighbours = page.locator(".neighbours .card")
+    expect(neighbours).to_have_count(12)
+    page.go_back()
+    expect(page.locator("#found")).to_have_text("“handbag”")
+
+
+def test_more_and_less_like_this(visit):
+    seen = visit()
+    page = seen.open("/?q=shirt")
+    liked, disliked = seen.ids()[1], seen.ids()[0]
+    page.locator(".card").nth(1).hover()
+    page.locator(".card").nth(1).get_by_text("More like this").click()
+    expect(page.locator("#found")).to_have_text("“shirt”, like your pick")
+    assert liked not in seen.ids()
+    page.locator(f".card[data-product={disliked}]").hover()
+    page.locator(f".card[data-product={disliked}] .less").click()
+    expect(page.locator(".chip.on")).to_have_count(2)
+    assert not {liked, disliked} & set(seen.ids())
+    page.get_by_label("Remove: Less like").click()
+    expect(page.locator(".chip.on")).to_have_count(1)
+    assert disliked in seen.ids()
+
+
+def test_things_to_leave_out_are_said_in_words(visit):
+    seen = visit()
+    page = seen.open("/?q=shirt")
+    before = seen.ids()
+    page.click("text=Fine tuning")
+    page.fill("#avoid", "stripes")
+    page.press("#avoid", "Enter")
+    expect(page.get_by_label("Remove: Without “stripes”")).to_be_visible()
+    assert seen.ids() != before
+    page.get_by_label("Match the words of titles too").check()
+    expect(page).to_have_url(re.compile("avoid=stripes&.*hybrid=1|hybrid=1&.*avoid=stripes"))
+
+
+def test_the_playground_scores_typed_labels(visit, catalog, products):
+    seen = visit()
+    page = seen.open("/playground")
+    page.fill("#labels", "handbag, shoe, a dress")
+    handbag = next(row for row in products if row["category"] == "handbag")
+    seen.bring("drop", picture_of(catalog, handbag))
+    expect(page.locator(".play-picture .quiet")).to_have_text("Your picture")
+    assert page.locator(".ranked .name").first.inner_text() == "handbag"
+    shares = [float(text.rstrip(" %")) for text in page.locator(".ranked .share").all_inner_texts()]
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    page.fill("#labels", "one\ntwo")
+    page.locator(".strip a").nth(2).click()
+    expect(page.locator(".ranked li")).to_have_count(2)
+    expect(page.locator("#labels")).to_have_value("one\ntwo")
+
+
+def test_everything_can_be_reached_by_keyboard(visit):
+    seen = visit()
+    page = seen.open()
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type("sneakers")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_have_text("“sneakers”")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.tune a')"):
+            break
+    assert page.locator(".card").first.locator(".tune").evaluate("e => getComputedStyle(e).opacity")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_have_text("“sneakers”, like your pick")
+    expect(page.locator("#main")).to_be_focused()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.cover')"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator(".product h1")).to_be_visible()
+
+
+def test_the_dialog_keeps_the_focus_and_escape_closes_it(visit):
+    seen = visit()
+    page = seen.open()
+    page.focus("#pick")
+    page.keyboard.press("Enter")
+    expect(page.locator("#pictures")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#pictures")).to_be_hidden()
+    expect(page.locator("#pick")).to_be_focused()
+
+
+def test_on_a_phone_nothing_hangs_over_and_filters_are_a_drawer(visit):
+    seen = visit(viewport=PHONE, has_touch=True, is_mobile=True)
+    for path in ("/", "/?q=dress&f.category=dress", "/p/S0001", "/playground", "/docs", "/nowhere"):
+        page = seen.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    seen.faults.clear()  # of /nowhere
+    page = seen.open("/?q=dress")
+    expect(page.locator("#filters")).to_be_hidden()
+    page.get_by_role("button", name="Filters", exact=True).tap()
+    expect(page.locator("#filters")).to_be_visible()
+    page.locator("#filters summary", has_text="Gender").tap()
+    page.locator("input[name='f.gender'][value='Men']").check()
+    expect(page).to_have_url(re.compile("f.gender=Men"))
+    seen.settle()
+    expect(page.locator("#filters")).to_be_visible()
+    page.get_by_text("Show the products").tap()
+    expect(page.locator("#filters")).to_be_hidden()
+    expect(page.locator(".card .tune").first).to_have_css("opacity", "1")
+
+
+def test_without_javascript_it_searches_filters_pages_and_scores(visit):
+    seen = visit(java_script_enabled=False)
+    page = seen.page
+    page.goto(seen.address)
+    expect(page.locator("#pick")).to_be_hidden()
+    page.fill("#q", "dress")
+    page.press("#q", "Enter")
+    page.click("#filters summary:text('Gender')")
+    page.locator("input[name='f.gender'][value='Women']").check()
+    page.fill("input[name='min.price']", "20")
+    page.click("text=Apply the filters")
+    expect(page.locator(".chip.on")).to_have_count(2)
+    expect(page.locator("#q")).to_have_value("dress")
+    page.click("a[rel=next]")
+    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    page.click(".card .cover >> nth=0")
+    page.click("text=Score it against labels of your own")
+    page.fill("#labels", "dress, shoe")
+    page.click("text=Score the picture")
+    expect(page.locator(".ranked li")).to_have_count(2)
+    page.close()
+
+
+LOOKS = {
+    "light": {},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_page_breaks_a_rule_of_accessibility(visit, look):
+    seen = visit(**LOOKS[look])
+    found = []
+
+    def judge(what):
+        done = Axe().run(seen.page)
+        rules = [f"{one['id']}: {one['nodes'][0]['html']}" for one in done.response["violations"]]
+        found.extend(f"{what}: {rule}" for rule in rules)
+
+    for path in (
+        *("/", "/?q=red+dress&scores=1&like=S0001&f.gender=Women&min.price=5", "/?offset=48"),
+        *("/?q=hat&min.price=9000", "/p/S0001", "/playground", "/docs", "/p/nothing"),
+    ):
+        seen.open(path)
+        judge(path)
+    seen.open("/?q=dress")
+    seen.page.click("#pick")
+    judge("dialog")
+    seen.page.keyboard.press("Escape")
+    if look == "phone":
+        seen.page.get_by_role("button", name="Filters", exact=True).tap()
+        judge("drawer")
+    seen.faults.clear()  # of /p/nothing
+    assert not found
+    paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (look != "dark")
+
+
+def test_what_cannot_be_used_is_told_in_words_and_keeps_what_was_typed(visit, tmp_path):
+    seen = visit()
+    page = seen.open()
+    page.fill("#q", "red dress")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no picture", encoding="utf-8")
+    seen.bring("drop", notes, "text/plain")
+    expect(page.locator("#picture-error")).to_contain_text("JPEG, PNG, WebP or GIF")
+    page.keyboard.press("Escape")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
+    seen.bring("drop", broken)
+    expect(page.locator("#picture-error")).to_contain_text("picture")
+    expect(page.locator("#q")).to_have_value("red dress")
+    page.keyboard.press("Escape")
+    page.fill("#q", "word " * 500)
+    page.press("#q", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("2,000 are the most")
+    assert page.input_value("#q").startswith("word word")
+    seen.faults.clear()  # the browser's lines for two refusals
+    page = seen.open("/?q=dress&like=S0001&like=gone&f.nowhere=1&min.price=90&max.price=20")
+    notices = " ".join(page.locator(".notice").all_inner_texts())
+    assert "Product gone is no longer here" in notices
+    assert "no column “nowhere”" in notices
+    assert "swap the two" in notices
+    page.click("text=Search without filters")
+    expect(page.locator(".card")).to_have_count(24)
+    expect(page.locator("#q")).to_have_value("dress")
+
+
+def test_a_service_that_is_busy_or_gone_says_so_and_can_be_asked_again(visit, start_service):
+    service = start_service("--rate", 60)
+    seen = visit(service.address)
+    page = seen.open("/?q=dress")
+    exhaust(service.address)
+    page.fill("#q", "shirt")
+    page.press("#q", "Enter")
+    expect(page.locator("#trouble")).to_contain_text("slow down")
+    expect(page.locator("#q")).to_have_value("shirt")
+    expect(page.locator("#found")).to_have_text("“dress”")
+    for _ in range(20):
+        page.wait_for_timeout(500)
+        page.click("#trouble button")
+        seen.settle()
+        if page.locator("#trouble").is_hidden():
+            break
+    expect(page.locator("#found")).to_have_text("“shirt”")
+    service.end()
+    page.fill("#q", "skirt")
+    page.press("#q", "Enter")
+    expect(page.locator("#trouble")).to_contain_text("does not answer")
+    expect(page.locator("#q")).to_have_value("skirt")
+    seen.faults.clear()  # the browser's lines for 429 and for no connection
+
+
+def exhaust(address: str) -> None:
+    """Ask until the service has had enough."""
+    with pytest.raises(urllib.error.HTTPError, match="429"):  # noqa: PT012
+        for _ in range(400):
+            ask(address + "/login")
+
+
+def ask(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        answer.read()
+
+
+def test_behind_keys_the_page_signs_in_and_goes_where_it_was_asked_for(
+    visit, start_service, shell, tmp_path, catalog, products
+):
+    keys = tmp_path / "keys"
+    key = shell("serve", "--new-key", "read", "--key-file", keys).out.strip()
+    service = start_service("--rate", 0, "--key-file", keys)
+    seen = visit(service.address)
+    page = seen.open("/?q=red+dress&f.gender=Women")
+    expect(page.locator("h1")).to_have_text("This shop is behind a key")
+    assert not Axe().run(page).response["violations"]
+    page.fill("#key", key[:-1])
+    page.click("button:text('Sign in')")
+    expect(page.get_by_role("alert")).to_contain_text("not known here")
+    seen.faults.clear()  # the browser's line for the refusal
+    page.fill("#key", key)
+    page.click("button:text('Sign in')")
+    expect(page.locator("#found")).to_have_text("“red dress”")
+    expect(page.locator(".chip.on")).to_have_count(1)
+    seen.bring("drop", picture_of(catalog, products[1]))
+    expect(page.locator("#found")).to_have_text("“red dress”, like your picture")
+    page.wait_for_load_state("networkidle")
+    broken = page.locator(".card img").evaluate_all(
+        "images => images.filter(i => i.complete && !i.naturalWidth).length"
+    )
+    assert broken == 0
+    seen.open("/playground")
+    expect(page.locator(".ranked li").first).to_be_visible()
+    assert "Authorization: Bearer" in seen.open("/docs").inner_text("main")
+    page.click("text=Sign out")
+    seen.open("/")
+    expect(page.locator("h1")).to_have_text("This shop is behind a key")
+
+
+def test_the_picture_of_the_readme_can_be_drawn(address, browser, tmp_path):
+    from runpy import run_path
+
+    from PIL import Image
+
+    script = run_path(str(Path(__file__).parents[2] / "scripts" / "draw_page.py"))
+    script["draw"](browser, address, tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as drawn:
+        assert drawn.size[0] >= 1_200
+        assert len(drawn.convert("RGB").getcolors(1 << 20) or ()) > 100
