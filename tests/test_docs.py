@@ -2,11 +2,13 @@
 
 Each page is played from top to bottom in one folder that holds a sample catalogue:
 ``python`` blocks in one interpreter, ``console`` blocks (lines after ``$ ``) in a shell.
-A block after ``<!-- not run: reason -->`` is left out.
+A service that is started with ``&`` runs to the end of the page, at a port of its own: 8000 and
+8001 stand for any that are free. A block after ``<!-- not run: reason -->`` is left out.
 """
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,20 +23,45 @@ BLOCK = re.compile(
 )
 
 
+START = """
+import atexit, subprocess
+def start(command):
+    service = subprocess.Popen("exec " + command, shell=True, stderr=subprocess.PIPE, text=True)
+    atexit.register(service.wait)
+    atexit.register(service.terminate)
+    assert " at http://" in service.stderr.readline(), service.stderr.read()
+"""
+
+
 def script_of(page: Path) -> str:
     """One Python program that plays a page."""
-    parts = ["import subprocess"]
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    parts = [START]
+    for match in BLOCK.finditer(with_free_ports(page.read_text(encoding="utf-8"))):
         if match["skip"]:
             continue
         if match["kind"] == "python":
             parts.append(match["body"])
             continue
-        commands = "\n".join(
-            line[2:] for line in match["body"].splitlines() if line.startswith("$ ")
-        )
-        parts.append(f"subprocess.run({commands!r}, shell=True, check=True)")
+        commands = [line[2:] for line in match["body"].splitlines() if line.startswith("$ ")]
+        for command in commands:
+            command = command.replace("curl -s ", "curl -sS --fail ")
+            if command.endswith(" &"):
+                parts.append(f"start({command[:-2]!r})")
+            else:
+                parts.append(f"subprocess.run({command!r}, shell=True, check=True)")
     return "\n".join(parts)
+
+
+def with_free_ports(text: str) -> str:
+    """The page with ports that nobody else listens on."""
+    text = text.replace(
+        "fashionclip serve shop.lance &", "fashionclip serve shop.lance --port 8000 &"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
+        free = {"8000": one.getsockname()[1], "8001": two.getsockname()[1]}
+    for port, other in free.items():
+        text = re.sub(rf"(127\.0\.0\.1:|--port ){port}\b", rf"\g<1>{other}", text)
+    return text
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class Connection:
         while True:
             reply = self.send(method, path, body)
             wait_s = retry_after_s(reply)
-            if not 0 < wait_s <= left_s:
+            if reply.status not in _BUSY or wait_s > left_s:
                 return reply
             left_s -= wait_s
             time.sleep(wait_s)
@@ -160,8 +160,8 @@ def refuse(reply: httpcore.Response) -> NoReturn:
 
 
 def retry_after_s(reply: httpcore.Response) -> float:
-    """When the same request may do, in seconds; 0 where it will not."""
-    if reply.status not in _BUSY:
-        return 0.0
+    """When the same request may do, in seconds; 0 where nothing is said of it."""
     said = next((value for name, value in reply.headers if name.lower() == b"retry-after"), b"")
-    return max(1.0, float(said)) if said.isdigit() else 1.0
+    if said.isdigit():
+        return max(1.0, float(said))
+    return 1.0 if reply.status in _BUSY else 0.0
