@@ -5,10 +5,12 @@ FROM python:3.12-slim AS build
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-# torch, tests and pip itself stay behind
+# what only builders, and OpenVINO on other hardware than the processor, would use stays behind
 RUN python -m venv /opt/fashionclip \
     && /opt/fashionclip/bin/pip install --no-cache-dir ".[serve]" \
-    && /opt/fashionclip/bin/pip uninstall --yes pip
+    && /opt/fashionclip/bin/pip uninstall --yes pip \
+    && cd /opt/fashionclip/lib/python3.12/site-packages \
+    && rm -r openvino/libs/libopenvino_intel_gpu_plugin.so openvino/include pyarrow/include pyarrow/tests
 
 FROM python:3.12-slim
 COPY --from=build /opt/fashionclip /opt/fashionclip
