@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from fashionclip import Catalog, FashionCLIP, index_catalog
 from fashionclip.sample import write_sample_catalog
 
-PATH = "/?q=navy+stripes&max.price=150"
+PATH = "/?q=blue+striped+sweater&max.price=150"
 SIZE = {"width": 1320, "height": 900}
 COLOURS = 200  # of the file: the page has few, and it stays small
 TARGET = Path(__file__).parents[1] / "docs" / "page.png"
@@ -34,6 +34,7 @@ def draw(browser: Browser, address: str, target: Path) -> None:
         target: the PNG file.
     """
     page = browser.new_page(viewport=SIZE)
+    page.set_default_timeout(120_000)
     page.goto(address + PATH)
     page.wait_for_load_state("networkidle")
     page.hover(".card >> nth=1")
@@ -58,12 +59,14 @@ def main() -> None:
                 if service.poll() is not None:
                     raise SystemExit(log.read_text())
                 time.sleep(0.1)
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-            )
-            draw(browser, found[1], target)
-            browser.close()
-            service.terminate()
+            try:
+                browser = playwright.chromium.launch(
+                    executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+                )
+                draw(browser, found[1], target)
+                browser.close()
+            finally:
+                service.terminate()
     print(target)
 
 

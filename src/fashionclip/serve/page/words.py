@@ -58,7 +58,9 @@ def words_of(value: Value) -> str:
         return ""
     if isinstance(value, bool):
         return "Yes" if value else "No"
-    return plain_number(value) if isinstance(value, float) else str(value).strip()
+    if isinstance(value, float):
+        return plain_number(value) if math.isfinite(value) else ""
+    return str(value).strip()
 
 
 def is_number(value: Value) -> bool:

@@ -1,0 +1,363 @@
+"""The web page without a browser: its addresses, its words, what it never lets through."""
+
+import re
+import shlex
+from contextlib import contextmanager
+from html import unescape
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from fashionclip.product import Hit
+from fashionclip.serve.app import create_app
+from fashionclip.serve.facets import Facet
+from fashionclip.serve.filters import parse_filter
+from fashionclip.serve.keys import new_key
+from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.page import view
+from fashionclip.serve.page.state import State
+from fashionclip.serve.page.words import column_label, money, parts_of, span
+from fashionclip.serve.settings import Settings
+from fashionclip.serve.shop import Shop
+from small_shop import ODD_IDS, draw, encoded, ids, index_shop, write_catalog
+
+BASE = "http://127.0.0.1:8000"
+BROWSER = {"Accept": "text/html,*/*"}
+
+
+@contextmanager
+def serving(store, **asked):
+    metrics = Metrics()
+    limits = Settings(**{"rate_per_minute": 0, "max_batch": 4, **asked})
+    app = create_app(Shop(store, limits, metrics), limits, metrics)
+    with TestClient(app, base_url=BASE, headers=BROWSER, follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def store(tiny_checkpoint, tmp_path_factory):
+    """The index; only read it."""
+    table = write_catalog(tmp_path_factory.mktemp("catalog"))
+    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
+    return table.parent / "shop.lance"
+
+
+@pytest.fixture(scope="module")
+def client(store):
+    with serving(store) as client:
+        yield client
+
+
+def shown(answer):
+    """The products of a page."""
+    return [unescape(one) for one in re.findall(r'data-product="([^"]*)"', answer.text)]
+
+
+def links(answer):
+    return [unescape(one) for one in re.findall(r'href="([^"#]*)"', answer.text)]
+
+
+# the address says everything
+
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
+    lambda text: text == text.strip()
+)
+NAMES = st.lists(WORDS, max_size=2, unique=True).map(tuple)
+NUMBERS = st.none() | st.integers(-1000, 1000).map(float) | st.sampled_from([0.5, 49.95])
+# not built here: the checks of types draw random numbers, which hypothesis minds
+ASKED = st.builds(
+    dict,
+    text=st.just("") | WORDS,
+    picture=st.none() | st.just("a1b2"),
+    like=NAMES,
+    unlike=NAMES,
+    avoid=NAMES,
+    chosen=st.dictionaries(
+        WORDS, st.lists(WORDS, min_size=1, max_size=2, unique=True).map(tuple), max_size=2
+    ),
+    ranges=st.dictionaries(
+        WORDS, st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends != (None, None)), max_size=2
+    ),
+    offset=st.integers(0, 9999),
+    hybrid=st.booleans(),
+    scores=st.booleans(),
+)
+
+
+@settings(max_examples=50)
+@given(ASKED)
+def test_an_address_says_the_whole_search(asked):
+    state = State(**asked)
+    assert State.read(parse_qsl(urlsplit(state.url).query)) == state
+
+
+@settings(max_examples=50)
+@given(WORDS, WORDS, NUMBERS)
+def test_filters_are_always_ones_that_the_service_takes(column, value, low):
+    state = State(chosen={column: (value,)}, ranges={"price": (low, 80.0)})
+    columns = {column: "string", "price": "number"}
+    where = state.where(columns)
+    assert where is not None
+    parse_filter(where, columns)
+
+
+def test_what_is_no_number_is_as_if_it_were_not_there():
+    state = State.read([("min.price", "cheap"), ("max.price", "nan"), ("offset", "-3"), ("q", " ")])
+    assert state == State()
+    assert State.read([("max.price", "49,95")]).ranges == {"price": (None, 49.95)}
+
+
+# words
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("baseColour", "Base colour"), ("in_stock", "In stock"), ("SKU", "SKU"), ("_", "_")],
+)
+def test_columns_have_names_that_people_read(name, label):
+    assert column_label(name) == label
+
+
+def test_prices_ranges_and_lists_are_words():
+    assert [money(1234), money(49.9), money(0)] == ["1,234", "49.90", "0"]
+    assert [span(None, 5.0), span(5.0, None), span(5.0, 7.5)] == ["up to 5", "from 5", "5 to 7.5"]
+    assert parts_of('["a", "", "b"]') == ["a", "b"]
+    assert parts_of("[" * 100_000) == ["[" * 100_000]
+    card = view.card(Hit("1", 0.5, {"title": "Shirt", "price": float("nan"), "brand": "Shirt"}))
+    assert (card.price, card.brand, card.title) == ("", "", "Shirt")
+
+
+def test_many_filters_share_a_budget_and_what_is_chosen_stays():
+    values = tuple((f"value {i}", 60 - i) for i in range(60))
+    facets = [Facet(f"c{i}", "words", values) for i in range(40)]
+    groups = view.groups(State(chosen={"c3": ("value 59",)}), facets)
+    assert sum(len(group.choices) for group in groups) <= view.MOST_CHOICES + 1
+    (chosen,) = [choice for group in groups for choice in group.choices if choice.is_chosen]
+    assert chosen.value == "value 59"
+
+
+# pages
+
+
+def test_the_start_lists_everything_and_suggests_searches(client):
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert shown(answer) == ids()
+    assert "18 products" in answer.text
+    suggested = [link for link in links(answer) if link.startswith("/?q=")]
+    assert len(suggested) == 3
+    assert all(shown(client.get(link)) for link in suggested)
+
+
+def test_filters_narrow_and_count_what_else_there_is(client):
+    answer = client.get("/?f.colour=red&f.category=dress&f.category=shoe&min.price=5")
+    assert len(shown(answer)) == 2
+    assert ">2 products<" in answer.text
+    category = answer.text.partition('name="f.category"')[2][:900]
+    assert category.count(">1<") == 3  # each counted as if nothing were ticked in its own column
+    assert "Remove: Colour: red" in answer.text
+    answer = client.get("/?f.in_stock=true")
+    assert len(shown(answer)) == 9
+    assert "In stock: Yes" in answer.text
+
+
+@pytest.mark.parametrize("product_id", ODD_IDS)
+def test_ids_of_every_sort_have_a_page_a_picture_and_neighbours(client, product_id):
+    answer = client.get(f"/p/{quote(product_id, safe='')}")
+    assert answer.status_code == 200
+    assert len(shown(answer)) == 12
+    sources = [unescape(one) for one in re.findall(r' src="(/images/[^"]*)"', answer.text)]
+    assert all(client.get(one).headers["content-type"] == "image/jpeg" for one in sources[:2])
+    more = [link for link in links(answer) if link.startswith("/?like=")]
+    found = client.get(more[0])
+    assert found.status_code == 200
+    assert product_id not in shown(found)
+
+
+def test_a_picture_is_kept_searched_by_and_scored(client):
+    kept = client.post(
+        "/pictures", content=encoded(draw("green", "shoe")), headers={"Content-Type": "image/png"}
+    )
+    token = kept.json()["picture"]
+    assert kept.status_code == 201
+    assert client.get(f"/pictures/{token}").headers["content-type"] == "image/jpeg"
+    assert client.get("/pictures/none").status_code == 404
+    answer = client.get(f"/?picture={token}&scores=1")
+    assert len(shown(answer)) == 18
+    assert 'class="score"' in answer.text
+    answer = client.get(f"/playground?picture={token}&labels=shoe,dress%0Ashirt")
+    shares = re.findall(r'class="share">([\d.]+) %', answer.text)
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png"])
+def test_what_is_no_picture_is_told_in_words(client, kind):
+    answer = client.post("/pictures", content=b"no picture", headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert "picture" in answer.json()["error"]["message"]
+
+
+def test_what_is_gone_is_left_out_and_said(client):
+    answer = client.get(
+        "/?q=shirt&like=gone&unlike=P01&picture=none&f.nowhere=1&min.price=9&max.price=1"
+    )
+    assert answer.status_code == 200
+    assert "Product gone is no longer here" in answer.text
+    assert "drop it again" in answer.text
+    assert "no column “nowhere”" in answer.text
+    assert "Price: nothing is from 9 to 1" in answer.text
+    assert "Less like orange shirt" in answer.text or "Less like" in answer.text
+    assert "Search without filters" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([("q", "long " * 500)], "2,499 characters"),
+        ([("avoid", "long " * 500), ("q", "kept")], "2,499 characters"),
+        ([("offset", "20000"), ("q", "kept")], "no further than 10,000"),
+        ([("q", "kept"), *(("avoid", str(i)) for i in range(21))], "21 things"),
+    ],
+)
+def test_too_much_is_refused_in_words_and_kept(client, asked, told):
+    answer = client.get("/?" + urlencode(asked))
+    assert answer.status_code == 400
+    assert told in unescape(answer.text)
+    typed = dict(asked)["q"].strip()
+    assert f'name="q" type="search" value="{typed}"' in answer.text
+
+
+def test_too_many_labels_are_refused_and_kept(client):
+    labels = ",".join(f"label {i}" for i in range(65))
+    answer = client.get("/playground?" + urlencode({"labels": labels}))
+    assert answer.status_code == 400
+    assert "65 labels" in answer.text
+    assert "label 64" in answer.text
+
+
+def test_browsers_are_told_of_faults_in_a_page_and_programs_in_json(client):
+    for path in ("/nowhere", "/p/nothing"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert "To all products" in answer.text
+    answer = client.get("/nowhere", headers={"Accept": "*/*"})
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_too_many_requests_are_told_in_a_page_with_a_way_on(store):
+    with serving(store, rate_per_minute=1, burst=1) as client:
+        assert client.get("/").status_code == 200
+        answer = client.get("/?q=shirt")
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) > 0
+        assert "Try again" in answer.text
+        assert (
+            client.get("/search", headers={"Accept": "*/*"}).json()["error"]["code"] == "too_many"
+        )
+
+
+# what a page never does
+
+
+PATHS = ("/", "/?q=shirt&like=P00&scores=1", "/p/P00", "/playground", "/docs", "/p/none", "/none")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_on_a_page_breaks_the_policy_or_comes_from_elsewhere(client, path):
+    answer = client.get(path)
+    text = answer.text
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert not re.search(r"<[^>]+ (style|on\w+)=", text)
+    assert not re.search(r"<style|<script(?! src=\"/static/)", text)
+    assert not re.search(r'(src|srcset|href|action)="(https?:)?//', text)
+
+
+@pytest.mark.parametrize("place", ["/?q=", "/?like=", "/?avoid=", "/?f.colour=", "/p/", "/none/"])
+def test_what_comes_in_goes_out_escaped(client, place):
+    answer = client.get(place + quote('"><script>alert(1)</script>', safe=""))
+    assert "<script>alert" not in answer.text
+    assert "alert(1)" in answer.text
+
+
+def test_style_and_script_may_be_kept_for_ever(client):
+    sources = re.findall(r'(?:href|src)="(/static/[^"]*)"', client.get("/").text)
+    assert len(sources) == 3
+    for source in sources:
+        answer = client.get(source)
+        assert "immutable" in answer.headers["cache-control"]
+    assert client.get("/static/page.css?v=old").headers["cache-control"] == "no-cache"
+    assert client.get("/static/../app.py").status_code == 404
+
+
+# for programs
+
+
+def test_every_call_is_described_and_its_command_works(client):
+    text = client.get("/docs").text
+    described = client.get("/openapi.json").json()["paths"]
+    commands = [unescape(one) for one in re.findall(r"<pre><code>(.*?)</code>", text, re.DOTALL)]
+    assert len(commands) == sum(len(methods) for methods in described.values())
+    tried = 0
+    for command in commands:
+        words = shlex.split(command.replace("\\\n", ""))
+        method = words[words.index("-X") + 1] if "-X" in words else "GET"
+        if method in {"PUT", "DELETE"}:  # others read this index
+            continue
+        body = words[words.index("-d") + 1].encode() if "-d" in words else None
+        headers = {"Accept": "*/*"} | ({"Content-Type": "application/json"} if body else {})
+        (url,) = (word for word in words if word.startswith(BASE))
+        answer = client.request(method, url, content=body, headers=headers)
+        assert answer.status_code == 200, command
+        tried += 1
+    assert tried >= 8
+
+
+# keys
+
+
+@pytest.fixture(scope="module")
+def locked(store, tmp_path_factory):
+    """A service behind keys, and one that opens it."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    key = new_key(keys, "read")
+    with serving(store, key_file=keys) as client:
+        yield client, key
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_a_key_opens_the_page_and_leads_back_to_where_one_was_going(locked):
+    client, key = locked
+    answer = client.get("/?q=red+shirt&f.colour=red")
+    assert answer.status_code == 303
+    form = client.get(answer.headers["location"])
+    assert 'value="/?q=red+shirt&amp;f.colour=red"' in form.text
+    wrong = client.post("/login", content=urlencode({"key": "no"}), headers=FORM)
+    assert wrong.status_code == 403
+    assert "not known here" in wrong.text
+    body = urlencode({"key": key, "next": "/?q=red+shirt"})
+    answer = client.post("/login", content=body, headers=FORM)
+    assert answer.headers["location"] == "/?q=red+shirt"
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert "Sign out" in client.get("/").text
+    assert client.delete("/products?id=P00").status_code == 403
+    answer = client.post("/login", content="out=1", headers=FORM)
+    assert answer.headers["location"] == "/login"
+    assert client.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "place", ["//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example", "x"]
+)
+def test_signing_in_never_leads_to_another_site(locked, place):
+    client, key = locked
+    body = urlencode({"key": key, "next": place})
+    answer = client.post("/login", content=body, headers=FORM)
+    client.cookies.clear()
+    assert answer.headers["location"] == "/"
