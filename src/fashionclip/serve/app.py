@@ -21,6 +21,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from uvicorn import Config
+from uvicorn.supervisors import Multiprocess
 
 from fashionclip.errors import FashionCLIPError, ServiceError
 from fashionclip.serve import api, logs, page
@@ -94,9 +96,6 @@ def serve(
     Raises:
         ServiceError: the address cannot be listened on, or the process that serves cannot start.
     """
-    from uvicorn import Config
-    from uvicorn.supervisors import Multiprocess
-
     config = Config(
         partial(build, store, settings),
         factory=True,
@@ -116,13 +115,27 @@ def serve(
         if on_address is not None:
             host, port = listening.getsockname()[:2]
             on_address(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        parent = Multiprocess(config, sockets=[listening])
+        parent = _Parent(config, sockets=[listening])
         for number in (signal.SIGINT, signal.SIGTERM):  # also while a fresh process is awaited
             signal.signal(number, lambda *_: parent.should_exit.set())
         parent.run()
     if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
         message = "the service could not start; its log says why"
         raise ServiceError(message)
+
+
+class _Parent(Multiprocess):
+    """Looks after the process that serves."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace it if it has died, or hangs.
+
+        The child's end of the pipe is its own from now on: so that it closes when the child dies,
+        and the answer to a question that was on its way just then is not waited for.
+        """
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 def build(store: Path, settings: Settings) -> Limits:

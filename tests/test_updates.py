@@ -1,0 +1,137 @@
+"""Products put in and taken out by several at once: written together, and never one for another."""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fashionclip.errors import StoreFullError, StoreLockedError
+from fashionclip.index import Index
+from fashionclip.model import FashionCLIP
+from fashionclip.serve import updates as room
+from fashionclip.serve.decoding import Decoder
+from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.resident import Resident
+from fashionclip.serve.updates import NewProduct, Updates
+from small_shop import draw, encoded, index_shop, write_catalog
+
+PICTURE = encoded(draw("purple", "shoe"))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return FashionCLIP.from_pretrained(str(tiny_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_checkpoint, tmp_path_factory):
+    table = write_catalog(tmp_path_factory.mktemp("catalog"))
+    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
+    return table.parent / "shop.lance"
+
+
+@pytest.fixture
+def resident(whole, tmp_path):
+    resident = Resident(shutil.copytree(whole, tmp_path / "s"), most=8, metrics=Metrics())
+    yield resident
+    resident.close()
+
+
+@pytest.fixture
+def updates(resident, model):
+    decoder = Decoder(model.checkpoint.preprocess, max_pixels=10_000)
+    updates = Updates(resident, model.engine, decoder)
+    yield updates
+    updates.close()
+
+
+def new(product_id, picture=PICTURE, **columns):
+    return NewProduct(product_id, picture, columns)
+
+
+def soon(seconds=20.0):
+    return time.monotonic() + seconds
+
+
+def test_writes_that_arrive_together_become_one_version(updates, resident):
+    with ThreadPoolExecutor(16) as pool:
+        with resident.writing(timeout_s=5.0):
+            writing = [pool.submit(updates.put, [new(f"x{i}", year=i)], soon()) for i in range(16)]
+            end = soon()
+            while len(updates._batcher._waiting) < 8:  # of which one batch has its hands full
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            before = resident.index.queries.version
+            assert resident.now.count == 18
+        assert [one.result() for one in writing] == [[]] * 16
+    assert resident.now.count == Index.open(resident.index.path).count == 34
+    assert resident.index.queries.version - before <= 4
+    assert resident.now.get("x7").columns["year"] == 7
+
+
+def test_of_several_changes_to_one_product_the_last_counts(updates, resident):
+    assert updates.put([new("x", year=1), new("y", year=1), new("x", year=2)], soon()) == []
+    assert resident.now.get("x").columns["year"] == 2
+    assert updates.remove(["x", "x", "nobody", "y"], soon()) == 2
+    assert resident.now.get("x") is None
+    assert not list((resident.index.path / room.PICTURES).iterdir())
+
+
+def test_of_two_that_make_one_column_the_first_decides_what_it_holds(updates, resident):
+    refusals = updates.put([new("a", size=3), new("b", size="M"), new("c", size=4)], soon())
+    assert [one.product_id for one in refusals] == ["b"]
+    assert resident.columns["size"] == "integer"
+    with ThreadPoolExecutor(2) as pool:
+        with resident.writing(timeout_s=5.0):  # so that both are looked at before either is stored
+            one = pool.submit(updates.put, [new("d", width=1)], soon())
+            other = pool.submit(updates.put, [new("e", width="wide")], soon())
+            time.sleep(0.5)
+        outcomes = [one.result(), other.result()]
+    assert sorted(len(outcome) for outcome in outcomes) == [0, 1]
+    assert resident.columns["width"] in {"integer", "string"}
+
+
+def test_a_write_that_fails_stores_nothing_and_the_next_one_does(updates, resident, monkeypatch):
+    def full(*_):
+        raise StoreFullError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "_keep", full)
+        with pytest.raises(StoreFullError):
+            updates.put([new("x")], soon())
+    assert resident.now.get("x") is None
+    assert updates.put([new("x")], soon()) == []
+    assert resident.now.get("x") is not None
+
+
+def test_who_has_waited_its_time_waits_no_longer(updates, resident):
+    other = Index.open(resident.index.path)
+    with other.writing(timeout_s=5.0), ThreadPoolExecutor(6) as pool:
+        began = time.monotonic()
+        writing = [pool.submit(updates.put, [new(f"x{i}")], soon(1.0)) for i in range(6)]
+        for one in writing:
+            with pytest.raises(StoreLockedError):
+                one.result()
+        assert time.monotonic() - began < 10
+    assert updates.put([new("x")], soon()) == []
+
+
+def test_tidying_that_fails_takes_nothing_back(updates, resident, monkeypatch):
+    def full(*_, **__):
+        raise StoreFullError("the disk is full")
+
+    monkeypatch.setattr(room, "CHANGES_A_TIDYING", 2)
+    monkeypatch.setattr(Index, "optimize", full)
+    assert updates.put([new("x"), new("y"), new("z")], soon()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(room, "CHANGES_A_TIDYING", 2)
+    assert updates.put([new("u"), new("v")], soon()) == []
+    assert {"x", "y", "z", "u", "v"} <= set(Index.open(resident.index.path).iter_ids())
+    assert resident.now.version == resident.index.queries.version
+
+
+def test_a_product_that_another_program_just_wrote_is_taken_out(updates, resident, model):
+    Index.open(resident.index.path).remove(["P00"])
+    assert updates.remove(["P00", "P01"], soon()) == 1
+    assert resident.now.count == 16
