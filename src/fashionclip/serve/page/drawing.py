@@ -54,6 +54,8 @@ class Drawing:
             asked_picture="",
             without_picture_url="/",
         )
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)  # compiled now: the first customer does not wait
 
     def page(
         self, template: str, status: int = HTTPStatus.OK, *, wait_s: int = 0, **shown: object
