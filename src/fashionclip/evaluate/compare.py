@@ -6,7 +6,7 @@ interval leaves 0 out.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,14 +18,14 @@ from fashionclip.evaluate.report.markdown import plain, table
 from fashionclip.evaluate.report.wording import count, number, signed, title_of
 from fashionclip.evaluate.results import ModelInfo, Run, TaskResult
 from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
-from fashionclip.metrics.intervals import Difference, mcnemar, paired_labels, paired_means
+from fashionclip.metrics.intervals import Difference, Metric, mcnemar, paired_labels, paired_means
 
 Verdict = Literal["better", "worse", "no difference beyond the noise", "not comparable"]
 
 LEAST_SHARED = 6
 """Fewer shared items can never differ beyond the noise: even if all changed to one side, a sign
 test would give p = 2 / 2^5 > 0.05."""
-_LABEL_METRICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+_LABEL_METRICS: Mapping[str, Metric] = {
     "weighted_f1": weighted_f1,
     "macro_f1": macro_f1,
     "accuracy": accuracy,
