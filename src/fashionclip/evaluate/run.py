@@ -78,12 +78,13 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
         try:
             loaded = benchmark.load(find_folder(benchmark, data))
         except BenchmarkError as error:
-            missing[name] = str(error)
+            missing[name] = str(error).removeprefix(f"{name}: ")
             continue
         tasks.extend(loaded.tasks)
         warnings |= {task.name: loaded.warnings for task in loaded.tasks}
     if not tasks:
-        message = "nothing to measure: " + "; ".join(missing.values())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        message = f"nothing to measure: {reasons}"
         raise BenchmarkError(message)
     return Questions(tuple(tasks), missing, warnings)
 

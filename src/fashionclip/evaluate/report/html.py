@@ -100,6 +100,7 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters.update(
+        choice_sentence=wording.choice_sentence,
         count=wording.count,
         day_of=wording.day_of,
         duration=wording.duration,
