@@ -68,7 +68,7 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
         data: folder that holds the benchmarks' folders.
 
     Raises:
-        BenchmarkError: an unknown name, or not one of them can be had.
+        BenchmarkError: an unknown name, two of one name, or not one of them can be had.
     """
     tasks: list[Task] = []
     missing: dict[str, str] = {}
@@ -80,6 +80,9 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
         except BenchmarkError as error:
             missing[name] = str(error).removeprefix(f"{name}: ")
             continue
+        if twice := {task.name for task in tasks} & {task.name for task in loaded.tasks}:
+            message = f"two of the benchmarks are called {min(twice)}; rename one of the tables"
+            raise BenchmarkError(message)
         tasks.extend(loaded.tasks)
         warnings |= {task.name: loaded.warnings for task in loaded.tasks}
     if not tasks:
