@@ -121,12 +121,12 @@ def command(
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     if download:
         fetch(benchmarks, data)
-    questions = load_benchmarks(benchmarks, data)
     opened = (
         open_model(None if name == "builtin" else name, device=device, precision=precision)
         for name in models or ["builtin"]
     )
-    with terminal.progress("Measuring", total=None, noun="pictures") as update:
+    with terminal.progress("Reading the benchmarks", total=None, noun="pictures") as update:
+        questions = load_benchmarks(benchmarks, data)
         run, pictures = evaluate_models(
             opened,
             questions,
