@@ -220,12 +220,13 @@ class LeakageCheck:
 
     def _like_any(self, looks: UInt8[np.ndarray, "n 44"]) -> Bool[np.ndarray, " n"]:
         bits, colours = _split(looks)
+        alike = bits.shape[1] - 2 * MOST_BITS  # the sum of ±1 over bits of which so many differ
         like = np.zeros(len(looks), dtype=bool)
         order = np.argsort(colours.mean(axis=1), kind="stable")
         for start in range(0, len(order), _TOGETHER):
             some = order[start : start + _TOGETHER]
             near = self._near(colours[some])
-            close = (bits.shape[1] - bits[some] @ self._bits[near].T) / 2 <= MOST_BITS
+            close = bits[some] @ self._bits[near].T >= alike
             for row in np.flatnonzero(close.any(axis=1)):
                 gaps = np.abs(self._colours[near][close[row]] - colours[some[row]]).max(axis=1)
                 like[some[row]] = gaps.min() <= MOST_LEVELS
