@@ -244,6 +244,13 @@ def test_a_run_without_a_figure_is_reported_and_ends_with_status_1(fashionclip, 
     assert "There is nothing to measure" in (tmp_path / "run" / "report.md").read_text("utf-8")
 
 
+def test_a_slip_in_a_name_is_told_before_anything_is_fetched(fashionclip, model, tmp_path):
+    words = ("--on", "kagl,fminst", "--data", tmp_path, "--download", "--out", tmp_path / "run")
+    line = one_line(fashionclip("evaluate", model, *words))
+    assert "no benchmark and no file is called 'fminst' (did you mean 'fmnist'?)" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_tables_of_one_name_are_refused(fashionclip, model, labels, tmp_path):
     head, *rows = read(labels)
     other = tmp_path / labels.name

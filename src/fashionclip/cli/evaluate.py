@@ -162,8 +162,7 @@ def fetch(names: Sequence[str], data: Path | None) -> None:
 
     if data is None:
         stop_for_usage("--download needs --data DIR, the folder to fetch into")
-    for name in names:
-        benchmark = find_benchmark(name)
+    for benchmark in [find_benchmark(name) for name in names]:  # a slip costs no download
         try:
             find_folder(benchmark, data)
         except BenchmarkError:

@@ -73,8 +73,8 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
     tasks: list[Task] = []
     missing: dict[str, str] = {}
     warnings: dict[str, tuple[str, ...]] = {}
-    for name in dict.fromkeys(names):
-        benchmark = find_benchmark(name)
+    found = {name: find_benchmark(name) for name in names}  # a slip costs no reading
+    for name, benchmark in found.items():
         try:
             loaded = benchmark.load(find_folder(benchmark, data))
         except BenchmarkError as error:
