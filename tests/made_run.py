@@ -18,6 +18,13 @@ KAGL = tuple(
     for kind in ("", "sports", "formal", "ethnic")
     for garment in (*tuple(CATEGORIES)[:15], "socks & tights")
 )[:62]
+CHANGES = {
+    "full stop": (0.031, -0.004, -0.012, 0.005),
+    "plural": (0.064, -0.013, -0.021, -0.006),
+    "capital": (0.012, 0.001, -0.003, 0.004),
+    "synonym": (0.148, -0.061, -0.074, -0.047),
+}
+"""Share of labels that flip; accuracy that is gained or lost, with its interval."""
 N_PICTURES = 36
 MODELS = (
     ModelInfo(
@@ -106,10 +113,9 @@ def zero_shot(
             "per_class": [
                 {
                     "name": name,
-                    "precision": float(precision[i]),
-                    "recall": float(recall[i]),
-                    "f1": float(f1[i]),
-                    "n": int(counts[i]),
+                    "precision": figure(float(precision[i]), max(1, int(confusion[:, i].sum()))),
+                    "recall": figure(float(recall[i]), max(1, int(counts[i]))),
+                    "f1": figure(float(f1[i]), max(1, int(counts[i]))),
                 }
                 for i, name in enumerate(classes)
             ],
@@ -128,24 +134,19 @@ def zero_shot(
                 "development": "every tenth training picture",
                 "n_development": 600,
                 "styles": {
-                    style: {"development": weighted + d + 0.01, "test": weighted + d}
+                    style: {
+                        "development": figure(weighted + d + 0.01, 600),
+                        "test": figure(weighted + d, n),
+                    }
                     for style, d in styles.items()
                 },
                 "words": {
                     name: [f"a photo of a {name.lower()}", f"{name.lower()}, product picture"]
                     for name in classes
                 },
-                "robustness": {
-                    "full stop": 0.031,
-                    "plural": 0.064,
-                    "capital": 0.012,
-                    "synonym": 0.148,
-                },
-                "robustness_f1": {
-                    "full stop": weighted - 0.004,
-                    "plural": weighted - 0.013,
-                    "capital": weighted + 0.001,
-                    "synonym": weighted - 0.061,
+                "changes": {
+                    change: {"flips": figure(flips, n), "accuracy": Figure(gain, *ends, n)}
+                    for change, (flips, gain, *ends) in CHANGES.items()
                 },
             },
         },
@@ -284,7 +285,7 @@ def wrong_attribute(*, right: float, n: int, seed: int) -> TaskResult:
         details={
             "attribute": "colour",
             "by_value": {
-                colour: {"win_rate": float(np.clip(right + 0.3 * np.cos(i), 0, 1)), "n": 12 + 3 * i}
+                colour: figure(float(np.clip(right + 0.3 * np.cos(i), 0, 1)), 12 + 3 * i)
                 for i, colour in enumerate(colours)
             },
             "lost_to": [

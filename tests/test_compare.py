@@ -229,6 +229,42 @@ def test_the_gate_looks_at_the_benchmarks_it_is_given() -> None:
     assert gate_failures(comparison, ["kag"]) == ("kag: nothing could be compared",)
 
 
+def test_a_task_of_a_named_benchmark_that_was_lost_keeps_the_gate_shut() -> None:
+    truth, one = draws(40, 0.6, seed=1)
+    kept, lost = (labelled(one, truth, task=f"kagl/{name}") for name in ("colour", "probe"))
+    comparison = compare_runs(run_of(kept, lost), run_of(kept))
+    assert gate_failures(comparison) == ()
+    assert gate_failures(comparison, ["kagl/colour"]) == ()
+    assert gate_failures(comparison, ["kagl"]) == ("kagl/probe: the new run lacks it",)
+    other = labelled(one, truth, task="kagl/probe", classes=("bag", "cap", "tie", "sock"))
+    changed = compare_runs(run_of(kept, lost), run_of(kept, other))
+    assert gate_failures(changed, ["kagl"]) == ("kagl/probe: the class lists differ",)
+
+
+def test_only_what_is_named_is_compared() -> None:
+    truth, one = draws(40, 0.6, seed=1)
+    tasks = [labelled(one, truth, task=name) for name in ("fmnist", "kagl/colour", "kagl/gender")]
+    comparison = compare_runs(run_of(*tasks), run_of(*tasks), on=["kagl", "deep"])
+    assert list(dict.fromkeys(row.task for row in comparison.rows)) == [
+        "kagl/colour",
+        "kagl/gender",
+    ]
+    assert comparison.lines == ("deep: neither run has it",)
+    assert gate_failures(comparison, ["kagl", "deep"]) == ("deep: nothing could be compared",)
+
+
+def test_too_few_unseen_items_show_the_unseen_figures() -> None:
+    truth, one = draws(40, 0.6, seed=1)
+    seen = [True] * 37 + [False] * 3
+    few = replace(labelled(one, truth, seen=seen), unseen={"weighted_f1": Figure(0.2, 0.0, 1.0, 3)})
+    row = next(row for row in compare_runs(run_of(few), run_of(few)).rows if row.unseen)
+    assert (row.verdict, row.why) == ("not comparable", "3 shared items are too few to tell")
+    assert (row.old, row.new, row.n) == (0.2, 0.2, 3)
+    nothing = replace(few, unseen={})
+    row = next(row for row in compare_runs(run_of(few), run_of(nothing)).rows if row.unseen)
+    assert np.isnan(row.new)
+
+
 def test_which_model_is_meant_must_be_clear() -> None:
     one, two = run_of(), made_run()
     with pytest.raises(EvaluationError, match=r"the new run has 2 models \(builtin, patrick"):

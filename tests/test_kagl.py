@@ -99,11 +99,12 @@ def test_everything_that_the_table_can_answer_is_asked(loaded, tasks):
         *("kagl/caption-to-picture", "kagl/held-out-brands", "kagl/held-out-category"),
         *("kagl/marqo-text-to-image", "kagl/marqo-category-to-product"),
         *("kagl/marqo-sub-category-to-product", "kagl/marqo-fine-category", "kagl/marqo-colour"),
-        *("kagl/probe", "kagl/similar", "kagl/wrong-colour", "kagl/wrong-pattern"),
-        "kagl/wrong-sleeve",
+        *("kagl/probe", "kagl/similar", "kagl/wrong-colour", "kagl/pattern", "kagl/wrong-pattern"),
+        *("kagl/sleeve", "kagl/wrong-sleeve", "kagl/neckline"),
     ]
     assert loaded.warnings == (
-        "not asked, because the table knows too little: kagl/wrong-neckline, kagl/wrong-material",
+        "not asked, because the table knows too little: kagl/wrong-neckline, kagl/material, "
+        "kagl/wrong-material",
     )
     assert all("licence" in task.notes[-1] for task in loaded.tasks)
 
@@ -204,6 +205,20 @@ def test_garments_carry_their_type_and_what_is_known_of_them(tasks):
         "neckline: v-necked",
         "pattern: plain",
     }
+
+
+def test_attributes_are_labels_too(tasks):
+    task, rows = tasks["kagl/sleeve"], {str(row["id"]): row for row in rows_of()}
+    assert [c.words for c in task.classes] == ["long-sleeved garment", "short-sleeved garment"]
+    assert [c.synonyms for c in task.classes] == [
+        *(("long-sleeved clothes",), ("short-sleeved clothes",))
+    ]
+    for picture, label in zip(task.pictures, task.labels.tolist(), strict=True):
+        said = json.loads(rows[picture.picture_id]["articleAttributes"])["Sleeve Length"]
+        assert said.startswith(("Long", "Short")[label])
+    assert {brand_of(picture) for picture in task.development_pictures} == {"nike"}
+    assert len(task.pictures) + len(task.development_pictures) == 80
+    assert "2 words for the sleeve, each of at least 10 products; 0 of 80" in task.notes[0]
 
 
 def test_wrong_captions_differ_in_one_word_that_others_of_the_type_have(tasks):

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
+from fashionclip.metrics.classification import (
+    accuracy,
+    confusion_matrix,
+    f1_per_class,
+    macro_f1,
+    margins,
+    recall_per_class,
+    weighted_f1,
+)
 from fashionclip.metrics.intervals import (
+    class_intervals,
     confusion_interval,
     draws_intervals,
     mcnemar,
@@ -81,7 +90,8 @@ def test_an_interval_over_draws_that_are_alike_is_that_of_the_items():
         accuracy,
     )
     expected = confusion_interval(confusion_matrix(truth, predicted, 4), accuracy)
-    assert alone == thrice == pytest.approx(expected, abs=0.01)
+    assert alone == pytest.approx(thrice)
+    assert alone == pytest.approx(expected, abs=0.01)
     assert np.isnan(none).all()
     assert np.isnan(draws_intervals(truth[:0], [predicted[None, :0]], 4, accuracy)).all()
 
@@ -112,6 +122,24 @@ def test_an_interval_of_accuracy_is_that_of_the_hits():
     truth, predicted = labels(np.random.default_rng(4), 500, 3, 0.7)
     of_cells = confusion_interval(confusion_matrix(truth, predicted, 3), accuracy)
     assert of_cells == pytest.approx(mean_interval(1.0 * (truth == predicted)), abs=0.006)
+
+
+def test_a_class_has_the_interval_of_its_own_pictures():
+    confusion = np.array([[80, 20, 0], [5, 5, 0], [0, 0, 0]])
+    recall, f1 = class_intervals(confusion, [recall_per_class, f1_per_class])
+    assert recall.shape == (2, 3)
+    hits = mean_interval(np.repeat([1.0, 0.0], [80, 20]))
+    assert recall[:, 0] == pytest.approx(hits, abs=0.01)
+    assert np.diff(recall[:, 1]) > 2 * np.diff(recall[:, 0])  # ten pictures say less than a hundred
+    assert f1[0, 0] < 2 * 80 / (100 + 85) < f1[1, 0]
+    assert (recall[:, 2] == 0).all()
+    assert np.isnan(class_intervals(np.zeros((2, 2), int), [f1_per_class])).all()
+
+
+def test_margins_give_the_figures_of_their_matrices():
+    confusion = np.random.default_rng(9).integers(0, 9, (4, 5, 5))
+    for metric in (weighted_f1, macro_f1, accuracy, f1_per_class, recall_per_class):
+        np.testing.assert_array_equal(metric(margins(confusion)), metric(confusion))
 
 
 def test_the_seed_decides_and_nothing_else():

@@ -180,3 +180,52 @@ def test_views_and_colourways_of_a_relevant_product_are_relevant_too(tmp_path):
         "shirt": [3, 4],
     }
     assert any("All pictures of a product are relevant" in note for note in task.notes)
+
+
+CLASSES = """# the shop's own
+T-shirt | tee | short-sleeved top
+long_dress
+Coat | overcoat  # for winter
+
+Anorak
+"""
+
+
+def test_a_list_of_classes_gives_their_order_and_words_and_refuses_other_labels(tmp_path):
+    rows = [(*row, "test") for row in labelled(draw(tmp_path, 9))]
+    rows[1], rows[4] = ("photos/01.png", "Coats", "test"), ("photos/04.png", "Hat", "test")
+    (tmp_path / "mine.classes.txt").write_text(CLASSES, encoding="utf-8")
+    loaded = load(write(tmp_path / "mine.csv", ("image", "label", "split"), rows))
+    (task,) = loaded.tasks
+    assert [c.name for c in task.classes] == ["T-shirt", "long_dress", "Coat", "Anorak"]
+    assert [c.words for c in task.classes] == ["t-shirt", "long dress", "coat", "anorak"]
+    assert [c.synonyms for c in task.classes] == [
+        *(("tee", "short-sleeved top"), (), ("overcoat",), ())
+    ]
+    assert loaded.warnings == (
+        "1 row left out: the label 'Coats' is not in the list of classes (did you mean 'Coat'?) "
+        "(row 2)",
+        "1 row left out: the label 'Hat' is not in the list of classes (row 5)",
+    )
+    names = {
+        picture.picture_id: task.classes[label].name
+        for picture, label in zip(task.pictures, task.labels.tolist(), strict=True)
+    }
+    assert names == {image: label for i, (image, label, _) in enumerate(rows) if i not in {1, 4}}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"Coat\nCoat | parka\n", "line 2: 'Coat' is there twice; delete the line"),
+        (b"Coat\n| parka\n", "line 2: a class has no name"),
+        (b"Coat\n\xff\xfe\n", "cannot be read .* save it as UTF-8 text"),
+        (b"Hat\nCap\n", "needs pictures of two labels or more, and has 0 .*'Coat' is not in"),
+    ],
+)
+def test_a_list_of_classes_that_cannot_be_used_says_why(text, why, tmp_path):
+    (tmp_path / "mine.classes.txt").write_bytes(text)
+    path = write(tmp_path / "mine.csv", ("image", "label"), labelled(draw(tmp_path, 3)))
+    with pytest.raises(BenchmarkError, match=why) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)

@@ -140,11 +140,10 @@ def test_the_right_caption_has_to_win():
     assert found.items["beats_all"] == [1.0, 0.0, 1.0, 0.0]
     assert found.figures["win_rate"].value == 0.625
     assert found.figures["beats_all"].value == 0.5
-    assert found.details["by_value"] == {
-        "blue": {"win_rate": 0.0, "n": 1},
-        "green": {"win_rate": 1.0, "n": 1},
-        "red": {"win_rate": 0.75, "n": 2},
-    }
+    by_value = found.details["by_value"]
+    values = {word: (figure.value, figure.n) for word, figure in by_value.items()}
+    assert values == {"blue": (0.0, 1), "green": (1.0, 1), "red": (0.75, 2)}
+    assert (by_value["red"].low, by_value["red"].high) == (0.5, 1.0)
     assert found.details["lost_to"] == [
         {"right": "blue", "wrong": "green", "n": 1, "pictures": ["p3"]},
         {"right": "blue", "wrong": "red", "n": 1, "pictures": ["p3"]},

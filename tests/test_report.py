@@ -18,6 +18,7 @@ from fashionclip.evaluate.report.drawing import confusion_matrix, few_shot_curve
 from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown, plain
 from fashionclip.evaluate.report.wording import (
+    choice_sentence,
     day_of,
     duration,
     interval,
@@ -155,7 +156,8 @@ def test_figures_without_what_was_seen_stand_beside_the_others() -> None:
     result = made_run().results["builtin"][1]
     page = _Page(made_page()).text
     assert "420 of the 930 pictures are among what it was trained on" in page
-    assert f"without them {number(result.unseen['weighted_f1'].value)}" in page
+    unseen = result.unseen["weighted_f1"]
+    assert f"without them {number(unseen.value)} ({interval(unseen)}, n = 510)" in page
     assert "| builtin, unseen only | 510 |" in markdown(made_run())
     assert "What the model was trained on is not known: it may have seen these pictures." in page
 
@@ -187,6 +189,41 @@ def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
     run = replace(made_run(), results={**made_run().results, "builtin": (one,)})
     assert "builtin: only here" in _Page(html(run, {})).text
     assert "- builtin: only here" in markdown(run)
+
+
+def test_both_say_what_hangs_on_the_wording() -> None:
+    page, text = _Page(made_page()).text, markdown(made_run())
+    prompts = made_run().results["builtin"][0].details["prompts"]
+    for told in (page, text):
+        assert "The style ensemble was chosen on 600 development pictures (every tenth" in told
+        assert "is a spread of 0.041 on the test pictures" in told
+        for style, f1 in prompts["styles"].items():
+            assert style in told
+            assert interval(f1["test"]) in told
+    assert (
+        "With a full stop, 3.1 % [2.0 % to 4.2 %] of the labels flip; accuracy changes by " in text
+    )
+    assert "by -0.061 [-0.074 to -0.047]." in text
+    given = {**prompts, "by": "given"}
+    assert choice_sentence(given).startswith("The style ensemble was given by the user. From the")
+    alone = {**prompts, "by": "default", "styles": {"ensemble": prompts["styles"]["ensemble"]}}
+    assert choice_sentence(alone) == (
+        "The style ensemble is the default: there are no development pictures to choose on."
+    )
+
+
+def test_every_class_and_right_word_has_its_interval() -> None:
+    page = _Page(made_page()).text
+    fmnist, *_, colours = made_run().results["builtin"]
+    for row in fmnist.details["per_class"]:
+        assert f"{row['name']} {number(row['f1'].value)} {interval(row['f1'])} · P" in page
+    for word, figure in colours.details["by_value"].items():
+        assert f"{word} {number(figure.value)} {interval(figure)} · n {figure.n}" in page
+
+
+def test_published_figures_are_as_precise_as_they_were() -> None:
+    lines = markdown(made_run()).splitlines()
+    assert "| FashionCLIP 2.0 † | — | 0.83 | — | — | — |" in lines
 
 
 def test_details_of_every_kind_are_shown() -> None:

@@ -17,6 +17,7 @@ from fashionclip.evaluate.prompts import (
     class_vectors,
     plural,
 )
+from fashionclip.evaluate.results import Figure
 from fashionclip.evaluate.tasks import ClassLabel, Picture, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
@@ -62,10 +63,12 @@ def test_labels_and_figures_can_be_checked_by_eye():
     assert all(f.n == 6 and f.low <= f.value <= f.high for f in figures.values())
     assert (found.n, found.left_out, found.n_seen, found.unseen) == (6, 0, 0, {})
     assert found.warnings == ()
-    assert found.details["per_class"][0] == {
-        **{"name": "Dress", "precision": 1.0, "recall": pytest.approx(2 / 3)},
-        **{"f1": pytest.approx(0.8), "n": 3},
-    }
+    dress = found.details["per_class"][0]
+    assert dress["name"] == "Dress"
+    assert (dress["precision"].value, dress["precision"].n) == (1.0, 2)
+    assert (dress["recall"].value, dress["recall"].n) == (pytest.approx(2 / 3), 3)
+    assert (dress["f1"].value, dress["f1"].n) == (pytest.approx(0.8), 3)
+    assert dress["f1"].low < dress["f1"].value < dress["f1"].high
 
 
 def test_figures_are_scikit_learns():
@@ -160,7 +163,7 @@ def test_nothing_to_measure_gives_a_warning_and_no_figure(vectors, why):
 def test_a_class_without_a_picture_is_named():
     found = score_zero_shot(task([DRESS, BOOT, BAG], [0, 1, 1]), ByHand(WORDS))
     assert found.warnings[0].startswith("1 of 3 classes have no picture: Bag.")
-    assert found.details["per_class"][2]["n"] == 0
+    assert found.details["per_class"][2]["f1"].n == 0
 
 
 def test_a_set_of_one_class_is_called_that():
@@ -219,9 +222,10 @@ def test_prompts_are_chosen_on_development_pictures():
     found = score_zero_shot(split, model).details["prompts"]
     assert (found["chosen"], found["by"], found["n_development"]) == ("product", "development", 3)
     assert found["development"] == "drawn for this"
-    assert found["styles"]["bare"]["development"] < found["styles"]["product"]["development"]
-    assert found["styles"]["product"]["development"] == 1  # and the ensemble's: the simpler wins
-    assert list(found["styles"]) == list(STYLES)
+    f1 = {style: scores["development"].value for style, scores in found["styles"].items()}
+    assert f1["bare"] < f1["product"]
+    assert f1["product"] == 1  # and the ensemble's: the simpler wins
+    assert list(f1) == list(STYLES)
     assert found["words"]["Boot"] == ["a photo of a boot"]
 
 
@@ -231,8 +235,8 @@ def test_test_pictures_have_no_say_in_the_choice():
     chosen = score_zero_shot(replace(split, development_labels=np.array([0, 1, 1])), model)
     prompts = chosen.details["prompts"]
     assert (prompts["chosen"], prompts["by"]) == ("bare", "development")
-    assert prompts["styles"]["bare"]["test"] < prompts["styles"]["ensemble"]["test"]
-    assert chosen.figures["weighted_f1"].value == pytest.approx(prompts["styles"]["bare"]["test"])
+    assert prompts["styles"]["bare"]["test"].value < prompts["styles"]["ensemble"]["test"].value
+    assert chosen.figures["weighted_f1"] == prompts["styles"]["bare"]["test"]
 
 
 def test_the_choice_is_over_before_a_test_picture_is_looked_at():
@@ -268,9 +272,9 @@ def test_development_pictures_that_say_nothing_choose_nothing():
 
 
 def test_of_equal_styles_the_simpler_is_chosen():
-    assert choose_style({"bare": 0.5, "product": 0.7, "ensemble": 0.7, "synonyms": 0.6}) == (
-        "product"
-    )
+    f1 = {"bare": 0.5, "product": 0.7, "ensemble": 0.7, "synonyms": 0.6}
+    scores = {style: Figure(value, value, value, 10) for style, value in f1.items()}
+    assert choose_style(scores) == "product"
 
 
 # words
@@ -294,7 +298,7 @@ def test_a_task_without_synonyms_does_not_try_them():
     plain = replace(SIX, classes=tuple(replace(label, synonyms=()) for label in CLASSES))
     prompts = score_zero_shot(plain, ByHand(WORDS)).details["prompts"]
     assert list(prompts["styles"]) == ["bare", "product", "ensemble"]
-    assert list(prompts["robustness"]) == ["full stop", "plural", "capital"]
+    assert list(prompts["changes"]) == ["full stop", "plural", "capital"]
 
 
 @pytest.mark.parametrize(
@@ -369,10 +373,13 @@ def test_labels_that_hang_on_a_full_stop_are_counted():
     # with a full stop, "boot" is a bag to this model: both boots and the boot-like dress flip
     model = ByHand(WORDS, exact={"boot.": like(BAG, DRESS)})
     found = score_zero_shot(SIX, model, prompts="bare").details["prompts"]
-    assert found["robustness"]["full stop"] == pytest.approx(3 / 6)
-    assert found["robustness_f1"]["full stop"] < found["styles"]["bare"]["test"]
-    assert found["robustness"]["capital"] == 0
-    assert found["robustness_f1"]["capital"] == found["styles"]["bare"]["test"]
+    flips, accuracy = (found["changes"]["full stop"][key] for key in ("flips", "accuracy"))
+    assert (flips.value, flips.n) == (pytest.approx(3 / 6), 6)
+    assert flips.low <= flips.value <= flips.high
+    assert accuracy.value == pytest.approx(-1 / 6)  # two boots lost, the dress found
+    assert accuracy.low <= accuracy.value <= accuracy.high
+    same = found["changes"]["capital"]
+    assert [(f.value, f.low, f.high) for f in same.values()] == [(0, 0, 0)] * 2
 
 
 # the real thing
@@ -409,9 +416,8 @@ def test_the_built_in_model_sorts_the_drawn_catalogue():
     assert found.figures["top_5"].value > 0.85
     chosen = found.details["prompts"]
     assert chosen["by"] == "development"
-    assert (
-        max(style["development"] for style in chosen["styles"].values())
-        == (chosen["styles"][chosen["chosen"]]["development"])
+    assert max(style["development"].value for style in chosen["styles"].values()) == (
+        chosen["styles"][chosen["chosen"]]["development"].value
     )
     # the same labels as the model gives by itself, with the same prompts
     templates = {"synonyms": "ensemble"}.get(chosen["chosen"], chosen["chosen"])

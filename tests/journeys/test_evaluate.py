@@ -209,6 +209,57 @@ def test_a_broken_picture_is_told_and_every_figure_states_its_n(
     assert any("dress-blue" in line for line in result["warnings"])
 
 
+def test_what_could_not_be_scored_is_told_in_the_terminal(
+    fashionclip, model, shop, queries, tmp_path
+):
+    (shop / "images" / "torn.jpg").write_bytes(b"no picture")
+    rows = read(queries)
+    table = shop / "torn.csv"
+    write(table, rows[0], [*rows[1:], ("torn", "images/torn.jpg", 1)])
+    ended = fashionclip("evaluate", model, "--on", table, "--out", tmp_path / "run")
+    assert ended.status == 0, ended.err
+    head, row = (
+        line.split() for line in ended.out.splitlines() if "torn" in line or "task" in line
+    )
+    assert head[-3:] == ["n", "left", "out"]
+    assert row[-2:] == ["2", "1"]
+    assert "torn.csv: 1 of 21 pictures could not be read and are left out: images/torn" in ended.err
+    assert "1 of 3 queries have no relevant picture and are left out: 'torn'" in ended.err
+    (shop / "images" / "torn.jpg").unlink()
+
+
+def test_a_run_without_a_figure_is_reported_and_ends_with_status_1(fashionclip, model, tmp_path):
+    for number in range(12):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no picture")
+    rows = [(f"{number}.jpg", "ab"[number % 2]) for number in range(12)]
+    write(tmp_path / "torn.csv", ("image", "label"), rows)
+    ended = fashionclip("evaluate", model, "--on", tmp_path / "torn.csv", "--out", tmp_path / "run")
+    assert ended.status == 1
+    assert "There is nothing to measure: none of its pictures can be read." in ended.err
+    said = ended.err.strip().splitlines()[-1]
+    assert (
+        said
+        == f"error: not one figure could be measured; {tmp_path / 'run' / 'report.md'} says why"
+    )
+    assert "There is nothing to measure" in (tmp_path / "run" / "report.md").read_text("utf-8")
+
+
+def test_a_slip_in_a_name_is_told_before_anything_is_fetched(fashionclip, model, tmp_path):
+    words = ("--on", "kagl,fminst", "--data", tmp_path, "--download", "--out", tmp_path / "run")
+    line = one_line(fashionclip("evaluate", model, *words))
+    assert "no benchmark and no file is called 'fminst' (did you mean 'fmnist'?)" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_tables_of_one_name_are_refused(fashionclip, model, labels, tmp_path):
+    head, *rows = read(labels)
+    other = tmp_path / labels.name
+    write(other, head, [(labels.parent / image, label) for image, label in rows])
+    words = ("--on", f"{labels},{other}", "--out", tmp_path / "run")
+    line = one_line(fashionclip("evaluate", model, *words))
+    assert line == "error: two of the benchmarks are called garments.csv; rename one of the tables"
+
+
 def test_without_scikit_learn_only_the_probe_is_not_measured(
     fashionclip, model, shop, tmp_path, monkeypatch
 ):

@@ -36,8 +36,8 @@ GATE_CLOSED = 1
     "names",
     multiple=True,
     metavar="NAMES",
-    help="With --gate: benchmarks or tasks that must be no worse, with commas between them or "
-    "repeated.  [default: all that both runs have]",
+    help="Benchmarks or tasks to look at, with commas between them or repeated. With --gate, those "
+    "that must be no worse.  [default: all that both runs have]",
 )
 @json_option
 def command(runs: Sequence[str], gate: bool, names: Sequence[str], as_json: bool) -> None:
@@ -55,11 +55,11 @@ def command(runs: Sequence[str], gate: bool, names: Sequence[str], as_json: bool
         held = ", ".join(f"{place}@{model}" for place, _, model in sides)
         stop_for_usage(f"--gate takes two models, and these are {len(sides)}: {held}; name two")
     (_, old, old_model), *others = sides
+    benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     comparisons = [
-        compare_runs(old, new, old_model=old_model, new_model=new_model)
+        compare_runs(old, new, old_model=old_model, new_model=new_model, on=benchmarks)
         for _, new, new_model in others
     ]
-    benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     failures = gate_failures(comparisons[0], benchmarks) if gate else ()
     if as_json:
         fields = [comparison_fields(comparison) for comparison in comparisons]

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from fashionclip.evaluate.results import Figure, Run
     from fashionclip.evaluate.tasks import Picture
 
+ALWAYS_SHOWN = 5
+"""Columns of the table that are shown even where every cell is empty."""
+SHOWN_WARNINGS = 6
+
 
 @click.command(
     epilog=examples(
@@ -117,12 +121,12 @@ def command(
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     if download:
         fetch(benchmarks, data)
-    questions = load_benchmarks(benchmarks, data)
     opened = (
         open_model(None if name == "builtin" else name, device=device, precision=precision)
         for name in models or ["builtin"]
     )
-    with terminal.progress("Measuring", total=None, noun="pictures") as update:
+    with terminal.progress("Reading the benchmarks", total=None, noun="pictures") as update:
+        questions = load_benchmarks(benchmarks, data)
         run, pictures = evaluate_models(
             opened,
             questions,
@@ -140,12 +144,14 @@ def command(
         show_run(run)
     for name, line in run.missing.items():
         terminal.warn(f"{name} was not measured: {line}")
-    n_figures = sum(len(results) for results in run.results.values())
+    show_warnings(run, out)
+    n_tasks = sum(len(results) for results in run.results.values())
     terminal.say_counts(
-        f"{terminal.counted(n_figures, 'task')} of {terminal.counted(len(run.models), 'model')}",
+        f"{terminal.counted(n_tasks, 'task')} of {terminal.counted(len(run.models), 'model')}",
         f"open {out / 'report.html'}",
         seconds=perf_counter() - begun,
     )
+    refuse_nothing(run, out)
 
 
 def fetch(names: Sequence[str], data: Path | None) -> None:
@@ -156,8 +162,7 @@ def fetch(names: Sequence[str], data: Path | None) -> None:
 
     if data is None:
         stop_for_usage("--download needs --data DIR, the folder to fetch into")
-    for name in names:
-        benchmark = find_benchmark(name)
+    for benchmark in [find_benchmark(name) for name in names]:  # a slip costs no download
         try:
             find_folder(benchmark, data)
         except BenchmarkError:
@@ -230,19 +235,55 @@ def figure_fields(figure: "Figure") -> dict[str, float]:
 
 
 def show_run(run: "Run") -> None:
-    """Print each model's headline figures."""
-    headings = ["model", "task", "figure", "value", "n", "not trained on", "n "]
+    """Print each model's headline figures, and how much could not be scored."""
+    headings = ["model", "task", "figure", "value", "n", "left out", "not trained on", "n "]
     rows = []
     for name, results in run.results.items():
         for result in results:
-            figure = result.figures[result.headline]
-            unseen = result.unseen.get(result.headline)
-            rest = [words_of(unseen), f"{unseen.n:,}"] if unseen else ["", ""]
-            cells = [name, result.task, result.headline, words_of(figure), f"{figure.n:,}"]
-            rows.append(cells + rest)
-    terminal.show_table(headings, rows, numbers=["n", "n "])
+            cells = [name, result.task, result.headline]
+            figure, unseen = (f.get(result.headline) for f in (result.figures, result.unseen))
+            cells += [words_of(figure), f"{result.n:,}" if figure is None else f"{figure.n:,}"]
+            cells += [f"{result.left_out:,}" if result.left_out else ""]
+            cells += [words_of(unseen), f"{unseen.n:,}"] if unseen else ["", ""]
+            rows.append(cells)
+    shown = [p for p in range(len(headings)) if p < ALWAYS_SHOWN or any(row[p] for row in rows)]
+    terminal.show_table(
+        [headings[p] for p in shown],
+        [[row[p] for p in shown] for row in rows],
+        numbers=["n", "left out", "n "],
+    )
 
 
-def words_of(figure: "Figure") -> str:
-    """A figure with its interval, as short as it can be read."""
+def show_warnings(run: "Run", out: Path) -> None:
+    """Say the first few warnings of a run, each once with the tasks that it concerns."""
+    places: dict[str, list[str]] = {}
+    for name, results in run.results.items():
+        for result in results:
+            place = result.task if len(run.results) == 1 else f"{name}, {result.task}"
+            for text in result.warnings:
+                places.setdefault(text, []).append(place)
+    for text, (place, *others) in list(places.items())[:SHOWN_WARNINGS]:
+        more = f" and {len(others):,} more" if others else ""
+        terminal.warn(f"{place}{more}: {terminal.one_line(text, width=300)}")
+    if (rest := len(places) - SHOWN_WARNINGS) > 0:
+        terminal.talk(f"  … and {terminal.counted(rest, 'more warning')} in {out / 'report.md'}")
+
+
+def refuse_nothing(run: "Run", out: Path) -> None:
+    """Keep a script from taking a run without a single figure for one that went well.
+
+    Raises:
+        EvaluationError: nothing could be measured.
+    """
+    from fashionclip.errors import EvaluationError
+
+    if not any(result.figures for results in run.results.values() for result in results):
+        message = f"not one figure could be measured; {out / 'report.md'} says why"
+        raise EvaluationError(message)
+
+
+def words_of(figure: "Figure | None") -> str:
+    """A figure with its interval, as short as it can be read; a dash for none."""
+    if figure is None:
+        return "—"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

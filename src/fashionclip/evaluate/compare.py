@@ -6,7 +6,7 @@ interval leaves 0 out.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,16 +16,16 @@ from jaxtyping import Bool, Float, Int
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.report.markdown import plain, table
 from fashionclip.evaluate.report.wording import count, number, signed, title_of
-from fashionclip.evaluate.results import ModelInfo, Run, TaskResult
+from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
 from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
-from fashionclip.metrics.intervals import Difference, mcnemar, paired_labels, paired_means
+from fashionclip.metrics.intervals import Difference, Metric, mcnemar, paired_labels, paired_means
 
 Verdict = Literal["better", "worse", "no difference beyond the noise", "not comparable"]
 
 LEAST_SHARED = 6
 """Fewer shared items can never differ beyond the noise: even if all changed to one side, a sign
 test would give p = 2 / 2^5 > 0.05."""
-_LABEL_METRICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+_LABEL_METRICS: Mapping[str, Metric] = {
     "weighted_f1": weighted_f1,
     "macro_f1": macro_f1,
     "accuracy": accuracy,
@@ -43,7 +43,7 @@ class Row:
     """Only over what neither model was trained on; else over everything both scored."""
     old: float
     """Over the shared items, so that the difference is between these two; over all of its run's
-    where the row is not comparable."""
+    where the row is not comparable, NaN if it has none."""
     new: float
     n_old: int
     """Scored in the old run."""
@@ -68,6 +68,8 @@ class Comparison:
     rows: tuple[Row, ...]
     lines: tuple[str, ...]
     """What could not be put into a row: tasks that one run lacks, and why."""
+    lost: tuple[str, ...] = ()
+    """Tasks that only the old run has."""
 
     @property
     def n_compared(self) -> int:
@@ -76,7 +78,12 @@ class Comparison:
 
 
 def compare_runs(
-    old: Run, new: Run, *, old_model: str | None = None, new_model: str | None = None
+    old: Run,
+    new: Run,
+    *,
+    old_model: str | None = None,
+    new_model: str | None = None,
+    on: Sequence[str] = (),
 ) -> Comparison:
     """Compare one model of a run with one of another, or of the same run.
 
@@ -85,19 +92,30 @@ def compare_runs(
         new: the run that is judged.
         old_model: its name in the old run; None where the run has one model.
         new_model: its name in the new run; None where the run has one model.
+        on: benchmarks or tasks to look at, such as ``kagl`` or ``kagl/article-type``; none named
+            means all.
 
     Raises:
         EvaluationError: a run lacks the model, or has several and none is named.
     """
     before, after = _model_of(old, old_model, "old"), _model_of(new, new_model, "new")
-    theirs = {result.task: result for result in old.results.get(before.name, ())}
-    ours = {result.task: result for result in new.results.get(after.name, ())}
+    theirs, ours = (
+        {
+            result.task: result
+            for result in run.results.get(model.name, ())
+            if not on or any(_belongs(result.task, name) for name in on)
+        }
+        for run, model in ((old, before), (new, after))
+    )
     shared = [task for task in theirs if task in ours]
+    nowhere = [name for name in on if not any(_belongs(task, name) for task in (*theirs, *ours))]
     return Comparison(
         old=before,
         new=after,
         rows=tuple(row for task in shared for row in _rows(theirs[task], ours[task])),
+        lost=tuple(task for task in theirs if task not in ours),
         lines=(
+            *(f"{name}: neither run has it" for name in nowhere),
             *(_only(task, "old", new.missing) for task in theirs if task not in ours),
             *(_only(task, "new", old.missing) for task in ours if task not in theirs),
             *(line for task in shared for line in _unshared(theirs[task], ours[task])),
@@ -114,20 +132,26 @@ def gate_failures(comparison: Comparison, on: Sequence[str] = ()) -> tuple[str, 
     Args:
         comparison: of the two runs.
         on: benchmarks or tasks that must be no worse, such as ``kagl`` or ``kagl/article-type``;
-            one that could not be compared keeps the gate shut. None named means every shared task.
+            a task of theirs that could not be compared keeps the gate shut. None named means every
+            task that could.
 
     Returns:
         One line for each headline that is worse beyond the noise, all pictures or only the unseen
-        ones, and for each named benchmark without a comparison.
+        ones, for each task of a named benchmark that could not be compared, and for each named
+        benchmark without any.
     """
-    judged = [row for row in comparison.rows if row.is_headline and row.difference is not None]
+    headlines = [row for row in comparison.rows if row.is_headline]
+    judged = [row for row in headlines if row.difference is not None]
+    unclear = {row.task: row.why for row in headlines if row.difference is None and not row.unseen}
+    unclear |= dict.fromkeys(comparison.lost, "the new run lacks it")
     if not on:
         on = tuple(dict.fromkeys(row.task for row in judged))
     failures = [] if on else ["the runs have no task that could be compared"]
     for name in on:
         rows = [row for row in judged if _belongs(row.task, name)]
         failures += [_worse(row) for row in rows if row.verdict == "worse"]
-        failures += [] if rows else [f"{name}: nothing could be compared"]
+        unknown = [f"{task}: {why}" for task, why in unclear.items() if _belongs(task, name)]
+        failures += unknown if rows or unknown else [f"{name}: nothing could be compared"]
     return tuple(dict.fromkeys(failures))
 
 
@@ -260,21 +284,26 @@ def _row(
     judge = _judge_labels if metric in _LABEL_METRICS and pairs.has("truth") else _judge_numbers
     judged = judge(pairs, metric, kept)
     compared = judged.difference is not None
+    ours, theirs = (result.unseen if unseen else result.figures for result in (new, old))
     return Row(
         task=new.task,
         metric=metric,
         is_headline=metric == new.headline,
         unseen=unseen,
-        old=judged.old if compared else old.figures[metric].value,
-        new=judged.new if compared else new.figures[metric].value,
-        n_old=old.n,
-        n_new=new.n,
+        old=judged.old if compared else _value(theirs, metric),
+        new=judged.new if compared else _value(ours, metric),
+        n_old=old.figures[metric].n,
+        n_new=new.figures[metric].n,
         n=judged.n,
         difference=judged.difference,
         mcnemar=judged.mcnemar,
         verdict=_verdict(judged.difference),
         why=judged.why,
     )
+
+
+def _value(figures: Mapping[str, Figure], metric: str) -> float:
+    return figures[metric].value if metric in figures else math.nan
 
 
 def _judge_labels(pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"]) -> _Judged:
@@ -314,7 +343,9 @@ def _obstacle(pairs: _Pairs, detail: str, n: int) -> str:
     if pairs.old.details.get(detail) != pairs.new.details.get(detail):
         return "the class lists differ" if detail == "classes" else "other pictures were searched"
     if n < LEAST_SHARED:
-        return f"{n} shared items are too few to tell" if n else "the runs share no item"
+        if n:
+            return f"{n} shared {'item is' if n == 1 else 'items are'} too few to tell"
+        return "the runs share no item"
     return ""
 
 

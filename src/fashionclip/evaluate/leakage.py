@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -37,6 +37,8 @@ million pairs among 2,500 photographs, 7 were, most of them copies."""
 _GREY_PX, _WAVES, _COLOUR_PX = 32, 16, 2
 _FLAT = 150.0  # a wave must be this high to count: below it, white ground and noise decide
 _AT_ONCE = 512
+_TOGETHER = 128  # looks of one lightness that are held against training pictures of the like
+_ROUNDING = 0.01  # of a mean in float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,9 +170,12 @@ class LeakageCheck:
         """
         self._pictures = frozenset().union(*(data.pictures for data in training))
         self._texts = frozenset().union(*(data.texts for data in training))
-        self._bits, self._colours = _split(
+        bits, colours = _split(
             np.concatenate([np.empty((0, LOOK_BYTES), np.uint8), *(d.looks for d in training)])
         )
+        order = np.argsort(colours.mean(axis=1), kind="stable")
+        self._bits, self._colours = bits[order], colours[order]
+        self._lightness = self._colours.mean(axis=1)
         self._shelf = Shelf(cache, "looks", LOOK_BYTES, np.uint8)
         self._judged: dict[bytes, bool] = {}
         self._policy = policy
@@ -189,10 +194,9 @@ class LeakageCheck:
         fresh = {digest: p for digest, p in named if digest and digest not in self._judged}
         self._look_at(fresh)
         judged = [digest for digest in fresh if digest in self._shelf.rows]
-        for start in range(0, len(judged), _AT_ONCE):
-            some = judged[start : start + _AT_ONCE]
-            like = self._like_any(np.stack([self._shelf.rows[digest] for digest in some]))
-            self._judged |= zip(some, like.tolist(), strict=True)
+        if judged:
+            like = self._like_any(np.stack([self._shelf.rows[digest] for digest in judged]))
+            self._judged |= zip(judged, like.tolist(), strict=True)
         return np.array([bool(digest and self._judged.get(digest)) for digest in digests], bool)
 
     def _look_at(self, pictures: Mapping[bytes, Picture]) -> None:
@@ -216,13 +220,28 @@ class LeakageCheck:
 
     def _like_any(self, looks: UInt8[np.ndarray, "n 44"]) -> Bool[np.ndarray, " n"]:
         bits, colours = _split(looks)
-        n_bits = bits.shape[1]
-        near = (n_bits - bits @ self._bits.T) / 2 <= MOST_BITS
+        alike = bits.shape[1] - 2 * MOST_BITS  # the sum of ±1 over bits of which so many differ
         like = np.zeros(len(looks), dtype=bool)
-        for i in np.flatnonzero(near.any(axis=1)):
-            gaps = np.abs(self._colours[near[i]] - colours[i]).max(axis=1)
-            like[i] = gaps.min() <= MOST_LEVELS
+        order = np.argsort(colours.mean(axis=1), kind="stable")
+        for start in range(0, len(order), _TOGETHER):
+            some = order[start : start + _TOGETHER]
+            near = self._near(colours[some])
+            close = bits[some] @ self._bits[near].T >= alike
+            for row in np.flatnonzero(close.any(axis=1)):
+                gaps = np.abs(self._colours[near][close[row]] - colours[some[row]]).max(axis=1)
+                like[some[row]] = gaps.min() <= MOST_LEVELS
         return like
+
+    def _near(self, colours: Float[np.ndarray, "n 12"]) -> slice:
+        """Training pictures that may be within the levels of one of these, going by lightness.
+
+        Where no colour differs by more than a number of levels, the mean of all does not either.
+        """
+        lightness = colours.mean(axis=1)
+        reach = MOST_LEVELS + _ROUNDING
+        ends = (lightness.min() - reach, lightness.max() + reach)
+        first, last = np.searchsorted(self._lightness, ends)
+        return slice(int(first), int(last))
 
 
 def text_digest(text: str) -> bytes:

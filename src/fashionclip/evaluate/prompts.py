@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fashionclip.engines.edges import to_unit
+from fashionclip.evaluate.results import Figure
 from fashionclip.evaluate.tasks import ClassLabel, Vectors
 from fashionclip.metrics.classification import confusion_matrix, weighted_f1
+from fashionclip.metrics.intervals import confusion_interval
 from fashionclip.texts import PROMPT_TEMPLATES
 from fashionclip.texts import prompts as fill_in
 
@@ -94,8 +96,8 @@ def style_scores(
     vectors: Vectors,
     *,
     styles: Sequence[str] = STYLES,
-) -> dict[str, float]:
-    """Weighted F1 of each style, 0…1, on pictures given as unit vectors.
+) -> dict[str, Figure]:
+    """Weighted F1 of each style with its interval, on pictures given as unit vectors.
 
     Raises:
         ValueError: an unknown style, or a label without a class.
@@ -103,17 +105,19 @@ def style_scores(
     found = {}
     for style in styles:
         predicted = np.argmax(pictures @ class_vectors(classes, style, vectors).T, axis=1)
-        found[style] = float(weighted_f1(confusion_matrix(labels, predicted, len(classes))))
+        confusion = confusion_matrix(labels, predicted, len(classes))
+        ends = confusion_interval(confusion, weighted_f1)
+        found[style] = Figure(float(weighted_f1(confusion)), *ends, len(labels))
     return found
 
 
-def choose_style(scores: Mapping[str, float]) -> str:
+def choose_style(scores: Mapping[str, Figure]) -> str:
     """The style with the best development score; of equal ones the simpler.
 
     Args:
         scores: weighted F1 on development pictures by style, the simplest style first.
     """
-    return max(scores, key=lambda style: scores[style])
+    return max(scores, key=lambda style: scores[style].value)
 
 
 def plural(words: str) -> str:

@@ -64,7 +64,7 @@ class TaskResult:
     unseen: Mapping[str, Figure] = field(default_factory=dict)
     """The same figures without them; empty where nothing was seen, or nothing is left."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values for JSON, by kind of task; the scorers' docstrings list them."""
+    """Plain values for JSON and figures, by kind of task; the scorers' docstrings list them."""
     notes: tuple[str, ...] = ()
     """The task's own."""
     warnings: tuple[str, ...] = ()

@@ -68,22 +68,26 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
         data: folder that holds the benchmarks' folders.
 
     Raises:
-        BenchmarkError: an unknown name, or not one of them can be had.
+        BenchmarkError: an unknown name, two of one name, or not one of them can be had.
     """
     tasks: list[Task] = []
     missing: dict[str, str] = {}
     warnings: dict[str, tuple[str, ...]] = {}
-    for name in dict.fromkeys(names):
-        benchmark = find_benchmark(name)
+    found = {name: find_benchmark(name) for name in names}  # a slip costs no reading
+    for name, benchmark in found.items():
         try:
             loaded = benchmark.load(find_folder(benchmark, data))
         except BenchmarkError as error:
-            missing[name] = str(error)
+            missing[name] = str(error).removeprefix(f"{name}: ")
             continue
+        if twice := {task.name for task in tasks} & {task.name for task in loaded.tasks}:
+            message = f"two of the benchmarks are called {min(twice)}; rename one of the tables"
+            raise BenchmarkError(message)
         tasks.extend(loaded.tasks)
         warnings |= {task.name: loaded.warnings for task in loaded.tasks}
     if not tasks:
-        message = "nothing to measure: " + "; ".join(missing.values())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        message = f"nothing to measure: {reasons}"
         raise BenchmarkError(message)
     return Questions(tuple(tasks), missing, warnings)
 

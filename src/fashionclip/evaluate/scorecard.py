@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fashionclip.evaluate.results import TaskResult
+from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.scoring import (
     check_length,
+    mean_figure,
     mean_figures,
     nothing_measured,
     readable_pictures,
@@ -46,9 +47,9 @@ def score_wrong_attribute(
 
     Returns:
         ``win_rate`` (the headline: the share of wrong captions that lose, each picture counting
-        alike; by chance 0.5) and ``beats_all``. ``details`` holds ``attribute``, ``by_value`` and
-        ``lost_to``, the eight most frequent confusions, each with the pictures that were lost by
-        most.
+        alike; by chance 0.5) and ``beats_all``. ``details`` holds ``attribute``, ``by_value`` (the
+        win rate of each right word) and ``lost_to``, the eight most frequent confusions, each with
+        the pictures that were lost by most.
 
     Raises:
         ValueError: a task whose parts differ in length, or a picture without a wrong caption.
@@ -81,7 +82,7 @@ def score_wrong_attribute(
         unseen=mean_figures(columns, ~were_seen, seed) if were_seen.any() else {},
         details={
             "attribute": task.attribute,
-            "by_value": _by_value([task.values[row] for row in places], columns[HEADLINE]),
+            "by_value": _by_value([task.values[row] for row in places], columns[HEADLINE], seed),
             "lost_to": lost_to,
         },
         notes=task.notes,
@@ -127,14 +128,11 @@ def _margins(
     return margins
 
 
-def _by_value(values: Sequence[str], win_rates: np.ndarray) -> dict[str, dict[str, Any]]:
-    rates: dict[str, list[float]] = defaultdict(list)
-    for value, win_rate in zip(values, win_rates.tolist(), strict=True):
-        rates[value].append(win_rate)
-    return {
-        value: {"win_rate": float(np.mean(found)), "n": len(found)}
-        for value, found in sorted(rates.items())
-    }
+def _by_value(values: Sequence[str], win_rates: np.ndarray, seed: int) -> dict[str, Figure]:
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, value in enumerate(values):
+        rows[value].append(row)
+    return {value: mean_figure(win_rates[found], seed) for value, found in sorted(rows.items())}
 
 
 def _lost_to(

@@ -80,10 +80,13 @@ def mean_figures(
     for name, column in columns.items():
         values = column[kept & ~np.isnan(column)]
         if len(values):
-            figures[name] = Figure(
-                float(values.mean()), *mean_interval(values, seed=seed), len(values)
-            )
+            figures[name] = mean_figure(values, seed)
     return figures
+
+
+def mean_figure(values: Float[np.ndarray, " n"], seed: int) -> Figure:
+    """The mean of at least one value with its 95 % bootstrap interval."""
+    return Figure(float(values.mean()), *mean_interval(values, seed=seed), len(values))
 
 
 def nothing_measured(

@@ -221,17 +221,27 @@ def _read_result(
         items = _read_items(folder / name, digests[name])
     figures = {kind: _read_figures(fields[kind]) for kind in ("figures", "unseen")}
     lists = {kind: tuple(fields[kind]) for kind in ("notes", "warnings", "shown")}
-    return TaskResult(**{**fields, **figures, **lists, "items": items})
+    details = _read_details(fields["details"])
+    return TaskResult(**{**fields, **figures, **lists, "details": details, "items": items})
+
+
+def _read_details(value: object) -> object:
+    """The same with figures where figures were written."""
+    if isinstance(value, dict):
+        is_figure = value.keys() == set(Figure.__dataclass_fields__)
+        return _figure(value) if is_figure else {k: _read_details(v) for k, v in value.items()}
+    return [_read_details(part) for part in value] if isinstance(value, list) else value
 
 
 def _read_figures(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
-    def number(value: float | None) -> float:
-        return math.nan if value is None else value
+    return {metric: _figure(fields) for metric, fields in figures.items()}
 
-    return {
-        metric: Figure(number(f["value"]), number(f["low"]), number(f["high"]), f["n"])
-        for metric, f in figures.items()
-    }
+
+def _figure(fields: Mapping[str, Any]) -> Figure:
+    value, low, high = (
+        math.nan if fields[end] is None else fields[end] for end in ("value", "low", "high")
+    )
+    return Figure(value, low, high, fields["n"])
 
 
 def _read_items(path: Path, digest: str) -> dict[str, list[Any]]:

@@ -4,7 +4,7 @@ The label of a picture is the class whose vector has the largest cosine with the
 first of equal ones. The words are chosen on development pictures before a test picture is scored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from fashionclip.evaluate.prompts import (
 from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.scoring import (
     check_length,
+    mean_figure,
     nothing_measured,
     readable_pictures,
     seen_entirely,
@@ -41,12 +42,25 @@ from fashionclip.metrics.classification import (
     top_k_hits,
     weighted_f1,
 )
-from fashionclip.metrics.intervals import confusion_intervals, mean_interval
+from fashionclip.metrics.intervals import (
+    Metric,
+    class_intervals,
+    confusion_intervals,
+    mean_interval,
+)
 
 HEADLINE = "weighted_f1"
-_OF_CONFUSION: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
+_OF_CONFUSION: Mapping[str, Metric] = MappingProxyType(
     {HEADLINE: weighted_f1, "macro_f1": macro_f1, "accuracy": accuracy}
 )
+_OF_CLASS: Mapping[str, tuple[Metric, int]] = MappingProxyType(
+    {
+        "precision": (precision_per_class, 0),
+        "recall": (recall_per_class, 1),
+        "f1": (f1_per_class, 1),
+    }
+)
+"""Figures of a class, and whether they are over its predictions (0) or its pictures (1)."""
 _TOP = 5  # only told where there are more classes than that
 _N_CONFUSED, _N_PICTURES, _N_WORDS = 8, 4, 6  # as many as a report has room for
 
@@ -57,7 +71,7 @@ class _Choice:
 
     style: str
     by: Literal["given", "development", "default"]
-    development: Mapping[str, float]
+    development: Mapping[str, Figure]
     n_development: int
 
 
@@ -85,8 +99,9 @@ def score_zero_shot(
         figure at all if not one picture can be scored; ``warnings`` says so. ``details`` holds
         ``classes``, ``confusion`` (rows are the truth), ``per_class``, ``confused`` (the eight
         fullest cells off the diagonal, each with its surest pictures) and ``prompts``: the style
-        that was chosen and how, every style's weighted F1 on development and test pictures, and
-        the share of pictures whose label changes when the words change a little.
+        that was chosen and how, every style's weighted F1 on development and test pictures, and by
+        change of the words the share of pictures whose label ``flips`` and what ``accuracy`` gains
+        or loses.
 
     Raises:
         ValueError: labels without a class, a label too many or too few, an id given twice, a
@@ -128,9 +143,9 @@ def score_zero_shot(
         details={
             "classes": names,
             "confusion": confusion.tolist(),
-            "per_class": _per_class(names, confusion),
+            "per_class": _per_class(names, confusion, seed),
             "confused": confused,
-            "prompts": _wording(task, choice, test.vectors, truth, predicted, vectors),
+            "prompts": _wording(task, choice, test.vectors, truth, predicted, vectors, seed),
         },
         notes=task.notes,
         warnings=tuple(warnings),
@@ -248,17 +263,14 @@ def _top_hits(cosines: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
     return {f"top_{_TOP}": top_k_hits(cosines, truth, _TOP).astype(np.float64).tolist()}
 
 
-def _per_class(names: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:
-    columns = {
-        "precision": precision_per_class(confusion),
-        "recall": recall_per_class(confusion),
-        "f1": f1_per_class(confusion),
-        "n": confusion.sum(axis=1),
-    }
-    return [
-        {"name": name, **{key: column[row].item() for key, column in columns.items()}}
-        for row, name in enumerate(names)
-    ]
+def _per_class(names: Sequence[str], confusion: np.ndarray, seed: int) -> list[dict[str, Any]]:
+    ends = class_intervals(confusion, [metric for metric, _ in _OF_CLASS.values()], seed=seed)
+    found: list[dict[str, Any]] = [{"name": name} for name in names]
+    for (key, (metric, axis)), (low, high) in zip(_OF_CLASS.items(), ends, strict=True):
+        columns = (metric(confusion), low, high, confusion.sum(axis=axis))
+        for row, *values in zip(found, *(column.tolist() for column in columns), strict=True):
+            row[key] = Figure(*values)
+    return found
 
 
 def _confused(
@@ -298,16 +310,20 @@ def _wording(
     truth: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
     vectors: Vectors,
+    seed: int,
 ) -> dict[str, Any]:
     """How much hangs on the words: every style's figures, and what small changes do."""
     classes = task.classes
     styles = tuple(dict.fromkeys((*usable_styles(classes), choice.style)))
     on_test = style_scores(classes, pictures, truth, vectors, styles=styles)
-    flips, f1 = {}, {}
+    was_right = (predicted == truth).astype(np.float64)
+    changes = {}
     for change, words in changed_vectors(classes, choice.style, vectors).items():
         labels = np.argmax(pictures @ words.T, axis=1)
-        flips[change] = float((labels != predicted).mean())
-        f1[change] = float(weighted_f1(confusion_matrix(truth, labels, len(classes))))
+        changes[change] = {
+            "flips": mean_figure((labels != predicted).astype(np.float64), seed),
+            "accuracy": mean_figure((labels == truth) - was_right, seed),
+        }
     return {
         "chosen": choice.style,
         "by": choice.by,
@@ -318,6 +334,5 @@ def _wording(
             for style in styles
         },
         "words": {label.name: class_prompts(label, choice.style)[:_N_WORDS] for label in classes},
-        "robustness": flips,
-        "robustness_f1": f1,
+        "changes": changes,
     }

@@ -1,12 +1,32 @@
 """How right labels are: figures from a confusion matrix.
 
 Every figure broadcasts over leading axes, so that a bootstrap of thousands of matrices is one call.
-Matrices hold counts, rows being the truth and columns what was predicted.
+Matrices hold counts, rows being the truth and columns what was predicted. All that a figure needs
+of one are its margins, so these will do in its place: with a hundred classes they are fifty times
+smaller.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Margins:
+    """What figures need of confusion matrices: three counts a class, over leading axes."""
+
+    right: Num[np.ndarray, "... c"]
+    """The diagonal: pictures of the class with its label."""
+    truth: Num[np.ndarray, "... c"]
+    """Pictures of the class."""
+    predicted: Num[np.ndarray, "... c"]
+    """Pictures with its label."""
+
+
+Counts = Num[np.ndarray, "... c c"] | Margins
+"""Confusion matrices, or their margins."""
 
 
 def confusion_matrix(
@@ -34,43 +54,56 @@ def checked_labels(labels: Int[np.ndarray, " n"], n_classes: int) -> Int[np.ndar
     return labels.astype(np.int64)
 
 
-def precision_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
+def margins(counts: Counts) -> Margins:
+    """The margins of confusion matrices; margins stay what they are."""
+    if isinstance(counts, Margins):
+        return counts
+    right = np.asarray(np.diagonal(counts, axis1=-2, axis2=-1))
+    return Margins(right, counts.sum(axis=-1), counts.sum(axis=-2))
+
+
+def precision_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
     """Share of each class's predictions that are right; 0 where nothing was predicted."""
-    return _share(_right(confusion), confusion.sum(axis=-2))
+    of = margins(counts)
+    return _share(of.right, of.predicted)
 
 
-def recall_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
+def recall_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
     """Share of each class's pictures that were found; 0 for a class without pictures."""
-    return _share(_right(confusion), confusion.sum(axis=-1))
+    of = margins(counts)
+    return _share(of.right, of.truth)
 
 
-def f1_per_class(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "... c"]:
+def f1_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
     """F1 of each class, ``2 tp / (truth + predicted)``; 0 for a class that occurs in neither."""
-    return _share(2 * _right(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
+    of = margins(counts)
+    return _share(2 * of.right, of.truth + of.predicted)
 
 
-def weighted_f1(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
+def weighted_f1(counts: Counts) -> Float[np.ndarray, "..."]:
     """F1 of each class, weighted by its share of the pictures, in 0…1; NaN without pictures.
 
     Source: scikit-learn, ``f1_score(average="weighted")``, which is most likely what FashionCLIP's
     card calls weighted macro F1.
     """
-    support = confusion.sum(axis=-1)
-    return _share((f1_per_class(confusion) * support).sum(axis=-1), support.sum(axis=-1), np.nan)
+    of = margins(counts)
+    return _share((f1_per_class(of) * of.truth).sum(axis=-1), of.truth.sum(axis=-1), np.nan)
 
 
-def macro_f1(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
+def macro_f1(counts: Counts) -> Float[np.ndarray, "..."]:
     """Mean F1 of the classes that occur in truth or prediction, in 0…1; NaN without pictures.
 
     Source: scikit-learn, ``f1_score(average="macro")`` with its default set of labels.
     """
-    occurs = (confusion.sum(axis=-1) + confusion.sum(axis=-2)) > 0
-    return _share((f1_per_class(confusion) * occurs).sum(axis=-1), occurs.sum(axis=-1), np.nan)
+    of = margins(counts)
+    occurs = (of.truth + of.predicted) > 0
+    return _share((f1_per_class(of) * occurs).sum(axis=-1), occurs.sum(axis=-1), np.nan)
 
 
-def accuracy(confusion: Num[np.ndarray, "... c c"]) -> Float[np.ndarray, "..."]:
+def accuracy(counts: Counts) -> Float[np.ndarray, "..."]:
     """Share of pictures with the right label, in 0…1; NaN without pictures."""
-    return _share(_right(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)), np.nan)
+    of = margins(counts)
+    return _share(of.right.sum(axis=-1), of.truth.sum(axis=-1), np.nan)
 
 
 def top_k_hits(
@@ -81,10 +114,6 @@ def top_k_hits(
     rows = np.arange(scores.shape[1])
     better = (scores > own) | ((scores == own) & (rows < truth[:, None]))
     return np.asarray(better.sum(axis=1) < k)
-
-
-def _right(confusion: np.ndarray) -> np.ndarray:
-    return np.asarray(np.diagonal(confusion, axis1=-2, axis2=-1))
 
 
 def _share(part: ArrayLike, whole: ArrayLike, empty: float = 0.0) -> np.ndarray:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fashionclip.metrics.classification import checked_labels
+from fashionclip.metrics.classification import Margins, checked_labels
 
 RESAMPLES = 2000
 LEVELS = (2.5, 97.5)  # percent: the ends of a 95 % interval
 _CELLS_AT_ONCE = 4_000_000  # counts held at a time: 32 MB
 _ITEMS_A_KIND = 10  # items a distinct value from which drawing counts is the faster way
 
-Metric = Callable[[np.ndarray], np.ndarray]
-"""A figure of confusion matrices, over leading axes."""
+Metric = Callable[[np.ndarray | Margins], np.ndarray]
+"""A figure of confusion matrices or of their margins, over leading axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,30 @@ def confusion_intervals(
     seed: int = 0,
 ) -> list[tuple[float, float]]:
     """``confusion_interval`` of several figures, for which matrices are drawn once."""
-    n_classes = len(confusion)
-    cells = np.flatnonzero(confusion)
-    found: list[list[np.ndarray]] = [[] for _ in metrics]
-    for counts in _draws(confusion.reshape(-1)[cells], n_classes**2, resamples, seed):
-        matrices = _matrices(counts, cells, n_classes)
+    found: list[list[np.ndarray]] = [[np.empty(0)] for _ in metrics]
+    for drawn in _resampled(confusion, resamples, seed):
         for values, metric in zip(found, metrics, strict=True):
-            values.append(metric(matrices))
-    return [_ends(np.concatenate([np.empty(0), *values])) for values in found]
+            values.append(metric(drawn))
+    return [_ends(np.concatenate(values)) for values in found]
+
+
+def class_intervals(
+    confusion: Int[np.ndarray, "c c"],
+    metrics: Sequence[Metric],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Float[np.ndarray, "2 c"]]:
+    """95 % percentile bootstrap intervals of figures of each class; NaN of no pictures."""
+    found: list[list[np.ndarray]] = [[] for _ in metrics]
+    for drawn in _resampled(confusion, resamples, seed):
+        for values, metric in zip(found, metrics, strict=True):
+            values.append(metric(drawn))
+    nothing = np.full((2, len(confusion)), np.nan)
+    return [
+        np.percentile(np.concatenate(values), LEVELS, axis=0) if values else nothing
+        for values in found
+    ]
 
 
 def draws_intervals(
@@ -96,20 +112,16 @@ def draws_intervals(
     Raises:
         ValueError: a label outside ``0…n_classes - 1``.
     """
-    truth = checked_labels(truth, n_classes)
-    cells = [
-        [truth * n_classes + checked_labels(labels, n_classes) for labels in draws]
-        for draws in predicted
-    ]
-    rng = np.random.default_rng(seed)
-    found: list[list[np.ndarray]] = [[np.empty(0)] for _ in cells]
-    for counts in _draws(np.ones(len(truth), np.int64), n_classes**2, resamples, seed):
-        for means, draws in zip(found, cells, strict=True):
-            if not draws:
-                continue
-            of_draw = np.stack([metric(_matrices(counts, some, n_classes)) for some in draws])
-            chosen = rng.integers(len(draws), size=of_draw.shape)
-            means.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the items
+    found: list[list[np.ndarray]] = [[np.empty(0)] for _ in predicted]
+    every = [labels for draws in predicted for labels in draws]
+    for drawn in _item_draws(truth, every, n_classes, resamples, seed):
+        values = iter([metric(of_labels) for of_labels in drawn])
+        for means, draws in zip(found, predicted, strict=True):
+            if len(draws):
+                of_draw = np.stack([next(values) for _ in draws])
+                chosen = rng.integers(len(draws), size=of_draw.shape)
+                means.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
     return [_ends(np.concatenate(means)) for means in found]
 
 
@@ -171,10 +183,10 @@ def paired_labels(
 
     def gap(drawn: np.ndarray) -> np.ndarray:
         return np.asarray(
-            metric(_matrices(drawn, theirs, n_classes)) - metric(_matrices(drawn, ours, n_classes))
+            metric(_margins(drawn, theirs, n_classes)) - metric(_margins(drawn, ours, n_classes))
         )
 
-    found = [gap(drawn) for drawn in _draws(counts, n_classes**2, resamples, seed)]
+    found = [gap(drawn) for drawn in _draws(counts, n_classes, resamples, seed)]
     value = float(gap(counts[None])[0]) if len(truth) else np.nan
     return _difference(value, np.concatenate(found) if found else np.empty(0), len(truth))
 
@@ -188,13 +200,59 @@ def _draws(counts: np.ndarray, width: int, resamples: int, seed: int) -> Iterato
         yield rng.multinomial(total, counts / total, size=size)
 
 
-def _matrices(counts: np.ndarray, cells: np.ndarray, n_classes: int) -> np.ndarray:
-    """Confusion matrices from the counts of some of their cells; a cell may occur twice."""
-    order = np.argsort(cells, kind="stable")
-    distinct, starts = np.unique(cells[order], return_index=True)
-    flat = np.zeros((len(counts), n_classes**2), counts.dtype)
-    flat[:, distinct] = np.add.reduceat(counts[:, order], starts, axis=1)
-    return flat.reshape(-1, n_classes, n_classes)
+def _resampled(confusion: np.ndarray, resamples: int, seed: int) -> Iterator[Margins]:
+    cells = np.flatnonzero(confusion)
+    for counts in _draws(confusion.reshape(-1)[cells], len(confusion), resamples, seed):
+        yield _margins(counts, cells, len(confusion))
+
+
+def _margins(counts: np.ndarray, cells: np.ndarray, n_classes: int) -> Margins:
+    """Margins of confusion matrices from the counts of some of their cells; one may occur twice."""
+    truth, predicted = np.divmod(cells, n_classes)
+    is_right = truth == predicted
+    return Margins(
+        right=_by_class(counts[:, is_right], truth[is_right], n_classes),
+        truth=_by_class(counts, truth, n_classes),
+        predicted=_by_class(counts, predicted, n_classes),
+    )
+
+
+def _item_draws(
+    truth: np.ndarray, predicted: Sequence[np.ndarray], n_classes: int, resamples: int, seed: int
+) -> Iterator[list[Margins]]:
+    """Margins of each set of labels under the same draws of items, some draws at a time.
+
+    A product with the one-hot labels counts a class in every draw; sums below 2^24 are exact in
+    float32.
+    """
+    n = len(truth)
+    truth = checked_labels(truth, n_classes)
+    predicted = [checked_labels(labels, n_classes) for labels in predicted]
+    one_hot = np.eye(n_classes, dtype=np.float32)
+    rng = np.random.default_rng(seed)
+    for size in _batches(max(n, n_classes), resamples) if n else ():
+        rows = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        counts = np.bincount(rows.reshape(-1), minlength=size * n).reshape(size, n)
+        drawn = counts.astype(np.float32)
+        of_truth = drawn @ one_hot[truth]
+        yield [
+            Margins(
+                right=drawn @ (one_hot[labels] * (labels == truth)[:, None]),
+                truth=of_truth,
+                predicted=drawn @ one_hot[labels],
+            )
+            for labels in predicted
+        ]
+
+
+def _by_class(counts: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Sums of the columns of each class."""
+    sums = np.zeros((len(counts), n_classes), counts.dtype)
+    if len(classes):
+        order = np.argsort(classes, kind="stable")
+        distinct, starts = np.unique(classes[order], return_index=True)
+        sums[:, distinct] = np.add.reduceat(counts[:, order], starts, axis=1)
+    return sums
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

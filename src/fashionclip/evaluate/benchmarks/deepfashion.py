@@ -104,7 +104,7 @@ class DeepFashion:
             classes=class_labels(names, _WORDS),
             pictures=test,
             labels=test_labels,
-            development=f"{len(development):,} of the val partition" if development else "",
+            development="drawn from the val partition" if development else "",
             development_pictures=development,
             development_labels=development_labels,
             notes=(

@@ -145,7 +145,7 @@ def _zero_shot(
         classes=class_labels(names, _WORDS[facet]),
         pictures=pictures,
         labels=labels,
-        development=f"{N_DEVELOPMENT} other drawings (seed {DEVELOPMENT_SEED})",
+        development=f"other drawings, seed {DEVELOPMENT_SEED}",
         development_pictures=development_pictures,
         development_labels=development_labels,
         notes=(f"{len(names)} classes{left_out if len(pictures) < len(test) else ''}.", _NOTE),

@@ -113,7 +113,7 @@ def _task(
             Picture(f"test/{i:05d}", change(pixels)) for i, pixels in enumerate(test.pixels)
         ),
         labels=test.labels,
-        development=f"{len(chosen):,} pictures drawn from the training file" if training else "",
+        development="drawn from the training file" if training else "",
         development_pictures=tuple(
             Picture(f"train/{i:05d}", change(training.pixels[i])) for i in numbers if training
         ),

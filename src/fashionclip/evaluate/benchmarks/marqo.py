@@ -18,7 +18,7 @@ from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
 from fashionclip.evaluate.tasks import Picture, Retrieval, Task
 
 TEXT_TO_IMAGE_FIGURES = ("mrr@10", "recall@1", "recall@10", "precision@1", "precision@10")
-TO_PRODUCT_FIGURES = ("precision@1", "precision@10", "mrr@10", "recall@10")
+TO_PRODUCT_FIGURES = ("precision@1", "precision@10", "mrr@10", "recall@1", "recall@10")
 IMAGE_WEIGHT = 0.9
 N_QUERIES = 2_000
 _COLUMNS: Mapping[str, Mapping[str, str]] = MappingProxyType(

@@ -1,12 +1,16 @@
 """A table of one's own: ``image,label`` to sort pictures, ``query,image,relevant`` to find them.
 
-A column ``product`` names what several pictures show: views and colourways of one product.
+A column ``product`` names what several pictures show: views and colourways of one product. Beside
+``shop.csv``, a text file ``shop.classes.txt`` may say which classes there are, one a line as
+``fashionclip tag`` reads labels: ``jeans | denim trousers``.
 
 Every format that the catalogue reads will do: CSV, TSV, JSON Lines, Parquet, packed or not.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,7 @@ from fashionclip.pictures import DEFAULT_POLICY, is_url
 DEVELOPMENT_FROM = 80
 """Pictures whose name has a percentile from this on are for development, if no column says so."""
 _SPLITS = {"test": "test", "development": "development", "dev": "development"}
+_COMMENT = re.compile(r"(^|\s)#.*$")
 _YES = frozenset({"1", "true", "yes", "y", "1.0"})
 _NO = frozenset({"0", "false", "no", "n", "0.0", ""})
 
@@ -77,7 +82,8 @@ class OwnTable:
         refused = _Refused()
         names, lines = self._read(folder / self.name, refused)
         if "label" in names:
-            task: ZeroShot | Retrieval = self._zero_shot(lines, refused, "split" in names)
+            listed = self._classes(folder)
+            task: ZeroShot | Retrieval = self._zero_shot(lines, refused, "split" in names, listed)
         else:
             task = self._retrieval(lines, refused, "relevant" in names)
         return Loaded((task,), refused.warnings())
@@ -109,7 +115,38 @@ class OwnTable:
             raise BenchmarkError(str(exc)) from exc
         return set(names), lines
 
-    def _zero_shot(self, lines: Sequence[_Line], refused: _Refused, has_splits: bool) -> ZeroShot:
+    def _classes(self, folder: Path) -> dict[str, tuple[str, ...]] | None:
+        """The classes of the text file beside the table, each with its words; None without one.
+
+        Raises:
+            BenchmarkError: it cannot be read, or a class is there twice or has no name.
+        """
+        path = folder / f"{Path(self.name).stem}.classes.txt"
+        if not path.exists():
+            return None
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            message = f"{self.name}: {path} cannot be read ({exc}); save it as UTF-8 text"
+            raise BenchmarkError(message) from exc
+        found: dict[str, tuple[str, ...]] = {}
+        for number, line in enumerate(lines, start=1):
+            name, *synonyms = (part.strip() for part in _COMMENT.sub("", line).split("|"))
+            if name in found or (synonyms and not name):
+                why = f"'{name}' is there twice" if name else "a class has no name"
+                message = f"{self.name}: {path}, line {number}: {why}; delete the line"
+                raise BenchmarkError(message)
+            if name:
+                found[name] = tuple(dict.fromkeys([_words(name), *filter(None, synonyms)]))
+        return found
+
+    def _zero_shot(
+        self,
+        lines: Sequence[_Line],
+        refused: _Refused,
+        has_splits: bool,
+        listed: Mapping[str, tuple[str, ...]] | None,
+    ) -> ZeroShot:
         kept: dict[str, tuple[_Line, str]] = {}
         for line in lines:
             split = _split_of(line, has_splits)
@@ -121,6 +158,11 @@ class OwnTable:
                 refused.add(line.number, "the picture is in an earlier row")
             else:
                 kept[line.picture.picture_id] = (line, split)
+        if listed is not None:
+            for line, _ in kept.values():
+                if line.cells["label"] not in listed:
+                    refused.add(line.number, _not_listed(line.cells["label"], listed))
+            kept = {id_: one for id_, one in kept.items() if one[0].cells["label"] in listed}
         names = sorted({line.cells["label"] for line, _ in kept.values()})
         if len(names) < 2:
             message = f"{self.name}: needs pictures of two labels or more, and has {len(names)}"
@@ -130,12 +172,13 @@ class OwnTable:
         if not test:
             message = f"{self.name}: has no test picture; write 'test' into the column split"
             raise BenchmarkError(message)
-        row = {name: number for number, name in enumerate(names)}
+        words = {name: (_words(name),) for name in names} if listed is None else listed
+        row = {name: number for number, name in enumerate(words)}
         by_hash = "the fifth of the pictures whose name's MD5 (modulo 100) is 80 or more"
         where = "the rows whose split is development" if has_splits else by_hash
         return ZeroShot(
             name=self.name,
-            classes=class_labels(names, {name: (_words(name),) for name in names}),
+            classes=class_labels(tuple(words), words),
             pictures=tuple(line.picture for line in test),
             labels=np.array([row[line.cells["label"]] for line in test], dtype=np.int64),
             development=where if development else "",
@@ -206,6 +249,12 @@ def _split_of(line: _Line, has_splits: bool) -> str | None:
         return _SPLITS.get(line.cells["split"].casefold())
     is_development = percentile(Path(line.picture.picture_id).name) >= DEVELOPMENT_FROM
     return "development" if is_development else "test"
+
+
+def _not_listed(label: str, listed: Collection[str]) -> str:
+    close = get_close_matches(label, listed, n=1)
+    meant = f" (did you mean '{close[0]}'?)" if close else ""
+    return f"the label '{label[:40]}' is not in the list of classes{meant}"
 
 
 def _words(label: str) -> str:

@@ -100,6 +100,7 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters.update(
+        choice_sentence=wording.choice_sentence,
         count=wording.count,
         day_of=wording.day_of,
         duration=wording.duration,
@@ -125,7 +126,6 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         numbered_classes=drawing.NUMBERED_CLASSES,
         by_f1=_by_f1,
         by_win_rate=_by_win_rate,
-        chosen_f1=_chosen_f1,
     )
     return page.strip() + "\n"
 
@@ -203,15 +203,8 @@ def _matrix(details: Mapping[str, Any]) -> Markup:
 
 def _by_f1(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Classes from the best to the worst; those without a picture last."""
-    return sorted(details["per_class"], key=lambda row: (row["n"] == 0, -(row["f1"] or 0.0)))
+    return sorted(details["per_class"], key=lambda row: (row["f1"].n == 0, -row["f1"].value))
 
 
-def _by_win_rate(details: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return sorted(details["by_value"].items(), key=lambda pair: -(pair[1]["win_rate"] or 0.0))
-
-
-def _chosen_f1(prompts: Mapping[str, Any]) -> float | None:
-    """The chosen style's F1 on the test pictures: what robustness is measured against."""
-    chosen = prompts.get("styles", {}).get(prompts.get("chosen"), {})
-    value = chosen.get("test")
-    return None if value is None else float(value)
+def _by_win_rate(details: Mapping[str, Any]) -> list[tuple[str, Figure]]:
+    return sorted(details["by_value"].items(), key=lambda pair: -pair[1].value)

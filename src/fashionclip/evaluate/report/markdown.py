@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
 from fashionclip.evaluate.report.wording import (
     KINDS,
+    choice_sentence,
     count,
     day_of,
     duration,
@@ -13,6 +14,8 @@ from fashionclip.evaluate.report.wording import (
     meaning_of,
     number,
     seen_sentence,
+    share,
+    signed,
     title_of,
 )
 from fashionclip.evaluate.results import Figure, Run, TaskResult
@@ -170,7 +173,7 @@ def _task(run: Run, task: str) -> Iterator[str]:
             rows.append([f"{plain(model)}, unseen only", count(n), *unseen])
     for model in dict.fromkeys(row.model for row in published):
         by_metric = {row.metric: row.value for row in published if row.model == model}
-        values = [number(by_metric[m]) if m in by_metric else "—" for m in metrics]
+        values = [str(by_metric.get(m, "—")) for m in metrics]  # as precise as they were
         rows.append([f"{plain(model)} †", "—", *values])
     yield from table(["Model", "n", *map(title_of, metrics)], rows)
     yield ""
@@ -188,5 +191,28 @@ def _remarks(run: Run, results: Sequence[tuple[str, TaskResult]]) -> Iterator[st
         yield f"- {plain(f'{models}: {text}' if models else text)}"
     for model, result in results:
         yield f"- {plain(model)}: {plain(seen_sentence(result, trained_on.get(model, '')))}"
+    for model, result in results:
+        for text in _wording(result):
+            yield f"- {plain(model)}: {text}"
     for text, models in said_by(results, lambda result: result.warnings).items():
         yield f"- **Warning**: {plain(f'{models}: {text}' if models else text)}"
+
+
+def _wording(result: TaskResult) -> Iterator[str]:
+    """What hangs on the words of a zero-shot task: the choice, the styles, small changes."""
+    prompts = result.details.get("prompts")
+    if not prompts:
+        return
+    yield choice_sentence(prompts)
+    n = result.n
+    styles = ", ".join(
+        f"{style} {cell(f1['test'], n=n)}" for style, f1 in prompts["styles"].items()
+    )
+    yield f"Weighted F1 by style: {styles}; n = {count(n)}."
+    for change, made in prompts["changes"].items():
+        flips, accuracy = made["flips"], made["accuracy"]
+        yield (
+            f"With a {change}, {share(flips.value)} [{share(flips.low)} to {share(flips.high)}] of "
+            f"the labels flip; accuracy changes by {signed(accuracy.value)} "
+            f"[{signed(accuracy.low)} to {signed(accuracy.high)}]."
+        )

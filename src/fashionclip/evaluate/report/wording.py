@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from fashionclip.evaluate.results import METRICS, Figure, Kind, TaskResult
 
@@ -115,3 +116,27 @@ def seen_sentence(result: TaskResult, trained_on: str) -> str:
         f"{count(result.n_seen)} of the {count(result.n)} {unit} are among what it was trained on"
         f"{source}."
     )
+
+
+def choice_sentence(prompts: Mapping[str, Any]) -> str:
+    """How the style of a zero-shot task's prompts was chosen, and how much hangs on it.
+
+    Args:
+        prompts: ``details["prompts"]`` of its result.
+    """
+    chosen = f"The style {prompts['chosen']}"
+    if prompts["by"] == "development":
+        n = count(prompts["n_development"])
+        how = (
+            f"{chosen} was chosen on {n} development pictures ({prompts['development']}), before "
+            "any test picture was scored."
+        )
+    elif prompts["by"] == "given":
+        how = f"{chosen} was given by the user."
+    else:
+        how = f"{chosen} is the default: there are no development pictures to choose on."
+    values = [f1["test"].value for f1 in prompts["styles"].values()]
+    if len(values) < 2:
+        return how
+    spread = number(max(values) - min(values))
+    return f"{how} From the best to the worst style is a spread of {spread} on the test pictures."

@@ -1,13 +1,21 @@
 """What Kaggle's table knows of a garment beyond its type: the scorecard, and picture to picture."""
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from fashionclip.evaluate.benchmarks.benchmark import choose
 from fashionclip.evaluate.benchmarks.kagl.products import KaglProduct, KaglTable
 from fashionclip.evaluate.benchmarks.kagl.words import words_of
-from fashionclip.evaluate.benchmarks.wrong_words import wrong_attribute_task
-from fashionclip.evaluate.tasks import Garment, PictureToPicture, WrongAttribute
+from fashionclip.evaluate.benchmarks.kagl.zero_shot import sorting_task
+from fashionclip.evaluate.benchmarks.wrong_words import LEAST_PICTURES, wrong_attribute_task
+from fashionclip.evaluate.tasks import (
+    ClassLabel,
+    Garment,
+    PictureToPicture,
+    WrongAttribute,
+    ZeroShot,
+)
 
 N_QUERIES = 1_000
 _KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -18,6 +26,15 @@ _KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "material": ("Fabric", "Material", "Upper Material", "Strap Material"),
     }
 )
+_NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "pattern": ("garment", "clothes"),
+        "sleeve": ("garment", "clothes"),
+        "neckline": ("garment", "clothes"),
+        "material": ("product", "goods"),
+    }
+)
+"""What a facet's word is said of, and how else: ``striped garment``, ``striped clothes``."""
 _VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "colour": {
@@ -122,11 +139,16 @@ def similar_task(table: KaglTable) -> PictureToPicture | None:
     )
 
 
-def scorecard_tasks(table: KaglTable) -> dict[str, WrongAttribute | None]:
-    """One task for each facet; None for one that the table does not know."""
+def scorecard_tasks(table: KaglTable) -> dict[str, ZeroShot | WrongAttribute | None]:
+    """Two tasks for each facet, labels and wrong words; None for one that the table lacks.
+
+    The labels of colours are sorted by as they are written, which ``zero_shot_tasks`` does.
+    """
     said = words_of("articleType", {p.labels["articleType"] for p in table.products})
-    tasks: dict[str, WrongAttribute | None] = {}
+    tasks: dict[str, ZeroShot | WrongAttribute | None] = {}
     for facet in ("colour", *_KEYS):
+        if facet in _NOUNS:
+            tasks[f"kagl/{facet}"] = _labels_task(facet, table)
         known = [
             (product.picture, said[product.labels["articleType"]][0], word)
             for product in table.products
@@ -135,3 +157,19 @@ def scorecard_tasks(table: KaglTable) -> dict[str, WrongAttribute | None]:
         name = f"kagl/wrong-{facet}"
         tasks[name] = wrong_attribute_task(name, facet, known, alike=_ALIKE, notes=table.notes)
     return tasks
+
+
+def _labels_task(facet: str, table: KaglTable) -> ZeroShot | None:
+    """Products sorted by one facet's words, as a caption would say them."""
+    known = [(p, word) for p in table.products if (word := known_words(p).get(facet))]
+    counts = Counter(word for _, word in known)
+    words = sorted(word for word, n in counts.items() if n >= LEAST_PICTURES)
+    kept = [(product, word) for product, word in known if word in set(words)]
+    first, other = _NOUNS[facet]
+    classes = tuple(ClassLabel(word, f"{word} {first}", (f"{word} {other}",)) for word in words)
+    note = (
+        f"{len(words)} words for the {facet}, each of at least {LEAST_PICTURES} products; "
+        f"{len(known) - len(kept):,} of {len(known):,} products left out. Values that cannot be "
+        "told apart by eye are one word (shirt, spread and cutaway collars)."
+    )
+    return sorting_task(f"kagl/{facet}", classes, kept, (note, *table.notes))

@@ -39,8 +39,10 @@ def zero_shot_tasks(table: KaglTable) -> dict[str, ZeroShot | None]:
         kept, note = _labelled(table.products, column, cut=question == "article-type")
         counts = Counter(product.labels[column] for product in kept)
         names = sorted(counts, key=lambda name: (-counts[name], name))
-        task = _task(f"kagl/{question}", column, names, kept, (note, *table.notes))
-        tasks[task.name] = task if len(names) > 1 and task.pictures else None
+        classes = _classes(column, names)
+        labelled = [(product, product.labels[column]) for product in kept]
+        name = f"kagl/{question}"
+        tasks[name] = sorting_task(name, classes, labelled, (note, *table.notes))
     return tasks
 
 
@@ -92,23 +94,26 @@ def _labelled(
     return kept, "; ".join(parts) + "."
 
 
-def _task(
+def sorting_task(
     name: str,
-    column: str,
-    names: Sequence[str],
-    kept: Sequence[KaglProduct],
+    classes: tuple[ClassLabel, ...],
+    labelled: Sequence[tuple[KaglProduct, str]],
     notes: tuple[str, ...],
-) -> ZeroShot:
-    test = [p for p in kept if p.brand_percentile < DEVELOPMENT_FROM]
-    development = [p for p in kept if p.brand_percentile >= DEVELOPMENT_FROM]
+) -> ZeroShot | None:
+    """Sort products with labels into classes, four fifths of the brands; None of too few."""
+    test = [(p, label) for p, label in labelled if p.brand_percentile < DEVELOPMENT_FROM]
+    development = [(p, label) for p, label in labelled if p.brand_percentile >= DEVELOPMENT_FROM]
+    if len(classes) < 2 or not test:
+        return None
+    row = {label.name: number for number, label in enumerate(classes)}
     return ZeroShot(
         name=name,
-        classes=_classes(column, names),
-        pictures=tuple(p.picture for p in test),
-        labels=_rows_in(names, test, column),
+        classes=classes,
+        pictures=tuple(p.picture for p, _ in test),
+        labels=np.array([row[label] for _, label in test], dtype=np.int64),
         development=DEVELOPMENT if development else "",
-        development_pictures=tuple(p.picture for p in development),
-        development_labels=_rows_in(names, development, column),
+        development_pictures=tuple(p.picture for p, _ in development),
+        development_labels=np.array([row[label] for _, label in development], dtype=np.int64),
         notes=notes,
     )
 
