@@ -13,7 +13,7 @@ from typing import ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-LINGER_S = 0.5  # that a connection is kept when the service stops: its request may be on its way
+LINGER_S = 1.0  # that a connection is kept when the service stops: its request may be on its way
 KEPT_FILES = 256  # of those a process may have open: the index's own, the log, the model
 FEWEST = 64  # connections, however few files there may be
 MOST = 16_384

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from fashionclip.errors import FashionCLIPError, FilterError, ProductNotFoundError
+from fashionclip.errors import FashionCLIPError, FilterError, ProductNotFoundError, StoreError
 from fashionclip.index import Index, Manifest, Snapshot, snapshot
 from fashionclip.index.folder import MANIFEST_NAME
 from fashionclip.kinds import Kind
@@ -237,11 +237,13 @@ class Resident:
     def _look(self) -> None:
         try:
             if self._is_another():
-                self._open_anew()
+                self._open_anew(but_empty=True)
             else:
                 self._catch_up()
         except FashionCLIPError:
-            self._open_anew()  # says what is wrong, unless what stands there now is well
+            self._open_anew(
+                but_empty=True
+            )  # says what is wrong, unless what stands there now is well
 
     def _catch_up(self) -> None:
         if self.index.queries.version == self.now.version:
@@ -254,12 +256,23 @@ class Resident:
         """Whether the folder is not the one that was opened: deleted, or made anew."""
         return _identity(self._folder) != self._opened
 
-    def _open_anew(self) -> None:
+    def _open_anew(self, *, but_empty: bool = False) -> None:
+        """Go over to what stands in the folder now.
+
+        Args:
+            but_empty: unless there is nothing in it yet: somebody is making it anew.
+
+        Raises:
+            StoreError: there is no index, or it is damaged, empty or another model's.
+        """
         with self._renewing:
             identity = _identity(self._folder)
             fresh = Index.open(self._folder)
             fresh.require_model(self.manifest.model, self.manifest.fingerprint)
             read = snapshot.read(fresh.queries)
+            if but_empty and not read.count and self.now.count:
+                message = f"the index {self._folder} has been made anew, and is still empty"
+                raise StoreError(message)
             self.index, self._opened = fresh, identity
             self._hold(read)
 
