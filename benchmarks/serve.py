@@ -40,7 +40,7 @@ CLIENTS = 32
 P50_MS, P99_MS, RATIO = 15.0, 60.0, 4.0  # what is aimed at
 CURVE = 20  # points of the memory curve
 FLAT = 0.02  # growth over the second half that still counts as flat
-MOST_REQUESTS, MOST_SECONDS = 1_000_000, 600.0  # whatever is asked for
+MOST_REQUESTS, MOST_SECONDS = 1_000_000, 1_800.0  # whatever is asked for
 BATCH = 5_000
 
 WORDS = (

@@ -502,8 +502,8 @@ def test_metrics_count_requests_batches_and_products(store):
     assert f'{counted}{{method="POST",route="/search",status="200"}} 3.0' in lines
     product = "/products/{product_id:path}"
     assert f'{counted}{{method="GET",route="{product}",status="404"}} 1.0' in lines
-    assert 'fashionclip_batch_size_count{kind="texts"} 4.0' in lines  # one at the start
-    assert 'fashionclip_queue_depth{line="questions"} 0.0' in lines
+    assert 'fashionclip_batch_size_count{kind="words"} 3.0' in lines
+    assert 'fashionclip_queue_depth{line="words"} 0.0' in lines
 
 
 def test_a_request_keeps_its_number(client):

@@ -1,8 +1,9 @@
 """What the page and the API ask of an index and its model, as coroutines.
 
-Every question runs in one of a few threads, through the same ``search`` as the command line's;
-what those threads ask of the model and of the index at the same time is put together (see
-``batching``). So many may wait (see ``lines``); one more is told to come back.
+Searches by words alone are answered together, with one pass of the model and one product with
+all vectors. Every other question runs in one of a few threads, through the same ``search`` as the
+command line's; what those threads ask of the model and of the index at the same time is put
+together (see ``batching``). So many may wait (see ``lines``); one more is told to come back.
 """
 
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fashionclip.errors import FashionCLIPError
-from fashionclip.index import Manifest
+from fashionclip.index import Manifest, Snapshot
 from fashionclip.kinds import Kind
 from fashionclip.model import FashionCLIP
 from fashionclip.pictures import FetchPolicy
@@ -26,7 +27,7 @@ from fashionclip.serve.decoding import Decoder
 from fashionclip.serve.facets import Facet, Facets
 from fashionclip.serve.fetching import fetch_image
 from fashionclip.serve.filters import parse_filter
-from fashionclip.serve.lines import Line
+from fashionclip.serve.lines import Line, SharedLine
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.resident import Resident
 from fashionclip.serve.settings import Settings
@@ -56,6 +57,12 @@ class Query:
     k: int = 10
     offset: int = 0
     hybrid: bool = False
+
+    @property
+    def is_words_alone(self) -> bool:
+        """Whether words are all that products are ranked by."""
+        others = self.image or self.avoid or self.like or self.unlike or self.hybrid
+        return bool(self.text.strip()) and not others
 
     @property
     def is_question(self) -> bool:
@@ -106,6 +113,7 @@ class Shop:
             precision=settings.precision,
         )
         self._resident.require_model(model.name, model.fingerprint)
+        self._words_model = model  # whose batches are those of the line
         self._engine = BatchingEngine(model.engine, metrics, most=settings.max_batch)
         self._model = FashionCLIP(model.checkpoint, self._engine)
         self._model.encode_text("product")
@@ -114,6 +122,9 @@ class Shop:
         self._updates = Updates(self._resident, self._engine, self._decoder)
         self._counted: _Counted | None = None
         threads, most = THREADS_A_BATCH * settings.max_batch, settings.queue
+        self._words: SharedLine[Query, Page] = SharedLine(
+            "words", metrics, self._search_words, at_once=settings.max_batch, most=most
+        )
         self._questions = Line("questions", metrics, threads=threads, most=most)
         self._pictures = Line("pictures", metrics, threads=FETCHING, most=most)
         self._changes = Line("changes", metrics, threads=CHANGING, most=most)
@@ -151,6 +162,8 @@ class Shop:
             FilterError, ImageError, StoreError: as :func:`fashionclip.search.search`.
             ValueError: a number is out of range.
         """
+        if query.is_words_alone:
+            return await self._words.do(query)
         return await self._questions.do(self._search, query)
 
     async def facets(self, where: str | None) -> Sequence[Facet]:
@@ -247,11 +260,35 @@ class Shop:
 
     def close(self) -> None:
         """Finish what was begun."""
-        for line in (self._questions, self._pictures, self._changes):
+        for line in (self._words, self._questions, self._pictures, self._changes):
             line.close()
         self._updates.close()
         self._resident.close()
         self._engine.close()
+
+    def _search_words(self, queries: Sequence[Query]) -> list[Page | Exception]:
+        """Answer searches by words alone, as ``_search`` would answer each."""
+        seen = self._resident.now
+        answers: dict[int, Page | Exception] = {}
+        masks: dict[int, np.ndarray | None] = {}
+        for i, query in enumerate(queries):
+            try:
+                masks[i] = self._mask(query, seen)
+            except FashionCLIPError as exc:  # a filter that does not fit is its client's alone
+                answers[i] = exc
+        if masks:
+            vectors = self._words_model.encode_text([queries[i].text for i in masks])
+            ks = [queries[i].offset + queries[i].k + 1 for i in masks]
+            rankings = seen.best(vectors, ks, list(masks.values()))
+            for i, hits in zip(masks, rankings, strict=True):
+                answers[i] = _page(hits[queries[i].offset :], queries[i].k)
+        return [answers[i] for i in range(len(queries))]
+
+    def _mask(self, query: Query, seen: Snapshot) -> np.ndarray | None:
+        """The rows that pass a query's filter; None for all."""
+        if query.where is None:
+            return None
+        return self._resident.mask(parse_filter(query.where, seen.columns), seen)
 
     def _search(self, query: Query) -> Page:
         seen = self._resident.now
@@ -278,7 +315,7 @@ class Shop:
                 offset=query.offset,
                 hybrid=query.hybrid,
             )
-        return Page(hits[: query.k], has_more=len(hits) > query.k)
+        return _page(hits, query.k)
 
     def _count(self) -> _Counted:
         seen = self._resident.now
@@ -328,3 +365,8 @@ class Shop:
         if pixels:
             vectors[list(pixels)] = self._engine.encode_pixels(np.stack(list(pixels.values())))
         return vectors
+
+
+def _page(hits: Sequence[Hit], k: int) -> Page:
+    """The first hits of those found; one beyond them tells whether there are more."""
+    return Page(hits[:k], has_more=len(hits) > k)
