@@ -6,7 +6,8 @@ bfloat16, which NumPy lacks, comes out as float32.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,46 @@ def open_files(paths: Iterable[Path]) -> Weights:
             message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
             raise CheckpointError(message) from exc
     return Weights(handles)
+
+
+def write_weights(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], np.ndarray],
+    *,
+    dtype: np.dtype[Any],
+) -> None:
+    """Write a safetensors file one tensor at a time: no more than one is in memory.
+
+    Args:
+        path: the file; it is written in place, so give a draft's name.
+        shapes: of every tensor, by name.
+        tensor: gives a tensor of that shape by its name.
+        dtype: float32 or float16; what every tensor is stored as.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written.
+        ValueError: a tensor has another shape than was said.
+
+    Source: the format's description in huggingface/safetensors: eight bytes of length, a JSON
+        header padded with spaces, then the tensors without gaps.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        kind = {"float32": "F32", "float16": "F16"}[dtype.name]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for name, shape in shapes.items():
+            values = np.asarray(tensor(name), dtype.newbyteorder("<"), order="C")
+            if values.shape != shape:
+                message = f"{name} has the shape {values.shape}, not {shape}"
+                raise ValueError(message)
+            file.write(values.tobytes())
 
 
 def _files_of(folder: Path, name: str) -> list[Path]:

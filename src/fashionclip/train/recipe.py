@@ -1,6 +1,6 @@
 """``Recipe``: everything a training run is asked to do, key by key, each with its range.
 
-A recipe is a TOML file of six groups; what it leaves out has the default given here. The
+A recipe is a TOML file of eight groups; what it leaves out has the default given here. The
 command line offers every key as a flag, made from the same table. Importing this room loads
 nothing heavy.
 """
@@ -161,6 +161,34 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """How the checkpoint to keep is chosen; only development pictures are looked at."""
+
+    sets: tuple[str, ...] = _key(
+        ("sample",), "Benchmarks, or tables of your own, outside the training data."
+    )
+    folder: str = _key("", "Folder that holds the benchmarks' folders.")
+    rule: str = _key("guarded", "How the checkpoint is chosen; docs/training.md has all rules.")
+    stop_below: float = _key(
+        5.0, "Points (of 100) that the sets' mean may fall below the start's.", low=0.0, high=100.0
+    )
+    alphas: tuple[float, ...] = _key(
+        (0.2, 0.4, 0.6, 0.8), "Shares of tuned weights mixed into the start.", low=0.0, high=1.0
+    )
+    average: int = _key(3, "Last checkpoints to average; below 2 averages none.", low=0)
+    pictures: int = _key(1000, "Development pictures scored, of a task and of pairs.", low=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the run costs, for the card."""
+
+    country: str = _key("", "Where it runs, as ISO's three letters: DEU; empty leaves CO2 unsaid.")
+    price: float = _key(0.0, "Money an hour of this machine; 0 leaves it unsaid.", low=0.0)
+    currency: str = _key("USD", "Of that price.")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A training run, as it was asked for."""
 
@@ -170,6 +198,8 @@ class Recipe:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augment: Augment = Augment()
+    selection: Selection = Selection()
+    cost: Cost = Cost()
 
 
 Path_ = tuple[str, str]
