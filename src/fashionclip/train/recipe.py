@@ -24,8 +24,8 @@ def _key(
     default: Any,  # noqa: ANN401 - the key's own type, said beside it
     meaning: str,
     *,
-    low: float = -math.inf,
-    high: float = math.inf,
+    low: int | float = -math.inf,
+    high: int | float = math.inf,
     one_of: Sequence[str] = (),
 ) -> Any:  # noqa: ANN401
     """A key of a recipe: its default, what it means, and what it may be (both ends included)."""

@@ -5,5 +5,6 @@
 ``scoring``     a candidate's answers as figures
 ``rules``       ways to choose, as data; what each would have cost on a set left out
 ``curves``      the figures over the steps, drawn
-``select``      from a run folder to ``selected/`` and ``selection.json``, ``.md``, ``.svg``
+``select``      from a run folder to the checkpoint that is kept: ``selected/``
+``report``      ``selection.json``, ``.md`` and ``.svg``
 """

@@ -82,7 +82,7 @@ def interpolation(start: Candidate, tuned: Candidate, alpha: float) -> Candidate
 def write_candidate(candidate: Candidate, folder: Path) -> None:
     """Write a candidate as a transformers folder, whole or not at all.
 
-    The sum is computed in float32; it is stored as float16 where every part is, else as float32.
+    The sum is computed in float32; a tensor is stored as float16 where every part's is.
 
     Raises:
         CheckpointError: the parts are of different models, or the folder cannot be written.
@@ -94,23 +94,22 @@ def write_candidate(candidate: Candidate, folder: Path) -> None:
     for other, _ in others:
         _check_alike(last, other)
     tensors = last.weights()
-    shapes = {name: tensors.shape(name) for name in tensors}
-    halves = all(
-        part.weights().dtype(name) == "F16" for part, _ in candidate.parts for name in shapes
-    )
+    everyone = [part.weights() for part, _ in candidate.parts]
+    halves = {name for name in tensors if all(of.dtype(name) == "F16" for of in everyone)}
+    layout = {n: (tensors.shape(n), "F16" if n in halves else "F32") for n in tensors}
 
     def mixed(name: str) -> np.ndarray:
-        total = np.float32(weight) * tensors[name].astype(np.float32)
+        total = np.array(tensors[name], np.float32)
+        total *= weight
         for other, share in others:
-            values = other.weights()[name].astype(np.float32).reshape(total.shape)
-            total += np.float32(share) * values
+            total += share * np.array(other.weights()[name], np.float32).reshape(total.shape)
         return total
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as draft:
             path = Path(draft) / SINGLE
-            write_weights(path, shapes, mixed, dtype=np.dtype("float16" if halves else "float32"))
+            write_weights(path, layout, mixed)
             save_checkpoint(last, folder, weights=path)
     except OSError as exc:
         message = f"{candidate.name} cannot be written to {folder} ({exc.strerror}); make room"
