@@ -18,6 +18,7 @@ from fashionclip.catalog import Catalog
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.catalog.values import as_text
 from fashionclip.errors import PictureError, TrainingError
+from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.pictures import FetchPolicy, is_url
 from fashionclip.product import Product, Reject
 from fashionclip.texts import build_caption, one_line
@@ -192,6 +193,10 @@ def _leave_out(part: np.ndarray, keys: Sequence[tuple[str, bytes]]) -> int:
 
 
 def _place(group: str, seed: int) -> float:
+    """A number from 0 to 1 for ever; with seed 0 the built-in model's own held-out brands come
+    first, below 0.08, so that it can be tuned and judged on what it has not seen."""
+    if seed == 0:
+        return percentile(group) / 100
     digest = blake2b(f"{seed} {group}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
