@@ -193,9 +193,8 @@ def _leave_out(part: np.ndarray, keys: Sequence[tuple[str, bytes]]) -> int:
 
 
 def _place(group: str, seed: int) -> float:
-    """A number from 0 to 1 for ever; with seed 0 the built-in model's own held-out brands come
-    first, below 0.08, so that it can be tuned and judged on what it has not seen."""
-    if seed == 0:
+    """A number from 0 to 1 that is a brand's for ever."""
+    if seed == 0:  # the built-in model's rule: what it has not seen lies below 0.08
         return percentile(group) / 100
     digest = blake2b(f"{seed} {group}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
