@@ -7,7 +7,7 @@ same whatever number of processes shares it.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -94,7 +94,7 @@ class Loader:
         self._lock = Lock()
         self._stored = _Stored(len(rows), stored_px(preprocess, recipe.augment), recipe)
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Generator[Batch]:
         """Prepare batch after batch, without end.
 
         Raises:

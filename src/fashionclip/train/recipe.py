@@ -68,7 +68,7 @@ class Model:
     )
     freeze: str = _key("none", "Tower that keeps its weights.", one_of=("none", "vision", "text"))
     lora_rank: int = _key(0, "Rank of LoRA's updates; 0 trains the weights themselves.", low=0)
-    lora_alpha: float = _key(16.0, "What LoRA's updates are scaled by, over the rank.", low=0.0)
+    lora_alpha: int = _key(16, "What LoRA's updates are scaled by, over the rank.", low=1)
     checkpoint_activations: bool = _key(False, "Compute layers twice instead of keeping them.")
     kept_patches: float = _share(1.0, "Share of a picture's patches that a step looks at.")
     device: str = _key("auto", "cpu, cuda, cuda:1 or mps.")

@@ -5,6 +5,7 @@ versions, commit, seed, hash of the data. Both are written by the first process 
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionclip.errors import TrainingError
+from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]
 """Called with a step and its checkpoint's folder as soon as that is whole; False ends the run."""
@@ -131,6 +133,47 @@ def write_log(run: RunFolder, line: Mapping[str, object]) -> None:
         return
 
 
+def drop_log_after(run: RunFolder, step: int) -> None:
+    """Take from the log the steps that a killed run took beyond its last state.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    if run.log.exists():
+        lines = run.log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_whole(run.log, "".join(kept).encode())
+
+
+def write_reject(run: RunFolder, reject: Reject) -> None:
+    """Append a line to ``rejects.jsonl``; a full disk costs the line, not the run."""
+    fields = {
+        "row": reject.row,
+        "id": reject.product_id,
+        "image": reject.image,
+        "reason": reject.reason,
+    }
+    try:
+        with run.rejects.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    except OSError:
+        return
+
+
+def read_rejects(run: RunFolder) -> set[tuple[int | None, str | None]]:
+    """Row and id of every reject that is written down."""
+    if not run.rejects.exists():
+        return set()
+    found = set()
+    for line in run.rejects.read_text(encoding="utf-8").splitlines():
+        try:
+            reject = json.loads(line)
+            found.add((reject["row"], reject["id"]))
+        except (ValueError, KeyError, TypeError):  # a line that a full disk cut
+            continue
+    return found
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there, so that it is never seen in part.
 
@@ -157,6 +200,13 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line).get("step", 0))
+    except (ValueError, AttributeError):  # a line that was cut
+        return math.inf
 
 
 def _version(package: str) -> str | None:
