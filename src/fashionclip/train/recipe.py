@@ -202,10 +202,6 @@ class Recipe:
     cost: Cost = Cost()
 
 
-Path_ = tuple[str, str]
-"""Group and key."""
-
-
 def keys() -> Iterator[tuple[str, Field[Any], type]]:
     """Every key: its group's name, the field (its metadata says what it may be), its type."""
     for group, kind in get_type_hints(Recipe).items():
@@ -240,6 +236,22 @@ def read_recipe(
     return make_recipe(raw, place=place)
 
 
+def read_flag(text: str, kind: type) -> object:
+    """A key's value as the command line gives it; lists have commas between their values.
+
+    What does not fit is handed on as it is, for ``make_recipe`` to say so.
+    """
+    if kind in {tuple[str, ...], tuple[float, ...]}:
+        one: type = str if kind == tuple[str, ...] else float
+        return [read_flag(part.strip(), one) for part in text.split(",") if part.strip()]
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return text if kind is str else kind(text)
+    except ValueError:
+        return text
+
+
 def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
     """Check tables of values, and make a recipe of them.
 
@@ -271,6 +283,7 @@ def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
     recipe = Recipe()
     for group, values in groups.items():
         recipe = replace(recipe, **{group: replace(getattr(recipe, group), **values)})
+    _check_together(recipe, place)
     return recipe
 
 
@@ -281,6 +294,31 @@ def write_recipe(recipe: Recipe) -> str:
         lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         parts.append("\n".join([f"[{group}]", *lines]))
     return "\n\n".join(parts) + "\n"
+
+
+def _check_together(recipe: Recipe, place: str) -> None:
+    """Hold keys against each other.
+
+    Raises:
+        TrainingError: two of them contradict.
+    """
+    data, augment, schedule = recipe.data, recipe.augment, recipe.schedule
+    wrong = ""
+    if data.development + data.test >= 1:
+        wrong = "data.development and data.test leave nothing to train on; together below 1"
+    elif augment.short_captions + augment.long_captions > 1:
+        wrong = "augment.short_captions and augment.long_captions are more than 1 together"
+    elif schedule.chunk_size > schedule.batch_size:
+        wrong = "schedule.chunk_size is larger than schedule.batch_size"
+    elif recipe.loss.soft_targets and not data.attributes:
+        wrong = "loss.soft_targets needs data.attributes, such as ['colour', 'category']"
+    elif recipe.model.kept_patches == 0:
+        wrong = "model.kept_patches is 0; a step must look at some patches"
+    elif not schedule.steps and not schedule.epochs:
+        wrong = "schedule.epochs and schedule.steps are both 0; there is nothing to do"
+    if wrong:
+        message = f"{place}: {wrong}"
+        raise TrainingError(message)
 
 
 def _text_of(name: str | Path) -> tuple[str, str]:
@@ -350,10 +388,19 @@ def _unquoted(value: object, kind: type) -> str:
     if not isinstance(value, str) or kind is str:
         return ""
     try:
-        float(value)
+        kind(value)
     except ValueError:
-        return " without a unit" if value[:1].isdigit() else ""
+        return " without a unit" if value[:1].isdigit() and not _is_number(value) else ""
     return f", without quotes: {value}"
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number and nothing else."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _range(low: float, high: float) -> str:

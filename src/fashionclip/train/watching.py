@@ -96,7 +96,7 @@ class Watcher:
             return
         self._scores = _flat(found)
         self._draw(step, {f"scores/{name}": value for name, value in self._scores.items()})
-        self.event("scores", step=step, scores=self._scores)
+        self._tell({"event": "scores", "step": step, "scores": self._scores})
 
     def _draw(self, step: int, figures: Mapping[str, float]) -> None:
         if self._board is not None:
