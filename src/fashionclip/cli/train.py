@@ -1,5 +1,6 @@
 """``fashionclip train``: a recipe and a catalogue in, a run folder out."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option
+from fashionclip.cli.options import cache_folder, examples, json_option
 from fashionclip.train.recipe import keys, read_flag, read_recipe
 
 if TYPE_CHECKING:
+    from fashionclip.train.finish import Verdict
+    from fashionclip.train.selection.scoring import Scores
     from fashionclip.train.watching import Progress
 
 KINDS = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
@@ -87,19 +90,64 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     """
     begun = perf_counter()
     asked = read_recipe(recipe, overrides_of(flags))
-    from fashionclip.train.loop import train  # loads PyTorch
     from fashionclip.train.run import RunFolder
+    from fashionclip.train.tune import tune  # loads PyTorch
 
     run = RunFolder(out)
+    is_first = os.environ.get("RANK", "0") == "0"  # as torchrun sets it
     with terminal.progress("Training", total=None, noun="steps") as update:
-        outcome = train(asked, run, watch=shown_by(update), changed_data=changed_data)
+        tuned = tune(
+            asked,
+            run,
+            is_first=is_first,
+            watch=shown_by(update),
+            on_scores=lambda name, step, scores: terminal.talk(words_of(name, scores)),
+            on_measure=lambda what, done, total: update(done, 0, total, what),
+            cache=cache_folder() / "evaluation",
+            changed_data=changed_data,
+        )
+    outcome, choice = tuned.outcome, tuned.choice
+    if choice is None or tuned.verdict is None:
+        return
     if as_json:
-        terminal.write_json({"run": str(out), **asdict(outcome), "seconds": perf_counter() - begun})
+        terminal.write_json(
+            {
+                "run": str(out),
+                **asdict(outcome),
+                "selected": choice.chosen.candidate.name,
+                "rule": choice.rule,
+                "cost": tuned.cost,
+                "seconds": perf_counter() - begun,
+            }
+        )
+    else:
+        show_verdict(tuned.verdict)
     n_checkpoints = terminal.counted(len(run.checkpoints()), "checkpoint")
     terminal.say_counts(
-        f"{outcome.status}: {terminal.counted(outcome.steps, 'step')}, {n_checkpoints} in {out}",
+        f"{outcome.status}: {terminal.counted(outcome.steps, 'step')}, {n_checkpoints}",
+        f"kept {choice.chosen.candidate.name} by the rule {choice.rule} in {run.selected}",
         seconds=perf_counter() - begun,
     )
+
+
+def words_of(name: str, scores: "Scores") -> str:
+    """A candidate's scores as one line."""
+    sets = ", ".join(f"{set_name} {value:.3f}" for set_name, value in scores.sets.items())
+    return (
+        f"  {name}: held-out recall@10 {scores.in_domain:.3f}, loss {scores.validation_loss:.3f}; "
+        f"{sets}; mean {scores.out_of_domain:.3f}"
+    )
+
+
+def show_verdict(verdict: "Verdict") -> None:
+    """Print each headline, start against selected, on test pictures."""
+    rows = [
+        [row.task, row.metric, f"{row.old:.3f}", f"{row.new:.3f}", row.verdict, f"{row.n:,}"]
+        for row in verdict.comparison.rows
+        if row.is_headline and not row.unseen
+    ]
+    headings = ["task", "figure", "start", "selected", "verdict", "n"]
+    terminal.show_table(headings, rows, numbers=["start", "selected", "n"])
 
 
 def overrides_of(flags: Mapping[str, str | None]) -> dict[tuple[str, str], object]:

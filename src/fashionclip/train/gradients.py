@@ -54,8 +54,9 @@ def backward(
     for i_part, (part, (by_picture, by_text)) in enumerate(zip(parts, gradients, strict=True)):
         is_last = i_part == len(parts) - 1
         with nullcontext() if is_last else without_averaging(model):
-            found = passes.vectors(model, part)
-            torch.autograd.backward(found, (by_picture, by_text))
+            found = zip(passes.vectors(model, part), (by_picture, by_text), strict=True)
+            moving = [(side, gradient) for side, gradient in found if side.requires_grad]
+            torch.autograd.backward(*zip(*moving, strict=True))
     return loss.detach()
 
 

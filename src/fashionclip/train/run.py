@@ -80,7 +80,7 @@ class RunFolder:
 
     def scores(self, step: int) -> Path:
         """What one checkpoint came to on development sets."""
-        return self.checkpoint(step) / "scores.json"
+        return self.root / "scores" / f"step-{step:06d}.json"
 
 
 def describe_run(**facts: object) -> dict[str, Any]:

@@ -92,9 +92,9 @@ class Watcher:
         """Tell of what a checkpoint came to, if it was scored."""
         try:
             found = json.loads(self._run.scores(step).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            self._scores = _flat(found["scores"])
+        except (OSError, ValueError, KeyError):
             return
-        self._scores = _flat(found)
         self._draw(step, {f"scores/{name}": value for name, value in self._scores.items()})
         self._tell({"event": "scores", "step": step, "scores": self._scores})
 

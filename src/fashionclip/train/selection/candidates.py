@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from fashionclip.checkpoint import Checkpoint, save_checkpoint
+from fashionclip.checkpoint import Checkpoint, CLIPConfig, save_checkpoint
 from fashionclip.checkpoint.weights import SINGLE, write_weights
 from fashionclip.errors import CheckpointError
 
@@ -82,7 +82,8 @@ def interpolation(start: Candidate, tuned: Candidate, alpha: float) -> Candidate
 def write_candidate(candidate: Candidate, folder: Path) -> None:
     """Write a candidate as a transformers folder, whole or not at all.
 
-    The sum is computed in float32; a tensor is stored as float16 where every part's is.
+    Words, preprocessing and activation are those of the last part, which is the tuned one. The sum
+    is computed in float32; a tensor is stored as float16 where every part's is.
 
     Raises:
         CheckpointError: the parts are of different models, or the folder cannot be written.
@@ -122,7 +123,7 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
     Raises:
         CheckpointError: they differ in sizes, words or preprocessing.
     """
-    of_one, of_other = (replace(part.config, logit_scale=0.0) for part in (one, other))
+    of_one, of_other = (_sizes(part.config) for part in (one, other))
     differs = ""
     if of_one != of_other:
         differs = "sizes or conventions"
@@ -136,3 +137,10 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
             "mixed; take checkpoints of one run"
         )
         raise CheckpointError(message)
+
+
+def _sizes(config: CLIPConfig) -> CLIPConfig:
+    """Without what tuning may change: the temperature, and the activation that a recipe names."""
+    vision = replace(config.vision, activation="gelu")
+    text = replace(config.text, activation="gelu")
+    return replace(config, vision=vision, text=text, logit_scale=0.0)

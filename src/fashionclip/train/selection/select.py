@@ -67,18 +67,18 @@ def watch_checkpoints(
 ) -> OnCheckpoint:
     """Make what the trainer calls with each checkpoint: it is scored, and may end the run.
 
-    The start is scored at once. The run ends when the mean over the sets has fallen more than
-    ``plan.stop_below`` points below the start's.
+    The start is scored first, when the first checkpoint comes: the run folder is claimed by then.
+    The run ends when the mean over the sets has fallen more than ``plan.stop_below`` points below
+    the start's.
 
     Raises:
-        EvaluationError: the start cannot be scored.
-        TrainingError: the run folder cannot be written, or there is no such rule.
+        TrainingError: there is no such rule.
     """
     find_rule(plan.rule)  # before hours are spent
     score = _Scorer(run, suite, on_scores)
-    of_start = score(start_of(start)).scores
 
     def on_checkpoint(step: int, folder: Path) -> bool:
+        of_start = score(start_of(start)).scores
         scores = score(checkpoint_at(step, open_checkpoint(folder))).scores
         fallen = POINTS * (of_start.out_of_domain - scores.out_of_domain)
         line = {"in_domain": scores.in_domain, "out_of_domain": scores.out_of_domain}
@@ -168,6 +168,7 @@ class _Scorer:
         self._folder, self._suite = run.root / "scores", suite
         self._digest = suite.digest
         self._on_scores = on_scores or (lambda name, step, scores: None)
+        self._told: set[str] = set()
 
     def __call__(self, candidate: Candidate) -> Scored:
         path = self._folder / f"{candidate.name.replace(' ', '-')}.json"
@@ -182,7 +183,9 @@ class _Scorer:
             except OSError as exc:
                 message = f"{path} cannot be written ({exc.strerror}); make room"
                 raise TrainingError(message) from exc
-        self._on_scores(candidate.name, candidate.step, scores)
+        if candidate.name not in self._told:
+            self._told.add(candidate.name)
+            self._on_scores(candidate.name, candidate.step, scores)
         return Scored(candidate, scores)
 
     def _score(self, candidate: Candidate) -> Scores:
