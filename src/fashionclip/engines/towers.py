@@ -34,7 +34,6 @@ class Towers(nn.Module):
         self.text_model = TextTower(config.text)
         self.visual_projection = nn.Linear(config.vision.width, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.projection_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
 
     def forward(
         self, pixels: Tensor, tokens: Tensor, ends: Tensor, kept: Tensor | None = None

@@ -56,7 +56,8 @@ def backward(
         with nullcontext() if is_last else without_averaging(model):
             found = zip(passes.vectors(model, part), (by_picture, by_text), strict=True)
             moving = [(side, gradient) for side, gradient in found if side.requires_grad]
-            torch.autograd.backward(*zip(*moving, strict=True))
+            sides, by_sides = zip(*moving, strict=True)
+            torch.autograd.backward(sides, by_sides)
     return loss.detach()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 
 from fashionclip.errors import CheckpointError, TrainingError
@@ -198,10 +199,8 @@ class _Run:
         weights = list(learner.weights.values())
         if self.precision == "float16":
             round_to_half(weights, gradients=True)
-        norm = clip_grad_norm_(
-            [*weights, *self.temperature.parameters()], recipe.optimizer.clip_norm
-        )
-        self._check_numbers(float(loss), float(getattr(norm, "full_tensor", lambda: norm)()))
+        norm = self._clip(weights)
+        self._check_numbers(float(loss), norm)
         learner.optimizer.step()
         if self.precision == "float16":
             round_to_half(weights, gradients=False)
@@ -209,11 +208,18 @@ class _Run:
         if learner.average is not None:
             follow(learner.average, learner.weights, recipe.optimizer.ema, learner.step)
         figures = {
-            "logit_scale": float(self.temperature.logit_scale.exp()),
+            "logit_scale": self.temperature.factor,
             "lr": lr,
-            "gradient_norm": float(getattr(norm, "full_tensor", lambda: norm)()),
+            "gradient_norm": norm,
         }
         return float(loss), figures
+
+    def _clip(self, weights: list[nn.Parameter]) -> float:
+        """Shorten the gradient where it is too long; its length before."""
+        longest = self.recipe.optimizer.clip_norm
+        norm = clip_grad_norm_([*weights, *self.temperature.parameters()], longest)
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return float(whole)
 
     def _relate(self, batch: Batch) -> losses.Relations:
         keys = torch.from_numpy(batch.keys).to(self.device)
@@ -250,6 +256,9 @@ class _Run:
     def _go_on(self) -> None:
         """Take up the last whole state, if there is any."""
         state, wrong = load_state(self.run.states)
+        done = 0 if state is None else int(state["step"])
+        if self.share.rank == 0:
+            drop_log_after(self.run, done)
         for what in wrong:
             self.watcher.event("state broken", reason=what)
         if state is None:
@@ -257,16 +266,13 @@ class _Run:
                 self._fit_bias()
             return
         restore(self.learner, state)
-        if self.share.rank == 0:
-            drop_log_after(self.run, self.learner.step)
         self.watcher.event("resumed", step=self.learner.step)
 
     def _fit_bias(self) -> None:
         with self._batches() as batches, torch.no_grad():
             inputs = inputs_of(next(batches), self.checkpoint, self.device)
             sides = sides_of(*self.passes.vectors(self.model, inputs), self.share)
-        scale = float(self.temperature.logit_scale.exp())
-        bias = losses.fitting_bias(sides.all_pictures, sides.all_texts, scale)
+        bias = losses.fitting_bias(sides.all_pictures, sides.all_texts, self.temperature.factor)
         with torch.no_grad():
             assert self.temperature.logit_bias is not None
             self.temperature.logit_bias.fill_(bias)

@@ -26,6 +26,11 @@ class Temperature(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale, dtype=torch.float32))
         self.logit_bias = nn.Parameter(torch.zeros(())) if has_bias else None
 
+    @property
+    def factor(self) -> float:
+        """What cosines are multiplied by now."""
+        return float(self.logit_scale.detach().exp())
+
     def clamp(self, largest: float) -> None:
         """Keep the factor at or below ``largest``, as CLIP does after each step."""
         with torch.no_grad():

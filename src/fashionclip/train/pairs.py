@@ -4,6 +4,7 @@ Texts stay in memory, pictures where they are. Rows without a picture or a word 
 """
 
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -99,18 +100,18 @@ class Pairs(Sequence[Pair]):
             return blake2b(repr(pair.picture).encode(), digest_size=16).digest()
         try:
             return blake2b(self._read(pair), digest_size=16).digest()
-        except PictureError:
-            return blake2b(b"", digest_size=16).digest()
+        except PictureError:  # each is broken in its own way
+            return blake2b(f"broken {pair.pair_id}".encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Numbers of the pairs of each part; no two parts share a brand, a title or a picture."""
+    """Numbers of the pairs of each part; no two parts share a brand, a picture or a description."""
 
-    train: Int64[np.ndarray, " n"]
-    development: Int64[np.ndarray, " n"]
+    train: Int64[np.ndarray, " train"]
+    development: Int64[np.ndarray, " development"]
     """To choose a checkpoint by."""
-    test: Int64[np.ndarray, " n"]
+    test: Int64[np.ndarray, " test"]
     """To judge the choice; looked at once."""
     held_out_by: str
     """``brand`` or ``title``."""
@@ -128,15 +129,24 @@ def read_pairs(data: Data) -> Pairs:
     if not data.catalog:
         message = "the recipe names no data; set data.catalog to a table, a folder or tars"
         raise TrainingError(message)
+    catalog = None if is_tar(data.catalog) else _open_catalog(data)
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pairs
-    if is_tar(data.catalog):
+    try:
+        found = _gather(data, catalog, spool)
+    except BaseException:
+        spool.close()
+        raise
+    weakref.finalize(found, spool.close)
+    return found
+
+
+def _gather(data: Data, catalog: Catalog | None, spool: IO[bytes]) -> Pairs:
+    if catalog is None:
         items: Iterator[Pair | Reject] = _pairs_of_tars(data)
-        fetch = _reader(spool, None)
     else:
-        catalog = _open_catalog(data)
         items = _pairs_of_catalog(data, catalog, spool)
-        fetch = _reader(spool, catalog)
-    pairs, rejects = [], []
+    pairs: list[Pair] = []
+    rejects: list[Reject] = []
     for item in items:
         if isinstance(item, Reject):
             rejects.append(item)
@@ -144,7 +154,7 @@ def read_pairs(data: Data) -> Pairs:
             pairs.append(item)
             if len(pairs) == data.rows:
                 break
-    return Pairs(pairs, fetch, rejects)
+    return Pairs(pairs, _reader(spool, catalog), rejects)
 
 
 def split(pairs: Pairs, data: Data) -> Split:
@@ -165,9 +175,8 @@ def split(pairs: Pairs, data: Data) -> Split:
         if share > 0 and part not in parts.values() and len(ranked) > 2:
             parts[ranked[part]] = part  # a small shop has a part of each kind too
     numbers = np.array([parts[group] for group in groups], dtype=np.int64)
-    alike = zip(titles, pairs.picture_digests(), strict=True)
-    keys = [(f"title {title}", picture) for title, picture in alike]
-    left_out = _leave_out(numbers, keys)
+    said = [_words(f"{p.title} {p.description}") if p.description else p.pair_id for p in pairs]
+    left_out = _leave_out(numbers, list(zip(said, pairs.picture_digests(), strict=True)))
     return Split(
         train=np.flatnonzero(numbers == 2),
         development=np.flatnonzero(numbers == 0),

@@ -1,6 +1,6 @@
 """``Recipe``: everything a training run is asked to do, key by key, each with its range.
 
-A recipe is a TOML file of eight groups; what it leaves out has the default given here. The
+A recipe is a TOML file of nine groups; what it leaves out has the default given here. The
 command line offers every key as a flag, made from the same table. Importing this room loads
 nothing heavy.
 """
@@ -189,6 +189,19 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Publish:
+    """Where the chosen checkpoint goes, and what its card says."""
+
+    to: str = _key("", "Folder, or hub; the run's own folder published/ if empty.")
+    name: str = _key("", "Repository on the hub, as OWNER/MODEL.")
+    title: str = _key("", "Heading of the card; the name if empty.")
+    license: str = _key("other", "The hub's word for the licence, such as mit.")
+    language: str = _key("en", "Language of the texts.")
+    datasets: tuple[str, ...] = _key((), "Data sets on the hub that are trained on.")
+    private: bool = _key(False, "Make a new repository private.")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A training run, as it was asked for."""
 
@@ -200,9 +213,10 @@ class Recipe:
     augment: Augment = Augment()
     selection: Selection = Selection()
     cost: Cost = Cost()
+    publish: Publish = Publish()
 
 
-def keys() -> Iterator[tuple[str, Field[Any], type]]:
+def keys() -> Iterator[tuple[str, Field[Any], Any]]:
     """Every key: its group's name, the field (its metadata says what it may be), its type."""
     for group, kind in get_type_hints(Recipe).items():
         hints = get_type_hints(kind)
@@ -236,7 +250,7 @@ def read_recipe(
     return make_recipe(raw, place=place)
 
 
-def read_flag(text: str, kind: type) -> object:
+def read_flag(text: str, kind: Any) -> object:  # noqa: ANN401
     """A key's value as the command line gives it; lists have commas between their values.
 
     What does not fit is handed on as it is, for ``make_recipe`` to say so.
@@ -341,7 +355,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
 
 
-def _checked(value: object, entry: Field[Any], kind: type, where: str) -> object:
+def _checked(value: object, entry: Field[Any], kind: Any, where: str) -> object:  # noqa: ANN401
     """Hold a value against its key's type and range.
 
     Raises:
