@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.sample import write_sample_catalog
 from fashionclip.train.recipe import Recipe, Selection, write_recipe
@@ -30,6 +29,14 @@ def perturb(start: Path, folder: Path, *, strength: float, seed: int = 0) -> Pat
             tensors[name] = (tensor + strength * spread * noise).astype(tensor.dtype)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def drawn_pairs(folder: Path, n_products: int) -> list[Picture]:
+    """Drawn pictures with their titles."""
+    write_sample_catalog(folder, n_products=n_products)
+    with (folder / "catalog.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [Picture(row["id"], folder / row["image"], row["title"]) for row in rows]
 
 
 def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[Picture], Selection]:
@@ -66,8 +73,3 @@ def made_run(root: Path, start: Path, *, strengths: tuple[float, ...] = (0.1, 0.
     }
     run.facts.write_text(json.dumps(facts), encoding="utf-8")
     return run
-
-
-def opened(folder: Path) -> Checkpoint:
-    """Short for the tests."""
-    return open_checkpoint(folder)

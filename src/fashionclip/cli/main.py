@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "Measure models on benchmarks, and write a report.",
     "compare": "Say whether one model is better than another, beyond the noise.",
     "train": "Tune a model on a shop's own pictures and texts.",
+    "publish": "Write a tuned model for others, with its card.",
     "info": "Say what a model or an index is.",
 }
 """Every command, in the order of work; ``cli/<name>.py`` holds its ``command``."""

@@ -90,6 +90,7 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     """
     begun = perf_counter()
     asked = read_recipe(recipe, overrides_of(flags))
+    from fashionclip.publish.publish import publish_run
     from fashionclip.train.run import RunFolder
     from fashionclip.train.tune import tune  # loads PyTorch
 
@@ -109,6 +110,9 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     outcome, choice = tuned.outcome, tuned.choice
     if choice is None or tuned.verdict is None:
         return
+    published = publish_run(
+        run, asked.publish, pictures=tuned.test_pictures, token=os.environ.get("HF_TOKEN")
+    )
     if as_json:
         terminal.write_json(
             {
@@ -116,6 +120,7 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
                 **asdict(outcome),
                 "selected": choice.chosen.candidate.name,
                 "rule": choice.rule,
+                "published": published.place,
                 "cost": tuned.cost,
                 "seconds": perf_counter() - begun,
             }
@@ -125,7 +130,8 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     n_checkpoints = terminal.counted(len(run.checkpoints()), "checkpoint")
     terminal.say_counts(
         f"{outcome.status}: {terminal.counted(outcome.steps, 'step')}, {n_checkpoints}",
-        f"kept {choice.chosen.candidate.name} by the rule {choice.rule} in {run.selected}",
+        f"kept {choice.chosen.candidate.name} by the rule {choice.rule}",
+        f"published at {published.place}",
         seconds=perf_counter() - begun,
     )
 

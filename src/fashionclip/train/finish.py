@@ -16,8 +16,8 @@ from fashionclip.evaluate.run import Questions, evaluate_models, load_benchmarks
 from fashionclip.evaluate.storage import write_run
 from fashionclip.evaluate.tasks import Picture, Retrieval
 from fashionclip.model import FashionCLIP
-from fashionclip.train.pairs import Pair, Pairs, Split
-from fashionclip.train.recipe import Recipe
+from fashionclip.train.pairs import Pair, Pairs, Split, read_pairs, split
+from fashionclip.train.recipe import Recipe, read_recipe
 from fashionclip.train.run import RunFolder, write_whole
 from fashionclip.train.selection.report import write_choice
 from fashionclip.train.selection.select import Choice, OnScores, select_checkpoint
@@ -133,6 +133,17 @@ def trained_on(recipe: Recipe, pairs: Pairs, parts: Split) -> TrainingData:
 
     held_out = f"less the held-out {parts.held_out_by}s"
     return digest_training_data(samples(), description=f"{name}, {held_out}")
+
+
+def read_test_pictures(run: RunFolder) -> list[Picture]:
+    """The held-out test pictures of a run that is done, from its data.
+
+    Raises:
+        FashionCLIPError: the recipe or the data are not there any more.
+    """
+    recipe = read_recipe(run.recipe)
+    pairs = read_pairs(recipe.data)
+    return pictures_of(pairs, split(pairs, recipe.data).test)
 
 
 def pictures_of(pairs: Pairs, rows: np.ndarray) -> list[Picture]:

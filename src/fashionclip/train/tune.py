@@ -10,6 +10,7 @@ from typing import Any
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.errors import TrainingError
+from fashionclip.evaluate.tasks import Picture
 from fashionclip.train import finish
 from fashionclip.train.cost import CostMeter
 from fashionclip.train.loop import Outcome, train
@@ -29,6 +30,8 @@ class Tuned:
     """None in processes beside the first, which leave choosing to it."""
     verdict: finish.Verdict | None
     cost: dict[str, Any]
+    test_pictures: tuple[Picture, ...] = ()
+    """Held-out pictures with their captions."""
 
 
 def tune(
@@ -90,4 +93,5 @@ def tune(
         for name, rows in (("development", parts.development), ("test", parts.test))
     }
     write_facts(run, selected=choice.chosen.candidate.name, held_out_brands=brands)
-    return Tuned(outcome, choice, verdict, meter.stop())
+    test_pictures = tuple(finish.pictures_of(pairs, parts.test))
+    return Tuned(outcome, choice, verdict, meter.stop(), test_pictures)
