@@ -1,6 +1,7 @@
-"""Fine-tuning: a recipe and a catalogue in, a run folder with checkpoints out.
+"""Fine-tuning: a recipe and a catalogue in, a run folder with the checkpoint to keep out.
 
 ``recipe``       what a run is asked to do: groups of keys, each with its range
+``values``       one value of a recipe, held against its key
 ``run``          the run folder: where everything lies, what is written beside it
 ``pairs``        catalogue rows and tars → pictures with their texts, and the split
 ``captions``     a product's texts → the caption of this epoch
@@ -13,4 +14,8 @@
 ``distributed``  several processes as one
 ``state``        everything that a run needs to go on
 ``loop``         the steps
+``selection``    which checkpoint to keep, and what other rules would have cost
+``finish``       the choice, and the judgement on test pictures
+``cost``         time, energy, CO2, money
+``tune``         all of it in one go
 """

@@ -9,12 +9,12 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from fashionclip.errors import TrainingError
+from fashionclip.train.values import checked, nearest, toml
 
 SHIPPED = ("recommended", "fashionclip-1", "fashionclip-2", "builtin")
 """Recipes that come with the package; ``read_recipe`` takes their names."""
@@ -278,7 +278,7 @@ def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
         known = list(dict.fromkeys(name for name, _ in table))
         if group not in known:
             elsewhere = [f"[{g}] {k}" for g, k in table if k == group]
-            mend = f"it belongs under {elsewhere[0]}" if elsewhere else _nearest(group, known)
+            mend = f"it belongs under {elsewhere[0]}" if elsewhere else nearest(group, known)
             message = f"{place}: no group [{group}]; {mend}"
             raise TrainingError(message)
         if not isinstance(values, Mapping):
@@ -288,12 +288,12 @@ def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
             if (group, key) not in table:
                 elsewhere = [f"[{g}]" for g, k in table if k == key]
                 siblings = [k for g, k in table if g == group]
-                mend = f"it belongs to {elsewhere[0]}" if elsewhere else _nearest(key, siblings)
+                mend = f"it belongs to {elsewhere[0]}" if elsewhere else nearest(key, siblings)
                 message = f"{place}: [{group}] has no key '{key}'; {mend}"
                 raise TrainingError(message)
             entry, kind = table[group, key]
             where = f"{place}: {group}.{key}"
-            groups.setdefault(group, {})[key] = _checked(value, entry, kind, where)
+            groups.setdefault(group, {})[key] = checked(value, entry, kind, where)
     recipe = Recipe()
     for group, values in groups.items():
         recipe = replace(recipe, **{group: replace(getattr(recipe, group), **values)})
@@ -305,7 +305,7 @@ def write_recipe(recipe: Recipe) -> str:
     """Write a recipe with every key, so that a later default cannot change what it says."""
     parts = []
     for group, values in asdict(recipe).items():
-        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+        lines = [f"{key} = {toml(value)}" for key, value in values.items()]
         parts.append("\n".join([f"[{group}]", *lines]))
     return "\n\n".join(parts) + "\n"
 
@@ -348,94 +348,3 @@ def _text_of(name: str | Path) -> tuple[str, str]:
         why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
         message = f"the recipe {name} cannot be read ({why}); the package has {', '.join(SHIPPED)}"
         raise TrainingError(message) from exc
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
-
-
-def _checked(value: object, entry: Field[Any], kind: Any, where: str) -> object:  # noqa: ANN401
-    """Hold a value against its key's type and range.
-
-    Raises:
-        TrainingError: it does not fit.
-    """
-    limits = entry.metadata
-    if kind in {tuple[str, ...], tuple[float, ...]}:
-        wanted: type = str if kind == tuple[str, ...] else float
-        if not isinstance(value, list | tuple):
-            message = f"{where} is {value!r}; write a list, such as {_toml(entry.default)}"
-            raise TrainingError(message)
-        if entry.name == "betas" and len(value) != 2:
-            message = f"{where} has {len(value)} numbers; Adam has two, such as [0.9, 0.98]"
-            raise TrainingError(message)
-        return tuple(_checked_one(one, wanted, limits, where) for one in value)
-    return _checked_one(value, kind, limits, where)
-
-
-def _checked_one(value: object, kind: type, limits: Mapping[str, Any], where: str) -> object:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind:
-        words = {
-            str: "text in quotes",
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-        }
-        message = f"{where} is {value!r}; it is {words[kind]}{_unquoted(value, kind)}"
-        raise TrainingError(message)
-    if limits["one_of"] and value not in limits["one_of"]:
-        message = f"{where} is '{value}'; {_nearest(str(value), limits['one_of'])}"
-        raise TrainingError(message)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = limits["low"], limits["high"]
-        if not low <= value <= high:
-            message = f"{where} is {value:g}; {_range(low, high)}{_as_share(value, low, high)}"
-            raise TrainingError(message)
-    return value
-
-
-def _unquoted(value: object, kind: type) -> str:
-    """A hint where only the quotes are wrong."""
-    if not isinstance(value, str) or kind is str:
-        return ""
-    try:
-        kind(value)
-    except ValueError:
-        return " without a unit" if value[:1].isdigit() and not _is_number(value) else ""
-    return f", without quotes: {value}"
-
-
-def _is_number(text: str) -> bool:
-    """Whether a text is a number and nothing else."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _range(low: float, high: float) -> str:
-    if (low, high) == (0.0, 1.0):
-        return "it is a share from 0 to 1"
-    if high == math.inf:
-        return f"it is at least {low:g}"
-    return f"it lies between {low:g} and {high:g}"
-
-
-def _as_share(value: float, low: float, high: float) -> str:
-    is_percent = (low, high) == (0.0, 1.0) and 1 < value <= 100
-    return f"; for {value:g} % write {value / 100:g}" if is_percent else ""
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml(one) for one in value)}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
-    return repr(value)
