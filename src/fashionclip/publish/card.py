@@ -15,7 +15,7 @@ from fashionclip.evaluate.results import TaskResult
 from fashionclip.publish.facts import RunFacts
 from fashionclip.publish.parity import Parity
 from fashionclip.publish.probes import limitations
-from fashionclip.train.recipe import Publish
+from fashionclip.train.recipe import Publish, write_recipe
 
 EXAMPLE = "example.jpg"
 """A drawn product in the published folder, which the hub's widget shows."""
@@ -138,7 +138,7 @@ def _words(
         "name": wishes.name or "path/to/this/folder",
         "start": "the built-in model of fashionclip" if start == "builtin" else f"`{start}`",
         "pairs": facts.run.get("pairs", {}),
-        "catalog": plain(_last_part(facts.recipe.get("data", {}).get("catalog", ""))),
+        "catalog": plain(facts.recipe.data.catalog) if facts.recipe else "unknown",
         "sizes": _sizes(checkpoint),
         "fit": checkpoint.preprocess.fit,
         "benchmark": "\n".join(_benchmark(facts)),
@@ -150,7 +150,7 @@ def _words(
         "run": _known(facts.run),
         "brands": _brands(facts.run.get("held_out_brands", {})),
         "packages": ", ".join(f"{n} {v}" for n, v in facts.run.get("packages", {}).items()),
-        "recipe": facts.recipe_text.strip(),
+        "recipe": write_recipe(facts.recipe).strip() if facts.recipe else "",
         "cost": "\n".join(_cost(facts.cost)),
         "limits": limitations(facts),
     }
@@ -165,11 +165,6 @@ def _brands(counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     return f" ({counts['development']} and {counts['test']} brands, none of them in training)"
-
-
-def _last_part(place: str) -> str:
-    """A catalogue's name without the folders that are the trainer's own business."""
-    return Path(place.rstrip("/")).name if "://" not in place else place
 
 
 def _sizes(checkpoint: Checkpoint) -> str:

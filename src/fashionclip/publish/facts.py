@@ -1,17 +1,18 @@
 """What is known of a run, read from its folder; a part that is missing stays empty."""
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from fashionclip.errors import EvaluationError, PublishError
+from fashionclip.errors import EvaluationError, PublishError, TrainingError
 from fashionclip.evaluate.compare import Comparison, compare_runs
 from fashionclip.evaluate.results import Run, TaskResult
 from fashionclip.evaluate.storage import read_run
 from fashionclip.train.cost import read_cost
 from fashionclip.train.finish import EVALUATION
+from fashionclip.train.recipe import Recipe, read_recipe
 from fashionclip.train.run import RunFolder, read_facts
 
 
@@ -21,9 +22,8 @@ class RunFacts:
 
     run: Mapping[str, Any]
     """``run.json``: versions, commit, seed, pairs, start."""
-    recipe: Mapping[str, Mapping[str, Any]]
-    recipe_text: str
-    """``recipe.toml`` as it was resolved."""
+    recipe: Recipe | None
+    """As it was resolved, without the folders that are the trainer's own business."""
     selection: Mapping[str, Any]
     """``selection.json``."""
     cost: Mapping[str, Any]
@@ -52,7 +52,7 @@ def read_run_facts(run: RunFolder) -> RunFacts:
         )
         raise PublishError(message)
     try:
-        recipe_text = run.recipe.read_text(encoding="utf-8") if run.recipe.exists() else ""
+        recipe = _for_others(read_recipe(run.recipe)) if run.recipe.exists() else None
         selection = run.root / "selection.json"
         chosen = json.loads(selection.read_bytes()) if selection.exists() else {}
         evaluation = None
@@ -60,16 +60,38 @@ def read_run_facts(run: RunFolder) -> RunFacts:
             evaluation = read_run(run.root / EVALUATION)
         return RunFacts(
             run=read_facts(run),
-            recipe=tomllib.loads(recipe_text),
-            recipe_text=recipe_text,
+            recipe=recipe,
             selection=chosen,
             cost=read_cost(run),
             evaluation=evaluation,
             comparison=_comparison(evaluation),
         )
-    except (OSError, ValueError, EvaluationError) as exc:
+    except (OSError, ValueError, EvaluationError, TrainingError) as exc:
         message = f"{run.root} cannot be read ({exc}); the run is damaged"
         raise PublishError(message) from exc
+
+
+def _for_others(recipe: Recipe) -> Recipe:
+    """Names in place of paths: where a shop keeps its files is nobody else's business."""
+    data, model, plan = recipe.data, recipe.model, recipe.selection
+    return replace(
+        recipe,
+        data=replace(data, catalog=last_part(data.catalog), images=last_part(data.images)),
+        model=replace(
+            model, start=last_part(model.start) if _is_path(model.start) else model.start
+        ),
+        selection=replace(plan, folder="", sets=tuple(map(last_part, plan.sets))),
+        publish=replace(recipe.publish, to=""),
+    )
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or Path(name).exists()
+
+
+def last_part(place: str) -> str:
+    """A file's or folder's own name; an address stays as it is."""
+    return place if "://" in place else Path(place.rstrip("/")).name
 
 
 def _comparison(evaluation: Run | None) -> Comparison | None:

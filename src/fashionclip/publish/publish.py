@@ -15,14 +15,13 @@ from fashionclip.publish.facts import RunFacts, read_run_facts
 from fashionclip.publish.hub import check_name, upload
 from fashionclip.publish.parity import MOST, Parity, measure_parity
 from fashionclip.sample import draw_products, sample_products
-from fashionclip.train.recipe import Publish
+from fashionclip.train.recipe import Publish, write_recipe
 from fashionclip.train.run import RunFolder
 
 HUB = "hub"
 """What is written in place of a folder to publish on the hub."""
 CARD = "README.md"
-_HISTORY = ("recipe.toml", "run.json", "cost.json", "selection.json", "selection.md")
-_HISTORY_PICTURES = ("selection.svg",)
+_HISTORY = ("cost.json", "selection.json", "selection.md", "selection.svg")
 
 Tell = Callable[[str], None]
 """Called with what is being done."""
@@ -116,7 +115,10 @@ def _write(
             (folder / EXAMPLE).write_bytes(source)
         history = folder / "training"
         history.mkdir()
-        for name in (*_HISTORY, *_HISTORY_PICTURES):
+        if facts.recipe is not None:
+            text = write_recipe(facts.recipe)
+            (history / "recipe.toml").write_text(text, encoding="utf-8")
+        for name in _HISTORY:
             if (run.root / name).exists():
                 shutil.copyfile(run.root / name, history / name)
     except OSError as exc:

@@ -76,7 +76,6 @@ def judge(
     pairs: Pairs,
     parts: Split,
     *,
-    device: str = "auto",
     cache: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdict:
@@ -97,9 +96,7 @@ def judge(
     except BenchmarkError as error:  # the sets went away since; the held-out pairs are still here
         sets = Questions((), dict.fromkeys(plan.sets, str(error)), {})
     questions = replace(sets, tasks=(*tasks, *sets.tasks))
-    models = (
-        FashionCLIP.from_pretrained(folder, device=device) for folder in (run.start, run.selected)
-    )
+    models = (FashionCLIP.from_pretrained(folder) for folder in (run.start, run.selected))
     found, shown = evaluate_models(models, questions, cache=cache, watch=watch)
     folder = run.root / EVALUATION
     write_run(found, folder, shown)
