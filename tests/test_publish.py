@@ -227,6 +227,7 @@ def test_the_cards_block_is_what_the_hub_reads(published):
     (index,) = data["model-index"]
     metrics = {r["dataset"]["name"]: r["metrics"][0] for r in index["results"]}
     assert set(metrics) == {"held-out/captions", "fmnist", "scorecard/colour"}
+    assert all(len(result["metrics"]) == 1 for result in index["results"])
     assert metrics["fmnist"]["type"] == "f1"
 
 

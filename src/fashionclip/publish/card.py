@@ -107,7 +107,7 @@ def _eval_results(result: TaskResult) -> list[EvalResult]:
         EvalResult(
             task_type=kind,
             task_name=words,
-            dataset_type=result.task.partition("/")[0],
+            dataset_type=result.task.replace("/", "-"),  # results of one type would be merged
             dataset_name=result.task,
             metric_type="f1" if "f1" in result.headline else result.headline,
             metric_name=f"{title_of(result.headline)} (95 % interval {interval}, n = {figure.n})",
@@ -196,7 +196,8 @@ def _benchmark(facts: RunFacts) -> list[str]:
             if ours is not None:
                 what = f"{result.task}, unseen only" if unseen else result.task
                 verdict = verdicts.get((result.task, unseen), "not comparable")
-                cells = [what, title_of(result.headline), cell(theirs), cell(ours), verdict]
+                shown = [cell(figure, n=ours.n) for figure in (theirs, ours)]
+                cells = [what, title_of(result.headline), *shown, verdict]
                 rows.append([*cells, f"{ours.n:,}"])
     head = ["task", "figure", "before tuning", "this model", "verdict", "n"]
     return table(head, rows) if rows else []
