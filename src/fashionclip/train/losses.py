@@ -62,8 +62,9 @@ class Relations:
 
     same: Tensor
     """``(n, N)`` bool: of one product or caption; a row's own pair is not in it."""
-    alike: Tensor
-    """``(n, N)`` in 0…1: share of a row's soft target that goes to others; rows sum to 1 or 0."""
+    alike: Tensor | None
+    """``(n, N)`` in 0…1: share of a row's soft target that goes to others; rows sum to 1 or 0.
+    None if no attributes are known."""
 
 
 def relate(
@@ -83,12 +84,14 @@ def relate(
     all_product, all_caption, all_title = (all_keys[None, :, i] for i in range(3))
     same = (product == all_product) | (caption == all_caption)
     same |= (caption == all_title) | (title == all_caption)
+    rows = torch.arange(len(keys), device=keys.device)
+    same[rows, first + rows] = False
+    if not attributes.shape[1]:
+        return Relations(same, None)
     known = (attributes[:, None] != 0) & (all_attributes[None] != 0)
     agree = ((attributes[:, None] == all_attributes[None]) & known).sum(-1)
     share = agree / known.sum(-1).clamp(min=1)
     alike = torch.where(share >= LIKE_SHARE, share, 0.0)
-    rows = torch.arange(len(keys), device=keys.device)
-    same[rows, first + rows] = False
     alike[rows, first + rows] = 0.0
     return Relations(same, alike / alike.sum(1, keepdim=True).clamp(min=1e-12))
 
@@ -102,18 +105,18 @@ def contrastive(sides: Sides, temperature: Temperature, relations: Relations, lo
     scale = temperature.logit_scale.exp()
     by_picture = scale * sides.pictures @ sides.all_texts.T
     left_out = relations.same if loss.negatives == "distinct" else None
-    wanted = _wanted(sides, relations, loss.soft_targets)
+    soft = _soft_targets(sides, relations, loss.soft_targets)
     if loss.kind == "siglip":
         bias = temperature.logit_bias
         logits = by_picture if bias is None else by_picture + bias
+        wanted = _own(sides) if soft is None else soft
         each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         if left_out is not None:
             each = each.masked_fill(left_out, 0.0)
         return each.sum(1).mean()
     by_text = scale * sides.texts @ sides.all_pictures.T
-    return (
-        _cross_entropy(by_picture, wanted, left_out) + _cross_entropy(by_text, wanted, left_out)
-    ) / 2
+    both = [_cross_entropy(logits, sides, soft, left_out) for logits in (by_picture, by_text)]
+    return (both[0] + both[1]) / 2
 
 
 def distillation(sides: Sides, scale: Tensor, teacher: Sides, teacher_scale: Tensor) -> Tensor:
@@ -156,18 +159,29 @@ def fitting_bias(pictures: Tensor, texts: Tensor, scale: float) -> float:
     return (low + high) / 2
 
 
-def _wanted(sides: Sides, relations: Relations, share: float) -> Tensor:
-    """``(n, N)``: which pairs ought to be near; rows sum to 1."""
-    own = functional.one_hot(sides.targets, len(sides.all_texts)).float()
-    if not share:
-        return own
+def _own(sides: Sides) -> Tensor:
+    """``(n, N)``: 1 for each row's own pair."""
+    own = sides.pictures.new_zeros(len(sides.pictures), len(sides.all_texts))
+    return own.scatter_(1, sides.targets[:, None], 1.0)
+
+
+def _soft_targets(sides: Sides, relations: Relations, share: float) -> Tensor | None:
+    """``(n, N)``: which pairs ought to be near, rows sum to 1; None if only each row's own."""
+    if not share or relations.alike is None:
+        return None
+    own = _own(sides)
     has_like = relations.alike.sum(1, keepdim=True) > 0
-    mixed = (1 - share) * own + share * relations.alike
-    return torch.where(has_like, mixed, own)
+    return torch.where(has_like, (1 - share) * own + share * relations.alike, own)
 
 
-def _cross_entropy(logits: Tensor, wanted: Tensor, left_out: Tensor | None) -> Tensor:
+def _cross_entropy(
+    logits: Tensor, sides: Sides, soft: Tensor | None, left_out: Tensor | None
+) -> Tensor:
+    if soft is None:
+        if left_out is not None:
+            logits = logits.masked_fill(left_out, -torch.inf)
+        return functional.cross_entropy(logits, sides.targets)
     if left_out is not None:
-        logits = logits.masked_fill(left_out & (wanted == 0), -torch.inf)
+        logits = logits.masked_fill(left_out & (soft == 0), -torch.inf)
     logs = functional.log_softmax(logits, dim=1)
-    return -torch.where(wanted > 0, wanted * logs, 0.0).sum(1).mean()
+    return -torch.where(soft > 0, soft * logs, 0.0).sum(1).mean()
