@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         owner = asked.get("organization") or "shop"
         name = f"{owner}/{asked['name']}"
-        if asked.get("private"):
+        if asked.get("private") or asked.get("visibility") == "private":  # older, newer clients
             hub.private.add(name)
         address = json.dumps({"url": f"{hub.endpoint}/{name}"}).encode()
         if name in hub.repositories:
