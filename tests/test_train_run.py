@@ -23,6 +23,7 @@ from fashionclip.sample import write_sample_catalog
 from fashionclip.train.loop import train
 from fashionclip.train.recipe import make_recipe, read_recipe, write_recipe
 from fashionclip.train.run import RunFolder, read_facts
+from random_clip import write_checkpoint
 
 N_PRODUCTS, BATCH, STEPS = 60, 8, 6
 
@@ -139,7 +140,10 @@ class Killed(BaseException):
     """What a kill looks like from inside: nothing is cleaned up."""
 
 
-@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=[pytest.mark.slow] * (step in {1, 4})) for step in range(1, STEPS)],
+)
 def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
     whole, shop, tiny_checkpoint, tmp_path, step
 ):
@@ -209,15 +213,24 @@ def test_whoever_is_called_back_may_end_the_run(shop, tiny_checkpoint, tmp_path)
     [
         {"loss__kind": "siglip"},
         {"loss__distill": 1.0, "loss__anchor": 1.0},
-        {"loss__soft_targets": 0.2, "data__attributes": ["category", "colour"]},
+        pytest.param(
+            {"loss__soft_targets": 0.2, "data__attributes": ["category", "colour"]},
+            marks=pytest.mark.slow,
+        ),
         {"model__freeze": "vision"},
         {"model__lora_rank": 2},
-        {"model__checkpoint_activations": True, "model__kept_patches": 0.5},
-        {"optimizer__kind": "adam", "optimizer__layer_decay": 0.7, "optimizer__clip_norm": 1.0},
-        {"model__precision": "bfloat16"},
+        pytest.param(
+            {"model__checkpoint_activations": True, "model__kept_patches": 0.5},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"optimizer__kind": "adam", "optimizer__layer_decay": 0.7, "optimizer__clip_norm": 1.0},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"model__precision": "bfloat16"}, marks=pytest.mark.slow),
         {"model__precision": "float16"},
-        {"schedule__chunk_size": 3},
-        {"loss__negatives": "all", "optimizer__ema": 0.0},
+        pytest.param({"schedule__chunk_size": 3}, marks=pytest.mark.slow),
+        pytest.param({"loss__negatives": "all", "optimizer__ema": 0.0}, marks=pytest.mark.slow),
     ],
     ids=lambda keys: " ".join(keys),
 )
@@ -250,6 +263,22 @@ def test_every_way_of_learning_runs_and_goes_on(shop, tiny_checkpoint, tmp_path,
         }
 
 
+def test_a_teacher_may_have_other_sizes_but_not_other_words(shop, tiny_checkpoint, tmp_path):
+    larger = write_checkpoint(tmp_path / "larger", vision={"image_size": 48}, projection_dim=20)
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):  # ties are broken at random
+        (larger / name).unlink(missing_ok=True)
+        if (tiny_checkpoint / name).exists():
+            shutil.copy(tiny_checkpoint / name, larger / name)
+    recipe = recipe_of(
+        shop, tiny_checkpoint, loss__teacher=str(larger), loss__distill=1.0, schedule__steps=1
+    )
+    assert math.isfinite(train(recipe, RunFolder(tmp_path / "run")).loss)
+    recipe = recipe_of(shop, tiny_checkpoint, loss__teacher="builtin", loss__distill=1.0)
+    with pytest.raises(TrainingError, match=r"loss\.teacher: builtin has another vocabulary"):
+        train(recipe, RunFolder(tmp_path / "other"))
+
+
+@pytest.mark.slow
 def test_cached_gradients_train_as_the_whole_batch_does(whole, shop, tiny_checkpoint, tmp_path):
     run = RunFolder(tmp_path / "run")
     train(recipe_of(shop, tiny_checkpoint, schedule__chunk_size=3), run)
