@@ -1,11 +1,13 @@
-"""A hub on 127.0.0.1: the calls that huggingface_hub makes to fetch a repository, and its refusals.
+"""A hub on 127.0.0.1: what huggingface_hub calls to fetch and to write a repository; refusals.
 
 The answers follow what the real hub sends (status, ``X-Error-Code``, ``X-Repo-Commit``, ``ETag``,
 ranges), so that the real client runs against it through ``HF_ENDPOINT``.
 """
 
+import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,15 +55,24 @@ class Hub:
     endpoint: str
     repositories: dict[str, Repository]
     requests: list[str] = field(default_factory=list)
+    writer: str | None = None
+    """The token that may create repositories and write; None lets nobody."""
+    root: Path | None = None
+    """Where created repositories lie."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were sent, by their SHA-256, until a commit names them."""
+    private: set[str] = field(default_factory=set)
     closing: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def running_hub(repositories: dict[str, Repository]) -> Iterator[Hub]:
-    """Serve the repositories until the block ends."""
+def running_hub(
+    repositories: dict[str, Repository], *, writer: str | None = None, root: Path | None = None
+) -> Iterator[Hub]:
+    """Serve the repositories until the block ends; with a writer's token, new ones under root."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories)
+    hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories, writer=writer, root=root)
     server.hub = hub
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -79,6 +90,113 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def do_POST(self) -> None:
+        hub = self.server.hub
+        path = unquote(urlsplit(self.path).path)
+        hub.requests.append(f"{self.command} {path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path == "/api/validate-yaml":
+            return self.validate(json.loads(body)["content"])
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+        if token is None:
+            return self.refuse(401, "", "Invalid username or password.")
+        if token != hub.writer:
+            return self.refuse(403, "", "You don't have the rights to create a model here")
+        if path == "/api/repos/create":
+            return self.create(json.loads(body))
+        if path.endswith("/info/lfs/objects/batch"):
+            return self.batch(json.loads(body))
+        kind = path.split("/")[5]
+        name = "/".join(path.split("/")[3:5])
+        if kind == "preupload":
+            return self.preupload(json.loads(body))
+        return self.commit(name, body)
+
+    def do_PUT(self) -> None:
+        hub = self.server.hub
+        hub.requests.append(f"PUT {self.path}")
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        oid = self.path.rpartition("/")[2]
+        if hashlib.sha256(data).hexdigest() != oid:
+            return self.refuse(400, "", "the content is another")
+        hub.objects[oid] = data
+        return self.answer(b"{}")
+
+    def validate(self, content: str) -> None:
+        """As the hub does: the block must be YAML, with a licence that it knows."""
+        import yaml
+
+        found = re.match(r"---\n(.*?)\n---", content, re.DOTALL)
+        errors = []
+        if found is None:
+            errors.append({"message": "no metadata block"})
+        else:
+            licence = yaml.safe_load(found[1]).get("license")
+            if licence not in {"mit", "apache-2.0", "other"}:
+                errors.append({"message": f'"license" must be one of [...], not {licence}'})
+        answer = json.dumps({"errors": errors, "warnings": []}).encode()
+        self.answer(answer, status=400 if errors else 200)
+
+    def create(self, asked: dict[str, object]) -> None:
+        hub = self.server.hub
+        owner = asked.get("organization") or "shop"
+        name = f"{owner}/{asked['name']}"
+        if asked.get("private") or asked.get("visibility") == "private":  # older, newer clients
+            hub.private.add(name)
+        address = json.dumps({"url": f"{hub.endpoint}/{name}"}).encode()
+        if name in hub.repositories:
+            return self.answer(address, status=409)
+        folder = hub.root / name
+        folder.mkdir(parents=True)
+        hub.repositories[name] = Repository(folder)
+        return self.answer(address)
+
+    def preupload(self, asked: dict[str, list[dict[str, object]]]) -> None:
+        """Weights and graphs are large files, the others go into the commit."""
+        large = (".safetensors", ".bin", ".onnx", ".jpg")
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(large) else "regular",
+                "shouldIgnore": False,
+                "oid": None,
+            }
+            for file in asked["files"]
+        ]
+        self.answer(json.dumps({"files": files}).encode())
+
+    def batch(self, asked: dict[str, object]) -> None:
+        hub = self.server.hub
+        objects = [
+            {
+                "oid": one["oid"],
+                "size": one["size"],
+                "actions": {"upload": {"href": f"{hub.endpoint}/storage/{one['oid']}"}},
+            }
+            for one in asked["objects"]
+        ]
+        answer = {"transfer": "basic", "objects": objects}
+        self.answer(json.dumps(answer).encode(), kind="application/vnd.git-lfs+json")
+
+    def commit(self, name: str, body: bytes) -> None:
+        hub = self.server.hub
+        repository = hub.repositories[name]
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                data = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                data = hub.objects[value["oid"]]
+            else:
+                continue
+            place = repository.folder / value["path"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        oid = repository.commit
+        address = f"{hub.endpoint}/{name}/commit/{oid}"
+        answer = {"success": True, "commitOid": oid, "commitUrl": address}
+        self.answer(json.dumps(answer).encode())
 
     def do_GET(self) -> None:
         hub = self.server.hub

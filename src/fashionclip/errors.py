@@ -9,6 +9,8 @@ FashionCLIPError
 ├── MissingExtraError       an optional package is not installed
 ├── BenchmarkError          a benchmark's files are missing or cannot be used
 ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
+├── TrainingError           a training run cannot begin, go on, or be chosen from
+├── PublishError            a model cannot be published where it was to go
 ├── ServiceError            the service cannot be started as it was told to, or be reached
 │   ├── BusyError           more waits for it than it takes on
 │   └── RefusedError        it does not do what a client asks
@@ -60,6 +62,14 @@ class BenchmarkError(FashionCLIPError):
 
 class EvaluationError(FashionCLIPError):
     """A model cannot be measured, or a run folder cannot be read or compared."""
+
+
+class TrainingError(FashionCLIPError):
+    """A training run cannot begin or go on, or there is nothing in it to choose from."""
+
+
+class PublishError(FashionCLIPError):
+    """A model cannot be published: a part of its run is missing, or the place refuses it."""
 
 
 class ServiceError(FashionCLIPError):

@@ -95,11 +95,17 @@ def open_checkpoint(
     return _read(fetch(name, revision=revision, token=token, cache_dir=cache_dir), name)
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, weights: Path | None = None) -> None:
     """Write a checkpoint as a folder that transformers 4 and 5 load unchanged.
 
     The folder appears whole or not at all where it did not exist; in an existing folder each
     file is replaced whole, and another checkpoint's weights and processor are removed.
+
+    Args:
+        checkpoint: what is written.
+        folder: where to.
+        weights: a file ``model.safetensors`` that takes the place of the checkpoint's own; the
+            card and the digests of the training data, which are of other weights, stay behind.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -114,6 +120,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     texts["preprocessor_config.json"] = json.dumps(
         write_preprocess(checkpoint.preprocess), indent=2
     )
+    if weights is not None:
+        write_folder(folder, texts, [weights])
+        return
     if checkpoint.card:
         texts[CARD] = checkpoint.card
     copies = [*checkpoint.tensors.paths]

@@ -6,7 +6,8 @@ bfloat16, which NumPy lacks, comes out as float32.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ SHARDED = "model.safetensors.index.json"
 _BUFFERS = ("position_ids",)  # counted 0, 1, 2, … in old files; no weight
 _BFLOAT16 = "BF16"
 _READABLE = ("F64", "F32", "F16", _BFLOAT16)
+_STORED: Mapping[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -112,6 +114,42 @@ def open_files(paths: Iterable[Path]) -> Weights:
             message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
             raise CheckpointError(message) from exc
     return Weights(handles)
+
+
+def write_weights(
+    path: Path,
+    layout: Mapping[str, tuple[tuple[int, ...], str]],
+    tensor: Callable[[str], np.ndarray],
+) -> None:
+    """Write a safetensors file one tensor at a time: no more than one is in memory.
+
+    Args:
+        path: the file; it is written in place, so give a draft's name.
+        layout: name to shape, and F32 or F16, of every tensor.
+        tensor: gives the tensor of a name; it is stored as the layout says.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written.
+        ValueError: a tensor has another shape than the layout says.
+
+    Source: the format's description in huggingface/safetensors: eight bytes of length, a JSON
+        header padded with spaces, then the tensors without gaps.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (shape, kind) in layout.items():
+        start, end = end, end + math.prod(shape) * _STORED[kind].itemsize
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for name, (shape, kind) in layout.items():
+            values = np.asarray(tensor(name), _STORED[kind], order="C")
+            if values.shape != shape:
+                message = f"{name} has the shape {values.shape}, not {shape}"
+                raise ValueError(message)
+            file.write(values.tobytes())
 
 
 def _files_of(folder: Path, name: str) -> list[Path]:

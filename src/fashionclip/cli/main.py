@@ -23,6 +23,8 @@ COMMANDS = {
     "embed": "Write the vectors of products, pictures or words to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",
     "compare": "Say whether one model is better than another, beyond the noise.",
+    "train": "Tune a model on a shop's own pictures and texts.",
+    "publish": "Write a tuned model for others, with its card.",
     "serve": "Open a search page and an API over an index.",
     "info": "Say what a model or an index is.",
 }
@@ -144,7 +146,7 @@ def _finish(words: list[str]) -> int:
 
 
 def _say_interrupted(words: Sequence[str]) -> None:
-    going_on = ", and it goes on from here" if "index" in words[:1] else ""
+    going_on = ", and it goes on from here" if words[:1] in (["index"], ["train"]) else ""
     click.echo(f"interrupted; give the same command again{going_on}", err=True)
 
 

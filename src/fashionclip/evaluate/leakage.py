@@ -53,6 +53,17 @@ class TrainingData:
     texts: frozenset[bytes]
     """``text_digest`` of each training text."""
 
+    @classmethod
+    def union(cls, parts: Sequence["TrainingData"]) -> "TrainingData":
+        """One record of several trainings: of a model and of what it was tuned on after that."""
+        looks = np.concatenate([np.empty((0, LOOK_BYTES), np.uint8), *(p.looks for p in parts)])
+        return cls(
+            description="; ".join(dict.fromkeys(part.description for part in parts)),
+            pictures=frozenset().union(*(part.pictures for part in parts)),
+            looks=np.unique(looks, axis=0),
+            texts=frozenset().union(*(part.texts for part in parts)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Leakage:

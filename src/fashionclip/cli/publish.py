@@ -1,0 +1,130 @@
+"""``fashionclip publish``: a run's chosen checkpoint to a folder or the hub, with its card."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fashionclip.cli import terminal
+from fashionclip.cli.options import examples, json_option
+from fashionclip.errors import FashionCLIPError
+
+if TYPE_CHECKING:
+    from fashionclip.evaluate.tasks import Picture
+    from fashionclip.publish.parity import Parity
+    from fashionclip.train.run import RunFolder
+
+
+@click.command(
+    epilog=examples(
+        "$ fashionclip publish runs/first --to my-model",
+        "$ fashionclip publish runs/first --to hub --name my-shop/fashion-clip --license mit",
+        "$ fashionclip search shop.lance 'red dress' --model my-model",
+    )
+)
+@click.argument("run", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.option("--to", required=True, metavar="DIR|hub", help="Folder to write, or 'hub'.")
+@click.option("--name", metavar="OWNER/MODEL", help="Repository on the hub; also for the card.")
+@click.option("--title", metavar="TEXT", help="Heading of the card; from the name if not given.")
+@click.option(
+    "--license", metavar="ID", help="The hub's word for the licence, such as mit; or 'other'."
+)
+@click.option("--language", metavar="CODE", help="Language of the texts, such as en.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="NAME",
+    help="Data set on the hub that was trained on. Repeatable.",
+)
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@json_option
+def command(
+    run: Path,
+    to: str,
+    name: str | None,
+    title: str | None,
+    license: str | None,
+    language: str | None,
+    datasets: tuple[str, ...],
+    private: bool,
+    as_json: bool,
+) -> None:
+    """Publish a run's chosen checkpoint.
+
+    RUN is a folder of 'fashionclip train'. What is written loads in transformers unchanged, lies
+    beside it as OpenVINO and ONNX, and has a model card made from what the run measured. Each
+    export is compared with the model on held-out pictures, where the run's data are still there.
+    What is not given here is as the run's recipe says under [publish].
+    """
+    from fashionclip.publish.publish import publish_run
+    from fashionclip.train.recipe import Publish, read_recipe
+    from fashionclip.train.run import RunFolder
+
+    begun = perf_counter()
+    folder = RunFolder(run)
+    asked = read_recipe(folder.recipe).publish if folder.recipe.exists() else Publish()
+    given: dict[str, Any] = {
+        "to": to,
+        "name": name,
+        "title": title,
+        "license": license,
+        "language": language,
+        "datasets": datasets,
+        "private": private,
+    }
+    wishes = replace(asked, **{key: value for key, value in given.items() if value})
+    published = publish_run(
+        folder,
+        wishes,
+        pictures=held_out_pictures(folder),
+        token=os.environ.get("HF_TOKEN"),
+        tell=terminal.talk,
+    )
+    if as_json:
+        fields = [parity_fields(parity) for parity in published.parity]
+        terminal.write_json({"place": published.place, "parity": fields})
+    else:
+        show_parity(published.parity)
+    terminal.say_counts(f"published at {published.place}", seconds=perf_counter() - begun)
+
+
+def held_out_pictures(run: "RunFolder") -> "list[Picture]":
+    """Test pictures of the run's data; none if the data are not there any more."""
+    from fashionclip.train.finish import read_test_pictures
+
+    try:
+        return read_test_pictures(run)
+    except FashionCLIPError as error:
+        terminal.warn(f"exports are compared on drawn products instead: {error}")
+        return []
+
+
+def parity_fields(parity: "Parity") -> dict[str, object]:
+    """A comparison as plain values."""
+    return {
+        "export": parity.name,
+        "least_cosine_of_pictures": parity.pictures,
+        "least_cosine_of_texts": parity.texts,
+        "same_best_caption": parity.same_first,
+        "n": parity.n,
+    }
+
+
+def show_parity(rows: "tuple[Parity, ...]") -> None:
+    """Print how near each export is."""
+    cells = [
+        [
+            row.name,
+            f"{row.pictures:.6f}",
+            "" if row.texts is None else f"{row.texts:.6f}",
+            f"{100 * row.same_first:.1f} %",
+            str(row.n),
+        ]
+        for row in rows
+    ]
+    headings = ["export", "least cosine: pictures", "texts", "same best caption", "n"]
+    terminal.show_table(headings, cells, numbers=headings[1:])

@@ -1,0 +1,263 @@
+"""Both towers of a CLIP as PyTorch modules, named as transformers names their weights.
+
+The engine runs them as they are, training gives them gradients. Two savings change no result:
+the last layer computes only the token that is read, and texts are computed in groups of like
+length, so that little padding is.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from fashionclip.checkpoint import CLIPConfig, TextConfig, TowerConfig, VisionConfig
+from fashionclip.engines.edges import QUICK_GELU_SLOPE
+
+TEXT_GROUPS = 4
+"""Groups of like length that a batch of texts is computed in."""
+FEWEST_IN_GROUP = 16
+
+Pick = Callable[[Tensor], Tensor]
+"""All tokens ``(n, token, width)`` to the one that is read ``(n, 1, width)``."""
+
+
+class Towers(nn.Module):
+    """A CLIP: pictures and texts to vectors of one space."""
+
+    def __init__(self, config: CLIPConfig) -> None:
+        """Make modules of a configuration's sizes; weights are whatever PyTorch begins with."""
+        super().__init__()
+        self.config = config
+        self.vision_model = VisionTower(config.vision)
+        self.text_model = TextTower(config.text)
+        self.visual_projection = nn.Linear(config.vision.width, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(config.text.width, config.projection_dim, bias=False)
+
+    def forward(
+        self, pixels: Tensor, tokens: Tensor, ends: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of pictures and texts, not of unit length yet.
+
+        Args:
+            pixels: normalised floats ``(n, h, w, 3)``.
+            tokens: ``(m, token)``.
+            ends: ``(m,)``: the position that is read; what follows it has no effect.
+            kept: ``(n, k)``: numbers of the patches to look at; None for all.
+
+        Returns:
+            ``(n, dim)`` and ``(m, dim)``.
+        """
+        return self.see(pixels, kept), self.read(tokens, ends)
+
+    def see(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Vectors of pictures; arguments as ``forward`` takes them."""
+        found: Tensor = self.visual_projection(self.vision_model(pixels, kept))
+        return found
+
+    def read(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Vectors of texts; arguments as ``forward`` takes them."""
+        found: Tensor = self.text_projection(self.text_model(tokens, ends))
+        return found
+
+    def keep_inputs_only(self, *, keep: bool = True) -> None:
+        """Keep only the inputs of layers for the backward pass, and compute the rest again."""
+        self.vision_model.encoder.is_recomputed = keep
+        self.text_model.encoder.is_recomputed = keep
+
+
+class VisionTower(nn.Module):
+    """The picture tower, up to its projection."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Make modules of these sizes."""
+        super().__init__()
+        self.config = config
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = _norm(config)  # so misspelt in every checkpoint
+        self.encoder = Encoder(config)
+        self.post_layernorm = _norm(config)
+
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """States of the class token; arguments as ``Towers.forward`` takes them."""
+        parts = self.embeddings
+        kernel = parts.patch_embedding.weight.permute(0, 2, 3, 1).flatten(1)
+        x = functional.linear(cut_patches(pixels, self.config), kernel)
+        x = x + parts.position_embedding.weight[1:]
+        if kept is not None:
+            x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))
+        first = parts.class_embedding + parts.position_embedding.weight[0]
+        x = torch.cat([first.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        return self.encode(x)
+
+    def encode(self, embedded: Tensor) -> Tensor:
+        """States of the class token ``(n, width)``, given patches ``(n, token, width)``."""
+        x = self.encoder(self.pre_layrnorm(embedded), lambda tokens: tokens[:, :1])
+        found: Tensor = self.post_layernorm(x[:, 0])
+        return found
+
+
+class TextTower(nn.Module):
+    """The text tower, up to its projection."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Make modules of these sizes."""
+        super().__init__()
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.final_layer_norm = _norm(config)
+
+    def forward(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """States of the end tokens; arguments as ``Towers.forward`` takes them."""
+        order = ends.argsort(stable=True)
+        found = [self._encode(tokens[rows], ends[rows]) for rows in _groups(order)]
+        x = torch.cat(found)[order.argsort()]
+        states: Tensor = self.final_layer_norm(x)
+        return states
+
+    def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        length = int(ends.max()) + 1
+        x = self.embeddings.token_embedding(tokens[:, :length])
+        x = x + self.embeddings.position_embedding.weight[:length]
+        rows = torch.arange(len(tokens), device=tokens.device)
+        steps = torch.arange(length, device=tokens.device)
+        is_read = (steps <= ends[:, None])[:, None, None, :]
+        x = self.encoder(
+            x, lambda states: states[rows, ends][:, None], is_causal=True, last_mask=is_read
+        )
+        found: Tensor = x[:, 0]
+        return found
+
+
+class VisionEmbeddings(nn.Module):
+    """What patches and the class token are at first."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Make parameters of these sizes."""
+        super().__init__()
+        n_patches = (config.image_px // config.patch_px) ** 2
+        patch = config.patch_px
+        self.class_embedding = nn.Parameter(torch.zeros(config.width))
+        self.patch_embedding = nn.Conv2d(3, config.width, patch, patch, bias=False)
+        self.position_embedding = nn.Embedding(n_patches + 1, config.width)
+
+
+class TextEmbeddings(nn.Module):
+    """What tokens are at first."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Make parameters of these sizes."""
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.position_embedding = nn.Embedding(config.context_length, config.width)
+
+
+class Encoder(nn.Module):
+    """The layers of one tower."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        """Make as many layers as the configuration says."""
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.is_recomputed = False
+
+    def forward(
+        self,
+        x: Tensor,
+        pick: Pick,
+        *,
+        is_causal: bool = False,
+        last_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The token that ``pick`` takes ``(n, 1, width)``; the last layer computes no other."""
+        for layer in self.layers[:-1]:
+            if self.is_recomputed and torch.is_grad_enabled():
+                x = checkpoint(layer, x, is_causal=is_causal, use_reentrant=False)
+            else:
+                x = layer(x, is_causal=is_causal)
+        found: Tensor = self.layers[-1](x, pick=pick, mask=last_mask)
+        return found
+
+
+class Layer(nn.Module):
+    """Attention and a two-layer perceptron, each behind a norm and added to what came in."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        """Make modules of these sizes."""
+        super().__init__()
+        self.heads, self.activation = config.heads, config.activation
+        self.layer_norm1 = _norm(config)
+        self.self_attn = Projections(config)
+        self.layer_norm2 = _norm(config)
+        self.mlp = Perceptron(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        is_causal: bool = False,
+        pick: Pick | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """All tokens, or the one that ``pick`` takes; ``mask`` says what that one may look at."""
+        normal = self.layer_norm1(x)
+        asked = normal if pick is None else pick(normal)
+        mixed = functional.scaled_dot_product_attention(
+            self._by_head(self.self_attn.q_proj(asked)),
+            self._by_head(self.self_attn.k_proj(normal)),
+            self._by_head(self.self_attn.v_proj(normal)),
+            attn_mask=mask,
+            is_causal=is_causal,
+        )
+        x = x if pick is None else pick(x)
+        x = x + self.self_attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        hidden = self.mlp.fc1(self.layer_norm2(x))
+        if self.activation == "quick_gelu":
+            hidden = hidden * torch.sigmoid(QUICK_GELU_SLOPE * hidden)
+        else:
+            hidden = functional.gelu(hidden)
+        found: Tensor = x + self.mlp.fc2(hidden)
+        return found
+
+    def _by_head(self, flat: Tensor) -> Tensor:
+        return flat.reshape(*flat.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class Projections(nn.Module):
+    """The four products of attention."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        """Make modules of this width."""
+        super().__init__()
+        self.q_proj = nn.Linear(config.width, config.width)
+        self.k_proj = nn.Linear(config.width, config.width)
+        self.v_proj = nn.Linear(config.width, config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
+
+
+class Perceptron(nn.Module):
+    """The two products of the perceptron."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        """Make modules of these widths."""
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+
+
+def cut_patches(pixels: Tensor, config: VisionConfig) -> Tensor:
+    """Pixels ``(n, h, w, 3)`` to patches ``(n, patch, pixel)``, the channel innermost."""
+    patch, side = config.patch_px, config.image_px // config.patch_px
+    grid = pixels.reshape(-1, side, patch, side, patch, 3).transpose(2, 3)
+    return grid.reshape(-1, side * side, patch * patch * 3)
+
+
+def _groups(order: Tensor) -> Iterator[Tensor]:
+    """Rows in order of length, cut into groups; as many for every batch of one size."""
+    n_groups = max(1, min(TEXT_GROUPS, len(order) // FEWEST_IN_GROUP))
+    yield from torch.tensor_split(order, n_groups)
+
+
+def _norm(config: TowerConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.width, eps=config.layer_norm_eps)

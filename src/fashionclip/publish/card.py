@@ -1,0 +1,262 @@
+"""The model card: its metadata block, and a page generated from what was measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fashionclip.checkpoint import Checkpoint
+from fashionclip.evaluate.report.markdown import cell, plain, table
+from fashionclip.evaluate.report.wording import duration, title_of
+from fashionclip.evaluate.results import TaskResult
+from fashionclip.publish.facts import RunFacts
+from fashionclip.publish.parity import Parity
+from fashionclip.publish.probes import limitations
+from fashionclip.train.recipe import Publish, write_recipe
+
+EXAMPLE = "example.jpg"
+"""A drawn product in the published folder, which the hub's widget shows."""
+WIDGET_LABELS = ("dress", "sneakers", "handbag", "t-shirt")
+_HUB = "https://huggingface.co"
+_TASKS = {
+    "zero-shot": ("zero-shot-image-classification", "Zero-shot image classification"),
+    "retrieval": ("text-to-image-retrieval", "Text-to-image retrieval"),
+    "picture-to-picture": ("image-to-image-retrieval", "Image-to-image retrieval"),
+    "probe": ("image-classification", "Linear probe"),
+    "wrong-attribute": ("image-text-matching", "Right caption against a wrong one"),
+}
+
+
+def model_card(
+    facts: RunFacts,
+    checkpoint: Checkpoint,
+    parity: Sequence[Parity],
+    wishes: Publish,
+    *,
+    parity_pictures: str,
+) -> str:
+    """Write the card: the block that the hub reads, then the page.
+
+    Args:
+        facts: of the run.
+        checkpoint: what is published.
+        parity: of its exports.
+        wishes: name, title, licence, language.
+        parity_pictures: in words, which pictures the exports were compared on.
+    """
+    environment = Environment(
+        loader=PackageLoader("fashionclip", "publish"),
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    text = environment.get_template("card.md.jinja").render(
+        **_words(facts, checkpoint, parity, wishes), parity_pictures=parity_pictures
+    )
+    return f"---\n{card_metadata(facts, wishes).to_yaml()}\n---\n\n{text}"
+
+
+def title_for(wishes: Publish) -> str:
+    """The card's heading."""
+    return wishes.title or wishes.name.partition("/")[2] or "A tuned fashion CLIP"
+
+
+def card_metadata(facts: RunFacts, wishes: Publish) -> ModelCardData:
+    """The block of metadata that the hub reads."""
+    more: dict[str, Any] = {}
+    if wishes.license == "other":
+        more["license_name"] = "training-data-unverified"
+    if wishes.name:
+        more["widget"] = [
+            {
+                "src": f"{_HUB}/{wishes.name}/resolve/main/{EXAMPLE}",
+                "candidate_labels": ", ".join(WIDGET_LABELS),
+                "example_title": "A drawn product",
+            }
+        ]
+    if emissions := _emissions(facts.cost):
+        more["co2_eq_emissions"] = emissions
+    start = str(facts.run.get("start", {}).get("name", ""))
+    is_hub_name = start.count("/") == 1 and not start.startswith((".", "/", "~"))
+    if is_hub_name and not Path(start).exists():
+        more["base_model"] = start
+    if wishes.datasets:
+        more["datasets"] = list(wishes.datasets)
+    if results := [one for result in facts.results for one in _eval_results(result)]:
+        more |= {"eval_results": results, "model_name": wishes.name or title_for(wishes)}
+    return ModelCardData(
+        language=wishes.language,
+        license=wishes.license,
+        library_name="transformers",
+        pipeline_tag="zero-shot-image-classification",
+        tags=["clip", "fashion", "image-search", "fashionclip", "openvino", "onnx"],
+        **more,
+    )
+
+
+def _eval_results(result: TaskResult) -> list[EvalResult]:
+    figure = result.figures.get(result.headline)
+    if figure is None or math.isnan(figure.value):
+        return []
+    kind, words = _TASKS[result.kind]
+    interval = f"{figure.low:.3f} to {figure.high:.3f}"
+    return [
+        EvalResult(
+            task_type=kind,
+            task_name=words,
+            dataset_type=result.task.replace("/", "-"),  # results of one type would be merged
+            dataset_name=result.task,
+            metric_type="f1" if "f1" in result.headline else result.headline,
+            metric_name=f"{title_of(result.headline)} (95 % interval {interval}, n = {figure.n})",
+            metric_value=round(figure.value, 4),
+        )
+    ]
+
+
+def _emissions(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """In the hub's words; grams."""
+    if cost.get("co2_kg") is None:
+        return {}
+    return {
+        "emissions": round(1000 * cost["co2_kg"], 3),
+        "source": f"{cost['tracker']}; {cost['power']}",
+        "training_type": "fine-tuning",
+        "geographical_location": cost["country"],
+        "hardware_used": cost["hardware"],
+    }
+
+
+def _words(
+    facts: RunFacts, checkpoint: Checkpoint, parity: Sequence[Parity], wishes: Publish
+) -> dict[str, Any]:
+    start = facts.run.get("start", {}).get("name", "an unknown start")
+    return {
+        "title": title_for(wishes),
+        "name": wishes.name or "path/to/this/folder",
+        "start": "the built-in model of fashionclip" if start == "builtin" else f"`{start}`",
+        "pairs": facts.run.get("pairs", {}),
+        "catalog": plain(facts.recipe.data.catalog) if facts.recipe else "unknown",
+        "sizes": _sizes(checkpoint),
+        "fit": checkpoint.preprocess.fit,
+        "benchmark": "\n".join(_benchmark(facts)),
+        "parity": "\n".join(_parity(parity)),
+        "parity_n": parity[0].n if parity else 0,
+        "selection": facts.selection,
+        "sets": ", ".join(facts.selection["left_out"][0]["sets"]) if facts.selection else "",
+        "rules": "\n".join(_rules(facts.selection)),
+        "run": _known(facts.run),
+        "brands": _brands(facts.run.get("held_out_brands", {})),
+        "packages": ", ".join(f"{n} {v}" for n, v in facts.run.get("packages", {}).items()),
+        "recipe": write_recipe(facts.recipe).strip() if facts.recipe else "",
+        "cost": "\n".join(_cost(facts.cost)),
+        "limits": limitations(facts),
+    }
+
+
+def _known(run: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("data_hash", "steps", "batch_size", "precision", "seed", "git_commit")
+    return {name: run.get(name) for name in names}
+
+
+def _brands(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    return f" ({counts['development']} and {counts['test']} brands, none of them in training)"
+
+
+def _sizes(checkpoint: Checkpoint) -> str:
+    config = checkpoint.config
+    weights = checkpoint.weights()
+    n_weights = sum(math.prod(weights.shape(name)) for name in weights)
+    return (
+        f"{n_weights / 1e6:.1f} million weights; pictures of {config.vision.image_px} px in "
+        f"patches of {config.vision.patch_px}, texts of up to {config.text.context_length} tokens, "
+        f"vectors of {config.projection_dim} numbers."
+    )
+
+
+def _benchmark(facts: RunFacts) -> list[str]:
+    if facts.evaluation is None or facts.comparison is None:
+        return []
+    before = {result.task: result for result in facts.evaluation.results["start"]}
+    verdicts = {
+        (row.task, row.unseen): row.verdict for row in facts.comparison.rows if row.is_headline
+    }
+    rows = []
+    for result in facts.results:
+        old = before.get(result.task)
+        for unseen in (False, True):
+            ours, theirs = (
+                (r.unseen if unseen else r.figures).get(result.headline) if r else None
+                for r in (result, old)
+            )
+            if ours is not None:
+                what = f"{result.task}, unseen only" if unseen else result.task
+                verdict = verdicts.get((result.task, unseen), "not comparable")
+                shown = [cell(figure, n=ours.n) for figure in (theirs, ours)]
+                cells = [what, title_of(result.headline), *shown, verdict]
+                rows.append([*cells, f"{ours.n:,}"])
+    head = ["task", "figure", "before tuning", "this model", "verdict", "n"]
+    return table(head, rows) if rows else []
+
+
+def _parity(parity: Sequence[Parity]) -> list[str]:
+    if not parity:
+        return []
+    rows = [
+        [
+            one.name,
+            f"{one.pictures:.6f}",
+            "—" if one.texts is None else f"{one.texts:.6f}",
+            f"{100 * one.same_first:.1f} %",
+        ]
+        for one in parity
+    ]
+    return table(["export", "pictures", "texts", "same best caption"], rows)
+
+
+def _rules(selection: Mapping[str, Any]) -> list[str]:
+    if not selection:
+        return []
+    rows = [
+        [
+            f"**{row['rule']}**" if row["rule"] == selection["rule"] else row["rule"],
+            row["chosen"],
+            f"{row['mean_cost']:.1f}",
+            f"{row['worst_cost']:.1f}",
+            f"{row['worst_against_start']:+.1f}",
+            f"{row['in_domain_gain']:+.1f}",
+        ]
+        for row in selection["left_out"]
+    ]
+    head = ["rule", "it chooses", "mean cost", "worst", "worst against the start", "in domain"]
+    return table(head, rows)
+
+
+def _cost(cost: Mapping[str, Any]) -> list[str]:
+    if not cost:
+        return []
+    sittings = len(cost["sittings"])
+    lines = ["| | |", "|---|---|", f"| time | {duration(cost['seconds'])} in {sittings} sittings |"]
+    if sittings == 1:
+        lines[-1] = f"| time | {duration(cost['seconds'])} |"
+    lines.append(f"| hardware | {cost['hardware'] or 'not known'} |")
+    if cost["energy_kwh"] is not None:
+        lines.append(f"| energy | {_small(cost['energy_kwh'])} kWh |")
+    if cost["co2_kg"] is not None:
+        country = f"at the grid of {cost['country']}"
+        lines.append(f"| CO2 | {_small(1000 * cost['co2_kg'])} g, {country} ({cost['tracker']}) |")
+    if cost["money"] is not None:
+        rate = f"at {cost['price_per_hour']:g} {cost['currency']} an hour"
+        lines.append(f"| money | {cost['money']:.2f} {cost['currency']}, {rate} |")
+    lines.append(f"| how the power is known | {cost['power']} |")
+    return lines
+
+
+def _small(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{digits}f}"

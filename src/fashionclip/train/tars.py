@@ -1,0 +1,170 @@
+"""WebDataset tars → pairs: each sample is the members of one name, told apart by their endings.
+
+``0001.jpg`` is the picture, ``0001.txt`` its caption, ``0001.json`` its fields; a tar is read
+once, header by header, and pictures later from where they stand in it, so that every epoch is
+shuffled wholly. Tars may lie on any file system that fsspec knows.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashionclip.errors import PictureError, TrainingError
+from fashionclip.pictures import is_url
+from fashionclip.product import Reject
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+MAX_TEXT_BYTES = 1 << 20
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Bytes within a file or URL."""
+
+    place: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample of a tar."""
+
+    name: str
+    picture: Slice
+    fields: Mapping[str, Any]
+    """Of its ``.json``; its ``.txt`` is ``caption``."""
+    row: int
+
+
+def is_tar(place: str) -> bool:
+    """Whether a recipe's catalogue is one tar or several."""
+    return place.endswith(".tar")
+
+
+def expand(place: str) -> list[str]:
+    """Name every shard of ``shards-{000..009}.tar`` or ``shards-*.tar``.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    found = _RANGE.search(place)
+    if found:
+        first, last = found.groups()
+        numbers = range(int(first), int(last) + 1)
+        head, tail = place[: found.start()], place[found.end() :]
+        return [one for n in numbers for one in expand(f"{head}{n:0{len(first)}d}{tail}")]
+    if "*" not in place:
+        return [place]
+    from fsspec.core import url_to_fs  # only patterns need to list a store
+
+    system, path = url_to_fs(place)
+    names = sorted(system.glob(path))
+    if not names:
+        message = f"{place}: no such tar; check data.catalog"
+        raise TrainingError(message)
+    return [system.unstrip_protocol(name) if is_url(place) else name for name in names]
+
+
+def read_tars(place: str) -> Iterator[Sample | Reject]:
+    """Read the samples of every shard.
+
+    Raises:
+        TrainingError: a shard is missing, or is no tar.
+    """
+    row = 0
+    for shard in expand(place):
+        for name, members in _members(shard):
+            row += 1
+            yield _sample(shard, name, members, row)
+
+
+def read_slice(piece: Slice) -> bytes:
+    """Read the bytes of a slice; safe to call from several threads.
+
+    Raises:
+        PictureError: the file is gone, or shorter.
+    """
+    try:
+        if not is_url(piece.place):
+            with Path(piece.place).open("rb") as file:
+                file.seek(piece.offset)
+                found = file.read(piece.size)
+        else:
+            from fsspec.core import url_to_fs
+
+            system, path = url_to_fs(piece.place)
+            found = system.cat_file(path, start=piece.offset, end=piece.offset + piece.size)
+    except Exception as exc:  # every store has errors of its own
+        why = " ".join(str(exc).split())[:200] or type(exc).__name__
+        message = f"{piece.place}: cannot be read ({why})"
+        raise PictureError(message) from exc
+    if len(found) != piece.size:
+        message = f"{piece.place}: ends before byte {piece.offset + piece.size:,}; fetch it again"
+        raise PictureError(message)
+    return bytes(found)
+
+
+def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
+    """Neighbouring members of one name: small texts as bytes, pictures as slices.
+
+    Raises:
+        TrainingError: the shard is missing, or is no tar.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        system, path = url_to_fs(shard)
+        with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            name, members = "", dict[str, Slice | bytes]()
+            for member in tar:
+                if not member.isfile():
+                    continue
+                stem, _, ending = _split(member.name)
+                if stem != name and members:
+                    yield name, members
+                    members = {}
+                name, ending = stem, ending.lower()
+                if ending in PICTURES:
+                    members[ending] = Slice(shard, member.offset_data, member.size)
+                elif ending in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
+                    text = tar.extractfile(member)
+                    members[ending] = text.read() if text else b""
+            if members:
+                yield name, members
+    except FileNotFoundError as exc:
+        message = f"{shard}: no such tar; check data.catalog"
+        raise TrainingError(message) from exc
+    except (tarfile.TarError, OSError, EOFError) as exc:
+        message = f"{shard}: not a tar, or cut short ({exc}); fetch it again, without compression"
+        raise TrainingError(message) from exc
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """WebDataset's rule: the name ends at the first dot of its last part."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, ending = last.partition(".")
+    return f"{folder}{slash}{stem}", dot, ending
+
+
+def _sample(
+    shard: str, name: str, members: Mapping[str, Slice | bytes], row: int
+) -> Sample | Reject:
+    picture = next((members[kind] for kind in PICTURES if kind in members), None)
+    if not isinstance(picture, Slice):
+        return Reject(row, name, shard, "the sample has no picture (jpg, png or webp)")
+    fields: dict[str, Any] = {}
+    try:
+        if isinstance(text := members.get("json"), bytes):
+            found = json.loads(text)
+            fields = dict(found) if isinstance(found, Mapping) else {}
+        if isinstance(text := members.get("txt"), bytes):
+            fields["caption"] = text.decode()
+    except ValueError as exc:
+        return Reject(row, name, shard, f"the sample's text cannot be read ({exc})")
+    return Sample(name, picture, fields, row)

@@ -1,0 +1,38 @@
+"""A recipe's steps as a process of their own, alone or under torchrun; see test_train_run."""
+
+import argparse
+import os
+import resource
+import signal
+from pathlib import Path
+
+from fashionclip.errors import TrainingError
+from fashionclip.train.loop import train
+from fashionclip.train.recipe import read_recipe
+from fashionclip.train.run import RunFolder
+
+
+def main() -> None:
+    """Train; end as the command line does, or as a killed process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--largest-file", type=int, help="bytes, from the first step on")
+    arguments = parser.parse_args()
+
+    def watch(progress) -> None:
+        if progress.step == 1 and arguments.largest_file:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # what is left is an error of the write
+            resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.largest_file,) * 2)
+        if progress.step == arguments.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        train(read_recipe(arguments.recipe), RunFolder(arguments.run), watch=watch)
+    except TrainingError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,420 @@
+"""Which checkpoint is kept: candidates, scores, rules, the table, the files."""
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from fashionclip.checkpoint import open_checkpoint
+from fashionclip.checkpoint.weights import write_weights
+from fashionclip.errors import CheckpointError, EvaluationError, TrainingError
+from fashionclip.evaluate.leakage import TrainingData, read_training_data, write_training_data
+from fashionclip.evaluate.run import load_benchmarks
+from fashionclip.evaluate.tasks import ZeroShot
+from fashionclip.train.run import RunFolder
+from fashionclip.train.selection.candidates import (
+    Candidate,
+    average_of,
+    checkpoint_at,
+    interpolation,
+    start_of,
+    write_candidate,
+)
+from fashionclip.train.selection.report import choice_markdown, write_choice
+from fashionclip.train.selection.rules import RULES, Scored, Sight, leave_one_set_out
+from fashionclip.train.selection.scoring import (
+    Scores,
+    contrastive_loss,
+    read_scores,
+    score_checkpoint,
+)
+from fashionclip.train.selection.select import select_checkpoint, watch_checkpoints
+from fashionclip.train.selection.suite import build_suite, development_task
+from made_training import drawn_questions, made_run, perturb
+from random_clip import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    return drawn_questions(tmp_path_factory.mktemp("drawn") / "sample")
+
+
+@pytest.fixture(scope="module")
+def suite(questions):
+    return build_suite(*questions)
+
+
+def of(loss, inside, **sets):
+    """Scores as a test needs them."""
+    return Scores(loss, {"recall@10": inside}, sets, sets, {}, 0.0)
+
+
+def made(name, kind, step, scores):
+    return Scored(Candidate(name, kind, step, ()), scores)
+
+
+# candidates
+
+
+def test_an_interpolation_is_the_weighted_mean_of_both_weight_by_weight(tiny_checkpoint, tmp_path):
+    tuned = perturb(tiny_checkpoint, tmp_path / "tuned", strength=0.5)
+    start = start_of(open_checkpoint(tiny_checkpoint))
+    end = checkpoint_at(7, open_checkpoint(tuned))
+    write_candidate(interpolation(start, end, 0.3), tmp_path / "mixed")
+    a, b, mixed = (
+        load_file(folder / "model.safetensors")
+        for folder in (tiny_checkpoint, tuned, tmp_path / "mixed")
+    )
+    assert mixed.keys() == a.keys()
+    for name in a:
+        np.testing.assert_allclose(mixed[name], 0.7 * a[name] + 0.3 * b[name], atol=1e-6)
+    assert not (tmp_path / "mixed" / "README.md").exists()
+
+
+def test_transformers_loads_an_average_unchanged(tiny_checkpoint, tmp_path):
+    from transformers import CLIPModel, CLIPProcessor
+
+    parts = [
+        checkpoint_at(
+            i, open_checkpoint(perturb(tiny_checkpoint, tmp_path / str(i), strength=0.2, seed=i))
+        )
+        for i in range(3)
+    ]
+    write_candidate(average_of(parts), tmp_path / "average")
+    _, report = CLIPModel.from_pretrained(tmp_path / "average", output_loading_info=True)
+    assert not any(report[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    CLIPProcessor.from_pretrained(tmp_path / "average")
+
+
+def test_halves_stay_halves_and_the_built_in_model_can_be_mixed(tmp_path):
+    builtin = open_checkpoint()
+    tuned = perturb(builtin.folder, tmp_path / "tuned", strength=0.1)
+    write_candidate(
+        interpolation(start_of(builtin), checkpoint_at(1, open_checkpoint(tuned)), 0.5),
+        tmp_path / "mixed",
+    )
+    mixed = open_checkpoint(tmp_path / "mixed")
+    kinds = {name: mixed.weights().dtype(name) for name in mixed.weights()}
+    assert kinds == {name: builtin.weights().dtype(name) for name in builtin.weights()}
+    assert mixed.fingerprint not in {builtin.fingerprint, open_checkpoint(tuned).fingerprint}
+
+
+def test_checkpoints_of_different_models_are_not_mixed(tiny_checkpoint, tmp_path):
+    other = write_checkpoint(tmp_path / "other", vision={"num_hidden_layers": 1})
+    mixed = interpolation(
+        start_of(open_checkpoint(tiny_checkpoint)), checkpoint_at(1, open_checkpoint(other)), 0.5
+    )
+    with pytest.raises(CheckpointError, match=r"different sizes.*one run"):
+        write_candidate(mixed, tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(tiny_checkpoint, tmp_path, monkeypatch):
+    tuned = perturb(tiny_checkpoint, tmp_path / "tuned", strength=0.5)
+    mixed = interpolation(
+        start_of(open_checkpoint(tiny_checkpoint)), checkpoint_at(1, open_checkpoint(tuned)), 0.5
+    )
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr(
+        "fashionclip.train.selection.candidates.write_weights",
+        lambda path, *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_candidate(mixed, room / "mixed")
+    assert list(room.iterdir()) == []
+
+
+@given(
+    st.dictionaries(
+        st.text("abc.", min_size=1, max_size=8),
+        st.lists(st.integers(0, 4), max_size=3).map(tuple),
+        max_size=5,
+    ),
+    st.sampled_from(["float32", "float16"]),
+)
+def test_weights_that_are_streamed_are_what_the_library_reads(tmp_path_factory, shapes, dtype):
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: np.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()
+    }
+    kind = {"float32": "F32", "float16": "F16"}[dtype]
+    layout = {name: (shape, kind) for name, shape in shapes.items()}
+    write_weights(path, layout, tensors.__getitem__)
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor)
+        assert found[name].dtype == tensor.dtype
+
+
+# questions
+
+
+def test_test_pictures_never_reach_the_choice(questions):
+    pairs, plan = questions
+    suite = build_suite(pairs, plan)
+    tasks = [t for t in load_benchmarks(plan.sets, None).tasks if isinstance(t, ZeroShot)]
+    test = {picture.picture_id for task in tasks for picture in task.pictures}
+    asked = {p.picture_id for some in suite.sets.values() for task in some for p in task.pictures}
+    assert test
+    assert asked
+    assert not test & asked
+    for task in tasks:
+        cut = development_task(task, 1000)
+        assert cut.development_pictures == ()
+        assert set(cut.pictures) == set(task.development_pictures)
+
+
+def test_a_set_without_development_pictures_is_named_and_left_out(questions, tmp_path):
+    pairs, plan = questions
+    source = Path(plan.sets[0])
+    table = tmp_path / "only-test.csv"
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [line for line in lines if not line.endswith("development\n")]
+    folder = source.parent
+    table.write_text(
+        "".join([lines[0], *(f"{folder}/{line}" for line in lines[1:])]), encoding="utf-8"
+    )
+    suite = build_suite(pairs, replace(plan, sets=(*plan.sets, str(table))))
+    assert list(suite.sets) == ["category.csv", "colour.csv"]
+    assert "only-test.csv is not a part of the choice: it has no development" in suite.notes[0]
+
+
+def test_pairs_without_words_are_no_pairs(questions):
+    pairs, plan = questions
+    with pytest.raises(EvaluationError, match=r"2 held-out pairs.*has 0; hold out more brands"):
+        build_suite([replace(pair, caption=" ") for pair in pairs], plan)
+
+
+def test_what_the_start_was_trained_on_is_said(questions, tiny_checkpoint, tmp_path):
+    from fashionclip.evaluate.leakage import digest_training_data
+
+    pairs, plan = questions
+    start = tmp_path / "start"
+    shutil.copytree(tiny_checkpoint, start)
+    suite = build_suite(pairs, plan)
+    seen = next(iter(suite.sets.values()))[0].pictures[:3]
+    write_training_data(digest_training_data([(p, []) for p in seen], description="it"), start)
+    notes = build_suite(pairs, plan, start=open_checkpoint(start)).notes
+    assert len(notes) == 2  # both sets ask about the same pictures
+    assert "trained on" in notes[0]
+
+
+# scores
+
+
+def test_the_loss_is_that_of_pytorch_and_twins_are_no_negatives():
+    import torch
+    from torch.nn import functional
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((2, 6, 8)) / 3).astype(np.float32)
+    logits = 20 * torch.tensor(a) @ torch.tensor(b).T
+    right = torch.arange(6)
+    expected = (
+        functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
+    ) / 2
+    assert contrastive_loss(a, b, np.arange(6), 20.0) == pytest.approx(float(expected), abs=1e-5)
+    twins = np.array([0, 0, 2, 3, 4, 5])
+    logits[0, 1] = logits[1, 0] = -torch.inf
+    expected = (
+        functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
+    ) / 2
+    assert contrastive_loss(a, b, twins, 20.0) == pytest.approx(float(expected), abs=1e-5)
+    assert contrastive_loss(a, b, np.zeros(6, int), 20.0) == pytest.approx(0.0)
+
+
+def test_scores_come_back_from_their_file_as_they_were(suite, tiny_checkpoint):
+    scores = score_checkpoint(open_checkpoint(tiny_checkpoint), suite)
+    again = read_scores(json.loads(json.dumps(scores.fields())))
+    assert again == scores
+    assert scores.out_of_domain == pytest.approx(np.mean(list(scores.sets.values())))
+    assert set(scores.sets) == {"category.csv", "colour.csv"}
+    assert scores.validation_loss > 0
+
+
+def test_the_same_weights_get_the_same_scores(suite, tiny_checkpoint):
+    first, second = (score_checkpoint(open_checkpoint(tiny_checkpoint), suite) for _ in range(2))
+    assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
+
+
+# rules
+
+
+START = made("start", "start", 0, of(2.0, 0.40, a=0.50, b=0.50, c=0.50))
+EARLY = made("step-1", "checkpoint", 1, of(1.5, 0.50, a=0.55, b=0.48, c=0.49))
+LATE = made("step-2", "checkpoint", 2, of(1.2, 0.60, a=0.40, b=0.40, c=0.30))
+LAST = made("step-3", "checkpoint", 3, of(1.3, 0.58, a=0.30, b=0.45, c=0.35))
+MIXED = made("0.4 of step-2", "interpolation", 2, of(1.6, 0.55, a=0.52, b=0.50, c=0.51))
+ALL = (START, EARLY, LATE, LAST, MIXED)
+
+
+def test_each_rule_takes_what_its_words_say():
+    sight = Sight(START.scores, ("a", "b", "c"))
+    chosen = {name: rule.choose(ALL, sight).candidate.name for name, rule in RULES.items()}
+    assert chosen == {
+        "start": "start",
+        "last": "step-3",
+        "validation-loss": "step-2",
+        "retrieval": "step-2",
+        "average": "start",  # there is no average
+        "out-of-domain": "0.4 of step-2",
+        "both": "0.4 of step-2",
+        "guarded": "0.4 of step-2",
+    }
+
+
+def test_the_guard_keeps_the_start_where_everything_else_has_forgotten():
+    sight = Sight(START.scores, ("a", "b", "c"))
+    assert RULES["guarded"].choose((START, LATE, LAST), sight) is START
+
+
+def test_the_table_is_what_counting_by_hand_gives():
+    rows = {row.rule: row for row in leave_one_set_out(ALL)}
+    last = {left.set_name: left for left in rows["last"].left_out}
+    assert last["a"].cost == pytest.approx(100 * (0.55 - 0.30))
+    assert last["c"].cost == pytest.approx(100 * (0.51 - 0.35))
+    assert last["b"].against_start == pytest.approx(100 * (0.45 - 0.50))
+    assert rows["last"].mean_cost == pytest.approx((25 + 5 + 16) / 3)
+    assert rows["last"].worst_cost == pytest.approx(25)
+    assert rows["last"].in_domain_gain == pytest.approx(18)
+    assert rows["last"].in_domain_cost == pytest.approx(2)
+    assert rows["start"].worst_against_start == 0
+    # without a, the first step's mean of b and c is below the start's; with a it would not be
+    guarded = {left.set_name: left.chosen for left in rows["guarded"].left_out}
+    assert guarded["a"] == "0.4 of step-2"
+
+
+scores_of_a_set = st.floats(0, 1, allow_nan=False)
+
+
+@given(
+    st.lists(st.tuples(scores_of_a_set, scores_of_a_set, scores_of_a_set), min_size=1, max_size=6)
+)
+def test_no_rule_costs_less_than_nothing_and_the_choice_ignores_the_set_left_out(triples):
+    candidates = [START] + [
+        made(f"step-{i}", "checkpoint", i, of(1.0, c, a=a, b=b, c=c))
+        for i, (a, b, c) in enumerate(triples, start=1)
+    ]
+    for row in leave_one_set_out(candidates):
+        assert all(left.cost >= 0 for left in row.left_out)
+        assert row.worst_cost >= row.mean_cost - 1e-9
+    changed = [
+        replace(s, scores=replace(s.scores, sets={**s.scores.sets, "a": 1 - s.scores.sets["a"]}))
+        for s in candidates
+    ]
+    before, after = (
+        [row.left_out[0].chosen for row in leave_one_set_out(some)]
+        for some in (candidates, changed)
+    )
+    assert before == after
+
+
+# the run
+
+
+@pytest.fixture(scope="module")
+def chosen_run(tmp_path_factory, questions, suite, tiny_checkpoint):
+    run = made_run(tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint)
+    start = open_checkpoint(tiny_checkpoint)
+    training = TrainingData(
+        "this run", frozenset({b"p" * 16}), np.zeros((1, 44), np.uint8), frozenset()
+    )
+    choice = select_checkpoint(run, start, suite, questions[1], training=training)
+    write_choice(choice, run)
+    return run, choice
+
+
+def test_every_kind_of_candidate_is_scored_and_one_is_kept_whole(chosen_run):
+    run, choice = chosen_run
+    names = [scored.candidate.name for scored in choice.candidates]
+    assert names[:4] == ["start", "step-000100", "step-000200", "average-of-2"]
+    assert "0.5 of average-of-2" in names
+    assert "0.5 of step-000200" in names
+    written = json.loads((run.root / "selection.json").read_text(encoding="utf-8"))
+    assert written["chosen"] == choice.chosen.candidate.name
+    assert [row["rule"] for row in written["left_out"]] == list(RULES)
+    open_checkpoint(run.selected)
+    assert sorted(p.name for p in run.root.iterdir() if p.name.startswith(".")) == []
+
+
+def test_the_kept_weights_carry_what_they_were_trained_on(chosen_run):
+    run, choice = chosen_run
+    data = read_training_data(run.selected)
+    if choice.chosen.candidate.kind == "start":
+        assert data is None
+    else:
+        assert data.description == "this run"
+
+
+def test_the_page_and_the_plot_say_the_same(chosen_run):
+    run, choice = chosen_run
+    page = (run.root / "selection.md").read_text(encoding="utf-8")
+    assert f"**{choice.chosen.candidate.name}**, by the rule `guarded`" in page
+    assert "| **guarded** |" in page
+    drawing = (run.root / "selection.svg").read_bytes()
+    texts = " ".join(ET.fromstring(drawing).itertext())
+    assert f"chosen: {choice.chosen.candidate.name}" in texts
+    write_choice(choice, run)
+    assert (run.root / "selection.svg").read_bytes() == drawing
+    assert choice_markdown(choice) == page
+
+
+def test_a_second_choice_scores_nothing_anew(
+    chosen_run, questions, suite, tiny_checkpoint, monkeypatch
+):
+    run, choice = chosen_run
+    monkeypatch.setattr(
+        "fashionclip.train.selection.select.score_checkpoint",
+        lambda *a, **k: pytest.fail("scored again"),
+    )
+    again = select_checkpoint(run, open_checkpoint(tiny_checkpoint), suite, questions[1])
+    assert [s.scores for s in again.candidates] == [s.scores for s in choice.candidates]
+
+
+def test_a_checkpoint_cut_short_costs_only_itself(questions, suite, tiny_checkpoint, tmp_path):
+    run = made_run(tmp_path / "run", tiny_checkpoint)
+    weights = run.checkpoint(200) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    choice = select_checkpoint(
+        run, open_checkpoint(tiny_checkpoint), suite, replace(questions[1], average=0)
+    )
+    assert [s.candidate.name for s in choice.candidates][:2] == ["start", "step-000100"]
+    assert any(
+        "step 200 is not a candidate" in note and "truncated" in note for note in choice.notes
+    )
+
+
+def test_nothing_to_choose_from_is_said(suite, questions, tiny_checkpoint, tmp_path):
+    start = open_checkpoint(tiny_checkpoint)
+    with pytest.raises(TrainingError, match="no whole checkpoint"):
+        select_checkpoint(RunFolder(tmp_path), start, suite, questions[1])
+    with pytest.raises(TrainingError, match=r"no rule .* 'best'; there are start, last"):
+        watch_checkpoints(RunFolder(tmp_path), start, suite, replace(questions[1], rule="best"))
+
+
+def test_training_goes_on_until_too_much_is_forgotten(suite, questions, tiny_checkpoint, tmp_path):
+    run = made_run(tmp_path / "run", tiny_checkpoint, strengths=(0.0, 3.0))
+    start = open_checkpoint(tiny_checkpoint)
+    told = []
+    plan = replace(questions[1], stop_below=0.0)
+    watch = watch_checkpoints(run, start, suite, plan, lambda name, step, scores: told.append(name))
+    assert watch(100, run.checkpoint(100))  # the same weights: nothing forgotten
+    of_start = json.loads((run.root / "scores" / "start.json").read_text(encoding="utf-8"))
+    goes_on = watch(200, run.checkpoint(200))
+    of_last = json.loads((run.root / "scores" / "step-000200.json").read_text(encoding="utf-8"))
+    fallen = of_last["scores"]["out_of_domain"] < of_start["scores"]["out_of_domain"]
+    assert goes_on is not fallen
+    assert told == ["start", "step-000100", "step-000200"]
+    lines = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    assert [line["event"] for line in lines][:2] == ["scores", "scores"]
+    assert (lines[-1]["event"] == "stopped early") is fallen

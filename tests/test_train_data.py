@@ -1,0 +1,389 @@
+"""What a step sees: pairs, the split, drawn captions and pictures, batches; how weights move."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fashionclip.checkpoint import open_checkpoint
+from fashionclip.images import Preprocess, preprocess
+from fashionclip.sample import draw_products, write_sample_catalog
+from fashionclip.texts import build_caption
+from fashionclip.train.captions import SHORT_WORDS, draw_caption
+from fashionclip.train.loader import Loader, Share
+from fashionclip.train.optimizer import follow, lr_at, make_optimizer, round_to_half, speed_of
+from fashionclip.train.pairs import Pair, read_pairs, split
+from fashionclip.train.pictures import decode, draw_pixels, stored_px
+from fashionclip.train.recipe import Augment, Data, Optimizer, Schedule, make_recipe
+
+BUSY = Augment(
+    crop=0.3, flip=0.5, grey=0.1, background=0.4, padding=0.4, low_resolution=0.3,
+    highlight_order=True, highlight_dropout=0.3, short_captions=0.3, long_captions=0.3,
+)  # fmt: skip
+SHIRT = Pair(
+    pair_id="1",
+    title="Striped shirt",
+    highlights=("long sleeves", "cotton", "button-down collar"),
+    description="A shirt for every day. It is soft. Wash it cold.",
+    picture="1.jpg",
+    brand="Alma",
+    product="1",
+    attributes=(),
+    row=1,
+)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_sample_catalog(tmp_path_factory.mktemp("shop"), n_products=80)
+
+
+@pytest.fixture(scope="module")
+def pairs(shop):
+    return read_pairs(Data(catalog=str(shop)))
+
+
+def test_a_pairs_caption_is_the_catalogues(shop, pairs):
+    from fashionclip.catalog import Catalog
+
+    products = list(Catalog.open(shop))
+    assert [pair.caption for pair in pairs] == [product.caption for product in products]
+    assert [pair.brand for pair in pairs] == [product.columns["brand"] for product in products]
+
+
+def noise(n):
+    """Small pictures that are all different."""
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (12, 8, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+# ---- the split
+
+
+def parts_of(found):
+    return {"train": found.train, "development": found.development, "test": found.test}
+
+
+def test_no_brand_is_in_two_parts_and_every_part_has_some(pairs):
+    found = split(pairs, Data(seed=1))
+    brands = {name: {pairs[i].brand for i in rows} for name, rows in parts_of(found).items()}
+    assert all(brands.values())
+    assert found.held_out_by == "brand"
+    assert not brands["train"] & brands["development"]
+    assert not brands["train"] & brands["test"]
+    assert not brands["development"] & brands["test"]
+    n_all = sum(map(len, parts_of(found).values())) + found.n_left_out
+    assert n_all == len(pairs)
+
+
+def test_a_brand_keeps_its_part_when_others_come(tmp_path, shop):
+    lines = shop.read_text(encoding="utf-8").splitlines(keepends=True)
+    few = shop.with_name("few.csv")
+    few.write_text("".join(lines[:60]), encoding="utf-8")
+    data = Data(seed=3, development=0.3, test=0.3)
+    part = {}
+    for place in (few, shop):
+        pairs = read_pairs(replace(data, catalog=str(place)))
+        found = split(pairs, data)
+        for name, rows in parts_of(found).items():
+            for i in rows:
+                assert part.setdefault(pairs[i].brand, name) == name
+
+
+def test_what_looks_or_reads_as_a_held_out_product_is_not_trained_on(tmp_path):
+    """Two shops' brands, one picture: whoever holds it out takes it from the training part."""
+    rows = ["id,title,description,brand,image"]
+    for i, picture in enumerate(noise(40)):
+        picture.save(tmp_path / f"{i}.png")
+        brand = f"brand {i % 20}"
+        image = "0.png" if i % 20 == 1 else f"{i}.png"
+        text = "one text" if i % 20 == 2 else f"text {i}"
+        rows.append(f"{i},thing,{text},{brand},{image}")
+    table = tmp_path / "shop.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    pairs = read_pairs(Data(catalog=str(table)))
+    for seed in range(1, 6):
+        found = split(pairs, Data(seed=seed, development=0.3, test=0.3))
+        seen = {}
+        for name, numbers in parts_of(found).items():
+            for i in numbers:
+                for key in (pairs[i].picture, pairs[i].description):
+                    assert seen.setdefault(key, name) == name
+
+
+def test_without_brands_titles_are_held_out(tmp_path):
+    rows = ["id,title,image"]
+    for i, picture in enumerate(noise(30)):
+        picture.save(tmp_path / f"{i}.png")
+        rows.append(f"{i},title {i % 15},{i}.png")
+    (tmp_path / "shop.csv").write_text("\n".join(rows), encoding="utf-8")
+    pairs = read_pairs(Data(catalog=str(tmp_path / "shop.csv")))
+    found = split(pairs, Data(seed=1))
+    assert found.held_out_by == "title"
+    titles = [{pairs[i].title for i in rows} for rows in parts_of(found).values()]
+    assert all(titles)
+    assert not titles[0] & titles[1]
+    assert not titles[0] & titles[2]
+
+
+# ---- captions
+
+
+def test_without_augmentation_the_caption_is_the_products():
+    rng = np.random.default_rng(0)
+    assert draw_caption(SHIRT, Augment(), rng) == build_caption(SHIRT.highlights, SHIRT.title)
+
+
+def test_captions_are_made_of_the_products_words_only():
+    rng = np.random.default_rng(0)
+    known = set(f"{SHIRT.caption} {SHIRT.description}".replace(",", "").split())
+    drawn = {draw_caption(SHIRT, BUSY, rng) for _ in range(300)}
+    assert len(drawn) > 20
+    assert all(text and set(text.replace(",", "").split()) <= known for text in drawn)
+
+
+def test_highlights_change_places_and_drop_out():
+    rng = np.random.default_rng(0)
+    shuffled = {draw_caption(SHIRT, Augment(highlight_order=True), rng) for _ in range(100)}
+    assert len(shuffled) == 6
+    assert all(
+        text.startswith("Striped shirt, ") and len(text) == len(SHIRT.caption) for text in shuffled
+    )
+    dropped = {draw_caption(SHIRT, Augment(highlight_dropout=0.5), rng) for _ in range(200)}
+    assert len(dropped) == 8
+    assert "Striped shirt" in dropped
+
+
+def test_short_captions_are_short_and_long_ones_come_from_the_description():
+    rng = np.random.default_rng(0)
+    long_title = replace(SHIRT, title="very " * 30 + "long")
+    for pair in (SHIRT, long_title):
+        texts = {draw_caption(pair, Augment(short_captions=1.0), rng) for _ in range(50)}
+        assert max(len(text.split()) for text in texts) <= SHORT_WORDS + 2
+    texts = {draw_caption(SHIRT, Augment(long_captions=1.0), rng) for _ in range(50)}
+    assert all(any(part in text for part in ("every day", "soft", "cold")) for text in texts)
+    nothing_said = replace(SHIRT, description="")
+    assert draw_caption(nothing_said, Augment(long_captions=1.0), rng) == SHIRT.caption
+
+
+# ---- pictures
+
+
+def encoded(picture):
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [encoded(picture) for picture in draw_products(6)]
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_without_augmentation_pixels_are_those_of_evaluation(drawn, fit):
+    pre = Preprocess(48, fit)
+    rng = np.random.default_rng(0)
+    for data in drawn:
+        stored = decode(data, pre, stored_px(pre, Augment()))
+        assert np.array_equal(draw_pixels(stored, 48, Augment(), rng), preprocess(data, pre))
+
+
+def test_augmented_pixels_have_the_models_size_and_differ(drawn):
+    pre, rng = Preprocess(48, "pad"), np.random.default_rng(0)
+    stored = decode(drawn[0], pre, stored_px(pre, BUSY))
+    before = stored.copy()
+    seen = [draw_pixels(stored, 48, BUSY, rng) for _ in range(20)]
+    assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in seen)
+    assert len({pixels.tobytes() for pixels in seen}) == 20
+    assert np.array_equal(stored, before)
+
+
+def test_another_background_leaves_the_garment_alone(drawn):
+    pre = Preprocess(64, "pad")
+    stored = decode(drawn[0], pre, 64)
+    changed = draw_pixels(stored, 64, Augment(background=1.0), np.random.default_rng(1))
+    is_white = (stored == 255).all(axis=2)
+    assert 0.2 < is_white.mean() < 0.95
+    assert (changed[is_white] != 255).any(axis=1).mean() > 0.8
+    far = (np.abs(stored.astype(int) - 255) > 30).any(axis=2)
+    assert np.array_equal(changed[far], stored[far])
+
+
+def test_a_scene_keeps_its_background():
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert np.array_equal(draw_pixels(scene, 64, Augment(background=1.0), rng), scene)
+
+
+def test_greyscale_and_flip(drawn):
+    pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
+    stored = decode(drawn[1], pre, 64)
+    grey = draw_pixels(stored, 64, Augment(grey=1.0), rng)
+    assert (grey.max(axis=2) == grey.min(axis=2)).all()
+    assert np.array_equal(draw_pixels(stored, 64, Augment(flip=1.0), rng), stored[:, ::-1])
+
+
+# ---- batches
+
+
+def loader_of(pairs, checkpoint, share=None, **keys):
+    recipe = make_recipe({"augment": {"crop": 0.2, "flip": 0.5, "short_captions": 0.5}, **keys},
+                         place="the test")  # fmt: skip
+    return Loader(
+        pairs,
+        np.arange(len(pairs)),
+        recipe,
+        batch_size=16,
+        tokenizer=checkpoint.tokenizer,
+        preprocess=checkpoint.preprocess,
+        n_patches=16,
+        share=share or Share(),
+    )
+
+
+def some_batches(loader, first, n):
+    batches = loader.batches(first)
+    found = [next(batches) for _ in range(n)]
+    batches.close()
+    return found
+
+
+def test_an_epoch_shows_every_pair_once_and_the_next_in_another_order(pairs, tiny_checkpoint):
+    loader = loader_of(pairs, open_checkpoint(tiny_checkpoint))
+    assert loader.steps_an_epoch == 5
+    batches = some_batches(loader, 0, 10)
+    products = [[b.keys[:, 0] for b in batches[start : start + 5]] for start in (0, 5)]
+    first, second = (np.concatenate(one) for one in products)
+    assert len(set(first.tolist())) == len(pairs)
+    assert set(first.tolist()) == set(second.tolist())
+    assert first.tolist() != second.tolist()
+
+
+def test_a_batch_follows_from_its_step_alone(pairs, tiny_checkpoint):
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    straight = some_batches(loader_of(pairs, checkpoint), 0, 8)
+    (late,) = some_batches(loader_of(pairs, checkpoint, data={"workers": 1, "cache_gb": 0.0}), 7, 1)
+    assert np.array_equal(late.pixels, straight[7].pixels)
+    assert np.array_equal(late.keys, straight[7].keys)
+
+
+def test_processes_share_a_batch_in_order(pairs, tiny_checkpoint):
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    (whole,) = some_batches(loader_of(pairs, checkpoint), 3, 1)
+    parts = [
+        some_batches(loader_of(pairs, checkpoint, Share(rank, 4)), 3, 1)[0] for rank in range(4)
+    ]
+    assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
+    assert np.array_equal(np.concatenate([part.keys for part in parts]), whole.keys)
+
+
+def test_kept_patches_are_some_of_all(pairs, tiny_checkpoint):
+    loader = loader_of(pairs, open_checkpoint(tiny_checkpoint), model={"kept_patches": 0.5})
+    (batch,) = some_batches(loader, 0, 1)
+    assert batch.kept.shape == (16, 8)
+    assert all(len(set(row)) == 8 and min(row) >= 0 and max(row) < 16 for row in batch.kept)
+
+
+def test_tars_are_read_from_any_file_system(pairs, shop):
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    with (
+        system.open("/bucket/shop-0.tar", "wb") as file,
+        tarfile.open(fileobj=file, mode="w") as tar,
+    ):
+        for i, picture in enumerate(noise(3)):
+            fields = {"title": pairs[i].title, "brand": "Alma"}
+            parts = {"png": encoded(picture), "json": json.dumps(fields).encode()}
+            for ending, content in parts.items():
+                member = tarfile.TarInfo(f"folder/{i}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        lonely = tarfile.TarInfo("lonely.txt")
+        lonely.size = 2
+        tar.addfile(lonely, io.BytesIO(b"hi"))
+    found = read_pairs(Data(catalog="memory://bucket/shop-*.tar"))
+    assert [pair.title for pair in found] == [pairs[i].title for i in range(3)]
+    assert Image.open(io.BytesIO(found.read_picture(2))).size == (8, 12)
+    assert [reject.product_id for reject in found.rejects] == ["lonely"]
+
+
+# ---- how weights move
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
+    recipe = Optimizer(lr=0.1, warmup_steps=10)
+    rates = [lr_at(step, 110, recipe) for step in range(110)]
+    assert rates[:10] == pytest.approx([0.01 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(0.1)
+    assert rates[60] == pytest.approx(0.05)
+    assert rates[-1] < 1e-4
+    assert sorted(rates[10:], reverse=True) == rates[10:]
+    assert lr_at(99, 110, replace(recipe, schedule="constant")) == 0.1
+
+
+def test_deeper_layers_move_less(tiny_checkpoint):
+    config = open_checkpoint(tiny_checkpoint).config  # two layers a tower
+    names = (
+        "vision_model.embeddings.class_embedding",
+        "vision_model.encoder.layers.0.mlp.fc1.weight",
+        "text_model.encoder.layers.1.mlp.fc1.bias",
+        "text_projection.weight",
+    )
+    assert [speed_of(name, config, 0.5) for name in names] == [0.125, 0.25, 0.5, 1.0]
+    assert speed_of(names[0], config, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_the_optimizers_are_pytorchs_with_the_decay_where_it_belongs(tiny_checkpoint, kind):
+    config = open_checkpoint(tiny_checkpoint).config
+    torch.manual_seed(0)
+    first = [torch.randn(4, 4), torch.randn(4), torch.tensor(2.0)]
+    mine, theirs = ([torch.nn.Parameter(w.clone()) for w in first] for _ in range(2))
+    names = ("visual_projection.weight", "vision_model.post_layernorm.bias")
+    recipe = Optimizer(kind=kind, lr=0.01, weight_decay=0.2)
+    own = make_optimizer(zip(names, mine[:2], strict=True), mine[2:], config, recipe)
+    settings = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-6}
+    if kind == "adam":
+        reference = torch.optim.Adam(theirs, weight_decay=0.2, **settings)
+    else:
+        groups = [{"params": theirs[:1], "weight_decay": 0.2},
+                  {"params": theirs[1:], "weight_decay": 0.0}]  # fmt: skip
+        reference = torch.optim.AdamW(groups, **settings)
+    for step in range(3):
+        for weights, optimizer in ((mine, own), (theirs, reference)):
+            torch.manual_seed(step)
+            for weight in weights:
+                weight.grad = torch.randn_like(weight)
+            optimizer.step()
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_the_average_follows_the_weights():
+    average, weights = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
+    for step in range(200):
+        follow(average, weights, 0.9, step)
+    assert torch.allclose(average["w"], torch.ones(2), atol=1e-4)
+    follow(average, {"w": torch.zeros(2)}, 0.9, 10_000)
+    assert torch.allclose(average["w"], torch.full((2,), 0.9), atol=1e-3)
+
+
+def test_rounding_to_half_is_what_float16_holds():
+    weight = torch.nn.Parameter(torch.tensor([0.1, 1 / 3, 2049.0]))
+    weight.grad = torch.tensor([1e-9, 0.1, 5.0])
+    round_to_half([weight], gradients=True)
+    assert weight.grad.tolist() == torch.tensor([1e-9, 0.1, 5.0]).half().float().tolist()
+    assert weight.tolist() == pytest.approx([0.1, 1 / 3, 2049.0])
+    round_to_half([weight], gradients=False)
+    assert weight[2] == 2048.0
+
+
+def test_defaults_are_within_their_own_ranges():
+    assert make_recipe({}, place="nothing").schedule == Schedule()
