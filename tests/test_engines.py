@@ -16,7 +16,11 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.edges import end_positions, fold_normalisation
 from fashionclip.engines.openvino import OpenVINOEngine, precisions_of
-from fashionclip.engines.quantization import activation_range, quantize_weight
+from fashionclip.engines.quantization import (
+    LARGEST_WITHOUT_VNNI,
+    activation_range,
+    quantize_weight,
+)
 from fashionclip.errors import EngineError
 from random_clip import write_checkpoint
 
@@ -226,12 +230,17 @@ def test_int8_without_pictures_says_what_to_give(tiny):
         open_engine(tiny, device="cpu", precision="int8")
 
 
+@pytest.mark.parametrize("largest", [127, 64])
 @given(values=st.lists(st.floats(-1e3, 1e3, width=32), min_size=8, max_size=8))
-def test_quantised_weights_are_within_half_a_step(values):
+def test_quantised_weights_are_within_half_a_step(values, largest):
     weight = np.array(values, np.float32).reshape(2, 4)
-    levels, steps = quantize_weight(weight)
+    levels, steps = quantize_weight(weight, largest=largest)
     assert np.abs(levels * steps - weight).max() <= steps.max() * 0.5001
-    assert (np.abs(levels) <= 127).all()
+    assert (np.abs(levels) <= largest).all()
+
+
+def test_two_products_of_bytes_fit_in_the_16_bits_of_a_cpu_without_vnni():
+    assert 2 * 255 * LARGEST_WITHOUT_VNNI < 2**15
 
 
 def test_an_activation_range_covers_all_that_was_seen():

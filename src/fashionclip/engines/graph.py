@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fashionclip.checkpoint import CLIPConfig, TowerConfig
 from fashionclip.engines.edges import PIXEL_CENTER, QUICK_GELU_SLOPE, fold_normalisation
 from fashionclip.engines.quantization import (
+    LARGEST_WEIGHT,
     LEVELS,
     ActivationRange,
     Ranges,
@@ -39,6 +40,8 @@ class Tower:
     config: TowerConfig
     ranges: Ranges | None = None
     """Ranges of what enters the linear layers, which makes them int8; None for floats."""
+    largest_weight: int = LARGEST_WEIGHT
+    """Of the steps that int8 weights are written in."""
     inputs: dict[str, ov.Node] = field(default_factory=dict)
     """What enters the linear layers, for calibration; query, key and value share one input."""
     _quantized: dict[tuple[str, int], ov.Node] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class Tower:
             high = op.constant(limits.high)
             low = op.constant(limits.low)
             self._quantized[key] = op.fake_quantize(even, low, high, low, high, LEVELS)
-        levels, steps = quantize_weight(weight * limits.channels)
+        levels, steps = quantize_weight(weight * limits.channels, largest=self.largest_weight)
         whole = op.multiply(op.convert(op.constant(levels), "f32"), _constant(steps))
         return op.matmul(self._quantized[key], whole, False, True)
 
@@ -122,6 +125,7 @@ def image_tower(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     ranges: Ranges | None = None,
+    largest_weight: int = LARGEST_WEIGHT,
 ) -> tuple[ov.Model, dict[str, ov.Node]]:
     """Lay the picture tower: uint8 pixels ``(n, h, w, 3)`` in, float32 ``(n, dim)`` out.
 
@@ -131,12 +135,13 @@ def image_tower(
         mean: taken off each channel of pixels in 0…1.
         std: divides each channel after that.
         ranges: what makes the linear layers int8; None leaves them floats.
+        largest_weight: of the steps that int8 weights are written in.
 
     Returns:
         The graph, and what enters each linear layer by that layer's name.
     """
     vision = config.vision
-    tower = Tower(weights, "vision_model", vision, ranges)
+    tower = Tower(weights, "vision_model", vision, ranges, largest_weight)
     side = vision.image_px // vision.patch_px
     pixels = op.parameter([-1, vision.image_px, vision.image_px, 3], np.uint8, name="pixels")
     x = _patches(pixels, side, vision.patch_px)

@@ -17,7 +17,13 @@ from jaxtyping import Float32, Int, UInt8
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.engines import graph
 from fashionclip.engines.edges import check_pixels, check_tokens, end_positions, to_unit
-from fashionclip.engines.quantization import Ranges, activation_range, weights_by_input
+from fashionclip.engines.quantization import (
+    LARGEST_WEIGHT,
+    LARGEST_WITHOUT_VNNI,
+    Ranges,
+    activation_range,
+    weights_by_input,
+)
 from fashionclip.errors import EngineError
 
 IMAGES_AT_ONCE = 32
@@ -114,7 +120,12 @@ class OpenVINOEngine:
             ranges = self._ranges(model, inputs, weights, self._calibration)
             self._calibration = None  # some dozens of pictures need not stay in memory
             model, _ = graph.image_tower(
-                self._config, weights, mean=pre.mean, std=pre.std, ranges=ranges
+                self._config,
+                weights,
+                mean=pre.mean,
+                std=pre.std,
+                ranges=ranges,
+                largest_weight=LARGEST_WEIGHT if _has_vnni() else LARGEST_WITHOUT_VNNI,
             )
         return self._core.compile_model(model, "CPU", self._settings)
 
@@ -185,8 +196,19 @@ def _best(available: tuple[str, ...]) -> str:
 
 def _has_native_bfloat16() -> bool:
     """Tell whether the CPU multiplies bfloat16 itself: OpenVINO counts those that imitate it."""
+    flags = _x86_flags()
+    return flags is None or "avx512_bf16" in flags or "amx_bf16" in flags  # no better word
+
+
+def _has_vnni() -> bool:
+    """Tell whether the CPU adds products of bytes in 32 bits; only some of x86 do not."""
+    flags = _x86_flags()
+    return flags is None or "avx512_vnni" in flags or "avx_vnni" in flags or "amx_int8" in flags
+
+
+def _x86_flags() -> str | None:
+    """What an x86 CPU says of itself; None for another, and where the system does not tell."""
     cpuinfo = Path("/proc/cpuinfo")
     if platform.machine() not in {"x86_64", "AMD64"} or not cpuinfo.exists():
-        return True  # no better word than OpenVINO's
-    flags = cpuinfo.read_text()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return None
+    return cpuinfo.read_text()

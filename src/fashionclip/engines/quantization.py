@@ -13,6 +13,9 @@ from jaxtyping import Float, Int8
 from numpy.typing import NDArray
 
 LEVELS = 256
+LARGEST_WEIGHT = 127
+LARGEST_WITHOUT_VNNI = 64
+"""Without VNNI an x86 CPU adds two products of a byte each in 16 bits: 2 * 255 * 64 still fits."""
 SMOOTHING = 0.5  # Xiao et al. 2023, section 4: half of the difficulty goes to the weights
 _SHARED = ("q_proj", "k_proj", "v_proj")
 
@@ -77,9 +80,9 @@ def activation_range(
 
 
 def quantize_weight(
-    weight: Float[np.ndarray, "out channel"],
+    weight: Float[np.ndarray, "out channel"], *, largest: int = LARGEST_WEIGHT
 ) -> tuple[Int8[np.ndarray, "out channel"], Float[np.ndarray, "out 1"]]:
-    """Weights in whole steps of -127…127, and each row's step."""
+    """Weights in whole steps of -largest…largest, and each row's step."""
     weight = np.asarray(weight, np.float32)
-    steps = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / 127.0
+    steps = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / largest
     return np.rint(weight / steps).astype(np.int8), steps.astype(np.float32)
