@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, model_options, stop_for_usage
+from fashionclip.cli.options import examples, json_option, model_options, stop_for_usage
 from fashionclip.errors import MissingExtraError, ServiceError
 
 SPIN = "16"
@@ -79,6 +79,7 @@ NEEDED = ("fastapi", "prometheus_client", "sqlglot", "uvicorn")
     help="Requests that are worked on together; 1 is no batching.",
 )
 @model_options
+@json_option
 def command(
     store: Path | None,
     host: str,
@@ -94,6 +95,7 @@ def command(
     model_name: str | None,
     device: str,
     precision: str,
+    as_json: bool,
 ) -> None:
     """Serve the index in STORE: a search page for people, an API for programs.
 
@@ -103,7 +105,7 @@ def command(
     """
     _check_extra()
     if new_key is not None:
-        _make_key(key_file, new_key)
+        _make_key(key_file, new_key, as_json=as_json)
         return
     if store is None:
         stop_for_usage("say which index to serve: fashionclip serve shop.lance")
@@ -134,7 +136,13 @@ def command(
         max_batch=max_batch,
     )
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SPIN)  # read by the process that serves
-    serve(store, settings, on_address=lambda address: terminal.talk(f"{store} at {address}"))
+
+    def tell(address: str) -> None:
+        terminal.talk(f"{store} at {address}")
+        if as_json:
+            terminal.write_json({"url": address})
+
+    serve(store, settings, on_address=tell)
 
 
 def _check_extra() -> None:
@@ -160,7 +168,7 @@ def _check_index(store: Path) -> None:
     Manifest.read(store)
 
 
-def _make_key(key_file: Path | None, scope: str) -> None:
+def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:
     """Print a new key.
 
     Raises:
@@ -171,5 +179,9 @@ def _make_key(key_file: Path | None, scope: str) -> None:
     if key_file is None:
         message = f"name the file that keeps the key's hash: --new-key {scope} --key-file FILE"
         raise ServiceError(message)
-    click.echo(new_key(key_file, scope))
+    secret = new_key(key_file, scope)
+    if as_json:
+        terminal.write_json({"key": secret, "scope": scope})
+    else:
+        click.echo(secret)
     terminal.talk(f"its hash is in {key_file}; the key itself is nowhere: keep it now")

@@ -37,20 +37,21 @@ def _worse_than_the_start(facts: RunFacts) -> Iterator[str]:
 
 def _weak_classes(result: TaskResult) -> Iterator[str]:
     rows: Sequence[Mapping[str, Any]] = result.details.get("per_class", ())
-    usual = [row for row in rows if row["n"] >= FEWEST_OF_A_CLASS]
-    weak = sorted(usual, key=lambda row: row["f1"])[:N_WEAK]
+    usual = [row for row in rows if row["f1"].n >= FEWEST_OF_A_CLASS]
+    weak = sorted(usual, key=lambda row: row["f1"].value)[:N_WEAK]
     if len(usual) > N_WEAK and weak:
-        words = ", ".join(f"{row['name']} ({number(row['f1'])})" for row in weak)
+        words = ", ".join(f"{row['name']} ({number(row['f1'].value)})" for row in weak)
         yield f"Weakest on `{result.task}`, by F1: {words}."
 
 
 def _wording(result: TaskResult) -> Iterator[str]:
-    changes: Mapping[str, float] = result.details.get("prompts", {}).get("robustness", {})
+    changes: Mapping[str, Any] = result.details.get("prompts", {}).get("changes", {})
     if changes:
-        worst = max(changes, key=lambda change: changes[change])
+        flips = {change: float(made["flips"].value) for change, made in changes.items()}
+        worst = max(flips, key=lambda change: flips[change])
         yield (
             f"Words matter on `{result.task}`: changing the labels by '{worst}' flips "
-            f"{share(changes[worst])} of the labels."
+            f"{share(flips[worst])} of the labels."
         )
 
 
