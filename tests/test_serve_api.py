@@ -535,7 +535,7 @@ def test_an_engines_fault_is_one_line_without_paths(store, monkeypatch):
         def breaks(*_, **__):
             raise OSError("/work/secret/place")
 
-        monkeypatch.setattr("fashionclip.serve.shop.search", breaks)
+        monkeypatch.setattr("fashionclip.index.snapshot.Snapshot.best", breaks)
         message = refused(client.post("/search", json={"text": "x"}), 500, "internal")
         assert "secret" not in message
 
