@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from fashionclip.cli import terminal
+from fashionclip.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
@@ -104,6 +106,19 @@ def read_pairs(
             raise click.BadParameter(message, ctx=ctx, param=parameter)
         read[one.strip()] = other
     return read
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Say what to install where the packages of an extra are missing.
+
+    Raises:
+        MissingExtraError: one of them is.
+    """
+    missing = next((name for name in packages if find_spec(name) is None), None)
+    if missing is not None:
+        command = click.get_current_context().info_name
+        message = f"'{command}' needs {missing}: pip install 'fashionclip[{extra}]'"
+        raise MissingExtraError(message)
 
 
 def stop_for_usage(message: str) -> NoReturn:

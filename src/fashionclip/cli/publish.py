@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option
+from fashionclip.cli.options import examples, json_option, require_extra
 from fashionclip.errors import FashionCLIPError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def command(
     export is compared with the model on held-out pictures, where the run's data are still there.
     What is not given here is as the run's recipe says under [publish].
     """
+    require_extra("train", "onnx", "torch")
     from fashionclip.publish.publish import publish_run
     from fashionclip.train.recipe import Publish, read_recipe
     from fashionclip.train.run import RunFolder

@@ -1,19 +1,23 @@
 """``fashionclip serve``: an index as an HTTP service with a web page."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option, model_options, stop_for_usage
-from fashionclip.errors import MissingExtraError, ServiceError
+from fashionclip.cli.options import (
+    examples,
+    json_option,
+    model_options,
+    require_extra,
+    stop_for_usage,
+)
+from fashionclip.errors import ServiceError
 
 SPIN = "16"
 """OpenBLAS' threads wait 2 ** 16 cycles for more work, long enough between the parts of a product,
 instead of 2 ** 26, some 20 ms in which nobody else has their cores."""
-NEEDED = ("fastapi", "prometheus_client", "sqlglot", "uvicorn")
 
 
 @click.command(
@@ -103,7 +107,7 @@ def command(
     or SIGTERM end it after it has answered what it has accepted; SIGHUP puts a fresh process in
     the place of the one that serves.
     """
-    _check_extra()
+    require_extra("serve", "fastapi", "prometheus_client", "sqlglot", "uvicorn")
     if new_key is not None:
         _make_key(key_file, new_key, as_json=as_json)
         return
@@ -143,18 +147,6 @@ def command(
             terminal.write_json({"url": address})
 
     serve(store, settings, on_address=tell)
-
-
-def _check_extra() -> None:
-    """Say what to install where the service's packages are missing.
-
-    Raises:
-        MissingExtraError: one of them is.
-    """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        message = f"the service needs {missing[0]}: pip install 'fashionclip[serve]'"
-        raise MissingExtraError(message)
 
 
 def _check_index(store: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import cache_folder, examples, json_option
+from fashionclip.cli.options import cache_folder, examples, json_option, require_extra
 from fashionclip.train.recipe import keys, read_flag, read_recipe
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     sets has the default that is shown.
     """
     begun = perf_counter()
+    require_extra("train", "torch", "codecarbon", "matplotlib", "onnx", "peft", "tensorboard")
     asked = read_recipe(recipe, overrides_of(flags))
     from fashionclip.publish.publish import publish_run
     from fashionclip.train.run import RunFolder
