@@ -504,11 +504,12 @@ def test_a_fresh_process_takes_over_without_a_request_lost(store):
                     if is_over.is_set():
                         return
                     body = {"text": f"red {i}", "k": 2}
+                    was_open = is_kept and own.sock is not None
                     try:
                         kept = own if is_kept else None
                         answer = service.ask("POST", "/search", body, connection=kept)
                     except (ConnectionError, http.client.RemoteDisconnected):
-                        if not is_kept or own.sock is None:
+                        if not was_open:
                             raise
                         own.close()  # idle for longer than it was kept: every client asks again
                         answer = service.ask("POST", "/search", body)
