@@ -363,6 +363,7 @@ def test_a_checkpoint_goes_into_towers_and_out_again(tiny_checkpoint: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_a_batch_of_4096_fits_where_128_do(tiny_checkpoint):
     """But for the likenesses of all pairs, which a few matrices of 4,096 x 4,096 hold."""
     script = Path(__file__).with_name("large_batch.py")
