@@ -14,8 +14,9 @@ from importlib.metadata import version
 from typing import Any
 
 from fashionclip.errors import TrainingError
+from fashionclip.evaluate.storage import write_whole
 from fashionclip.train.recipe import Cost
-from fashionclip.train.run import RunFolder, write_whole
+from fashionclip.train.run import RunFolder
 
 NAME = "cost.json"
 _ANY_COUNTRY = "USA"  # the tracker wants one; without a stated country its CO2 is not told

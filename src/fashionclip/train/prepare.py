@@ -12,6 +12,7 @@ import numpy as np
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import TrainingError
+from fashionclip.evaluate.storage import write_whole
 from fashionclip.product import Reject
 from fashionclip.train import distributed
 from fashionclip.train.loader import Share
@@ -25,7 +26,6 @@ from fashionclip.train.run import (
     write_facts,
     write_log,
     write_reject,
-    write_whole,
 )
 
 FREE_KEYS = {

@@ -6,7 +6,6 @@ versions, commit, seed, hash of the data. Both are written by the first process 
 
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionclip.errors import TrainingError
+from fashionclip.evaluate.storage import write_whole
 from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]
@@ -172,24 +172,6 @@ def read_rejects(run: RunFolder) -> set[tuple[int | None, str | None]]:
         except (ValueError, KeyError, TypeError):  # a line that a full disk cut
             continue
     return found
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there, so that it is never seen in part.
-
-    Raises:
-        OSError: it cannot be written; what was there before stays.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def git_commit() -> str | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from fashionclip.errors import TrainingError
 from fashionclip.evaluate.report.markdown import table
-from fashionclip.train.run import RunFolder, write_whole
+from fashionclip.evaluate.storage import write_whole
+from fashionclip.train.run import RunFolder
 from fashionclip.train.selection.curves import draw_curves
 from fashionclip.train.selection.rules import POINTS, RULES, Row, Scored
 from fashionclip.train.selection.scoring import Scores
