@@ -114,6 +114,17 @@ def test_a_text_does_not_depend_on_its_batch(engine, tiny):
         np.testing.assert_allclose(alone[0], together[i_text], atol=1e-5)
 
 
+@pytest.mark.parametrize("longest", [2, 5, 11, 16])
+def test_so_many_texts_of_such_a_length_are_as_they_are_one_by_one(tiny, longest):
+    """On CPUs they are padded to a few shapes, up to the context's end."""
+    engine = OpenVINOEngine(tiny)
+    words = np.random.default_rng(longest).integers(1, 90, size=(19, longest)).astype(np.int32)
+    words[:, -1] = tiny.tokenizer.end_id
+    alone = np.concatenate([engine.encode_tokens(words[i : i + 1]) for i in range(len(words))])
+    for n in (1, 3, 7, 8, 9, 16, 19):
+        assert engine.encode_tokens(words[:n]) == pytest.approx(alone[:n], abs=1e-5)
+
+
 def test_what_follows_the_end_of_a_text_has_no_effect(engine, tiny):
     tokens = sentences(tiny, pad_to=77)
     other = tokens.copy()

@@ -143,12 +143,12 @@ SANDBOX = """
 set -eu
 mount --make-rprivate /
 mount -t tmpfs sandbox "$NEW"
+mkdir -p "$NEW/data" "$NEW/tmp" "$NEW/run/secrets"
+mount -t tmpfs -o mode=1777,size=64m tmp "$NEW/tmp"  # first: what runs here may lie below /tmp
 for place in $READ_ONLY; do
   mkdir -p "$NEW$place"; mount --rbind "$place" "$NEW$place"; mount -o remount,bind,ro "$NEW$place"
 done
-mkdir -p "$NEW/data" "$NEW/tmp" "$NEW/run/secrets"
 mount --bind "$DATA" "$NEW/data"
-mount -t tmpfs -o mode=1777,size=64m tmp "$NEW/tmp"
 cp "$KEYS" "$NEW/run/secrets/keys"; chown $OWNER "$NEW/run/secrets/keys"
 mount -o remount,ro "$NEW"
 exec chroot "$NEW" setpriv --reuid ${OWNER%:*} --regid ${OWNER#*:} --clear-groups \\

@@ -29,6 +29,9 @@ from fashionclip.errors import EngineError
 IMAGES_AT_ONCE = 32
 """Pictures in one call of the graph: more is no faster and costs memory."""
 TEXTS_AT_ONCE = 256
+TEXT_STEP, TOKEN_STEP = 8, 4
+"""Numbers of texts and of their tokens are rounded up to multiples of these: for every new shape
+OpenVINO makes kernels, which takes milliseconds, and keeps them."""
 
 _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -108,8 +111,8 @@ class OpenVINOEngine:
         vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
         for start in range(0, len(tokens), TEXTS_AT_ONCE):
             rows = slice(start, start + TEXTS_AT_ONCE)
-            longest = int(ends[rows].max()) + 1  # padding that no text needs is cut off
-            vectors[rows] = self._texts(np.ascontiguousarray(tokens[rows, :longest]), ends[rows])
+            some, their_ends = _padded(tokens[rows], ends[rows], self._config.text.context_length)
+            vectors[rows] = self._texts(some, their_ends)[: len(vectors[rows])]
         return to_unit(vectors)
 
     def _compile_images(self) -> ov.CompiledModel:
@@ -158,6 +161,22 @@ class OpenVINOEngine:
     def _compile_texts(self) -> ov.CompiledModel:
         model = graph.text_tower(self._config, self._checkpoint.weights())
         return self._core.compile_model(model, "CPU", self._settings)
+
+
+def _padded(tokens: np.ndarray, ends: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts in one of a few shapes: the last text again, and more tokens after their ends.
+
+    Padding that no text needs is cut off first.
+    """
+    n, width = tokens.shape
+    n_more = (1 << (n - 1).bit_length() if n < TEXT_STEP else _up(n, TEXT_STEP)) - n
+    longest = min(_up(int(ends.max()) + 1, TOKEN_STEP), most)
+    more = ((0, n_more), (0, max(0, longest - width)))
+    return np.pad(tokens[:, :longest], more, mode="edge"), np.pad(ends, (0, n_more), mode="edge")
+
+
+def _up(n: int, step: int) -> int:
+    return -(-n // step) * step
 
 
 class _LazyTower:

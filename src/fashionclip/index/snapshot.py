@@ -1,9 +1,10 @@
 """One version of an index, whole in memory: what a service answers from.
 
 A query that LanceDB answers in 10 ms of overhead, a matrix product answers for many queries at
-once, by every vector and so exactly; rows are taken from Arrow columns. It costs four bytes a
-number and the text of the catalogue. A snapshot never changes: a newer one takes its place, so
-whoever reads one needs no lock, and goes on answering while the files are being rewritten.
+once, exactly, and a sketch of the vectors answers as exactly for one; rows are taken from Arrow
+columns. It costs some five bytes a number and the text of the catalogue. A snapshot never changes:
+a newer one takes its place, so whoever reads one needs no lock, and goes on answering while the
+files are being rewritten.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,12 @@ from jaxtyping import Bool, Float32, Int
 from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
+from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, sketch
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 
-BLOCK = 64  # scores of which only the largest is looked at when the best are sought
+FEW_QUERIES = 3  # more are answered sooner by one product with all vectors than one by one
+FEW_ROWS = 0.1  # of all: so many are looked at one by one rather than with all the others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +41,8 @@ class Snapshot:
     """The row of each product."""
     n_damaged: int
     """Rows left out because their vector is not what was written."""
+    sketch: Sketch | None = None
+    """What rules most rows out; None where there are few, or it would rule out too few."""
 
     @property
     def count(self) -> int:
@@ -67,12 +72,17 @@ class Snapshot:
         Returns:
             Hits whose score is the cosine; equal scores in the order of their ids.
         """
-        scores = queries @ self.vectors.T
-        placed = []
-        for row, k, mask in zip(scores, ks, masks, strict=True):
-            if mask is not None:
-                row[~mask] = -np.inf
-            placed.append(self._in_order(row, k))
+        asked = zip(queries, ks, masks, strict=True)
+        if self.sketch is not None and len(queries) <= FEW_QUERIES:
+            placed = [self._best_by_sketch(self.sketch, *one) for one in asked]
+        else:
+            scores = queries @ self.vectors.T
+            placed = []
+            for row, (_, k, mask) in zip(scores, asked, strict=True):
+                if mask is not None:
+                    row[~mask] = -np.inf
+                found = largest(row, k)
+                placed.append(self._in_order(found, row[found], k))
         hits = iter(self._hits([place for ranking in placed for place in ranking]))
         return [list(islice(hits, len(ranking))) for ranking in placed]
 
@@ -86,13 +96,31 @@ class Snapshot:
         place = self.places.get(product_id)
         return None if place is None else self._hits([(place, 1.0)])[0]
 
-    def _in_order(self, scores: Float32[np.ndarray, " n"], k: int) -> list[tuple[int, float]]:
-        """The rows of the best scores, each with its score."""
-        places = _largest(scores, k)
-        places = places[np.isfinite(scores[places])]
+    def _best_by_sketch(
+        self,
+        sketch: Sketch,
+        query: Float32[np.ndarray, " dim"],
+        k: int,
+        mask: Bool[np.ndarray, " n"] | None,
+    ) -> list[tuple[int, float]]:
+        passing = np.arange(self.count) if mask is None else np.flatnonzero(mask)
+        is_all = len(passing) <= k
+        places = passing if is_all else sketch.contenders(query, k, self.vectors, mask)
+        if len(places) <= FEW_ROWS * self.count:
+            scores = self.vectors[places] @ query
+        else:  # rows one by one would take longer
+            scores = (self.vectors @ query)[places]
+        found = largest(scores, k)
+        return self._in_order(places[found], scores[found], k)
+
+    def _in_order(
+        self, places: Int[np.ndarray, " some"], scores: Float32[np.ndarray, " some"], k: int
+    ) -> list[tuple[int, float]]:
+        """The k best of some rows, each with its score; equal scores in the order of their ids."""
+        is_asked = np.isfinite(scores)
+        places, scores = places[is_asked], np.clip(scores[is_asked], -1.0, 1.0)
         ids = self.table.column(rows.ID).take(pa.array(places)).to_pylist()
-        cosines = np.clip(scores[places], -1.0, 1.0)
-        ranked = sorted(zip((-cosines).tolist(), ids, places.tolist(), strict=True))
+        ranked = sorted(zip((-scores).tolist(), ids, places.tolist(), strict=True))
         return [(place, -negative) for negative, _, place in ranked[:k]]
 
     def _hits(self, placed: Sequence[tuple[int, float]]) -> list[Hit]:
@@ -128,7 +156,8 @@ def read(queries: Queries) -> Snapshot:
         tables.append(pa.Table.from_batches([batch.select(names).filter(pa.array(is_whole))]))
     dim = schema.field(rows.VECTOR).type.list_size
     stacked = np.concatenate(stacks) if stacks else np.empty((0, dim), dtype=np.float32)
-    return _snapshot(version, stacked, pa.concat_tables(tables), n_damaged)
+    sketched = sketch(stacked) if len(stacked) >= FEWEST_ROWS else None
+    return _snapshot(version, stacked, pa.concat_tables(tables), n_damaged, sketched)
 
 
 def renewed(old: Snapshot, queries: Queries, product_ids: Sequence[str]) -> Snapshot:
@@ -152,15 +181,24 @@ def renewed(old: Snapshot, queries: Queries, product_ids: Sequence[str]) -> Snap
     stays = ~old.mask(product_ids)
     tables = [old.table.filter(pa.array(stays))]
     tables += [pa.Table.from_batches([batch.select(names)], old.table.schema) for batch in fresh]
-    vectors = np.concatenate([old.vectors[stays], *(rows.vectors(batch) for batch in fresh)])
-    return _snapshot(version, vectors, pa.concat_tables(tables), old.n_damaged)
+    new = np.concatenate([old.vectors[:0], *(rows.vectors(batch) for batch in fresh)])
+    vectors = np.concatenate([old.vectors[stays], new])
+    sketched = None if old.sketch is None else old.sketch.kept(stays, new)
+    return _snapshot(version, vectors, pa.concat_tables(tables), old.n_damaged, sketched)
 
 
-def _snapshot(version: int, vectors: np.ndarray, table: pa.Table, n_damaged: int) -> Snapshot:
+def _snapshot(
+    version: int,
+    vectors: np.ndarray,
+    table: pa.Table,
+    n_damaged: int,
+    sketched: Sketch | None,
+) -> Snapshot:
     table = table.combine_chunks()  # rows are taken from one piece twice as fast
     ids = table.column(rows.ID).to_pylist()
     places = {name: i for i, name in enumerate(ids)}
-    return Snapshot(version, rows.kinds(table.schema), vectors, table, places, n_damaged)
+    kinds = rows.kinds(table.schema)
+    return Snapshot(version, kinds, vectors, table, places, n_damaged, sketched)
 
 
 def _whole(batch: pa.RecordBatch, vectors: np.ndarray) -> Bool[np.ndarray, " n"]:
@@ -170,22 +208,3 @@ def _whole(batch: pa.RecordBatch, vectors: np.ndarray) -> Bool[np.ndarray, " n"]
         for name, vector, stored in zip(ids, vectors, sums, strict=True)
     )
     return np.fromiter(sound, dtype=bool, count=len(ids))
-
-
-def _largest(scores: Float32[np.ndarray, " n"], k: int) -> Int[np.ndarray, " some"]:
-    """The places of the k largest scores, and of all that equal the last of them.
-
-    The k-th largest of the blocks' maxima is a bound that at least k scores reach, and few do;
-    a partition of all scores takes ten times as long.
-    """
-    n_blocks = len(scores) // BLOCK
-    if k >= len(scores):
-        return np.arange(len(scores))
-    if 2 * k < n_blocks:
-        # a block is every n_blocks-th score: rows are compared whole, six times as fast
-        maxima = scores[: n_blocks * BLOCK].reshape(BLOCK, n_blocks).max(axis=0)
-        candidates = np.flatnonzero(scores >= np.partition(maxima, -k)[-k])
-    else:
-        candidates = np.arange(len(scores))
-    chosen = scores[candidates]
-    return np.asarray(candidates[chosen >= np.partition(chosen, -k)[-k]])

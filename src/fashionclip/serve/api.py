@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from fashionclip.errors import BusyError, FashionCLIPError, ImageError, ProductNotFoundError
 from fashionclip.product import Hit, hit_fields
@@ -46,6 +47,14 @@ PUT: dict[int | str, dict[str, Any]] = {
 T = TypeVar("T")
 
 Where = Annotated[schemas.Where | None, QueryParameter()]
+
+
+class _Json(JSONResponse):
+    """JSON in a tenth of the standard library's time; numbers that JSON lacks become null."""
+
+    def render(self, content: object) -> bytes:
+        """The body."""
+        return to_json(content, inf_nan_mode="null")
 
 
 def create_router(shop: Shop, settings: Settings, metrics: Metrics) -> APIRouter:
@@ -116,7 +125,7 @@ class _Api:
     def __init__(self, shop: Shop, settings: Settings, metrics: Metrics) -> None:
         self._shop, self._settings, self._metrics = shop, settings, metrics
 
-    async def search(self, asked: schemas.SearchRequest, request: Request) -> JSONResponse:
+    async def search(self, asked: schemas.SearchRequest, request: Request) -> _Json:
         """Find products by words, a picture, or both."""
         request.state.n = 1
         self._check_texts([asked.text or "", *asked.avoid])
@@ -135,7 +144,7 @@ class _Api:
         page = await self._shop.search(query)
         return _hits(page.hits, has_more=page.has_more)
 
-    async def classify(self, asked: schemas.ClassifyRequest, request: Request) -> JSONResponse:
+    async def classify(self, asked: schemas.ClassifyRequest, request: Request) -> _Json:
         """Say which of some labels fits a picture."""
         request.state.n = 1
         self._at_most("the number of labels", len(asked.labels), self._settings.batch)
@@ -148,9 +157,9 @@ class _Api:
         ranked = await self._shop.classify(picture or b"", asked.labels, templates)
         ranked = sorted(ranked, key=lambda pair: -pair[1])
         labels = [{"label": label, "probability": round(p, 6)} for label, p in ranked]
-        return JSONResponse({"labels": labels})
+        return _Json({"labels": labels})
 
-    async def embeddings(self, asked: schemas.EmbeddingsRequest, request: Request) -> JSONResponse:
+    async def embeddings(self, asked: schemas.EmbeddingsRequest, request: Request) -> _Json:
         """Encode texts and pictures to unit vectors, as OpenAI's clients ask for it."""
         name, dim = self._shop.manifest.model, self._shop.manifest.dim
         if asked.model not in {None, name}:
@@ -176,15 +185,15 @@ class _Api:
             for i, vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": 0, "total_tokens": 0}  # nobody pays by the token here
-        return JSONResponse({"object": "list", "data": data, "model": name, "usage": usage})
+        return _Json({"object": "list", "data": data, "model": name, "usage": usage})
 
-    async def product(self, product_id: str) -> JSONResponse:
+    async def product(self, product_id: str) -> _Json:
         """One product's columns."""
         hit = await self._shop.product(product_id)
         if hit is None:
             _not_found(f"there is no product {product_id!r} here")
         fields = {name: value for name, value in hit_fields(hit).items() if name != "score"}
-        return JSONResponse(fields)
+        return _Json(fields)
 
     async def similar(
         self,
@@ -192,7 +201,7 @@ class _Api:
         where: Where = None,
         k: Annotated[int, QueryParameter(ge=1)] = 10,
         offset: Annotated[int, QueryParameter(ge=0)] = 0,
-    ) -> JSONResponse:
+    ) -> _Json:
         """The products that look most like one."""
         query = Query(
             like=(product_id,),
@@ -203,7 +212,7 @@ class _Api:
         page = await self._shop.search(query)
         return _hits(page.hits, has_more=page.has_more)
 
-    async def put(self, asked: schemas.PutRequest, request: Request) -> JSONResponse:
+    async def put(self, asked: schemas.PutRequest, request: Request) -> _Json:
         """Store products, replacing those of the same ids; answered when they are on disk."""
         request.state.n = self._at_most(
             "the number of products", len(asked.products), self._settings.batch
@@ -223,18 +232,18 @@ class _Api:
         rejected += [{"id": one.product_id, "reason": one.reason} for one in refusals]
         outcome: dict[str, Any] = {"stored": stored, "rejected": rejected}
         if stored:
-            return JSONResponse(outcome)
+            return _Json(outcome)
         message = "none of the products could be stored; rejected says why"
         outcome["error"] = {"code": "invalid", "message": message}
         outcome["error"]["request_id"] = request.state.request_id
-        return JSONResponse(outcome, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return _Json(outcome, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def remove(
         self, request: Request, ids: Annotated[list[str], QueryParameter(alias="id", min_length=1)]
-    ) -> JSONResponse:
+    ) -> _Json:
         """Take products out: ``?id=A-17&id=A-18``."""
         request.state.n = self._at_most("the number of ids", len(ids), self._settings.k)
-        return JSONResponse({"removed": await self._shop.remove(ids)})
+        return _Json({"removed": await self._shop.remove(ids)})
 
     async def image(
         self,
@@ -253,16 +262,16 @@ class _Api:
             _not_found(f"there is no picture of {product_id!r} here")
         return Response(found, media_type="image/jpeg", headers=headers)
 
-    async def health(self) -> JSONResponse:
+    async def health(self) -> _Json:
         """Whether the process answers."""
-        return JSONResponse({"status": "ok"})
+        return _Json({"status": "ok"})
 
-    async def ready(self) -> JSONResponse:
+    async def ready(self) -> _Json:
         """Whether searches are answered, and from what is on disk now (``ready``) or was.
 
         ``stale`` is no reason to send customers elsewhere: it answers from what it holds.
         """
-        return JSONResponse(
+        return _Json(
             {
                 "status": "stale" if self._shop.fault else "ready",
                 "products": self._shop.count,
@@ -393,9 +402,9 @@ def _not_found(message: str) -> NoReturn:
     raise ProductNotFoundError(message)
 
 
-def _hits(hits: Iterable[Hit], *, has_more: bool) -> JSONResponse:
+def _hits(hits: Iterable[Hit], *, has_more: bool) -> _Json:
     found: list[dict[str, Any]] = [hit_fields(hit) for hit in hits]
-    return JSONResponse({"hits": found, "has_more": has_more})
+    return _Json({"hits": found, "has_more": has_more})
 
 
 def _packed(vector: np.ndarray) -> str:
