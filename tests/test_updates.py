@@ -85,8 +85,10 @@ def test_of_two_that_make_one_column_the_first_decides_what_it_holds(updates, re
     with ThreadPoolExecutor(2) as pool:
         with resident.writing(timeout_s=5.0):  # so that both are looked at before either is stored
             one = pool.submit(updates.put, [new("d", width=1)], soon())
+            taken_up_together = time.monotonic() + 5
             other = pool.submit(updates.put, [new("e", width="wide")], soon())
-            time.sleep(0.5)
+            while not updates._batcher._waiting and time.monotonic() < taken_up_together:
+                time.sleep(0.01)  # of the two, mostly, one is in hand and the other waits
         outcomes = [one.result(), other.result()]
     assert sorted(len(outcome) for outcome in outcomes) == [0, 1]
     assert resident.columns["width"] in {"integer", "string"}

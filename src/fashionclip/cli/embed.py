@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.files import rejects_beside, suffix_checked, whole_file
+from fashionclip.cli.files import rejects_beside, suffix_checked
 from fashionclip.cli.options import (
     catalog_options,
     examples,
@@ -20,6 +20,7 @@ from fashionclip.cli.options import (
     stop_for_usage,
 )
 from fashionclip.cli.vectors import open_vectors
+from fashionclip.files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np

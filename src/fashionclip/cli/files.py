@@ -1,30 +1,9 @@
-"""Files that commands write: with the suffix that says their format, whole or not at all.
+"""Files that commands write: with the suffix that says their format."""
 
-A file is written beside its place and moved there at the end, so that a run that fails or is
-killed leaves what was there before.
-"""
-
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a place to write to that becomes ``path`` only if all goes well.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def suffix_checked(suffixes: Sequence[str]) -> "click.ParamType[Path]":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashionclip.cli import terminal
-from fashionclip.cli.files import whole_file
+from fashionclip.files import whole_file
 
 if TYPE_CHECKING:
     from fashionclip.cli.page import Card

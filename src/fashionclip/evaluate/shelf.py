@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from fashionclip.errors import EvaluationError
+from fashionclip.files import write_whole
 
 DIGEST_BYTES = 16
 FLUSH_SECONDS = 20.0
@@ -67,13 +68,10 @@ class Shelf:
         keys = np.frombuffer(b"".join(self._fresh), np.uint8).reshape(-1, DIGEST_BYTES)
         rows = np.stack(list(self._fresh.values())).astype(self._dtype, copy=False)
         place = self._folder / f"{self._name}-{uuid4().hex}.safetensors"
-        draft = place.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(save({"keys": keys, "rows": rows}))
-            draft.replace(place)
+            write_whole(place, save({"keys": keys, "rows": rows}))
         except (OSError, SafetensorError) as exc:
-            draft.unlink(missing_ok=True)
             message = f"the cache {self._folder} cannot be written ({exc}); name another folder"
             raise EvaluationError(message) from exc
         self._fresh = {}

@@ -6,7 +6,6 @@ run that was killed while it replaced an older one is not taken for either.
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
+from fashionclip.files import write_whole
 
 FORMAT = 1  # raised when an older fashionclip could not read what a newer one wrote
 RESULTS_NAME = "results.json"
@@ -43,13 +43,13 @@ def write_run(run: Run, folder: str | Path, pictures: Mapping[str, str]) -> None
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        digests = {PICTURES_NAME: write_whole(folder / PICTURES_NAME, _json(dict(pictures)))}
+        digests = {PICTURES_NAME: _written(folder / PICTURES_NAME, _json(dict(pictures)))}
         for model, results in run.results.items():
             for result in results:
                 if result.items:
                     name = _items_name(model, result.task)
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    digests[name] = write_whole(folder / name, _parquet(result))
+                    digests[name] = _written(folder / name, _parquet(result))
         write_whole(folder / RESULTS_NAME, _json(_document(run, digests)))
         for stale in folder.glob(f"{ITEMS_NAME}/*/*.parquet"):
             if stale.relative_to(folder).as_posix() not in digests:
@@ -98,25 +98,9 @@ def read_pictures(folder: str | Path) -> dict[str, str]:
         raise EvaluationError(_damaged(folder / PICTURES_NAME)) from exc
 
 
-def write_whole(path: Path, data: bytes) -> str:
-    """Replace a file in one step, once all of it has reached the disk.
-
-    Returns:
-        A digest of the bytes, in hex.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+def _written(path: Path, data: bytes) -> str:
+    """Write a file whole; a digest of it in hex."""
+    write_whole(path, data)
     return blake2b(data, digest_size=16).hexdigest()
 
 

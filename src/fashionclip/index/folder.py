@@ -20,6 +20,7 @@ from threading import RLock
 from filelock import FileLock, Timeout
 
 from fashionclip.errors import StoreCorruptError, StoreError, StoreLockedError
+from fashionclip.files import write_whole
 
 FORMAT = 1  # raised when an older fashionclip could not read what a newer one wrote
 MANIFEST_NAME = "index.json"
@@ -90,17 +91,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write the manifest whole or not at all."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        write_whole(folder / MANIFEST_NAME, text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a small file in one step, and make sure it has reached the disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+        write_whole(folder / MANIFEST_NAME, text.encode())
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -200,7 +191,7 @@ def _acquire(
             )
             raise StoreLockedError(message) from None
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-    write_whole(folder / HOLDER_NAME, json.dumps(holder))
+    write_whole(folder / HOLDER_NAME, json.dumps(holder).encode())
 
 
 def _holder(folder: Path) -> str:

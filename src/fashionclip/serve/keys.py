@@ -7,14 +7,13 @@ key and never the key itself; whoever reads the file learns no key.
 
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from fashionclip.errors import ServiceError
+from fashionclip.files import write_whole
 
 SCOPES = ("read", "write")
 """``write`` may read too."""
@@ -103,7 +102,8 @@ def new_key(path: str | Path, scope: str) -> str:
     digest = _digest(secret.encode(), salt)
     line = {"scope": scope, "salt": salt.hex(), "hash": digest.hex()}
     try:
-        _replace(path, before + json.dumps(line) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (before + json.dumps(line) + "\n").encode(), mode=0o600)
     except OSError as exc:
         message = f"{path}: the key file cannot be written ({exc.strerror}); name another place"
         raise ServiceError(message) from exc
@@ -113,20 +113,6 @@ def new_key(path: str | Path, scope: str) -> str:
 def how_to(path: str | Path) -> str:
     """The command that makes a key."""
     return f"fashionclip serve --new-key read --key-file {path}"
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 def _digest(secret: bytes, salt: bytes) -> bytes:

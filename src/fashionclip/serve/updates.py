@@ -5,9 +5,7 @@ disk. Pictures that came over HTTP are kept in the index folder, under ``picture
 """
 
 import errno
-import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.engines import Engine
 from fashionclip.errors import FashionCLIPError, StoreError, StoreFullError
+from fashionclip.files import write_whole
 from fashionclip.index import Index
 from fashionclip.kinds import Kind, kind_of, widen
 from fashionclip.product import Product, Value
@@ -275,14 +274,7 @@ def _keep(folder: Path, picture: bytes) -> Path:
     place = folder.absolute() / _short(picture)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(picture)
-            Path(beside).replace(place)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_whole(place, picture)
     except OSError as exc:
         message = f"the picture cannot be kept in {folder}: {exc.strerror}; make room, then retry"
         kind = StoreFullError if exc.errno in _NO_ROOM else StoreError

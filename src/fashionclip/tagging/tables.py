@@ -6,13 +6,13 @@ is killed leaves what was there before.
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from fashionclip.files import whole_file
 from fashionclip.product import Reject
 from fashionclip.tagging.labels import SEVERAL_SIGN, LabelSet
 from fashionclip.tagging.products import TaggedProduct
@@ -67,8 +67,8 @@ def write_tags(
     rejects_path = path.with_suffix(".rejects.jsonl")
     tagged = rejected = 0
     with (
-        _replaced(path) as part,
-        _replaced(rejects_path) as rejects_part,
+        whole_file(path) as part,
+        whole_file(rejects_path) as rejects_part,
         _open_table(part, path.suffix.lower(), label_sets) as table,
         rejects_part.open("w", encoding="utf-8") as rejects,
     ):
@@ -82,17 +82,6 @@ def write_tags(
     if not rejected:
         rejects_path.unlink()
     return TagReport(tagged, rejected, path, rejects_path)
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a place to write to that becomes ``path`` only if all goes well."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _reject_fields(reject: Reject) -> Row:

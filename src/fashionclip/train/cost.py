@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fashionclip.errors import TrainingError
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 from fashionclip.train.recipe import Cost
 from fashionclip.train.run import RunFolder
 

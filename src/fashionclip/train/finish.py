@@ -13,8 +13,9 @@ from fashionclip.evaluate.leakage import TrainingData, digest_training_data
 from fashionclip.evaluate.report import write_report
 from fashionclip.evaluate.results import Run
 from fashionclip.evaluate.run import Questions, evaluate_models, load_benchmarks
-from fashionclip.evaluate.storage import write_run, write_whole
+from fashionclip.evaluate.storage import write_run
 from fashionclip.evaluate.tasks import Picture, Retrieval
+from fashionclip.files import write_whole
 from fashionclip.model import FashionCLIP
 from fashionclip.train.pairs import Pair, Pairs, Split, read_pairs, split
 from fashionclip.train.recipe import Recipe, read_recipe

@@ -12,7 +12,7 @@ import numpy as np
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import TrainingError
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 from fashionclip.product import Reject
 from fashionclip.train import distributed
 from fashionclip.train.loader import Share

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionclip.errors import TrainingError
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]

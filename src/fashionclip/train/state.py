@@ -4,7 +4,6 @@ Weights that move, optimizer, averages and the step: position in the data and al
 follow from the step. The last two states are kept, so that a broken one costs some steps only.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from fashionclip.files import whole_file
 from fashionclip.train.losses import Temperature
 
 N_KEPT = 2
@@ -79,19 +79,11 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{state['step']:06d}{SUFFIX}"
-    part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with whole_file(path) as part:
+            torch.save(dict(state), part)
     except RuntimeError as exc:  # how PyTorch tells of a full disk
-        part.unlink(missing_ok=True)
         raise OSError(str(exc).splitlines()[0]) from exc
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
     for old in _states(folder)[:-N_KEPT]:
         old.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fashionclip.errors import BenchmarkError
+from fashionclip.files import whole_file
 
 UNPACKED = "unpacked"
 """Folder beside the tables that the pictures are written to."""
@@ -70,7 +71,6 @@ def _unpack(file: pq.ParquetFile, image: str, folder: Path) -> None:
             data = cell.get("bytes") if isinstance(cell, dict) else cell
             path = folder / f"{number:06d}"
             if isinstance(data, bytes) and data and not path.exists():
-                part = path.with_suffix(".part")
-                part.write_bytes(data)
-                part.replace(path)
+                with whole_file(path) as part:
+                    part.write_bytes(data)
             number += 1

@@ -7,7 +7,7 @@ from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown
 from fashionclip.evaluate.results import Run
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 
 MARKDOWN_NAME = "report.md"
 HTML_NAME = "report.html"

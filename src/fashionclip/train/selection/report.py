@@ -6,7 +6,7 @@ from typing import Any
 
 from fashionclip.errors import TrainingError
 from fashionclip.evaluate.report.markdown import table
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 from fashionclip.train.run import RunFolder
 from fashionclip.train.selection.curves import draw_curves
 from fashionclip.train.selection.rules import POINTS, RULES, Row, Scored

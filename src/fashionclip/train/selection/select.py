@@ -13,7 +13,7 @@ from pathlib import Path
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.errors import CheckpointError, TrainingError
 from fashionclip.evaluate.leakage import TrainingData, read_training_data, write_training_data
-from fashionclip.evaluate.storage import write_whole
+from fashionclip.files import write_whole
 from fashionclip.train.recipe import Selection
 from fashionclip.train.run import OnCheckpoint, RunFolder, write_log
 from fashionclip.train.selection.candidates import (
