@@ -171,14 +171,14 @@ def read_pixels(items: Sequence[Item], cache: Path, pre: Preprocess) -> np.ndarr
     return found
 
 
-def draw_pixels(n_products: int, pre: Preprocess) -> np.ndarray:
-    """Draw the products of ``drawn_items``, through JPEG as the shipped catalogue goes."""
+def draw_pictures(n_products: int) -> list[bytes]:
+    """Draw the products of ``drawn_items``, as JPEG like those of the shipped catalogue."""
     pictures = []
     for product in sample_products(n_products, seed=DRAWN_SEED):
         file = io.BytesIO()
         draw_product(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
-        pictures.append(preprocess(file.getvalue(), pre))
-    return np.stack(pictures)
+        pictures.append(file.getvalue())
+    return pictures
 
 
 class Captions:

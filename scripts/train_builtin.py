@@ -13,22 +13,25 @@ is exported every ten minutes in the format that the package ships.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import torch
 import torch.nn.functional as F
 from builtin_data import (
     FACETS,
     Captions,
     Item,
-    draw_pixels,
+    draw_pictures,
     drawn_items,
     read_clothing,
     read_kagl,
     read_pixels,
 )
+from builtin_teacher import GRID, Pupil, read_maps
 from safetensors.numpy import load_file, save
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -37,13 +40,14 @@ from transformers import CLIPConfig, CLIPModel
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.folder import write_folder
 from fashionclip.checkpoint.preprocessor import write_preprocess
+from fashionclip.engines.openvino import precisions_of
 from fashionclip.evaluate.leakage import (
     TrainingData,
     digest_training_data,
     write_training_data,
 )
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess
+from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess, preprocess
 from fashionclip.texts import build_caption
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 
@@ -68,6 +72,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--teacher", type=float, default=2.0, help="weight of its loss; 0 is none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -82,11 +87,12 @@ def main() -> None:
         drawn_items(args.drawn),
     )
     items = [*kagl, *clothing, *drawn]
+    pictures = draw_pictures(args.drawn)
     pixels = Pixels(
         [
             read_pixels(kagl, args.into / "kagl.npy", pre),
             read_pixels(clothing, args.into / "clothing.npy", pre),
-            draw_pixels(args.drawn, pre),
+            np.stack([preprocess(picture, pre) for picture in pictures]),
         ]
     )
     captions = Captions(items, args.seed)
@@ -102,7 +108,16 @@ def main() -> None:
     write_training_data(what_it_saw([*kagl, *clothing], args.drawn), args.into)
     n_weights = sum(p.numel() for p in model.parameters())
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
-    teach(model, tokenizer, captions, pixels, train, args)
+    maps = None
+    if args.teacher:
+        files = [partial(_decode, item.picture.read_bytes) for item in (*kagl, *clothing)]
+        drawings = [partial(preprocess, picture) for picture in pictures]
+        maps = read_maps([*files, *drawings], train, args.into / "teacher.npy")
+    teach(model, tokenizer, captions, pixels, train, maps, args)
+
+
+def _decode(read: Callable[[], bytes], pre: Preprocess) -> np.ndarray:
+    return preprocess(read(), pre)
 
 
 def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
@@ -193,6 +208,7 @@ def teach(
     captions: Captions,
     pixels: Pixels,
     train: np.ndarray,
+    maps: np.ndarray | None,
     args: argparse.Namespace,
 ) -> None:
     """Run the clock down: learning rate, augmentation and the heads' weight follow it."""
@@ -201,7 +217,10 @@ def teach(
     heads = nn.ModuleDict(
         {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
     )
-    named = [*model.named_parameters(), *heads.named_parameters()]
+    pupil = Pupil(WIDTH)
+    named = [*model.named_parameters(), *heads.named_parameters(), *pupil.named_parameters()]
+    # a processor without bfloat16 imitates it, ten times as slowly as it computes in float32
+    has_bfloat16 = "bfloat16" in precisions_of(ov.Core())
     temperature = model.logit_scale
     groups = [
         {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1, "speed": 1},
@@ -226,8 +245,9 @@ def teach(
             group["lr"] = rate * group["speed"]
         drawn = [captions.draw(int(i)) for i in rows]
         texts, demands = [d[0] for d in drawn], torch.from_numpy(np.stack([d[1] for d in drawn]))
-        with torch.autocast("cpu", torch.bfloat16):
-            features = see(model, augment(pixels[rows], clean=clean), keep=1.0 if clean else 0.5)
+        shown, affine = augment(pixels[rows], clean=clean)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16):
+            features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
             pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
             words = read(model, tokenizer, texts)
             scale = model.logit_scale.exp().clamp(max=60.0)
@@ -236,8 +256,12 @@ def teach(
                 model, tokenizer, captions, pictures, scale, labels[rows], rng
             )
             losses["heads"] = head_loss(heads, features, labels[rows])
+        if maps is not None:
+            seen = torch.from_numpy(maps[rows].astype(np.float32))
+            losses["teacher"] = pupil.loss(features.float(), states.float(), kept, seen, affine)
         share = 0.15 if args.start else max(0.15, 1 - 1.2 * passed)
         loss = losses["contrast"] + 0.5 * losses["prompts"] + share * losses["heads"]
+        loss = loss + args.teacher * losses.get("teacher", 0.0)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
@@ -269,8 +293,12 @@ def endless_batches(rows: np.ndarray, size: int, rng: np.random.Generator) -> It
             yield shuffled[i : i + size]
 
 
-def augment(pixels: Tensor, *, clean: bool) -> Tensor:
-    """Crop, turn, flip, relight; sometimes grey, coarse or negative. Normalised float out."""
+def augment(pixels: Tensor, *, clean: bool) -> tuple[Tensor, Tensor]:
+    """Crop, turn, flip, relight; sometimes grey, coarse or negative.
+
+    Returns:
+        Normalised float, and how each was moved: (n, 2, 3).
+    """
     n = len(pixels)
     x = pixels.float() / 255
     low = 0.93 if clean else 0.75
@@ -296,20 +324,26 @@ def augment(pixels: Tensor, *, clean: bool) -> Tensor:
     negative = torch.rand(n) < rare / 2
     x[negative] = 1 - x[negative]
     mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    return (x.clamp(0, 1) - mean) / std
+    return (x.clamp(0, 1) - mean) / std, affine
 
 
-def see(model: CLIPModel, x: Tensor, *, keep: float) -> Tensor:
-    """The picture tower up to its projection, on a random share of the patches (Li et al. 2023)."""
+def see(model: CLIPModel, x: Tensor, *, keep: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The picture tower up to its projection, on a random share of the patches (Li et al. 2023).
+
+    Returns:
+        What it says of the picture, its states of the patches, and which patches those are.
+    """
     tower = model.vision_model
     patches = tower.embeddings(x)
+    n, n_patches, width = patches.shape[0], GRID * GRID, patches.shape[2]
+    kept = torch.rand(n, n_patches).argsort(1)[:, : int(n_patches * keep)]
     if keep < 1:
-        n, n_patches, width = patches.shape[0], patches.shape[1] - 1, patches.shape[2]
-        kept = torch.rand(n, n_patches).argsort(1)[:, : int(n_patches * keep)] + 1
-        kept = torch.cat([torch.zeros(n, 1, dtype=torch.long), kept], 1)
-        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, width))
+        places = torch.cat([torch.zeros(n, 1, dtype=torch.long), kept + 1], 1)
+        patches = patches.gather(1, places[:, :, None].expand(-1, -1, width))
+    else:
+        kept = torch.arange(n_patches).expand(n, -1)
     hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(patches)).last_hidden_state
-    return tower.post_layernorm(hidden[:, 0])
+    return tower.post_layernorm(hidden[:, 0]), hidden[:, 1:], kept
 
 
 def read(model: CLIPModel, tokenizer: Tokenizer, texts: list[str]) -> Tensor:

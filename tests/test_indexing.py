@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -21,6 +24,7 @@ from fashionclip.errors import ModelMismatchError
 from fashionclip.index import Index
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
+from fashionclip.pictures import read_picture
 
 Row = dict[str, str]
 
@@ -231,6 +235,47 @@ def test_progress_counts_the_rows_up_to_the_last(tmp_path, model, broken_rows):
     rows = [state.rows for state in seen]
     assert rows == sorted(rows)
     assert (rows[-1], seen[-1].embedded, seen[-1].rejected) == (12, 6, 6)
+
+
+def index_parquet(folder: Path, cells: dict[str, bytes], model: FashionCLIP) -> IndexReport:
+    names, pictures = list(cells), list(cells.values())
+    pq.write_table(pa.table({"id": names, "image": pictures}), folder / "products.parquet")
+    return index_catalog(
+        Catalog.open(folder / "products.parquet"), model, folder / "shop.lance", wait_s=0.0
+    )
+
+
+def kept(folder: Path) -> list[bytes]:
+    places = (folder / "shop.lance" / "pictures").rglob("*")
+    return sorted(place.read_bytes() for place in places if place.is_file())
+
+
+def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_it(tmp_path, model):
+    cells = {f"p{i}": picture(i) for i in range(4)}
+    report = index_parquet(tmp_path, cells | {"broken": b"no picture"}, model)
+    assert (report.stored, report.rejected) == (4, 1)
+    assert rejects(tmp_path)[0]["image"] is None
+    assert kept(tmp_path) == sorted(cells.values())
+    index = Index.open(tmp_path / "shop.lance")
+    for name, location in index.locations(list(cells)).items():
+        assert read_picture(location) == cells[name]
+
+    again = index_parquet(tmp_path, cells, model)
+    assert (again.unchanged, again.embedded, again.updated) == (4, 0, 0)
+
+    del cells["p0"]
+    cells["p1"] = picture(11)
+    report = index_parquet(tmp_path, cells, model)
+    assert (report.removed, report.updated, report.embedded, report.unchanged) == (1, 1, 1, 2)
+    assert kept(tmp_path) == sorted(cells.values())
+
+
+def test_a_kept_picture_that_is_gone_comes_back(tmp_path, model):
+    cells = {"a": picture(1), "b": picture(2)}
+    index_parquet(tmp_path, cells, model)
+    shutil.rmtree(tmp_path / "shop.lance" / "pictures")
+    assert index_parquet(tmp_path, cells, model).unchanged == 2
+    assert kept(tmp_path) == sorted(cells.values())
 
 
 def test_a_damaged_vector_is_embedded_again_by_the_run_after_it_was_met(tmp_path, model):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fashionclip.errors import StoreFullError, StoreLockedError
-from fashionclip.index import Index
+from fashionclip.index import Index, pictures
 from fashionclip.model import FashionCLIP
 from fashionclip.serve import updates as room
 from fashionclip.serve.decoding import Decoder
@@ -75,7 +75,7 @@ def test_of_several_changes_to_one_product_the_last_counts(updates, resident):
     assert resident.now.get("x").columns["year"] == 2
     assert updates.remove(["x", "x", "nobody", "y"], soon()) == 2
     assert resident.now.get("x") is None
-    assert not list((resident.index.path / room.PICTURES).iterdir())
+    assert not list((resident.index.path / pictures.FOLDER).iterdir())
 
 
 def test_of_two_that_make_one_column_the_first_decides_what_it_holds(updates, resident):
@@ -99,7 +99,7 @@ def test_a_write_that_fails_stores_nothing_and_the_next_one_does(updates, reside
         raise StoreFullError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "_keep", full)
+        patch.setattr(pictures, "keep", full)
         with pytest.raises(StoreFullError):
             updates.put([new("x")], soon())
     assert resident.now.get("x") is None

@@ -23,7 +23,7 @@ import numpy as np
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import FashionCLIPError, StoreError
-from fashionclip.index import Index, Known, RejectsFile, row_digest
+from fashionclip.index import Index, Known, RejectsFile, pictures, row_digest
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Reject
 
@@ -123,6 +123,7 @@ def index_catalog(
         run = _Run(catalog, model, index, rejects, progress)
         run.embed(batch_size=batch_size, workers=workers)
         removed = run.prune() if prune else 0
+        pictures.forget_others(index.path, index.iter_ids())
         index.optimize()
         count = index.count
     return IndexReport(
@@ -203,6 +204,8 @@ class _Run:
         """The pictures to encode, each noted in ``_encoding`` as it is handed out."""
         for product, picture in self._read_pictures():
             self.rows += 1
+            if isinstance(picture, StoreError):  # the disk is full or worse
+                raise picture
             if isinstance(picture, FashionCLIPError):
                 self._reject(product, str(picture))
                 self._tell()
@@ -226,8 +229,8 @@ class _Run:
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="fashionclip-read")
         try:
             for product in self._good_products():
-                bare = replace(product, image=None) if _is_embedded(product) else product
-                reading.append((bare, pool.submit(self._read, product)))
+                kept = self._kept(product)
+                reading.append((kept, pool.submit(self._read, product, kept)))
                 if len(reading) >= READ_AHEAD:
                     ready, picture = reading.popleft()
                     yield ready, picture.result()
@@ -237,11 +240,21 @@ class _Run:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, product: Product) -> bytes | FashionCLIPError:
+    def _kept(self, product: Product) -> Product:
+        """The product with a place for its picture, where that lies in the table itself."""
+        if not isinstance(product.image, bytes):
+            return product
+        place = pictures.place_of(self._index.path, product.product_id, product.image)
+        return replace(product, image=str(place))
+
+    def _read(self, product: Product, kept: Product) -> bytes | FashionCLIPError:
         try:
-            return self._catalog.read_image(product)
+            picture = self._catalog.read_image(product)
+            if kept is not product:
+                pictures.keep(Path(str(kept.image)), picture)
         except FashionCLIPError as error:
             return error
+        return picture
 
     def _good_products(self) -> Iterator[Product]:
         """The catalogue's products that have a picture; the rest goes to the rejects."""
@@ -262,6 +275,8 @@ class _Run:
     def _reject(self, product: Product, reason: str) -> None:
         self._known.meet(product.product_id)
         location = product.image if isinstance(product.image, str) else None
+        if location is not None and pictures.is_kept(self._index.path, location):
+            location = None  # it lies in the table, and is not kept for a product that is not
         self._rejects.add(Reject(product.row, product.product_id, location, reason))
 
     def _tell(self) -> None:
@@ -286,6 +301,9 @@ class _Run:
                 np.stack(vectors).astype(np.float32),
                 [entry.key for entry in picked],
             )
+            for product in (entry.product for entry in picked if not entry.is_new):
+                place = Path(str(product.image))
+                pictures.forget(self._index.path, product.product_id, but=place)
             n_new = sum(entry.is_new for entry in picked)
             self.stored += n_new
             self.updated += len(picked) - n_new
@@ -323,7 +341,3 @@ class _Run:
         gone = [name for name in self._index.iter_ids() if self._known.is_unmet(name)]
         self._index.remove(gone)
         return len(gone)
-
-
-def _is_embedded(product: Product) -> bool:
-    return isinstance(product.image, bytes)

@@ -265,7 +265,7 @@ class Index:
         return found
 
     def locations(self, product_ids: Sequence[str]) -> dict[str, str | None]:
-        """Where the products' pictures are; None for pictures kept in the catalogue's table."""
+        """Where the products' pictures are; None where that was not said."""
         found: dict[str, str | None] = {}
         for batch in self.queries.rows_of(product_ids, [rows.ID, rows.IMAGE]):
             columns = (batch.column(name).to_pylist() for name in (rows.ID, rows.IMAGE))

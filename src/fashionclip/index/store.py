@@ -92,7 +92,7 @@ class Store(Searchable, Protocol):
         """Products stored."""
 
     def locations(self, product_ids: Sequence[str]) -> dict[str, str | None]:
-        """Where the products' pictures are; None for pictures kept in the catalogue's table."""
+        """Where the products' pictures are; None where that was not said."""
 
     def writing(
         self, *, timeout_s: float, on_wait: Callable[[str], None] | None

