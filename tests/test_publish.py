@@ -329,6 +329,7 @@ def publish_to(finished, tmp_path):
     return publish_to
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_the_hub_and_comes_back_the_same(publish_to, finished, tmp_path):
     with running_hub({}, writer="hf_writer", root=tmp_path / "hub") as hub:
         words = ("--name", "shop/tuned-clip", "--license", "mit", "--private")
@@ -357,9 +358,24 @@ def test_a_model_goes_to_the_hub_and_comes_back_the_same(publish_to, finished, t
     [
         ((), "hf_writer", "a model on the hub needs a name; pass --name OWNER/MODEL"),
         (("--name", "no name"), "hf_writer", "'no name' is no repository's name"),
-        (("--name", "shop/clip"), None, "asks for a token that may write: run 'hf auth login'"),
-        (("--name", "else/clip"), "hf_reader", "the token may not write there"),
-        (("--name", "shop/clip", "--license", "mine"), "hf_writer", "the hub refuses the card"),
+        pytest.param(
+            ("--name", "shop/clip"),
+            None,
+            "asks for a token that may write: run 'hf auth login'",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--name", "else/clip"),
+            "hf_reader",
+            "the token may not write there",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--name", "shop/clip", "--license", "mine"),
+            "hf_writer",
+            "the hub refuses the card",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["no name", "bad name", "no token", "no right", "bad card"],
 )
