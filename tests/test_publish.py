@@ -358,18 +358,8 @@ def test_a_model_goes_to_the_hub_and_comes_back_the_same(publish_to, finished, t
     [
         ((), "hf_writer", "a model on the hub needs a name; pass --name OWNER/MODEL"),
         (("--name", "no name"), "hf_writer", "'no name' is no repository's name"),
-        pytest.param(
-            ("--name", "shop/clip"),
-            None,
-            "asks for a token that may write: run 'hf auth login'",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ("--name", "else/clip"),
-            "hf_reader",
-            "the token may not write there",
-            marks=pytest.mark.slow,
-        ),
+        (("--name", "shop/clip"), None, "asks for a token that may write: run 'hf auth login'"),
+        (("--name", "else/clip"), "hf_reader", "the token may not write there"),
         pytest.param(
             ("--name", "shop/clip", "--license", "mine"),
             "hf_writer",

@@ -1,5 +1,7 @@
 """A published folder to a repository on the Hugging Face hub, and every refusal to one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fashionclip.errors import PublishError
@@ -24,32 +26,60 @@ def check_name(name: str) -> None:
         raise PublishError(message) from exc
 
 
-def upload(folder: Path, name: str, *, private: bool = False, token: str | None = None) -> str:
-    """Create the repository if it is not there, and upload the folder as one commit.
+def open_repository(name: str, *, private: bool = False, token: str | None = None) -> None:
+    """Create the repository if it is not there: asked first, before minutes of measuring.
 
     ``HF_ENDPOINT``, ``HF_TOKEN`` and a login by ``hf auth login`` work as they do for the hub's
     own client.
 
     Args:
-        folder: what ``publish`` has made.
         name: ``owner/model``.
         private: whether a new repository is private; one that is there stays as it is.
+        token: with the right to write.
+
+    Raises:
+        PublishError: no token, no right to write, or no network.
+    """
+    from huggingface_hub import HfApi
+
+    with _told(name):
+        HfApi(token=token).create_repo(name, private=private, exist_ok=True)
+
+
+def upload(folder: Path, name: str, *, token: str | None = None) -> str:
+    """Upload a folder to a repository as one commit.
+
+    Args:
+        folder: what ``publish`` has made.
+        name: ``owner/model``, of a repository that is there.
         token: with the right to write.
 
     Returns:
         The commit's address.
 
     Raises:
-        PublishError: no token, no right to write, the card is refused, or no network.
+        PublishError: no right to write, the card is refused, or no network.
     """
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
 
-    api = HfApi(token=token)
-    try:
-        api.create_repo(name, private=private, exist_ok=True)
-        commit = api.upload_folder(
+    with _told(name):
+        commit = HfApi(token=token).upload_folder(
             repo_id=name, folder_path=folder, commit_message="Publish with fashionclip"
         )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one line.
+
+    Raises:
+        PublishError: in place of whatever was raised.
+    """
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else 0
         raise PublishError(_sentence(name, _refusal(status, exc))) from exc
@@ -63,7 +93,6 @@ def upload(folder: Path, name: str, *, private: bool = False, token: str | None 
             "HF_ENDPOINT, and run it again"
         )
         raise PublishError(_sentence(name, reason)) from exc
-    return str(commit.commit_url)
 
 
 def _refusal(status: int, exc: Exception) -> str:

@@ -12,7 +12,7 @@ from fashionclip.evaluate.tasks import Picture
 from fashionclip.publish.card import EXAMPLE, model_card
 from fashionclip.publish.exports import EXPORTS
 from fashionclip.publish.facts import RunFacts, read_run_facts
-from fashionclip.publish.hub import check_name, upload
+from fashionclip.publish.hub import check_name, open_repository, upload
 from fashionclip.publish.parity import MOST, Parity, measure_parity
 from fashionclip.sample import draw_products, sample_products
 from fashionclip.train.recipe import Publish, write_recipe
@@ -73,15 +73,15 @@ def publish_run(
     if target is not None:
         _check_free(target)
     facts = read_run_facts(run)
+    if target is None:
+        open_repository(wishes.name, private=wishes.private, token=token)
     home = None if target is None else _parent(target)
     with tempfile.TemporaryDirectory(prefix=".publishing-", dir=home) as draft:
         folder = Path(draft) / "model"
         parity = _write(facts, run, folder, wishes, pictures, tell)
         if target is None:
             tell(f"uploading to {wishes.name}")
-            return Published(
-                upload(folder, wishes.name, private=wishes.private, token=token), parity
-            )
+            return Published(upload(folder, wishes.name, token=token), parity)
         _move(folder, target)
     return Published(str(target), parity)
 
