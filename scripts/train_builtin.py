@@ -13,8 +13,7 @@ is exported every ten minutes in the format that the package ships.
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,14 +109,9 @@ def main() -> None:
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
     maps = None
     if args.teacher:
-        files = [partial(_decode, item.picture.read_bytes) for item in (*kagl, *clothing)]
-        drawings = [partial(preprocess, picture) for picture in pictures]
-        maps = read_maps([*files, *drawings], train, args.into / "teacher.npy")
+        files = [item.picture for item in (*kagl, *clothing)]
+        maps = read_maps([*files, *pictures], train, args.into / "teacher.npy")
     teach(model, tokenizer, captions, pixels, train, maps, args)
-
-
-def _decode(read: Callable[[], bytes], pre: Preprocess) -> np.ndarray:
-    return preprocess(read(), pre)
 
 
 def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
@@ -337,11 +331,8 @@ def see(model: CLIPModel, x: Tensor, *, keep: float) -> tuple[Tensor, Tensor, Te
     patches = tower.embeddings(x)
     n, n_patches, width = patches.shape[0], GRID * GRID, patches.shape[2]
     kept = torch.rand(n, n_patches).argsort(1)[:, : int(n_patches * keep)]
-    if keep < 1:
-        places = torch.cat([torch.zeros(n, 1, dtype=torch.long), kept + 1], 1)
-        patches = patches.gather(1, places[:, :, None].expand(-1, -1, width))
-    else:
-        kept = torch.arange(n_patches).expand(n, -1)
+    places = torch.cat([torch.zeros(n, 1, dtype=torch.long), kept + 1], 1)
+    patches = patches.gather(1, places[:, :, None].expand(-1, -1, width))
     hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(patches)).last_hidden_state
     return tower.post_layernorm(hidden[:, 0]), hidden[:, 1:], kept
 

@@ -17,6 +17,7 @@ from fashionclip.cli.options import (
     model_of,
     model_options,
     open_model,
+    private_option,
     stop_for_usage,
 )
 from fashionclip.cli.quick_start import skip_unused_imports
@@ -73,11 +74,7 @@ SHOWN_COLUMNS = 5
     metavar="FILE",
     help="Write the hits to a page of pictures too: one file that loads nothing from elsewhere.",
 )
-@click.option(
-    "--allow-private",
-    is_flag=True,
-    help="Fetch pictures from addresses inside this network too.",
-)
+@private_option
 @model_options
 @json_option
 def command(

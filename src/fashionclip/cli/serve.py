@@ -10,6 +10,7 @@ from fashionclip.cli.options import (
     examples,
     json_option,
     model_options,
+    private_option,
     require_extra,
     stop_for_usage,
 )
@@ -55,11 +56,7 @@ instead of 2 ** 26, some 20 ms in which nobody else has their cores."""
     is_flag=True,
     help="Fetch pictures that requests name by URL, from public addresses only.",
 )
-@click.option(
-    "--allow-private",
-    is_flag=True,
-    help="Fetch pictures from addresses inside this network too.",
-)
+@private_option
 @click.option(
     "--rate",
     "rate_per_minute",

@@ -74,7 +74,7 @@ def _clear(folder: Path, but: Path | None) -> None:
     for file in folder.glob("*"):
         if but is None or file.name != but.name:
             file.unlink(missing_ok=True)
-    if but is None and folder.is_dir():
+    if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 

@@ -88,13 +88,16 @@ class Snapshot:
 
     def listed(self, mask: Bool[np.ndarray, " n"] | None, *, k: int, offset: int) -> list[Hit]:
         """Products in their own order, with a score of 0: what there is, without a question."""
-        places = np.arange(self.count) if mask is None else np.flatnonzero(mask)
+        places = self._passing(mask)
         return self._hits([(int(place), 0.0) for place in places[offset : offset + k]])
 
     def get(self, product_id: str) -> Hit | None:
         """One product, with a score of 1; None if it is not there."""
         place = self.places.get(product_id)
         return None if place is None else self._hits([(place, 1.0)])[0]
+
+    def _passing(self, mask: Bool[np.ndarray, " n"] | None) -> Int[np.ndarray, " some"]:
+        return np.arange(self.count) if mask is None else np.flatnonzero(mask)
 
     def _best_by_sketch(
         self,
@@ -103,9 +106,11 @@ class Snapshot:
         k: int,
         mask: Bool[np.ndarray, " n"] | None,
     ) -> list[tuple[int, float]]:
-        passing = np.arange(self.count) if mask is None else np.flatnonzero(mask)
-        is_all = len(passing) <= k
-        places = passing if is_all else sketch.contenders(query, k, self.vectors, mask)
+        n_passing = self.count if mask is None else np.count_nonzero(mask)
+        if n_passing <= k:
+            places = self._passing(mask)
+        else:
+            places = sketch.contenders(query, k, self.vectors, mask)
         if len(places) <= FEW_ROWS * self.count:
             scores = self.vectors[places] @ query
         else:  # rows one by one would take longer
