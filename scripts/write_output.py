@@ -22,7 +22,7 @@ BLOCK = re.compile(
 
 
 def block_for(kind: str, command: str) -> str:
-    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         command,
         shell=True,
