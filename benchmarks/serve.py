@@ -371,9 +371,10 @@ def ranking(path: Path, model: str, asked: Iterator[str]) -> dict:
     found = {f"{name}_ms": percentile(times, 50) for name, times in ms.items()}
     if seen.sketch is None:
         return found
-    left = [len(seen.sketch.contenders(q, HITS, seen.vectors, None)) for q in queries]
+    n = len(queries)
+    left = map(len, seen.sketch.contenders(queries, [HITS] * n, seen.vectors, [None] * n))
     components = seen.sketch.basis.shape[1]
-    return found | {"components": components, "read_whole": round(float(np.median(left)))}
+    return found | {"components": components, "read_whole": round(float(np.median(list(left))))}
 
 
 def show(report: dict) -> None:

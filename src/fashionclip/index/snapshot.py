@@ -1,13 +1,13 @@
 """One version of an index, whole in memory: what a service answers from.
 
 A query that LanceDB answers in 10 ms of overhead, a matrix product answers for many queries at
-once, exactly, and a sketch of the vectors answers as exactly for one; rows are taken from Arrow
+once, exactly, and one with a sketch of the vectors as exactly and sooner; rows are taken from Arrow
 columns. It costs some five bytes a number and the text of the catalogue. A snapshot never changes:
 a newer one takes its place, so whoever reads one needs no lock, and goes on answering while the
 files are being rewritten.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -18,12 +18,14 @@ from jaxtyping import Bool, Float32, Int
 from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
-from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, sketch
+from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, scores_of, sketch
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 
-FEW_QUERIES = 3  # more are answered sooner by one product with all vectors than one by one
 FEW_ROWS = 0.1  # of all: so many are looked at one by one rather than with all the others
+
+Masks = Sequence[Bool[np.ndarray, " n"] | None]
+Scored = tuple[Int[np.ndarray, " some"], Float32[np.ndarray, " some"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,7 @@ class Snapshot:
         self,
         queries: Float32[np.ndarray, "query dim"],
         ks: Sequence[int],
-        masks: Sequence[Bool[np.ndarray, " n"] | None],
+        masks: Masks,
     ) -> list[list[Hit]]:
         """The products closest to each of several unit vectors, closest first.
 
@@ -72,17 +74,11 @@ class Snapshot:
         Returns:
             Hits whose score is the cosine; equal scores in the order of their ids.
         """
-        asked = zip(queries, ks, masks, strict=True)
-        if self.sketch is not None and len(queries) <= FEW_QUERIES:
-            placed = [self._best_by_sketch(self.sketch, *one) for one in asked]
+        if self.sketch is None:
+            scored = self._scored_whole(queries, ks, masks)
         else:
-            scores = queries @ self.vectors.T
-            placed = []
-            for row, (_, k, mask) in zip(scores, asked, strict=True):
-                if mask is not None:
-                    row[~mask] = -np.inf
-                found = largest(row, k)
-                placed.append(self._in_order(found, row[found], k))
+            scored = self._scored_by_sketch(self.sketch, queries, ks, masks)
+        placed = [self._in_order(*one, k) for one, k in zip(scored, ks, strict=True)]
         hits = iter(self._hits([place for ranking in placed for place in ranking]))
         return [list(islice(hits, len(ranking))) for ranking in placed]
 
@@ -99,24 +95,29 @@ class Snapshot:
     def _passing(self, mask: Bool[np.ndarray, " n"] | None) -> Int[np.ndarray, " some"]:
         return np.arange(self.count) if mask is None else np.flatnonzero(mask)
 
-    def _best_by_sketch(
-        self,
-        sketch: Sketch,
-        query: Float32[np.ndarray, " dim"],
-        k: int,
-        mask: Bool[np.ndarray, " n"] | None,
-    ) -> list[tuple[int, float]]:
-        n_passing = self.count if mask is None else np.count_nonzero(mask)
-        if n_passing <= k:
-            places = self._passing(mask)
-        else:
-            places = sketch.contenders(query, k, self.vectors, mask)
-        if len(places) <= FEW_ROWS * self.count:
-            scores = self.vectors[places] @ query
-        else:  # rows one by one would take longer
-            scores = (self.vectors @ query)[places]
-        found = largest(scores, k)
-        return self._in_order(places[found], scores[found], k)
+    def _scored_whole(
+        self, queries: np.ndarray, ks: Sequence[int], masks: Masks
+    ) -> Iterator[Scored]:
+        """The best rows of each query with their scores, by one product with all vectors."""
+        scores = queries @ self.vectors.T
+        for row, k, mask in zip(scores, ks, masks, strict=True):
+            if mask is not None:
+                row[~mask] = -np.inf
+            found = largest(row, k)
+            yield found, row[found]
+
+    def _scored_by_sketch(
+        self, sketch: Sketch, queries: np.ndarray, ks: Sequence[int], masks: Masks
+    ) -> Iterator[Scored]:
+        """The same, by a product with the sketch and a look at what that leaves."""
+        left = sketch.contenders(queries, ks, self.vectors, masks)
+        for query, k, places in zip(queries, ks, left, strict=True):
+            if len(places) <= FEW_ROWS * self.count:
+                scores = scores_of(places, self.vectors, query)
+            else:  # rows one by one would take longer
+                scores = (self.vectors @ query)[places]
+            found = largest(scores, k)
+            yield places[found], scores[found]
 
     def _in_order(
         self, places: Int[np.ndarray, " some"], scores: Float32[np.ndarray, " some"], k: int
