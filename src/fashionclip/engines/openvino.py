@@ -29,7 +29,7 @@ from fashionclip.errors import EngineError
 IMAGES_AT_ONCE = 32
 """Pictures in one call of the graph: more is no faster and costs memory."""
 TEXTS_AT_ONCE = 256
-TEXT_STEP, TOKEN_STEP = 8, 4
+TEXT_STEP, TOKEN_STEP = 8, 2
 """Numbers of texts and of their tokens are rounded up to multiples of these: for every new shape
 OpenVINO makes kernels, which takes milliseconds, and keeps them."""
 

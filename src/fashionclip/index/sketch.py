@@ -7,7 +7,7 @@ at most; only products that can still be among the best are scored whole. Nothin
 bound holds for every basis.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,8 @@ ENERGY = 0.93
 """Part of the vectors' squared length that the components hold; less leaves too many products."""
 MOST = 0.5  # of the dimensions; with more of them the vectors themselves are as quickly read
 SLACK = 1e-4  # of a score: more than float32 rounds off
-GATHERED = 100_000  # bytes of rows that are gathered at once: less than malloc asks the system for
+ROOM = 500_000  # bytes of rows that are gathered at once
+FEW_ROWS = 0.1  # of all: so many are looked at one by one rather than with all the others
 BLOCK = 64  # scores of which only the largest is looked at when the best are sought
 
 
@@ -49,7 +50,7 @@ class Sketch:
         ks: Sequence[int],
         vectors: Float32[np.ndarray, "n dim"],
         passing: Sequence[Bool[np.ndarray, " n"] | None],
-    ) -> Iterator[Int[np.ndarray, " some"]]:
+    ) -> list[Int[np.ndarray, " _"]]:
         """For each query the rows that can be among its k best, in their order; no other can.
 
         With a query ``q`` and a vector ``v`` split into their parts inside and outside the basis,
@@ -63,22 +64,20 @@ class Sketch:
             passing: for each, True for the rows to choose from; None for all.
         """
         inside = queries @ self.basis
-        outside = np.linalg.norm(queries - inside @ self.basis.T, axis=1).tolist()
+        outside = np.linalg.norm(queries - inside @ self.basis.T, axis=1)
         guesses = inside @ self.parts.T
-        most_rest = self.rest.max(initial=0.0)  # rules most rows out in one pass
-        for query, k, scores, beyond, mask in zip(
-            queries, ks, guesses, outside, passing, strict=True
-        ):
-            n_passing = len(scores) if mask is None else np.count_nonzero(mask)
-            if n_passing <= k:
-                yield np.arange(len(scores)) if mask is None else np.flatnonzero(mask)
-                continue
+        for row, mask in zip(guesses, passing, strict=True):
             if mask is not None:
-                scores[~mask] = -np.inf
-            likely = largest(scores, k)
-            reached = np.partition(vectors[likely] @ query, -k)[-k] - SLACK
-            near = np.flatnonzero(scores >= reached - beyond * most_rest)
-            yield near[scores[near] >= reached - beyond * self.rest[near]]
+                row[~mask] = -np.inf
+        likely = _places(guesses, _bounds(guesses, max(ks)))
+        scores = scores_of(likely, vectors, queries)
+        reached = [least(some, k) - SLACK for some, k in zip(scores, ks, strict=True)]
+        bounds = np.array(reached, np.float32) - outside * self.rest.max(initial=0)
+        near = _places(guesses, bounds)  # most rows are out by one pass
+        return [
+            places[row[places] >= reach - beyond * self.rest[places]]
+            for row, places, reach, beyond in zip(guesses, near, reached, outside, strict=True)
+        ]
 
 
 def sketch(vectors: Float32[np.ndarray, "n dim"]) -> Sketch | None:
@@ -94,41 +93,78 @@ def sketch(vectors: Float32[np.ndarray, "n dim"]) -> Sketch | None:
     return Sketch(basis, *_parts(vectors, basis))
 
 
-def largest(scores: Float32[np.ndarray, " n"], k: int) -> Int[np.ndarray, " some"]:
-    """The places of the k largest scores, and of all that equal the last of them.
+def largest(
+    scores: Float32[np.ndarray, "query n"], ks: Sequence[int]
+) -> list[Int[np.ndarray, " _"]]:
+    """For each row the places of the k largest scores, and of all that equal the last of them.
 
-    The k-th largest of the blocks' maxima is a bound that at least k scores reach, and few do;
-    a partition of all scores takes ten times as long.
+    Places that hold -inf are left out.
     """
-    n_blocks = len(scores) // BLOCK
-    if k >= len(scores):
-        return np.arange(len(scores))
-    if 2 * k < n_blocks:
-        # a block is every n_blocks-th score: rows are compared whole, six times as fast
-        maxima = scores[: n_blocks * BLOCK].reshape(BLOCK, n_blocks).max(axis=0)
-        candidates = np.flatnonzero(scores >= np.partition(maxima, -k)[-k])
-    else:
-        candidates = np.arange(len(scores))
-    chosen = scores[candidates]
-    return np.asarray(candidates[chosen >= np.partition(chosen, -k)[-k]])
+    likely = _places(scores, _bounds(scores, max(ks)))
+    return [
+        some[row[some] >= least(row[some], k)]
+        for row, some, k in zip(scores, likely, ks, strict=True)
+    ]
+
+
+def least(scores: Float32[np.ndarray, " n"], k: int) -> float:
+    """The k-th largest score; -inf where there are fewer."""
+    return float(np.partition(scores, -k)[-k]) if k <= len(scores) else -np.inf
 
 
 def scores_of(
-    places: Int[np.ndarray, " some"],
+    places: Sequence[Int[np.ndarray, " _"]],
     vectors: Float32[np.ndarray, "n dim"],
-    query: Float32[np.ndarray, " dim"],
-) -> Float32[np.ndarray, " some"]:
-    """The scores of some rows, gathered a few at a time.
+    queries: Float32[np.ndarray, "query dim"],
+) -> list[Float32[np.ndarray, " _"]]:
+    """The scores of some rows for each query.
 
-    All at once they would lie in memory fresh from the system, which takes longer over handing out
-    its pages than the rows take to read.
+    Rows are gathered in one place that is used again and again: the system takes longer over
+    handing out fresh pages of memory than the rows take to read.
     """
-    scores = np.empty(len(places), dtype=np.float32)
-    step = max(1, GATHERED // vectors[:1].nbytes)
-    for start in range(0, len(places), step):
-        some = slice(start, start + step)
-        scores[some] = vectors[places[some]] @ query
-    return scores
+    room = np.empty((max(1, ROOM // vectors[:1].nbytes), vectors.shape[1]), vectors.dtype)
+    found = [np.empty(len(some), np.float32) for some in places]
+    for query, some, scores in zip(queries, places, found, strict=True):
+        if len(some) > FEW_ROWS * len(vectors):
+            np.take(vectors @ query, some, out=scores)
+            continue
+        for start in range(0, len(some), len(room)):
+            few = some[start : start + len(room)]
+            rows = vectors.take(few, axis=0, out=room[: len(few)], mode="clip")
+            np.matmul(rows, query, out=scores[start : start + len(few)])
+    return found
+
+
+def _bounds(scores: Float32[np.ndarray, "query n"], k: int) -> Float32[np.ndarray, " query"]:
+    """A bound for each row that its k largest scores reach, and few others.
+
+    The k-th largest of the blocks' maxima is one; a partition of all scores takes ten times as
+    long.
+    """
+    n_queries, n = scores.shape
+    n_blocks = n // BLOCK
+    if 2 * k < n_blocks:
+        # a block is every n_blocks-th score: runs are compared whole, six times as fast
+        blocks = scores[:, : n_blocks * BLOCK].reshape(n_queries, BLOCK, n_blocks)
+        scores = blocks.max(axis=1)
+    if k > scores.shape[1]:
+        return np.full(n_queries, -np.inf, np.float32)
+    return np.partition(scores, -k, axis=1)[:, -k]
+
+
+def _places(
+    scores: Float32[np.ndarray, "query n"], bounds: Float32[np.ndarray, " query"]
+) -> list[Int[np.ndarray, " _"]]:
+    """For each row the places of the scores that reach a bound; those of -inf never do.
+
+    All rows are looked at together: numpy lets Python's lock go for every large array, and has to
+    wait for it again.
+    """
+    floor = np.maximum(bounds, np.finfo(np.float32).min)
+    flat = np.flatnonzero(scores >= floor[:, None])
+    starts = np.arange(len(scores)) * scores.shape[1]
+    some = np.split(flat, np.searchsorted(flat, starts[1:]))
+    return [places - start for places, start in zip(some, starts, strict=True)]
 
 
 def _parts(vectors: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ a newer one takes its place, so whoever reads one needs no lock, and goes on ans
 files are being rewritten.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -18,14 +18,9 @@ from jaxtyping import Bool, Float32, Int
 from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
-from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, scores_of, sketch
+from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, least, scores_of, sketch
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
-
-FEW_ROWS = 0.1  # of all: so many are looked at one by one rather than with all the others
-
-Masks = Sequence[Bool[np.ndarray, " n"] | None]
-Scored = tuple[Int[np.ndarray, " some"], Float32[np.ndarray, " some"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +57,7 @@ class Snapshot:
         self,
         queries: Float32[np.ndarray, "query dim"],
         ks: Sequence[int],
-        masks: Masks,
+        masks: Sequence[Bool[np.ndarray, " n"] | None],
     ) -> list[list[Hit]]:
         """The products closest to each of several unit vectors, closest first.
 
@@ -75,10 +70,16 @@ class Snapshot:
             Hits whose score is the cosine; equal scores in the order of their ids.
         """
         if self.sketch is None:
-            scored = self._scored_whole(queries, ks, masks)
+            guesses = queries @ self.vectors.T
+            for row, mask in zip(guesses, masks, strict=True):
+                if mask is not None:
+                    row[~mask] = -np.inf
+            places = largest(guesses, ks)
+            scores = [row[some] for row, some in zip(guesses, places, strict=True)]
         else:
-            scored = self._scored_by_sketch(self.sketch, queries, ks, masks)
-        placed = [self._in_order(*one, k) for one, k in zip(scored, ks, strict=True)]
+            places = self.sketch.contenders(queries, ks, self.vectors, masks)
+            scores = scores_of(places, self.vectors, queries)
+        placed = [self._in_order(*one) for one in zip(places, scores, ks, strict=True)]
         hits = iter(self._hits([place for ranking in placed for place in ranking]))
         return [list(islice(hits, len(ranking))) for ranking in placed]
 
@@ -95,36 +96,12 @@ class Snapshot:
     def _passing(self, mask: Bool[np.ndarray, " n"] | None) -> Int[np.ndarray, " some"]:
         return np.arange(self.count) if mask is None else np.flatnonzero(mask)
 
-    def _scored_whole(
-        self, queries: np.ndarray, ks: Sequence[int], masks: Masks
-    ) -> Iterator[Scored]:
-        """The best rows of each query with their scores, by one product with all vectors."""
-        scores = queries @ self.vectors.T
-        for row, k, mask in zip(scores, ks, masks, strict=True):
-            if mask is not None:
-                row[~mask] = -np.inf
-            found = largest(row, k)
-            yield found, row[found]
-
-    def _scored_by_sketch(
-        self, sketch: Sketch, queries: np.ndarray, ks: Sequence[int], masks: Masks
-    ) -> Iterator[Scored]:
-        """The same, by a product with the sketch and a look at what that leaves."""
-        left = sketch.contenders(queries, ks, self.vectors, masks)
-        for query, k, places in zip(queries, ks, left, strict=True):
-            if len(places) <= FEW_ROWS * self.count:
-                scores = scores_of(places, self.vectors, query)
-            else:  # rows one by one would take longer
-                scores = (self.vectors @ query)[places]
-            found = largest(scores, k)
-            yield places[found], scores[found]
-
     def _in_order(
         self, places: Int[np.ndarray, " some"], scores: Float32[np.ndarray, " some"], k: int
     ) -> list[tuple[int, float]]:
         """The k best of some rows, each with its score; equal scores in the order of their ids."""
-        is_asked = np.isfinite(scores)
-        places, scores = places[is_asked], np.clip(scores[is_asked], -1.0, 1.0)
+        is_best = scores >= least(scores, k)
+        places, scores = places[is_best], np.clip(scores[is_best], -1.0, 1.0)
         ids = self.table.column(rows.ID).take(pa.array(places)).to_pylist()
         ranked = sorted(zip((-scores).tolist(), ids, places.tolist(), strict=True))
         return [(place, -negative) for negative, _, place in ranked[:k]]

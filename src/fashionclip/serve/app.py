@@ -41,7 +41,7 @@ that is not a 2xx has the body `{"error": {"code", "message", "request_id"}}`.
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 STARTUP_FAILURE = 3  # uvicorn's own: the parent does not try again
 STARTUP_SECONDS = 60  # to import everything, read the index and open the model
-SWITCH_SECONDS = 0.0005  # a thread back from a matrix product waits so long for Python's lock
+SWITCH_SECONDS = 0.0001  # a thread back from a matrix product waits so long for Python's lock
 BACKLOG = 4_096  # connections that wait at the socket while nobody takes them
 
 
