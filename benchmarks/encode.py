@@ -28,7 +28,7 @@ from PIL import Image
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import open_engine
-from fashionclip.engines.openvino import precisions_of
+from fashionclip.engines.openvino import precisions_here
 from fashionclip.images import preprocess
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
@@ -272,7 +272,7 @@ def flop_per_picture(checkpoint: Checkpoint) -> float:
 
 def float_precisions() -> tuple[str, ...]:
     """What this CPU computes in, float16 aside."""
-    return tuple(p for p in precisions_of(ov.Core()) if p != "float16")
+    return tuple(p for p in precisions_here() if p != "float16")
 
 
 def unit(features: object) -> np.ndarray:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import torch
 import torch.nn.functional as F
 from builtin_data import (
@@ -39,7 +38,7 @@ from transformers import CLIPConfig, CLIPModel
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.folder import write_folder
 from fashionclip.checkpoint.preprocessor import write_preprocess
-from fashionclip.engines.openvino import precisions_of
+from fashionclip.engines.openvino import precisions_here
 from fashionclip.evaluate.leakage import (
     TrainingData,
     digest_training_data,
@@ -214,7 +213,7 @@ def teach(
     pupil = Pupil(WIDTH)
     named = [*model.named_parameters(), *heads.named_parameters(), *pupil.named_parameters()]
     # a processor without bfloat16 imitates it, ten times as slowly as it computes in float32
-    has_bfloat16 = "bfloat16" in precisions_of(ov.Core())
+    has_bfloat16 = "bfloat16" in precisions_here()
     temperature = model.logit_scale
     groups = [
         {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1, "speed": 1},

@@ -7,7 +7,6 @@ import threading
 import warnings
 
 import numpy as np
-import openvino as ov
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.edges import end_positions, fold_normalisation
-from fashionclip.engines.openvino import OpenVINOEngine, precisions_of
+from fashionclip.engines.openvino import OpenVINOEngine, precisions_here
 from fashionclip.engines.quantization import (
     LARGEST_WITHOUT_VNNI,
     activation_range,
@@ -203,7 +202,7 @@ def test_normalisation_moves_into_the_first_layer():
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_keeps_the_direction(tiny, engine, precision):
-    if engine.device == "cpu" and precision not in precisions_of(ov.Core()):
+    if engine.device == "cpu" and precision not in precisions_here():
         pytest.skip(f"this CPU has no {precision}")
     half = open_engine(tiny, device=engine.device, precision=precision)
     pixels, tokens = pictures(8), sentences(tiny)
@@ -277,7 +276,7 @@ def test_what_is_not_to_be_had_is_said(tiny, options, message):
 
 
 def test_a_cpu_without_a_precision_names_those_it_has(tiny):
-    lacking = {"bfloat16", "float16"} - set(precisions_of(ov.Core()))
+    lacking = {"bfloat16", "float16"} - set(precisions_here())
     for precision in lacking:
         with pytest.raises(EngineError, match=f"this CPU has no {precision}; choose from float32"):
             open_engine(tiny, device="cpu", precision=precision)
@@ -371,3 +370,13 @@ def test_vit_b_32_agrees_in_float32_and_stays_close_in_bfloat16_and_int8(tmp_pat
     with warnings.catch_warnings(action="ignore"):  # not every PyTorch build has it on the CPU
         torch_half = open_engine(checkpoint, device="torch-cpu", precision="bfloat16")
         assert least_cosine(torch_half.encode_pixels(pixels), image_vectors) >= 0.999
+
+
+def test_openvino_tells_nobody_that_it_is_used():
+    code = (
+        "import sys; from fashionclip import FashionCLIP; "
+        "FashionCLIP.from_pretrained().encode_text('red dress'); import openvino; "
+        "print(sys.modules['openvino_telemetry'], openvino.convert_model.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "None convert_model\n", done.stderr

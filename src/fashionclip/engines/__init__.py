@@ -8,6 +8,7 @@ device: a machine without a driver's device file has none.
 import importlib.util
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +20,9 @@ from fashionclip.errors import EngineError
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch-cpu")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+
+# OpenVINO tells its makers of every import, over the network; without this module it keeps quiet
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 

@@ -69,7 +69,7 @@ class OpenVINOEngine:
             else None
         )
         self._core = ov.Core()
-        available = precisions_of(self._core)
+        available = precisions_here()
         float_precision = _best(available) if precision in {"auto", "int8"} else precision
         if float_precision not in available:
             message = (
@@ -198,9 +198,9 @@ class _LazyTower:
             return vectors
 
 
-def precisions_of(core: ov.Core) -> tuple[str, ...]:
+def precisions_here() -> tuple[str, ...]:
     """The float precisions that this CPU computes in, without imitating them."""
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found = ["float32"]
     if "BF16" in capabilities and _has_native_bfloat16():
         found.append("bfloat16")
