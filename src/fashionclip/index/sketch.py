@@ -66,9 +66,7 @@ class Sketch:
         inside = queries @ self.basis
         outside = np.linalg.norm(queries - inside @ self.basis.T, axis=1)
         guesses = inside @ self.parts.T
-        for row, mask in zip(guesses, passing, strict=True):
-            if mask is not None:
-                row[~mask] = -np.inf
+        hide(guesses, passing)
         likely = _places(guesses, _bounds(guesses, max(ks)))
         scores = scores_of(likely, vectors, queries)
         reached = [least(some, k) - SLACK for some, k in zip(scores, ks, strict=True)]
@@ -91,6 +89,15 @@ def sketch(vectors: Float32[np.ndarray, "n dim"]) -> Sketch | None:
         return None
     basis = np.ascontiguousarray(components[:, ::-1][:, :n_kept], dtype=np.float32)
     return Sketch(basis, *_parts(vectors, basis))
+
+
+def hide(
+    scores: Float32[np.ndarray, "query n"], passing: Sequence[Bool[np.ndarray, " n"] | None]
+) -> None:
+    """Make -inf of the scores of rows that do not pass; None lets all pass."""
+    for row, mask in zip(scores, passing, strict=True):
+        if mask is not None:
+            row[~mask] = -np.inf
 
 
 def largest(

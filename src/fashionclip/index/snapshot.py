@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int
 from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
-from fashionclip.index.sketch import FEWEST_ROWS, Sketch, largest, least, scores_of, sketch
+from fashionclip.index.sketch import FEWEST_ROWS, Sketch, hide, largest, least, scores_of, sketch
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 
@@ -70,12 +70,10 @@ class Snapshot:
             Hits whose score is the cosine; equal scores in the order of their ids.
         """
         if self.sketch is None:
-            guesses = queries @ self.vectors.T
-            for row, mask in zip(guesses, masks, strict=True):
-                if mask is not None:
-                    row[~mask] = -np.inf
-            places = largest(guesses, ks)
-            scores = [row[some] for row, some in zip(guesses, places, strict=True)]
+            all_scores = queries @ self.vectors.T
+            hide(all_scores, masks)
+            places = largest(all_scores, ks)
+            scores = [row[some] for row, some in zip(all_scores, places, strict=True)]
         else:
             places = self.sketch.contenders(queries, ks, self.vectors, masks)
             scores = scores_of(places, self.vectors, queries)
