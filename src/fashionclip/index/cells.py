@@ -22,7 +22,7 @@ MOST_SEGMENTS = 3
 """So many times new products are put into the cells as these are; then all are sorted anew."""
 OUTGROWN = 2  # and so are they when there are so many times the products that the cells are for
 
-COMPARED = 4_000
+COMPARED = 2_000
 """Vectors that a query is compared with, of those that pass its filter."""
 COMPARED_A_HIT = 20  # and at least so many for each hit that is wanted
 LEAST_LOOKED_INTO = 4

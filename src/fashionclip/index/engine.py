@@ -16,7 +16,7 @@ from typing import Any
 
 LanceDatabase = Any  # see queries.LanceTable
 
-FRESHNESS = timedelta(0)  # a reader sees each write at once
+FRESHNESS = timedelta(milliseconds=20)  # a query asks the disk four times which version is newest
 CLOUD_CLIENT = "lance_namespace_urllib3_client"
 READ_AHEAD_BYTES = 32 << 20  # by default 2 GB: all vectors are in memory while they are sorted
 OPEN_FILES = 1024
