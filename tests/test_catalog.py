@@ -631,7 +631,11 @@ def test_lone_surrogates_in_json_become_question_marks(tmp_path):
         ("shop.csv", b"PK\x03\x04rest", "an Excel or zip file; save the table as CSV"),
         ("shop.parquet", b"PAR1 no more", "not a Parquet file, or damaged"),
         ("shop.parquet", b"id,title\n", "not a Parquet file, or damaged"),
-        ("shop.csv.gz", gzip.compress(csv_text().encode(), mtime=0)[:-20], "breaks off or is damaged"),
+        (
+            "shop.csv.gz",
+            gzip.compress(csv_text().encode(), mtime=0)[:-20],
+            "breaks off or is damaged",
+        ),
         ("shop.csv.xz", lzma.compress(csv_text().encode())[:-20], "breaks off or is damaged"),
         ("shop.csv", ",".join(map(str, range(3_000))), "at most 2,000"),
         ("shop.jsonl", b"", "no column of a usual name"),
