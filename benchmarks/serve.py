@@ -372,9 +372,9 @@ def ranking(path: Path, model: str, asked: Iterator[str]) -> dict:
     if seen.sketch is None:
         return found
     n = len(queries)
-    left = map(len, seen.sketch.contenders(queries, [HITS] * n, seen.vectors, [None] * n))
+    left = seen.sketch.contenders(queries, [HITS] * n, seen.vectors, [None] * n)
     components = seen.sketch.basis.shape[1]
-    return found | {"components": components, "read_whole": round(float(np.median(list(left))))}
+    return found | {"components": components, "read_whole": round(np.median([*map(len, left)]))}
 
 
 def show(report: dict) -> None:

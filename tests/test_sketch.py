@@ -86,16 +86,19 @@ def shop(tmp_path_factory):
 
 @pytest.mark.parametrize("k", [1, 10, 999, 1_000, 2_000])
 @pytest.mark.parametrize("share", [None, 0.9, 0.01, 0.0])
-def test_a_snapshot_answers_the_same_with_it(shop, k, share):
+@pytest.mark.parametrize("n_queries", [2, 20])
+def test_a_snapshot_answers_the_same_with_it(shop, k, share, n_queries):
     whole = shop[0]
     rng = np.random.default_rng(k)
-    queries = in_few_directions(rng, n=20)
+    queries = in_few_directions(rng, n=n_queries)
     masks = [None if share is None else rng.random(whole.count) < share for _ in queries]
-    expected, found = (one.best(queries, [k] * 20, masks) for one in shop)
+    expected, found = (one.best(queries, [k] * n_queries, masks) for one in shop)
     for query, some, others in zip(queries, found, expected, strict=True):
         scores = [hit.score for hit in some]
         assert scores == pytest.approx([hit.score for hit in others], abs=1e-6)
-        places = [whole.places[hit.product_id] for hit in some]  # next to ties may change places
+        if n_queries == 2 or k <= 10:  # in so many rankings there are scores that round alike
+            assert [hit.product_id for hit in some] == [hit.product_id for hit in others]
+        places = [whole.places[hit.product_id] for hit in some]
         assert len(set(places)) == len(places)
         assert scores == pytest.approx((whole.vectors[places] @ query).tolist(), abs=1e-6)
 

@@ -1,8 +1,8 @@
 """What a short-lived process may leave out of LanceDB and OpenVINO, to answer sooner.
 
 Half of a search from the shell went into imports that it never uses: LanceDB builds some
-six hundred classes of a client for remote catalogues (1.0 s), OpenVINO loads its converters
-and their telemetry (0.2 s). Both are left out here, in the process of the command line only;
+six hundred classes of a client for remote catalogues (1.0 s), OpenVINO loads its
+converters (0.2 s). Both are left out here, in the process of the command line only;
 the library imports them whole.
 """
 

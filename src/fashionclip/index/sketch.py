@@ -67,7 +67,7 @@ class Sketch:
         outside = np.linalg.norm(queries - inside @ self.basis.T, axis=1)
         guesses = inside @ self.parts.T
         hide(guesses, passing)
-        likely = _places(guesses, _bounds(guesses, max(ks)))
+        likely = likeliest(guesses, max(ks))
         scores = scores_of(likely, vectors, queries)
         reached = [least(some, k) - SLACK for some, k in zip(scores, ks, strict=True)]
         bounds = np.array(reached, np.float32) - outside * self.rest.max(initial=0)
@@ -100,18 +100,12 @@ def hide(
             row[~mask] = -np.inf
 
 
-def largest(
-    scores: Float32[np.ndarray, "query n"], ks: Sequence[int]
-) -> list[Int[np.ndarray, " _"]]:
-    """For each row the places of the k largest scores, and of all that equal the last of them.
+def likeliest(scores: Float32[np.ndarray, "query n"], k: int) -> list[Int[np.ndarray, " _"]]:
+    """For each row the places of its k largest scores, and of few others.
 
     Places that hold -inf are left out.
     """
-    likely = _places(scores, _bounds(scores, max(ks)))
-    return [
-        some[row[some] >= least(row[some], k)]
-        for row, some, k in zip(scores, likely, ks, strict=True)
-    ]
+    return _places(scores, _bounds(scores, k))
 
 
 def least(scores: Float32[np.ndarray, " n"], k: int) -> float:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int
 from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
-from fashionclip.index.sketch import FEWEST_ROWS, Sketch, hide, largest, least, scores_of, sketch
+from fashionclip.index.sketch import FEWEST_ROWS, Sketch, hide, least, likeliest, scores_of, sketch
 from fashionclip.kinds import Kind
 from fashionclip.product import Hit
 
@@ -72,7 +72,7 @@ class Snapshot:
         if self.sketch is None:
             all_scores = queries @ self.vectors.T
             hide(all_scores, masks)
-            places = largest(all_scores, ks)
+            places = likeliest(all_scores, max(ks))
             scores = [row[some] for row, some in zip(all_scores, places, strict=True)]
         else:
             places = self.sketch.contenders(queries, ks, self.vectors, masks)
