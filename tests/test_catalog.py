@@ -190,7 +190,7 @@ def test_kaggles_folder_is_read_as_it_is(tmp_path):
     ]
     assert [p.columns["year"] for p in found] == [2011, 2012, None]
     assert [Path(p.image).name for p in found] == ["15970.jpg", "39386.jpg", "59263.png"]
-    assert catalog.notes == ("1 rows have surplus fields, joined to their 'productDisplayName'",)
+    assert catalog.notes == ("1 row has surplus fields, joined to their 'productDisplayName'",)
 
 
 def test_surplus_fields_that_shift_the_types_of_others_are_rejected(tmp_path):

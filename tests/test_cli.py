@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from fashionclip.cli import terminal
 from fashionclip.cli.main import COMMANDS, program, run
@@ -201,6 +202,24 @@ def test_rejects_name_their_row_and_the_rest_are_counted(capsys, tmp_path):
     told = capsys.readouterr().err
     assert "rejected row 1: no picture" in told
     assert "and 2 more" in told
+
+
+@pytest.mark.parametrize(
+    ("header", "mapped", "is_told"),
+    [
+        ("sku,wording,image", (), True),
+        ("sku,wording,image", ("--column", "title=wording"), False),
+        ("sku,title,image", (), False),
+    ],
+)
+def test_a_catalogue_whose_words_are_not_found_is_told_so(
+    header, mapped, is_told, capsys, tmp_path
+):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    table = tmp_path / "shop.csv"
+    table.write_text(f"{header}\n1,red shirt,a.png\n", encoding="utf-8")
+    assert run(["catalog", "check", str(table), *mapped]) == 0
+    assert ("--column title=NAME" in capsys.readouterr().err) is is_told
 
 
 def test_progress_is_silent_where_stderr_is_no_terminal(capsys):

@@ -130,7 +130,8 @@ class Catalog:
         if not self._n_mended:
             return self._table.notes
         last = self._table.names[-1]
-        joined = f"{self._n_mended:,} rows have surplus fields, joined to their '{last}'"
+        rows = "1 row has" if self._n_mended == 1 else f"{self._n_mended:,} rows have"
+        joined = f"{rows} surplus fields, joined to their '{last}'"
         return (*self._table.notes, joined)
 
     def __iter__(self) -> Iterator[Product | Reject]:

@@ -9,7 +9,13 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.files import suffix_checked
-from fashionclip.cli.options import catalog_options, examples, json_option, open_catalog
+from fashionclip.cli.options import (
+    catalog_options,
+    examples,
+    json_option,
+    open_catalog,
+    warn_of_no_words,
+)
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog, CheckReport
@@ -59,6 +65,7 @@ def check(
 
     begun = perf_counter()
     catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+    warn_of_no_words(catalog)
     with terminal.progress("Checking", total=catalog.len_hint, noun="rows") as update:
         report = check_catalog(catalog, progress=lambda rows: update(rows, 0, None))
     if rejects_path is not None:

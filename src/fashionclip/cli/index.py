@@ -15,6 +15,7 @@ from fashionclip.cli.options import (
     open_catalog,
     open_model,
     stop_for_usage,
+    warn_of_no_words,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def command(
     if path is None or store is None:
         stop_for_usage("name a catalogue and where it goes: fashionclip index PATH --into STORE")
     catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+    warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)
     report = embed(
         catalog, model, store, batch_size=batch_size, workers=workers, prune=not keep_missing

@@ -177,3 +177,13 @@ def open_catalog(
     for note in catalog.notes:
         terminal.warn(f"{path}: {note}")
     return catalog
+
+
+def warn_of_no_words(catalog: "Catalog") -> None:
+    """Say so where no column holds words."""
+    roles = catalog.roles
+    if not (roles.title or roles.description or roles.highlights):
+        terminal.warn(
+            f"{catalog.location}: no column of a usual name for titles, so that products can be "
+            "found by their pictures alone; name one with --column title=NAME"
+        )
