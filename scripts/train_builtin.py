@@ -1,4 +1,4 @@
-"""Train the built-in model: a small CLIP, from nothing or from an earlier export, on a CPU.
+"""Train the built-in model: a small CLIP, from nothing or from an earlier export.
 
     python scripts/train_builtin.py --kagl DIR --clothing DIR --into OUT --minutes 60
     python scripts/train_builtin.py ... --start OUT/checkpoint     # go on from an export
@@ -77,9 +77,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--teacher", type=float, default=2.0, help="weight of its loss; 0 is none")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
     torch.manual_seed(args.seed)
     args.into.mkdir(parents=True, exist_ok=True)
 
@@ -197,14 +199,15 @@ def teach(
     """Run the clock down: learning rate, augmentation and the heads' weight follow it."""
     rng = np.random.default_rng(args.seed)
     products = pixels.products()
-    labels = torch.from_numpy(captions.labels)
+    labels = torch.as_tensor(captions.labels)
     heads = nn.ModuleDict(
         {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
     )
     pupil = Pupil(WIDTH)
     parts = nn.ModuleList([model, heads, pupil])
     # a processor without bfloat16 imitates it, ten times as slowly as it computes in float32
-    has_bfloat16 = "bfloat16" in precisions_here()
+    device = torch.get_default_device().type
+    has_bfloat16 = device == "cuda" or "bfloat16" in precisions_here()
     optimizers = build_optimizers(model, parts, args.rate)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     begin, exported, step, means = time.time(), time.time(), 0, {}
@@ -217,10 +220,10 @@ def teach(
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group["speed"]
         drawn = [captions.draw(int(i)) for i in rows]
-        texts, demands = [d[0] for d in drawn], torch.from_numpy(np.stack([d[1] for d in drawn]))
+        texts, demands = [d[0] for d in drawn], torch.as_tensor(np.stack([d[1] for d in drawn]))
         shown, affine = augment(pixels[rows], products[rows], clean=clean)
         words_learn = not args.start or passed > WORDS_REST
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16):
             features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
             pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
             with torch.set_grad_enabled(words_learn):
@@ -231,7 +234,7 @@ def teach(
             losses["prompts"] = prompt_loss(prompts, pictures, scale, labels[rows])
             losses["heads"] = head_loss(heads, features, labels[rows])
         if maps is not None:
-            seen = torch.from_numpy(maps[rows].astype(np.float32))
+            seen = torch.as_tensor(maps[rows].astype(np.float32))
             losses["teacher"] = pupil.loss(features.float(), states.float(), kept, seen, affine)
         share = 0.15 if args.start else max(0.15, 1 - 1.2 * passed)
         loss = losses["contrast"] + 0.5 * losses["prompts"] + share * losses["heads"]
@@ -311,10 +314,10 @@ def read(model: CLIPModel, tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     order = np.argsort(lengths, kind="stable")
     out = []
     for part in np.array_split(order, 3 if len(order) > 60 else 1):
-        ids = torch.from_numpy(rows[part, : lengths[part].max()].astype(np.int64))
+        ids = torch.as_tensor(rows[part, : lengths[part].max()].astype(np.int64))
         pooled = model.text_model(input_ids=ids).pooler_output
         out.append(F.normalize(model.text_projection(pooled).float(), dim=-1))
-    return torch.cat(out)[torch.from_numpy(np.argsort(order))]
+    return torch.cat(out)[torch.as_tensor(np.argsort(order))]
 
 
 def contrast(
@@ -386,7 +389,7 @@ def export(
 ) -> None:
     """Write a folder as the package ships it: float16 weights, both processors, no card."""
     tensors = {
-        name: value.to(torch.float16 if value.ndim else torch.float32).numpy()
+        name: value.to(torch.float16 if value.ndim else torch.float32).numpy(force=True)
         for name, value in weights.items()
         if value.is_floating_point()
     }
