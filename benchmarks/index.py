@@ -7,8 +7,8 @@
 All answer the same queries one by one, with and without a filter, in one run: this package from
 the files, as the command and the library do, and from memory, as the service does (each filter is
 worked out anew for each query; the service remembers them). Recall is the share of the exact ten
-that are found. CPU is the mean over all threads, which other work on
-the machine does not change as it changes the times. Prints one JSON object with ``--json``.
+that are found. CPU is the mean over all threads, which other work on the machine does not change
+as it changes the times. Prints one JSON object with ``--json``.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def compare(index: Index, vectors: Vectors, prices: NDArray, queries: Vectors) -
         def flat(query: Vectors, where: str | None = where) -> list[int]:
             return [int(h.product_id) for h in index.nearest(query, k=K, where=where, exact=True)]
 
-        def ours(query: Vectors, where: str | None = where) -> list[int]:
+        def from_files(query: Vectors, where: str | None = where) -> list[int]:
             return [int(hit.product_id) for hit in index.nearest(query, k=K, where=where)]
 
         def from_memory(query: Vectors, where: str | None = where) -> list[int]:
@@ -131,7 +131,7 @@ def compare(index: Index, vectors: Vectors, prices: NDArray, queries: Vectors) -
         rows += [
             {"filter": name, "by": "NumPy exact", **timed(exact, queries, truth)},
             {"filter": name, "by": "LanceDB flat", **timed(flat, queries[few], truth[few])},
-            {"filter": name, "by": "from files", **timed(ours, queries, truth)},
+            {"filter": name, "by": "from files", **timed(from_files, queries, truth)},
             {"filter": name, "by": "from memory", **timed(from_memory, queries, truth)},
         ]
     return rows

@@ -7,7 +7,7 @@ with their 95 % intervals and what chance, or plain words, would come to.
 import csv
 import gzip
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 from builtin_data import Item, article_words
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from fashionclip.evaluate.benchmarks.fmnist import as_product_picture
+from fashionclip.metrics.chance import expected_hit
 from fashionclip.metrics.classification import accuracy, confusion_matrix, weighted_f1
 from fashionclip.metrics.intervals import Metric, confusion_interval, mean_interval
 from fashionclip.metrics.ranking import average_precision_at, hit_at, precision_at, rank
@@ -26,7 +28,6 @@ FMNIST_LABELS = (
     *("t-shirt", "trousers", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
-FMNIST_MARGIN_PX = 4  # as the benchmark ``fmnist`` adds it, for product pictures have one
 FEWEST = 10  # held-out products that a class or a query needs to be measured
 FIRST = 10  # places that are looked at
 TEMPLATES = "ensemble"
@@ -47,6 +48,7 @@ class Figure:
 def measure_catalog(model: FashionCLIP, items: Sequence[Item]) -> list[Figure]:
     """Held-out brands: article types, captions that find their product, short and long queries."""
     pictures = model.encode_images([i.picture for i in items])
+    captions = model.encode_text([caption_of(item) for item in items])
     types = [i.facets["type"] for i in items]
     common = [name for name, n in Counter(types).most_common() if n >= FEWEST]
     rows = [i for i, name in enumerate(types) if name in common]
@@ -57,9 +59,16 @@ def measure_catalog(model: FashionCLIP, items: Sequence[Item]) -> list[Figure]:
             guesses=guess(model, pictures[rows], [article_words(name)[0] for name in common]),
             n_labels=len(common),
         ),
-        _captions(model, pictures, items),
-        *_queries(model, pictures, items),
+        _captions(captions, pictures, items),
+        *_queries(model, pictures, items, "colour", "{} {}", captions),
+        *_queries(model, pictures, items, "pattern", "{} {}"),
+        *_queries(model, pictures, items, "sleeve", "{1} with {0}"),
     ]
+
+
+def caption_of(item: Item) -> str:
+    """The long text of a product, as an index has it."""
+    return build_caption(item.highlights, item.title)
 
 
 def measure_clothing(model: FashionCLIP, items: Sequence[Item]) -> Figure:
@@ -84,7 +93,7 @@ def measure_street(model: FashionCLIP, folder: Path) -> Figure:
         photos = list(csv.DictReader(file))
     tags = [set(photo["garments"].split("|")) for photo in photos]
     counts = Counter(tag for some in tags for tag in some)
-    asked = [tag for tag, n in counts.items() if FEWEST <= n < len(photos)]
+    asked = sorted(tag for tag, n in counts.items() if FEWEST <= n < len(photos))
     pictures = model.encode_images([folder / photo["image"] for photo in photos])
     relevant = np.array([[tag in some for some in tags] for tag in asked])
     ranked = _ranked(model.encode_text(asked, templates=TEMPLATES), pictures, relevant, len(photos))
@@ -103,9 +112,8 @@ def measure_fmnist(model: FashionCLIP, folder: Path) -> Figure:
     """Fashion-MNIST's test pictures, turned to dark on white; never trained on."""
     raw = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
-    pixels = 255 - np.frombuffer(raw, dtype=np.uint8, offset=16).reshape(-1, 28, 28)
-    margin = ((0, 0), (FMNIST_MARGIN_PX,) * 2, (FMNIST_MARGIN_PX,) * 2)
-    pictures = model.encode_images(list(np.pad(pixels, margin, constant_values=255)))
+    pixels = np.frombuffer(raw, dtype=np.uint8, offset=16).reshape(-1, 28, 28)
+    pictures = model.encode_images(map(as_product_picture, pixels))
     return _labelled(
         "Fashion-MNIST test, zero-shot: 10 labels, weighted F1",
         truth=list(labels[8:]),  # IDX: 8 bytes before labels, 16 before pictures
@@ -142,7 +150,7 @@ def measure_sample(model: FashionCLIP) -> list[Figure]:
     texts = [f"{colour} {pattern} {article_words(n)[0]}" for colour, pattern, n in asked]
     relevant = np.array([[parts == wanted for parts in whole] for wanted in asked])
     hits = hit_at(_ranked(model.encode_text(texts), pictures, relevant, FIRST), FIRST)
-    chance = float(np.mean(1 - (1 - relevant.mean(1)) ** FIRST))
+    chance = expected_hit(relevant.sum(1), len(products), FIRST).mean()
     figures.append(
         Figure(
             f'sample catalogue: {len(texts)} queries such as "{texts[0]}", hit rate@{FIRST}',
@@ -181,17 +189,17 @@ def _labelled(
     )
 
 
-def _captions(model: FashionCLIP, pictures: np.ndarray, items: Sequence[Item]) -> Figure:
-    captions = [build_caption(i.highlights, i.title) for i in items]
+def _captions(texts: np.ndarray, pictures: np.ndarray, items: Sequence[Item]) -> Figure:
+    captions = [caption_of(item) for item in items]
     twins = np.array([c.casefold() for c in captions])
     relevant = twins[:, None] == twins[None]
-    hits = hit_at(_ranked(model.encode_text(captions), pictures, relevant, FIRST), FIRST)
+    hits = hit_at(_ranked(texts, pictures, relevant, FIRST), FIRST)
     descriptions = [" ".join(i.sentences) for i in items]
     words = TfidfVectorizer().fit([*captions, *descriptions])
     by_words = (words.transform(captions) @ words.transform(descriptions).T).toarray()
     best = np.argsort(-by_words, axis=1, kind="stable")[:, :FIRST]
     in_words = np.take_along_axis(relevant, best, axis=1).any(1).mean()
-    chance = np.mean(1 - (1 - relevant.mean(1)) ** FIRST)
+    chance = expected_hit(relevant.sum(1), len(items), FIRST).mean()
     return Figure(
         f"held-out brands: caption finds its product's picture, recall@{FIRST}",
         len(items),
@@ -201,49 +209,44 @@ def _captions(model: FashionCLIP, pictures: np.ndarray, items: Sequence[Item]) -
     )
 
 
-def _queries(model: FashionCLIP, pictures: np.ndarray, items: Sequence[Item]) -> list[Figure]:
-    """Short queries by two attributes, and long captions that ask for the same."""
-    figures = []
-    for facet, wording in {
-        "colour": "{} {}",
-        "pattern": "{} {}",
-        "sleeve": "{1} with {0}",
-    }.items():
-        pairs = [(i.facets.get(facet, ""), i.facets["type"]) for i in items]
-        asked = [pair for pair, n in Counter(pairs).items() if n > FEWEST and pair[0]]
-        queries = [wording.format(value, article_words(kind)[0]) for value, kind in asked]
-        relevant = np.array([[pair == wanted for pair in pairs] for wanted in asked])
-        found = _ranked(model.encode_text(queries), pictures, relevant, FIRST)
-        chance = f"{relevant.mean():.3f} (random order)"
-        precisions = precision_at(found, FIRST)
-        figures.append(
-            Figure(
-                f'held-out brands: {len(asked)} queries such as "{queries[0]}", precision@{FIRST}',
-                len(items),
-                float(precisions.mean()),
-                mean_interval(precisions),
-                chance,
-            )
-        )
-        if facet == "colour":
-            captions = [build_caption(i.highlights, i.title) for i in items]
-            own = np.array([asked.index(pair) if pair in asked else -1 for pair in pairs])
-            rows = np.flatnonzero(own >= 0)
-            texts = model.encode_text([captions[row] for row in rows])
-            # a caption's own picture is left out: it is to find the others of its kind
-            places = rank(texts, pictures, FIRST, own=rows)
-            right = precision_at(np.take_along_axis(relevant[own[rows]], places, axis=1), FIRST)
-            by_query = np.array([right[own[rows] == i].mean() for i in range(len(asked))])
-            figures.append(
-                Figure(
-                    f"held-out brands: the same asked by their long captions, precision@{FIRST}",
-                    len(items),
-                    float(by_query.mean()),
-                    mean_interval(by_query),
-                    chance,
-                )
-            )
-    return figures
+def _queries(
+    model: FashionCLIP,
+    pictures: np.ndarray,
+    items: Sequence[Item],
+    facet: str,
+    wording: str,
+    captions: np.ndarray | None = None,
+) -> Iterator[Figure]:
+    """Short queries by an attribute and a type; with the captions' vectors, these ask the same."""
+    pairs = [(i.facets.get(facet, ""), i.facets["type"]) for i in items]
+    asked = [pair for pair, n in Counter(pairs).items() if n > FEWEST and pair[0]]
+    queries = [wording.format(value, article_words(kind)[0]) for value, kind in asked]
+    relevant = np.array([[pair == wanted for pair in pairs] for wanted in asked])
+    chance = f"{relevant.mean():.3f} (random order)"
+    found = _ranked(model.encode_text(queries), pictures, relevant, FIRST)
+    precisions = precision_at(found, FIRST)
+    yield Figure(
+        f'held-out brands: {len(asked)} queries such as "{queries[0]}", precision@{FIRST}',
+        len(items),
+        float(precisions.mean()),
+        mean_interval(precisions),
+        chance,
+    )
+    if captions is None:
+        return
+    own = np.array([asked.index(pair) if pair in asked else -1 for pair in pairs])
+    rows = np.flatnonzero(own >= 0)
+    # a caption's own picture is left out: it is to find the others of its kind
+    places = rank(captions[rows], pictures, FIRST, own=rows)
+    right = precision_at(np.take_along_axis(relevant[own[rows]], places, axis=1), FIRST)
+    by_query = np.array([right[own[rows] == i].mean() for i in range(len(asked))])
+    yield Figure(
+        f"held-out brands: the same asked by their long captions, precision@{FIRST}",
+        len(items),
+        float(by_query.mean()),
+        mean_interval(by_query),
+        chance,
+    )
 
 
 def _ranked(queries: np.ndarray, pictures: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from pathlib import Path
 from builtin_data import read_clothing, read_kagl
 from builtin_measures import (
     Figure,
+    caption_of,
     measure_catalog,
     measure_clothing,
     measure_fmnist,
@@ -27,7 +28,6 @@ from builtin_measures import (
 )
 
 from fashionclip.model import FashionCLIP
-from fashionclip.texts import build_caption
 
 OPENING, CLOSING = "<!-- figures: scripts/measure_builtin.py -->", "<!-- end of figures -->"
 ROUNDS = 3  # of each speed; the fastest counts, for the machine has other work too
@@ -54,8 +54,7 @@ def main() -> None:
         figures.append(measure_fmnist(model, args.fmnist))
     figures += measure_sample(model)
     pictures_s = speed(model.encode_images, [item.picture for item in held_out])
-    captions = [build_caption(item.highlights, item.title) for item in held_out]
-    texts_s = speed(model.encode_text, captions)
+    texts_s = speed(model.encode_text, [caption_of(item) for item in held_out])
     told = (
         f"{as_table(figures)}\n\nIntervals are 95 % bootstraps over pictures, or over queries. "
         f"{pictures_s:,.0f} pictures a second from files and\n{texts_s:,.0f} captions a second on "

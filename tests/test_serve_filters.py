@@ -282,14 +282,16 @@ def listed_columns(condition):
 
 @settings(max_examples=120, deadline=None)
 @given(CONDITIONS)
+@example(("not", ("and", ("gender", "in", ["Men"]), ("gender", "in", ["Women"]))))
 def test_what_is_written_finds_what_was_asked_for(index, held, condition):
-    # DataFusion takes two lists without a common value for false even where the value is NULL
-    assume(len(set(listed_columns(condition))) == len(listed_columns(condition)))
     expected = {f"p{i}" for i, row in enumerate(ROWS) if truth(condition, row)}
     written = parse_filter(sql(condition), COLUMNS)
-    assert found(index, written) == expected
     passed = held.table.column("_id").filter(pa.array(passing(written, held))).to_pylist()
     assert set(passed) == expected
+    listed = listed_columns(condition)
+    # DataFusion takes two lists without a common value for false even where the value is NULL
+    assume(len(set(listed)) == len(listed))
+    assert found(index, written) == expected
 
 
 @pytest.mark.parametrize(
