@@ -503,6 +503,7 @@ def test_what_cannot_be_used_is_told_in_words_and_keeps_what_was_typed(visit, tm
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
     seen.bring("drop", broken)
+    expect(page.locator("#picture-error")).to_be_visible()  # its text was there before
     expect(page.locator("#picture-error")).to_contain_text("picture")
     expect(page.locator("#q")).to_have_value("red dress")
     page.keyboard.press("Escape")
