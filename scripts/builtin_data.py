@@ -25,7 +25,9 @@ from fashionclip.texts import build_caption
 TEST_BRANDS = 8  # percent of the brands' hashes
 TEST_SENDERS = 10  # percent of the senders' hashes
 DRAWN_SEED = 1000  # the shipped sample is seed 0, and is never trained on
-FACETS = ("type", "colour", "pattern", "sleeve", "neck", "gender", "garment", "drawn")
+KINDS = ("type", "garment", "drawn")
+"""What an item is, as each of the sources says it."""
+FACETS = (*KINDS, "colour", "pattern", "sleeve", "neck", "gender", "fabric", "family")
 """Kinds of attributes; each item has at most one value of each."""
 
 _NAMES: Mapping[str, Sequence[str]] = {
@@ -69,8 +71,14 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "cap": ("cap", "baseball cap", "hat"),
 }
 _SAYINGS: Mapping[str, Mapping[str, str]] = {
-    "sleeve": {"short": "short sleeves", "long": "long sleeves"},
+    "sleeve": {"short": "short sleeves", "long": "long sleeves", "no sleeves": "sleeveless"},
     "neck": {"round": "round neck", "hood": "hooded"},
+    "fabric": {"pure cotton": "cotton"},
+}
+_FAMILIES: Mapping[str, Sequence[str]] = {
+    "apparel": ("clothes", "clothing", "apparel", "garment"),
+    "accessories": ("accessory", "accessories", "fashion accessory"),
+    "personal care": ("personal care", "cosmetics", "beauty product"),
 }
 _TEMPLATES = (
     "{}",
@@ -85,6 +93,7 @@ _ATTRIBUTE_KEYS = {
     "pattern": ("Pattern", "Print or Pattern Type"),
     "sleeve": ("Sleeve Length",),
     "neck": ("Neck", "Collar"),
+    "fabric": ("Fabric", "Material"),
 }
 _LONGEST_HIGHLIGHT = 30
 _VIEW_AREAS = (0.3, 0.95)  # of the picture
@@ -223,6 +232,8 @@ class Captions:
         self._items = items
         self._rng = np.random.default_rng(seed)
         self.values: dict[str, list[str]] = {}
+        self.has_caption = np.array([bool(item.title) for item in items])
+        """Not photographs: prompts ask for all that is known of them."""
         columns = []
         for facet in FACETS:
             raw = [item.facets.get(facet, "") for item in items]
@@ -256,7 +267,7 @@ class Captions:
 
     def prompts(self, facet: str) -> list[str]:
         """A prompt for each value of a facet, with a name and a template at random."""
-        name_of = self._words_of if facet in {"type", "garment", "drawn"} else self._saying_of
+        name_of = self._words_of if facet in KINDS else self._saying_of
         template = _TEMPLATES[int(self._rng.integers(len(_TEMPLATES)))]
         return [template.format(name_of(facet, value)) for value in self.values[facet]]
 
@@ -270,11 +281,17 @@ class Captions:
 
     def _phrase(self, item: Item) -> tuple[str, list[str]]:
         rng, facets = self._rng, item.facets
-        kind = next(f for f in ("type", "garment", "drawn") if f in facets)
+        kind = next(f for f in KINDS if f in facets)
         used, words = [kind], [item.names[int(rng.integers(len(item.names)))]]
         if "pattern" in facets and rng.random() < 0.35:
             words.insert(0, _plain(facets["pattern"]))
             used.append("pattern")
+        if "fabric" in facets and rng.random() < 0.1:
+            words.insert(0, facets["fabric"])
+            used.append("fabric")
+        if "sleeve" in facets and rng.random() < 0.15:
+            words.insert(0, _sleeved(facets["sleeve"]))
+            used.append("sleeve")
         if "colour" in facets and rng.random() < 0.6:
             words.insert(0, _plain(facets["colour"]))
             used.append("colour")
@@ -283,7 +300,7 @@ class Captions:
             words = [*words, "for", gender] if rng.random() < 0.5 else [gender, *words]
             used.append("gender")
         for facet in ("sleeve", "neck"):
-            if facet in facets and rng.random() < 0.2:
+            if facet in facets and facet not in used and rng.random() < 0.2:
                 words += ["with", _plain(facets[facet])]
                 used.append(facet)
         text = " ".join(words)
@@ -299,6 +316,12 @@ class Captions:
             "colour": (plain, f"{plain} garment", f"{plain} product", f"{plain} clothes"),
             "pattern": (plain, f"{plain} pattern", f"{plain} garment"),
             "gender": (plain, f"product for {plain}", f"{plain} clothes"),
+            "sleeve": (
+                *(plain, f"garment with {plain}"),
+                *(f"{_sleeved(plain)} {noun}" for noun in ("garment", "clothes", "top")),
+            ),
+            "fabric": (plain, f"{plain} product", f"{plain} goods", f"product made of {plain}"),
+            "family": _FAMILIES.get(plain, (plain,)),
         }.get(facet, (plain, f"garment with {plain}"))
         return sayings[int(self._rng.integers(len(sayings)))]
 
@@ -317,7 +340,8 @@ def _kagl_item(row: Mapping[str, str], folder: Path) -> Item:
     facets["gender"] = row["gender"]
     for facet, keys in _ATTRIBUTE_KEYS.items():
         value = next((attributes[key] for key in keys if key in attributes), "")
-        facets[facet] = _plain(value)
+        facets[facet] = _said(facet, _plain(value))
+    facets["family"] = _plain(row["masterCategory"])
     title = row["productDisplayName"]
     return Item(
         picture=folder / "images" / f"{row['id']}.jpg",
@@ -351,8 +375,13 @@ def _plain(value: str) -> str:
     return " ".join(value.casefold().split())
 
 
+def _sleeved(sleeves: str) -> str:
+    """``short sleeves`` as people say it before a noun: ``short-sleeved``."""
+    return sleeves.removesuffix(" sleeves") + "-sleeved" if " " in sleeves else sleeves
+
+
 def _said(facet: str, value: str | None) -> str:
-    return _SAYINGS[facet].get(value or "", value or "")
+    return _SAYINGS.get(facet, {}).get(value or "", value or "")
 
 
 def _sentences(text: str) -> list[str]:

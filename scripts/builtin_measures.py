@@ -71,17 +71,23 @@ def caption_of(item: Item) -> str:
     return build_caption(item.highlights, item.title)
 
 
-def measure_clothing(model: FashionCLIP, items: Sequence[Item]) -> Figure:
-    """Held-out senders: the ten commonest labels."""
+def measure_clothing(model: FashionCLIP, items: Sequence[Item]) -> list[Figure]:
+    """The ten commonest labels: of held-out senders, and of the others, which shows memory."""
     labels = [n for n, _ in Counter(i.facets["garment"] for i in items).most_common(10)]
-    chosen = [i for i in items if i.is_test and i.facets["garment"] in labels]
-    pictures = model.encode_images([i.picture for i in chosen])
-    return _labelled(
-        "held-out senders' photographs: garment, 10 labels, weighted F1",
-        truth=[labels.index(i.facets["garment"]) for i in chosen],
-        guesses=guess(model, pictures, [article_words(label)[0] for label in labels]),
-        n_labels=len(labels),
-    )
+    words = [article_words(label)[0] for label in labels]
+    figures = []
+    for is_test, whose in ((True, "held-out senders'"), (False, "(for memory) trained senders'")):
+        chosen = [i for i in items if i.is_test == is_test and i.facets["garment"] in labels]
+        pictures = model.encode_images([i.picture for i in chosen])
+        figures.append(
+            _labelled(
+                f"{whose} photographs: garment, 10 labels, weighted F1",
+                truth=[labels.index(i.facets["garment"]) for i in chosen],
+                guesses=guess(model, pictures, words),
+                n_labels=len(labels),
+            )
+        )
+    return figures
 
 
 def measure_street(model: FashionCLIP, folder: Path) -> Figure:

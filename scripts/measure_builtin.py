@@ -1,8 +1,8 @@
-"""Measure a model on what the built-in one was not trained on, and write the card's figures.
+"""Measure a model on what the built-in one was not trained on; write the figures into documents.
 
     python scripts/measure_builtin.py --kagl DIR --clothing DIR [--street DIR] [--fmnist DIR]
     python scripts/measure_builtin.py ... --model FOLDER
-    python scripts/measure_builtin.py ... --card src/fashionclip/builtin/README.md
+    python scripts/measure_builtin.py ... --write src/fashionclip/builtin/README.md README.md
 
 Held out are whole brands of the catalogue and whole senders of the photographs (see
 ``builtin_data.py``); the street's photographs and Fashion-MNIST (Debian:
@@ -27,6 +27,7 @@ from builtin_measures import (
     measure_street,
 )
 
+from fashionclip.checkpoint.folder import SINGLE, open_checkpoint
 from fashionclip.model import FashionCLIP
 
 OPENING, CLOSING = "<!-- figures: scripts/measure_builtin.py -->", "<!-- end of figures -->"
@@ -34,20 +35,23 @@ ROUNDS = 3  # of each speed; the fastest counts, for the machine has other work 
 
 
 def main() -> None:
-    """Measure, print, and write the card if asked to."""
+    """Measure, print, and write the figures into files if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", type=Path, help="a checkpoint folder; default: built-in")
     parser.add_argument("--kagl", type=Path, required=True)
     parser.add_argument("--clothing", type=Path)
     parser.add_argument("--street", type=Path)
     parser.add_argument("--fmnist", type=Path, help="folder of the IDX files")
-    parser.add_argument("--card", type=Path, help="write the figures into this model card")
+    parser.add_argument(
+        "--write", type=Path, nargs="+", default=[], help="files to put the figures into"
+    )
     args = parser.parse_args()
     model = FashionCLIP.from_pretrained(args.model)
+    weights = open_checkpoint(args.model).folder / SINGLE
     held_out = [item for item in read_kagl(args.kagl) if item.is_test]
     figures = measure_catalog(model, held_out)
     if args.clothing:
-        figures.append(measure_clothing(model, read_clothing(args.clothing)))
+        figures += measure_clothing(model, read_clothing(args.clothing))
     if args.street:
         figures.append(measure_street(model, args.street))
     if args.fmnist:
@@ -58,11 +62,12 @@ def main() -> None:
     told = (
         f"{as_table(figures)}\n\nIntervals are 95 % bootstraps over pictures, or over queries. "
         f"{pictures_s:,.0f} pictures a second from files and\n{texts_s:,.0f} captions a second on "
-        f"{os.cpu_count()} cores ({model.engine.device}, {model.engine.precision})."
+        f"{os.cpu_count()} cores ({model.engine.device}, {model.engine.precision}); "
+        f"{weights.stat().st_size / 1e6:.1f} MB of weights."
     )
     print(told)
-    if args.card:
-        write_card(args.card, told)
+    for file in args.write:
+        write_figures(file, told)
 
 
 def speed(encode: Callable[..., object], items: Sequence[object]) -> float:
@@ -86,18 +91,18 @@ def as_table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def write_card(card: Path, told: str) -> None:
-    """Put the figures between the card's two marks.
+def write_figures(file: Path, told: str) -> None:
+    """Put the figures between the file's two marks.
 
     Raises:
-        ValueError: the card lacks the marks.
+        ValueError: the file lacks the marks.
     """
-    text = card.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     if OPENING not in text or CLOSING not in text:
-        message = f"{card} lacks the lines '{OPENING}' and '{CLOSING}'; put them where it belongs"
+        message = f"{file} lacks the lines '{OPENING}' and '{CLOSING}'; put them where it belongs"
         raise ValueError(message)
     before, rest = text.split(OPENING)
-    card.write_text(
+    file.write_text(
         f"{before}{OPENING}\n{told}\n{CLOSING}{rest.split(CLOSING)[1]}", encoding="utf-8"
     )
 

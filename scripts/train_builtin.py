@@ -3,11 +3,11 @@
     python scripts/train_builtin.py --kagl DIR --clothing DIR --into OUT --minutes 60
     python scripts/train_builtin.py ... --start OUT/checkpoint     # go on from an export
 
-Three losses share every batch: the symmetric contrastive loss between pictures and captions,
-classification of the known attributes by linear heads (it gets a model moving that starts from
-nothing, and fades), and classification by prompts (each attribute's values, written out and
-encoded, compete for the picture: what zero-shot tags will do). The moving average of the weights
-is exported every ten minutes in the format that the package ships.
+Four losses share every batch: the symmetric contrastive loss between pictures and captions,
+classification by prompts (each attribute's values, written out and encoded, compete for the
+picture: what zero-shot tags will do), what a teacher sees in the picture, and classification of the
+known attributes by linear heads (it gets a model moving that starts from nothing, and fades). The
+moving average of the weights is exported every ten minutes in the format that the package ships.
 """
 
 import argparse
@@ -32,8 +32,9 @@ from builtin_data import (
     read_pixels,
     views_of,
 )
+from builtin_losses import contrast, head_loss, prompt_loss
 from builtin_pictures import SIZE_PX, STORED_PX, Pixels, augment
-from builtin_teacher import GRID, Pupil, read_maps
+from builtin_teacher import GRID, Pupil, read_maps, soft_labels
 from safetensors.numpy import load_file, save
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -57,9 +58,7 @@ PATCH_PX, WIDTH, CONTEXT = 16, 256, 77
 VOCABULARY = 5000
 TRAINED_TOKENS = 32  # captions are cut here while training; few are longer
 CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
-WORDS_REST = 0.6  # of the time, at the start of a run from an export: only the eyes learn
-FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
-OTHER_FACETS = 0.3
+WORDS_REST = 0.5  # of the time, at the start of a run from an export: only the eyes learn
 SCALE_SPEED = 10  # the temperature's learning rate, next to the other weights'
 
 
@@ -70,6 +69,7 @@ def main() -> None:
     parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
     parser.add_argument("--into", type=Path, required=True, help="for pixels, log and checkpoint")
     parser.add_argument("--start", type=Path, help="an earlier export to go on from")
+    parser.add_argument("--keep", type=float, default=0.0, help="share of START in the export")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
     parser.add_argument("--views", type=int, default=5, help="windows of each photograph")
@@ -115,11 +115,16 @@ def main() -> None:
     write_training_data(what_it_saw([*kagl, *clothing], args.drawn), args.into)
     n_weights = sum(p.numel() for p in model.parameters())
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
-    maps = None
+    maps, soft = None, {}
     if args.teacher:
         seen = [*kagl, *clothing, *pictures, *views]
         maps = read_maps(seen, train, args.into / "teacher.npy")
-    teach(model, tokenizer, captions, pixels, train, maps, args)
+        groups = np.array([str(item.picture) for item in items])
+        is_test = np.array([item.is_test for item in items])
+        for facet in ("type", "garment"):
+            labels = np.where(is_test, -1, captions.labels[:, FACETS.index(facet)])
+            soft[facet] = torch.as_tensor(soft_labels(maps, labels, groups))
+    teach(model, tokenizer, captions, pixels, train, maps, soft, args)
 
 
 def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
@@ -194,14 +199,16 @@ def teach(
     pixels: Pixels,
     train: np.ndarray,
     maps: np.ndarray | None,
+    soft: dict[str, Tensor],
     args: argparse.Namespace,
 ) -> None:
     """Run the clock down: learning rate, augmentation and the heads' weight follow it."""
     rng = np.random.default_rng(args.seed)
     products = pixels.products()
     labels = torch.as_tensor(captions.labels)
+    helped = () if args.start else FACETS
     heads = nn.ModuleDict(
-        {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in FACETS}
+        {f"of {f}": nn.Linear(WIDTH, max(1, len(captions.values[f]))) for f in helped}
     )
     pupil = Pupil(WIDTH)
     parts = nn.ModuleList([model, heads, pupil])
@@ -209,7 +216,9 @@ def teach(
     device = torch.get_default_device().type
     has_bfloat16 = device == "cuda" or "bfloat16" in precisions_here()
     optimizers = build_optimizers(model, parts, args.rate)
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    start = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    average = {k: v.clone() for k, v in start.items()}
+    folder = args.into / "checkpoint"
     begin, exported, step, means = time.time(), time.time(), 0, {}
     for rows in endless_batches(train, args.batch, rng):
         passed = (time.time() - begin) / 60 / args.minutes
@@ -219,7 +228,8 @@ def teach(
         rate = args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * passed) + 0.01)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group["speed"]
-        drawn = [captions.draw(int(i)) for i in rows]
+        told = np.flatnonzero(captions.has_caption[rows])
+        drawn = [captions.draw(int(i)) for i in rows[told]]
         texts, demands = [d[0] for d in drawn], torch.as_tensor(np.stack([d[1] for d in drawn]))
         shown, affine = augment(pixels[rows], products[rows], clean=clean)
         words_learn = not args.start or passed > WORDS_REST
@@ -230,14 +240,16 @@ def teach(
                 words = read(model, tokenizer, texts)
                 prompts = ask(model, tokenizer, captions, rng)
             scale = model.logit_scale.exp().clamp(max=60.0)
-            losses = {"contrast": contrast(pictures, words, scale, texts, labels[rows], demands)}
-            losses["prompts"] = prompt_loss(prompts, pictures, scale, labels[rows])
+            true = labels[rows[told]]
+            losses = {"contrast": contrast(pictures[told], words, scale, texts, true, demands)}
+            softly = {facet: chances[rows] for facet, chances in soft.items()}
+            losses["prompts"] = prompt_loss(prompts, pictures, scale, labels[rows], softly)
             losses["heads"] = head_loss(heads, features, labels[rows])
         if maps is not None:
             seen = torch.as_tensor(maps[rows].astype(np.float32))
             losses["teacher"] = pupil.loss(features.float(), states.float(), kept, seen, affine)
-        share = 0.15 if args.start else max(0.15, 1 - 1.2 * passed)
-        loss = losses["contrast"] + 0.5 * losses["prompts"] + share * losses["heads"]
+        loss = losses["contrast"] + 0.5 * losses["prompts"]
+        loss = loss + max(0.15, 1 - 1.2 * passed) * losses["heads"]
         loss = loss + args.teacher * losses.get("teacher", 0.0)
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -259,9 +271,9 @@ def teach(
                 flush=True,
             )
         if time.time() - exported > 600:
-            export(average, model.config, tokenizer, args.into / "checkpoint")
+            export(blend(average, start, args.keep), model.config, tokenizer, folder)
             exported = time.time()
-    export(average, model.config, tokenizer, args.into / "checkpoint")
+    export(blend(average, start, args.keep), model.config, tokenizer, folder)
     print(f"done: {step} steps, {step * args.batch / len(train):.1f} epochs", flush=True)
 
 
@@ -320,60 +332,15 @@ def read(model: CLIPModel, tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     return torch.cat(out)[torch.as_tensor(np.argsort(order))]
 
 
-def contrast(
-    pictures: Tensor,
-    words: Tensor,
-    scale: Tensor,
-    texts: list[str],
-    labels: Tensor,
-    demands: Tensor,
-) -> Tensor:
-    """Symmetric cross-entropy; captions that are true of a picture are not its negatives."""
-    logits = scale * pictures @ words.T
-    true = ((demands[None] == -1) | (demands[None] == labels[:, None])).all(-1)
-    plain = [text.casefold() for text in texts]
-    number = {text: i for i, text in enumerate(plain)}
-    same = torch.tensor([number[text] for text in plain])
-    twins = true | (same[:, None] == same[None])
-    twins.fill_diagonal_(False)
-    logits = logits.masked_fill(twins, -1e4)
-    target = torch.arange(len(logits))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
 def ask(
     model: CLIPModel, tokenizer: Tokenizer, captions: Captions, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The written-out values of three attributes as unit vectors, other attributes each time."""
-    facets = ["type", *rng.choice(["garment", "drawn"], 1), *rng.choice(FACETS[1:6], 1)]
+    """The written-out values of four attributes as unit vectors, other attributes each time."""
+    facets = ["type", "garment", *rng.choice(FACETS[2:], 2, replace=False)]
     prompts = {str(facet): captions.prompts(str(facet)) for facet in facets}
     vectors = read(model, tokenizer, [text for texts in prompts.values() for text in texts])
     parts = vectors.split([len(texts) for texts in prompts.values()])
     return dict(zip(prompts, parts, strict=True))
-
-
-def prompt_loss(
-    prompts: dict[str, Tensor], pictures: Tensor, scale: Tensor, labels: Tensor
-) -> Tensor:
-    """Cross-entropy over the values of each attribute that was asked about."""
-    total = torch.zeros(())
-    for facet, vectors in prompts.items():
-        target = labels[:, FACETS.index(facet)]
-        if (target >= 0).any():
-            logits = scale * pictures @ vectors.T
-            total = total + F.cross_entropy(logits, target, ignore_index=-1)
-    return total
-
-
-def head_loss(heads: nn.ModuleDict, features: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the linear heads over all known attributes."""
-    total = torch.zeros(())
-    for i, facet in enumerate(FACETS):
-        if (labels[:, i] >= 0).any():
-            logits = heads[f"of {facet}"](features).float()
-            loss = F.cross_entropy(logits, labels[:, i], ignore_index=-1, label_smoothing=0.05)
-            total = total + FACET_WEIGHTS.get(facet, OTHER_FACETS) * loss
-    return total
 
 
 @torch.no_grad()
@@ -384,6 +351,12 @@ def follow(average: dict[str, Tensor], model: CLIPModel, *, decay: float) -> Non
             average[name].lerp_(value, 1 - decay)
 
 
+def blend(weights: dict[str, Tensor], start: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights on the line between the run's and its start's (Wortsman et al. 2022)."""
+    floats = {name: value for name, value in weights.items() if value.is_floating_point()}
+    return {name: torch.lerp(value, start[name], share) for name, value in floats.items()}
+
+
 def export(
     weights: dict[str, Tensor], config: CLIPConfig, tokenizer: Tokenizer, folder: Path
 ) -> None:
@@ -391,7 +364,6 @@ def export(
     tensors = {
         name: value.to(torch.float16 if value.ndim else torch.float32).numpy(force=True)
         for name, value in weights.items()
-        if value.is_floating_point()
     }
     written = write_config(read_config(config.to_dict(), place="the model"))
     texts = {"config.json": json.dumps(written, indent=2) + "\n"}

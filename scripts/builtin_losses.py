@@ -1,0 +1,72 @@
+"""What the built-in model is told it got wrong: captions, prompts, attributes.
+
+What a teacher sees in the pictures is in ``builtin_teacher.py``.
+"""
+
+import torch
+import torch.nn.functional as F
+from builtin_data import FACETS
+from torch import Tensor, nn
+
+SOFT_SHARE = 0.8  # of what the teacher's classifiers say, in the labels of prompts
+FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
+OTHER_FACETS = 0.3
+
+
+def contrast(
+    pictures: Tensor,
+    words: Tensor,
+    scale: Tensor,
+    texts: list[str],
+    labels: Tensor,
+    demands: Tensor,
+) -> Tensor:
+    """Symmetric cross-entropy; captions that are true of a picture are not its negatives."""
+    logits = scale * pictures @ words.T
+    true = ((demands[None] == -1) | (demands[None] == labels[:, None])).all(-1)
+    plain = [text.casefold() for text in texts]
+    number = {text: i for i, text in enumerate(plain)}
+    same = torch.tensor([number[text] for text in plain])
+    twins = true | (same[:, None] == same[None])
+    twins.fill_diagonal_(False)
+    logits = logits.masked_fill(twins, -1e4)
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def prompt_loss(
+    prompts: dict[str, Tensor],
+    pictures: Tensor,
+    scale: Tensor,
+    labels: Tensor,
+    soft: dict[str, Tensor],
+) -> Tensor:
+    """Cross-entropy over the values of each attribute that was asked about.
+
+    Where the teacher's classifiers have a say, most of the label is theirs: hard labels of few
+    pictures are learned by heart.
+    """
+    total = torch.zeros(())
+    for facet, vectors in prompts.items():
+        target = labels[:, FACETS.index(facet)]
+        known = target >= 0
+        if known.any():
+            logits = scale * pictures[known] @ vectors.T
+            wanted = F.one_hot(target[known], len(vectors)).float()
+            if facet in soft:
+                wanted = torch.lerp(wanted, soft[facet][known], SOFT_SHARE)
+            total = total + F.cross_entropy(logits, wanted)
+    return total
+
+
+def head_loss(heads: nn.ModuleDict, features: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the linear heads over the known attributes."""
+    total = torch.zeros(())
+    for name, head in heads.items():
+        facet = name.removeprefix("of ")
+        target = labels[:, FACETS.index(facet)]
+        if (target >= 0).any():
+            logits = head(features).float()
+            loss = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=0.05)
+            total = total + FACET_WEIGHTS.get(facet, OTHER_FACETS) * loss
+    return total
