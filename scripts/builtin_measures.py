@@ -105,11 +105,10 @@ def measure_street(model: FashionCLIP, folder: Path) -> Figure:
     ranked = _ranked(model.encode_text(asked, templates=TEMPLATES), pictures, relevant, len(photos))
     precisions = average_precision_at(ranked, relevant.sum(1), len(photos))
     base, value = float(relevant.mean()), float(precisions.mean())
-    return Figure(
+    return _mean(
         f"people in a street: {len(asked)} garments, mean average precision",
         len(photos),
-        value,
-        mean_interval(precisions),
+        precisions,
         f"{base:.3f} (the tags' share of the photographs; this is {value / base:.2f} times that)",
     )
 
@@ -158,11 +157,10 @@ def measure_sample(model: FashionCLIP) -> list[Figure]:
     hits = hit_at(_ranked(model.encode_text(texts), pictures, relevant, FIRST), FIRST)
     chance = expected_hit(relevant.sum(1), len(products), FIRST).mean()
     figures.append(
-        Figure(
+        _mean(
             f'sample catalogue: {len(texts)} queries such as "{texts[0]}", hit rate@{FIRST}',
             len(products),
-            float(hits.mean()),
-            mean_interval(hits),
+            hits,
             f"{chance:.3f} (random order)",
         )
     )
@@ -195,6 +193,10 @@ def _labelled(
     )
 
 
+def _mean(what: str, n_items: int, values: np.ndarray, without: str) -> Figure:
+    return Figure(what, n_items, float(values.mean()), mean_interval(values), without)
+
+
 def _captions(texts: np.ndarray, pictures: np.ndarray, items: Sequence[Item]) -> Figure:
     captions = [caption_of(item) for item in items]
     twins = np.array([c.casefold() for c in captions])
@@ -206,11 +208,10 @@ def _captions(texts: np.ndarray, pictures: np.ndarray, items: Sequence[Item]) ->
     best = np.argsort(-by_words, axis=1, kind="stable")[:, :FIRST]
     in_words = np.take_along_axis(relevant, best, axis=1).any(1).mean()
     chance = expected_hit(relevant.sum(1), len(items), FIRST).mean()
-    return Figure(
+    return _mean(
         f"held-out brands: caption finds its product's picture, recall@{FIRST}",
         len(items),
-        float(hits.mean()),
-        mean_interval(hits),
+        hits,
         f"{chance:.3f} (random order); {in_words:.3f} (its description, by a bag of words)",
     )
 
@@ -230,12 +231,10 @@ def _queries(
     relevant = np.array([[pair == wanted for pair in pairs] for wanted in asked])
     chance = f"{relevant.mean():.3f} (random order)"
     found = _ranked(model.encode_text(queries), pictures, relevant, FIRST)
-    precisions = precision_at(found, FIRST)
-    yield Figure(
+    yield _mean(
         f'held-out brands: {len(asked)} queries such as "{queries[0]}", precision@{FIRST}',
         len(items),
-        float(precisions.mean()),
-        mean_interval(precisions),
+        precision_at(found, FIRST),
         chance,
     )
     if captions is None:
@@ -246,11 +245,10 @@ def _queries(
     places = rank(captions[rows], pictures, FIRST, own=rows)
     right = precision_at(np.take_along_axis(relevant[own[rows]], places, axis=1), FIRST)
     by_query = np.array([right[own[rows] == i].mean() for i in range(len(asked))])
-    yield Figure(
+    yield _mean(
         f"held-out brands: the same asked by their long captions, precision@{FIRST}",
         len(items),
-        float(by_query.mean()),
-        mean_interval(by_query),
+        by_query,
         chance,
     )
 

@@ -120,9 +120,9 @@ def main() -> None:
         seen = [*kagl, *clothing, *pictures, *views]
         maps = read_maps(seen, train, args.into / "teacher.npy")
         groups = np.array([str(item.picture) for item in items])
-        is_test = np.array([item.is_test for item in items])
         for facet in ("type", "garment"):
-            labels = np.where(is_test, -1, captions.labels[:, FACETS.index(facet)])
+            labels = np.full(len(items), -1)
+            labels[train] = captions.labels[train, FACETS.index(facet)]
             soft[facet] = torch.as_tensor(soft_labels(maps, labels, groups))
     teach(model, tokenizer, captions, pixels, train, maps, soft, args)
 
