@@ -393,7 +393,7 @@ def test_ten_thousand_silent_connections_keep_nobody_out(sturdy):
 def test_keys_and_rates_hold(store, tmp_path):
     keys = tmp_path / "keys"
     reader, writer = new_key(keys, "read"), new_key(keys, "write")
-    limits = {"key_file": str(keys), "rate_per_minute": 60, "burst": 12}
+    limits = {"key_file": str(keys), "rate_per_minute": 6, "burst": 12}
     with serve(store, limits=limits) as service:
 
         def status(method, path, key, body=None):
@@ -476,7 +476,7 @@ def test_a_stop_answers_what_was_accepted(store):
         connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
         put = json.dumps({"products": [new("last")]})
         connection.request("PUT", "/products", put, {"Content-Type": "application/json"})
-        time.sleep(0.2)  # until they are taken from the socket
+        time.sleep(0.5)  # until they are taken from the socket
         os.kill(service.process.pid, signal.SIGTERM)
         statuses = []
         for one in [*waiting, connection]:
