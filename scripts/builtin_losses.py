@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from builtin_data import FACETS
 from torch import Tensor, nn
 
-SOFT_SHARE = 0.8  # of what the teacher's classifiers say, in the labels of prompts
+SOFT_SHARE = {"type": 0.8, "garment": 1.0}
+"""Of what the teacher's classifiers say, in the labels of prompts."""
 FACET_WEIGHTS = {"type": 1.0, "garment": 1.0, "drawn": 0.7, "colour": 0.6}
 OTHER_FACETS = 0.3
 
@@ -34,28 +35,33 @@ def contrast(
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def prompt_loss(
-    prompts: dict[str, Tensor],
-    pictures: Tensor,
-    scale: Tensor,
-    labels: Tensor,
-    soft: dict[str, Tensor],
-) -> Tensor:
-    """Cross-entropy over the values of each attribute that was asked about.
+def targets(labels: Tensor, soft: dict[str, Tensor], n_values: dict[str, int]) -> dict[str, Tensor]:
+    """What each attribute's prompts should score: probabilities, rows of 0 where it is unknown.
 
     Where the teacher's classifiers have a say, most of the label is theirs: hard labels of few
     pictures are learned by heart.
     """
+    wanted = {}
+    for facet, n in n_values.items():
+        label = labels[:, FACETS.index(facet)]
+        known = label >= 0
+        wanted[facet] = F.one_hot(label.clamp(min=0), n).float() * known[:, None]
+        if facet in soft:
+            told = torch.lerp(wanted[facet], soft[facet], SOFT_SHARE[facet])
+            wanted[facet] = torch.where(known[:, None], told, wanted[facet])
+    return wanted
+
+
+def prompt_loss(
+    prompts: dict[str, Tensor], pictures: Tensor, scale: Tensor, wanted: dict[str, Tensor]
+) -> Tensor:
+    """Cross-entropy over the values of each attribute that was asked about."""
     total = torch.zeros(())
     for facet, vectors in prompts.items():
-        target = labels[:, FACETS.index(facet)]
-        known = target >= 0
+        known = wanted[facet].sum(1) > 0.5
         if known.any():
             logits = scale * pictures[known] @ vectors.T
-            wanted = F.one_hot(target[known], len(vectors)).float()
-            if facet in soft:
-                wanted = torch.lerp(wanted, soft[facet][known], SOFT_SHARE)
-            total = total + F.cross_entropy(logits, wanted)
+            total = total + F.cross_entropy(logits, wanted[facet][known])
     return total
 
 

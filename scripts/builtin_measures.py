@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from builtin_data import Item, article_words
+from builtin_data import Item
+from builtin_words import article_words
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fashionclip.evaluate.benchmarks.fmnist import as_product_picture

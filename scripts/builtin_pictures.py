@@ -19,6 +19,8 @@ TINY_PX, TINY_SHARE = 32, 0.12
 TINY_MARGINS = (1.0, 1.3)  # the picture's side to the product's
 TINY_NEGATIVES = 0.25  # of the tiny ones
 PALE = 24  # a pixel that differs by less from the ground belongs to it
+MIX_SHARE = 0.5  # of the photographs
+GRID = 7  # patches of a side
 UNEVEN_SHARE = 0.1  # of the border's pixels that may differ, for a ground to be even
 
 
@@ -86,6 +88,30 @@ def augment(pixels: Tensor, products: Tensor, *, clean: bool) -> tuple[Tensor, T
     x[negative] = 1 - x[negative]
     mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
     return (x.clamp(0, 1) - mean) / std, affine
+
+
+def mix(x: Tensor, may: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace a rectangle of patches by another picture's (Yun et al. 2019), in some pictures.
+
+    Args:
+        x: (n, 3, 112, 112).
+        may: (n,) bool, the pictures that may be mixed; each with another of them.
+
+    Returns:
+        The pictures, and whose each of their patches is: rows of ``x``, (n, 49).
+    """
+    n = len(x)
+    source = torch.arange(n)[:, None, None].repeat(1, GRID, GRID)
+    rows = torch.nonzero(may)[:, 0]
+    for row, other in zip(rows.tolist(), rows[torch.randperm(len(rows))].tolist(), strict=True):
+        if torch.rand(()) < MIX_SHARE:
+            height, width = torch.randint(2, 6, (2,)).tolist()
+            top, left = (int(torch.randint(0, GRID - side + 1, ())) for side in (height, width))
+            source[row, top : top + height, left : left + width] = other
+    down, across = torch.arange(GRID)[:, None], torch.arange(GRID)[None]
+    patches = x.view(n, 3, GRID, SIZE_PX // GRID, GRID, SIZE_PX // GRID).permute(0, 2, 4, 1, 3, 5)
+    mixed = patches[source, down, across].permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
+    return mixed, source.flatten(1)
 
 
 def _product(pixels: np.ndarray) -> tuple[float, float, float]:

@@ -81,13 +81,16 @@ def read_maps(pictures: Sequence[Item | bytes], train: np.ndarray, cache: Path) 
     return found
 
 
-def soft_labels(maps: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def soft_labels(
+    maps: np.ndarray, labels: np.ndarray, groups: np.ndarray, n_labels: int
+) -> np.ndarray:
     """What a linear classifier on the teacher's views says of pictures it was not trained on.
 
     Args:
         maps: (n, 7, 7, parts), of the training pictures.
         labels: (n,), -1 where there is none.
         groups: (n,); pictures of a group, such as the windows of one photograph, stay together.
+        n_labels: how many there are.
 
     Returns:
         float32 (n, labels): probabilities, from five classifiers that each left a fifth out; rows
@@ -95,7 +98,7 @@ def soft_labels(maps: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.
     """
     rows = np.flatnonzero(labels >= 0)
     views = np.stack([maps[row].astype(np.float32).mean((0, 1)) for row in rows])
-    found = np.zeros((len(labels), labels.max() + 1), np.float32)
+    found = np.zeros((len(labels), n_labels), np.float32)
     n_right = 0
     for train, rest in GroupKFold(N_FOLDS).split(views, groups=groups[rows]):
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=500))
@@ -120,7 +123,13 @@ class Pupil(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def loss(
-        self, pooled: Tensor, patches: Tensor, kept: Tensor, maps: Tensor, affine: Tensor
+        self,
+        pooled: Tensor,
+        patches: Tensor,
+        kept: Tensor,
+        maps: Tensor,
+        affine: Tensor,
+        source: Tensor,
     ) -> Tensor:
         """The part of the teacher's variance that is not foreseen, by cells and by pictures.
 
@@ -130,12 +139,13 @@ class Pupil(nn.Module):
             kept: (n, some), which those are, row by row from the top left.
             maps: (n, 7, 7, parts), of the pictures before they were moved.
             affine: (n, 2, 3), how they were moved.
+            source: (n, 49), whose each patch is then.
         """
         grid = F.affine_grid(affine, [len(maps), 1, GRID, GRID], align_corners=False)
         moved = F.grid_sample(
             maps.permute(0, 3, 1, 2), grid, padding_mode="border", align_corners=False
         )
-        cells = moved.flatten(2).transpose(1, 2)
+        cells = moved.flatten(2).transpose(1, 2)[source, torch.arange(GRID * GRID)]
         wanted = cells.gather(1, kept[:, :, None].expand(-1, -1, cells.shape[2]))
         by_cell = (self.patch(patches) - wanted).square().sum(-1).mean()
         mean = cells.mean(1)

@@ -21,19 +21,20 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
+from builtin_captions import Captions
 from builtin_data import (
     FACETS,
-    Captions,
     Item,
     draw_pictures,
     drawn_items,
     read_clothing,
     read_kagl,
     read_pixels,
+    scenes_of,
     views_of,
 )
-from builtin_losses import contrast, head_loss, prompt_loss
-from builtin_pictures import SIZE_PX, STORED_PX, Pixels, augment
+from builtin_losses import contrast, head_loss, prompt_loss, targets
+from builtin_pictures import SIZE_PX, STORED_PX, Pixels, augment, mix
 from builtin_teacher import GRID, Pupil, read_maps, soft_labels
 from safetensors.numpy import load_file, save
 from tokenizers import pre_tokenizers, trainers
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
     parser.add_argument("--views", type=int, default=5, help="windows of each photograph")
+    parser.add_argument("--scenes", type=int, default=2, help="of each product and photographs")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--teacher", type=float, default=2.0, help="weight of its loss; 0 is none")
@@ -92,7 +94,8 @@ def main() -> None:
         drawn_items(args.drawn),
     )
     views = views_of(clothing, args.views)
-    items = [*kagl, *clothing, *drawn, *views]
+    scenes = scenes_of(kagl, clothing, args.scenes)
+    items = [*kagl, *clothing, *drawn, *views, *scenes]
     pictures = draw_pictures(args.drawn)
     pixels = Pixels(
         [
@@ -100,6 +103,7 @@ def main() -> None:
             read_pixels(clothing, args.into / "clothing.npy", pre),
             np.stack([preprocess(picture, pre) for picture in pictures]),
             *([read_pixels(views, args.into / "views.npy", pre)] if views else []),
+            *([read_pixels(scenes, args.into / "scenes.npy", pre)] if scenes else []),
         ]
     )
     captions = Captions(items, args.seed)
@@ -117,13 +121,14 @@ def main() -> None:
     print(f"{len(train)} of {len(items)} items, {n_weights / 1e6:.2f} M weights", flush=True)
     maps, soft = None, {}
     if args.teacher:
-        seen = [*kagl, *clothing, *pictures, *views]
+        seen = [*kagl, *clothing, *pictures, *views, *scenes]
         maps = read_maps(seen, train, args.into / "teacher.npy")
         groups = np.array([str(item.picture) for item in items])
         for facet in ("type", "garment"):
             labels = np.full(len(items), -1)
             labels[train] = captions.labels[train, FACETS.index(facet)]
-            soft[facet] = torch.as_tensor(soft_labels(maps, labels, groups))
+            n_labels = len(captions.values[facet])
+            soft[facet] = torch.as_tensor(soft_labels(maps, labels, groups, n_labels))
     teach(model, tokenizer, captions, pixels, train, maps, soft, args)
 
 
@@ -232,6 +237,9 @@ def teach(
         drawn = [captions.draw(int(i)) for i in rows[told]]
         texts, demands = [d[0] for d in drawn], torch.as_tensor(np.stack([d[1] for d in drawn]))
         shown, affine = augment(pixels[rows], products[rows], clean=clean)
+        may = torch.as_tensor(~captions.has_caption[rows] & (not clean))
+        shown, source = mix(shown, may)
+        whole = (source == torch.arange(len(rows))[:, None]).all(1, keepdim=True)
         words_learn = not args.start or passed > WORDS_REST
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16):
             features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
@@ -243,11 +251,15 @@ def teach(
             true = labels[rows[told]]
             losses = {"contrast": contrast(pictures[told], words, scale, texts, true, demands)}
             softly = {facet: chances[rows] for facet, chances in soft.items()}
-            losses["prompts"] = prompt_loss(prompts, pictures, scale, labels[rows], softly)
-            losses["heads"] = head_loss(heads, features, labels[rows])
+            wanted = targets(labels[rows], softly, {f: len(p) for f, p in prompts.items()})
+            wanted = {f: told[source].mean(1) for f, told in wanted.items()}
+            losses["prompts"] = prompt_loss(prompts, pictures, scale, wanted)
+            losses["heads"] = head_loss(heads, features, labels[rows].where(whole, -1))
         if maps is not None:
             seen = torch.as_tensor(maps[rows].astype(np.float32))
-            losses["teacher"] = pupil.loss(features.float(), states.float(), kept, seen, affine)
+            losses["teacher"] = pupil.loss(
+                features.float(), states.float(), kept, seen, affine, source
+            )
         loss = losses["contrast"] + 0.5 * losses["prompts"]
         loss = loss + max(0.15, 1 - 1.2 * passed) * losses["heads"]
         loss = loss + args.teacher * losses.get("teacher", 0.0)
