@@ -523,7 +523,7 @@ def test_what_cannot_be_used_is_told_in_words_and_keeps_what_was_typed(visit, tm
 
 
 def test_a_service_that_is_busy_or_gone_says_so_and_can_be_asked_again(visit, start_service):
-    service = start_service("--rate", 6)  # a token in ten seconds: refused means refused for a while
+    service = start_service("--rate", 6)  # one token in ten seconds: refused stays refused
     seen = visit(service.address)
     page = seen.open("/?q=dress")
     exhaust(service.address)
