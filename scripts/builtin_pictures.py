@@ -13,14 +13,14 @@ from torch import Tensor
 
 from fashionclip.images import CLIP_MEAN, CLIP_STD
 
-SIZE_PX = 112
+SIZE_PX, PATCH_PX = 112, 16
+GRID = SIZE_PX // PATCH_PX  # patches of a side
 STORED_PX = 128  # pictures are kept a little larger than the model takes, for crops
 TINY_PX, TINY_SHARE = 32, 0.12
 TINY_MARGINS = (1.0, 1.3)  # the picture's side to the product's
 TINY_NEGATIVES = 0.25  # of the tiny ones
 PALE = 24  # a pixel that differs by less from the ground belongs to it
 MIX_SHARE = 0.5  # of the photographs
-GRID = 7  # patches of a side
 UNEVEN_SHARE = 0.1  # of the border's pixels that may differ, for a ground to be even
 
 
@@ -109,7 +109,7 @@ def mix(x: Tensor, may: Tensor) -> tuple[Tensor, Tensor]:
             top, left = (int(torch.randint(0, GRID - side + 1, ())) for side in (height, width))
             source[row, top : top + height, left : left + width] = other
     down, across = torch.arange(GRID)[:, None], torch.arange(GRID)[None]
-    patches = x.view(n, 3, GRID, SIZE_PX // GRID, GRID, SIZE_PX // GRID).permute(0, 2, 4, 1, 3, 5)
+    patches = x.view(n, 3, GRID, PATCH_PX, GRID, PATCH_PX).permute(0, 2, 4, 1, 3, 5)
     mixed = patches[source, down, across].permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
     return mixed, source.flatten(1)
 

@@ -22,6 +22,7 @@ import openvino as ov
 import torch
 import torch.nn.functional as F
 from builtin_data import Item, open_picture, read_clothing, read_kagl
+from builtin_pictures import GRID
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from fashionclip.images import Preprocess, preprocess
 
-SIZE_PX, GRID, N_CHANNELS = 224, 7, 1280
+SIZE_PX, N_CHANNELS = 224, 1280
 N_PARTS = 192
 """Principal components of the map's 1,280 channels that are kept: 77 % of the variance."""
 BATCH = 32

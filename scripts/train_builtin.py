@@ -34,8 +34,8 @@ from builtin_data import (
     views_of,
 )
 from builtin_losses import contrast, head_loss, prompt_loss, targets
-from builtin_pictures import SIZE_PX, STORED_PX, Pixels, augment, mix
-from builtin_teacher import GRID, Pupil, read_maps, soft_labels
+from builtin_pictures import GRID, PATCH_PX, SIZE_PX, STORED_PX, Pixels, augment, mix
+from builtin_teacher import Pupil, read_maps, soft_labels
 from safetensors.numpy import load_file, save
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ from fashionclip.images import Preprocess, preprocess
 from fashionclip.texts import build_caption
 from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
 
-PATCH_PX, WIDTH, CONTEXT = 16, 256, 77
+WIDTH, CONTEXT = 256, 77
 VOCABULARY = 5000
 TRAINED_TOKENS = 32  # captions are cut here while training; few are longer
 CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
     parser.add_argument("--views", type=int, default=5, help="windows of each photograph")
-    parser.add_argument("--scenes", type=int, default=2, help="of each product and photographs")
+    parser.add_argument("--scenes", type=int, default=2, help="of each garment, on photographs")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--teacher", type=float, default=2.0, help="weight of its loss; 0 is none")
@@ -252,7 +252,7 @@ def teach(
             losses = {"contrast": contrast(pictures[told], words, scale, texts, true, demands)}
             softly = {facet: chances[rows] for facet, chances in soft.items()}
             wanted = targets(labels[rows], softly, {f: len(p) for f, p in prompts.items()})
-            wanted = {f: told[source].mean(1) for f, told in wanted.items()}
+            wanted = {f: chances[source].mean(1) for f, chances in wanted.items()}
             losses["prompts"] = prompt_loss(prompts, pictures, scale, wanted)
             losses["heads"] = head_loss(heads, features, labels[rows].where(whole, -1))
         if maps is not None:
