@@ -122,6 +122,8 @@ class Captions:
             ),
             "fabric": (plain, f"{plain} product", f"{plain} goods", f"product made of {plain}"),
             "family": _FAMILIES.get(plain, (plain,)),
+            "subfamily": (plain, plain, f"{plain} product"),
+            "usage": (plain, f"{plain} wear", f"{plain} clothes", f"product for {plain} use"),
         }.get(facet, (plain, f"garment with {plain}"))
         return sayings[int(self._rng.integers(len(sayings)))]
 

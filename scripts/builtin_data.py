@@ -29,7 +29,10 @@ TEST_SENDERS = 10  # percent of the senders' hashes
 DRAWN_SEED = 1000  # the shipped sample is seed 0, and is never trained on
 KINDS = ("type", "garment", "drawn")
 """What an item is, as each of the sources says it."""
-FACETS = (*KINDS, "colour", "pattern", "sleeve", "neck", "gender", "fabric", "family")
+FACETS = (
+    *KINDS,
+    *("colour", "pattern", "sleeve", "neck", "gender", "fabric", "family", "subfamily", "usage"),
+)
 """Kinds of attributes; each item has at most one value of each."""
 
 _ATTRIBUTE_KEYS = {
@@ -131,9 +134,9 @@ def drawn_items(n_products: int) -> list[Item]:
     ]
 
 
-def views_of(items: Sequence[Item], n_views: int) -> list[Item]:
+def views_of(items: Sequence[Item], n_views: int, *, seed: int) -> list[Item]:
     """Windows of the training items' pictures, as items of their own; the same ones every time."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     return [
         replace(item, window=_window(rng))
         for item in items
@@ -141,7 +144,9 @@ def views_of(items: Sequence[Item], n_views: int) -> list[Item]:
     ]
 
 
-def scenes_of(items: Sequence[Item], photographs: Sequence[Item], n_scenes: int) -> list[Item]:
+def scenes_of(
+    items: Sequence[Item], photographs: Sequence[Item], n_scenes: int, *, seed: int
+) -> list[Item]:
     """The training products laid onto the photographs' grounds, as items of their own.
 
     Those that the photographs have a word for come ``n_scenes`` times and have that label too.
@@ -153,7 +158,7 @@ def scenes_of(items: Sequence[Item], photographs: Sequence[Item], n_scenes: int)
             garment = _garment(item)
             facets = {**item.facets, **({"garment": garment} if garment else {})}
             wanted += [replace(item, facets=facets)] * (n_scenes if garment else 1)
-    places = draw_scenes(grounds, len(wanted), seed=0)
+    places = draw_scenes(grounds, len(wanted), seed=seed)
     return [replace(item, scene=place) for item, place in zip(wanted, places, strict=True)]
 
 
@@ -221,6 +226,8 @@ def _kagl_item(row: Mapping[str, str], folder: Path) -> Item:
         value = next((attributes[key] for key in keys if key in attributes), "")
         facets[facet] = said(facet, lowered(value))
     facets["family"] = lowered(row["masterCategory"])
+    facets["subfamily"] = lowered(row["subCategory"])
+    facets["usage"] = lowered(row["usage"])
     title = row["productDisplayName"]
     return Item(
         picture=folder / "images" / f"{row['id']}.jpg",
