@@ -297,6 +297,8 @@ class Index:
     ) -> Iterator[None]:
         """Be the only writer while the block runs; each single write does this by itself.
 
+        What is read in the block is what the writers before it left.
+
         Args:
             timeout_s: how long to wait for another writer; negative waits without end.
             on_wait: called once, with who is writing, if there is a wait.
@@ -306,6 +308,8 @@ class Index:
             StoreError: the folder cannot be written to.
         """
         with self._lock.held(timeout_s=timeout_s, on_wait=on_wait):
+            with reported(self.path):
+                self._table.checkout_latest()  # no matter how fresh a query's view has to be
             yield
 
     def ensure_columns(self, wanted: Mapping[str, Kind]) -> None:
