@@ -45,6 +45,11 @@ class Queries:
         with reported(self._folder):
             return int(self._table.version)
 
+    def catch_up(self) -> None:
+        """Read the newest version from here on, however fresh a query's view has to be."""
+        with reported(self._folder):
+            self._table.checkout_latest()
+
     @property
     def schema(self) -> pa.Schema:
         """The table's columns as they are stored."""
