@@ -7,7 +7,6 @@ senders whose hash falls below a share are held out, whole, for ``measure_builti
 """
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -21,6 +20,7 @@ from builtin_scenes import Scene, draw_scenes, lay
 from builtin_words import article_words, lowered, said
 from PIL import Image
 
+from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.images import Preprocess, open_image, preprocess
 from fashionclip.sample import draw_product, sample_products
 
@@ -100,7 +100,7 @@ def read_clothing(folder: Path) -> list[Item]:
         Item(
             picture=folder / row["image"],
             facets={"garment": row["label"]},
-            is_test=_percentile("s" + row["sender_id"]) < TEST_SENDERS,
+            is_test=percentile("s" + row["sender_id"]) < TEST_SENDERS,
             names=article_words(row["label"]),
         )
         for row in rows
@@ -232,7 +232,7 @@ def _kagl_item(row: Mapping[str, str], folder: Path) -> Item:
     return Item(
         picture=folder / "images" / f"{row['id']}.jpg",
         facets={k: v for k, v in facets.items() if v and v != "na"},
-        is_test=_percentile(row["brandName"].lower()) < TEST_BRANDS,
+        is_test=percentile(row["brandName"].lower()) < TEST_BRANDS,
         title=title,
         highlights=tuple(v for v in attributes.values() if len(v) <= _LONGEST_HIGHLIGHT),
         sentences=tuple(_sentences(row["description"])[:3]),
@@ -256,7 +256,3 @@ def _colour(raw: str) -> str:
 def _sentences(text: str) -> list[str]:
     pieces = re.split(r"(?<=[.!?])\s+", text)
     return [p.strip() for p in pieces if 20 <= len(p.strip()) <= 200][:4]
-
-
-def _percentile(name: str) -> int:
-    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 100

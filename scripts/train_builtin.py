@@ -66,7 +66,6 @@ class Lessons:
     pixels: Pixels
     products: Tensor
     """Where each product lies, as ``Pixels.products`` says."""
-    labels: Tensor
     rows: np.ndarray
     """Training items; some more than once, for their share of the batches."""
     maps: np.ndarray | None
@@ -145,8 +144,7 @@ def prepare(args: argparse.Namespace) -> Lessons:
         soft = what_it_says(maps, captions, items, train)
     plain = train[train < len(kagl) + len(clothing) + len(drawn)]
     rows = np.concatenate([train, *[plain] * (args.sets - 1)])  # pages keep their share of a batch
-    labels = torch.as_tensor(captions.labels)
-    return Lessons(captions, pixels, pixels.products(), labels, rows, maps, soft)
+    return Lessons(captions, pixels, pixels.products(), rows, maps, soft)
 
 
 def what_it_says(
@@ -260,7 +258,8 @@ def losses_of(
     Returns:
         ``contrast``, ``prompts``, ``heads`` and, where there is one, ``teacher``.
     """
-    model, captions, labels = student.model, lessons.captions, lessons.labels[rows]
+    model, captions = student.model, lessons.captions
+    labels = torch.as_tensor(captions.labels[rows])
     told = np.flatnonzero(captions.has_caption[rows])
     drawn = [captions.draw(int(i)) for i in rows[told]]
     texts, demands = [d[0] for d in drawn], torch.as_tensor(np.stack([d[1] for d in drawn]))
@@ -296,9 +295,8 @@ def scale_of(model: CLIPModel) -> Tensor:
 
 def ask(student: Student, captions: Captions, rng: np.random.Generator) -> dict[str, Tensor]:
     """The written-out values of four attributes as unit vectors, other attributes each time."""
-    others = [facet for facet in FACETS[2:] if captions.values[facet]]
-    facets = ["type", "garment", *rng.choice(others, 2, replace=False)]
-    prompts = {str(facet): captions.prompts(str(facet)) for facet in facets}
+    facets = ["type", "garment", *map(str, rng.choice(FACETS[2:], 2, replace=False))]
+    prompts = {facet: captions.prompts(facet) for facet in facets if captions.values[facet]}
     texts = [text for values in prompts.values() for text in values]
     vectors = read(student.model, student.tokenizer, texts)
     parts = vectors.split([len(values) for values in prompts.values()])

@@ -295,7 +295,7 @@ class Index:
         timeout_s: float = LOCK_TIMEOUT_S,
         on_wait: Callable[[str], None] | None = None,
     ) -> Iterator[None]:
-        """Be the only writer while the block runs, and see all that others wrote before.
+        """Be the only writer while the block runs; each single write does this by itself.
 
         Args:
             timeout_s: how long to wait for another writer; negative waits without end.
@@ -306,7 +306,6 @@ class Index:
             StoreError: the folder cannot be written to.
         """
         with self._lock.held(timeout_s=timeout_s, on_wait=on_wait):
-            self.queries.catch_up()
             yield
 
     def ensure_columns(self, wanted: Mapping[str, Kind]) -> None:

@@ -246,6 +246,7 @@ class Resident:
             )  # says what is wrong, unless what stands there now is well
 
     def _catch_up(self) -> None:
+        self.index.queries.catch_up()
         if self.index.queries.version == self.now.version:
             return
         with self._renewing:
