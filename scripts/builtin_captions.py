@@ -13,6 +13,7 @@ _FAMILIES: Mapping[str, Sequence[str]] = {
     "accessories": ("accessory", "accessories", "fashion accessory"),
     "personal care": ("personal care", "cosmetics", "beauty product"),
 }
+_STOP_SHARE = 0.3  # of the phrases and prompts: a full stop is to change nothing
 _TEMPLATES = (
     "{}",
     "{}",
@@ -45,6 +46,12 @@ class Captions:
         self.labels = np.array(columns, dtype=np.int64).T
         """(n items, facets + 1): the number of each attribute's value, -1 unknown; last, twins."""
 
+    def shares(self, facet: str, rows: np.ndarray) -> np.ndarray:
+        """How common each value of a facet is among some items: (values,), together 1."""
+        labels = self.labels[rows, FACETS.index(facet)]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.values[facet])) + 1
+        return counts / counts.sum()
+
     def draw(self, i_item: int) -> tuple[str, np.ndarray]:
         """One caption at random, and what it demands of a picture: labels, or -1 for anything."""
         item, rng = self._items[i_item], self._rng
@@ -68,7 +75,7 @@ class Captions:
     def prompts(self, facet: str) -> list[str]:
         """A prompt for each value of a facet, with a name and a template at random."""
         name_of = self._words_of if facet in KINDS else self._saying_of
-        template = _TEMPLATES[int(self._rng.integers(len(_TEMPLATES)))]
+        template = self._template()
         return [template.format(name_of(facet, value)) for value in self.values[facet]]
 
     def all_texts(self) -> Iterator[str]:
@@ -104,7 +111,11 @@ class Captions:
                 words += ["with", lowered(facets[facet])]
                 used.append(facet)
         text = " ".join(words)
-        return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(text), used
+        return self._template().format(text), used
+
+    def _template(self) -> str:
+        template = _TEMPLATES[int(self._rng.integers(len(_TEMPLATES)))]
+        return f"{template}." if self._rng.random() < _STOP_SHARE else template
 
     def _words_of(self, _facet: str, value: str) -> str:
         names = article_words(value)

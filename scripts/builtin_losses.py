@@ -3,6 +3,8 @@
 What a teacher sees in the pictures is in ``builtin_teacher.py``.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from builtin_data import FACETS
@@ -53,14 +55,24 @@ def targets(labels: Tensor, soft: dict[str, Tensor], n_values: dict[str, int]) -
 
 
 def prompt_loss(
-    prompts: dict[str, Tensor], pictures: Tensor, scale: Tensor, wanted: dict[str, Tensor]
+    prompts: dict[str, Tensor],
+    pictures: Tensor,
+    scale: Tensor,
+    wanted: dict[str, Tensor],
+    shares: Mapping[str, Tensor],
 ) -> Tensor:
-    """Cross-entropy over the values of each attribute that was asked about."""
+    """Cross-entropy over the values of each attribute that was asked about.
+
+    Where ``shares`` tells how common the values are, the logits are adjusted by that (Menon et al.
+    2021, arXiv 2007.07314, equation 10): the words need not say it, and other shops sell otherwise.
+    """
     total = torch.zeros(())
     for facet, vectors in prompts.items():
         known = wanted[facet].sum(1) > 0.5
         if known.any():
             logits = scale * pictures[known] @ vectors.T
+            if facet in shares:
+                logits = logits + shares[facet].log()
             total = total + F.cross_entropy(logits, wanted[facet][known])
     return total
 

@@ -31,7 +31,8 @@ FMNIST_LABELS = (
 )
 FEWEST = 10  # held-out products that a class or a query needs to be measured
 FIRST = 10  # places that are looked at
-TEMPLATES = "ensemble"
+KIND_TEMPLATES, ATTRIBUTE_TEMPLATES = "sentences", "ensemble"
+"""What suits the model, on products and photographs that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def measure_street(model: FashionCLIP, folder: Path) -> Figure:
     asked = sorted(tag for tag, n in counts.items() if FEWEST <= n < len(photos))
     pictures = model.encode_images([folder / photo["image"] for photo in photos])
     relevant = np.array([[tag in some for some in tags] for tag in asked])
-    ranked = _ranked(model.encode_text(asked, templates=TEMPLATES), pictures, relevant, len(photos))
+    words = model.encode_text(asked, templates=KIND_TEMPLATES)
+    ranked = _ranked(words, pictures, relevant, len(photos))
     precisions = average_precision_at(ranked, relevant.sum(1), len(photos))
     base, value = float(relevant.mean()), float(precisions.mean())
     return _mean(
@@ -142,11 +144,12 @@ def measure_sample(model: FashionCLIP) -> list[Figure]:
     for name, words in wholes.items():
         values = [getattr(p.attributes, name) for p in products]
         rows = [i for i, value in enumerate(values) if value is not None]
+        templates = KIND_TEMPLATES if name == "category" else ATTRIBUTE_TEMPLATES
         figures.append(
             _labelled(
                 f"sample catalogue: {name}, {len(words)} labels, accuracy",
                 truth=[list(words).index(values[i]) for i in rows],
-                guesses=guess(model, pictures[rows], list(words.values())),
+                guesses=guess(model, pictures[rows], list(words.values()), templates),
                 n_labels=len(words),
                 metric=accuracy,
             )
@@ -168,9 +171,14 @@ def measure_sample(model: FashionCLIP) -> list[Figure]:
     return figures
 
 
-def guess(model: FashionCLIP, pictures: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def guess(
+    model: FashionCLIP,
+    pictures: np.ndarray,
+    labels: Sequence[str],
+    templates: str = KIND_TEMPLATES,
+) -> np.ndarray:
     """The label whose prompts are closest to each picture."""
-    return np.argmax(pictures @ model.encode_text(labels, templates=TEMPLATES).T, axis=1)
+    return np.argmax(pictures @ model.encode_text(labels, templates=templates).T, axis=1)
 
 
 def _labelled(

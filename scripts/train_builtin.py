@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from builtin_captions import Captions
 from builtin_data import (
     FACETS,
+    KINDS,
     Item,
     draw_pictures,
     drawn_items,
@@ -72,6 +73,8 @@ class Lessons:
     """The teacher's; None without one."""
     soft: Mapping[str, Tensor]
     """What the teacher's classifiers say, of some attributes."""
+    shares: Mapping[str, Tensor]
+    """How common each kind of article is among the rows."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, required=True, help="for pixels, log and checkpoint")
     parser.add_argument("--start", type=Path, help="an earlier export to go on from")
     parser.add_argument("--keep", type=float, default=0.0, help="share of START in the export")
+    parser.add_argument("--words-only", action="store_true", help="START's eyes stay as they are")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drawn", type=int, default=1500, help="drawn products to train on")
     parser.add_argument("--views", type=int, default=5, help="windows of each photograph")
@@ -144,7 +148,8 @@ def prepare(args: argparse.Namespace) -> Lessons:
         soft = what_it_says(maps, captions, items, train)
     plain = train[train < len(kagl) + len(clothing) + len(drawn)]
     rows = np.concatenate([train, *[plain] * (args.sets - 1)])  # pages keep their share of a batch
-    return Lessons(captions, pixels, pixels.products(), rows, maps, soft)
+    shares = {kind: torch.tensor(captions.shares(kind, rows)).float() for kind in KINDS}
+    return Lessons(captions, pixels, pixels.products(), rows, maps, soft, shares)
 
 
 def what_it_says(
@@ -204,8 +209,9 @@ def teach(student: Student, lessons: Lessons, args: argparse.Namespace) -> None:
                 lessons,
                 rows,
                 rng,
-                clean=passed > 1 - CLEAN_SHARE,
-                words_learn=not args.start or passed > WORDS_REST,
+                clean=args.words_only or passed > 1 - CLEAN_SHARE,
+                eyes_learn=not args.words_only,
+                words_learn=args.words_only or not args.start or passed > WORDS_REST,
             )
         loss = losses["contrast"] + 0.5 * losses["prompts"]
         loss = loss + max(0.15, 1 - 1.2 * passed) * losses["heads"]
@@ -243,6 +249,7 @@ def losses_of(
     rng: np.random.Generator,
     *,
     clean: bool,
+    eyes_learn: bool,
     words_learn: bool,
 ) -> dict[str, Tensor]:
     """What the student gets wrong of one batch.
@@ -253,10 +260,11 @@ def losses_of(
         rows: the items of the batch.
         rng: chooses the attributes that are asked about.
         clean: every patch, hardly any augmentation, nothing mixed.
+        eyes_learn: whether the picture tower gets gradients.
         words_learn: whether the text tower gets gradients.
 
     Returns:
-        ``contrast``, ``prompts``, ``heads`` and, where there is one, ``teacher``.
+        ``contrast``, ``prompts``, ``heads`` and, where there is one for the eyes, ``teacher``.
     """
     model, captions = student.model, lessons.captions
     labels = torch.as_tensor(captions.labels[rows])
@@ -266,8 +274,9 @@ def losses_of(
     shown, affine = augment(lessons.pixels[rows], lessons.products[rows], clean=clean)
     shown, source = mix(shown, torch.as_tensor(~captions.has_caption[rows] & (not clean)))
     whole = (source == torch.arange(len(rows))[:, None]).all(1, keepdim=True)
-    features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
-    pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
+    with torch.set_grad_enabled(eyes_learn):
+        features, states, kept = see(model, shown, keep=1.0 if clean else 0.5)
+        pictures = F.normalize(model.visual_projection(features).float(), dim=-1)
     with torch.set_grad_enabled(words_learn):
         words = read(model, student.tokenizer, texts)
         prompts = ask(student, captions, rng)
@@ -277,10 +286,10 @@ def losses_of(
     wanted = {f: chances[source].mean(1) for f, chances in wanted.items()}
     losses = {
         "contrast": contrast(pictures[told], words, scale, texts, labels[told], demands),
-        "prompts": prompt_loss(prompts, pictures, scale, wanted),
+        "prompts": prompt_loss(prompts, pictures, scale, wanted, lessons.shares),
         "heads": head_loss(student.heads, features, labels.where(whole, -1)),
     }
-    if lessons.maps is not None:
+    if lessons.maps is not None and eyes_learn:
         seen = torch.as_tensor(lessons.maps[rows].astype(np.float32))
         losses["teacher"] = student.pupil.loss(
             features.float(), states.float(), kept, seen, affine, source

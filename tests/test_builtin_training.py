@@ -61,7 +61,7 @@ def train(folder, into, *words):
 
 
 @pytest.mark.slow
-def test_the_recipe_trains_from_nothing_and_goes_on_from_an_export(tmp_path):
+def test_the_recipe_trains_from_nothing_and_goes_on_from_an_export_or_its_words(tmp_path):
     write_products(tmp_path / "kagl")
     write_photographs(tmp_path / "clothing")
     assert percentile("catwalk") < 8 <= percentile("puma")
@@ -76,11 +76,16 @@ def test_the_recipe_trains_from_nothing_and_goes_on_from_an_export(tmp_path):
     assert model.encode_text(["red t-shirt"]).shape == (1, 256)
     assert CLIPModel.from_pretrained(tmp_path / "first" / "checkpoint").config.projection_dim == 256
 
-    start, into = tmp_path / "first" / "checkpoint", tmp_path / "second"
-    into.mkdir()
-    for cache in ("kagl", "clothing", "views", "scenes"):  # made once
-        (into / f"{cache}.npy").symlink_to(tmp_path / "first" / f"{cache}.npy")
-    train(tmp_path, into, "--start", start)
-    old, new = (load_file(f / "model.safetensors") for f in (start, into / "checkpoint"))
-    assert old.keys() == new.keys()
-    assert any((old[name] != new[name]).any() for name in old)
+    start = tmp_path / "first" / "checkpoint"
+    old = load_file(start / "model.safetensors")
+    for name, words in (("second", ()), ("third", ("--words-only",))):
+        into = tmp_path / name
+        into.mkdir()
+        for cache in ("kagl", "clothing", "views", "scenes"):  # made once
+            (into / f"{cache}.npy").symlink_to(tmp_path / "first" / f"{cache}.npy")
+        train(tmp_path, into, "--start", start, *words)
+        new = load_file(into / "checkpoint" / "model.safetensors")
+        assert old.keys() == new.keys()
+        moved = {weight for weight in old if (old[weight] != new[weight]).any()}
+        assert any(weight.startswith("vision") for weight in moved) == (not words)
+        assert any(weight.startswith("text") for weight in moved)

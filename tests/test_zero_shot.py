@@ -288,6 +288,12 @@ def test_a_class_is_its_prompts_mean():
     assert class_prompts(label, "synonyms")[5:10] == class_prompts(
         ClassLabel("Purse", "purse"), "ensemble"
     )
+    sentences = class_prompts(label, "sentences")
+    assert sentences[:5] == class_prompts(label, "ensemble")
+    assert sentences[5:] == [f"{prompt}." for prompt in sentences[:5]]
+    assert class_prompts(label, "synonym-sentences")[10:20] == class_prompts(
+        ClassLabel("Purse", "purse"), "sentences"
+    )
     model = ByHand(WORDS, exact={"tote": BOOT, "a photo of a tote": BOOT})
     found = class_vectors([label], "synonyms", ByHand({"bag": BAG, "purse": BAG, "tote": BOOT}))
     np.testing.assert_allclose(found, [np.array([0, 1, 2]) / np.sqrt(5)], atol=1e-6)
@@ -297,7 +303,7 @@ def test_a_class_is_its_prompts_mean():
 def test_a_task_without_synonyms_does_not_try_them():
     plain = replace(SIX, classes=tuple(replace(label, synonyms=()) for label in CLASSES))
     prompts = score_zero_shot(plain, ByHand(WORDS)).details["prompts"]
-    assert list(prompts["styles"]) == ["bare", "product", "ensemble"]
+    assert list(prompts["styles"]) == ["bare", "product", "ensemble", "sentences"]
     assert list(prompts["changes"]) == ["full stop", "plural", "capital"]
 
 
@@ -420,7 +426,9 @@ def test_the_built_in_model_sorts_the_drawn_catalogue():
         chosen["styles"][chosen["chosen"]]["development"].value
     )
     # the same labels as the model gives by itself, with the same prompts
-    templates = {"synonyms": "ensemble"}.get(chosen["chosen"], chosen["chosen"])
+    templates = {"synonyms": "ensemble", "synonym-sentences": "sentences"}.get(
+        chosen["chosen"], chosen["chosen"]
+    )
     expected = model.encode_text(list(CATEGORIES), templates=templates)
     np.testing.assert_allclose(
         class_vectors(classes, chosen["chosen"], CachedVectors(model, None)), expected, atol=1e-4

@@ -10,17 +10,20 @@ from types import MappingProxyType
 CaptionRecipe = Callable[[Sequence[str], str], str]
 """Highlights and short description in, caption out."""
 
+_ENSEMBLE = (
+    "a photo of a {}",
+    "a product photo of a {}",
+    "{} on a white background",
+    "a picture of the {} from a fashion catalog",
+    "{}",
+)
 PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "bare": ("{}",),
         "product": ("a photo of a {}",),
-        "ensemble": (
-            "a photo of a {}",
-            "a product photo of a {}",
-            "{} on a white background",
-            "a picture of the {} from a fashion catalog",
-            "{}",
-        ),
+        "ensemble": _ENSEMBLE,
+        # OpenAI's prompts end in a full stop, people's labels do not; a model may read them apart
+        "sentences": (*_ENSEMBLE, *(f"{template}." for template in _ENSEMBLE)),
     }
 )
 """Prompt templates by name; ``{}`` is where the label goes."""

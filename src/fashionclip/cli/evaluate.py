@@ -71,7 +71,9 @@ SHOWN_WARNINGS = 6
 )
 @click.option(
     "--prompts",
-    type=click.Choice(["bare", "product", "ensemble", "synonyms"]),
+    type=click.Choice(
+        ["bare", "product", "ensemble", "sentences", "synonyms", "synonym-sentences"]
+    ),
     help="How labels are put into words; if not given, each model chooses for itself, on "
     "development pictures.",
 )

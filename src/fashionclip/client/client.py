@@ -168,7 +168,8 @@ class Client:
         Args:
             image: a picture.
             labels: what it may show.
-            templates: a named set (``bare``, ``product``, ``ensemble``), or prompts with ``{}``.
+            templates: a named set (``bare``, ``product``, ``ensemble``, ``sentences``), or
+                prompts with ``{}``.
 
         Raises:
             RefusedError: the service does not take the picture or the labels.

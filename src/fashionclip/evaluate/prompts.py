@@ -1,7 +1,8 @@
 """How classes are put into words for a model, and which way of putting them suits it best.
 
-Four styles, from the plainest: the bare label, one template, an ensemble of templates, and the
-ensemble over every synonym. The choice is made on development pictures; this room sees no others.
+Six styles, from the plainest: the bare label, one template, an ensemble of templates, the ensemble
+with and without full stops, and the last two over every synonym. The choice is made on development
+pictures; this room sees no others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,21 +20,25 @@ from fashionclip.metrics.intervals import confusion_interval
 from fashionclip.texts import PROMPT_TEMPLATES
 from fashionclip.texts import prompts as fill_in
 
-BARE, PRODUCT, ENSEMBLE, SYNONYMS = "bare", "product", "ensemble", "synonyms"
-STYLES = (BARE, PRODUCT, ENSEMBLE, SYNONYMS)
+BARE, PRODUCT, ENSEMBLE, SENTENCES = "bare", "product", "ensemble", "sentences"
+SYNONYMS, SYNONYM_SENTENCES = "synonyms", "synonym-sentences"
+STYLES = (BARE, PRODUCT, ENSEMBLE, SENTENCES, SYNONYMS, SYNONYM_SENTENCES)
 """Ways to put a class into words, the simplest first."""
 DEFAULT_STYLE = ENSEMBLE
 """Where there are no development pictures to choose on."""
 
+_OVER_SYNONYMS: Mapping[str, str] = MappingProxyType(
+    {SYNONYMS: ENSEMBLE, SYNONYM_SENTENCES: SENTENCES}
+)
 _Change = Callable[[ClassLabel], ClassLabel]
 
 
 def class_prompts(label: ClassLabel, style: str) -> list[str]:
     """The prompts whose vectors stand for a class together.
 
-    Bare, product and ensemble put the class's words into ``texts.PROMPT_TEMPLATES`` just as
-    ``FashionCLIP.classify`` does, so that both give the same labels; synonyms puts the words and
-    every synonym into each template of the ensemble.
+    Bare, product, ensemble and sentences put the class's words into ``texts.PROMPT_TEMPLATES`` just
+    as ``FashionCLIP.classify`` does, so that both give the same labels; synonyms puts the words and
+    every synonym into each template of the ensemble, synonym-sentences into those of sentences.
 
     Raises:
         ValueError: an unknown style.
@@ -41,10 +46,8 @@ def class_prompts(label: ClassLabel, style: str) -> list[str]:
     if style not in STYLES:
         message = f"there is no style of prompts {style!r}; the styles are {', '.join(STYLES)}"
         raise ValueError(message)
-    if style == SYNONYMS:
-        phrases, templates = (label.words, *label.synonyms), PROMPT_TEMPLATES[ENSEMBLE]
-    else:
-        phrases, templates = (label.words,), PROMPT_TEMPLATES[style]
+    templates = PROMPT_TEMPLATES[_OVER_SYNONYMS.get(style, style)]
+    phrases = (label.words, *label.synonyms) if style in _OVER_SYNONYMS else (label.words,)
     return [prompt for phrase in phrases for prompt in fill_in(phrase, templates)]
 
 
@@ -74,7 +77,8 @@ def changed_vectors(
         ValueError: an unknown style.
     """
     plain = [class_prompts(label, style) for label in classes]
-    changed = {"full stop": [[f"{prompt}." for prompt in prompts] for prompts in plain]}
+    stopped = [[f"{prompt.removesuffix('.')}." for prompt in prompts] for prompts in plain]
+    changed = {"full stop": stopped}
     for name, change in _CHANGES.items():
         changed[name] = [_changed_prompts(label, style, name, change) for label in classes]
     return {
@@ -86,7 +90,8 @@ def changed_vectors(
 
 def usable_styles(classes: Sequence[ClassLabel]) -> tuple[str, ...]:
     """The styles that differ: without any synonym, ``synonyms`` would be the ensemble again."""
-    return STYLES if any(label.synonyms for label in classes) else STYLES[:-1]
+    has_synonyms = any(label.synonyms for label in classes)
+    return tuple(style for style in STYLES if has_synonyms or style not in _OVER_SYNONYMS)
 
 
 def style_scores(

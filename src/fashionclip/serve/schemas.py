@@ -74,7 +74,8 @@ class ClassifyRequest(_Request):
     image_url: ImageUrl | None = None
     labels: list[str] = Field(min_length=1)
     templates: str | list[str] | None = Field(
-        "product", description="A named set (bare, product, ensemble), or prompts with {}."
+        "product",
+        description="A named set (bare, product, ensemble, sentences), or prompts with {}.",
     )
 
 
