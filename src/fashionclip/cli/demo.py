@@ -42,6 +42,7 @@ trousers
 jeans
 shoes
 bag
+cap
 
 [pattern]
 plain
