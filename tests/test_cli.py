@@ -248,3 +248,11 @@ def test_a_page_holds_its_pictures_itself_and_small():
     page = build_page([Card("1", "noise", 0.5, [], encoded.getvalue())], heading="noise")
     assert "data:image/jpeg;base64," in page
     assert len(page) < 200_000 < len(encoded.getvalue())
+
+
+def test_every_style_of_prompts_can_be_asked_for():
+    from fashionclip.cli.evaluate import command
+    from fashionclip.evaluate.prompts import STYLES
+
+    prompts = next(option for option in command.params if option.name == "prompts")
+    assert tuple(prompts.type.choices) == STYLES
