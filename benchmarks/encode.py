@@ -29,7 +29,7 @@ from PIL import Image
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.engines.openvino import precisions_here
-from fashionclip.images import preprocess
+from fashionclip.images.decode import preprocess
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
 

@@ -6,7 +6,7 @@ import numpy as np
 from builtin_data import FACETS, KINDS, Item
 from builtin_words import NAMES, article_words, lowered, sleeved
 
-from fashionclip.texts import build_caption
+from fashionclip.text.captions import build_caption
 
 _FAMILIES: Mapping[str, Sequence[str]] = {
     "apparel": ("clothes", "clothing", "apparel", "garment"),

@@ -21,7 +21,7 @@ from builtin_words import article_words, lowered, said
 from PIL import Image
 
 from fashionclip.evaluate.benchmarks.benchmark import percentile
-from fashionclip.images import Preprocess, open_image, preprocess
+from fashionclip.images.decode import Preprocess, open_image, preprocess
 from fashionclip.sample import draw_product, sample_products
 
 TEST_BRANDS = 8  # percent of the brands' hashes

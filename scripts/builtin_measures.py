@@ -23,7 +23,7 @@ from fashionclip.metrics.intervals import Metric, confusion_interval, mean_inter
 from fashionclip.metrics.ranking import average_precision_at, hit_at, precision_at, rank
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import CATEGORIES, COLOURS, PATTERNS, draw_products, sample_products
-from fashionclip.texts import build_caption
+from fashionclip.text.captions import build_caption
 
 FMNIST_LABELS = (
     *("t-shirt", "trousers", "pullover", "dress", "coat"),

@@ -16,8 +16,8 @@ from transformers import CLIPConfig, CLIPModel
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.folder import write_folder
 from fashionclip.checkpoint.preprocessor import write_preprocess
-from fashionclip.images import Preprocess
-from fashionclip.tokenizer import END, START, Tokenizer, clip_rules
+from fashionclip.images.decode import Preprocess
+from fashionclip.text.tokenizer import END, START, Tokenizer, clip_rules
 
 WIDTH, CONTEXT = 256, 77
 VOCABULARY = 5000

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fashionclip.images import CLIP_MEAN, CLIP_STD
+from fashionclip.images.decode import CLIP_MEAN, CLIP_STD
 
 SIZE_PX, PATCH_PX = 112, 16
 GRID = SIZE_PX // PATCH_PX  # patches of a side

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from fashionclip.images import open_image
+from fashionclip.images.decode import open_image
 
 SIDES_PX = ((192, 256), (256, 192), (224, 224))
 CORNERS = (0.12, 0.26)  # of the photograph's sides

@@ -31,7 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from fashionclip.images import Preprocess, preprocess
+from fashionclip.images.decode import Preprocess, preprocess
 
 SIZE_PX, N_CHANNELS = 224, 1280
 N_PARTS = 192

@@ -48,9 +48,9 @@ from fashionclip.evaluate.leakage import (
     write_training_data,
 )
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import Preprocess, preprocess
-from fashionclip.texts import build_caption
-from fashionclip.tokenizer import Tokenizer
+from fashionclip.images.decode import Preprocess, preprocess
+from fashionclip.text.captions import build_caption
+from fashionclip.text.tokenizer import Tokenizer
 
 CLEAN_SHARE = 0.15  # of the time, at the end: every patch, hardly any augmentation
 WORDS_REST = 0.5  # of the time, at the start of a run from an export: only the eyes learn

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashionclip.catalog import Catalog
-from fashionclip.errors import CatalogError, PictureError
+from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.product import Product, Reject
 
 ROWS = [
@@ -231,7 +231,7 @@ def test_relative_pictures_start_from_the_images_folder_or_the_table(tmp_path):
     first, second, third = catalog
     assert catalog.read_image(first) == b"in photos"
     assert catalog.read_image(second) == b"beside"
-    with pytest.raises(PictureError, match=r"photos/a3\.jpg: no such file"):
+    with pytest.raises(ImageFetchError, match=r"photos/a3\.jpg: no such file"):
         catalog.read_image(third)
 
 
@@ -250,7 +250,7 @@ def test_pictures_are_found_by_id_at_a_url_too():
     catalog = Catalog.open("memory://by-id/shop.csv", images="memory://by-id/photos")
     first, second, third = catalog
     assert (catalog.read_image(first), catalog.read_image(second)) == (b"one", b"two")
-    with pytest.raises(PictureError, match=r"photos/3\.jpg: no such file"):
+    with pytest.raises(ImageFetchError, match=r"photos/3\.jpg: no such file"):
         catalog.read_image(third)
 
 
@@ -278,7 +278,7 @@ def test_a_product_without_a_picture_is_still_a_product(tmp_path):
     catalog = Catalog.open(write(tmp_path, "shop.csv", "id,title,image\n1,jeans,\n"))
     (product,) = catalog
     assert product.image is None
-    with pytest.raises(PictureError, match="row 1: names no picture"):
+    with pytest.raises(ImageFetchError, match="row 1: names no picture"):
         catalog.read_image(product)
 
 

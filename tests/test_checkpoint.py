@@ -17,7 +17,7 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import read_config, write_config
 from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
 from fashionclip.errors import CheckpointError
-from fashionclip.images import Preprocess
+from fashionclip.images.decode import Preprocess
 from random_clip import write_checkpoint
 
 WEIGHTS = "model.safetensors"

@@ -22,8 +22,7 @@ from fashionclip.errors import (
 from fashionclip.index import Index, Store, row_digest
 from fashionclip.index.cells import is_outgrown, vector_index
 from fashionclip.index.columns import shown_name, stored_name
-from fashionclip.kinds import widen
-from fashionclip.product import Product
+from fashionclip.product import Product, widen
 
 DIM = 16
 COLOURS = ("Blue", "Red", "Green")

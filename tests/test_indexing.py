@@ -21,10 +21,10 @@ from PIL import Image
 from fashionclip import indexing
 from fashionclip.catalog import Catalog
 from fashionclip.errors import ModelMismatchError
+from fashionclip.images.fetch import read_image_bytes
 from fashionclip.index import Index
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
-from fashionclip.pictures import read_picture
 
 Row = dict[str, str]
 
@@ -258,7 +258,7 @@ def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_
     assert kept(tmp_path) == sorted(cells.values())
     index = Index.open(tmp_path / "shop.lance")
     for name, location in index.locations(list(cells)).items():
-        assert read_picture(location) == cells[name]
+        assert read_image_bytes(location) == cells[name]
 
     again = index_parquet(tmp_path, cells, model)
     assert (again.unchanged, again.embedded, again.updated) == (4, 0, 0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fashionclip.errors import CheckpointError, FashionCLIPError, ImageError, PictureError
+from fashionclip.errors import CheckpointError, FashionCLIPError, ImageError, ImageFetchError
 from fashionclip.model import FashionCLIP
 
 TEXTS = [
@@ -109,7 +109,7 @@ def test_a_broken_picture_costs_only_itself(model, tmp_path):
     missing = tmp_path / "gone.jpg"
     items = list(model.iter_images([jpeg(0), b"no picture", missing, jpeg(1)], batch_size=2))
     assert isinstance(items[1], ImageError)
-    assert isinstance(items[2], PictureError)
+    assert isinstance(items[2], ImageFetchError)
     expected = model.encode_images([jpeg(0), jpeg(1)])
     assert np.abs(np.stack([items[0], items[3]]) - expected).max() < 1e-6
 

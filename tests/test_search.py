@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fashionclip.catalog import Catalog
-from fashionclip.errors import FilterError, ImageError, ModelMismatchError, PictureError, StoreError
+from fashionclip.errors import (
+    FilterError,
+    ImageError,
+    ImageFetchError,
+    ModelMismatchError,
+    StoreError,
+)
 from fashionclip.index import Index
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
@@ -355,7 +361,7 @@ def test_a_picture_that_is_none_is_an_error(index, model, tmp_path):
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(ImageError):
         search(index, model, image=tmp_path / "notes.jpg")
-    with pytest.raises(PictureError, match=r"gone.jpg: no such file"):
+    with pytest.raises(ImageFetchError, match=r"gone.jpg: no such file"):
         search(index, model, image=str(tmp_path / "gone.jpg"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fashionclip.errors import ImageError, ServiceError
-from fashionclip.images import Preprocess
+from fashionclip.images.decode import Preprocess
 from fashionclip.model import FashionCLIP
 from fashionclip.serve.batching import Batcher, BatchingEngine
 from fashionclip.serve.decoding import ROOM, Decoder

@@ -17,8 +17,8 @@ from typing import ClassVar
 import httpcore
 import pytest
 
-from fashionclip.errors import PictureError, ServiceError
-from fashionclip.pictures import web
+from fashionclip.errors import ImageFetchError, ServiceError
+from fashionclip.images import web
 from fashionclip.serve import callers, logs
 from fashionclip.serve.fetching import fetch_image
 from fashionclip.serve.keys import Keys, new_key
@@ -502,7 +502,7 @@ INSIDE = Settings(allow_image_urls=True, allow_private=True, body_bytes=100_000,
 
 def test_image_urls_are_fetched_only_where_the_service_was_told_so(elsewhere):
     Elsewhere.visits.clear()
-    with pytest.raises(PictureError, match="--allow-image-urls"):
+    with pytest.raises(ImageFetchError, match="--allow-image-urls"):
         fetch_image(f"{elsewhere}/picture", Settings(allow_private=True))
     assert Elsewhere.visits == []
     assert fetch_image(f"{elsewhere}/picture", INSIDE) == b"a picture"
@@ -519,7 +519,7 @@ def test_image_urls_are_fetched_only_where_the_service_was_told_so(elsewhere):
 )  # fmt: skip
 def test_no_internal_address_is_fetched_or_told_of(elsewhere, url):
     Elsewhere.visits.clear()
-    with pytest.raises(PictureError) as refused:
+    with pytest.raises(ImageFetchError) as refused:
         fetch_image(url.format(port=elsewhere.rpartition(":")[2]), FETCHES)
     assert "its address is an internal one" in str(refused.value)
     assert Elsewhere.visits == []
@@ -532,7 +532,7 @@ def test_no_internal_address_is_fetched_or_told_of(elsewhere, url):
      "simplecache::http://127.0.0.1/", "http://" + "x" * 3000, "hf://datasets/a/b"],
 )  # fmt: skip
 def test_nothing_but_the_web_is_reached_by_a_url(url):
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageFetchError):
         fetch_image(url, INSIDE)
 
 
@@ -542,7 +542,7 @@ def test_a_redirect_inside_is_not_followed(elsewhere, monkeypatch):
     monkeypatch.setattr(web, "is_public", lambda address: next(answers, False))
     web._pool(allow_private=False).close()
     Elsewhere.visits.clear()
-    with pytest.raises(PictureError, match="internal"):
+    with pytest.raises(ImageFetchError, match="internal"):
         fetch_image(f"{elsewhere.replace('127.0.0.1', 'localhost')}/moved", FETCHES)
     assert Elsewhere.visits == ["/moved"]
 
@@ -564,7 +564,7 @@ def test_a_name_that_answers_otherwise_the_second_time_gains_nothing(elsewhere, 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect)
     Elsewhere.visits.clear()
     for _ in range(2):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageFetchError):
             fetch_image(f"http://rebound.example:{port}/picture", FETCHES)
     assert reached == ["93.184.215.14"]  # the address that was checked, and never the other
     assert Elsewhere.visits == []
@@ -573,6 +573,6 @@ def test_a_name_that_answers_otherwise_the_second_time_gains_nothing(elsewhere, 
 @pytest.mark.parametrize("path", ["/endless", "/drip"])
 def test_pictures_from_elsewhere_have_limits_in_bytes_and_seconds(elsewhere, path):
     began = time.monotonic()
-    with pytest.raises(PictureError, match=r"larger than|within 0\.5 s"):
+    with pytest.raises(ImageFetchError, match=r"larger than|within 0\.5 s"):
         fetch_image(elsewhere + path, INSIDE)
     assert time.monotonic() - began < 5

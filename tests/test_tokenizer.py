@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Rules
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.errors import CheckpointError
-from fashionclip.tokenizer import LONGEST_TEXT, RELEASED, Tokenizer
+from fashionclip.text.tokenizer import LONGEST_TEXT, RELEASED, Tokenizer
 from random_clip import write_checkpoint
 
 NASTY = [

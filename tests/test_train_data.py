@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from fashionclip.checkpoint import open_checkpoint
-from fashionclip.images import Preprocess, preprocess
+from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.sample import draw_products, write_sample_catalog
-from fashionclip.texts import build_caption
+from fashionclip.text.captions import build_caption
 from fashionclip.train.captions import SHORT_WORDS, draw_caption
 from fashionclip.train.loader import Loader, Share
 from fashionclip.train.optimizer import follow, lr_at, make_optimizer, round_to_half, speed_of
@@ -310,7 +310,7 @@ def test_tars_are_read_from_any_file_system(pairs, shop):
         tar.addfile(lonely, io.BytesIO(b"hi"))
     found = read_pairs(Data(catalog="memory://bucket/shop-*.tar"))
     assert [pair.title for pair in found] == [pairs[i].title for i in range(3)]
-    assert Image.open(io.BytesIO(found.read_picture(2))).size == (8, 12)
+    assert Image.open(io.BytesIO(found.read_image_bytes(2))).size == (8, 12)
     assert [reject.product_id for reject in found.rejects] == ["lonely"]
 
 

@@ -2,7 +2,7 @@
 
 FashionCLIPError
 ├── CatalogError            a table cannot be read at all
-├── PictureError            a picture cannot be fetched
+├── ImageFetchError            a picture cannot be fetched
 ├── ImageError              a picture's bytes cannot be decoded
 ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
 ├── EngineError             a device or precision is not to be had here
@@ -36,7 +36,7 @@ class CatalogError(FashionCLIPError):
     """A catalogue table cannot be read at all."""
 
 
-class PictureError(FashionCLIPError):
+class ImageFetchError(FashionCLIPError):
     """A picture cannot be fetched from where the catalogue says it is."""
 
 

@@ -22,9 +22,9 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.edges import to_unit
 from fashionclip.errors import FashionCLIPError
-from fashionclip.images import Preprocess, preprocess
-from fashionclip.pictures import FetchPolicy, read_picture
-from fashionclip.texts import prompts, read_templates
+from fashionclip.images.decode import Preprocess, preprocess
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
+from fashionclip.text.captions import prompts, read_templates
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class FashionCLIP:
             policy: how remote pictures may be fetched.
 
         Yields:
-            A float32 unit vector, or the error (``PictureError`` or ``ImageError``).
+            A float32 unit vector, or the error (``ImageFetchError`` or ``ImageError``).
 
         Raises:
             ValueError: ``batch_size`` is below 1.
@@ -358,7 +358,7 @@ def _pixels_of(
     source: ImageSource, pre: Preprocess, policy: FetchPolicy | None = None
 ) -> np.ndarray:
     if isinstance(source, str | Path):
-        source = read_picture(str(source), policy=policy or FetchPolicy())
+        source = read_image_bytes(str(source), policy=policy or FetchPolicy())
     return preprocess(source, pre)
 
 

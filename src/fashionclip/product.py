@@ -1,14 +1,21 @@
-"""The plain things that travel: a product, a reject, a hit.
+"""The plain types that travel between modules: products, rejects, hits, and kinds of columns.
 
-Frozen dataclasses without behaviour, so that every room can hand them on without
-knowing the room they came from, and the one form in which programs are given a hit.
+Frozen dataclasses without behaviour, so that any module can pass them on without importing the
+module that made them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 Value = str | int | float | bool | None
 """What a catalogue column may hold once it is read."""
+
+Kind = Literal["string", "integer", "number", "boolean"]
+"""What a catalogue column holds; any value may also be missing (None)."""
+
+INT64 = range(-(2**63), 2**63)
+"""Integers that stores and Parquet can keep; larger ones are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +67,21 @@ def hit_fields(hit: Hit) -> dict[str, Value]:
     """
     columns = {name: value for name, value in hit.columns.items() if name not in {"id", "score"}}
     return {"id": hit.product_id, "score": round(hit.score, 6), **columns}
+
+
+def kind_of(value: object) -> Kind | None:
+    """The narrowest kind that holds a value; None for a missing one. Lists and such are text."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer" if value in INT64 else "string"
+    return "number" if isinstance(value, float) else "string"
+
+
+def widen(one: Kind | None, other: Kind | None) -> Kind | None:
+    """The narrowest kind that holds the values of both."""
+    if one is None or other is None or one == other:
+        return one or other
+    return "number" if {one, other} == {"integer", "number"} else "string"

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from fashionclip.errors import FashionCLIPError
+from fashionclip.images.fetch import FetchPolicy
 from fashionclip.index.store import Searchable
 from fashionclip.model import FashionCLIP, ImageSource
-from fashionclip.pictures import FetchPolicy
 from fashionclip.product import Hit
 
 POOL = 500
@@ -95,7 +95,7 @@ def search(
         ModelMismatchError: the index holds another model's vectors; names both.
         FilterError: ``where`` does not fit the columns.
         ProductNotFoundError: no product has an id that is named; StoreCorruptError.
-        PictureError: the picture cannot be fetched; ImageError: it cannot be decoded.
+        ImageFetchError: the picture cannot be fetched; ImageError: it cannot be decoded.
 
     Source: fusion after Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms
         Condorcet and individual rank learning methods", SIGIR 2009, equation 1.

@@ -16,6 +16,6 @@ This room knows nothing of models and vectors.
 
 from fashionclip.catalog.catalog import MAX_CAPTION_CHARS, Catalog
 from fashionclip.catalog.check import CheckReport, check_catalog
-from fashionclip.kinds import Kind
+from fashionclip.product import Kind
 
 __all__ = ["MAX_CAPTION_CHARS", "Catalog", "CheckReport", "Kind", "check_catalog"]

@@ -17,11 +17,10 @@ from fashionclip.catalog.places import Pictures, find_table, open_table
 from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
 from fashionclip.catalog.seen import SeenIds
 from fashionclip.catalog.values import as_text, clean_text, convert
-from fashionclip.errors import PictureError
-from fashionclip.kinds import Kind
-from fashionclip.pictures import DEFAULT_POLICY, FetchPolicy, is_url, read_picture
-from fashionclip.product import Product, Reject, Value
-from fashionclip.texts import CaptionRecipe, build_caption
+from fashionclip.errors import ImageFetchError
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, is_url, read_image_bytes
+from fashionclip.product import Kind, Product, Reject, Value
+from fashionclip.text.captions import CaptionRecipe, build_caption
 
 MAX_CAPTION_CHARS = 100_000
 """Longer captions are rejected: nobody wrote them, and no model reads that far."""
@@ -154,14 +153,14 @@ class Catalog:
         """Fetch a product's picture, encoded as it is; safe to call from several threads.
 
         Raises:
-            PictureError: the row names none, or it cannot be fetched.
+            ImageFetchError: the row names none, or it cannot be fetched.
         """
         if product.image is None:
             message = f"row {product.row}: names no picture; fill its column"
-            raise PictureError(message)
+            raise ImageFetchError(message)
         try:
-            return read_picture(product.image, policy=self.policy)
-        except PictureError:
+            return read_image_bytes(product.image, policy=self.policy)
+        except ImageFetchError:
             if self.roles.image is not None or not isinstance(product.image, str):
                 raise
             found = self._read_by_id(product.image)
@@ -172,8 +171,8 @@ class Catalog:
     def _read_by_id(self, supposed: str) -> bytes | None:
         for location in self._pictures.others_by_id(supposed):
             try:
-                return read_picture(location, policy=self.policy)
-            except PictureError:
+                return read_image_bytes(location, policy=self.policy)
+            except ImageFetchError:
                 continue
         return None
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashionclip.catalog.catalog import Catalog
-from fashionclip.errors import ImageError, PictureError
-from fashionclip.images import decode_image
+from fashionclip.errors import ImageError, ImageFetchError
+from fashionclip.images.decode import decode_image
 from fashionclip.product import Product, Reject
 
 AHEAD_PER_WORKER = 8
@@ -153,7 +153,7 @@ def _look_at(catalog: Catalog, product: Product) -> _Picture:
     bare = Product(product.product_id, product.caption, _location(product), product.row, {})
     try:
         data = catalog.read_image(product)
-    except PictureError as error:
+    except ImageFetchError as error:
         return _Picture(bare, missing=str(error))
     digest = blake2b(data, digest_size=16).digest()
     try:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from fashionclip.catalog.lines import reading
 from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Row, Survey
 from fashionclip.errors import CatalogError
-from fashionclip.kinds import Kind
+from fashionclip.product import Kind
 
 ROWS_A_BATCH = 1_024
 PICTURES_A_BATCH = 16  # where a column holds binary data

@@ -15,8 +15,8 @@ from fashionclip.catalog.delimited import DelimitedTable
 from fashionclip.catalog.json_lines import JsonLinesTable
 from fashionclip.catalog.lines import reading
 from fashionclip.catalog.rows import Table
-from fashionclip.errors import CatalogError, PictureError
-from fashionclip.pictures import FetchPolicy, copy_bytes, is_url, resolve_location
+from fashionclip.errors import CatalogError, ImageFetchError
+from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url, resolve_location
 
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
@@ -88,7 +88,7 @@ def _copy_table(url: str, policy: FetchPolicy) -> Place:
     try:
         with os.fdopen(handle, "w+b") as file:
             copy_bytes(url, file, policy=generous)
-    except (PictureError, OSError) as exc:
+    except (ImageFetchError, OSError) as exc:
         Path(copied).unlink(missing_ok=True)
         raise CatalogError(str(exc)) from exc
     except BaseException:

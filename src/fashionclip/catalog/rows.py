@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from fashionclip.kinds import Kind
+from fashionclip.product import Kind
 
 Cell = Any
 """A value as its format has it: text, number, bool, bytes, list, dict or None."""

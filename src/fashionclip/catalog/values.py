@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from fashionclip.catalog.rows import BrokenRow, Cell, Row, Survey
-from fashionclip.kinds import INT64, Kind, kind_of, widen
-from fashionclip.product import Value
+from fashionclip.product import INT64, Kind, Value, kind_of, widen
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 """Text, in lower case, that means no value in a column of numbers or booleans."""

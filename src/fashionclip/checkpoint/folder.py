@@ -22,8 +22,8 @@ from fashionclip.checkpoint.hub import fetch
 from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
 from fashionclip.checkpoint.weights import SHARDED, SINGLE, Weights, open_weights
 from fashionclip.errors import CheckpointError
-from fashionclip.images import Preprocess
-from fashionclip.tokenizer import Tokenizer
+from fashionclip.images.decode import Preprocess
+from fashionclip.text.tokenizer import Tokenizer
 
 BUILTIN = "builtin"
 CARD = "README.md"

@@ -30,8 +30,8 @@ from fashionclip.checkpoint.open_clip_names import (
 from fashionclip.checkpoint.preprocessor import write_preprocess
 from fashionclip.checkpoint.weights import SINGLE, open_files
 from fashionclip.errors import CheckpointError
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess
-from fashionclip.tokenizer import Tokenizer
+from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess
+from fashionclip.text.tokenizer import Tokenizer
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
 HEAD_WIDTH = 64  # open_clip's default

@@ -5,7 +5,7 @@ from typing import Any
 
 from fashionclip.checkpoint.config import CLIPConfig
 from fashionclip.errors import CheckpointError
-from fashionclip.images import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
+from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
 
 _RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow
 _FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")

@@ -213,7 +213,7 @@ def picture_page(page: Path, question: "Question", index: "Index", model: "Fashi
     Raises:
         OSError: the file cannot be written.
     """
-    from fashionclip.pictures import FetchPolicy
+    from fashionclip.images.fetch import FetchPolicy
 
     write_page(
         page,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
 from fashionclip.cli.files import rejects_beside, suffix_checked
 from fashionclip.cli.options import (
@@ -20,7 +21,6 @@ from fashionclip.cli.options import (
     stop_for_usage,
 )
 from fashionclip.cli.vectors import open_vectors
-from fashionclip.files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +161,7 @@ def embed_pictures(
         CatalogError: the table cannot be read on.
     """
     from fashionclip.errors import FashionCLIPError
-    from fashionclip.pictures import FetchPolicy
+    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.product import Product, Reject
 
     asked: deque[Product] = deque()

@@ -117,7 +117,7 @@ def command(
     from fashionclip.evaluate.report import write_report
     from fashionclip.evaluate.run import evaluate_models, load_benchmarks
     from fashionclip.evaluate.storage import write_run
-    from fashionclip.pictures import FetchPolicy
+    from fashionclip.images.fetch import FetchPolicy
 
     begun = perf_counter()
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
-from fashionclip.files import whole_file
 
 if TYPE_CHECKING:
     from fashionclip.cli.page import Card
+    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
-    from fashionclip.pictures import FetchPolicy
     from fashionclip.product import Hit
 
 SHOWN_COLUMNS = 5  # beside the title; --json has them all
@@ -129,12 +129,12 @@ def _details(columns: Mapping[str, object]) -> list[tuple[str, str]]:
 
 def read_if_there(place: str | bytes | None, policy: "FetchPolicy") -> bytes | None:
     """Read a picture from where it is, if it is still there."""
-    from fashionclip.errors import PictureError
-    from fashionclip.pictures import read_picture
+    from fashionclip.errors import ImageFetchError
+    from fashionclip.images.fetch import read_image_bytes
 
     if place is None or isinstance(place, bytes):
         return place
     try:
-        return read_picture(place, policy=policy)
-    except PictureError:
+        return read_image_bytes(place, policy=policy)
+    except ImageFetchError:
         return None

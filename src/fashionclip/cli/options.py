@@ -170,7 +170,7 @@ def open_catalog(
         CatalogError: it cannot be read at all.
     """
     from fashionclip.catalog import Catalog  # loads the table readers
-    from fashionclip.pictures import FetchPolicy
+    from fashionclip.images.fetch import FetchPolicy
 
     policy = FetchPolicy(allow_private=allow_private)
     catalog = Catalog.open(path, images=images, columns=columns or None, policy=policy)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from fashionclip.errors import ImageError
-from fashionclip.images import thumbnail
+from fashionclip.images.decode import thumbnail
 
 THUMBNAIL_PX = 360
 """Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""

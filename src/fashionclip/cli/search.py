@@ -111,7 +111,7 @@ def command(
     index, model = open_both(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
     )
-    from fashionclip.pictures import FetchPolicy
+    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.search import search
 
     policy = FetchPolicy(allow_private=allow_private)

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fashionclip.errors import CatalogError, FashionCLIPError
-from fashionclip.images import decode_image, to_rgb
+from fashionclip.images.decode import decode_image, to_rgb
+from fashionclip.images.fetch import read_image_bytes, resolve_location
 from fashionclip.model import ImageSource
-from fashionclip.pictures import read_picture, resolve_location
 
 SOURCE_TYPES = ("LOCAL", "S3", "URL")
 TILE_PX = 224  # of a product in ``display_products``
@@ -160,7 +160,7 @@ def _content_digest(image: ImageSource) -> bytes:
         digest.update(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes())
         return digest.digest()
     try:
-        data = image if isinstance(image, bytes) else read_picture(str(image))
+        data = image if isinstance(image, bytes) else read_image_bytes(str(image))
         digest.update(data)
     except FashionCLIPError:  # a picture that is not there is known by its place alone
         digest.update(b"missing:" + str(image).encode("utf-8", "replace"))
@@ -171,7 +171,7 @@ def _thumbnail(image: ImageSource) -> Image.Image:
     """A small copy; grey where the picture cannot be had. Never cached under a file name."""
     try:
         if isinstance(image, str | Path):
-            image = read_picture(str(image))
+            image = read_image_bytes(str(image))
         if isinstance(image, bytes):
             image = decode_image(image)
         picture = image if isinstance(image, Image.Image) else Image.fromarray(image)

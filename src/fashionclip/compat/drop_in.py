@@ -13,10 +13,10 @@ from PIL import Image
 from fashionclip.compat.dataset import FCLIPDataset
 from fashionclip.compat.heatmap import heat_map, paint, views_of
 from fashionclip.errors import FashionCLIPError
-from fashionclip.images import decode_image, to_rgb
+from fashionclip.images.decode import decode_image, to_rgb
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.model import FashionCLIP as Model
 from fashionclip.model import ImageSource
-from fashionclip.pictures import FetchPolicy, read_picture
 from fashionclip.product import Reject
 
 KNOWN_MODELS: Mapping[str, str] = {"fashion-clip": "patrickjohncyh/fashion-clip"}
@@ -169,7 +169,7 @@ class FashionCLIP:
             iterations: how often what is below the mean is taken away.
 
         Raises:
-            PictureError: the picture cannot be fetched; ImageError: it cannot be decoded.
+            ImageFetchError: the picture cannot be fetched; ImageError: it cannot be decoded.
             ValueError: ``pixel_size`` is out of range.
         """
         heat, image = self._get_heatmap(image_path, query_text, pixel_size, iterations)
@@ -262,5 +262,5 @@ def _opened(image: ImageSource, policy: FetchPolicy | None) -> Image.Image:
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     if isinstance(image, str | Path):
-        image = read_picture(str(image), policy=policy or FetchPolicy())
+        image = read_image_bytes(str(image), policy=policy or FetchPolicy())
     return decode_image(image) if isinstance(image, bytes) else to_rgb(image)

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from fashionclip.engines.edges import to_unit
-from fashionclip.errors import EvaluationError, FashionCLIPError, PictureError
+from fashionclip.errors import EvaluationError, FashionCLIPError, ImageFetchError
 from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.model import FashionCLIP
-from fashionclip.pictures import FetchPolicy, read_picture
-from fashionclip.texts import prompts, read_templates
+from fashionclip.text.captions import prompts, read_templates
 
 What = Literal["pictures", "texts"]
 Progress = Callable[[What, int], None]
@@ -138,15 +138,15 @@ class CachedVectors:
             for start in range(0, len(unknown), READ_AT_ONCE):
                 some = unknown[start : start + READ_AT_ONCE]
                 for picture, found in zip(some, pool.map(self._read_digest, some), strict=True):
-                    if isinstance(found, PictureError):
+                    if isinstance(found, ImageFetchError):
                         self.unreadable[picture.picture_id] = str(found)
                     self._digests[_place(picture)] = found if isinstance(found, bytes) else None
         return [self._digests[_place(picture)] for picture in pictures]
 
-    def _read_digest(self, picture: Picture) -> bytes | PictureError:
+    def _read_digest(self, picture: Picture) -> bytes | ImageFetchError:
         try:
             return picture_digest(picture, policy=self._policy)
-        except PictureError as error:
+        except ImageFetchError as error:
             return error
 
     def _checked(self, vector: np.ndarray, what: str) -> np.ndarray:
@@ -163,14 +163,14 @@ def picture_digest(picture: Picture, *, policy: FetchPolicy | None = None) -> by
     """16 bytes that stand for a picture's encoded bytes, or for its pixels if it is an array.
 
     Raises:
-        PictureError: it cannot be fetched.
+        ImageFetchError: it cannot be fetched.
     """
     source = picture.source
     if isinstance(source, np.ndarray):
         shape = f"{source.shape} {source.dtype}".encode()
         return _digest(b"pixels " + shape, np.ascontiguousarray(source).data)
     if isinstance(source, str | Path):
-        source = read_picture(str(source), policy=policy or FetchPolicy())
+        source = read_image_bytes(str(source), policy=policy or FetchPolicy())
     return _digest(b"bytes", source)
 
 

@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fashionclip.checkpoint.folder import TRAINED_ON
-from fashionclip.errors import EvaluationError, ImageError, PictureError
+from fashionclip.errors import EvaluationError, ImageError, ImageFetchError
 from fashionclip.evaluate.embeddings import picture_digest
 from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import open_image
-from fashionclip.pictures import FetchPolicy, read_picture
+from fashionclip.images.decode import open_image
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 
 LOOK_BYTES = 44
 MOST_BITS, MOST_LEVELS = 20, 6
@@ -104,7 +104,7 @@ def digest_training_data(
             return None
         try:
             return picture_digest(picture, policy=policy), _look_of(picture, policy)
-        except (PictureError, ImageError):
+        except (ImageFetchError, ImageError):
             return None
 
     stream = iter(samples)
@@ -226,7 +226,7 @@ class LeakageCheck:
     def _try_look(self, picture: Picture) -> np.ndarray | None:
         try:
             return _look_of(picture, self._policy)
-        except (PictureError, ImageError):
+        except (ImageFetchError, ImageError):
             return None
 
     def _like_any(self, looks: UInt8[np.ndarray, "n 44"]) -> Bool[np.ndarray, " n"]:
@@ -280,7 +280,7 @@ def look_of(image: Image.Image) -> UInt8[np.ndarray, " 44"]:
 def _look_of(picture: Picture, policy: FetchPolicy | None) -> np.ndarray:
     source = picture.source
     if isinstance(source, str | Path):
-        source = read_picture(str(source), policy=policy or FetchPolicy())
+        source = read_image_bytes(str(source), policy=policy or FetchPolicy())
     return look_of(open_image(source, target_px=2 * _GREY_PX))
 
 

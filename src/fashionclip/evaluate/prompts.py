@@ -17,8 +17,8 @@ from fashionclip.evaluate.results import Figure
 from fashionclip.evaluate.tasks import ClassLabel, Vectors
 from fashionclip.metrics.classification import confusion_matrix, weighted_f1
 from fashionclip.metrics.intervals import confusion_interval
-from fashionclip.texts import PROMPT_TEMPLATES
-from fashionclip.texts import prompts as fill_in
+from fashionclip.text.captions import PROMPT_TEMPLATES
+from fashionclip.text.captions import prompts as fill_in
 
 BARE, PRODUCT, ENSEMBLE, SENTENCES = "bare", "product", "ensemble", "sentences"
 SYNONYMS, SYNONYM_SENTENCES = "synonyms", "synonym-sentences"

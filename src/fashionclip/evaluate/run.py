@@ -39,9 +39,9 @@ from fashionclip.evaluate.tasks import (
     ZeroShot,
 )
 from fashionclip.evaluate.zero_shot import score_zero_shot
-from fashionclip.images import thumbnail
+from fashionclip.images.decode import thumbnail
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.model import FashionCLIP
-from fashionclip.pictures import FetchPolicy, read_picture
 
 THUMBNAIL_PX = 160
 """Longest side of the pictures that a report shows."""
@@ -270,7 +270,7 @@ def _thumbnails(
         source = picture.source
         try:
             if isinstance(source, str | Path):
-                source = read_picture(str(source), policy=policy or FetchPolicy())
+                source = read_image_bytes(str(source), policy=policy or FetchPolicy())
             jpeg = thumbnail(source, longest_px=THUMBNAIL_PX)
         except FashionCLIPError:
             continue  # the report says that there is no picture

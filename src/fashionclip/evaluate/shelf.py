@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import EvaluationError
-from fashionclip.files import write_whole
 
 DIGEST_BYTES = 16
 FLUSH_SECONDS = 20.0

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
-from fashionclip.files import write_whole
 
 FORMAT = 1  # raised when an older fashionclip could not read what a newer one wrote
 RESULTS_NAME = "results.json"

@@ -19,7 +19,7 @@ from fashionclip.index.lance import Index
 from fashionclip.index.rejects import RejectsFile
 from fashionclip.index.snapshot import Snapshot
 from fashionclip.index.store import IndexInfo, Searchable, Store, VerifyReport
-from fashionclip.kinds import Kind, kind_of
+from fashionclip.product import Kind, kind_of
 
 __all__ = [
     "Index",

@@ -12,8 +12,7 @@ from hashlib import blake2b
 
 import pyarrow as pa
 
-from fashionclip.kinds import Kind, kind_of, widen
-from fashionclip.product import Product, Value
+from fashionclip.product import Kind, Product, Value, kind_of, widen
 
 ARROW_TYPES: Mapping[Kind, pa.DataType] = {
     "string": pa.string(),

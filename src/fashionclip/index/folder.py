@@ -19,8 +19,8 @@ from threading import RLock
 
 from filelock import FileLock, Timeout
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import StoreCorruptError, StoreError, StoreLockedError
-from fashionclip.files import write_whole
 
 FORMAT = 1  # raised when an older fashionclip could not read what a newer one wrote
 MANIFEST_NAME = "index.json"

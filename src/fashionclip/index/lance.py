@@ -32,8 +32,7 @@ from fashionclip.index.folder import (
 from fashionclip.index.known import Known
 from fashionclip.index.queries import LanceQuery, LanceTable, Queries, batched, check_k, hit
 from fashionclip.index.store import IndexInfo, VerifyReport
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit, Product
+from fashionclip.product import Hit, Kind, Product
 
 PLAIN_K = 1_000  # up to here k costs nothing, however few products there are
 

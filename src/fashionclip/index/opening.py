@@ -14,7 +14,7 @@ from fashionclip.index.folder import (
     clear_unfinished,
 )
 from fashionclip.index.queries import LanceTable
-from fashionclip.kinds import Kind
+from fashionclip.product import Kind
 
 
 def open_folder(folder: Path) -> tuple[Manifest, LanceTable]:

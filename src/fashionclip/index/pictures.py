@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import StoreError, StoreFullError
-from fashionclip.files import write_whole
 
 FOLDER = "pictures"  # in the index folder
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -18,8 +18,7 @@ from fashionclip.index import rows
 from fashionclip.index.columns import clean_text, shown_name, stored_name
 from fashionclip.index.faults import filter_fault, reported
 from fashionclip.index.filters import filter_message, stored_filter
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Kind
 
 LanceTable = Any  # lancedb's own types would have to be imported, which costs half a second
 LanceQuery = Any

@@ -22,8 +22,7 @@ from fashionclip.index.columns import (
     stored_name,
 )
 from fashionclip.index.known import KEY_BYTES
-from fashionclip.kinds import Kind
-from fashionclip.product import Product
+from fashionclip.product import Kind, Product
 
 ID, CAPTION, IMAGE, VECTOR, KEY, ROW, CRC = (
     "_id",

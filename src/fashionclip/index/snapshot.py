@@ -19,8 +19,7 @@ from fashionclip.index import rows
 from fashionclip.index.columns import stored_name
 from fashionclip.index.queries import Queries
 from fashionclip.index.sketch import FEWEST_ROWS, Sketch, hide, least, likeliest, scores_of, sketch
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)

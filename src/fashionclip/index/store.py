@@ -14,8 +14,7 @@ from jaxtyping import Float, Float32
 
 from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit, Product
+from fashionclip.product import Hit, Kind, Product
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from fashionclip.index import cells, rows
 from fashionclip.index.columns import ARROW_TYPES, stored_name
 from fashionclip.index.queries import LanceTable
-from fashionclip.kinds import Kind
+from fashionclip.product import Kind
 
 APPROXIMATE_FROM = 20_000
 """Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""

@@ -18,8 +18,8 @@ from fashionclip.engines import open_engine
 from fashionclip.engines.edges import to_unit
 from fashionclip.errors import FashionCLIPError, PublishError
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.images import open_image, preprocess
-from fashionclip.pictures import read_picture
+from fashionclip.images.decode import open_image, preprocess
+from fashionclip.images.fetch import read_image_bytes
 from fashionclip.publish.exports import normalised, open_onnx, open_openvino
 
 MOST = 64
@@ -93,7 +93,7 @@ def _readable(pictures: Sequence[Picture]) -> tuple[list[bytes | np.ndarray], li
         if caption in captions:
             continue  # of two equal captions either may come first
         try:
-            file = read_picture(str(source)) if isinstance(source, str | Path) else source
+            file = read_image_bytes(str(source)) if isinstance(source, str | Path) else source
             open_image(file, target_px=32)
         except FashionCLIPError:
             continue

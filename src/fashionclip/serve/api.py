@@ -288,7 +288,7 @@ class _Api:
 
         Raises:
             ValueError: it says nothing, or too much.
-            PictureError, ImageError: its picture cannot be had.
+            ImageFetchError, ImageError: its picture cannot be had.
         """
         if isinstance(one, str):
             if modality == "image" or one[:11].lower() == "data:image/":
@@ -312,7 +312,7 @@ class _Api:
 
         Raises:
             ValueError: its caption is too long.
-            PictureError, ImageError: its picture cannot be had.
+            ImageFetchError, ImageError: its picture cannot be had.
         """
         self._check_texts([product.caption, *map(str, product.columns.values())])
         return await self._picture(product.image, product.image_url) or b""
@@ -324,7 +324,7 @@ class _Api:
 
         Raises:
             ImageError: both or none are given, or it is no base64 of anything.
-            PictureError: it cannot be fetched.
+            ImageFetchError: it cannot be fetched.
         """
         if image is not None and image_url is not None:
             message = "image and image_url are both given; give one"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fashionclip.images import Preprocess, decode_image, fit_image
+from fashionclip.images.decode import Preprocess, decode_image, fit_image
 
 ROOM = 4  # pictures of the largest size that may be in memory at once; more of smaller ones
 

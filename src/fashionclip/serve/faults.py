@@ -12,8 +12,8 @@ from fashionclip.errors import (
     FashionCLIPError,
     FilterError,
     ImageError,
+    ImageFetchError,
     LabelError,
-    PictureError,
     ProductNotFoundError,
     ServiceError,
     StoreError,
@@ -53,7 +53,7 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (  # the first that fits
     (StoreFullError, Fault(HTTPStatus.INSUFFICIENT_STORAGE, "full", 60, _FULL)),
     (StoreError, Fault(HTTPStatus.SERVICE_UNAVAILABLE, "index", 5, _INDEX)),
     (ImageError, Fault(HTTPStatus.BAD_REQUEST, "image")),
-    (PictureError, Fault(HTTPStatus.BAD_REQUEST, "image")),
+    (ImageFetchError, Fault(HTTPStatus.BAD_REQUEST, "image")),
     (LabelError, MISTAKE),
     (FashionCLIPError, INTERNAL),
 )

@@ -8,9 +8,9 @@ or a cloud store that this machine can reach and the client cannot.
 import io
 import re
 
-from fashionclip.errors import PictureError
-from fashionclip.pictures import FetchPolicy, copy_bytes, shown
-from fashionclip.pictures.web import InternalAddress, fetch
+from fashionclip.errors import ImageFetchError
+from fashionclip.images.fetch import FetchPolicy, copy_bytes, shown
+from fashionclip.images.web import InternalAddress, fetch
 from fashionclip.serve.settings import Settings
 
 _DATA = re.compile(r"data:image/[\w.+-]{1,40}(;[\w=.-]{1,60})*;base64,", re.IGNORECASE)
@@ -25,7 +25,7 @@ def fetch_image(url: str, settings: Settings) -> bytes:
         settings: whether URLs are fetched, and within which limits.
 
     Raises:
-        PictureError: refused, unreachable, too slow or too large.
+        ImageFetchError: refused, unreachable, too slow or too large.
     """
     sink = io.BytesIO()
     policy = FetchPolicy(
@@ -38,18 +38,18 @@ def fetch_image(url: str, settings: Settings) -> bytes:
         return sink.getvalue()
     if not _WEB.match(url) or len(url) > settings.text_chars:
         message = f"{shown(url)}: an image URL starts with http:// or https:// and is short"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     if not settings.allow_image_urls:
         message = (
             "image URLs are not fetched here: send the picture itself in base64, or start the "
             "service with --allow-image-urls"
         )
-        raise PictureError(message)
+        raise ImageFetchError(message)
     try:
         fetch(url, sink, policy=policy)
-    except PictureError as exc:
+    except ImageFetchError as exc:
         if isinstance(exc.__cause__, InternalAddress):  # which address is nobody's business
             message = f"{shown(url)}: its address is an internal one; such are not fetched"
-            raise PictureError(message) from exc.__cause__
+            raise ImageFetchError(message) from exc.__cause__
         raise
     return sink.getvalue()

@@ -16,7 +16,7 @@ from sqlglot import Dialect, TokenType, exp, tokens
 
 from fashionclip.errors import FilterError
 from fashionclip.index.filters import filter_message
-from fashionclip.kinds import INT64, Kind
+from fashionclip.product import INT64, Kind
 
 LONGEST_FILTER = 2_000  # characters
 DEEPEST_FILTER = 16  # brackets in brackets, of those that the answer depends on

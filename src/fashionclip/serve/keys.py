@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import ServiceError
-from fashionclip.files import write_whole
 
 SCOPES = ("read", "write")
 """``write`` may read too."""

@@ -19,8 +19,7 @@ from jaxtyping import Bool, Float, Float32
 from fashionclip.errors import FashionCLIPError, FilterError, ProductNotFoundError, StoreError
 from fashionclip.index import Index, Manifest, Snapshot, snapshot
 from fashionclip.index.folder import MANIFEST_NAME
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Kind
 from fashionclip.serve import logs
 from fashionclip.serve.batching import Batcher
 from fashionclip.serve.masks import passing

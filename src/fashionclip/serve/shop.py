@@ -16,11 +16,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from fashionclip.errors import FashionCLIPError
+from fashionclip.images.fetch import FetchPolicy
 from fashionclip.index import Manifest, Snapshot
-from fashionclip.kinds import Kind
 from fashionclip.model import FashionCLIP
-from fashionclip.pictures import FetchPolicy
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Kind
 from fashionclip.search import search
 from fashionclip.serve.batching import BatchingEngine
 from fashionclip.serve.decoding import Decoder
@@ -230,7 +229,7 @@ class Shop:
 
         Raises:
             BusyError: too many wait already.
-            PictureError: refused, unreachable, too slow or too large.
+            ImageFetchError: refused, unreachable, too slow or too large.
         """
         return await self._pictures.do(fetch_image, url, self._settings)
 

@@ -7,9 +7,9 @@ has it already is answered without the picture being read.
 from dataclasses import dataclass
 
 from fashionclip.errors import FashionCLIPError
-from fashionclip.images import thumbnail
+from fashionclip.images.decode import thumbnail
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.index import Snapshot, rows
-from fashionclip.pictures import FetchPolicy, read_picture
 from fashionclip.serve.kept import Kept
 
 WIDTHS_PX = (160, 320, 400, 640, 1200)
@@ -63,7 +63,7 @@ class Thumbnails:
             location = seen.table.column(rows.IMAGE)[seen.places[product_id]].as_py()
             width = at_least(width_px)
             try:
-                picture = read_picture(location, policy=self._policy)
+                picture = read_image_bytes(location, policy=self._policy)
                 jpeg = thumbnail(picture, longest_px=TALLEST * width, widest_px=width)
             except FashionCLIPError:  # it has moved or broken since it was indexed
                 return None

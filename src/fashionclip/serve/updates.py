@@ -16,13 +16,12 @@ from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.engines import Engine
 from fashionclip.errors import FashionCLIPError, StoreError
 from fashionclip.index import Index, pictures
-from fashionclip.kinds import Kind, kind_of, widen
-from fashionclip.product import Product, Value
+from fashionclip.product import Kind, Product, Value, kind_of, widen
 from fashionclip.serve import logs
 from fashionclip.serve.batching import Batcher
 from fashionclip.serve.decoding import Decoder
 from fashionclip.serve.resident import Resident
-from fashionclip.texts import build_caption
+from fashionclip.text.captions import build_caption
 
 MOST_CHANGES = 512  # in one version of the index
 CHANGES_A_TIDYING = 2_000  # small writes that the files are put in order after

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from fashionclip.errors import LabelError
-from fashionclip.texts import read_templates
+from fashionclip.text.captions import read_templates
 
 Mode = Literal["one", "several"]
 PATH_SIGN = " > "

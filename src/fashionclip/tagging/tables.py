@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from fashionclip.files import whole_file
+from fashionclip.atomic import whole_file
 from fashionclip.product import Reject
 from fashionclip.tagging.labels import SEVERAL_SIGN, LabelSet
 from fashionclip.tagging.products import TaggedProduct

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fashionclip.texts import build_caption
+from fashionclip.text.captions import build_caption
 from fashionclip.train.pairs import Pair
 from fashionclip.train.recipe import Augment
 

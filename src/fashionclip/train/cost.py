@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
-from fashionclip.files import write_whole
 from fashionclip.train.recipe import Cost
 from fashionclip.train.run import RunFolder
 

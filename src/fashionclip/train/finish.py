@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fashionclip.atomic import write_whole
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.compare import Comparison, compare_runs, comparison_markdown
@@ -15,7 +16,6 @@ from fashionclip.evaluate.results import Run
 from fashionclip.evaluate.run import Questions, evaluate_models, load_benchmarks
 from fashionclip.evaluate.storage import write_run
 from fashionclip.evaluate.tasks import Picture, Retrieval
-from fashionclip.files import write_whole
 from fashionclip.model import FashionCLIP
 from fashionclip.train.pairs import Pair, Pairs, Split, read_pairs, split
 from fashionclip.train.recipe import Recipe, read_recipe
@@ -156,5 +156,5 @@ def _picture_of(pairs: Pairs, row: int) -> Picture:
     if isinstance(place, str):
         source = Path(place) if Path(place).is_file() else place
     else:
-        source = pairs.read_picture(row)
+        source = pairs.read_image_bytes(row)
     return Picture(pair.pair_id, source, pair.caption)

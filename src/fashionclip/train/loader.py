@@ -16,10 +16,10 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from fashionclip.errors import ImageError, PictureError, TrainingError
-from fashionclip.images import Preprocess
+from fashionclip.errors import ImageError, ImageFetchError, TrainingError
+from fashionclip.images.decode import Preprocess
 from fashionclip.product import Reject
-from fashionclip.tokenizer import Tokenizer
+from fashionclip.text.tokenizer import Tokenizer
 from fashionclip.train.captions import draw_caption
 from fashionclip.train.pairs import Pairs
 from fashionclip.train.pictures import decode, draw_pixels, stored_px
@@ -167,8 +167,8 @@ class Loader:
             return found
         i_pair = int(self._rows[i_row])
         try:
-            found = decode(self._pairs.read_picture(i_pair), self._pre, self._stored.side)
-        except (PictureError, ImageError) as exc:
+            found = decode(self._pairs.read_image_bytes(i_pair), self._pre, self._stored.side)
+        except (ImageFetchError, ImageError) as exc:
             with self._lock:
                 is_news = i_row not in self._broken
                 self._broken.add(i_row)

@@ -18,11 +18,11 @@ from jaxtyping import Int64
 from fashionclip.catalog import Catalog
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.catalog.values import as_text
-from fashionclip.errors import PictureError, TrainingError
+from fashionclip.errors import ImageFetchError, TrainingError
 from fashionclip.evaluate.benchmarks.benchmark import percentile
-from fashionclip.pictures import FetchPolicy, is_url
+from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.product import Product, Reject
-from fashionclip.texts import build_caption, one_line
+from fashionclip.text.captions import build_caption, one_line
 from fashionclip.train.recipe import Data
 from fashionclip.train.tars import Slice, is_tar, read_slice, read_tars
 
@@ -71,11 +71,11 @@ class Pairs(Sequence[Pair]):
         """One pair, or several."""
         return self._pairs[i]
 
-    def read_picture(self, i: int) -> bytes:
+    def read_image_bytes(self, i: int) -> bytes:
         """Fetch a picture, encoded as it is; safe to call from several threads.
 
         Raises:
-            PictureError: it cannot be fetched.
+            ImageFetchError: it cannot be fetched.
         """
         return self._read(self._pairs[i])
 
@@ -100,7 +100,7 @@ class Pairs(Sequence[Pair]):
             return blake2b(repr(pair.picture).encode(), digest_size=16).digest()
         try:
             return blake2b(self._read(pair), digest_size=16).digest()
-        except PictureError:  # each is broken in its own way
+        except ImageFetchError:  # each is broken in its own way
             return blake2b(f"broken {pair.pair_id}".encode(), digest_size=16).digest()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fashionclip.images import Preprocess, background_color, preprocess
+from fashionclip.images.decode import Preprocess, background_color, preprocess
 from fashionclip.train.recipe import Augment
 
 STORED_SHARE = 8 / 7

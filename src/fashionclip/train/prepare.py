@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fashionclip.atomic import write_whole
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import TrainingError
-from fashionclip.files import write_whole
 from fashionclip.product import Reject
 from fashionclip.train import distributed
 from fashionclip.train.loader import Share

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
-from fashionclip.files import write_whole
 from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from fashionclip.files import whole_file
+from fashionclip.atomic import whole_file
 from fashionclip.train.losses import Temperature
 
 N_KEPT = 2

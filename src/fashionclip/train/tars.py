@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashionclip.errors import PictureError, TrainingError
-from fashionclip.pictures import is_url
+from fashionclip.errors import ImageFetchError, TrainingError
+from fashionclip.images.fetch import is_url
 from fashionclip.product import Reject
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -88,7 +88,7 @@ def read_slice(piece: Slice) -> bytes:
     """Read the bytes of a slice; safe to call from several threads.
 
     Raises:
-        PictureError: the file is gone, or shorter.
+        ImageFetchError: the file is gone, or shorter.
     """
     try:
         if not is_url(piece.place):
@@ -103,10 +103,10 @@ def read_slice(piece: Slice) -> bytes:
     except Exception as exc:  # every store has errors of its own
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
         message = f"{piece.place}: cannot be read ({why})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     if len(found) != piece.size:
         message = f"{piece.place}: ends before byte {piece.offset + piece.size:,}; fetch it again"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     return bytes(found)
 
 

@@ -28,7 +28,7 @@ from fashionclip.evaluate.benchmarks.benchmark import (
     percentile,
 )
 from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
-from fashionclip.pictures import DEFAULT_POLICY, is_url
+from fashionclip.images.fetch import DEFAULT_POLICY, is_url
 
 DEVELOPMENT_FROM = 80
 """Pictures whose name has a percentile from this on are for development, if no column says so."""

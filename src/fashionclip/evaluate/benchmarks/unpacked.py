@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fashionclip.atomic import whole_file
 from fashionclip.errors import BenchmarkError
-from fashionclip.files import whole_file
 
 UNPACKED = "unpacked"
 """Folder beside the tables that the pictures are written to."""

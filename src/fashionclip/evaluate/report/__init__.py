@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown
 from fashionclip.evaluate.results import Run
-from fashionclip.files import write_whole
 
 MARKDOWN_NAME = "report.md"
 HTML_NAME = "report.html"

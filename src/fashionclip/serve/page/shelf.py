@@ -3,7 +3,7 @@
 import secrets
 from hashlib import blake2b
 
-from fashionclip.images import thumbnail
+from fashionclip.images.decode import thumbnail
 from fashionclip.serve.kept import Kept
 
 LONGEST_PX = 800

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
-from fashionclip.kinds import INT64, Kind
+from fashionclip.product import INT64, Kind
 
 PAGE_SIZE = 24
 """Products on a page: fills rows of 2, 3, 4 and 6."""

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fashionclip.catalog.columns import ROLES, bare_name
-from fashionclip.kinds import Kind
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Kind
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import (
     PAGE_SIZE,

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
 from fashionclip.evaluate.report.markdown import table
-from fashionclip.files import write_whole
 from fashionclip.train.run import RunFolder
 from fashionclip.train.selection.curves import draw_curves
 from fashionclip.train.selection.rules import POINTS, RULES, Row, Scored

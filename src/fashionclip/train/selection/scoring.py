@@ -18,7 +18,7 @@ from fashionclip.evaluate.scoring import readable_pictures
 from fashionclip.evaluate.tasks import Retrieval, Vectors, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
-from fashionclip.texts import one_line
+from fashionclip.text.captions import one_line
 from fashionclip.train.selection.suite import RETRIEVAL_FIGURES, Suite
 
 LOSS_BATCH = 256

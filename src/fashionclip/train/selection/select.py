@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fashionclip.atomic import write_whole
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.errors import CheckpointError, TrainingError
 from fashionclip.evaluate.leakage import TrainingData, read_training_data, write_training_data
-from fashionclip.files import write_whole
 from fashionclip.train.recipe import Selection
 from fashionclip.train.run import OnCheckpoint, RunFolder, write_log
 from fashionclip.train.selection.candidates import (

@@ -19,7 +19,7 @@ from fashionclip.evaluate.embeddings import picture_digest
 from fashionclip.evaluate.leakage import LeakageCheck, read_training_data
 from fashionclip.evaluate.run import load_benchmarks
 from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
-from fashionclip.texts import one_line
+from fashionclip.text.captions import one_line
 from fashionclip.train.recipe import Selection
 
 RETRIEVAL_FIGURES = ("recall@10", "mrr@10", "recall@1")

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fashionclip.errors import PictureError
-from fashionclip.pictures import FetchPolicy, read_picture, resolve_location, web
+from fashionclip.errors import ImageFetchError
+from fashionclip.images import web
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes, resolve_location
 
 INSIDE = FetchPolicy(allow_private=True, timeout_s=5.0)
 
@@ -170,56 +171,56 @@ def new_visits():
 
 def test_a_path_is_read_from_the_base_folder(tmp_path):
     (tmp_path / "a.jpg").write_bytes(PICTURE)
-    assert read_picture("a.jpg", base=str(tmp_path)) == PICTURE
-    assert read_picture(str(tmp_path / "a.jpg"), base="/elsewhere") == PICTURE
+    assert read_image_bytes("a.jpg", base=str(tmp_path)) == PICTURE
+    assert read_image_bytes(str(tmp_path / "a.jpg"), base="/elsewhere") == PICTURE
 
 
 def test_a_file_url_is_a_path(tmp_path):
     (tmp_path / "blue jeans.jpg").write_bytes(PICTURE)
-    assert read_picture((tmp_path / "blue jeans.jpg").as_uri()) == PICTURE
-    with pytest.raises(PictureError, match="of another host"):
-        read_picture("file://server/share/a.jpg")
+    assert read_image_bytes((tmp_path / "blue jeans.jpg").as_uri()) == PICTURE
+    with pytest.raises(ImageFetchError, match="of another host"):
+        read_image_bytes("file://server/share/a.jpg")
 
 
 def test_windows_backslashes_are_mended(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(PICTURE)
-    assert read_picture("images\\a.jpg", base=str(tmp_path)) == PICTURE
+    assert read_image_bytes("images\\a.jpg", base=str(tmp_path)) == PICTURE
 
 
 def test_bytes_are_the_picture_itself():
-    assert read_picture(PICTURE) is PICTURE
+    assert read_image_bytes(PICTURE) is PICTURE
 
 
 def test_a_data_url_holds_the_picture():
     url = "data:image/jpeg;base64," + base64.b64encode(PICTURE).decode()
-    assert read_picture(url) == PICTURE
-    with pytest.raises(PictureError, match="larger than the limit"):
-        read_picture(url, policy=FetchPolicy(max_bytes=100))
+    assert read_image_bytes(url) == PICTURE
+    with pytest.raises(ImageFetchError, match="larger than the limit"):
+        read_image_bytes(url, policy=FetchPolicy(max_bytes=100))
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(PictureError, match=r"^/nowhere/a\.jpg: no such file; check the name"):
-        read_picture("a.jpg", base="/nowhere")
+    with pytest.raises(ImageFetchError, match=r"^/nowhere/a\.jpg: no such file; check the name"):
+        read_image_bytes("a.jpg", base="/nowhere")
 
 
 @pytest.mark.parametrize("name", ["nul\0byte.jpg", "x" * 5000, "."])
 def test_an_impossible_path_is_a_picture_error(name, tmp_path):
-    with pytest.raises(PictureError, match="cannot be read"):
-        read_picture(name, base=str(tmp_path))
+    with pytest.raises(ImageFetchError, match="cannot be read"):
+        read_image_bytes(name, base=str(tmp_path))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(PictureError, match="not a regular file"):
-        read_picture("pipe.jpg", base=str(tmp_path))
+    with pytest.raises(ImageFetchError, match="not a regular file"):
+        read_image_bytes("pipe.jpg", base=str(tmp_path))
 
 
 def test_a_file_over_the_limit_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x" * 1001)
-    with pytest.raises(PictureError, match="larger than the limit"):
-        read_picture("a.jpg", base=str(tmp_path), policy=FetchPolicy(max_bytes=1000))
-    assert read_picture("a.jpg", base=str(tmp_path), policy=FetchPolicy(max_bytes=1001))
+    with pytest.raises(ImageFetchError, match="larger than the limit"):
+        read_image_bytes("a.jpg", base=str(tmp_path), policy=FetchPolicy(max_bytes=1000))
+    assert read_image_bytes("a.jpg", base=str(tmp_path), policy=FetchPolicy(max_bytes=1001))
 
 
 # locations
@@ -246,13 +247,13 @@ def test_a_location_is_made_whole(location, base, expected):
 
 
 def test_a_picture_is_fetched_from_inside_only_if_that_is_allowed(server):
-    assert read_picture(f"{server}/good.jpg", policy=INSIDE) == PICTURE
+    assert read_image_bytes(f"{server}/good.jpg", policy=INSIDE) == PICTURE
     with pytest.raises(
-        PictureError,
+        ImageFetchError,
         match=r"/good\.jpg: 127\.0\.0\.1 is an internal address; pass --allow-private "
         r"\(allow_private=True\) if that is intended$",
     ):
-        read_picture(f"{server}/good.jpg")
+        read_image_bytes(f"{server}/good.jpg")
 
 
 @pytest.mark.parametrize(
@@ -260,15 +261,15 @@ def test_a_picture_is_fetched_from_inside_only_if_that_is_allowed(server):
 )
 def test_no_spelling_of_an_internal_address_gets_through(server, host):
     port = server.rpartition(":")[2]
-    with pytest.raises(PictureError, match=r"internal address|no address is known"):
-        read_picture(f"http://{host}:{port}/good.jpg")
+    with pytest.raises(ImageFetchError, match=r"internal address|no address is known"):
+        read_image_bytes(f"http://{host}:{port}/good.jpg")
     assert not VISITS
 
 
 def test_a_redirect_inside_is_refused_where_it_leads(server, monkeypatch):
     monkeypatch.setattr(web, "is_public", _once(True))  # the first server is taken for outside
-    with serving() as other, pytest.raises(PictureError, match="is an internal address"):
-        read_picture(f"{server}/outside?{other}/good.jpg")
+    with serving() as other, pytest.raises(ImageFetchError, match="is an internal address"):
+        read_image_bytes(f"{server}/outside?{other}/good.jpg")
     web._pool(False).close()
     assert list(VISITS) == [f"/outside?{other}/good.jpg"]
 
@@ -294,8 +295,8 @@ def test_the_address_that_is_checked_is_the_one_that_is_connected_to(server, mon
     monkeypatch.setattr(web, "is_public", lambda address: address == "192.0.2.1")
     port = server.rpartition(":")[2]
     policy = FetchPolicy(timeout_s=0.3)
-    with pytest.raises(PictureError, match=r"cannot be reached|no complete answer"):
-        read_picture(f"http://rebind.example:{port}/good.jpg", policy=policy)
+    with pytest.raises(ImageFetchError, match=r"cannot be reached|no complete answer"):
+        read_image_bytes(f"http://rebind.example:{port}/good.jpg", policy=policy)
     assert asked == ["rebind.example"]
     assert not VISITS
 
@@ -330,53 +331,53 @@ def test_an_address_is_no_more_public_in_the_clothes_of_version_6(address):
 
 
 def test_redirects_are_followed_a_few_times(server):
-    assert read_picture(f"{server}/moved", policy=INSIDE) == PICTURE
-    with pytest.raises(PictureError, match="redirected more than 5 times"):
-        read_picture(f"{server}/round", policy=INSIDE)
+    assert read_image_bytes(f"{server}/moved", policy=INSIDE) == PICTURE
+    with pytest.raises(ImageFetchError, match="redirected more than 5 times"):
+        read_image_bytes(f"{server}/round", policy=INSIDE)
 
 
 def test_a_redirect_to_a_file_is_refused(server):
-    with pytest.raises(PictureError, match=r"redirected to file:///etc/passwd: not an http"):
-        read_picture(f"{server}/outside?file:///etc/passwd", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match=r"redirected to file:///etc/passwd: not an http"):
+        read_image_bytes(f"{server}/outside?file:///etc/passwd", policy=INSIDE)
 
 
 def test_an_answer_other_than_200_is_named(server):
-    with pytest.raises(PictureError, match=r"/gone\.jpg: the server answered 404 Not Found$"):
-        read_picture(f"{server}/gone.jpg", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match=r"/gone\.jpg: the server answered 404 Not Found$"):
+        read_image_bytes(f"{server}/gone.jpg", policy=INSIDE)
 
 
 def test_a_busy_server_is_asked_twice(server):
-    assert read_picture(f"{server}/busy", policy=INSIDE) == PICTURE
-    with pytest.raises(PictureError, match="429 Too Many Requests"):
-        read_picture(f"{server}/always_busy", policy=INSIDE)
+    assert read_image_bytes(f"{server}/busy", policy=INSIDE) == PICTURE
+    with pytest.raises(ImageFetchError, match="429 Too Many Requests"):
+        read_image_bytes(f"{server}/always_busy", policy=INSIDE)
     assert VISITS == {"/busy": 2, "/always_busy": 2}
 
 
 def test_a_broken_connection_is_tried_twice(server):
-    assert read_picture(f"{server}/reset/once", policy=INSIDE) == PICTURE
-    with pytest.raises(PictureError, match="cannot be reached"):
-        read_picture(f"{server}/reset/always", policy=INSIDE)
+    assert read_image_bytes(f"{server}/reset/once", policy=INSIDE) == PICTURE
+    with pytest.raises(ImageFetchError, match="cannot be reached"):
+        read_image_bytes(f"{server}/reset/always", policy=INSIDE)
     assert VISITS == {"/reset/once": 2, "/reset/always": 2}
 
 
 def test_a_picture_that_breaks_off_is_no_picture(server):
-    with pytest.raises(PictureError, match="cannot be reached"):
-        read_picture(f"{server}/short", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match="cannot be reached"):
+        read_image_bytes(f"{server}/short", policy=INSIDE)
 
 
 @pytest.mark.parametrize("name", ["large", "endless"])
 def test_a_picture_over_the_limit_is_refused_while_it_comes(server, name):
     policy = FetchPolicy(allow_private=True, max_bytes=2000)
-    with pytest.raises(PictureError, match="larger than the limit"):
-        read_picture(f"{server}/{name}", policy=policy)
+    with pytest.raises(ImageFetchError, match="larger than the limit"):
+        read_image_bytes(f"{server}/{name}", policy=policy)
 
 
 @pytest.mark.parametrize("name", ["drip", "headdrip"])
 def test_a_server_that_drips_cannot_outlast_the_deadline(server, name):
     policy = FetchPolicy(allow_private=True, timeout_s=0.3)
     began = time.monotonic()
-    with pytest.raises(PictureError, match=r"no complete answer within 0\.3 s"):
-        read_picture(f"{server}/{name}", policy=policy)
+    with pytest.raises(ImageFetchError, match=r"no complete answer within 0\.3 s"):
+        read_image_bytes(f"{server}/{name}", policy=policy)
     assert time.monotonic() - began < 2
 
 
@@ -384,8 +385,8 @@ def test_nobody_at_the_address_is_one_line():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(PictureError, match="cannot be reached") as caught:
-        read_picture(f"http://127.0.0.1:{port}/a.jpg", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match="cannot be reached") as caught:
+        read_image_bytes(f"http://127.0.0.1:{port}/a.jpg", policy=INSIDE)
     assert "\n" not in str(caught.value)
 
 
@@ -394,18 +395,18 @@ def test_nobody_at_the_address_is_one_line():
     ["http://", "http:///a.jpg", "http://[::1/a.jpg", "http://a:99999999/", "https://" + "x" * 300],
 )
 def test_a_url_that_is_none_is_named(url):
-    with pytest.raises(PictureError, match=r"not a valid URL|not an http"):
-        read_picture(url)
+    with pytest.raises(ImageFetchError, match=r"not a valid URL|not an http"):
+        read_image_bytes(url)
 
 
 def test_a_server_that_does_not_speak_tls_is_one_line(server):
-    with pytest.raises(PictureError, match=r"cannot be reached \(.*SSL"):
-        read_picture(server.replace("http:", "https:") + "/good.jpg", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match=r"cannot be reached \(.*SSL"):
+        read_image_bytes(server.replace("http:", "https:") + "/good.jpg", policy=INSIDE)
 
 
 def test_connections_are_kept_for_the_next_picture(server):
     for i in range(5):
-        read_picture(f"{server}/good.jpg?{i}", policy=INSIDE)
+        read_image_bytes(f"{server}/good.jpg?{i}", policy=INSIDE)
     assert len(CONNECTIONS) == 1
 
 
@@ -413,7 +414,7 @@ def test_threads_fetch_at_once_without_mixing_pictures_up(server):
     fetched = {}
 
     def fetch(host):
-        fetched[host] = read_picture(f"http://{host}:{port}/host", policy=INSIDE)
+        fetched[host] = read_image_bytes(f"http://{host}:{port}/host", policy=INSIDE)
 
     port = server.rpartition(":")[2]
     hosts = ["127.0.0.1", "localhost", "127.0.0.1"] * 4
@@ -426,7 +427,7 @@ def test_threads_fetch_at_once_without_mixing_pictures_up(server):
 
 
 def test_spaces_and_umlauts_in_a_url_are_sent_as_the_web_wants_them(server):
-    assert read_picture(f"{server}/good/grüne Bluse.jpg", policy=INSIDE) == PICTURE
+    assert read_image_bytes(f"{server}/good/grüne Bluse.jpg", policy=INSIDE) == PICTURE
     assert set(VISITS) == {"/good/gr%C3%BCne%20Bluse.jpg"}
 
 
@@ -435,29 +436,29 @@ def test_spaces_and_umlauts_in_a_url_are_sent_as_the_web_wants_them(server):
 
 def test_any_file_system_that_fsspec_knows_is_read():
     fsspec.filesystem("memory").pipe("/shop/a.jpg", PICTURE)
-    assert read_picture("memory://shop/a.jpg") == PICTURE
-    assert read_picture("a.jpg", base="memory://shop") == PICTURE
-    with pytest.raises(PictureError, match=r"^memory://shop/b\.jpg: no such file"):
-        read_picture("b.jpg", base="memory://shop")
+    assert read_image_bytes("memory://shop/a.jpg") == PICTURE
+    assert read_image_bytes("a.jpg", base="memory://shop") == PICTURE
+    with pytest.raises(ImageFetchError, match=r"^memory://shop/b\.jpg: no such file"):
+        read_image_bytes("b.jpg", base="memory://shop")
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it():
-    with pytest.raises(PictureError, match="s3:// needs a package: pip install s3fs"):
-        read_picture("s3://bucket/a.jpg")
+    with pytest.raises(ImageFetchError, match="s3:// needs a package: pip install s3fs"):
+        read_image_bytes("s3://bucket/a.jpg")
 
 
 @pytest.mark.parametrize("url", ["ftp://10.0.0.1/a.jpg", "sftp://host/a.jpg", "nonsense://a"])
 def test_protocols_that_reach_any_host_are_asked_for(url):
-    with pytest.raises(PictureError, match="pass --allow-private"):
-        read_picture(url)
+    with pytest.raises(ImageFetchError, match="pass --allow-private"):
+        read_image_bytes(url)
 
 
 @pytest.mark.parametrize("policy", [FetchPolicy(), INSIDE])
 def test_a_chain_of_protocols_does_not_get_around_the_guard(policy):
-    with pytest.raises(PictureError, match="chained URLs"):
-        read_picture("zip://a.jpg::http://127.0.0.1/a.zip", policy=policy)
+    with pytest.raises(ImageFetchError, match="chained URLs"):
+        read_image_bytes("zip://a.jpg::http://127.0.0.1/a.zip", policy=policy)
 
 
 def test_an_unknown_protocol_is_a_picture_error():
-    with pytest.raises(PictureError, match="nonsense://a: cannot be read"):
-        read_picture("nonsense://a", policy=INSIDE)
+    with pytest.raises(ImageFetchError, match="nonsense://a: cannot be read"):
+        read_image_bytes("nonsense://a", policy=INSIDE)

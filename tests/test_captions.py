@@ -2,7 +2,7 @@
 
 import pytest
 
-from fashionclip.texts import PROMPT_TEMPLATES, build_caption, prompts, read_templates
+from fashionclip.text.captions import PROMPT_TEMPLATES, build_caption, prompts, read_templates
 
 
 def test_a_caption_joins_the_short_description_and_the_highlights():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from fashionclip.errors import ImageError
-from fashionclip.images import (
+from fashionclip.images.decode import (
     Preprocess,
     background_color,
     decode_image,

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fashionclip.files import whole_file, write_whole
+from fashionclip.atomic import whole_file, write_whole
 
 
 def names(folder):

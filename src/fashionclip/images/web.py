@@ -21,8 +21,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
 
-from fashionclip.errors import PictureError
-from fashionclip.pictures import FetchPolicy, shown, why_too_large
+from fashionclip.errors import ImageFetchError
+from fashionclip.images.fetch import FetchPolicy, shown, why_too_large
 
 MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 64
@@ -65,7 +65,7 @@ def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
     Tried a second time, once, when the connection breaks or the server says that it is busy.
 
     Raises:
-        PictureError: refused, unreachable, too slow, too large, or an answer other than 200.
+        ImageFetchError: refused, unreachable, too slow, too large, or an answer other than 200.
     """
     deadline = time.monotonic() + policy.timeout_s
     try:
@@ -80,17 +80,17 @@ def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
             f"{shown(url)}: {exc} is an internal address; pass --allow-private "
             "(allow_private=True) if that is intended"
         )
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     except httpcore.TimeoutException as exc:
         message = (
             f"{shown(url)}: no complete answer within {policy.timeout_s:g} s; "
             "try later, or give it more time"
         )
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as exc:
         why = " ".join(str(exc).split()) or "the connection broke"
         message = f"{shown(url)}: cannot be reached ({why})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
 
 
 def _try_fetch(
@@ -105,7 +105,7 @@ def _try_fetch(
         ReadError: and its like, when the last try breaks off.
         WriteError: the same.
         RemoteProtocolError: the same.
-        PictureError: as ``fetch``.
+        ImageFetchError: as ``fetch``.
     """
     _deadlines.current = deadline
     try:
@@ -134,7 +134,7 @@ def _follow(
                 return None
             here = urljoin(here, _header(reply, b"location"))
     message = f"{shown(url)}: redirected more than {MAX_REDIRECTS} times"
-    raise PictureError(message)
+    raise ImageFetchError(message)
 
 
 def _write_body(
@@ -142,7 +142,7 @@ def _write_body(
 ) -> None:
     if reply.status != 200:
         message = f"{shown(url)}: the server answered {reply.status}{_meaning(reply.status)}"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     length = _header(reply, b"content-length")
     if length.isdigit() and int(length) > policy.max_bytes:
         raise why_too_large(url, policy)
@@ -158,7 +158,7 @@ def _parse(url: str, *, asked: str) -> httpcore.URL:
     """Read a URL as people write it: spaces, umlauts and international hosts too.
 
     Raises:
-        PictureError: it is no http(s) URL.
+        ImageFetchError: it is no http(s) URL.
     """
     try:
         parts = urlsplit(url)
@@ -167,11 +167,11 @@ def _parse(url: str, *, asked: str) -> httpcore.URL:
         port = parts.port
     except (ValueError, UnicodeError) as exc:
         message = f"{shown(asked)}: not a valid URL ({exc})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     if parts.scheme.lower() not in {"http", "https"} or not name:
         led = "" if url == asked else f", redirected to {shown(url)}"
         message = f"{shown(asked)}{led}: not an http(s) URL"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?")

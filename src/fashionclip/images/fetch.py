@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from fashionclip.errors import PictureError
+from fashionclip.errors import ImageFetchError
 
 MIB = 1 << 20
 CHUNK_BYTES = 1 << 18
@@ -46,7 +46,7 @@ class FetchPolicy:
 DEFAULT_POLICY = FetchPolicy()
 
 
-def read_picture(
+def read_image_bytes(
     location: str | bytes, *, base: str | None = None, policy: FetchPolicy = DEFAULT_POLICY
 ) -> bytes:
     """Fetch a picture's encoded bytes.
@@ -61,7 +61,7 @@ def read_picture(
         policy: limits, and whether internal addresses are allowed.
 
     Raises:
-        PictureError: it cannot be fetched; the message names the location and the mend.
+        ImageFetchError: it cannot be fetched; the message names the location and the mend.
     """
     if isinstance(location, bytes):
         return location
@@ -106,7 +106,7 @@ def copy_bytes(
         policy: limits, and whether internal addresses are allowed.
 
     Raises:
-        PictureError: it cannot be fetched; the message names the location and the mend.
+        ImageFetchError: it cannot be fetched; the message names the location and the mend.
     """
     if not is_url(location):
         _copy_file(location, location, sink, policy)
@@ -118,7 +118,7 @@ def copy_bytes(
     if scheme == "file":
         _copy_file(_path_of_file_url(location), location, sink, policy)
     elif scheme in {"http", "https"}:
-        from fashionclip.pictures.web import fetch  # most catalogues never touch the network
+        from fashionclip.images.web import fetch  # most catalogues never touch the network
 
         fetch(location, sink, policy=policy)
     else:
@@ -131,10 +131,12 @@ def shown(location: str) -> str:
     return line if len(line) <= SHOWN_LOCATION else line[:SHOWN_LOCATION] + "…"
 
 
-def why_too_large(location: str, policy: FetchPolicy) -> PictureError:
+def why_too_large(location: str, policy: FetchPolicy) -> ImageFetchError:
     """The error for a picture beyond the policy's limit."""
     limit = f"{policy.max_bytes / MIB:.4g} MiB"
-    return PictureError(f"{shown(location)}: larger than the limit of {limit}; use a smaller file")
+    return ImageFetchError(
+        f"{shown(location)}: larger than the limit of {limit}; use a smaller file"
+    )
 
 
 def _path_of_file_url(location: str) -> str:
@@ -142,10 +144,10 @@ def _path_of_file_url(location: str) -> str:
         parts = urlsplit(location)
     except ValueError as exc:
         message = f"{shown(location)}: not a valid URL ({exc})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     if parts.netloc not in {"", "localhost"}:
         message = f"{shown(location)}: a file: URL of another host; write file:///path"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     return url2pathname(parts.path)
 
 
@@ -156,11 +158,11 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
             _copy_capped(file.read, location, sink, policy)
     except FileNotFoundError as exc:
         message = f"{shown(location)}: no such file; check the name and the images folder"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         message = f"{shown(location)}: cannot be read ({why})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
 
 
 def _find_file(path: Path) -> Path:
@@ -193,7 +195,7 @@ def _decode_data_url(location: str, sink: io.BufferedIOBase, policy: FetchPolicy
             data = base64.b64decode(data, validate=False)
     except ValueError as exc:
         message = f"{shown(location[:60])}: a data: URL that is not valid base64"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     if len(data) > policy.max_bytes:
         raise why_too_large(location[:60], policy)
     sink.write(data)
@@ -211,25 +213,25 @@ def _copy_through_fsspec(
         )
         if "::" in location:
             message = f"{shown(location)}: chained URLs (::) are not fetched; name the file itself"
-        raise PictureError(message)
+        raise ImageFetchError(message)
     from fsspec.core import url_to_fs  # loads a file system only where one is asked for
 
     try:
         system, path = url_to_fs(location)
         with system.open(path, "rb") as file:
             _copy_capped(file.read, location, sink, policy)
-    except PictureError:
+    except ImageFetchError:
         raise
     except ImportError as exc:
         message = f"{shown(location)}: {scheme}:// needs a package: {_install_line(scheme)}"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     except FileNotFoundError as exc:
         message = f"{shown(location)}: no such file; check the name and the images folder"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
     except Exception as exc:  # every store has errors of its own
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
         message = f"{shown(location)}: cannot be read ({why})"
-        raise PictureError(message) from exc
+        raise ImageFetchError(message) from exc
 
 
 def _install_line(scheme: str) -> str:

@@ -1,0 +1,1 @@
+"""Images: locations to encoded bytes (``fetch``, ``web``), bytes to pixels (``decode``)."""

@@ -1,0 +1,1 @@
+"""Text: captions of products, prompts of labels (``captions``), tokens (``tokenizer``)."""
