@@ -20,8 +20,8 @@ from builtin_scenes import Scene, draw_scenes, lay
 from builtin_words import article_words, lowered, said
 from PIL import Image
 
-from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.images.decode import Preprocess, open_image, preprocess
+from fashionclip.metrics import percentile
 from fashionclip.sample import draw_product, sample_products
 
 TEST_BRANDS = 8  # percent of the brands' hashes

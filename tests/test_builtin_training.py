@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from transformers import CLIPModel
 
 from fashionclip import FashionCLIP
-from fashionclip.evaluate.benchmarks.benchmark import percentile
+from fashionclip.metrics import percentile
 from fashionclip.sample import draw_product, sample_products
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_builtin.py"

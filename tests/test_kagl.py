@@ -13,8 +13,8 @@ from PIL import Image
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark
-from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.evaluate.benchmarks.kagl.words import words_of
+from fashionclip.metrics import percentile
 
 COLUMNS = (
     *("id", "gender", "masterCategory", "subCategory", "articleType", "baseColour", "season"),

@@ -11,8 +11,8 @@ from PIL import Image
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
-from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.evaluate.tasks import Retrieval, ZeroShot
+from fashionclip.metrics import percentile
 
 
 def draw(folder: Path, n: int) -> list[str]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import deepfashion, find_benchmark
-from fashionclip.evaluate.benchmarks.benchmark import percentile
+from fashionclip.metrics import percentile
 
 CATEGORIES = ("Anorak", "Blazer", "Tee", "Cape")
 

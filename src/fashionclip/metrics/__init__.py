@@ -1,1 +1,5 @@
-"""Figures from arrays: how right labels and rankings are, and how sure that is. NumPy only."""
+"""Metrics of labels and rankings, their confidence intervals, and the splits they are taken on."""
+
+from fashionclip.metrics.splits import percentile
+
+__all__ = ["percentile"]

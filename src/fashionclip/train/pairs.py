@@ -19,8 +19,8 @@ from fashionclip.catalog import Catalog
 from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
 from fashionclip.catalog.values import as_text
 from fashionclip.errors import ImageFetchError, TrainingError
-from fashionclip.evaluate.benchmarks.benchmark import percentile
 from fashionclip.images.fetch import FetchPolicy, is_url
+from fashionclip.metrics import percentile
 from fashionclip.product import Product, Reject
 from fashionclip.text.captions import build_caption, one_line
 from fashionclip.train.recipe import Data

@@ -1,6 +1,5 @@
 """What every benchmark is and gives, and the few steps that all of them share."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +43,6 @@ class Benchmark(Protocol):
         Raises:
             BenchmarkError: files are missing, half unpacked or contradict each other.
         """
-
-
-def percentile(name: str) -> int:
-    """A number 0…99 that belongs to a name for ever, whatever other names there are.
-
-    Its MD5 as an integer, modulo 100: the rule by which the built-in model's training data was
-    split.
-    """
-    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 100
 
 
 def choose(n_all: int, n_chosen: int, *, seed: int = 0) -> Int[np.ndarray, " chosen"]:

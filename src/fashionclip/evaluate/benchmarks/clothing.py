@@ -19,9 +19,9 @@ from fashionclip.evaluate.benchmarks.benchmark import (
     class_labels,
     has_picture,
     left_out,
-    percentile,
 )
 from fashionclip.evaluate.tasks import Picture, Task, ZeroShot
+from fashionclip.metrics import percentile
 
 N_LABELS = 10
 UNSEEN_BELOW, DEVELOPMENT_FROM = 10, 80

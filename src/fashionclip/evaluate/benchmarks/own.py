@@ -25,10 +25,10 @@ from fashionclip.evaluate.benchmarks.benchmark import (
     class_labels,
     has_picture,
     left_out,
-    percentile,
 )
 from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
 from fashionclip.images.fetch import DEFAULT_POLICY, is_url
+from fashionclip.metrics import percentile
 
 DEVELOPMENT_FROM = 80
 """Pictures whose name has a percentile from this on are for development, if no column says so."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import BenchmarkError, CatalogError
-from fashionclip.evaluate.benchmarks.benchmark import has_picture, left_out, percentile
+from fashionclip.evaluate.benchmarks.benchmark import has_picture, left_out
 from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
 from fashionclip.evaluate.tasks import Picture
+from fashionclip.metrics import percentile
 from fashionclip.product import Product
 
 LABELS = (
