@@ -5,10 +5,8 @@ search by words never loads the picture tower. The inference precision is always
 OpenVINO's own default is bfloat16 wherever the CPU has it.
 """
 
-import platform
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -16,6 +14,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.engines import graph
+from fashionclip.engines.cpu import has_bfloat16, has_vnni
 from fashionclip.engines.edges import check_pixels, check_tokens, end_positions, to_unit
 from fashionclip.engines.quantization import (
     LARGEST_WEIGHT,
@@ -128,7 +127,7 @@ class OpenVINOEngine:
                 mean=pre.mean,
                 std=pre.std,
                 ranges=ranges,
-                largest_weight=LARGEST_WEIGHT if _has_vnni() else LARGEST_WITHOUT_VNNI,
+                largest_weight=LARGEST_WEIGHT if has_vnni() else LARGEST_WITHOUT_VNNI,
             )
         return self._core.compile_model(model, "CPU", self._settings)
 
@@ -202,7 +201,7 @@ def precisions_here() -> tuple[str, ...]:
     """The float precisions that this CPU computes in, without imitating them."""
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found = ["float32"]
-    if "BF16" in capabilities and _has_native_bfloat16():
+    if "BF16" in capabilities and has_bfloat16() is not False:  # OpenVINO counts emulation too
         found.append("bfloat16")
     if "FP16" in capabilities:
         found.append("float16")
@@ -211,23 +210,3 @@ def precisions_here() -> tuple[str, ...]:
 
 def _best(available: tuple[str, ...]) -> str:
     return "bfloat16" if "bfloat16" in available else "float32"
-
-
-def _has_native_bfloat16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 itself: OpenVINO counts those that imitate it."""
-    flags = _x86_flags()
-    return flags is None or "avx512_bf16" in flags or "amx_bf16" in flags  # no better word
-
-
-def _has_vnni() -> bool:
-    """Tell whether the CPU adds products of bytes in 32 bits; only some of x86 do not."""
-    flags = _x86_flags()
-    return flags is None or "avx512_vnni" in flags or "avx_vnni" in flags or "amx_int8" in flags
-
-
-def _x86_flags() -> str | None:
-    """What an x86 CPU says of itself; None for another, and where the system does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if platform.machine() not in {"x86_64", "AMD64"} or not cpuinfo.exists():
-        return None
-    return cpuinfo.read_text()

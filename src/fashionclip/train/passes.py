@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fashionclip.checkpoint import Checkpoint
+from fashionclip.engines.cpu import has_bfloat16
 from fashionclip.engines.edges import end_positions
-from fashionclip.engines.openvino import precisions_here
 from fashionclip.train import distributed
 from fashionclip.train.loader import Batch, Share
 from fashionclip.train.losses import Sides
@@ -84,7 +84,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         has_it = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        has_it = "bfloat16" in precisions_here()
+        has_it = has_bfloat16() is True
     return "bfloat16" if has_it else "float32"
 
 
