@@ -10,18 +10,13 @@ from PIL import Image
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.embeddings import picture_digest
 from fashionclip.evaluate.leakage import (
-    LOOK_BYTES,
-    MOST_BITS,
-    MOST_LEVELS,
     TRAINED_ON,
     LeakageCheck,
-    TrainingData,
     digest_training_data,
     read_training_data,
     text_digest,
     write_training_data,
 )
-from fashionclip.evaluate.shelf import Shelf
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.sample import draw_products
 
@@ -127,31 +122,3 @@ def test_looks_are_kept_in_the_cache(training, drawn, tmp_path):
     first = LeakageCheck([training], tmp_path).same_looks(pictures, digests)
     blind = [Picture(picture.picture_id, b"gone") for picture in pictures]
     assert LeakageCheck([training], tmp_path).same_looks(blind, digests).tolist() == first.tolist()
-
-
-def test_holding_looks_against_those_of_like_lightness_misses_none(tmp_path):
-    rng = np.random.default_rng(0)
-    trained = rng.integers(0, 256, (900, LOOK_BYTES), dtype=np.uint8)
-    looks = trained[rng.integers(0, 900, 700)]
-    n_bytes = LOOK_BYTES - 12  # of waves; the rest are colours
-    shift = rng.integers(-8, 9, (700, 12)) * (rng.random((700, 1)) < 0.5)
-    looks[:, n_bytes:] = np.clip(looks[:, n_bytes:].astype(int) + shift, 0, 255)
-    flips = rng.random((700, 8 * n_bytes)) < rng.choice([0.03, 0.08, 0.12], (700, 1))
-    looks[:, :n_bytes] ^= np.packbits(flips, axis=1)
-    ours, theirs = (
-        np.unpackbits(some[:, :n_bytes], axis=1)[:, : 8 * n_bytes - 1].astype(int)
-        for some in (looks, trained)
-    )
-    n_bits = ours @ (1 - theirs).T + (1 - ours) @ theirs.T
-    levels = np.abs(looks[:, None, n_bytes:].astype(int) - trained[:, n_bytes:]).max(axis=2)
-    expected = ((n_bits <= MOST_BITS) & (levels <= MOST_LEVELS)).any(axis=1)
-    assert 50 < expected.sum() < 650
-
-    digests = [number.to_bytes(16, "big") for number in range(700)]
-    shelf = Shelf(tmp_path, "looks", LOOK_BYTES, np.uint8)
-    for digest, look in zip(digests, looks, strict=True):
-        shelf.put(digest, look)
-    shelf.flush()
-    check = LeakageCheck([TrainingData("made", frozenset(), trained, frozenset())], tmp_path)
-    pictures = [Picture(str(number), b"") for number in range(700)]
-    assert check.same_looks(pictures, digests).tolist() == expected.tolist()

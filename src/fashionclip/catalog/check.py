@@ -1,34 +1,29 @@
 """The catalogue check: what is wrong with pictures and words, before time is spent on them.
 
-Every picture is fetched and decoded once, as indexing would. Memory: about 1 KB a product.
+Every picture is fetched and decoded once, as indexing would. Memory: about 500 bytes per product.
 """
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fashionclip.catalog.catalog import Catalog
 from fashionclip.errors import ImageError, ImageFetchError
 from fashionclip.images.decode import decode_image
+from fashionclip.images.near_duplicates import (
+    DECODE_PX,
+    near_duplicate_groups,
+    perceptual_hash,
+)
 from fashionclip.product import Product, Reject
 
 AHEAD_PER_WORKER = 8
-LOOK_PX = 16
-"""Pictures are compared as squares of this side."""
-MEAN_GAP, MAX_GAP = 4.0, 20.0
-"""Levels (of 255) by which copies of one picture may differ where it is not white. Copies of 300
-product photographs, encoded at quality 40 to 85 and resized to a half up to double, stay within
-2.5 and 17 in 95 of 100 cases; different garments of the same cut are beyond 5 or 35."""
-COMPARED = 64  # pictures of a look-alike bucket that another one is compared with
-_WHITE = 247  # levels above it are a product picture's ground
-_EDGES = ((1, 6), (0, 9))  # axis of the difference hash, levels that make an edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +67,8 @@ class _Picture:
 
     product: Product
     digest: bytes = b""
-    look: NDArray[np.uint8] | None = None
-    """``(LOOK_PX, LOOK_PX, 3)``; None if it could not be decoded."""
+    image_hash: NDArray[np.uint8] | None = None
+    """Its perceptual hash; None if it could not be decoded."""
     missing: str = ""
     broken: str = ""
 
@@ -112,15 +107,13 @@ def check_catalog(
     copies = {name for group in same_files for name in group[1:]}
     return CheckReport(
         rows=rows,
-        products=sum(picture.look is not None for picture in pictures),
+        products=sum(picture.image_hash is not None for picture in pictures),
         missing=tuple(_reject(p.product, p.missing) for p in pictures if p.missing),
         broken=tuple(_reject(p.product, p.broken) for p in pictures if p.broken),
         unreadable=tuple(unreadable),
         duplicate_pictures=same_files,
-        similar_pictures=_look_alikes(
-            (picture.product.product_id, picture.look)
-            for picture in pictures
-            if picture.look is not None and picture.product.product_id not in copies
+        similar_pictures=_near_duplicates(
+            [p for p in pictures if p.product.product_id not in copies]
         ),
         empty_captions=tuple(empty),
         repeated_captions={words: tuple(n) for words, n in captions.items() if len(n) > 1},
@@ -157,54 +150,18 @@ def _look_at(catalog: Catalog, product: Product) -> _Picture:
         return _Picture(bare, missing=str(error))
     digest = blake2b(data, digest_size=16).digest()
     try:
-        return _Picture(bare, digest, look_of(decode_image(data, target_px=4 * LOOK_PX)))
+        return _Picture(bare, digest, perceptual_hash(decode_image(data, target_px=DECODE_PX)))
     except ImageError as error:
         return _Picture(bare, digest, broken=str(error))
 
 
-def look_of(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture as a small square of colours, ``(LOOK_PX, LOOK_PX, 3)``, in which copies agree."""
-    return np.asarray(image.resize((LOOK_PX, LOOK_PX), Image.Resampling.BOX))
-
-
-def _edge_keys(look: NDArray[np.uint8]) -> list[bytes]:
-    """Difference hashes in two directions, equal for most copies; flat ground counts as flat.
-
-    Source: N. Krawetz, "Kind of Like That" (2013): signs of differences between neighbours. The
-    threshold is ours: without it, the noise of white backgrounds decides most bits.
-    """
-    grey = look.mean(axis=2)
-    half = grey.reshape(LOOK_PX // 2, 2, LOOK_PX // 2, 2).mean(axis=(1, 3))
-    return [
-        bytes([axis]) + np.packbits(np.diff(half, axis=axis) > levels).tobytes()
-        for axis, levels in _EDGES
-    ]
-
-
-def _look_alikes(looks: Iterable[tuple[str, NDArray[np.uint8]]]) -> tuple[tuple[str, ...], ...]:
-    """Groups of names whose pictures look the same as the group's first."""
-    buckets: dict[bytes, list[int]] = defaultdict(list)  # key to groups that may be alike
-    firsts: list[NDArray[np.int16]] = []
-    groups: list[list[str]] = []
-    for name, look in looks:
-        keys = _edge_keys(look)
-        levels = look.astype(np.int16)
-        candidates = dict.fromkeys(i for key in keys for i in buckets[key][:COMPARED])
-        found = next((i for i in candidates if _is_copy(firsts[i], levels)), None)
-        if found is not None:
-            groups[found].append(name)
-            continue
-        for key in keys:
-            buckets[key].append(len(groups))
-        groups.append([name])
-        firsts.append(levels)
-    return tuple(tuple(group) for group in groups if len(group) > 1)
-
-
-def _is_copy(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
-    gap = np.abs(one - other).mean(axis=2)
-    shown = gap[(one.min(axis=2) < _WHITE) | (other.min(axis=2) < _WHITE)]
-    return not shown.size or bool(shown.mean() <= MEAN_GAP and shown.max() <= MAX_GAP)
+def _near_duplicates(pictures: Sequence[_Picture]) -> tuple[tuple[str, ...], ...]:
+    """Groups of product ids whose images are near duplicates of the group's first."""
+    hashed = [(p.product.product_id, p.image_hash) for p in pictures if p.image_hash is not None]
+    if not hashed:
+        return ()
+    groups = near_duplicate_groups(np.stack([image_hash for _, image_hash in hashed]))
+    return tuple(tuple(hashed[row][0] for row in rows) for rows in groups)
 
 
 def _groups(pairs: Iterable[tuple[bytes, str]]) -> tuple[tuple[str, ...], ...]:

@@ -16,8 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from jaxtyping import Bool, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -28,17 +27,9 @@ from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.images.decode import open_image
 from fashionclip.images.fetch import FetchPolicy, read_image_bytes
+from fashionclip.images.near_duplicates import DECODE_PX, HASH_BYTES, HashIndex, perceptual_hash
 
-LOOK_BYTES = 44
-MOST_BITS, MOST_LEVELS = 20, 6
-"""Looks within this many of 255 bits, and of 255 levels of colour, are of one picture. Of 1,500
-copies of product photographs (quality 40 to 85, half to double size), 999 in 1,000 were; of the 3
-million pairs among 2,500 photographs, 7 were, most of them copies."""
-_GREY_PX, _WAVES, _COLOUR_PX = 32, 16, 2
-_FLAT = 150.0  # a wave must be this high to count: below it, white ground and noise decide
 _AT_ONCE = 512
-_TOGETHER = 128  # looks of one lightness that are held against training pictures of the like
-_ROUNDING = 0.01  # of a mean in float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +47,7 @@ class TrainingData:
     @classmethod
     def union(cls, parts: Sequence["TrainingData"]) -> "TrainingData":
         """One record of several trainings: of a model and of what it was tuned on after that."""
-        looks = np.concatenate([np.empty((0, LOOK_BYTES), np.uint8), *(p.looks for p in parts)])
+        looks = np.concatenate([np.empty((0, HASH_BYTES), np.uint8), *(p.looks for p in parts)])
         return cls(
             description="; ".join(dict.fromkeys(part.description for part in parts)),
             pictures=frozenset().union(*(part.pictures for part in parts)),
@@ -115,7 +106,7 @@ def digest_training_data(
                 if found and found[0] not in pictures:
                     pictures.add(found[0])
                     looks.append(found[1])
-    stacked = np.stack(looks) if looks else np.empty((0, LOOK_BYTES), np.uint8)
+    stacked = np.stack(looks) if looks else np.empty((0, HASH_BYTES), np.uint8)
     return TrainingData(description, frozenset(pictures), stacked, frozenset(texts))
 
 
@@ -181,13 +172,9 @@ class LeakageCheck:
         """
         self._pictures = frozenset().union(*(data.pictures for data in training))
         self._texts = frozenset().union(*(data.texts for data in training))
-        bits, colours = _split(
-            np.concatenate([np.empty((0, LOOK_BYTES), np.uint8), *(d.looks for d in training)])
-        )
-        order = np.argsort(colours.mean(axis=1), kind="stable")
-        self._bits, self._colours = bits[order], colours[order]
-        self._lightness = self._colours.mean(axis=1)
-        self._shelf = Shelf(cache, "looks", LOOK_BYTES, np.uint8)
+        hashes = [np.empty((0, HASH_BYTES), np.uint8), *(data.looks for data in training)]
+        self._index = HashIndex(np.concatenate(hashes))
+        self._shelf = Shelf(cache, "looks", HASH_BYTES, np.uint8)
         self._judged: dict[bytes, bool] = {}
         self._policy = policy
 
@@ -199,14 +186,14 @@ class LeakageCheck:
         self, pictures: Sequence[Picture], digests: Sequence[bytes | None]
     ) -> Bool[np.ndarray, " picture"]:
         """Which pictures look like a training picture; one that cannot be read does not."""
-        if not len(self._bits):
+        if not len(self._index):
             return np.zeros(len(pictures), dtype=bool)
         named = zip(digests, pictures, strict=True)
         fresh = {digest: p for digest, p in named if digest and digest not in self._judged}
         self._look_at(fresh)
         judged = [digest for digest in fresh if digest in self._shelf.rows]
         if judged:
-            like = self._like_any(np.stack([self._shelf.rows[digest] for digest in judged]))
+            like = self._index.contains(np.stack([self._shelf.rows[digest] for digest in judged]))
             self._judged |= zip(judged, like.tolist(), strict=True)
         return np.array([bool(digest and self._judged.get(digest)) for digest in digests], bool)
 
@@ -229,31 +216,6 @@ class LeakageCheck:
         except (ImageFetchError, ImageError):
             return None
 
-    def _like_any(self, looks: UInt8[np.ndarray, "n 44"]) -> Bool[np.ndarray, " n"]:
-        bits, colours = _split(looks)
-        alike = bits.shape[1] - 2 * MOST_BITS  # the sum of ±1 over bits of which so many differ
-        like = np.zeros(len(looks), dtype=bool)
-        order = np.argsort(colours.mean(axis=1), kind="stable")
-        for start in range(0, len(order), _TOGETHER):
-            some = order[start : start + _TOGETHER]
-            near = self._near(colours[some])
-            close = bits[some] @ self._bits[near].T >= alike
-            for row in np.flatnonzero(close.any(axis=1)):
-                gaps = np.abs(self._colours[near][close[row]] - colours[some[row]]).max(axis=1)
-                like[some[row]] = gaps.min() <= MOST_LEVELS
-        return like
-
-    def _near(self, colours: Float[np.ndarray, "n 12"]) -> slice:
-        """Training pictures that may be within the levels of one of these, going by lightness.
-
-        Where no colour differs by more than a number of levels, the mean of all does not either.
-        """
-        lightness = colours.mean(axis=1)
-        reach = MOST_LEVELS + _ROUNDING
-        ends = (lightness.min() - reach, lightness.max() + reach)
-        first, last = np.searchsorted(self._lightness, ends)
-        return slice(int(first), int(last))
-
 
 def text_digest(text: str) -> bytes:
     """16 bytes that stand for a text's words: case, punctuation and spacing have no part."""
@@ -261,34 +223,11 @@ def text_digest(text: str) -> bytes:
     return blake2b(" ".join(words).encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def look_of(image: Image.Image) -> UInt8[np.ndarray, " 44"]:
-    """What a picture looks like: which of its 255 slowest waves rise, and four mean colours.
-
-    Source: the DCT hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
-    Functions" (2010), with 16 x 16 instead of 8 x 8 coefficients. Ours are the fixed threshold in
-    place of the median, and the colours, since a shop's products come in colourways.
-    """
-    grey = np.asarray(image.resize((_GREY_PX, _GREY_PX), Image.Resampling.BOX), np.float64).mean(2)
-    at = np.arange(_GREY_PX) + 0.5
-    waves = np.cos(np.pi * np.outer(np.arange(_WAVES), at) / _GREY_PX)
-    slow = (waves @ grey @ waves.T).reshape(-1)[1:]
-    bits = np.packbits(slow > _FLAT)
-    colours = np.asarray(image.resize((_COLOUR_PX, _COLOUR_PX), Image.Resampling.BOX))
-    return np.concatenate([bits, colours.reshape(-1)])
-
-
 def _look_of(picture: Picture, policy: FetchPolicy | None) -> np.ndarray:
     source = picture.source
     if isinstance(source, str | Path):
         source = read_image_bytes(str(source), policy=policy or FetchPolicy())
-    return look_of(open_image(source, target_px=2 * _GREY_PX))
-
-
-def _split(looks: UInt8[np.ndarray, "n 44"]) -> tuple[np.ndarray, np.ndarray]:
-    """Bits as -1 and 1, so that a product counts those that differ; colours as levels."""
-    n_bytes = LOOK_BYTES - 3 * _COLOUR_PX**2
-    bits = np.unpackbits(looks[:, :n_bytes], axis=1)[:, : 8 * n_bytes - 1]
-    return bits.astype(np.float32) * 2 - 1, looks[:, n_bytes:].astype(np.float32)
+    return perceptual_hash(open_image(source, target_px=DECODE_PX))
 
 
 __all__ = [
@@ -297,7 +236,6 @@ __all__ = [
     "LeakageCheck",
     "TrainingData",
     "digest_training_data",
-    "look_of",
     "read_training_data",
     "text_digest",
     "write_training_data",
