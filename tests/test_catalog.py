@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import CatalogError, ImageFetchError
-from fashionclip.product import Product, Reject
+from fashionclip.product import Product, Reject, Roles
 
 ROWS = [
     {"id": "a1", "title": "blue jeans", "image": "a1.jpg", "price": 49},
@@ -305,7 +305,7 @@ def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
             {
                 **{"id": "Variant SKU", "title": "Title", "description": "Body (HTML)"},
                 **{"highlights": "Tags", "price": "Variant Price", "image": "Image Src"},
-                **{"brand": "Vendor", "category": "Type"},
+                **{"brand": "Vendor", "category": "Type", "group": "Handle"},
             },
         ),
         (
@@ -327,6 +327,14 @@ def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
             {"id": "item_ID", "title": "text", "image": "image", "category": "category"},
         ),
         (
+            "id,item_group_id,title,image_link,additional_image_link,price,currency,color,image2",
+            {
+                **{"id": "id", "group": "item_group_id", "title": "title", "image": "image_link"},
+                **{"further_images": ("additional_image_link", "image2"), "price": "price"},
+                **{"currency": "currency", "colour": "color"},
+            },
+        ),
+        (
             "ID;SKU;NAME;Images;Regular price",
             {
                 **{"id": "ID", "title": "NAME", "image": "Images", "price": "Regular price"},
@@ -338,8 +346,26 @@ def test_columns_of_shop_systems_and_data_sets_are_found(tmp_path, header, roles
     delimiter = ";" if ";" in header else ","
     row = delimiter.join("x" for _ in header.split(delimiter))
     catalog = Catalog.open(write(tmp_path, "shop.csv", f"{header}\n{row}\n"))
-    found = {name: getattr(catalog.roles, name) for name in catalog.roles.__slots__}
+    found = catalog.roles.as_dict()
     assert {role: column for role, column in found.items() if column} == roles
+    assert Roles.from_dict({**json.loads(json.dumps(found)), "a newer role": 1}) == catalog.roles
+
+
+@pytest.mark.parametrize("role", Roles().as_dict())
+def test_every_role_can_be_mapped_and_left_without_a_column(tmp_path, role):
+    path = write(tmp_path, "shop.csv", "id,title,brand,meins\n0,x,y,z\n")
+    roles = Catalog.open(path, columns={role: "Meins"}).roles.as_dict()
+    assert roles[role] == (("meins",) if role == "further_images" else "meins")
+    if role not in {"id", "title"}:
+        assert not Catalog.open(path, columns={role: ""}).roles.as_dict()[role]
+
+
+def test_further_images_may_be_several_columns_and_other_roles_may_not(tmp_path):
+    path = write(tmp_path, "shop.csv", "id,title,back,side\n0,x,b.jpg,s.jpg\n")
+    catalog = Catalog.open(path, columns={"further_images": ["back", "side"]})
+    assert catalog.roles.further_images == ("back", "side")
+    with pytest.raises(CatalogError, match="2 columns for the image; a product has one"):
+        Catalog.open(path, columns={"image": ["back", "side"]})
 
 
 def test_columns_are_mapped_by_hand(tmp_path):
@@ -355,7 +381,7 @@ def test_columns_are_mapped_by_hand(tmp_path):
     [
         ({}, r"no column of a usual name for the product's id; say which: --column id=NAME "),
         ({"id": "bildd"}, r"no column 'bildd' for the id; did you mean 'bild'\?"),
-        ({"id": "artikel"}, r"for pictures or titles; say which: --column image=NAME, --column"),
+        ({"id": "artikel"}, r"for images or titles; say which: --column image=NAME, --column"),
         ({"number": "artikel"}, r"no role 'number' for a column; there are: id, image, title"),
     ],
 )

@@ -1,11 +1,11 @@
-"""The plain types that travel between modules: products, rejects, hits, and kinds of columns.
+"""The plain types that travel between modules: products, rejects, hits; columns' roles and kinds.
 
 Frozen dataclasses without behaviour, so that any module can pass them on without importing the
 module that made them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 Value = str | int | float | bool | None
@@ -46,6 +46,48 @@ class Reject:
     """The picture's location, if the row named one."""
     reason: str
     """One line: what is wrong and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which catalogue column plays which part; None where no column does."""
+
+    id: str | None = None
+    group: str | None = None
+    """Products that are variants of one another share its value."""
+    title: str | None = None
+    """The short description; with the highlights it makes the caption."""
+    image: str | None = None
+    """The main image: a path, a URL, or the encoded image itself."""
+    further_images: tuple[str, ...] = ()
+    """Columns of other views of the product."""
+    price: str | None = None
+    currency: str | None = None
+    brand: str | None = None
+    category: str | None = None
+    colour: str | None = None
+    highlights: str | None = None
+    description: str | None = None
+    """The long description; it stands in for the title where there is none."""
+
+    def as_dict(self) -> dict[str, object]:
+        """All roles by name, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> "Roles":
+        """Read what ``as_dict`` gave; roles that only a newer version knows are ignored.
+
+        Raises:
+            ValueError: a column's name is not text.
+        """
+        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        further = known.pop("further_images", ())
+        names = [*known.values(), *(further if isinstance(further, list | tuple) else [further])]
+        if not all(name is None or isinstance(name, str) for name in names):
+            message = f"columns are named by text, unlike in {dict(data)}"
+            raise ValueError(message)
+        return cls(**known, further_images=tuple(further))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@
 ``delimited``  CSV and its kin, on ``records`` (rows out of lines) and ``lines`` (encodings)
 ``json_lines`` JSON Lines
 ``parquet``    Parquet, pictures in a column too
-``columns``    which column plays which part; highlights and pictures out of cells
-``values``     what a column holds: one kind for all its values
+``roles``      which column plays which part
+``cells``      cells to values of one kind a column, to highlights and images
 ``rows``       what all formats have in common
 ``seen``       identifiers met so far
 ``check``      what is wrong with a catalogue, before time is spent on it

@@ -1,25 +1,25 @@
 """``Catalog``: a table and its pictures as one stream of products and rejects."""
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from fashionclip.catalog.columns import (
-    Roles,
-    find_roles,
-    highlights_of,
-    id_of,
-    is_usual,
-    picture_of,
+from fashionclip.catalog.cells import (
+    as_text,
+    clean_text,
+    convert,
+    parse_highlights,
+    parse_id,
+    parse_image,
 )
 from fashionclip.catalog.places import Pictures, find_table, open_table
+from fashionclip.catalog.roles import find_roles, is_usual
 from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
 from fashionclip.catalog.seen import SeenIds
-from fashionclip.catalog.values import as_text, clean_text, convert
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, is_url, read_image_bytes
-from fashionclip.product import Kind, Product, Reject, Value
+from fashionclip.product import Kind, Product, Reject, Roles, Value
 from fashionclip.text.captions import CaptionRecipe, build_caption
 
 MAX_CAPTION_CHARS = 100_000
@@ -74,7 +74,7 @@ class Catalog:
         path: str | Path,
         *,
         images: str | Path | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
@@ -85,7 +85,8 @@ class Catalog:
                 Kaggle's folder, or the URL of a table.
             images: folder or URL that relative picture names start from. Where the table has no
                 column of pictures, they are ``<images>/<id>.jpg`` (or jpeg, png, webp).
-            columns: role to column, where a name is unusual: ``{"id": "my_sku"}``.
+            columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name
+                leaves the role without a column; ``further_images`` may name several.
             caption: highlights and short description in, caption out.
             policy: how pictures, and the table, may be fetched.
 
@@ -96,8 +97,7 @@ class Catalog:
         place = find_table(str(path), policy=policy)
 
         def is_free_text(name: str) -> bool:
-            mapped = mapping.get("title")
-            return name == mapped if mapped else is_usual(name, "title")
+            return name == mapping["title"] if mapping.get("title") else is_usual(name, "title")
 
         try:
             pictures = Pictures(place, None if images is None else str(images))
@@ -107,7 +107,7 @@ class Catalog:
                 table.names,
                 mapping,
                 where=str(path),
-                has_pictures_by_id=pictures.by_id_base is not None,
+                has_images_by_id=pictures.by_id_base is not None,
             )
         except BaseException:
             if place.copied is not None:
@@ -183,7 +183,7 @@ class Catalog:
 
     def _product(self, row: Row) -> Product | Reject:
         cells, roles = row.cells, self.roles
-        product_id = clean_text(id_of(cells.get(roles.id)))
+        product_id = clean_text(parse_id(cells.get(roles.id or "")))
         picture = self._picture(row, product_id)
         location = _location(picture)
         if not product_id:
@@ -200,7 +200,7 @@ class Catalog:
                 why = "has more fields than the header; quote the fields that hold the delimiter"
             return Reject(row.number, product_id, location, why)
         title = as_text(cells.get(roles.title or roles.description or ""))
-        caption = self._caption(highlights_of(cells.get(roles.highlights or "")), title)
+        caption = self._caption(parse_highlights(cells.get(roles.highlights or "")), title)
         if len(caption) > MAX_CAPTION_CHARS:
             n_chars = f"{len(caption):,}"
             why = f"the caption has {n_chars} characters; shorten it to {MAX_CAPTION_CHARS:,}"
@@ -217,7 +217,7 @@ class Catalog:
     def _picture(self, row: Row, product_id: str) -> str | bytes | None:
         if self.roles.image is None:
             return self._pictures.locate_by_id(product_id) if product_id else None
-        picture = picture_of(row.cells.get(self.roles.image))
+        picture = parse_image(row.cells.get(self.roles.image))
         return self._pictures.locate(clean_text(picture)) if isinstance(picture, str) else picture
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from fashionclip.catalog.cells import clean_text, kind_of_text
 from fashionclip.catalog.lines import TextFile, open_text
 from fashionclip.catalog.records import BrokenRecord, RecordReader
-from fashionclip.catalog.rows import MAX_COLUMNS, MAX_ROW_CHARS, BrokenRow, Row, Survey
-from fashionclip.catalog.values import clean_text, kind_of_text, take_survey
+from fashionclip.catalog.rows import MAX_COLUMNS, MAX_ROW_CHARS, BrokenRow, Row, Survey, take_survey
 from fashionclip.errors import CatalogError
 
 DELIMITERS = ",;\t|"

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from fashionclip.catalog.cells import clean_text, kind_of_value
 from fashionclip.catalog.lines import BadLine, TextFile, open_text
-from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Row, Survey
-from fashionclip.catalog.values import clean_text, kind_of_value, take_survey
+from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Row, Survey, take_survey
 from fashionclip.errors import CatalogError
 
 

@@ -1,10 +1,10 @@
 """What a table gives, whatever its format: rows, broken rows, and a survey of its columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from fashionclip.product import Kind
+from fashionclip.product import Kind, widen
 
 Cell = Any
 """A value as its format has it: text, number, bool, bytes, list, dict or None."""
@@ -72,3 +72,31 @@ class Table(Protocol):
         Raises:
             CatalogError: it cannot be read on.
         """
+
+
+def take_survey(
+    rows: Iterable[Row | BrokenRow], kind_of: Callable[[Cell], Kind | None], names: Iterable[str]
+) -> Survey:
+    """Find the kinds of all columns in one pass.
+
+    Mended rows are not asked: where the mend was wrong, their values stand in wrong columns.
+
+    Args:
+        rows: the whole table.
+        kind_of: the kind of one value, None if it is missing.
+        names: the columns known beforehand; others follow in the order in which they turn up.
+    """
+    kinds: dict[str, Kind | None] = dict.fromkeys(names)
+    n_rows = n_mended = 0
+    for row in rows:
+        n_rows += 1
+        if isinstance(row, BrokenRow):
+            continue
+        if row.is_mended:
+            n_mended += 1
+            continue
+        for name, cell in row.cells.items():
+            known = kinds.setdefault(name, None)
+            if known != "string":
+                kinds[name] = widen(known, kind_of(cell))
+    return Survey({name: kind or "string" for name, kind in kinds.items()}, n_rows, n_mended)

@@ -50,7 +50,7 @@ def command() -> None:
 def check(
     path: str,
     images: str | None,
-    columns: Mapping[str, str],
+    columns: Mapping[str, Sequence[str]],
     allow_private: bool,
     rejects_path: Path | None,
     as_json: bool,
@@ -87,8 +87,9 @@ def check(
 
 def roles_of(catalog: "Catalog") -> dict[str, object]:
     """Name the column that was taken for each role, for the user to see that it is right."""
-    roles = {name: getattr(catalog.roles, name) for name in catalog.roles.__slots__}
-    shown: dict[str, object] = {role: column for role, column in roles.items() if column}
+    shown = {role: column for role, column in catalog.roles.as_dict().items() if column}
+    if catalog.roles.further_images:
+        shown["further_images"] = ", ".join(catalog.roles.further_images)
     if catalog.roles.image is None and catalog.images is not None:
         shown["image"] = f"<id>.jpg in {catalog.images}"
     return shown
@@ -122,5 +123,4 @@ def fields_of(report: "CheckReport", catalog: "Catalog") -> dict[str, object]:
     told = report.as_dict()
     for kind in ("missing", "broken", "unreadable"):
         told[kind] = [terminal.reject_fields(reject) for reject in getattr(report, kind)]
-    roles = {role: getattr(catalog.roles, role) for role in catalog.roles.__slots__}
-    return {"catalog": catalog.location, "roles": roles, **told}
+    return {"catalog": catalog.location, "roles": catalog.roles.as_dict(), **told}

@@ -66,7 +66,7 @@ def command(
     place: Path,
     texts: Sequence[str],
     images: str | None,
-    columns: Mapping[str, str],
+    columns: Mapping[str, Sequence[str]],
     allow_private: bool,
     model_name: str | None,
     device: str,

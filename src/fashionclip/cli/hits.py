@@ -23,10 +23,10 @@ FETCHES = 8  # pictures of a page that are read at once
 
 def title_column(names: Sequence[str]) -> str | None:
     """The column that calls a product something, if there is one of a usual name."""
-    from fashionclip.catalog.columns import ROLES
+    from fashionclip.catalog.roles import USUAL_NAMES
 
     plain = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(names)}
-    return next((plain[title] for title in ROLES["title"] if title in plain), None)
+    return next((plain[title] for title in USUAL_NAMES["title"] if title in plain), None)
 
 
 def show_hits(hits: Sequence["Hit"]) -> None:

@@ -77,7 +77,7 @@ def command(
     verified: Path | None,
     mend: bool,
     images: str | None,
-    columns: dict[str, str],
+    columns: dict[str, list[str]],
     allow_private: bool,
     keep_missing: bool,
     model_name: str | None,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -78,8 +78,8 @@ def catalog_options(command: Command) -> Command:
         "columns",
         multiple=True,
         metavar="ROLE=NAME",
-        callback=read_pairs,
-        help="Say which column has a role, where its name is unusual: --column id=SKU "
+        callback=read_roles,
+        help="The column of a role, where its name is unusual: --column id=SKU "
         "--column image=photo. Repeatable.",
     )(command)
     return click.option(
@@ -106,6 +106,22 @@ def read_pairs(
             raise click.BadParameter(message, ctx=ctx, param=parameter)
         read[one.strip()] = other
     return read
+
+
+def read_roles(
+    ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
+) -> Mapping[str, list[str]]:
+    """Read ``ROLE=NAME`` pairs; only ``further_images`` keeps more than the last of its names.
+
+    Raises:
+        click.BadParameter: a word without ``=``.
+    """
+    columns: dict[str, list[str]] = {}
+    for pair in pairs:
+        for role, name in read_pairs(ctx, parameter, (pair,)).items():
+            before = columns.get(role, []) if role == "further_images" else []
+            columns[role] = [*before, name]
+    return columns
 
 
 def require_extra(extra: str, *packages: str) -> None:
@@ -162,7 +178,7 @@ def model_of(store: Path) -> str | None:
 
 
 def open_catalog(
-    path: str, *, images: str | None, columns: Mapping[str, str], allow_private: bool
+    path: str, *, images: str | None, columns: Mapping[str, Sequence[str]], allow_private: bool
 ) -> "Catalog":
     """Open a catalogue as the options say.
 

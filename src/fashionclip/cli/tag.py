@@ -93,7 +93,7 @@ def command(
     truth: Mapping[str, str],
     learned_path: Path | None,
     images: str | None,
-    columns: Mapping[str, str],
+    columns: Mapping[str, Sequence[str]],
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -194,7 +194,7 @@ def tagged_products(
     label_sets: Sequence["LabelSet"],
     *,
     images: str | None,
-    columns: Mapping[str, str],
+    columns: Mapping[str, Sequence[str]],
     allow_private: bool,
     batch_size: int,
 ) -> "tuple[Iterator[TaggedProduct | Reject], int]":

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
-from fashionclip.catalog.columns import ROLES, bare_name
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.index import Snapshot
 from fashionclip.index.columns import stored_name
 from fashionclip.product import Value
@@ -60,7 +60,7 @@ class Facets:
         self._coded: dict[str, _Coded] = {}
         self._numbers: dict[str, np.ndarray] = {}
         for name, kind in seen.columns.items():
-            if bare_name(name) in {usual for role in NO_FILTER for usual in ROLES[role]}:
+            if bare_name(name) in {usual for role in NO_FILTER for usual in USUAL_NAMES[role]}:
                 continue
             column = seen.table.column(stored_name(name))
             if kind in {"integer", "number"}:
@@ -92,7 +92,7 @@ class Facets:
 
     def suggestions(self) -> tuple[str, ...]:
         """A few searches that find something: kinds of products, each in a colour that it has."""
-        kinds = self._of_role(ROLES["category"])
+        kinds = self._of_role(USUAL_NAMES["category"])
         if kinds is None:
             return ()
         colours = self._of_role(COLOURS)

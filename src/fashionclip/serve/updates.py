@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
+from fashionclip.catalog.cells import parse_highlights
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.engines import Engine
 from fashionclip.errors import FashionCLIPError, StoreError
 from fashionclip.index import Index, pictures
@@ -248,7 +249,7 @@ def _caption(columns: Mapping[str, Value]) -> str:
     by_bare = {bare_name(name): value for name, value in reversed(list(columns.items()))}
 
     def of_role(role: str) -> Value:
-        return next((by_bare[usual] for usual in ROLES[role] if usual in by_bare), None)
+        return next((by_bare[usual] for usual in USUAL_NAMES[role] if usual in by_bare), None)
 
     title = of_role("title") or of_role("description") or ""
-    return build_caption(highlights_of(of_role("highlights")), str(title))
+    return build_caption(parse_highlights(of_role("highlights")), str(title))

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from fashionclip.catalog import Catalog
-from fashionclip.catalog.columns import ROLES, bare_name, highlights_of
-from fashionclip.catalog.values import as_text
+from fashionclip.catalog.cells import as_text, parse_highlights
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.errors import ImageFetchError, TrainingError
 from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.metrics import percentile
@@ -252,7 +252,7 @@ def _pairs_of_catalog(data: Data, catalog: Catalog, spool: IO[bytes]) -> Iterato
             Pair(
                 pair_id=product.product_id,
                 title=_kept(text(roles.title) or text(roles.description)),
-                highlights=tuple(map(_kept, highlights_of(text(roles.highlights)))),
+                highlights=tuple(map(_kept, parse_highlights(text(roles.highlights)))),
                 description=_kept(text(roles.description)),
                 picture=_spooled(picture, spool) if isinstance(picture, bytes) else picture or "",
                 brand=_kept(text(roles.brand)),
@@ -273,7 +273,7 @@ def _pairs_of_tars(data: Data) -> Iterator[Pair | Reject]:
             Pair(
                 pair_id=sample.name,
                 title=_kept(_role(names, "title") or _role(names, "description")),
-                highlights=tuple(map(_kept, highlights_of(_role(names, "highlights")))),
+                highlights=tuple(map(_kept, parse_highlights(_role(names, "highlights")))),
                 description=_kept(_role(names, "description")),
                 picture=sample.picture,
                 brand=as_text(sample.fields.get(data.brand)) or _role(names, "brand"),
@@ -285,7 +285,7 @@ def _pairs_of_tars(data: Data) -> Iterator[Pair | Reject]:
 
 
 def _role(names: Mapping[str, Any], role: str) -> str:
-    return next((as_text(names[usual]) for usual in ROLES[role] if names.get(usual)), "")
+    return next((as_text(names[usual]) for usual in USUAL_NAMES[role] if names.get(usual)), "")
 
 
 def _checked(pair: Pair) -> Pair | Reject:

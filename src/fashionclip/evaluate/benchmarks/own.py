@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fashionclip.catalog.columns import bare_name, picture_of
+from fashionclip.catalog.cells import as_text, clean_text, parse_image
 from fashionclip.catalog.places import Pictures, find_table, open_table
+from fashionclip.catalog.roles import bare_name
 from fashionclip.catalog.rows import BrokenRow, Cell
-from fashionclip.catalog.values import as_text, clean_text
 from fashionclip.errors import BenchmarkError, CatalogError
 from fashionclip.evaluate.benchmarks.benchmark import (
     Loaded,
@@ -234,7 +234,7 @@ def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.nda
 
 
 def _picture(cell: Cell, number: int, pictures: Pictures) -> Picture | None:
-    found = picture_of(cell)
+    found = parse_image(cell)
     if isinstance(found, bytes):
         return Picture(f"row {number}", found)
     name = clean_text(found or "")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from fashionclip.catalog.columns import ROLES, bare_name
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.product import Hit, Kind
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import (
@@ -252,7 +252,7 @@ def facts(hit: Hit, facets: Iterable[Facet]) -> list[Fact]:
     telling = {facet.name for facet in facets if facet.kind != "number"}
     found = []
     for name, value in hit.columns.items():
-        if name in elsewhere or bare_name(name) in ROLES["image"] or words_of(value) == "":
+        if name in elsewhere or bare_name(name) in USUAL_NAMES["image"] or words_of(value) == "":
             continue
         parts = parts_of(value)
         if isinstance(parts, Mapping):

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from fashionclip.catalog.columns import ROLES, bare_name
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.product import Value
 from fashionclip.serve.page.state import plain_number
 
@@ -15,7 +15,7 @@ def role_column(role: str, names: Iterable[str]) -> str | None:
     by_bare: dict[str, str] = {}
     for name in names:
         by_bare.setdefault(bare_name(name), name)
-    return next((by_bare[usual] for usual in ROLES[role] if usual in by_bare), None)
+    return next((by_bare[usual] for usual in USUAL_NAMES[role] if usual in by_bare), None)
 
 
 def column_label(name: str) -> str:

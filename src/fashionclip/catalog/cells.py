@@ -8,16 +8,21 @@ depends on where in the table it stands. Numbers that are really names stay text
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-from fashionclip.catalog.rows import BrokenRow, Cell, Row, Survey
+from fashionclip.catalog.rows import Cell
 from fashionclip.product import INT64, Kind, Value, kind_of, widen
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 """Text, in lower case, that means no value in a column of numbers or booleans."""
 
+MAX_HIGHLIGHTS = 1_000
+
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
+_SEPARATORS = re.compile(r"[|;\n\r]+")
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_NEXT_URL = re.compile(r"[,|;\s]+(?=https?://)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,34 +42,6 @@ def kind_of_text(text: str) -> Kind | None:
 def kind_of_value(cell: Cell) -> Kind | None:
     """The narrowest kind of a cell that already has a type, as in JSON; None if missing."""
     return None if cell == "" else kind_of(cell)
-
-
-def take_survey(
-    rows: Iterable[Row | BrokenRow], kind_of: Callable[[Cell], Kind | None], names: Iterable[str]
-) -> Survey:
-    """Find the kinds of all columns in one pass.
-
-    Mended rows are not asked: where the mend was wrong, their values stand in wrong columns.
-
-    Args:
-        rows: the whole table.
-        kind_of: the kind of one value, None if it is missing.
-        names: the columns known beforehand; others follow in the order in which they turn up.
-    """
-    kinds: dict[str, Kind | None] = dict.fromkeys(names)
-    n_rows = n_mended = 0
-    for row in rows:
-        n_rows += 1
-        if isinstance(row, BrokenRow):
-            continue
-        if row.is_mended:
-            n_mended += 1
-            continue
-        for name, cell in row.cells.items():
-            known = kinds.setdefault(name, None)
-            if known != "string":
-                kinds[name] = widen(known, kind_of(cell))
-    return Survey({name: kind or "string" for name, kind in kinds.items()}, n_rows, n_mended)
 
 
 def convert(cell: Cell, kind: Kind) -> Value:
@@ -126,3 +103,63 @@ def clean_text(text: str) -> str:
 def _misfit(cell: Cell, kind: Kind) -> str:
     shown = as_text(cell)[:40]
     return f"{shown!r} in a column of kind {kind}"
+
+
+def parse_id(cell: Cell) -> str:
+    """A product's identifier; empty if there is none."""
+    return "" if isinstance(cell, bytes) else as_text(cell).strip()
+
+
+def parse_image(cell: Cell) -> str | bytes | None:
+    """What a cell says of a picture: its location, its bytes, or nothing.
+
+    Takes what catalogues have in such columns: a path or URL, several URLs in a row (the first
+    counts), a list, bytes, and the ``{"bytes", "path"}`` of Hugging Face data sets.
+    """
+    if isinstance(cell, bytes):
+        return cell or None
+    if isinstance(cell, str):
+        first, *_ = _NEXT_URL.split(cell.strip(), maxsplit=1)
+        return first or None
+    if isinstance(cell, list | tuple):
+        return next((found for found in map(parse_image, cell[:10]) if found), None)
+    if isinstance(cell, Mapping):
+        parts = (cell.get(key) for key in ("bytes", "path", "url", "src"))
+        return next((found for found in map(parse_image, parts) if found), None)
+    return None if cell is None or isinstance(cell, bool) else as_text(cell)
+
+
+def parse_highlights(cell: Cell) -> list[str]:
+    """A product's highlights, as phrases.
+
+    Takes a list, an object (its values count: ``{"Neck": "Round Neck"}``), JSON text of either,
+    or phrases with ``|``, ``;`` or line ends between them. Values without a letter, such as
+    counts, and words for "none" say nothing and are left out.
+    """
+    phrases = (phrase.strip() for phrase in _phrases(cell, depth=0))
+    return [phrase for phrase in phrases if _says_something(phrase)][:MAX_HIGHLIGHTS]
+
+
+def _phrases(cell: Cell, *, depth: int) -> Iterable[str]:
+    if isinstance(cell, str):
+        return _split_text(cell, depth=depth)
+    if isinstance(cell, Mapping):
+        cell = list(cell.values())
+    if isinstance(cell, list | tuple) and depth < 4:
+        return [phrase for inner in cell for phrase in _phrases(inner, depth=depth + 1)]
+    return []
+
+
+def _split_text(text: str, *, depth: int) -> Iterable[str]:
+    text = text.strip()
+    if depth == 0 and text[:1] + text[-1:] in {"[]", "{}"}:
+        try:
+            return _phrases(json.loads(text), depth=1)
+        except (ValueError, RecursionError):
+            if text[0] == "[":  # how pandas writes a list into a CSV
+                return [single or double for single, double in _QUOTED.findall(text)]
+    return [text] if depth else _SEPARATORS.split(text)
+
+
+def _says_something(phrase: str) -> bool:
+    return phrase.lower() not in MISSING and any(letter.isalpha() for letter in phrase)

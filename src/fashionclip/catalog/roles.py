@@ -1,0 +1,190 @@
+"""Which column plays which part: found by its usual name, or mapped by hand.
+
+Names are compared without case, spaces and punctuation: ``Product ID``, ``product_id`` and
+``productId`` are the same name. Where a table has several usual names of a role, the first in
+the list wins. A column plays two parts only if it is mapped to both.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from fashionclip.errors import CatalogError
+from fashionclip.product import Roles
+
+USUAL_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "id": (
+            "productid", "id", "sku", "articleid", "itemid", "productcode", "productsku",
+            "variantsku", "styleid", "articlenumber", "asin", "gtin", "ean", "code", "uid",
+            "imageid", "handle",
+        ),
+        "image": (
+            "image", "imagepath", "imageurl", "imagelink", "imagesrc", "imagefile",
+            "imagename", "imagefilename", "mainimage", "mainimageurl", "images",
+            "imageurls", "img", "imgurl", "imgpath", "productimage", "productimageurl",
+            "productphotourl", "photo", "photourl", "picture", "pictureurl", "filename",
+            "file", "filepath", "path", "media", "thumbnail", "thumbnailurl",
+        ),
+        "title": (
+            "title", "productdisplayname", "producttitle", "productname", "prodname",
+            "name", "itemname", "shortdescription", "displayname", "caption", "text",
+        ),
+        "description": (
+            "description", "productdescription", "longdescription", "detaildesc", "desc",
+            "bodyhtml", "body", "details", "productdetails",
+        ),
+        "highlights": (
+            "highlights", "highlight", "articleattributes", "attributes", "productattributes",
+            "tags", "keywords", "features", "bulletpoints",
+        ),
+        "price": (
+            "price", "saleprice", "regularprice", "variantprice", "unitprice",
+            "currentprice", "discountedprice", "amount",
+        ),
+        "brand": ("brand", "brandname", "vendor", "manufacturer", "designer", "label"),
+        "category": (
+            "category", "producttype", "articletype", "categoryname", "productcategory",
+            "producttypename", "googleproductcategory", "categories", "subcategory",
+            "mastercategory", "type",
+        ),
+        "group": (
+            "itemgroupid", "groupid", "productgroupid", "parentsku", "parentid",
+            "parentproductid", "parentcode", "parent", "mastersku", "masterid", "modelid",
+            "modelcode", "stylenumber", "stylecode", "styleid", "productcode", "handle",
+        ),
+        "currency": (
+            "currency", "currencycode", "pricecurrency", "currencyid", "isocurrency",
+        ),
+        "colour": (
+            "colour", "color", "basecolour", "basecolor", "colourname", "colorname",
+            "maincolour", "maincolor", "primarycolour", "primarycolor", "colourgroupname",
+        ),
+        "further_images": (
+            "additionalimagelink", "additionalimagelinks", "additionalimage",
+            "additionalimages", "additionalimageurl", "additionalimageurls", "moreimages",
+            "furtherimages", "otherimages", "otherimageurls", "alternateimage",
+            "alternateimages", "secondaryimage", "galleryimages", "gallery", "images",
+            "imageurls",
+        ),
+    }
+)  # fmt: skip
+"""Usual names of each role, bare and best first, from shop systems, feeds and public data sets.
+Roles further down take only columns that those above have left."""
+
+_NOT_NAME = re.compile(r"[\W_]+")
+
+
+def bare_name(name: str) -> str:
+    """A column's name without case, spaces and punctuation."""
+    return _NOT_NAME.sub("", name).lower()
+
+
+def is_usual(name: str, role: str) -> bool:
+    """Whether a column of this name usually has this role.
+
+    Further images may be numbered: ``image_2``, ``additional_image_1``.
+    """
+    bare = bare_name(name)
+    if bare in USUAL_NAMES[role]:
+        return True
+    unnumbered = bare.rstrip("0123456789")
+    names = (*USUAL_NAMES["image"], *USUAL_NAMES["further_images"])
+    return role == "further_images" and unnumbered != bare and unnumbered in names
+
+
+def guess_roles(
+    names: Sequence[str], mapped: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Roles:
+    """Say which column plays which part, by the usual names.
+
+    Args:
+        names: the table's columns.
+        mapped: the columns of roles that are known already; an empty tuple for a role that no
+            column plays.
+    """
+    by_bare = {bare_name(name): name for name in reversed(names)}
+    found = dict(mapped)
+    for role, usual_names in USUAL_NAMES.items():
+        if role in mapped:
+            continue
+        taken = {name for columns in found.values() for name in columns}
+        if role == "further_images":
+            usual = [name for name in names if is_usual(name, role) and name not in taken]
+            found[role] = tuple(usual)
+            continue
+        candidates = (by_bare.get(usual) for usual in usual_names)
+        found[role] = tuple(name for name in candidates if name and name not in taken)[:1]
+    further_images = found.pop("further_images")
+    return Roles(
+        **{role: columns[0] for role, columns in found.items() if columns},
+        further_images=further_images,
+    )
+
+
+def find_roles(
+    names: Sequence[str],
+    mapping: Mapping[str, str | Sequence[str]],
+    *,
+    where: str,
+    has_images_by_id: bool,
+) -> Roles:
+    """Say which column plays which part, and hold a catalogue to the roles that it needs.
+
+    Args:
+        names: the table's columns.
+        mapping: role to column, by hand, or to several for further images; an empty name leaves
+            the role without a column.
+        where: the table, as messages name it.
+        has_images_by_id: images are found by the product's id, without a column.
+
+    Raises:
+        CatalogError: an unknown role or column in the mapping, or no column for the id, or none
+            for either image or title.
+    """
+    roles = guess_roles(
+        names,
+        {role: _mapped(role, columns, names, where=where) for role, columns in mapping.items()},
+    )
+    if roles.id is None:
+        missing = "has no column of a usual name for the product's id; say which: --column id=NAME"
+    elif not (roles.image or roles.title or roles.description or has_images_by_id):
+        missing = (
+            "has no column of a usual name for images or titles; say which: "
+            "--column image=NAME, --column title=NAME, or --images DIR for DIR/<id>.jpg"
+        )
+    else:
+        return roles
+    message = f"{where}: {missing} (columns: {_listed(names)})"
+    raise CatalogError(message)
+
+
+def _mapped(
+    role: str, columns: str | Sequence[str], names: Sequence[str], *, where: str
+) -> tuple[str, ...]:
+    if role not in USUAL_NAMES:
+        message = f"no role '{role}' for a column; there are: {', '.join(USUAL_NAMES)}"
+        raise CatalogError(message)
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    if len(columns) > 1 and role != "further_images":
+        message = f"{len(columns)} columns for the {role}; a product has one, so name one"
+        raise CatalogError(message)
+    return tuple(_column(role, name, names, where=where) for name in columns if name)
+
+
+def _column(role: str, name: str, names: Sequence[str], *, where: str) -> str:
+    if name in names:
+        return name
+    alike = [other for other in names if bare_name(other) == bare_name(name)]
+    if len(alike) == 1:
+        return alike[0]
+    near = get_close_matches(name, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    message = f"{where}: no column '{name}' for the {role}{hint} (columns: {_listed(names)})"
+    raise CatalogError(message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(" ".join(name.split())[:40] for name in names[:40])
+    return shown + (f" and {len(names) - 40} more" if len(names) > 40 else "")
