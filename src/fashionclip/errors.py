@@ -15,12 +15,13 @@ FashionCLIPError
 │   ├── BusyError           more waits for it than it takes on
 │   └── RefusedError        it does not do what a client asks
 ├── LabelError              a label set or category tree contradicts itself
-└── StoreError              an index folder cannot be used
-    ├── ModelMismatchError  the index holds another model's vectors
+└── StoreError              a store of vectors and products cannot be used
+    ├── ModelMismatchError  the store holds another model's vectors
     ├── StoreLockedError    another run is writing to it
+    ├── StoreFormatError    an older or newer version of this package wrote it
     ├── StoreFullError      the disk has no room for what is to be written
     ├── StoreCorruptError   what is on disk is not what was written
-    ├── FilterError         a filter is not valid for this index's columns
+    ├── FilterError         a filter is not valid for the store's columns
     └── ProductNotFoundError  no product has this id
 
 Each message is one line: what is wrong, where, and how to mend it. Mistakes in a
@@ -105,15 +106,19 @@ class LabelError(FashionCLIPError):
 
 
 class StoreError(FashionCLIPError):
-    """An index folder cannot be used."""
+    """A store of vectors and products cannot be used."""
 
 
 class ModelMismatchError(StoreError):
-    """The index holds vectors of another model."""
+    """The store holds vectors of another model."""
 
 
 class StoreLockedError(StoreError):
-    """Another run is writing to the index."""
+    """Another run is writing to the store."""
+
+
+class StoreFormatError(StoreError):
+    """An older or newer version of this package wrote the store; the message names the mend."""
 
 
 class StoreFullError(StoreError):
@@ -121,12 +126,12 @@ class StoreFullError(StoreError):
 
 
 class StoreCorruptError(StoreError):
-    """What is on disk is not what was written."""
+    """What is stored is not what was written."""
 
 
 class FilterError(StoreError):
-    """A filter is not valid for the columns of this index."""
+    """A filter is not valid for the columns of the store."""
 
 
 class ProductNotFoundError(StoreError):
-    """No product of this index has the id that was named."""
+    """The store has no product of this id."""

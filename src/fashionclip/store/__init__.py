@@ -1,0 +1,138 @@
+"""Vectors and products: stored, searched, filtered, kept whole, behind one contract.
+
+``base`` has the contract. A URI's scheme names the store behind it, and ``STORES`` is the list of
+them: a module each, imported when it is first named, with these functions:
+
+``open_store(uri)``         open a store that exists
+``create_store(uri, meta)`` make an empty one
+``read_meta(uri)``          model and roles, quickly; columns may be missing
+``holds_store(uri)``        whether there is a store, or the remains of one, under a URI
+``upgrade_store(uri)``      bring one of an older format to the newest; vectors stay
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from fashionclip.errors import StoreError
+from fashionclip.store.base import (
+    BlobStore,
+    Changes,
+    Rows,
+    Store,
+    StoreInfo,
+    StoreMeta,
+    VerifyReport,
+    Writer,
+    require_model,
+)
+from fashionclip.store.digests import StoredDigests, content_key, row_digest
+
+__all__ = [
+    "BlobStore",
+    "Changes",
+    "Rows",
+    "Store",
+    "StoreInfo",
+    "StoreMeta",
+    "StoredDigests",
+    "VerifyReport",
+    "Writer",
+    "content_key",
+    "create_store",
+    "holds_store",
+    "local_folder",
+    "open_store",
+    "read_meta",
+    "require_model",
+    "row_digest",
+    "upgrade_store",
+]
+
+STORES = {
+    "": "fashionclip.store.lance",
+    "s3": "fashionclip.store.lance",
+    "gs": "fashionclip.store.lance",
+    "az": "fashionclip.store.lance",
+    "memory": "fashionclip.store.memory",
+    "postgresql": "fashionclip.store.postgres",
+    "postgres": "fashionclip.store.postgres",
+}
+"""The module of each URI scheme; a URI without one is a folder."""
+
+
+def open_store(uri: str | Path) -> Store:
+    """Open a store.
+
+    Args:
+        uri: a folder, ``s3://bucket/path``, ``postgresql://…`` or ``memory://NAME``.
+
+    Raises:
+        StoreError: there is none, or its scheme is unknown.
+        StoreFormatError: another version of this package wrote it.
+        StoreCorruptError: it is damaged.
+    """
+    store: Store = _module(uri).open_store(str(uri))
+    return store
+
+
+def create_store(uri: str | Path, meta: StoreMeta) -> Store:
+    """Make an empty store.
+
+    Args:
+        uri: where, as for :func:`open_store`; it takes the place of ``meta.uri``.
+        meta: the model, and the roles and columns to begin with.
+
+    Raises:
+        StoreError: there is one already, something else is in its place, or it cannot be made.
+    """
+    store: Store = _module(uri).create_store(str(uri), meta)
+    return store
+
+
+def read_meta(uri: str | Path) -> StoreMeta:
+    """Model and roles of a store, without opening all of it; columns may be missing.
+
+    Raises:
+        StoreError: as :func:`open_store`.
+    """
+    meta: StoreMeta = _module(uri).read_meta(str(uri))
+    return meta
+
+
+def holds_store(uri: str | Path) -> bool:
+    """Whether a URI names a store that is there, in whatever state and format.
+
+    Raises:
+        StoreError: its scheme is unknown, or the place cannot be reached.
+    """
+    return bool(_module(uri).holds_store(str(uri)))
+
+
+def upgrade_store(uri: str | Path) -> Store:
+    """Open a store of an older format, and bring it to the newest one; its vectors stay.
+
+    Raises:
+        StoreError: as :func:`open_store`, or it cannot be written.
+    """
+    store: Store = _module(uri).upgrade_store(str(uri))
+    return store
+
+
+def local_folder(uri: str | Path) -> Path | None:
+    """The folder of a store that is one; None for databases, buckets and memory."""
+    return None if _scheme(uri) else Path(uri)
+
+
+def _scheme(uri: str | Path) -> str:
+    scheme, colon, _ = str(uri).partition("://")
+    return scheme.lower() if colon else ""
+
+
+def _module(uri: str | Path) -> ModuleType:
+    scheme = _scheme(uri)
+    if scheme not in STORES:
+        known = ", ".join(f"{name}://" for name in STORES if name)
+        message = f"{scheme}:// names no store: give a folder, or an address of {known}"
+        raise StoreError(message)
+    return import_module(STORES[scheme])

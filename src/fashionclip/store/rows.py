@@ -1,0 +1,166 @@
+"""Products and columns as every store keeps them: kinds, values, checks of what is written.
+
+A kind only ever widens (integer → number → string, boolean → string), so that no catalogue
+loses a value when it comes in a second time with other types.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from fashionclip.errors import ModelMismatchError
+from fashionclip.product import Kind, Product, Value, kind_of, widen
+
+ARROW_TYPES: Mapping[Kind, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
+KEY_BYTES = 16
+"""Length of a content key and of a row digest."""
+UNIT_TOLERANCE = 1e-2  # the unit vectors of a half-precision engine are off by up to 1e-3
+
+
+def kinds_of(products: Iterable[Product]) -> dict[str, Kind]:
+    """The kinds that some products need; a column without a single value is left out."""
+    kinds: dict[str, Kind] = {}
+    for product in products:
+        for name, value in product.columns.items():
+            kind = widen(kinds.get(name), kind_of(value))
+            if kind is not None:
+                kinds[name] = kind
+    return kinds
+
+
+def widened_by(kinds: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The wanted columns that are new or too narrow, with the kind they need."""
+    wider = {name: widen(kinds.get(name), kind) for name, kind in wanted.items()}
+    return {name: kind for name, kind in wider.items() if kind and kind != kinds.get(name)}
+
+
+def fit(value: Value, kind: Kind) -> Value:
+    """A value as a column of this kind stores it; NaN and infinities become None, as in JSON."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if kind == "number":
+        return float(value)
+    if kind == "string":
+        if isinstance(value, bool):
+            return str(value).lower()
+        return clean_text(str(value))
+    return value
+
+
+def clean_text(text: str) -> str:
+    """Text without the lone surrogates that UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def image_location(product: Product) -> str | None:
+    """The location of a product's image, as a store keeps it; None where it is given as bytes."""
+    return clean_text(product.image) if isinstance(product.image, str) else None
+
+
+def column_values(products: Sequence[Product], name: str, kind: Kind) -> list[Value]:
+    """The values of one column, as it stores them."""
+    return [fit(product.columns.get(name), kind) for product in products]
+
+
+def columns_table(products: Sequence[Product], kinds: Mapping[str, Kind]) -> pa.Table:
+    """The catalogue columns of some products, by their own names."""
+    arrays = [
+        pa.array(column_values(products, name, kind), type=ARROW_TYPES[kind])
+        for name, kind in kinds.items()
+    ]
+    return table_of(arrays, kinds, len(products))
+
+
+def table_of(arrays: Sequence[pa.Array], kinds: Mapping[str, Kind], n_rows: int) -> pa.Table:
+    """A table of catalogue columns; one without columns still has its number of rows."""
+    fields = [pa.field(name, ARROW_TYPES[kind]) for name, kind in kinds.items()]
+    if not fields:
+        return pa.table({"": pa.nulls(n_rows)}).select([])
+    return pa.Table.from_arrays(list(arrays), schema=pa.schema(fields))
+
+
+def last_of_each_id(products: Sequence[Product]) -> dict[str, int]:
+    """Product ids in the form in which they are stored, each with the last place that has it."""
+    return {clean_text(product.product_id): i for i, product in enumerate(products)}
+
+
+def check_batch(
+    products: Sequence[Product],
+    vectors: Float32[np.ndarray, "n dim"],
+    content_keys: Sequence[bytes],
+    *,
+    dim: int,
+    model: str,
+    uri: str,
+) -> None:
+    """Refuse a batch that a store cannot keep.
+
+    Raises:
+        ValueError: lengths differ, a vector is not finite or not of unit length, or a key has not
+            16 bytes.
+        ModelMismatchError: the vectors have not the store's dimension.
+    """
+    if not len(products) == len(vectors) == len(content_keys):
+        message = f"{len(products)} products, {len(vectors)} vectors, {len(content_keys)} keys"
+        raise ValueError(message)
+    if any(len(key) != KEY_BYTES for key in content_keys):
+        message = f"a content key must have {KEY_BYTES} bytes"
+        raise ValueError(message)
+    if not products:
+        return
+    check_dim(vectors, dim=dim, model=model, uri=uri)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    is_unit = np.abs(lengths - 1) <= UNIT_TOLERANCE
+    if not is_unit.all():
+        worst = int(np.argmin(is_unit))
+        message = (
+            f"vector {worst} has length {lengths[worst]:.3g}; a store takes finite unit vectors"
+        )
+        raise ValueError(message)
+
+
+def check_dim(vectors: Float32[np.ndarray, "n dim"], *, dim: int, model: str, uri: str) -> None:
+    """Refuse vectors of another model's dimension.
+
+    Raises:
+        ModelMismatchError: theirs is not ``dim``.
+    """
+    if vectors.shape[1] != dim:
+        message = (
+            f"the index {uri} holds vectors of {dim} numbers, made by {model!r}; these have "
+            f"{vectors.shape[1]}: use that model"
+        )
+        raise ModelMismatchError(message)
+
+
+def check_k(k: int) -> None:
+    """Refuse a search for nothing.
+
+    Raises:
+        ValueError: k is below 1.
+    """
+    if k < 1:
+        message = f"k is {k}: ask for at least 1 hit"
+        raise ValueError(message)
+
+
+def unit_queries(vectors: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarray, "query dim"]:
+    """Query vectors, scaled to unit length.
+
+    Raises:
+        ValueError: one is zero or not finite.
+    """
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        message = "a query vector is zero or not finite"
+        raise ValueError(message)
+    return np.asarray(wide / lengths, dtype=np.float32)
