@@ -1,5 +1,6 @@
 """The client against the real service: answers, refusals, patience, and connections that break."""
 
+import base64
 import io
 import json
 import socket
@@ -7,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ from PIL import Image
 
 from fashionclip.catalog import Catalog
 from fashionclip.client import Client, NewProduct
-from fashionclip.client.client import _in_turn
 from fashionclip.errors import ImageError, RefusedError, ServiceError
 from fashionclip.index import Index
 from fashionclip.indexing import index_catalog
@@ -110,8 +111,6 @@ def test_a_picture_is_a_path_or_bytes(client, picture, form):
 
 
 def test_a_picture_in_a_data_url(client, picture):
-    import base64
-
     url = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
     assert client.search(image=url, k=1).hits[0].product_id == picture.stem
 
@@ -177,7 +176,7 @@ def test_the_state_of_the_service(client):
     assert client.health()
     state = client.ready()
     assert (state.is_ready, state.status, state.model) == (True, "ready", "builtin")
-    assert state.products == 40
+    assert state.n_products == 40
 
 
 @pytest.mark.parametrize(
@@ -305,10 +304,39 @@ def test_strangers_answers_are_told_apart():
         thread.join()
 
 
-def test_what_is_sent_in_turn_stays_in_order_and_within_bounds():
-    wanted = [{"id": str(i), "image": "x" * (i % 13 * 500_000)} for i in range(20)]
-    wanted += [{"id": str(i)} for i in range(200)]
-    parts = list(_in_turn(wanted))
-    assert [one for part in parts for one in part] == wanted
-    assert all(len(json.dumps(part)) < 13_000_000 and 0 < len(part) <= 64 for part in parts)
-    assert list(_in_turn([])) == []
+class Recorder(BaseHTTPRequestHandler):
+    """Encodes every input as the number that it holds, and records the sizes of the requests."""
+
+    sizes: ClassVar[list[tuple[int, int]]] = []
+
+    def do_POST(self):
+        """Answer with a vector of one number per input."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        inputs = json.loads(body)["input"]
+        self.sizes.append((len(inputs), len(body)))
+        numbers = [float(one.get("text") or len(one["image"])) for one in inputs]
+        packed = [base64.b64encode(np.float32([n]).tobytes()).decode() for n in numbers]
+        answer = json.dumps({"data": [{"embedding": one} for one in packed]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args):
+        """Log nothing."""
+
+
+def test_long_lists_are_sent_in_several_requests_in_order():
+    images = [b"x" * (i % 13 * 375_000) for i in range(20)]
+    inputs = [*(image for image in images if image), *(str(i) for i in range(200))]
+    with HTTPServer(("127.0.0.1", 0), Recorder) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            vectors = client.embed(inputs)
+        server.shutdown()
+        thread.join()
+    expected = [4 * len(one) // 3 if isinstance(one, bytes) else int(one) for one in inputs]
+    assert vectors[:, 0].tolist() == expected
+    assert all(0 < n <= 64 and n_bytes < 13_000_000 for n, n_bytes in Recorder.sizes)
+    assert len(Recorder.sizes) > 4

@@ -211,7 +211,7 @@ def test_the_images_command_runs_as_nobody_on_a_read_only_file_system(tmp_path):
         with Client(f"http://127.0.0.1:{port}", key=key, timeout_s=60.0) as client:
             for _ in range(300):
                 try:
-                    assert client.ready().products == 20
+                    assert client.ready().n_products == 20
                     break
                 except ServiceError:
                     assert process.poll() is None, process.stderr.read()

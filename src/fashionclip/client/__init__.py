@@ -1,18 +1,27 @@
-"""A client of the service, for programs: ``Client("http://127.0.0.1:8000").search("red dress")``.
+"""A Python client of the service: ``Client("http://127.0.0.1:8000").search("red dress")``.
 
-It holds connections open, comes back when the service says that it is busy, and speaks of what
-went wrong in the service's own words. Of the rest it needs only the things that travel.
+It keeps connections open, repeats a request that the service was too busy for, and raises errors
+with the service's own messages.
 """
 
-from fashionclip.client.answers import (
+from fashionclip.client.client import Client
+from fashionclip.client.types import (
     Hits,
+    ImageInput,
     Label,
     NewProduct,
-    Picture,
-    Refusal,
-    State,
-    Stored,
+    PutResult,
+    Rejection,
+    ServiceStatus,
 )
-from fashionclip.client.client import Client
 
-__all__ = ["Client", "Hits", "Label", "NewProduct", "Picture", "Refusal", "State", "Stored"]
+__all__ = [
+    "Client",
+    "Hits",
+    "ImageInput",
+    "Label",
+    "NewProduct",
+    "PutResult",
+    "Rejection",
+    "ServiceStatus",
+]

@@ -1,39 +1,42 @@
-"""A service as an object: a method for each of its questions."""
+"""The client itself: a method per endpoint, over one HTTP connection pool."""
 
 import base64
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
 
+import httpx2
 import numpy as np
 from jaxtyping import Float32
 
-from fashionclip.client.answers import (
+from fashionclip.client.types import (
     Hits,
+    ImageInput,
     Label,
     NewProduct,
-    Picture,
-    Refusal,
-    State,
-    Stored,
-    hit,
-    hits,
+    PutResult,
+    Rejection,
+    ServiceStatus,
 )
-from fashionclip.client.connection import Connection, refuse
-from fashionclip.errors import ImageError
+from fashionclip.errors import ImageError, RefusedError, ServiceError
 from fashionclip.product import Hit
 
-AT_ONCE = 64
-"""Inputs or products of one request; more are sent in turn."""
-BYTES_AT_ONCE = 12_000_000  # of pictures in one request, in base64: well under the service's limit
+MAX_ITEMS_PER_REQUEST = 64
+"""Inputs, products or ids; longer lists are sent in several requests."""
+MAX_IMAGE_BYTES_PER_REQUEST = 12_000_000  # in base64; the service's own limit is 20 MB a body
+KEEPALIVE_S = 4.0  # the service closes an idle connection after 5 s
+MAX_CONNECTIONS = 64
+
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_CONNECTION_BROKE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
 
 class Client:
-    """A service's address, and the connections to it; safe to use from several threads."""
+    """A client of one service; safe to use from several threads."""
 
     def __init__(
         self,
@@ -43,42 +46,54 @@ class Client:
         timeout_s: float = 30.0,
         patience_s: float = 15.0,
     ) -> None:
-        """Remember an address; nothing is sent yet.
+        """Store the address; nothing is sent yet.
 
         Args:
-            url: where the service is.
-            key: an API key, where the service asks for one.
-            timeout_s: how long connecting, sending, and each wait for an answer may take.
-            patience_s: how long one call waits, in all, to ask again when the service is busy
-                (429 or 503); it waits as long as ``Retry-After`` says. 0 never asks again.
+            url: the service's address.
+            key: an API key, if the service requires one.
+            timeout_s: limit for connecting, sending, and each wait for an answer.
+            patience_s: total time that one call may wait to repeat a request that the service was
+                too busy for (429 or 503); each wait is as long as ``Retry-After`` says. With 0 a
+                request is never repeated.
 
         Raises:
-            ValueError: it is no http(s) URL.
+            ValueError: the URL is not an http(s) URL.
         """
-        self._way = Connection(url, key, timeout_s=timeout_s, patience_s=patience_s)
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            message = f"{url!r} is no address of a service; write it like http://127.0.0.1:8000"
+            raise ValueError(message)
+        self._url = url.rstrip("/")
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._http = httpx2.Client(
+            headers={"User-Agent": "fashionclip"}
+            | ({"Authorization": f"Bearer {key}"} if key else {}),
+            timeout=timeout_s,
+            limits=httpx2.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_CONNECTIONS,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            trust_env=False,
+        )
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self._way.close()
+        """Close the connections."""
+        self._http.close()
 
     def __enter__(self) -> "Client":
-        """Close the connections at the end of a ``with`` block."""
+        """Return the client; the ``with`` block closes its connections."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of the connections."""
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
         self.close()
 
     def search(
         self,
         text: str | None = None,
         *,
-        image: Picture | None = None,
+        image: ImageInput | None = None,
         similar_to: Sequence[str] = (),
         unlike: Sequence[str] = (),
         avoid: Sequence[str] = (),
@@ -88,26 +103,26 @@ class Client:
         offset: int = 0,
         hybrid: bool = False,
     ) -> Hits:
-        """Find products; without a question, list those that pass the filter.
+        """Search for products; without a query, list those that pass the filter.
 
         Args:
             text: words.
-            image: a picture.
-            similar_to: ids of products that hits should look like; left out themselves.
-            unlike: ids of products that hits should not look like; left out too.
-            avoid: phrases that hits should not show.
-            where: comparisons over the catalogue's columns, as in SQL.
-            weight: share of the words where there are words and a picture, in 0…1.
-            k: hits wanted, at least 1.
-            offset: hits to leave out at the start, for pages.
-            hybrid: match the words with the captions too.
+            image: a query image.
+            similar_to: ids of products that hits should resemble; they are not hits themselves.
+            unlike: ids of products that hits should not resemble; not hits themselves either.
+            avoid: phrases that describe what hits should not show.
+            where: a filter over the catalogue's columns, such as ``price < 50``.
+            weight: weight of the text in 0…1 when there are a text and an image.
+            k: number of hits, at least 1.
+            offset: number of hits to skip, for pages.
+            hybrid: also match the text against captions.
 
         Raises:
-            RefusedError: the service does not take the question; its message says why.
+            RefusedError: the service rejects the request; the message says why.
             ServiceError: the service cannot be reached.
-            ImageError: the picture's file cannot be read.
+            ImageError: the image file cannot be read.
         """
-        asked: dict[str, Any] = {
+        body: dict[str, Any] = {
             "similar_to": [*similar_to],
             "unlike": [*unlike],
             "avoid": [*avoid],
@@ -117,25 +132,25 @@ class Client:
             "hybrid": hybrid,
         }
         if text is not None:
-            asked["text"] = text
+            body["text"] = text
         if where is not None:
-            asked["where"] = where
+            body["where"] = where
         if image is not None:
-            asked |= _picture(image)
-        return hits(self._way.ask("POST", "/search", asked))
+            body |= _image_field(image)
+        return _hits(self._json("POST", "/search", body))
 
     def similar(
         self, product_id: str, *, where: str | None = None, k: int = 10, offset: int = 0
     ) -> Hits:
-        """The products that look most like one; see :meth:`search`.
+        """The products that resemble one most; see :meth:`search`.
 
         Raises:
             RefusedError: there is no such product (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        asked = {"k": k, "offset": offset} | ({} if where is None else {"where": where})
-        path = f"/products/{_in_path(product_id)}/similar?{urlencode(asked)}"
-        return hits(self._way.ask("GET", path))
+        query = {"k": k, "offset": offset} | ({} if where is None else {"where": where})
+        path = f"/products/{_in_path(product_id)}/similar?{urlencode(query)}"
+        return _hits(self._json("GET", path))
 
     def product(self, product_id: str) -> Hit:
         """One product, with a score of 1.
@@ -144,110 +159,107 @@ class Client:
             RefusedError: there is no such product (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        return hit(self._way.ask("GET", f"/products/{_in_path(product_id)}"))
+        return _hit(self._json("GET", f"/products/{_in_path(product_id)}"))
 
     def image(self, product_id: str, *, width_px: int = 400) -> bytes:
-        """A product's picture as a JPEG of about this width.
+        """A product's image as a JPEG of about this width.
 
         Raises:
             RefusedError: there is none (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
         path = f"/images/{_in_path(product_id)}?{urlencode({'width': width_px})}"
-        return self._way.answer("GET", path).content
+        return self._answer("GET", path).content
 
     def classify(
         self,
-        image: Picture,
+        image: ImageInput,
         labels: Sequence[str],
         *,
         templates: str | Sequence[str] | None = "product",
     ) -> list[Label]:
-        """How well labels fit a picture, most probable first.
+        """Score labels against an image, most probable first.
 
         Args:
-            image: a picture.
-            labels: what it may show.
+            image: an image.
+            labels: the candidates.
             templates: a named set (``bare``, ``product``, ``ensemble``, ``sentences``), or
                 prompts with ``{}``.
 
         Raises:
-            RefusedError: the service does not take the picture or the labels.
+            RefusedError: the service rejects the image or the labels.
             ServiceError: the service cannot be reached.
-            ImageError: the picture's file cannot be read.
+            ImageError: the image file cannot be read.
         """
-        asked = {"labels": [*labels], "templates": templates, **_picture(image)}
+        body = {"labels": [*labels], "templates": templates, **_image_field(image)}
         if not isinstance(templates, str | None):
-            asked["templates"] = [*templates]
-        ranked = self._way.ask("POST", "/classify", asked)["labels"]
+            body["templates"] = [*templates]
+        ranked = self._json("POST", "/classify", body)["labels"]
         return [Label(one["label"], one["probability"]) for one in ranked]
 
     def embed(self, inputs: Iterable[str | Path | bytes]) -> Float32[np.ndarray, "n dim"]:
-        """Encode texts and pictures to unit vectors.
+        """Encode texts and images to unit vectors.
 
         Args:
-            inputs: a text is a ``str``; a picture is a ``Path`` or its encoded ``bytes``.
+            inputs: a ``str`` is a text; a ``Path`` or encoded ``bytes`` are an image.
 
         Returns:
             ``(n, dim)`` float32; row *i* belongs to input *i*. ``(0, 0)`` for no inputs.
 
         Raises:
-            RefusedError: the service does not take an input; the message says which.
+            RefusedError: the service rejects an input; the message says which.
             ServiceError: the service cannot be reached.
-            ImageError: a picture's file cannot be read.
+            ImageError: an image file cannot be read.
         """
-        wanted = ({"text": one} if isinstance(one, str) else _picture(one) for one in inputs)
+        items = ({"text": one} if isinstance(one, str) else _image_field(one) for one in inputs)
         rows: list[np.ndarray] = []
-        for some in _in_turn(wanted):
-            asked = {"input": some, "encoding_format": "base64"}
-            for one in self._way.ask("POST", "/v1/embeddings", asked)["data"]:
+        for chunk in _chunks(items):
+            body = {"input": chunk, "encoding_format": "base64"}
+            for one in self._json("POST", "/v1/embeddings", body)["data"]:
                 rows.append(np.frombuffer(base64.b64decode(one["embedding"]), dtype="<f4"))
         return np.stack(rows).astype(np.float32) if rows else np.empty((0, 0), dtype=np.float32)
 
-    def put(self, products: Iterable[NewProduct]) -> Stored:
-        """Store products, replacing those of the same ids; searches find them from then on.
+    def put(self, products: Iterable[NewProduct]) -> PutResult:
+        """Store products, replacing those of the same ids; searches find them when this returns.
 
-        Many are sent in turn: if the service fails midway, those before are stored, and putting
-        all of them again does no harm.
+        A long list is sent in several requests. If one of them fails, the earlier ones are stored,
+        and it is safe to put all products again.
 
         Raises:
-            RefusedError: the service does not take them.
+            RefusedError: the service rejects the request.
             ServiceError: the service cannot be reached.
-            ImageError: a picture's file cannot be read.
+            ImageError: an image file cannot be read.
         """
-        wanted = (
+        items = (
             {
                 "id": product.product_id,
                 "caption": product.caption,
                 "columns": dict(product.columns),
-                **_picture(product.image),
+                **_image_field(product.image),
             }
             for product in products
         )
-        stored, rejected = 0, list[Refusal]()
-        for some in _in_turn(wanted):
-            reply = self._way.patiently("PUT", "/products", {"products": some})
-            outcome = _fields(reply.content)
-            if "stored" not in outcome:
-                refuse(reply)
-            stored += outcome["stored"]
-            rejected += [Refusal(one["id"], one["reason"]) for one in outcome["rejected"]]
-        return Stored(stored, tuple(rejected))
+        stored, rejected = 0, list[Rejection]()
+        for chunk in _chunks(items):
+            reply = self._send_patiently("PUT", "/products", {"products": chunk})
+            result = _json_object(reply)
+            if "stored" not in result:
+                _refuse(reply)
+            stored += result["stored"]
+            rejected += [Rejection(one["id"], one["reason"]) for one in result["rejected"]]
+        return PutResult(stored, tuple(rejected))
 
     def remove(self, product_ids: Iterable[str]) -> int:
-        """Take products out.
-
-        Returns:
-            How many of them there were.
+        """Delete products and return how many of them were stored.
 
         Raises:
-            RefusedError: the service does not do it.
+            RefusedError: the service rejects the request.
             ServiceError: the service cannot be reached.
         """
-        names = [("id", name) for name in product_ids]
-        parts = [names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE)]
-        paths = [f"/products?{urlencode(part)}" for part in parts]
-        return sum(self._way.ask("DELETE", path)["removed"] for path in paths)
+        pairs = [("id", product_id) for product_id in product_ids]
+        starts = range(0, len(pairs), MAX_ITEMS_PER_REQUEST)
+        queries = [urlencode(pairs[i : i + MAX_ITEMS_PER_REQUEST]) for i in starts]
+        return sum(self._json("DELETE", f"/products?{query}")["removed"] for query in queries)
 
     def health(self) -> bool:
         """Whether the process answers.
@@ -255,34 +267,135 @@ class Client:
         Raises:
             ServiceError: it cannot be reached.
         """
-        return self._way.send("GET", "/health").status == HTTPStatus.OK
+        return self._send("GET", "/health").status_code == HTTPStatus.OK
 
-    def ready(self) -> State:
-        """How the service is: an answer also where it is not ready.
+    def ready(self) -> ServiceStatus:
+        """The service's status, also when it is not ready.
 
         Raises:
-            RefusedError: it is somebody else who answers.
+            RefusedError: something else than the service answers.
             ServiceError: it cannot be reached.
         """
-        reply = self._way.send("GET", "/ready")
-        said = _fields(reply.content)
-        if "products" not in said:
-            refuse(reply)
-        is_ready = reply.status == HTTPStatus.OK
-        return State(is_ready, said["status"], said["products"], said["model"])
+        reply = self._send("GET", "/ready")
+        fields = _json_object(reply)
+        if "products" not in fields:
+            _refuse(reply)
+        is_ready = reply.status_code == HTTPStatus.OK
+        return ServiceStatus(is_ready, fields["status"], fields["products"], fields["model"])
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """The JSON that answers a request.
+
+        Raises:
+            RefusedError: the status is not 2xx.
+            ServiceError: the service cannot be reached, or something else answers.
+        """
+        reply = self._answer(method, path, body)
+        try:
+            return json.loads(reply.content)
+        except ValueError as exc:
+            message = f"{self._url} does not answer as this service does; check the address"
+            raise ServiceError(message) from exc
+
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx2.Response:
+        reply = self._send_patiently(method, path, body)
+        if not reply.is_success:
+            _refuse(reply)
+        return reply
+
+    def _send_patiently(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx2.Response:
+        """Send a request, and repeat it while the service is busy and ``patience_s`` lasts."""
+        left_s = self._patience_s
+        while True:
+            reply = self._send(method, path, body)
+            wait_s = _retry_after_s(reply)
+            if reply.status_code not in _BUSY or wait_s > left_s:
+                return reply
+            left_s -= wait_s
+            time.sleep(wait_s)
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx2.Response:
+        """Send a request, and a second time if a kept connection breaks.
+
+        A ``DELETE`` is not repeated: its second answer would count too few products.
+
+        Raises:
+            ServiceError: the service cannot be reached, or is too slow.
+        """
+        try:
+            try:
+                return self._http.request(method, self._url + path, json=body)
+            except _CONNECTION_BROKE:
+                if method == "DELETE":
+                    raise
+                return self._http.request(method, self._url + path, json=body)
+        except httpx2.TimeoutException as exc:
+            message = (
+                f"{self._url} did not answer within {self._timeout_s:g} s; "
+                "try later, or give it more time (timeout_s)"
+            )
+            raise ServiceError(message) from exc
+        except (httpx2.TransportError, httpx2.DecodingError) as exc:
+            why = " ".join(str(exc).split()) or "the connection broke"
+            message = f"{self._url} cannot be reached ({why}); is the service running?"
+            raise ServiceError(message) from exc
 
 
-def _fields(content: bytes) -> Mapping[str, Any]:
-    """A JSON object; an empty one where it is something else."""
+def _refuse(reply: httpx2.Response) -> NoReturn:
+    """Raise the error that an answer describes.
+
+    Raises:
+        RefusedError: always.
+    """
     try:
-        said = json.loads(content)
+        error = json.loads(reply.content)["error"]
+        code, message, request_id = error["code"], error["message"], error["request_id"]
+    except (ValueError, KeyError, TypeError):  # a proxy's error page
+        code, request_id = "unknown", ""
+        message = f"the answer is {reply.status_code} {reply.reason_phrase}".rstrip()
+    raise RefusedError(
+        message,
+        status=reply.status_code,
+        code=code,
+        request_id=request_id,
+        retry_after_s=_retry_after_s(reply),
+    )
+
+
+def _retry_after_s(reply: httpx2.Response) -> float:
+    """Seconds until the request may be repeated; 0 if the answer names none."""
+    value = reply.headers.get("retry-after", "")
+    if value.isdigit():
+        return max(1.0, float(value))
+    return 1.0 if reply.status_code in _BUSY else 0.0
+
+
+def _json_object(reply: httpx2.Response) -> Mapping[str, Any]:
+    """The JSON object of an answer; empty if it is something else."""
+    try:
+        fields = json.loads(reply.content)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _picture(image: Picture) -> dict[str, str]:
-    """A picture as the API takes it.
+def _hits(fields: Mapping[str, Any]) -> Hits:
+    return Hits(tuple(_hit(one) for one in fields["hits"]), fields["has_more"])
+
+
+def _hit(fields: Mapping[str, Any]) -> Hit:
+    columns = {name: value for name, value in fields.items() if name not in {"id", "score"}}
+    return Hit(fields["id"], fields.get("score", 1.0), columns)
+
+
+def _image_field(image: ImageInput) -> dict[str, str]:
+    """An image as a field of a request.
 
     Raises:
         ImageError: its file cannot be read.
@@ -290,29 +403,31 @@ def _picture(image: Picture) -> dict[str, str]:
     if isinstance(image, str) and image[:8].lower().startswith(("http://", "https://", "data:")):
         return {"image_url": image}
     if isinstance(image, str | Path):
-        place = Path(image)
+        path = Path(image)
         try:
-            image = place.read_bytes()
+            image = path.read_bytes()
         except OSError as exc:
-            message = f"{place}: cannot be read ({exc.strerror}); check the path"
+            message = f"{path}: cannot be read ({exc.strerror}); check the path"
             raise ImageError(message) from exc
     return {"image": base64.b64encode(image).decode()}
 
 
-def _in_turn(wanted: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Parts small enough for one request each."""
-    some: list[dict[str, Any]] = []
+def _chunks(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Split items into lists that are small enough for one request each."""
+    chunk: list[dict[str, Any]] = []
     n_bytes = 0
-    for one in wanted:
-        size = len(one.get("image", ""))
-        if some and (len(some) == AT_ONCE or n_bytes + size > BYTES_AT_ONCE):
-            yield some
-            some, n_bytes = [], 0
-        some.append(one)
+    for item in items:
+        size = len(item.get("image", ""))
+        is_full = len(chunk) == MAX_ITEMS_PER_REQUEST
+        if chunk and (is_full or n_bytes + size > MAX_IMAGE_BYTES_PER_REQUEST):
+            yield chunk
+            chunk, n_bytes = [], 0
+        chunk.append(item)
         n_bytes += size
-    if some:
-        yield some
+    if chunk:
+        yield chunk
 
 
 def _in_path(product_id: str) -> str:
-    return quote(product_id, safe="")
+    """An id as one segment of a path; dots too, since ``..`` would name another path."""
+    return quote(product_id, safe="").replace(".", "%2E")
