@@ -17,6 +17,7 @@ from fashionclip.cli.main import COMMANDS, program, run
 from fashionclip.cli.page import Card, build_page
 from fashionclip.errors import CatalogError
 from fashionclip.product import Reject
+from fashionclip.rejects import RejectsFile
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,8 +197,10 @@ def test_a_catalogue_cannot_steer_the_terminal(capsys):
 
 def test_rejects_name_their_row_and_the_rest_are_counted(capsys, tmp_path):
     path = tmp_path / "rejects.jsonl"
-    rejects = [Reject(row, None, None, "no picture") for row in range(1, 6)]
-    terminal.write_rejects(rejects, path)
+    rejects = [Reject(row, None, None, "no picture \ud800") for row in range(1, 6)]
+    with RejectsFile(path) as file:
+        for reject in rejects:
+            file.add(reject)
     terminal.say_rejects(path, len(rejects))
     told = capsys.readouterr().err
     assert "rejected row 1: no picture" in told

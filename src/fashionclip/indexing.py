@@ -23,9 +23,11 @@ import numpy as np
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import FashionCLIPError, StoreError
-from fashionclip.index import Index, Known, RejectsFile, pictures, row_digest
+from fashionclip.index import Index, Known, pictures, row_digest
+from fashionclip.index.folder import REJECTS_NAME
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Reject
+from fashionclip.rejects import RejectsFile
 
 ROWS_A_WRITE = 512
 """Products stored at once: what a kill can cost, and what shares the 10 ms of a write."""
@@ -118,7 +120,10 @@ def index_catalog(
         dim=model.dim,
         columns=catalog.columns,
     )
-    with index.writing(timeout_s=wait_s, on_wait=on_wait), RejectsFile(index.path) as rejects:
+    with (
+        index.writing(timeout_s=wait_s, on_wait=on_wait),
+        RejectsFile(index.path / REJECTS_NAME) as rejects,
+    ):
         index.ensure_columns(catalog.columns)
         run = _Run(catalog, model, index, rejects, progress)
         run.embed(batch_size=batch_size, workers=workers)
@@ -269,7 +274,7 @@ class _Run:
             else:
                 if item.product_id is not None:
                     self._known.meet(item.product_id)
-                self._rejects.add(item)
+                self._add_reject(item)
             self._tell()
 
     def _reject(self, product: Product, reason: str) -> None:
@@ -277,7 +282,14 @@ class _Run:
         location = product.image if isinstance(product.image, str) else None
         if location is not None and pictures.is_kept(self._index.path, location):
             location = None  # it lies in the table, and is not kept for a product that is not
-        self._rejects.add(Reject(product.row, product.product_id, location, reason))
+        self._add_reject(Reject(product.row, product.product_id, location, reason))
+
+    def _add_reject(self, reject: Reject) -> None:
+        try:
+            self._rejects.add(reject)
+        except OSError as exc:
+            message = f"{self._rejects.path} cannot be written: {exc.strerror or exc}"
+            raise StoreError(message) from exc
 
     def _tell(self) -> None:
         if self._progress is not None:

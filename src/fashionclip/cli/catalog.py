@@ -16,6 +16,7 @@ from fashionclip.cli.options import (
     open_catalog,
     warn_of_no_words,
 )
+from fashionclip.rejects import RejectsFile, reject_fields
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog, CheckReport
@@ -69,7 +70,9 @@ def check(
     with terminal.progress("Checking", total=catalog.len_hint, noun="rows") as update:
         report = check_catalog(catalog, progress=lambda rows: update(rows, 0, None))
     if rejects_path is not None:
-        terminal.write_rejects(report.rejects, rejects_path)
+        with RejectsFile(rejects_path) as file:
+            for reject in report.rejects:
+                file.add(reject)
     if as_json:
         terminal.write_json(fields_of(report, catalog))
     else:
@@ -122,5 +125,5 @@ def fields_of(report: "CheckReport", catalog: "Catalog") -> dict[str, object]:
     """Set a report as programs read it; rejects as in a rejects file."""
     told = report.as_dict()
     for kind in ("missing", "broken", "unreadable"):
-        told[kind] = [terminal.reject_fields(reject) for reject in getattr(report, kind)]
+        told[kind] = [reject_fields(reject) for reject in getattr(report, kind)]
     return {"catalog": catalog.location, "roles": catalog.roles.as_dict(), **told}

@@ -10,7 +10,7 @@ import click
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
-from fashionclip.cli.files import rejects_beside, suffix_checked
+from fashionclip.cli.files import suffix_checked
 from fashionclip.cli.options import (
     catalog_options,
     examples,
@@ -21,6 +21,7 @@ from fashionclip.cli.options import (
     stop_for_usage,
 )
 from fashionclip.cli.vectors import open_vectors
+from fashionclip.rejects import RejectsFile, rejects_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,8 +101,10 @@ def command(
             writer.write(texts, model.encode_text(texts))
         writer.close()
     rejects_path = rejects_beside(place)
+    with RejectsFile(rejects_path, keep_empty=False) as file:
+        for reject in rejects:
+            file.add(reject)
     if rejects:
-        terminal.write_rejects(rejects, rejects_path)
         terminal.say_rejects(rejects_path, len(rejects))
     if as_json:
         terminal.write_json(

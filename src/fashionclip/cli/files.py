@@ -26,8 +26,3 @@ class _FileWithSuffix(click.ParamType):  # type: ignore[type-arg]
         if not path.absolute().parent.is_dir():
             self.fail(f"there is no folder '{path.parent}' for it", param, ctx)
         return path
-
-
-def rejects_beside(place: Path) -> Path:
-    """The rejects file of an output file: ``tags.rejects.jsonl`` beside ``tags.csv``."""
-    return place.with_suffix(".rejects.jsonl")

@@ -19,6 +19,7 @@ from fashionclip.cli.options import (
     open_model,
     read_pairs,
 )
+from fashionclip.rejects import reject_fields
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
@@ -142,7 +143,7 @@ def command(
         with terminal.progress("Tagging", total=total) as update:
             tagged, rejects, n_tagged = gathered(watched(products, update), keeps_all=as_json)
         if as_json:
-            rejected_rows = [terminal.reject_fields(reject) for reject in rejects]
+            rejected_rows = [reject_fields(reject) for reject in rejects]
             rows = [product.as_row() for product in tagged]
             terminal.write_json({"tags": rows, "rejected_rows": rejected_rows})
         else:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
 
+from fashionclip.rejects import read_rejects
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
-
-    from fashionclip.product import Reject
 
 SHOWN_REJECTS = 3
 COLUMN_GAP = 3
@@ -77,35 +77,12 @@ def say_rejects(path: Path, n_rejects: int) -> None:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open(encoding="utf-8") as file:
-        for line in islice(file, SHOWN_REJECTS):
-            reject = json.loads(line)
-            row, image = reject.get("row"), reject.get("image")
-            place = f"row {row}" if row is not None else image or "the catalogue"
-            talk(f"  rejected {place}: {one_line(reject['reason'], width=200)}")
+    for reject in islice(read_rejects(path), SHOWN_REJECTS):
+        row, image = reject.get("row"), reject.get("image")
+        place = f"row {row}" if row is not None else image or "the catalogue"
+        talk(f"  rejected {place}: {one_line(reject['reason'], width=200)}")
     if n_rejects > SHOWN_REJECTS:
         talk(f"  … and {n_rejects - SHOWN_REJECTS:,} more")
-
-
-def reject_fields(reject: "Reject") -> dict[str, object]:
-    """Give a reject the names that it has in a rejects file."""
-    return {
-        "row": reject.row,
-        "id": reject.product_id,
-        "image": reject.image,
-        "reason": reject.reason,
-    }
-
-
-def write_rejects(rejects: Iterable["Reject"], path: Path) -> None:
-    """Write rejects as JSON Lines.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with path.open("w", encoding="utf-8") as file:
-        for reject in rejects:
-            file.write(json.dumps(plain(reject_fields(reject)), ensure_ascii=False) + "\n")
 
 
 def one_line(text: str, *, width: int = 80) -> str:

@@ -16,7 +16,6 @@ from fashionclip.index.columns import row_digest
 from fashionclip.index.folder import Manifest
 from fashionclip.index.known import Known
 from fashionclip.index.lance import Index
-from fashionclip.index.rejects import RejectsFile
 from fashionclip.index.snapshot import Snapshot
 from fashionclip.index.store import IndexInfo, Searchable, Store, VerifyReport
 from fashionclip.product import Kind, kind_of
@@ -27,7 +26,6 @@ __all__ = [
     "Kind",
     "Known",
     "Manifest",
-    "RejectsFile",
     "Searchable",
     "Snapshot",
     "Store",

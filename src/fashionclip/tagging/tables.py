@@ -8,12 +8,13 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 from fashionclip.atomic import whole_file
 from fashionclip.product import Reject
+from fashionclip.rejects import RejectsFile, rejects_beside
 from fashionclip.tagging.labels import SEVERAL_SIGN, LabelSet
 from fashionclip.tagging.products import TaggedProduct
 
@@ -64,36 +65,19 @@ def write_tags(
     if path.suffix.lower() not in TABLE_SUFFIXES:
         message = f"'{path}' should end in {', '.join(TABLE_SUFFIXES)}: that says the format"
         raise ValueError(message)
-    rejects_path = path.with_suffix(".rejects.jsonl")
-    tagged = rejected = 0
+    tagged = 0
     with (
         whole_file(path) as part,
-        whole_file(rejects_path) as rejects_part,
+        RejectsFile(rejects_beside(path), keep_empty=False) as rejects,
         _open_table(part, path.suffix.lower(), label_sets) as table,
-        rejects_part.open("w", encoding="utf-8") as rejects,
     ):
         for item in items:
             if isinstance(item, Reject):
-                _write_line(rejects, _reject_fields(item))
-                rejected += 1
+                rejects.add(item)
             else:
                 table.write(item.as_row())
                 tagged += 1
-    if not rejected:
-        rejects_path.unlink()
-    return TagReport(tagged, rejected, path, rejects_path)
-
-
-def _reject_fields(reject: Reject) -> Row:
-    fields = asdict(reject)
-    return {"row": fields["row"], "id": fields["product_id"]} | {
-        name: fields[name] for name in ("image", "reason")
-    }
-
-
-def _write_line(file: IO[str], fields: Row) -> None:
-    text = json.dumps(fields, ensure_ascii=False)
-    file.write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
+    return TagReport(tagged, rejects.count, path, rejects.path)
 
 
 class _Table(Protocol):
@@ -111,7 +95,7 @@ def _open_table(path: Path, suffix: str, label_sets: Sequence[LabelSet]) -> Iter
         finally:
             parquet.writer.close()
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         yield _CsvTable(file, label_sets) if suffix == ".csv" else _JsonTable(file)
 
 
@@ -122,7 +106,8 @@ class _JsonTable:
         self.file = file
 
     def write(self, row: Row) -> None:
-        _write_line(self.file, {name: _rounded(value) for name, value in row.items()})
+        fields = {name: _rounded(value) for name, value in row.items()}
+        self.file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
 class _CsvTable:

@@ -9,11 +9,13 @@ import math
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fashionclip import rejects
 from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
 from fashionclip.product import Reject
@@ -147,31 +149,15 @@ def drop_log_after(run: RunFolder, step: int) -> None:
 
 def write_reject(run: RunFolder, reject: Reject) -> None:
     """Append a line to ``rejects.jsonl``; a full disk costs the line, not the run."""
-    fields = {
-        "row": reject.row,
-        "id": reject.product_id,
-        "image": reject.image,
-        "reason": reject.reason,
-    }
-    try:
-        with run.rejects.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    except OSError:
-        return
+    with suppress(OSError):
+        rejects.append_reject(run.rejects, reject)
 
 
 def read_rejects(run: RunFolder) -> set[tuple[int | None, str | None]]:
     """Row and id of every reject that is written down."""
     if not run.rejects.exists():
         return set()
-    found = set()
-    for line in run.rejects.read_text(encoding="utf-8").splitlines():
-        try:
-            reject = json.loads(line)
-            found.add((reject["row"], reject["id"]))
-        except (ValueError, KeyError, TypeError):  # a line that a full disk cut
-            continue
-    return found
+    return {(reject.get("row"), reject.get("id")) for reject in rejects.read_rejects(run.rejects)}
 
 
 def git_commit() -> str | None:
