@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fashionclip.checkpoint import open_checkpoint
-from fashionclip.engines.edges import end_positions
+from fashionclip.engines.io import end_positions
 from fashionclip.train import losses
 from fashionclip.train.gradients import backward
 from fashionclip.train.loader import Share

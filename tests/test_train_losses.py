@@ -197,7 +197,7 @@ def some_inputs(checkpoint, n=10, seed=0, kept=None):
     pixels = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
     texts = [" ".join(["red dress with stripes"] * (1 + i % 5)) + f" {i}" for i in range(n)]
     tokens = checkpoint.tokenizer.encode(texts)
-    from fashionclip.engines.edges import end_positions
+    from fashionclip.engines.io import end_positions
 
     ends = end_positions(tokens, checkpoint.config)
     return Inputs(

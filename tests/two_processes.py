@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import save_file
 
 from fashionclip.checkpoint import open_checkpoint
-from fashionclip.engines.edges import end_positions
+from fashionclip.engines.io import end_positions
 from fashionclip.train import distributed, losses
 from fashionclip.train.gradients import backward
 from fashionclip.train.passes import Inputs, make_passes, sides_of

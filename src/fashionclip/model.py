@@ -20,7 +20,7 @@ from PIL import Image
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.engines import Engine, open_engine
-from fashionclip.engines.edges import to_unit
+from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.images.fetch import FetchPolicy, read_image_bytes

@@ -20,7 +20,6 @@ from fashionclip.cli.options import (
     private_option,
     stop_for_usage,
 )
-from fashionclip.cli.quick_start import skip_unused_imports
 from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
@@ -181,7 +180,6 @@ def open_both(
 
     with ThreadPoolExecutor(2) as beside:
         opening = beside.submit(warm)
-        skip_unused_imports()
         from fashionclip.index import Index
 
         index = Index.open(store)

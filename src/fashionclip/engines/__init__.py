@@ -1,14 +1,12 @@
-"""Pixels and tokens to unit vectors, on whatever the machine has.
+"""Pixels and tokens to unit vectors: OpenVINO on a CPU, PyTorch on a CUDA or MPS device.
 
-``open_engine`` picks: OpenVINO on a CPU, PyTorch on a CUDA or MPS device. Neither is
-imported before it is picked, and PyTorch (some seconds to import) not even to look for a
-device: a machine without a driver's device file has none.
+``open_engine`` imports only the engine that it opens. PyTorch takes seconds to import, so a
+machine without a GPU driver's device file is not asked for a GPU.
 """
 
 import importlib.util
 import platform
 import re
-import sys
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,15 +19,12 @@ from fashionclip.errors import EngineError
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch-cpu")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
-# OpenVINO tells its makers of every import, over the network; without this module it keeps quiet
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
 _GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Two towers on a device. Calls block, release Python's lock, and may come from any thread."""
+    """Two towers on a device. Calls are thread-safe and release the GIL."""
 
     @property
     def device(self) -> str:
@@ -37,17 +32,17 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """What the matrix products are computed in; one of ``PRECISIONS`` but ``auto``."""
+        """Precision of the matrix products; one of ``PRECISIONS`` except ``auto``."""
 
     @property
     def dim(self) -> int:
         """Length of the vectors."""
 
     def encode_pixels(self, pixels: UInt8[ndarray, "n h w 3"]) -> Float32[ndarray, "n dim"]:
-        """Encode pictures of the checkpoint's size to unit vectors."""
+        """Encode images of the checkpoint's size to unit vectors."""
 
     def encode_tokens(self, tokens: Int[ndarray, "n token"]) -> Float32[ndarray, "n dim"]:
-        """Encode tokenised texts to unit vectors; what follows a text's end has no effect."""
+        """Encode tokenised texts to unit vectors; tokens after a text's end have no effect."""
 
 
 def open_engine(
@@ -58,18 +53,18 @@ def open_engine(
     threads: int | None = None,
     calibration: UInt8[ndarray, "n h w 3"] | None = None,
 ) -> Engine:
-    """Open the engine for a device. Each tower is compiled when it is first used.
+    """Open the engine for a device. Each tower is compiled at its first use.
 
     Args:
         checkpoint: the model.
         device: ``cpu`` is OpenVINO; ``cuda``, ``cuda:1``, ``mps`` and ``torch-cpu`` are PyTorch;
-            ``auto`` is PyTorch where it is installed and sees a GPU, else ``cpu``.
+            ``auto`` is PyTorch where it is installed and finds a GPU, else ``cpu``.
         precision: ``auto`` is the fastest that keeps a cosine of 0.999 to float32: bfloat16 where
-            the hardware has it, else float16 on a GPU and float32 on a CPU. ``int8`` (``cpu``
-            only) makes the picture tower's products int8; texts stay as with ``auto``.
-        threads: cores the engine may use; None for all. Without effect on a GPU.
-        calibration: for ``int8``: some dozens of typical pictures, as ``images.preprocess`` gives
-            them, whose activations set the ranges.
+            the hardware supports it, else float16 on a GPU and float32 on a CPU. ``int8``
+            (``cpu`` only) applies to the image tower; texts are encoded as with ``auto``.
+        threads: cores that the engine may use; None for all. No effect on a GPU.
+        calibration: for ``int8``: some dozens of typical images, as ``images.decode.preprocess``
+            returns them, whose activations set the ranges.
 
     Raises:
         EngineError: no such device or precision here, or ``int8`` without ``calibration``.
@@ -91,15 +86,15 @@ def open_engine(
 
 def _check_names(device: str, precision: str) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps|torch-cpu", device):
-        message = f"no device is called '{device}'; choose from {', '.join(DEVICES)}"
+        message = f"unknown device '{device}'; choose from {', '.join(DEVICES)}"
         raise EngineError(message)
     if precision not in PRECISIONS:
-        message = f"no precision is called '{precision}'; choose from {', '.join(PRECISIONS)}"
+        message = f"unknown precision '{precision}'; choose from {', '.join(PRECISIONS)}"
         raise EngineError(message)
 
 
 def _device_here() -> str:
-    """Find the best device, importing PyTorch only where it may see a GPU."""
+    """The best device here; PyTorch is imported only where there may be a GPU."""
     if importlib.util.find_spec("torch") is None or not _may_have_gpu():
         return "cpu"
     from fashionclip.engines.pytorch import gpu_here

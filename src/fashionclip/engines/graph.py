@@ -1,49 +1,103 @@
-"""Both towers of a CLIP as OpenVINO graphs, built straight from the checkpoint's weights.
+"""Both CLIP towers as OpenVINO graphs, built from the checkpoint's weights without PyTorch.
 
-No tracing and no PyTorch: a few functions lay one operation after the other. Pictures
-enter as uint8; scaling and normalising are folded into the first layer. The last layer
-computes only the token that is read, the class token or the end of the text. Vectors
-leave with the length that the projection gives them; the engine normalises them.
+The core install has no PyTorch that could be traced or converted, so a few functions add one
+operation after the other. Pixels enter as uint8; scaling and normalisation are folded into the
+first layer. The last layer computes only the token that is read: the class token, or the end of
+the text. The engine scales the vectors to unit length.
 
-Source: Radford et al. 2021 (CLIP); names of weights as in ``transformers.CLIPModel``.
+For int8, weights are quantized symmetrically per output channel. Activations have one scale and
+one zero point per tensor, after SmoothQuant has moved large channels into the weights.
+
+Source: Radford et al. 2021 (CLIP); Xiao et al. 2023 (SmoothQuant); weights are named as in
+``transformers.CLIPModel``.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as op
+from jaxtyping import Float, Int8
 from numpy.typing import NDArray
 
 from fashionclip.checkpoint import CLIPConfig, TowerConfig
-from fashionclip.engines.edges import PIXEL_CENTER, QUICK_GELU_SLOPE, fold_normalisation
-from fashionclip.engines.quantization import (
-    LARGEST_WEIGHT,
-    LEVELS,
-    ActivationRange,
-    Ranges,
-    input_name,
-    quantize_weight,
-)
+from fashionclip.engines.io import PIXEL_CENTER, QUICK_GELU_SLOPE, fold_normalisation
+
+
+class _NoTelemetry(MetaPathFinder):
+    """Reports OpenVINO's telemetry package as not installed."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "openvino_telemetry":
+            raise ModuleNotFoundError(name=fullname)
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Disable OpenVINO's telemetry while it is imported.
+
+    Importing OpenVINO sends a usage event, unless a file in the home folder forbids it. Without
+    the telemetry package OpenVINO uses a stub of its own instead; nothing else changes.
+    """
+    finder = _NoTelemetry()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+with _without_telemetry():
+    import openvino as ov
+    from openvino import opset13 as op
+
+__all__ = ["extremes", "image_tower", "op", "ov", "text_tower"]
+
+LEVELS = 256
+MAX_WEIGHT = 127
+MAX_WEIGHT_WITHOUT_VNNI = 64
+"""Without VNNI an x86 CPU adds two products of bytes in 16 bits: 2 * 255 * 64 still fits."""
+SMOOTHING = 0.5  # Xiao et al. 2023, section 4: half of the difficulty goes to the weights
+_SHARED_INPUT = ("q_proj", "k_proj", "v_proj")
 
 Weights = Mapping[str, NDArray[np.floating]]
+Attend = Callable[[ov.Node, ov.Node, ov.Node], ov.Node]
+"""Masked attention of query, key and value ``(n, head, token, channel)``."""
+Pick = Callable[[ov.Node], ov.Node]
+"""All tokens ``(n, token, width)`` to the one that is read ``(n, 1, width)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """How the input of a linear layer is quantized to 8 bits."""
+
+    channels: Float[np.ndarray, " channel"]
+    """Each channel is divided by this first; the weights are multiplied by it."""
+    low: np.float32
+    """Smallest value of the whole tensor after that."""
+    high: np.float32
+
+
+Ranges = Mapping[str, ActivationRange]
+"""By ``input_name``."""
 
 
 @dataclass
 class Tower:
-    """What the layers of one tower share while it is laid."""
+    """The state that the layers of one tower share while the graph is built."""
 
     weights: Weights
     prefix: str
     """``text_model`` or ``vision_model``."""
     config: TowerConfig
     ranges: Ranges | None = None
-    """Ranges of what enters the linear layers, which makes them int8; None for floats."""
-    largest_weight: int = LARGEST_WEIGHT
-    """Of the steps that int8 weights are written in."""
+    """Ranges of the linear layers' inputs, for int8; None for floats."""
+    max_weight: int = MAX_WEIGHT
+    """Largest magnitude of an int8 weight."""
     inputs: dict[str, ov.Node] = field(default_factory=dict)
-    """What enters the linear layers, for calibration; query, key and value share one input."""
+    """Inputs of the linear layers, for calibration; query, key and value share one."""
     _quantized: dict[tuple[str, int], ov.Node] = field(default_factory=dict)
 
     def constant(self, name: str) -> ov.Node:
@@ -69,9 +123,9 @@ class Tower:
             high = op.constant(limits.high)
             low = op.constant(limits.low)
             self._quantized[key] = op.fake_quantize(even, low, high, low, high, LEVELS)
-        levels, steps = quantize_weight(weight * limits.channels, largest=self.largest_weight)
-        whole = op.multiply(op.convert(op.constant(levels), "f32"), _constant(steps))
-        return op.matmul(self._quantized[key], whole, False, True)
+        levels, steps = quantize_weight(weight * limits.channels, max_level=self.max_weight)
+        scaled = op.multiply(op.convert(op.constant(levels), "f32"), _constant(steps))
+        return op.matmul(self._quantized[key], scaled, False, True)
 
     def norm(self, x: ov.Node, name: str) -> ov.Node:
         """Layer norm over the last axis."""
@@ -79,7 +133,7 @@ class Tower:
         scaled = op.multiply(normal, self.constant(f"{name}.weight"))
         return op.add(scaled, self.constant(f"{name}.bias"))
 
-    def attention(self, x: ov.Node, queries: ov.Node, name: str, mask: "Mask") -> ov.Node:
+    def attention(self, x: ov.Node, queries: ov.Node, name: str, attend: Attend) -> ov.Node:
         """Multi-head attention of ``queries`` to the tokens of ``x``."""
         heads, width = self.config.heads, self.config.width
 
@@ -90,12 +144,12 @@ class Tower:
             )
 
         # one product for all three measured no faster than three, and would copy the weights
-        mixed = mask(by_head(queries, "q"), by_head(x, "k"), by_head(x, "v"))
+        mixed = attend(by_head(queries, "q"), by_head(x, "k"), by_head(x, "v"))
         flat = op.reshape(op.transpose(mixed, _ints(0, 2, 1, 3)), _ints(0, 0, width), True)
         return self.linear(flat, f"{name}.out_proj")
 
-    def layers(self, x: ov.Node, mask: "Mask", pick: "Pick", last_mask: "Mask") -> ov.Node:
-        """All layers; the last one computes only the token that ``pick`` takes."""
+    def layers(self, x: ov.Node, attend: Attend, pick: Pick, last_attend: Attend) -> ov.Node:
+        """All layers; the last one computes only the token that ``pick`` selects."""
         for i_layer in range(self.config.layers):
             name = f"encoder.layers.{i_layer}"
             is_last = i_layer == self.config.layers - 1
@@ -103,19 +157,13 @@ class Tower:
             queries = pick(normal) if is_last else normal
             x = pick(x) if is_last else x
             attended = self.attention(
-                normal, queries, f"{name}.self_attn", last_mask if is_last else mask
+                normal, queries, f"{name}.self_attn", last_attend if is_last else attend
             )
             x = op.add(x, attended)
             hidden = self.linear(self.norm(x, f"{name}.layer_norm2"), f"{name}.mlp.fc1")
             hidden = _ACTIVATIONS[self.config.activation](hidden)
             x = op.add(x, self.linear(hidden, f"{name}.mlp.fc2"))
         return x
-
-
-Mask = Callable[[ov.Node, ov.Node, ov.Node], ov.Node]
-"""Query, key and value ``(n, head, token, channel)`` to what the queries read."""
-Pick = Callable[[ov.Node], ov.Node]
-"""All tokens ``(n, token, width)`` to the one that is read ``(n, 1, width)``."""
 
 
 def image_tower(
@@ -125,54 +173,55 @@ def image_tower(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     ranges: Ranges | None = None,
-    largest_weight: int = LARGEST_WEIGHT,
+    max_weight: int = MAX_WEIGHT,
 ) -> tuple[ov.Model, dict[str, ov.Node]]:
-    """Lay the picture tower: uint8 pixels ``(n, h, w, 3)`` in, float32 ``(n, dim)`` out.
+    """Build the image tower: uint8 pixels ``(n, h, w, 3)`` to float32 ``(n, dim)``.
 
     Args:
         config: the checkpoint's sizes.
         weights: by their names in ``transformers``; float32 or float16.
-        mean: taken off each channel of pixels in 0…1.
+        mean: subtracted from each channel of pixels in 0…1.
         std: divides each channel after that.
-        ranges: what makes the linear layers int8; None leaves them floats.
-        largest_weight: of the steps that int8 weights are written in.
+        ranges: for int8 linear layers; None for floats.
+        max_weight: largest magnitude of an int8 weight.
 
     Returns:
-        The graph, and what enters each linear layer by that layer's name.
+        The graph, and the input of each linear layer by ``input_name``.
     """
     vision = config.vision
-    tower = Tower(weights, "vision_model", vision, ranges, largest_weight)
-    side = vision.image_px // vision.patch_px
+    tower = Tower(weights, "vision_model", vision, ranges, max_weight)
     pixels = op.parameter([-1, vision.image_px, vision.image_px, 3], np.uint8, name="pixels")
-    x = _patches(pixels, side, vision.patch_px)
+    x = _patches(pixels, vision.image_px // vision.patch_px, vision.patch_px)
     kernel, offset = fold_normalisation(
         np.asarray(weights["vision_model.embeddings.patch_embedding.weight"], np.float32), mean, std
     )
     x = op.matmul(x, _constant(kernel), False, True)
-    # the class token and the constant part of the patches ride along with the positions
+    # the class token and the constant part of the patches are added with the positions
     positions = np.array(weights["vision_model.embeddings.position_embedding.weight"], np.float32)
     positions[0] += np.asarray(weights["vision_model.embeddings.class_embedding"], np.float32)
     positions[1:] += offset
     no_class = op.pad(x, _ints(0, 1, 0), _ints(0, 0, 0), "constant", np.float32(0))
     x = op.add(no_class, _constant(positions))
-    x = tower.norm(x, "pre_layrnorm")  # so misspelt in every checkpoint
+    x = tower.norm(x, "pre_layrnorm")  # the misspelling is in every checkpoint
+
+    def attend(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
+        return op.scaled_dot_product_attention(query, key, value)
 
     def class_token(tokens: ov.Node) -> ov.Node:
         return op.slice(tokens, _ints(0), _ints(1), _ints(1), _ints(1))
 
-    x = tower.layers(x, _see_all, class_token, _see_all)
+    x = tower.layers(x, attend, class_token, attend)
     x = tower.norm(op.squeeze(x, _ints(1)), "post_layernorm")
     vectors = op.matmul(x, _constant(weights["visual_projection.weight"]), False, True)
     return ov.Model([vectors], [pixels], "image_tower"), tower.inputs
 
 
 def text_tower(config: CLIPConfig, weights: Weights) -> ov.Model:
-    """Lay the text tower: int32 ``tokens (n, token)`` and ``ends (n,)`` in, ``(n, dim)`` out.
-
-    ``ends`` holds the position of each text's end token; what follows it has no effect.
+    """Build the text tower: int32 ``tokens (n, token)`` and ``ends (n,)`` to ``(n, dim)``.
 
     Args:
-        config: the checkpoint's sizes.
+        config: the checkpoint's sizes. ``ends`` holds the position of each text's end token;
+            tokens after it have no effect.
         weights: by their names in ``transformers``; float32 or float16.
     """
     tower = Tower(weights, "text_model", config.text)
@@ -198,24 +247,77 @@ def text_tower(config: CLIPConfig, weights: Weights) -> ov.Model:
     is_read = op.less_equal(op.unsqueeze(steps, _ints(0)), ends_column)
     is_read = op.unsqueeze(is_read, _ints(1, 2))
 
-    def see_before(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
+    def attend_before(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
         return op.scaled_dot_product_attention(query, key, value, causal=True)
 
-    def see_to_the_end(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
+    def attend_up_to_end(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
         return op.scaled_dot_product_attention(query, key, value, is_read)
 
-    x = tower.layers(x, see_before, end_token, see_to_the_end)
+    x = tower.layers(x, attend_before, end_token, attend_up_to_end)
     x = tower.norm(op.squeeze(x, _ints(1)), "final_layer_norm")
     vectors = op.matmul(x, _constant(weights["text_projection.weight"]), False, True)
     return ov.Model([vectors], [tokens, ends], "text_tower")
 
 
 def extremes(model: ov.Model, inputs: Mapping[str, ov.Node]) -> ov.Model:
-    """A graph that gives the least, then the largest value of each channel of each input."""
+    """A graph of the minimum, then the maximum of each channel of each input."""
     axes = _ints(0, 1)
     lows = [op.reduce_min(node, axes, False) for node in inputs.values()]
     highs = [op.reduce_max(node, axes, False) for node in inputs.values()]
     return ov.Model(lows + highs, model.get_parameters(), "extremes")
+
+
+def input_name(linear_name: str) -> str:
+    """Name of a linear layer's input: query, key and value share one."""
+    block, _, last = linear_name.rpartition(".")
+    return block if last in _SHARED_INPUT else linear_name
+
+
+def max_weights_by_input(
+    weights: Weights, prefix: str, names: list[str]
+) -> dict[str, Float[np.ndarray, " channel"]]:
+    """Largest weight magnitude per channel of each input of linear layers."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for name in names:
+        parts = [f"{name}.{part}" for part in _SHARED_INPUT]
+        linears = parts if name.endswith("self_attn") else [name]
+        maxima = [np.abs(weights[f"{prefix}.{part}.weight"]).max(axis=0) for part in linears]
+        found[name] = np.max(maxima, axis=0).astype(np.float32)
+    return found
+
+
+def activation_range(
+    low: Float[np.ndarray, " channel"],
+    high: Float[np.ndarray, " channel"],
+    max_weights: Float[np.ndarray, " channel"],
+) -> ActivationRange:
+    """Compute an input's range from what calibration saw in each channel.
+
+    Args:
+        low: smallest value of each channel.
+        high: largest value of each channel.
+        max_weights: largest magnitude of the weights that read each channel.
+
+    Source: Xiao et al. 2023, equation 4.
+    """
+    max_values = np.maximum(np.maximum(-low, high), 1e-5)
+    channels = max_values**SMOOTHING / np.maximum(max_weights, 1e-5) ** (1 - SMOOTHING)
+    channels = np.maximum(channels / np.exp(np.log(channels).mean()), 1e-3).astype(np.float32)
+    minimum = min(float((low / channels).min()), 0.0)
+    step = max(float((high / channels).max()) - minimum, 1e-6) / (LEVELS - 1)
+    zero = round(-minimum / step)  # zero must be one of the levels
+    return ActivationRange(
+        channels, np.float32(-zero * step), np.float32((LEVELS - 1 - zero) * step)
+    )
+
+
+def quantize_weight(
+    weight: Float[np.ndarray, "out channel"], *, max_level: int = MAX_WEIGHT
+) -> tuple[Int8[np.ndarray, "out channel"], Float[np.ndarray, "out 1"]]:
+    """Quantize weights to -max_level…max_level; returns them and the step of each row."""
+    weight = np.asarray(weight, np.float32)
+    steps = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / max_level
+    return np.rint(weight / steps).astype(np.int8), steps.astype(np.float32)
 
 
 def _patches(pixels: ov.Node, side: int, patch: int) -> ov.Node:
@@ -223,10 +325,6 @@ def _patches(pixels: ov.Node, side: int, patch: int) -> ov.Node:
     rows = op.transpose(grid, _ints(0, 1, 3, 2, 4))  # still bytes: a quarter of the traffic
     flat = op.reshape(rows, _ints(0, side * side, patch * patch * 3), True)
     return op.subtract(op.convert(flat, "f32"), op.constant(np.float32(PIXEL_CENTER)))
-
-
-def _see_all(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
-    return op.scaled_dot_product_attention(query, key, value)
 
 
 def _quick_gelu(x: ov.Node) -> ov.Node:

@@ -1,36 +1,29 @@
 """The engine for CPUs: both towers on OpenVINO.
 
-A tower is laid and compiled when it is first used (0.1 to 0.5 s for ViT-B/32), so that a
-search by words never loads the picture tower. The inference precision is always set:
-OpenVINO's own default is bfloat16 wherever the CPU has it.
+A tower is built and compiled at its first use (0.1 to 0.5 s for ViT-B/32), so a text search
+never loads the image tower. The inference precision is always set, because OpenVINO's default
+is bfloat16 on every CPU that supports it.
 """
 
 import threading
 from collections.abc import Callable
 
 import numpy as np
-import openvino as ov
 from jaxtyping import Float32, Int, UInt8
 
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.engines import graph
 from fashionclip.engines.cpu import has_bfloat16, has_vnni
-from fashionclip.engines.edges import check_pixels, check_tokens, end_positions, to_unit
-from fashionclip.engines.quantization import (
-    LARGEST_WEIGHT,
-    LARGEST_WITHOUT_VNNI,
-    Ranges,
-    activation_range,
-    weights_by_input,
-)
+from fashionclip.engines.graph import ov
+from fashionclip.engines.io import check_pixels, check_tokens, end_positions, to_unit
 from fashionclip.errors import EngineError
 
-IMAGES_AT_ONCE = 32
-"""Pictures in one call of the graph: more is no faster and costs memory."""
-TEXTS_AT_ONCE = 256
+IMAGES_PER_CALL = 32
+"""More images per call are no faster and cost memory."""
+TEXTS_PER_CALL = 256
 TEXT_STEP, TOKEN_STEP = 8, 2
-"""Numbers of texts and of their tokens are rounded up to multiples of these: for every new shape
-OpenVINO makes kernels, which takes milliseconds, and keeps them."""
+"""Batches are padded to multiples of these numbers of texts and tokens, because OpenVINO compiles
+and caches kernels for every new shape, which takes milliseconds."""
 
 _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -51,12 +44,11 @@ class OpenVINOEngine:
         """Choose the precision; nothing is compiled yet.
 
         Raises:
-            EngineError: the CPU has no such precision, or ``int8`` comes without ``calibration``.
+            EngineError: the CPU lacks the precision, or ``int8`` comes without ``calibration``.
         """
         if precision == "int8" and (calibration is None or len(calibration) == 0):
             message = (
-                "int8 needs pictures to set its ranges by; give some dozens of typical ones as "
-                "calibration="
+                "int8 needs calibration images; pass some dozens of typical ones as calibration="
             )
             raise EngineError(message)
         self.dim = checkpoint.config.projection_dim
@@ -72,8 +64,8 @@ class OpenVINOEngine:
         float_precision = _best(available) if precision in {"auto", "int8"} else precision
         if float_precision not in available:
             message = (
-                f"this CPU has no {precision}; choose from {', '.join((*available, 'int8'))}, or "
-                "leave it at auto"
+                f"this CPU does not support {precision}; choose from "
+                f"{', '.join((*available, 'int8'))}, or auto"
             )
             raise EngineError(message)
         self.precision = "int8" if precision == "int8" else float_precision
@@ -87,31 +79,31 @@ class OpenVINOEngine:
         self._texts = _LazyTower(self._compile_texts)
 
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
-        """Encode pictures of the checkpoint's size to unit vectors.
+        """Encode images of the checkpoint's size to unit vectors.
 
         Raises:
             ValueError: the pixels have another shape or type.
         """
         pixels = check_pixels(pixels, self._config.vision.image_px)
         vectors = np.empty((len(pixels), self.dim), dtype=np.float32)
-        for start in range(0, len(pixels), IMAGES_AT_ONCE):
-            rows = slice(start, start + IMAGES_AT_ONCE)
+        for start in range(0, len(pixels), IMAGES_PER_CALL):
+            rows = slice(start, start + IMAGES_PER_CALL)
             vectors[rows] = self._images(pixels[rows])
         return to_unit(vectors)
 
     def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
-        """Encode tokenised texts to unit vectors; what follows a text's end has no effect.
+        """Encode tokenised texts to unit vectors; tokens after a text's end have no effect.
 
         Raises:
-            ValueError: the tokens have another shape or type, or are out of the vocabulary.
+            ValueError: the tokens have another shape or type, or are outside the vocabulary.
         """
         tokens = check_tokens(tokens, self._config)
         ends = end_positions(tokens, self._config)
         vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for start in range(0, len(tokens), TEXTS_AT_ONCE):
-            rows = slice(start, start + TEXTS_AT_ONCE)
-            some, their_ends = _padded(tokens[rows], ends[rows], self._config.text.context_length)
-            vectors[rows] = self._texts(some, their_ends)[: len(vectors[rows])]
+        for start in range(0, len(tokens), TEXTS_PER_CALL):
+            rows = slice(start, start + TEXTS_PER_CALL)
+            padded = _padded(tokens[rows], ends[rows], self._config.text.context_length)
+            vectors[rows] = self._texts(*padded)[: len(vectors[rows])]
         return to_unit(vectors)
 
     def _compile_images(self) -> ov.CompiledModel:
@@ -120,14 +112,14 @@ class OpenVINOEngine:
         model, inputs = graph.image_tower(self._config, weights, mean=pre.mean, std=pre.std)
         if self._calibration is not None:
             ranges = self._ranges(model, inputs, weights, self._calibration)
-            self._calibration = None  # some dozens of pictures need not stay in memory
+            self._calibration = None  # no longer needed in memory
             model, _ = graph.image_tower(
                 self._config,
                 weights,
                 mean=pre.mean,
                 std=pre.std,
                 ranges=ranges,
-                largest_weight=LARGEST_WEIGHT if has_vnni() else LARGEST_WITHOUT_VNNI,
+                max_weight=graph.MAX_WEIGHT if has_vnni() else graph.MAX_WEIGHT_WITHOUT_VNNI,
             )
         return self._core.compile_model(model, "CPU", self._settings)
 
@@ -137,22 +129,22 @@ class OpenVINOEngine:
         inputs: dict[str, ov.Node],
         weights: graph.Weights,
         pixels: np.ndarray,
-    ) -> Ranges:
-        """Run pictures through the float graph and note what enters each linear layer."""
+    ) -> graph.Ranges:
+        """Run images through the float graph and record the inputs of each linear layer."""
         extremes = graph.extremes(model, inputs)
         compiled = self._core.compile_model(extremes, "CPU", self._settings)
         lows, highs = [], []
-        for start in range(0, len(pixels), IMAGES_AT_ONCE):
-            results = compiled(pixels[start : start + IMAGES_AT_ONCE])
+        for start in range(0, len(pixels), IMAGES_PER_CALL):
+            results = compiled(pixels[start : start + IMAGES_PER_CALL])
             found = [results[i_output] for i_output in range(2 * len(inputs))]
             lows.append(found[: len(inputs)])
             highs.append(found[len(inputs) :])
-        loudest = weights_by_input(weights, "vision_model", list(inputs))
+        max_weights = graph.max_weights_by_input(weights, "vision_model", list(inputs))
         return {
-            name: activation_range(
+            name: graph.activation_range(
                 np.min([low[i] for low in lows], axis=0),
                 np.max([high[i] for high in highs], axis=0),
-                loudest[name],
+                max_weights[name],
             )
             for i, name in enumerate(inputs)
         }
@@ -162,16 +154,16 @@ class OpenVINOEngine:
         return self._core.compile_model(model, "CPU", self._settings)
 
 
-def _padded(tokens: np.ndarray, ends: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Texts in one of a few shapes: the last text again, and more tokens after their ends.
+def _padded(tokens: np.ndarray, ends: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pad texts to one of a few shapes, by repeating the last text and the last token.
 
-    Padding that no text needs is cut off first.
+    Padding that no text needs is removed first.
     """
     n, width = tokens.shape
     n_more = (1 << (n - 1).bit_length() if n < TEXT_STEP else _up(n, TEXT_STEP)) - n
-    longest = min(_up(int(ends.max()) + 1, TOKEN_STEP), most)
-    more = ((0, n_more), (0, max(0, longest - width)))
-    return np.pad(tokens[:, :longest], more, mode="edge"), np.pad(ends, (0, n_more), mode="edge")
+    length = min(_up(int(ends.max()) + 1, TOKEN_STEP), max_tokens)
+    more = ((0, n_more), (0, max(0, length - width)))
+    return np.pad(tokens[:, :length], more, mode="edge"), np.pad(ends, (0, n_more), mode="edge")
 
 
 def _up(n: int, step: int) -> int:
@@ -179,7 +171,7 @@ def _up(n: int, step: int) -> int:
 
 
 class _LazyTower:
-    """A graph that is compiled at its first call; one call at a time, from any thread."""
+    """A graph that is compiled at its first call. Thread-safe; calls run one at a time."""
 
     def __init__(self, compile_model: Callable[[], ov.CompiledModel]) -> None:
         self._compile_model = compile_model
@@ -198,7 +190,7 @@ class _LazyTower:
 
 
 def precisions_here() -> tuple[str, ...]:
-    """The float precisions that this CPU computes in, without imitating them."""
+    """The float precisions that this CPU supports natively."""
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found = ["float32"]
     if "BF16" in capabilities and has_bfloat16() is not False:  # OpenVINO counts emulation too

@@ -1,14 +1,14 @@
 """The engine for GPUs: both towers in PyTorch, from the same weights.
 
-Also runs on the CPU (``torch-cpu``), for comparison. Importing this room imports PyTorch, which
-takes seconds.
+It also runs on the CPU (``torch-cpu``), for comparison. Importing this module imports PyTorch,
+which takes seconds.
 """
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from fashionclip.checkpoint import Checkpoint
-from fashionclip.engines.edges import (
+from fashionclip.engines.io import (
     PIXEL_CENTER,
     check_pixels,
     check_tokens,
@@ -30,9 +30,9 @@ except ImportError as exc:
     )
     raise MissingExtraError(_MESSAGE) from exc
 
-IMAGES_AT_ONCE = 256
-"""Pictures in one pass; bounds the GPU's memory, whatever the caller sends."""
-TEXTS_AT_ONCE = 1024
+IMAGES_PER_CALL = 256
+"""Bounds the GPU's memory for any batch size."""
+TEXTS_PER_CALL = 1024
 
 _TORCH_TYPES = {
     "float32": torch.float32,
@@ -55,12 +55,12 @@ class PyTorchEngine:
         """Choose the precision; weights move to the device when a tower is first used.
 
         Raises:
-            EngineError: PyTorch sees no such device, or it has no such precision.
+            EngineError: PyTorch finds no such device, or the device lacks the precision.
         """
         available = devices_here()
         self.device = "cuda:0" if device == "cuda" else device
         if self.device not in available:
-            message = f"PyTorch sees no device {device} here; choose from {', '.join(available)}"
+            message = f"PyTorch finds no device {device} here; choose from {', '.join(available)}"
             raise EngineError(message)
         if threads is not None and self.device == "torch-cpu":
             torch.set_num_threads(threads)
@@ -76,7 +76,7 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
-        """Encode pictures of the checkpoint's size to unit vectors.
+        """Encode images of the checkpoint's size to unit vectors.
 
         Raises:
             ValueError: the pixels have another shape or type.
@@ -86,18 +86,18 @@ class PyTorchEngine:
             self._load_vision()
             self._loaded.add("vision")
         vectors = np.empty((len(pixels), self.dim), dtype=np.float32)
-        for start in range(0, len(pixels), IMAGES_AT_ONCE):
-            rows = slice(start, start + IMAGES_AT_ONCE)
+        for start in range(0, len(pixels), IMAGES_PER_CALL):
+            rows = slice(start, start + IMAGES_PER_CALL)
             batch = torch.tensor(pixels[rows], device=self._device)
-            vectors[rows] = self._see(batch).float().cpu().numpy()
+            vectors[rows] = self._encode_image(batch).float().cpu().numpy()
         return to_unit(vectors)
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
-        """Encode tokenised texts to unit vectors; what follows a text's end has no effect.
+        """Encode tokenised texts to unit vectors; tokens after a text's end have no effect.
 
         Raises:
-            ValueError: the tokens have another shape or type, or are out of the vocabulary.
+            ValueError: the tokens have another shape or type, or are outside the vocabulary.
         """
         tokens = check_tokens(tokens, self._config)
         ends = end_positions(tokens, self._config)
@@ -105,12 +105,12 @@ class PyTorchEngine:
             self._load("text_model.", "text_projection.")
             self._loaded.add("text")
         vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for start in range(0, len(tokens), TEXTS_AT_ONCE):
-            rows = slice(start, start + TEXTS_AT_ONCE)
-            longest = int(ends[rows].max()) + 1
-            batch = torch.tensor(tokens[rows, :longest], device=self._device)
+        for start in range(0, len(tokens), TEXTS_PER_CALL):
+            rows = slice(start, start + TEXTS_PER_CALL)
+            length = int(ends[rows].max()) + 1
+            batch = torch.tensor(tokens[rows, :length], device=self._device)
             batch_ends = torch.tensor(ends[rows], device=self._device, dtype=torch.int64)
-            vectors[rows] = self._towers.read(batch, batch_ends).float().cpu().numpy()
+            vectors[rows] = self._towers.encode_text(batch, batch_ends).float().cpu().numpy()
         return to_unit(vectors)
 
     def _load(self, *prefixes: str) -> None:
@@ -134,7 +134,7 @@ class PyTorchEngine:
         self._patches, self._positions = self._tensor(kernel), self._tensor(positions)
 
     def _put(self, name: str, array: np.ndarray) -> None:
-        """Give a module of the empty towers its weight."""
+        """Set a weight of the towers, which were created without memory."""
         home, _, last = name.rpartition(".")
         weight = torch.nn.Parameter(self._tensor(array), requires_grad=False)
         setattr(self._towers.get_submodule(home), last, weight)
@@ -142,21 +142,21 @@ class PyTorchEngine:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self._device).to(self._type)
 
-    def _see(self, pixels: Tensor) -> Tensor:
+    def _encode_image(self, pixels: Tensor) -> Tensor:
         flat = cut_patches(pixels, self._config.vision).to(self._type)
         x = functional.linear(flat - PIXEL_CENTER, self._patches)
         x = functional.pad(x, (0, 0, 1, 0)) + self._positions
-        found: Tensor = self._towers.visual_projection(self._towers.vision_model.encode(x))
-        return found
+        vectors: Tensor = self._towers.visual_projection(self._towers.vision_model.encode(x))
+        return vectors
 
 
 def gpu_here() -> str | None:
-    """The GPU that PyTorch sees, if any."""
+    """The first GPU that PyTorch finds, if any."""
     return next((device for device in devices_here() if device != "torch-cpu"), None)
 
 
 def devices_here() -> tuple[str, ...]:
-    """Every device that PyTorch sees, the best first."""
+    """Every device that PyTorch finds, the best first."""
     found = [f"cuda:{i_gpu}" for i_gpu in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("mps")

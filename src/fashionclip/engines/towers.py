@@ -1,8 +1,8 @@
-"""Both towers of a CLIP as PyTorch modules, named as transformers names their weights.
+"""Both CLIP towers as PyTorch modules, whose weights are named as in transformers.
 
-The engine runs them as they are, training gives them gradients. Two savings change no result:
-the last layer computes only the token that is read, and texts are computed in groups of like
-length, so that little padding is.
+The PyTorch engine runs them, training fine-tunes them. Two optimisations leave the result
+unchanged: the last layer computes only the token that is read, and texts are grouped by length,
+so that little padding is computed.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,21 +13,21 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fashionclip.checkpoint import CLIPConfig, TextConfig, TowerConfig, VisionConfig
-from fashionclip.engines.edges import QUICK_GELU_SLOPE
+from fashionclip.engines.io import QUICK_GELU_SLOPE
 
 TEXT_GROUPS = 4
-"""Groups of like length that a batch of texts is computed in."""
-FEWEST_IN_GROUP = 16
+"""Groups of similar length that a batch of texts is computed in."""
+MIN_TEXTS_PER_GROUP = 16
 
 Pick = Callable[[Tensor], Tensor]
 """All tokens ``(n, token, width)`` to the one that is read ``(n, 1, width)``."""
 
 
 class Towers(nn.Module):
-    """A CLIP: pictures and texts to vectors of one space."""
+    """A CLIP model: images and texts to vectors of one space."""
 
     def __init__(self, config: CLIPConfig) -> None:
-        """Make modules of a configuration's sizes; weights are whatever PyTorch begins with."""
+        """Create the modules, with PyTorch's default initialisation."""
         super().__init__()
         self.config = config
         self.vision_model = VisionTower(config.vision)
@@ -36,83 +36,83 @@ class Towers(nn.Module):
         self.text_projection = nn.Linear(config.text.width, config.projection_dim, bias=False)
 
     def forward(
-        self, pixels: Tensor, tokens: Tensor, ends: Tensor, kept: Tensor | None = None
+        self, pixels: Tensor, tokens: Tensor, ends: Tensor, patch_indices: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Vectors of pictures and texts, not of unit length yet.
+        """Vectors of images and texts, not scaled to unit length.
 
         Args:
             pixels: normalised floats ``(n, h, w, 3)``.
             tokens: ``(m, token)``.
-            ends: ``(m,)``: the position that is read; what follows it has no effect.
-            kept: ``(n, k)``: numbers of the patches to look at; None for all.
+            ends: ``(m,)``: position of each text's end token; tokens after it have no effect.
+            patch_indices: ``(n, k)``: the patches to encode; None for all.
 
         Returns:
             ``(n, dim)`` and ``(m, dim)``.
         """
-        return self.see(pixels, kept), self.read(tokens, ends)
+        return self.encode_image(pixels, patch_indices), self.encode_text(tokens, ends)
 
-    def see(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Vectors of pictures; arguments as ``forward`` takes them."""
-        found: Tensor = self.visual_projection(self.vision_model(pixels, kept))
-        return found
+    def encode_image(self, pixels: Tensor, patch_indices: Tensor | None = None) -> Tensor:
+        """Vectors of images; arguments as in ``forward``."""
+        vectors: Tensor = self.visual_projection(self.vision_model(pixels, patch_indices))
+        return vectors
 
-    def read(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        """Vectors of texts; arguments as ``forward`` takes them."""
-        found: Tensor = self.text_projection(self.text_model(tokens, ends))
-        return found
+    def encode_text(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Vectors of texts; arguments as in ``forward``."""
+        vectors: Tensor = self.text_projection(self.text_model(tokens, ends))
+        return vectors
 
     def keep_inputs_only(self, *, keep: bool = True) -> None:
-        """Keep only the inputs of layers for the backward pass, and compute the rest again."""
+        """Checkpoint activations: keep only each layer's input and recompute the rest."""
         self.vision_model.encoder.is_recomputed = keep
         self.text_model.encoder.is_recomputed = keep
 
 
 class VisionTower(nn.Module):
-    """The picture tower, up to its projection."""
+    """The image tower, up to its projection."""
 
     def __init__(self, config: VisionConfig) -> None:
-        """Make modules of these sizes."""
+        """Create the modules."""
         super().__init__()
         self.config = config
         self.embeddings = VisionEmbeddings(config)
-        self.pre_layrnorm = _norm(config)  # so misspelt in every checkpoint
+        self.pre_layrnorm = _norm(config)  # the misspelling is in every checkpoint
         self.encoder = Encoder(config)
         self.post_layernorm = _norm(config)
 
-    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
-        """States of the class token; arguments as ``Towers.forward`` takes them."""
+    def forward(self, pixels: Tensor, patch_indices: Tensor | None = None) -> Tensor:
+        """States of the class token; arguments as in ``Towers.forward``."""
         parts = self.embeddings
         kernel = parts.patch_embedding.weight.permute(0, 2, 3, 1).flatten(1)
         x = functional.linear(cut_patches(pixels, self.config), kernel)
         x = x + parts.position_embedding.weight[1:]
-        if kept is not None:
-            x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))
+        if patch_indices is not None:
+            x = x.gather(1, patch_indices[:, :, None].expand(-1, -1, x.shape[2]))
         first = parts.class_embedding + parts.position_embedding.weight[0]
         x = torch.cat([first.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         return self.encode(x)
 
     def encode(self, embedded: Tensor) -> Tensor:
-        """States of the class token ``(n, width)``, given patches ``(n, token, width)``."""
+        """States of the class token ``(n, width)``, from embeddings ``(n, token, width)``."""
         x = self.encoder(self.pre_layrnorm(embedded), lambda tokens: tokens[:, :1])
-        found: Tensor = self.post_layernorm(x[:, 0])
-        return found
+        states: Tensor = self.post_layernorm(x[:, 0])
+        return states
 
 
 class TextTower(nn.Module):
     """The text tower, up to its projection."""
 
     def __init__(self, config: TextConfig) -> None:
-        """Make modules of these sizes."""
+        """Create the modules."""
         super().__init__()
         self.embeddings = TextEmbeddings(config)
         self.encoder = Encoder(config)
         self.final_layer_norm = _norm(config)
 
     def forward(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        """States of the end tokens; arguments as ``Towers.forward`` takes them."""
+        """States of the end tokens; arguments as in ``Towers.forward``."""
         order = ends.argsort(stable=True)
-        found = [self._encode(tokens[rows], ends[rows]) for rows in _groups(order)]
-        x = torch.cat(found)[order.argsort()]
+        groups = [self._encode(tokens[rows], ends[rows]) for rows in _groups(order)]
+        x = torch.cat(groups)[order.argsort()]
         states: Tensor = self.final_layer_norm(x)
         return states
 
@@ -126,15 +126,15 @@ class TextTower(nn.Module):
         x = self.encoder(
             x, lambda states: states[rows, ends][:, None], is_causal=True, last_mask=is_read
         )
-        found: Tensor = x[:, 0]
-        return found
+        read: Tensor = x[:, 0]
+        return read
 
 
 class VisionEmbeddings(nn.Module):
-    """What patches and the class token are at first."""
+    """Embeddings of the patches and the class token."""
 
     def __init__(self, config: VisionConfig) -> None:
-        """Make parameters of these sizes."""
+        """Create the parameters."""
         super().__init__()
         n_patches = (config.image_px // config.patch_px) ** 2
         patch = config.patch_px
@@ -144,10 +144,10 @@ class VisionEmbeddings(nn.Module):
 
 
 class TextEmbeddings(nn.Module):
-    """What tokens are at first."""
+    """Embeddings of the tokens."""
 
     def __init__(self, config: TextConfig) -> None:
-        """Make parameters of these sizes."""
+        """Create the parameters."""
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context_length, config.width)
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
     """The layers of one tower."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Make as many layers as the configuration says."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.is_recomputed = False
@@ -170,27 +170,27 @@ class Encoder(nn.Module):
         is_causal: bool = False,
         last_mask: Tensor | None = None,
     ) -> Tensor:
-        """The token that ``pick`` takes ``(n, 1, width)``; the last layer computes no other."""
+        """The token that ``pick`` selects ``(n, 1, width)``; the last layer computes no other."""
         for layer in self.layers[:-1]:
             if self.is_recomputed and torch.is_grad_enabled():
                 x = checkpoint(layer, x, is_causal=is_causal, use_reentrant=False)
             else:
                 x = layer(x, is_causal=is_causal)
-        found: Tensor = self.layers[-1](x, pick=pick, mask=last_mask)
-        return found
+        states: Tensor = self.layers[-1](x, pick=pick, mask=last_mask)
+        return states
 
 
 class Layer(nn.Module):
-    """Attention and a two-layer perceptron, each behind a norm and added to what came in."""
+    """A pre-norm transformer layer: attention and an MLP, each with a residual connection."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Make modules of these sizes."""
+        """Create the modules."""
         super().__init__()
         self.heads, self.activation = config.heads, config.activation
         self.layer_norm1 = _norm(config)
-        self.self_attn = Projections(config)
+        self.self_attn = Attention(config)
         self.layer_norm2 = _norm(config)
-        self.mlp = Perceptron(config)
+        self.mlp = MLP(config)
 
     def forward(
         self,
@@ -200,11 +200,11 @@ class Layer(nn.Module):
         pick: Pick | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """All tokens, or the one that ``pick`` takes; ``mask`` says what that one may look at."""
+        """All tokens, or the one that ``pick`` selects, which attends to where ``mask`` is true."""
         normal = self.layer_norm1(x)
-        asked = normal if pick is None else pick(normal)
+        queries = normal if pick is None else pick(normal)
         mixed = functional.scaled_dot_product_attention(
-            self._by_head(self.self_attn.q_proj(asked)),
+            self._by_head(self.self_attn.q_proj(queries)),
             self._by_head(self.self_attn.k_proj(normal)),
             self._by_head(self.self_attn.v_proj(normal)),
             attn_mask=mask,
@@ -217,18 +217,18 @@ class Layer(nn.Module):
             hidden = hidden * torch.sigmoid(QUICK_GELU_SLOPE * hidden)
         else:
             hidden = functional.gelu(hidden)
-        found: Tensor = x + self.mlp.fc2(hidden)
-        return found
+        states: Tensor = x + self.mlp.fc2(hidden)
+        return states
 
     def _by_head(self, flat: Tensor) -> Tensor:
         return flat.reshape(*flat.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class Projections(nn.Module):
-    """The four products of attention."""
+class Attention(nn.Module):
+    """The four linear layers of attention."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Make modules of this width."""
+        """Create the modules."""
         super().__init__()
         self.q_proj = nn.Linear(config.width, config.width)
         self.k_proj = nn.Linear(config.width, config.width)
@@ -236,26 +236,26 @@ class Projections(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width)
 
 
-class Perceptron(nn.Module):
-    """The two products of the perceptron."""
+class MLP(nn.Module):
+    """The two linear layers of the MLP."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Make modules of these widths."""
+        """Create the modules."""
         super().__init__()
         self.fc1 = nn.Linear(config.width, config.mlp_width)
         self.fc2 = nn.Linear(config.mlp_width, config.width)
 
 
 def cut_patches(pixels: Tensor, config: VisionConfig) -> Tensor:
-    """Pixels ``(n, h, w, 3)`` to patches ``(n, patch, pixel)``, the channel innermost."""
+    """Pixels ``(n, h, w, 3)`` to patches ``(n, patch, pixel)``, with channels last."""
     patch, side = config.patch_px, config.image_px // config.patch_px
     grid = pixels.reshape(-1, side, patch, side, patch, 3).transpose(2, 3)
     return grid.reshape(-1, side * side, patch * patch * 3)
 
 
 def _groups(order: Tensor) -> Iterator[Tensor]:
-    """Rows in order of length, cut into groups; as many for every batch of one size."""
-    n_groups = max(1, min(TEXT_GROUPS, len(order) // FEWEST_IN_GROUP))
+    """Split rows, sorted by length, into groups; their number depends on the batch size only."""
+    n_groups = max(1, min(TEXT_GROUPS, len(order) // MIN_TEXTS_PER_GROUP))
     yield from torch.tensor_split(order, n_groups)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from fashionclip.engines.edges import to_unit
+from fashionclip.engines.io import to_unit
 from fashionclip.errors import EvaluationError, FashionCLIPError, ImageFetchError
 from fashionclip.evaluate.shelf import DIGEST_BYTES, Shelf
 from fashionclip.evaluate.tasks import Picture

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float, Int
 
-from fashionclip.engines.edges import to_unit
+from fashionclip.engines.io import to_unit
 from fashionclip.evaluate.results import Figure
 from fashionclip.evaluate.tasks import ClassLabel, Vectors
 from fashionclip.metrics.classification import confusion_matrix, weighted_f1

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from fashionclip.checkpoint import Checkpoint
-from fashionclip.engines.edges import to_unit
+from fashionclip.engines.io import to_unit
 from fashionclip.errors import PublishError
 
 IMAGE_TOWER, TEXT_TOWER = "image_tower.xml", "text_tower.xml"
@@ -33,10 +33,8 @@ def write_openvino(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         PublishError: the folder cannot be written.
     """
-    import openvino as ov  # loads the runtime
-    import openvino.opset13 as op
-
-    from fashionclip.engines import graph
+    from fashionclip.engines import graph  # loads the runtime
+    from fashionclip.engines.graph import op, ov
 
     pre, weights = checkpoint.preprocess, checkpoint.weights()
     images, _ = graph.image_tower(checkpoint.config, weights, mean=pre.mean, std=pre.std)
@@ -97,7 +95,7 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> None:
 
 def open_openvino(folder: Path) -> tuple[EncodePixels, EncodeTokens]:
     """The written graphs as functions to unit vectors, computed in float32."""
-    import openvino as ov
+    from fashionclip.engines.graph import ov
 
     core = ov.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}

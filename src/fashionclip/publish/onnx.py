@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fashionclip.checkpoint import CLIPConfig, TowerConfig
 from fashionclip.checkpoint.weights import Weights
-from fashionclip.engines.edges import QUICK_GELU_SLOPE
+from fashionclip.engines.io import QUICK_GELU_SLOPE
 from fashionclip.errors import MissingExtraError
 
 try:

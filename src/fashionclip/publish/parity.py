@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import open_engine
-from fashionclip.engines.edges import to_unit
+from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError, PublishError
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.images.decode import open_image, preprocess

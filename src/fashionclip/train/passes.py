@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.engines.cpu import has_bfloat16
-from fashionclip.engines.edges import end_positions
+from fashionclip.engines.io import end_positions
 from fashionclip.train import distributed
 from fashionclip.train.loader import Batch, Share
 from fashionclip.train.losses import Sides
