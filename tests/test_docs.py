@@ -1,28 +1,32 @@
-"""Docs that cannot lie: every snippet in README and docs/ runs.
+"""The documentation is true: snippets run, links lead somewhere, the site builds.
 
-Each page is played from top to bottom in one folder that holds a sample catalogue:
-``python`` blocks in one interpreter, ``console`` blocks (lines after ``$ ``) in a shell.
-A service that is started with ``&`` runs to the end of the page, at a port of its own: 8000 and
-8001 stand for any that are free. A block after ``<!-- not run: reason -->`` is left out.
+Each page is run from top to bottom, in a folder that holds only the sample catalogue, made by the
+command that the page states: ``python`` blocks in one interpreter, ``console`` blocks (lines after
+``$ ``) in a shell. A service that is started with ``&`` runs to the end of the page, on a free
+port instead of 8000 or 8001. A block after ``<!-- not run: reason -->`` is left out.
 """
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+SAMPLE = "fashionclip demo --into sample"
+INCLUDED = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>python|console)\n(?P<body>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
-
-
+ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 START = """
 import atexit, subprocess
 def start(command):
@@ -33,56 +37,63 @@ def start(command):
 """
 
 
-def script_of(page: Path) -> str:
-    """One Python program that plays a page."""
+def ids(pages):
+    return [str(page.relative_to(ROOT).with_suffix("")) for page in pages]
+
+
+def blocks(page):
+    """The snippets of a page that run: pairs of kind and text."""
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [(match["kind"], match["body"]) for match in found if not match["skip"]]
+
+
+RUN_PAGES = [page for page in PAGES if blocks(page)]
+SAMPLE_PAGES = [page for page in RUN_PAGES if any("sample/" in body for _, body in blocks(page))]
+
+
+def program_of(page):
+    """One Python program that runs the snippets of a page."""
     parts = [START]
-    for match in BLOCK.finditer(with_free_ports(page.read_text(encoding="utf-8"))):
-        if match["skip"]:
+    for kind, body in blocks(page):
+        if kind == "python":
+            parts.append(body)
             continue
-        if match["kind"] == "python":
-            parts.append(match["body"])
-            continue
-        commands = [line[2:] for line in match["body"].splitlines() if line.startswith("$ ")]
-        for command in commands:
+        for command in (line[2:] for line in body.splitlines() if line.startswith("$ ")):
             command = command.replace("curl -s ", "curl -sS --fail ")
             if command.endswith(" &"):
                 parts.append(f"start({command[:-2]!r})")
             else:
                 parts.append(f"subprocess.run({command!r}, shell=True, check=True)")
-    return "\n".join(parts)
+    return with_free_ports("\n".join(parts))
 
 
-def with_free_ports(text: str) -> str:
-    """The page with ports that nobody else listens on."""
-    text = text.replace(
-        "fashionclip serve shop.lance &", "fashionclip serve shop.lance --port 8000 &"
-    )
+def with_free_ports(program):
+    """The program with ports that are free instead of 8000 and 8001."""
+    program = re.sub(r"(fashionclip serve \S+)'", r"\1 --port 8000'", program)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
         free = {"8000": one.getsockname()[1], "8001": two.getsockname()[1]}
     for port, other in free.items():
-        text = re.sub(rf"(127\.0\.0\.1:|--port ){port}\b", rf"\g<1>{other}", text)
-    return text
+        program = re.sub(rf"(127\.0\.0\.1:|--port ){port}\b", rf"\g<1>{other}", program)
+    return program
 
 
-@pytest.fixture
-def folder_with_sample(tmp_path: Path) -> Path:
-    from fashionclip.sample import write_sample_catalog
-
-    write_sample_catalog(tmp_path / "sample", n_products=60)
-    return tmp_path
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+    subprocess.run(
+        SAMPLE, shell=True, check=True, cwd=folder, env=os.environ | ENVIRONMENT, timeout=120
+    )
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-def test_every_snippet_of_a_page_runs(page, folder_with_sample):
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+@pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
+def test_every_snippet_of_a_page_runs(page, sample, tmp_path):
+    folder = shutil.copytree(sample, tmp_path / "start")
     done = subprocess.run(
-        [sys.executable, "-c", script_of(page)],
-        cwd=folder_with_sample,
-        env=environment,
+        [sys.executable, "-c", program_of(page)],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -91,8 +102,47 @@ def test_every_snippet_of_a_page_runs(page, folder_with_sample):
     assert done.returncode == 0, f"{page.name}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+@pytest.mark.parametrize("page", SAMPLE_PAGES, ids=ids(SAMPLE_PAGES))
+def test_a_page_says_how_to_make_the_sample_before_it_uses_it(page):
+    text = page.read_text(encoding="utf-8")
+    assert SAMPLE in text[: text.index("sample/")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_link_into_the_repository_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def pages_of(nav):
+    """The files that a navigation names."""
+    for entry in nav:
+        (value,) = entry.values()
+        yield from [value] if isinstance(value, str) else pages_of(value)
+
+
+def test_the_navigation_of_the_site_names_every_page():
+    named = list(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]))
+    assert sorted(named) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.safetensors"))
+    for name in ("mkdocs.yml", *INCLUDED):
+        shutil.copy(ROOT / name, tmp_path)
+    done = subprocess.run(
+        ["zensical", "build", "--strict"],
+        cwd=tmp_path,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = list((tmp_path / "site").rglob("*.html"))
+    assert len(built) >= len(PAGES) - 1
+    loaded = re.compile(r'(?:<script[^>]*\ssrc|<link[^>]*\shref|<img[^>]*\ssrc)="?(?:https?:)?//')
+    assert [page.name for page in built if loaded.search(page.read_text(encoding="utf-8"))] == []
