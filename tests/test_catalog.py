@@ -278,12 +278,12 @@ def test_a_product_without_a_picture_is_still_a_product(tmp_path):
     catalog = Catalog.open(write(tmp_path, "shop.csv", "id,title,image\n1,jeans,\n"))
     (product,) = catalog
     assert product.image is None
-    with pytest.raises(ImageFetchError, match="row 1: names no picture"):
+    with pytest.raises(ImageFetchError, match="row 1: names no image"):
         catalog.read_image(product)
 
 
 def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
-    with pytest.raises(CatalogError, match="no such folder of pictures; check --images"):
+    with pytest.raises(CatalogError, match="no such folder of images; check --images"):
         Catalog.open(write(tmp_path, "shop.csv", csv_text()), images=tmp_path / "gone")
 
 

@@ -1,21 +1,19 @@
-"""Tables and pictures in, a stream of products and rejects out.
+"""Tables and images in, a stream of products and rejects out.
 
-``catalog``    ``Catalog``: what everything else uses
-``places``     which files a path means; where a row's picture is
-``delimited``  CSV and its kin, on ``records`` (rows out of lines) and ``lines`` (encodings)
-``json_lines`` JSON Lines
-``parquet``    Parquet, pictures in a column too
+``catalog``    ``Catalog``, the entry point
 ``roles``      which column plays which part
-``cells``      cells to values of one kind a column, to highlights and images
+``sources``    which files a path means, their format, and where a row's image is
+``delimited``, ``json_lines``, ``parquet``   the formats, each a ``Table`` of ``rows``
+``lines``      lines of a text file: compression and encoding
 ``rows``       what all formats have in common
-``seen``       identifiers met so far
-``check``      what is wrong with a catalogue, before time is spent on it
+``cells``      cells to values of one kind per column, to highlights and images
+``check``      what is wrong with a catalogue, before it is indexed
 
-This room knows nothing of models and vectors.
+Nothing here knows of models and vectors.
 """
 
 from fashionclip.catalog.catalog import MAX_CAPTION_CHARS, Catalog
 from fashionclip.catalog.check import CheckReport, check_catalog
-from fashionclip.product import Kind
+from fashionclip.product import Kind, Roles
 
-__all__ = ["MAX_CAPTION_CHARS", "Catalog", "CheckReport", "Kind", "check_catalog"]
+__all__ = ["MAX_CAPTION_CHARS", "Catalog", "CheckReport", "Kind", "Roles", "check_catalog"]

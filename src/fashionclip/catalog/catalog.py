@@ -1,7 +1,9 @@
-"""``Catalog``: a table and its pictures as one stream of products and rejects."""
+"""``Catalog``: a table and its images as one stream of products and rejects."""
 
 import weakref
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,26 +15,25 @@ from fashionclip.catalog.cells import (
     parse_id,
     parse_image,
 )
-from fashionclip.catalog.places import Pictures, find_table, open_table
 from fashionclip.catalog.roles import find_roles, is_usual
 from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
-from fashionclip.catalog.seen import SeenIds
+from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import ImageFetchError
-from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, is_url, read_image_bytes
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.product import Kind, Product, Reject, Roles, Value
 from fashionclip.text.captions import CaptionRecipe, build_caption
 
 MAX_CAPTION_CHARS = 100_000
-"""Longer captions are rejected: nobody wrote them, and no model reads that far."""
+"""Longer captions are rejected."""
 MAX_ID_CHARS = 1_000
 
 
 class Catalog:
-    """A shop's products, read from a table as they are asked for.
+    """A shop's products, read from a table while they are iterated over.
 
     Iterating gives a :class:`Product` or a :class:`Reject` for each row, in the table's order,
-    and can be repeated. Memory does not grow with the table, except for 24 to 48 bytes an
-    identifier while a pass lasts, to find those that come twice.
+    and can be repeated. Memory does not grow with the table, except for 24 to 48 bytes per
+    identifier during a pass, by which duplicates are found.
 
     Example:
         >>> catalog = Catalog.open("shop.csv", images="photos")  # doctest: +SKIP
@@ -46,26 +47,31 @@ class Catalog:
         table: Table,
         survey: Survey,
         roles: Roles,
-        pictures: Pictures,
+        images: ImageLocations,
         *,
         caption: CaptionRecipe,
         policy: FetchPolicy,
     ) -> None:
-        """Hold what ``Catalog.open`` has found."""
+        """Use ``Catalog.open``."""
         self.location = location
         """The table, or its folder, as it was named."""
         self.roles = roles
         """Which column plays which part."""
         self.columns: Mapping[str, Kind] = MappingProxyType(_kinds(survey, roles))
-        """The columns that products carry, and what they hold."""
-        self.images = pictures.by_id_base
-        """Folder or URL of the pictures, if there is one beside the table or it was named."""
+        """The columns that products carry, and their kinds."""
+        self.images = images.by_id_base
+        """Folder or URL of the images, if it was named or is beside the table."""
         self.policy = policy
-        """How pictures are fetched."""
+        """How images are fetched."""
+        self.len_hint = survey.n_rows
+        """Rows of the table, rejected ones included."""
+        self.notes = table.notes
+        """Remarks on how the table was read: its encoding, fields that were joined."""
+        if survey.n_mended:
+            rows = "1 row has" if survey.n_mended == 1 else f"{survey.n_mended:,} rows have"
+            self.notes += (f"{rows} surplus fields, joined to their '{table.names[-1]}'",)
         self._table = table
-        self._n_rows = survey.n_rows
-        self._n_mended = survey.n_mended
-        self._pictures = pictures
+        self._images = images
         self._caption = caption
 
     @classmethod
@@ -78,68 +84,61 @@ class Catalog:
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
-        """Open a catalogue; reads its table through once, its pictures not at all.
+        """Open a catalogue. This reads its table once, and none of its images.
 
         Args:
             path: a table (CSV, TSV, JSON Lines, Parquet; ``.gz`` too), a folder that holds one,
                 Kaggle's folder, or the URL of a table.
-            images: folder or URL that relative picture names start from. Where the table has no
-                column of pictures, they are ``<images>/<id>.jpg`` (or jpeg, png, webp).
+            images: folder or URL that relative image names start from. If the table has no column
+                of images, they are ``<images>/<id>.jpg`` (or jpeg, png, webp).
             columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name
                 leaves the role without a column; ``further_images`` may name several.
-            caption: highlights and short description in, caption out.
-            policy: how pictures, and the table, may be fetched.
+            caption: makes the caption of highlights and short description.
+            policy: how images, and the table, may be fetched.
 
         Raises:
             CatalogError: there is no table, it cannot be read, or it lacks a necessary column.
         """
         mapping = dict(columns or {})
-        place = find_table(str(path), policy=policy)
+        source = find_table(str(path), policy=policy)
 
         def is_free_text(name: str) -> bool:
-            return name == mapping["title"] if mapping.get("title") else is_usual(name, "title")
+            title = mapping.get("title")
+            return name in ([title] if isinstance(title, str) else title or ()) or (
+                not title and is_usual(name, "title")
+            )
 
         try:
-            pictures = Pictures(place, None if images is None else str(images))
-            table = open_table(place, is_free_text=is_free_text)
+            locations = ImageLocations(source, None if images is None else str(images))
+            table = open_table(source, is_free_text=is_free_text)
             survey = table.survey()
             roles = find_roles(
                 table.names,
                 mapping,
                 where=str(path),
-                has_images_by_id=pictures.by_id_base is not None,
+                has_images_by_id=locations.by_id_base is not None,
             )
         except BaseException:
-            if place.copied is not None:
-                place.copied.unlink(missing_ok=True)
+            if source.temporary is not None:
+                source.temporary.unlink(missing_ok=True)
             raise
-        catalog = cls(str(path), table, survey, roles, pictures, caption=caption, policy=policy)
-        if place.copied is not None:
-            weakref.finalize(catalog, place.copied.unlink, missing_ok=True)
+        catalog = cls(str(path), table, survey, roles, locations, caption=caption, policy=policy)
+        if source.temporary is not None:
+            weakref.finalize(catalog, source.temporary.unlink, missing_ok=True)
         return catalog
 
-    @property
-    def len_hint(self) -> int:
-        """Rows of the table, those that are rejected included."""
-        return self._n_rows
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What had to be decided to read the table: its encoding, fields that were joined."""
-        if not self._n_mended:
-            return self._table.notes
-        last = self._table.names[-1]
-        rows = "1 row has" if self._n_mended == 1 else f"{self._n_mended:,} rows have"
-        joined = f"{rows} surplus fields, joined to their '{last}'"
-        return (*self._table.notes, joined)
+    def __repr__(self) -> str:
+        """Location, number of rows, and the columns of the roles."""
+        roles = {role: column for role, column in self.roles.as_dict().items() if column}
+        return f"<Catalog {self.location!r}: {self.len_hint:,} rows, roles {roles}>"
 
     def __iter__(self) -> Iterator[Product | Reject]:
-        """Read the products, and what cannot be one, from the top.
+        """Read products and rejects from the top.
 
         Raises:
             CatalogError: the table cannot be read on.
         """
-        seen = SeenIds()
+        seen = _SeenIds()
         for row in self._table.rows():
             item = self._reject_broken(row) if isinstance(row, BrokenRow) else self._product(row)
             if isinstance(item, Product):
@@ -150,13 +149,13 @@ class Catalog:
             yield item
 
     def read_image(self, product: Product) -> bytes:
-        """Fetch a product's picture, encoded as it is; safe to call from several threads.
+        """Fetch a product's image, still encoded; safe to call from several threads.
 
         Raises:
             ImageFetchError: the row names none, or it cannot be fetched.
         """
         if product.image is None:
-            message = f"row {product.row}: names no picture; fill its column"
+            message = f"row {product.row}: names no image; fill its column"
             raise ImageFetchError(message)
         try:
             return read_image_bytes(product.image, policy=self.policy)
@@ -168,8 +167,8 @@ class Catalog:
                 raise
             return found
 
-    def _read_by_id(self, supposed: str) -> bytes | None:
-        for location in self._pictures.others_by_id(supposed):
+    def _read_by_id(self, first: str) -> bytes | None:
+        for location in self._images.others_by_id(first):
             try:
                 return read_image_bytes(location, policy=self.policy)
             except ImageFetchError:
@@ -184,8 +183,8 @@ class Catalog:
     def _product(self, row: Row) -> Product | Reject:
         cells, roles = row.cells, self.roles
         product_id = clean_text(parse_id(cells.get(roles.id or "")))
-        picture = self._picture(row, product_id)
-        location = _location(picture)
+        image = self._image(row, product_id)
+        location = _location(image)
         if not product_id:
             why = f"the id is empty; fill the column '{roles.id}'"
             return Reject(row.number, None, location, why)
@@ -205,7 +204,7 @@ class Catalog:
             n_chars = f"{len(caption):,}"
             why = f"the caption has {n_chars} characters; shorten it to {MAX_CAPTION_CHARS:,}"
             return Reject(row.number, product_id, location, why)
-        return Product(product_id, clean_text(caption), picture, row.number, columns)
+        return Product(product_id, clean_text(caption), image, row.number, columns)
 
     def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
         id_column = self.roles.id
@@ -214,20 +213,64 @@ class Catalog:
             for name, kind in self.columns.items()
         }
 
-    def _picture(self, row: Row, product_id: str) -> str | bytes | None:
+    def _image(self, row: Row, product_id: str) -> str | bytes | None:
         if self.roles.image is None:
-            return self._pictures.locate_by_id(product_id) if product_id else None
-        picture = parse_image(row.cells.get(self.roles.image))
-        return self._pictures.locate(clean_text(picture)) if isinstance(picture, str) else picture
+            return self._images.locate_by_id(product_id) if product_id else None
+        image = parse_image(row.cells.get(self.roles.image))
+        return self._images.locate(clean_text(image)) if isinstance(image, str) else image
 
 
 def _kinds(survey: Survey, roles: Roles) -> dict[str, Kind]:
-    """The columns' kinds; what is read as words or names stays text, numbers though it may be."""
+    """The columns' kinds; ids, images and words are text even if every value is a number."""
     words = {roles.id, roles.image, roles.title, roles.description, roles.highlights}
     return {name: "string" if name in words else kind for name, kind in survey.kinds.items()}
 
 
-def _location(picture: str | bytes | None) -> str | None:
-    if not isinstance(picture, str):
+def _location(image: str | bytes | None) -> str | None:
+    """An image's location, as a reject names it."""
+    if not isinstance(image, str):
         return None
-    return picture[:60] + "…" if is_url(picture) and picture.startswith("data:") else picture
+    return image[:60] + "…" if image.startswith("data:") else image
+
+
+class _SeenIds:
+    """The row of each identifier's first occurrence, by a digest of 64 bits.
+
+    A hash table in two arrays: 16 bytes per slot, at most two thirds full. Two different
+    identifiers among a million share a digest with a probability of 3e-8.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._keys = array("Q", bytes(8 * 1024))
+        self._rows = array("Q", bytes(8 * 1024))
+        self._count = 0
+
+    def first_row(self, product_id: str, row: int) -> int:
+        """The row of an identifier's first occurrence; ``row`` itself if this is the first."""
+        digest = blake2b(product_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        key = int.from_bytes(digest, "little")
+        slot = self._slot(key)
+        if self._rows[slot]:
+            return self._rows[slot]
+        self._keys[slot], self._rows[slot] = key, row
+        self._count += 1
+        if self._count * 3 > len(self._rows) * 2:
+            self._grow()
+        return row
+
+    def _slot(self, key: int) -> int:
+        mask = len(self._rows) - 1
+        slot = key & mask
+        while self._rows[slot] and self._keys[slot] != key:
+            slot = (slot + 1) & mask
+        return slot
+
+    def _grow(self) -> None:
+        keys, rows = self._keys, self._rows
+        self._keys = array("Q", bytes(16 * len(keys)))
+        self._rows = array("Q", bytes(16 * len(rows)))
+        for key, row in zip(keys, rows, strict=True):
+            if row:  # rows start at 1; 0 is an empty slot
+                slot = self._slot(key)
+                self._keys[slot], self._rows[slot] = key, row

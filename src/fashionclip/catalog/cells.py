@@ -1,8 +1,8 @@
-"""What a column holds: the kind that all its values share, and each value as that kind.
+"""Cells of a table: as values of their column's kind, as identifiers, images and highlights.
 
-A column of a CSV is a number only if every value in it is, so that the type of a value never
-depends on where in the table it stands. Numbers that are really names stay text: ``007``,
-``+4930123``, ``1E5``, and integers beyond 64 bits.
+A column of a CSV is a number only if every value in it is, so the type of a value does not depend
+on its row. Numbers that are really names stay text: ``007``, ``+4930123``, ``1E5``, and integers
+beyond 64 bits.
 """
 
 import json
@@ -14,7 +14,7 @@ from fashionclip.catalog.rows import Cell
 from fashionclip.product import INT64, Kind, Value, kind_of, widen
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
-"""Text, in lower case, that means no value in a column of numbers or booleans."""
+"""Text in lower case that means a missing value in columns of numbers and booleans."""
 
 MAX_HIGHLIGHTS = 1_000
 
@@ -59,12 +59,12 @@ def convert(cell: Cell, kind: Kind) -> Value:
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         if kind == "boolean" and isinstance(cell, bool):
             return cell
-        raise ValueError(_misfit(cell, kind))
+        raise ValueError(_mismatch(cell, kind))
     if kind == "number":
         return float(cell) if math.isfinite(cell) else None
     if kind == "integer" and isinstance(cell, int):
         return cell
-    raise ValueError(_misfit(cell, kind))
+    raise ValueError(_mismatch(cell, kind))
 
 
 def _convert_text(text: str, kind: Kind) -> Value:
@@ -74,7 +74,7 @@ def _convert_text(text: str, kind: Kind) -> Value:
     if text.lower() in MISSING:
         return None
     if widen(kind_of_text(text), kind) != kind:
-        raise ValueError(_misfit(text, kind))
+        raise ValueError(_mismatch(text, kind))
     if kind == "integer":
         return int(text)
     return float(text) if kind == "number" else text.lower() == "true"
@@ -89,7 +89,7 @@ def as_text(cell: Cell) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))  # 1580.0 is how pandas keeps 1580 in a column with gaps
+        return str(int(cell))  # pandas keeps 1580 as 1580.0 in a column with gaps
     if isinstance(cell, list | tuple | Mapping):
         return json.dumps(cell, ensure_ascii=False, default=as_text)
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
@@ -100,7 +100,7 @@ def clean_text(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _misfit(cell: Cell, kind: Kind) -> str:
+def _mismatch(cell: Cell, kind: Kind) -> str:
     shown = as_text(cell)[:40]
     return f"{shown!r} in a column of kind {kind}"
 
@@ -111,10 +111,10 @@ def parse_id(cell: Cell) -> str:
 
 
 def parse_image(cell: Cell) -> str | bytes | None:
-    """What a cell says of a picture: its location, its bytes, or nothing.
+    """The image that a cell names: its location, its bytes, or None.
 
-    Takes what catalogues have in such columns: a path or URL, several URLs in a row (the first
-    counts), a list, bytes, and the ``{"bytes", "path"}`` of Hugging Face data sets.
+    A cell may hold a path or URL, several URLs or a list (the first counts), bytes, or the
+    ``{"bytes", "path"}`` of Hugging Face data sets.
     """
     if isinstance(cell, bytes):
         return cell or None
@@ -132,12 +132,12 @@ def parse_image(cell: Cell) -> str | bytes | None:
 def parse_highlights(cell: Cell) -> list[str]:
     """A product's highlights, as phrases.
 
-    Takes a list, an object (its values count: ``{"Neck": "Round Neck"}``), JSON text of either,
-    or phrases with ``|``, ``;`` or line ends between them. Values without a letter, such as
-    counts, and words for "none" say nothing and are left out.
+    A cell may hold a list, an object (its values count: ``{"Neck": "Round Neck"}``), JSON text of
+    either, or phrases separated by ``|``, ``;`` or line ends. Values without a letter, such as
+    counts, and words for "none" are left out.
     """
     phrases = (phrase.strip() for phrase in _phrases(cell, depth=0))
-    return [phrase for phrase in phrases if _says_something(phrase)][:MAX_HIGHLIGHTS]
+    return [phrase for phrase in phrases if _is_phrase(phrase)][:MAX_HIGHLIGHTS]
 
 
 def _phrases(cell: Cell, *, depth: int) -> Iterable[str]:
@@ -156,10 +156,10 @@ def _split_text(text: str, *, depth: int) -> Iterable[str]:
         try:
             return _phrases(json.loads(text), depth=1)
         except (ValueError, RecursionError):
-            if text[0] == "[":  # how pandas writes a list into a CSV
+            if text[0] == "[":  # a Python list, as pandas writes it into a CSV
                 return [single or double for single, double in _QUOTED.findall(text)]
     return [text] if depth else _SEPARATORS.split(text)
 
 
-def _says_something(phrase: str) -> bool:
+def _is_phrase(phrase: str) -> bool:
     return phrase.lower() not in MISSING and any(letter.isalpha() for letter in phrase)

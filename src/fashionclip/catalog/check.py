@@ -1,6 +1,6 @@
-"""The catalogue check: what is wrong with pictures and words, before time is spent on them.
+"""The catalogue check: what is wrong with images and captions, before a catalogue is indexed.
 
-Every picture is fetched and decoded once, as indexing would. Memory: about 500 bytes per product.
+Every image is fetched and decoded once, as in indexing. Memory: about 500 bytes per product.
 """
 
 import os
@@ -33,20 +33,20 @@ class CheckReport:
     rows: int
     """Rows in the table."""
     products: int
-    """Rows that are products with a picture that can be decoded."""
+    """Rows that are products with an image that can be decoded."""
     missing: tuple[Reject, ...]
-    """Pictures that are not there, cannot be fetched, or are not named."""
+    """Images that do not exist, cannot be fetched, or are not named."""
     broken: tuple[Reject, ...]
-    """Pictures that cannot be decoded."""
+    """Images that cannot be decoded."""
     unreadable: tuple[Reject, ...]
-    """Rows that cannot be used: too many fields, no id, an id that came before, …"""
+    """Rows that cannot be used: too many fields, no id, a repeated id, …"""
     duplicate_pictures: tuple[tuple[str, ...], ...]
-    """Groups of products whose picture files are the same, byte for byte."""
+    """Groups of products whose image files are identical."""
     similar_pictures: tuple[tuple[str, ...], ...]
-    """Groups whose pictures look the same though their files differ: resized or encoded again.
-    Of products with the same file, only the first is in a group."""
+    """Groups of near-duplicate images whose files differ: resized or encoded again.
+    Of products with identical files, only the first is in a group."""
     empty_captions: tuple[str, ...]
-    """Products without any words."""
+    """Products without a caption."""
     repeated_captions: Mapping[str, tuple[str, ...]]
     """Captions that several products share, and the products."""
 
@@ -62,13 +62,13 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """What one product's picture showed."""
+class _Checked:
+    """What the check found of one product."""
 
     product: Product
     digest: bytes = b""
     image_hash: NDArray[np.uint8] | None = None
-    """Its perceptual hash; None if it could not be decoded."""
+    """Perceptual hash of its image; None if that could not be decoded."""
     missing: str = ""
     broken: str = ""
 
@@ -79,11 +79,11 @@ def check_catalog(
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
-    """Read every row and decode every picture of a catalogue.
+    """Read every row and decode every image of a catalogue.
 
     Args:
         catalog: what to check.
-        workers: threads that fetch and decode; None for two a core.
+        workers: threads that fetch and decode; None for two per core.
         progress: called with the number of rows done so far.
 
     Raises:
@@ -91,45 +91,45 @@ def check_catalog(
     """
     rows = 0
     unreadable: list[Reject] = []
-    pictures: list[_Picture] = []
+    checked: list[_Checked] = []
     captions: dict[str, list[str]] = defaultdict(list)
-    for item in _look_at_all(catalog, workers or 2 * (os.cpu_count() or 1)):
+    for item in _check_all(catalog, workers or 2 * (os.cpu_count() or 1)):
         rows += 1
         if isinstance(item, Reject):
             unreadable.append(item)
         else:
-            pictures.append(item)
+            checked.append(item)
             captions[item.product.caption].append(item.product.product_id)
         if progress is not None:
             progress(rows)
     empty = captions.pop("", [])
-    same_files = _groups((picture.digest, picture.product.product_id) for picture in pictures)
+    same_files = _groups((item.digest, item.product.product_id) for item in checked)
     copies = {name for group in same_files for name in group[1:]}
     return CheckReport(
         rows=rows,
-        products=sum(picture.image_hash is not None for picture in pictures),
-        missing=tuple(_reject(p.product, p.missing) for p in pictures if p.missing),
-        broken=tuple(_reject(p.product, p.broken) for p in pictures if p.broken),
+        products=sum(item.image_hash is not None for item in checked),
+        missing=tuple(_reject(p.product, p.missing) for p in checked if p.missing),
+        broken=tuple(_reject(p.product, p.broken) for p in checked if p.broken),
         unreadable=tuple(unreadable),
         duplicate_pictures=same_files,
         similar_pictures=_near_duplicates(
-            [p for p in pictures if p.product.product_id not in copies]
+            [p for p in checked if p.product.product_id not in copies]
         ),
         empty_captions=tuple(empty),
         repeated_captions={words: tuple(n) for words, n in captions.items() if len(n) > 1},
     )
 
 
-def _look_at_all(catalog: Catalog, workers: int) -> Iterator[_Picture | Reject]:
-    """Pictures are fetched and decoded in threads; results come in the catalogue's order."""
-    waiting: deque[Reject | Future[_Picture]] = deque()
+def _check_all(catalog: Catalog, workers: int) -> Iterator[_Checked | Reject]:
+    """Fetch and decode images in threads; results keep the catalogue's order."""
+    waiting: deque[Reject | Future[_Checked]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fashionclip-check")
     try:
         for item in catalog:
             if isinstance(item, Reject):
                 waiting.append(item)
             else:
-                waiting.append(pool.submit(_look_at, catalog, item))
+                waiting.append(pool.submit(_check, catalog, item))
             if len(waiting) > workers * AHEAD_PER_WORKER:
                 yield _result(waiting.popleft())
         while waiting:
@@ -138,26 +138,26 @@ def _look_at_all(catalog: Catalog, workers: int) -> Iterator[_Picture | Reject]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(item: "Reject | Future[_Picture]") -> _Picture | Reject:
+def _result(item: "Reject | Future[_Checked]") -> _Checked | Reject:
     return item if isinstance(item, Reject) else item.result()
 
 
-def _look_at(catalog: Catalog, product: Product) -> _Picture:
+def _check(catalog: Catalog, product: Product) -> _Checked:
     bare = Product(product.product_id, product.caption, _location(product), product.row, {})
     try:
         data = catalog.read_image(product)
     except ImageFetchError as error:
-        return _Picture(bare, missing=str(error))
+        return _Checked(bare, missing=str(error))
     digest = blake2b(data, digest_size=16).digest()
     try:
-        return _Picture(bare, digest, perceptual_hash(decode_image(data, target_px=DECODE_PX)))
+        return _Checked(bare, digest, perceptual_hash(decode_image(data, target_px=DECODE_PX)))
     except ImageError as error:
-        return _Picture(bare, digest, broken=str(error))
+        return _Checked(bare, digest, broken=str(error))
 
 
-def _near_duplicates(pictures: Sequence[_Picture]) -> tuple[tuple[str, ...], ...]:
+def _near_duplicates(checked: Sequence[_Checked]) -> tuple[tuple[str, ...], ...]:
     """Groups of product ids whose images are near duplicates of the group's first."""
-    hashed = [(p.product.product_id, p.image_hash) for p in pictures if p.image_hash is not None]
+    hashed = [(p.product.product_id, p.image_hash) for p in checked if p.image_hash is not None]
     if not hashed:
         return ()
     groups = near_duplicate_groups(np.stack([image_hash for _, image_hash in hashed]))

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, its keys the columns."""
+"""JSON Lines: one object per line, whose keys are the columns."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from fashionclip.errors import CatalogError
 
 
 class JsonLinesTable:
-    """A table of one JSON object a line; a line that is none is a broken row."""
+    """A table of one JSON object per line; any other line is a broken row."""
 
     def __init__(self, path: Path) -> None:
         """Decide the encoding and gather the columns; reads the file through.
@@ -21,17 +21,9 @@ class JsonLinesTable:
         """
         self._path = path
         self._file: TextFile = open_text(path)
-        self._survey = self._look_through()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every key that some line has, in the order in which they turn up."""
-        return tuple(self._survey.kinds)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """How its encoding was decided, if it is not plain UTF-8."""
-        return (self._file.note,) if self._file.note else ()
+        self._survey = self._find_columns()
+        self.names = tuple(self._survey.kinds)  # in order of first occurrence
+        self.notes = self._file.notes
 
     def survey(self) -> Survey:
         """What the first pass found."""
@@ -60,7 +52,7 @@ class JsonLinesTable:
             else:
                 yield _row_of(number, found)
 
-    def _look_through(self) -> Survey:
+    def _find_columns(self) -> Survey:
         first = next((line for line in self._file.lines() if line.strip()), "")
         if first.lstrip().startswith("["):
             message = (

@@ -1,7 +1,7 @@
 """Lines of a text table: compressed or not, in the encoding that its bytes allow.
 
-The encoding is decided once for the whole file. Lines are never longer in memory than
-``MAX_ROW_CHARS``; one that cannot be used is handed on as a ``BadLine`` that says why.
+The encoding is decided once for the whole file. Lines longer than ``MAX_ROW_CHARS`` are cut. A
+line that cannot be used becomes a ``BadLine`` with the reason.
 """
 
 import bz2
@@ -27,14 +27,14 @@ _OPENERS: Mapping[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-"""How a compressed file is opened, by its first bytes."""
+"""First bytes of a compressed file to what opens it."""
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 
 
 class BadLine(str):
-    """A line that no row can be made of; the text is what could be kept of it."""
+    """A line that no row can be made of, perhaps cut short."""
 
     reason: str
     is_cut: bool
@@ -48,7 +48,7 @@ class BadLine(str):
     def of(
         cls, text: str, reason: str, *, is_cut: bool = False, n_quotes: int | None = None
     ) -> "BadLine":
-        """Mark a line as bad."""
+        """A bad line; ``n_quotes`` is counted in the text if it is not given."""
         line = cls(text)
         line.reason = reason
         line.is_cut = is_cut
@@ -63,8 +63,8 @@ class TextFile:
     path: Path
     encoding: str
     errors: str
-    note: str | None
-    """What a user should know about the encoding; None for plain UTF-8."""
+    notes: tuple[str, ...] = ()
+    """A remark for the user on the encoding, unless it is plain UTF-8."""
 
     def lines(self) -> Iterator[str]:
         r"""Lines with their ends (``\n``, ``\r\n`` or ``\r``).
@@ -87,10 +87,10 @@ class TextFile:
 
 
 def open_text(path: Path) -> TextFile:
-    """Decide a text file's encoding by reading it through.
+    """Decide a text file's encoding; reads it through.
 
-    A byte-order mark decides; without one it is UTF-8 if all of it is, or most of what is beyond
-    ASCII; otherwise Windows-1252.
+    A byte-order mark decides. Without one the file is UTF-8 if most of its bytes beyond ASCII are
+    valid UTF-8, and Windows-1252 otherwise.
 
     Raises:
         CatalogError: the file cannot be read to its end, or is UTF-16 without a mark.
@@ -100,7 +100,7 @@ def open_text(path: Path) -> TextFile:
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             while file.read(BLOCK_BYTES):  # to the end: a compressed file may break off
                 pass
-            return TextFile(path, "utf-16", "replace", "read as UTF-16")
+            return TextFile(path, "utf-16", "replace", ("read as UTF-16",))
         if any(head) and b"\0\0" in (head[::2], head[1::2]):
             message = (
                 f"{path}: looks like UTF-16 without a byte-order mark; "
@@ -111,16 +111,16 @@ def open_text(path: Path) -> TextFile:
     has_mark = head.startswith(codecs.BOM_UTF8)
     encoding = "utf-8-sig" if has_mark else "utf-8"
     if not n_invalid:
-        return TextFile(path, encoding, "strict", None)
+        return TextFile(path, encoding, "strict")
     if has_mark or n_valid > n_invalid:
         note = f"{n_invalid} bytes are not UTF-8; the rows that hold them are rejected"
-        return TextFile(path, encoding, "surrogateescape", note)
-    return TextFile(path, "cp1252", "replace", "read as Windows-1252, for it is not UTF-8")
+        return TextFile(path, encoding, "surrogateescape", (note,))
+    return TextFile(path, "cp1252", "replace", ("read as Windows-1252, for it is not UTF-8",))
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a table is read into a ``CatalogError``.
+    """Turn errors of reading a table into a ``CatalogError``.
 
     Raises:
         CatalogError: the file is missing, unreadable, or breaks off within its compression.
@@ -133,13 +133,13 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as exc:
         message = f"{path}: the compressed table breaks off or is damaged; fetch it again ({exc})"
         raise CatalogError(message) from exc
-    except OSError as exc:  # bz2 says so of damaged data too
+    except OSError as exc:  # bz2 raises it for damaged data too
         message = f"{path}: cannot be read ({exc.strerror or exc})"
         raise CatalogError(message) from exc
 
 
 def open_plain(path: Path) -> io.BufferedIOBase:
-    """Open a file for reading, decompressed if its first bytes say that it is compressed.
+    """Open a file for reading, and decompress it if its first bytes say that it is compressed.
 
     Raises:
         OSError: it cannot be opened.

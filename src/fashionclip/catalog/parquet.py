@@ -1,6 +1,6 @@
-"""Parquet: one file or the shards of one table, pictures in a column or not.
+"""Parquet: one file or the shards of one table, with images in a column or not.
 
-Read in small batches. A damaged part costs its own rows, each of them named.
+Files are read in small batches. A damaged part becomes one broken row for each of its rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Row, Survey
 from fashionclip.errors import CatalogError
 from fashionclip.product import Kind
 
-ROWS_A_BATCH = 1_024
-PICTURES_A_BATCH = 16  # where a column holds binary data
-BUFFER_BYTES = 1 << 20  # read a column in pieces, not its whole chunk at once
+ROWS_PER_BATCH = 1_024
+IMAGES_PER_BATCH = 16  # where a column holds binary data
+BUFFER_BYTES = 1 << 20  # columns are read in pieces of this size
 
 
 class ParquetTable:
     """A table in one or several Parquet files of the same columns."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Read the description of the columns.
+        """Read the schema.
 
         Args:
             paths: the shards, in their order.
@@ -40,19 +40,14 @@ class ParquetTable:
                 raise CatalogError(message)
             n_rows += n_more
         self._n_rows = n_rows
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its columns."""
-        return tuple(self._schema.names)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """How many files it has, if several."""
-        return (f"{len(self._paths)} Parquet files read as one",) if len(self._paths) > 1 else ()
+        self.names: tuple[str, ...] = tuple(self._schema.names)
+        n_files = len(self._paths)
+        self.notes: tuple[str, ...] = (
+            (f"{n_files} Parquet files read as one",) if n_files > 1 else ()
+        )
 
     def survey(self) -> Survey:
-        """What the files themselves say of their columns."""
+        """The kinds that the schema gives."""
         kinds = {field.name: kind for field in self._schema if (kind := _kind_of(field.type))}
         return Survey(kinds, self._n_rows)
 
@@ -63,7 +58,7 @@ class ParquetTable:
             CatalogError: it cannot be read on.
         """
         has_binary = any(_kind_of(field.type) is None for field in self._schema)
-        batch_size = PICTURES_A_BATCH if has_binary else ROWS_A_BATCH
+        batch_size = IMAGES_PER_BATCH if has_binary else ROWS_PER_BATCH
         before = 0
         for path in self._paths:
             with reading(path), _open(path) as file:
@@ -93,7 +88,7 @@ def _describe(path: Path) -> tuple[pa.Schema, int]:
 def _rows_of(
     file: pq.ParquetFile, i_group: int, n_rows: int, before: int, batch_size: int
 ) -> Iterator[Row | BrokenRow]:
-    """The rows of one row group; those that it should have and cannot give are broken."""
+    """The rows of one row group; those that cannot be read are broken rows."""
     number = before
     why = "fewer rows than it says"
     try:
@@ -126,13 +121,13 @@ def _row_of_slice(batch: pa.RecordBatch, number: int) -> Row | BrokenRow:
 
 
 def _kind_of(kind: pa.DataType) -> Kind | None:
-    """What a column is passed on as; None for binary data, in lists and structs too."""
+    """The kind of a column; None for binary data, also within lists and structs."""
     if pa.types.is_dictionary(kind):
         return _kind_of(kind.value_type)
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_uint64(kind):
-        return "string"  # may be beyond the 64 bits that a store has for integers
+        return "string"  # stores keep signed 64 bits
     if pa.types.is_integer(kind):
         return "integer"
     if pa.types.is_floating(kind):

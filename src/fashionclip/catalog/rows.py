@@ -1,4 +1,4 @@
-"""What a table gives, whatever its format: rows, broken rows, and a survey of its columns."""
+"""What every format gives: rows, broken rows, and a survey of the columns."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ Cell = Any
 """A value as its format has it: text, number, bool, bytes, list, dict or None."""
 
 MAX_ROW_CHARS = 4_000_000
-"""Longer rows are rejected; bounds what one row can cost in memory."""
+"""Longer rows are rejected, which bounds the memory that one row takes."""
 MAX_COLUMNS = 2_000
-"""Wider tables are refused: they are no catalogues."""
+"""Wider tables are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class BrokenRow:
     number: int
     reason: str
     first_cell: str | None = None
-    """What stands in its first column, if that much could be made out."""
+    """The text of its first column, if that much could be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a first pass over a table found out."""
+    """What a first pass over a table found."""
 
     kinds: Mapping[str, Kind]
     """Columns that can be passed on, in their order; columns of binary data are left out."""
@@ -51,13 +51,10 @@ class Survey:
 class Table(Protocol):
     """A catalogue table of one format; reading streams and can be repeated."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its columns."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What had to be decided to read it, such as its encoding."""
+    names: tuple[str, ...]
+    """Its columns, each name once."""
+    notes: tuple[str, ...]
+    """Remarks on how it was read, such as its encoding."""
 
     def survey(self) -> Survey:
         """Read it through once, or read its own description, for the columns' kinds.
@@ -79,7 +76,7 @@ def take_survey(
 ) -> Survey:
     """Find the kinds of all columns in one pass.
 
-    Mended rows are not asked: where the mend was wrong, their values stand in wrong columns.
+    Mended rows do not count: if the mend was wrong, their values are in the wrong columns.
 
     Args:
         rows: the whole table.

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from fashionclip.catalog.cells import as_text, clean_text, parse_image
-from fashionclip.catalog.places import Pictures, find_table, open_table
 from fashionclip.catalog.roles import bare_name
 from fashionclip.catalog.rows import BrokenRow, Cell
+from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import BenchmarkError, CatalogError
 from fashionclip.evaluate.benchmarks.benchmark import (
     Loaded,
@@ -96,7 +96,7 @@ class OwnTable:
             if "image" not in names or not names.keys() & {"label", "query"}:
                 message = f"{path}: has the columns {', '.join(table.names)}; {self.how_to_get}"
                 raise BenchmarkError(message)
-            pictures = Pictures(place, None)
+            pictures = ImageLocations(place, None)
             lines = []
             for row in table.rows():
                 if isinstance(row, BrokenRow):
@@ -233,7 +233,7 @@ def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.nda
     return np.array(sorted(marked.union(*others)), dtype=np.int64)
 
 
-def _picture(cell: Cell, number: int, pictures: Pictures) -> Picture | None:
+def _picture(cell: Cell, number: int, pictures: ImageLocations) -> Picture | None:
     found = parse_image(cell)
     if isinstance(found, bytes):
         return Picture(f"row {number}", found)

@@ -1,7 +1,7 @@
-"""Where a catalogue's table and pictures are.
+"""Where a catalogue's table and images are, and which format the table has.
 
 A path is a table, a folder with one table in it, or Kaggle's folder (``styles.csv`` beside
-``images/``); a URL is a table, which is copied to this machine first, so that it can be read
+``images/``). A URL is a table, which is copied to this machine first, so that it can be read
 more than once.
 """
 
@@ -21,11 +21,12 @@ from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url, resolve_lo
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", *PARQUET_SUFFIXES)
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-MAX_TABLE_BYTES = 8 << 30  # of a table that is copied from elsewhere
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES)
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+MAX_REMOTE_TABLE_BYTES = 8 << 30
 TABLE_TIMEOUT_S = 600.0
 
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
@@ -33,35 +34,35 @@ _PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A table's files, and where the pictures that it names may be."""
+class TableFiles:
+    """A table's files, and the folder that its relative image names start from."""
 
     files: tuple[Path, ...]
     folder: str
-    """Folder or URL that the table stands in: relative pictures start from it."""
-    copied: Path | None = None
-    """A temporary copy, to be removed in the end."""
+    """Folder or URL that holds the table."""
+    temporary: Path | None = None
+    """A local copy of a remote table, to be removed in the end."""
 
 
-def find_table(path: str, *, policy: FetchPolicy) -> Place:
+def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
     """Find the table that a path or URL means.
 
     Raises:
-        CatalogError: there is nothing, no table or more than one, or it cannot be copied.
+        CatalogError: there is no table or more than one, or it cannot be copied.
     """
     if is_url(path) and not path.lower().startswith("file:"):
         return _copy_table(path, policy)
     local = Path(path)
     with reading(local):
         if not local.is_dir():
-            return Place((local,), str(local.absolute().parent))
+            return TableFiles((local,), str(local.absolute().parent))
         files = sorted(entry for entry in local.iterdir() if _is_table(entry))
-        files = files or sorted(local.glob("data/*.parquet"))  # as Hugging Face lays it out
+        files = files or sorted(local.glob("data/*.parquet"))  # Hugging Face's layout
     folder = str(local.absolute())
-    kaggle = [entry for entry in files if _plain_name(entry) == KAGGLE_TABLE]
+    kaggle = [entry for entry in files if _uncompressed_name(entry) == KAGGLE_TABLE]
     files = kaggle[:1] or files
     if len(files) == 1 or (files and all(f.suffix.lower() in PARQUET_SUFFIXES for f in files)):
-        return Place(tuple(files), folder)
+        return TableFiles(tuple(files), folder)
     if not files:
         message = f"{path}: no table in this folder; expected one of {', '.join(TABLE_SUFFIXES)}"
     else:
@@ -71,20 +72,20 @@ def find_table(path: str, *, policy: FetchPolicy) -> Place:
 
 
 def _is_table(entry: Path) -> bool:
-    name = _plain_name(entry)
+    name = _uncompressed_name(entry)
     return name.endswith(TABLE_SUFFIXES) and not name.startswith(".") and entry.is_file()
 
 
-def _plain_name(entry: Path) -> str:
-    """A file's name in lower case, without what its compression adds."""
+def _uncompressed_name(entry: Path) -> str:
+    """A file's name in lower case, without the suffix of its compression."""
     name = entry.name.lower()
     return name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
 
 
-def _copy_table(url: str, policy: FetchPolicy) -> Place:
+def _copy_table(url: str, policy: FetchPolicy) -> TableFiles:
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
     handle, copied = tempfile.mkstemp(prefix="fashionclip-", suffix=f"-{name[-60:]}")
-    generous = replace(policy, max_bytes=MAX_TABLE_BYTES, timeout_s=TABLE_TIMEOUT_S)
+    generous = replace(policy, max_bytes=MAX_REMOTE_TABLE_BYTES, timeout_s=TABLE_TIMEOUT_S)
     try:
         with os.fdopen(handle, "w+b") as file:
             copy_bytes(url, file, policy=generous)
@@ -94,27 +95,27 @@ def _copy_table(url: str, policy: FetchPolicy) -> Place:
     except BaseException:
         Path(copied).unlink(missing_ok=True)
         raise
-    return Place((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
+    return TableFiles((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
 
 
-def open_table(place: Place, *, is_free_text: Callable[[str], bool]) -> Table:
+def open_table(source: TableFiles, *, is_free_text: Callable[[str], bool]) -> Table:
     """Open a table in the format that its first bytes and its name say.
 
     Args:
-        place: its files.
+        source: its files.
         is_free_text: whether a column of this name holds prose, see ``DelimitedTable``.
 
     Raises:
         CatalogError: it cannot be read.
     """
-    first = place.files[0]
+    first = source.files[0]
     with reading(first), first.open("rb") as file:
         head = file.read(4)
-    name = _plain_name(first)
+    name = _uncompressed_name(first)
     if head == _PARQUET or name.endswith(PARQUET_SUFFIXES):
         from fashionclip.catalog.parquet import ParquetTable  # a quarter of a second to import
 
-        return ParquetTable(place.files)
+        return ParquetTable(source.files)
     if head in _EXCEL:
         message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
         raise CatalogError(message)
@@ -123,61 +124,61 @@ def open_table(place: Place, *, is_free_text: Callable[[str], bool]) -> Table:
     return DelimitedTable(first, is_free_text=is_free_text)
 
 
-class Pictures:
-    """Where the pictures of a catalogue are, given what its rows say of them."""
+class ImageLocations:
+    """Where a catalogue's images are, given what its rows say of them."""
 
-    def __init__(self, place: Place, images: str | None) -> None:
-        """Settle the folders to look in.
+    def __init__(self, source: TableFiles, images: str | None) -> None:
+        """Decide which folders to look in.
 
         Args:
-            place: the table's.
-            images: folder or URL of the pictures, if the user named one.
+            source: the table.
+            images: folder or URL of the images, if the user named one.
 
         Raises:
             CatalogError: the folder does not exist.
         """
-        beside = None if is_url(place.folder) else Path(place.folder) / IMAGES_FOLDER
+        beside = None if is_url(source.folder) else Path(source.folder) / IMAGES_FOLDER
         if images is None:
             has_images = beside is not None and beside.is_dir()
             self.by_id_base = str(beside) if has_images else None
-            self._bases = [place.folder, str(beside)] if has_images else [place.folder]
+            self._bases = [source.folder, str(beside)] if has_images else [source.folder]
             return
         if not is_url(images) and not Path(images).is_dir():
-            message = f"{images}: no such folder of pictures; check --images"
+            message = f"{images}: no such folder of images; check --images"
             raise CatalogError(message)
         self.by_id_base = images if is_url(images) else str(Path(images).absolute())
-        self._bases = list(dict.fromkeys((self.by_id_base, place.folder)))
+        self._bases = list(dict.fromkeys((self.by_id_base, source.folder)))
 
     def locate(self, name: str) -> str:
-        """The whole location of a picture that a row names: path or URL.
+        """The path or URL of an image that a row names.
 
-        A relative name is looked for in the images folder and beside the table; the first place
-        that has it counts, and the first one of all where none has it or it is a URL.
+        A relative name is looked for in the images folder and beside the table. The first place
+        that has it counts. Where none has it, or the first is a URL, the first place counts.
         """
         first = resolve_location(name, base=self._bases[0])
-        if is_url(first) or len(self._bases) == 1 or _is_there(first):
+        if is_url(first) or len(self._bases) == 1 or _exists(first):
             return first
         others = (resolve_location(name, base=base) for base in self._bases[1:])
-        return next((other for other in others if not is_url(other) and _is_there(other)), first)
+        return next((other for other in others if not is_url(other) and _exists(other)), first)
 
     def locate_by_id(self, product_id: str) -> str | None:
-        """The location of ``<id>.jpg``, or what other kind of picture has that name."""
+        """The location of ``<id>.jpg``, or of the same name with another suffix."""
         if self.by_id_base is None:
             return None
         first = resolve_location(product_id + IMAGE_SUFFIXES[0], base=self.by_id_base)
-        if is_url(first) or _is_there(first):
+        if is_url(first) or _exists(first):
             return first
         stem = first.removesuffix(IMAGE_SUFFIXES[0])
         others = (stem + suffix for suffix in IMAGE_SUFFIXES[1:])
-        return next((location for location in others if _is_there(location)), first)
+        return next((location for location in others if _exists(location)), first)
 
     def others_by_id(self, location: str) -> list[str]:
-        """Where else the picture may be that ``locate_by_id`` supposed at a URL."""
+        """Other URLs to try where the URL from ``locate_by_id`` has no image."""
         stem = location.removesuffix(IMAGE_SUFFIXES[0])
         return [stem + suffix for suffix in IMAGE_SUFFIXES[1:]] if is_url(location) else []
 
 
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     try:
         return os.path.exists(path)  # noqa: PTH110 - a third of Path's cost, once a row
     except ValueError:  # a NUL byte
