@@ -1,11 +1,13 @@
 """What many tests stand on: a tiny CLIP written by transformers itself, and a clean environment."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from postgres_server import PostgresServer, worker_name
 from random_clip import write_checkpoint
 
 # the same examples in every run: what fails, fails for everybody
@@ -27,3 +29,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CLIP, 32 px and two layers a tower, as a folder written by transformers."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL, shared by the test processes that run side by side."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_name() != "main":
+        shared = shared.parent
+    server = PostgresServer(shared / "postgres")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_uri(postgres_server: PostgresServer) -> str:
+    """An empty database of this test process."""
+    return postgres_server.new_database(f"tests_{worker_name()}")

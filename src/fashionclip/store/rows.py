@@ -47,7 +47,7 @@ def fit(value: Value, kind: Kind) -> Value:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if kind == "number":
-        return float(value)
+        return float(value) + 0.0  # -0.0 becomes 0.0: DataFusion tells them apart
     if kind == "string":
         if isinstance(value, bool):
             return str(value).lower()
@@ -56,8 +56,8 @@ def fit(value: Value, kind: Kind) -> Value:
 
 
 def clean_text(text: str) -> str:
-    """Text without the lone surrogates that UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Text without what a store cannot hold: lone surrogates (UTF-8) and NUL (PostgreSQL)."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 def image_location(product: Product) -> str | None:
