@@ -19,6 +19,7 @@ from fashionclip.images.decode import (
     preprocess,
     to_rgb,
 )
+from fashionclip.images.formats import IMAGE_FORMATS
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -228,7 +229,7 @@ def test_a_truncated_jpeg_says_so():
 def test_empty_and_foreign_files_say_so():
     with pytest.raises(ImageError, match="empty"):
         decode_image(b"")
-    with pytest.raises(ImageError, match="not in a picture format"):
+    with pytest.raises(ImageError, match="not in a known image format"):
         decode_image(b"id,title\n1,Red shirt\n")
 
 
@@ -274,3 +275,15 @@ def test_a_damaged_picture_becomes_a_picture_or_an_image_error(position, value, 
     data = bytearray(encode(textured(40, 40), kind))
     data[position % len(data)] = value
     assert is_picture_or_one_line(bytes(data))
+
+
+@pytest.mark.parametrize("kind", IMAGE_FORMATS, ids=lambda kind: kind.name)
+def test_every_listed_format_is_decoded(kind):
+    image = Image.new("RGB", (16, 16), (200, 30, 60))
+    red, green, blue = pixel_of(encode(image, kind.name))
+    assert abs(red - 200) + abs(green - 30) + abs(blue - 60) < 30
+
+
+def test_a_format_that_is_not_listed_is_refused():
+    with pytest.raises(ImageError, match="not in a known image format"):
+        decode_image(encode(Image.new("RGB", (16, 16)), "EPS"))

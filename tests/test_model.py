@@ -115,7 +115,7 @@ def test_a_broken_picture_costs_only_itself(model, tmp_path):
 
 
 def test_errors_raise_with_the_place_or_leave_a_row_of_nan(model):
-    with pytest.raises(ImageError, match=r"picture 1: .*empty"):
+    with pytest.raises(ImageError, match=r"image 1: .*empty"):
         model.encode_images([jpeg(0), b"", jpeg(1)])
     vectors = model.encode_images([jpeg(0), b"", jpeg(1)], on_error="nan")
     assert np.isnan(vectors[1]).all()
@@ -195,7 +195,7 @@ def test_progress_goes_to_stderr(model, capsys):
     model.encode_text(["a"], progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "encoding pictures" in err
+    assert "encoding images" in err
     assert "encoding texts" in err
 
 
@@ -205,3 +205,18 @@ def test_the_built_in_model_tells_jeans_from_sneakers():
     model = FashionCLIP.from_pretrained()
     assert model.name == "builtin"
     assert sample_products is not None
+
+
+def test_the_constructor_opens_what_from_pretrained_opens(model, tiny_checkpoint):
+    same = FashionCLIP(tiny_checkpoint, precision="float32")
+    assert (same.encode_text("jeans") == model.encode_text("jeans")).all()
+    assert FashionCLIP().name == "builtin"
+
+
+def test_repr_names_the_model_and_what_runs_it(model, tiny_checkpoint):
+    shown = repr(FashionCLIP(tiny_checkpoint, device="torch-cpu", precision="float32"))
+    assert shown == (
+        f"FashionCLIP('{tiny_checkpoint}': ViT-2x32/8, dim 24, PyTorch on torch-cpu, float32)"
+    )
+    assert "OpenVINO on cpu" in repr(model)
+    assert repr(FashionCLIP(precision="float32")).startswith("FashionCLIP('builtin': ViT-")

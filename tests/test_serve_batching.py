@@ -105,7 +105,7 @@ def test_vectors_of_a_batch_are_those_that_each_would_have_alone(model):
     engine = BatchingEngine(model.engine, Metrics(), most=16)
     texts = ["red", "a photo of a grey wool sweater " * 20, "", "blue denim jeans", "日本"] * 6
     pictures = [draw(colour) for colour in ("red", "blue", "green", "black")] * 4
-    batched = FashionCLIP(model.checkpoint, engine)
+    batched = FashionCLIP(model.checkpoint, engine=engine)
     with ThreadPoolExecutor(16) as pool:
         words = list(pool.map(batched.encode_text, texts))
         seen = list(pool.map(batched.encode_images, pictures))

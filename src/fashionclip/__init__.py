@@ -1,7 +1,6 @@
-"""Search and tag a fashion catalogue by words and pictures.
+"""Search and tag a fashion catalogue by text and images.
 
-The public face. Names are imported when they are first used, so that
-``import fashionclip`` costs nothing and loads no engine.
+The public names are imported when they are first used, so ``import fashionclip`` loads no engine.
 """
 
 from importlib import import_module
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_MODULES = {
     "Catalog": "fashionclip.catalog",
     "FashionCLIP": "fashionclip.model",
     "FashionCLIPError": "fashionclip.errors",
@@ -41,10 +40,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         message = f"module 'fashionclip' has no attribute '{name}'"
         raise AttributeError(message)
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,7 @@
-"""``FashionCLIP``: pictures and words in, unit vectors out.
+"""``FashionCLIP``: images and texts to unit vectors.
 
-Decoding and resizing run in threads beside the engine, a bounded number of pictures
-ahead of it, so a stream of any length takes the same memory. Knows nothing of
-catalogues and stores.
+Images are fetched and decoded in threads, a bounded number of them ahead of the engine, so that
+a stream of any length takes the same memory.
 """
 
 import os
@@ -12,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -22,34 +21,31 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError
-from fashionclip.images.decode import Preprocess, preprocess
-from fashionclip.images.fetch import FetchPolicy, read_image_bytes
+from fashionclip.images.decode import ImageSource, Preprocess, fetch_image, preprocess
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
 from fashionclip.text.captions import prompts, read_templates
 
 T = TypeVar("T")
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
-"""A local path, an http(s) or fsspec URL, encoded bytes, a Pillow image, or an array."""
-
 BATCHES_AHEAD = 3
-"""Batches decoded before the engine asks for them: bounds memory, hides uneven pictures."""
-SORT_WINDOW = 16
-"""Batches of texts sorted by length together, so that each is padded to little."""
-CALIBRATION_PICTURES = 64
-"""Drawn product pictures that int8 is calibrated on where the caller gives none."""
+"""Batches that are decoded ahead of the engine."""
+BATCHES_PER_SORT = 16
+"""Batches of texts that are sorted by length together, to reduce padding."""
+N_CALIBRATION_IMAGES = 64
+"""Sample images that int8 is calibrated on by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Zero-shot probabilities: row i belongs to picture i, column j to label j."""
+    """Zero-shot probabilities: row i belongs to image i, column j to label j."""
 
     label_names: tuple[str, ...]
     probabilities: Float[np.ndarray, "n label"]
-    """float32 in 0…1; each row sums to 1, or is NaN where the picture could not be read."""
+    """float32 in 0…1; each row sums to 1, or is NaN where the image could not be read."""
 
     @property
     def best(self) -> list[str | None]:
-        """The most probable label of each picture; None where it could not be read."""
+        """The most probable label of each image; None where it could not be read."""
         return [
             None if np.isnan(row).any() else self.label_names[int(row.argmax())]
             for row in self.probabilities
@@ -57,17 +53,11 @@ class Classification:
 
 
 class FashionCLIP:
-    """A CLIP checkpoint on an engine. Made by ``from_pretrained``."""
+    """A CLIP model: encodes images and texts, compares them, classifies images by labels."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
-        """Hold a checkpoint and the engine that runs it."""
-        self.checkpoint = checkpoint
-        self.engine = engine
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path | None = None,
+    def __init__(
+        self,
+        name: str | Path | Checkpoint | None = None,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -75,32 +65,63 @@ class FashionCLIP:
         token: str | None = None,
         cache_dir: str | Path | None = None,
         calibration: Iterable[ImageSource] | None = None,
-    ) -> "FashionCLIP":
+        engine: Engine | None = None,
+    ) -> None:
         """Open a model.
 
         Args:
-            name: None for the built-in model, a local folder in the transformers format, or a
-                CLIP repository on the Hugging Face hub such as ``patrickjohncyh/fashion-clip``.
+            name: None for the built-in model, a local folder in the transformers format, a CLIP
+                repository on the Hugging Face hub such as ``patrickjohncyh/fashion-clip``, or an
+                open checkpoint.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, … (see ``open_engine``).
             precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
             revision: branch, tag or commit of a hub repository.
             token: hub token for private repositories.
-            cache_dir: where hub downloads are kept; None for the hub's own cache.
-            calibration: for ``int8``: pictures whose activations set the ranges; None takes drawn
-                product pictures.
+            cache_dir: where hub downloads are cached; None for the hub's own cache.
+            calibration: for ``int8``: images whose activations set the ranges; None for drawn
+                product images.
+            engine: an engine that is already open for this checkpoint; ``device``, ``precision``
+                and ``calibration`` are then ignored.
 
         Raises:
             CheckpointError: no such model, no network for it, or not a CLIP checkpoint.
             EngineError: no such device or precision here.
             MissingExtraError: the device needs PyTorch, which is not installed.
         """
-        checkpoint = open_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir)
+        if isinstance(name, Checkpoint):
+            self.checkpoint = name
+        else:
+            self.checkpoint = open_checkpoint(
+                name, revision=revision, token=token, cache_dir=cache_dir
+            )
         pixels = None
-        if precision == "int8":
-            pictures = _drawn_products() if calibration is None else calibration
-            pixels = np.stack([_pixels_of(p, checkpoint.preprocess) for p in pictures])
-        engine = open_engine(checkpoint, device=device, precision=precision, calibration=pixels)
-        return cls(checkpoint, engine)
+        if precision == "int8" and engine is None:
+            images = _sample_images() if calibration is None else calibration
+            pixels = np.stack([_pixels_of(image, self.checkpoint.preprocess) for image in images])
+        self.engine = engine or open_engine(
+            self.checkpoint, device=device, precision=precision, calibration=pixels
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path | None = None, **options: Any) -> "FashionCLIP":  # noqa: ANN401
+        """Open a model; the same as ``FashionCLIP(name, ...)``.
+
+        Args:
+            name: as in ``FashionCLIP``.
+            options: as in ``FashionCLIP``.
+
+        Raises:
+            FashionCLIPError: as in ``FashionCLIP``.
+        """
+        return cls(name, **options)
+
+    def __repr__(self) -> str:
+        """Name, architecture, vector length, and what runs it."""
+        engine = type(self.engine).__name__.removesuffix("Engine")
+        return (
+            f"FashionCLIP({self.name!r}: {self.checkpoint.config.architecture}, dim {self.dim}, "
+            f"{engine} on {self.engine.device}, {self.engine.precision})"
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that ``transformers.CLIPModel`` and ``CLIPProcessor`` load unchanged.
@@ -112,22 +133,22 @@ class FashionCLIP:
 
     @property
     def name(self) -> str:
-        """What the model was opened by; ``builtin`` for the built-in one."""
+        """The name that the model was opened by; ``builtin`` for the built-in model."""
         return self.checkpoint.name
 
     @property
     def fingerprint(self) -> str:
-        """A hash over all that its vectors depend on; two models with one fingerprint agree."""
+        """A hash of everything that the vectors depend on, except engine and precision."""
         return self.checkpoint.fingerprint
 
     @property
     def dim(self) -> int:
-        """Length of its vectors."""
+        """Length of the vectors."""
         return self.checkpoint.config.projection_dim
 
     @property
     def logit_scale(self) -> float:
-        """What a similarity is multiplied by before the softmax: one over the temperature.
+        """Factor of similarities before the softmax: one over the temperature.
 
         The checkpoint stores its logarithm under the same name, as CLIP does.
         """
@@ -141,16 +162,16 @@ class FashionCLIP:
         workers: int | None = None,
         policy: FetchPolicy | None = None,
     ) -> Iterator[Float[np.ndarray, " dim"] | FashionCLIPError]:
-        """Encode a stream of pictures; item i of the output belongs to item i of the input.
+        """Encode a stream of images; item i of the output belongs to item i of the input.
 
-        A picture that cannot be fetched or decoded gives its error in its place and costs
-        nothing else. Memory is bounded by ``batch_size``, not by the stream.
+        An image that cannot be fetched or decoded yields its error and affects no other. Memory is
+        bounded by ``batch_size``, not by the length of the stream.
 
         Args:
             images: any iterable; it is read a few batches ahead.
-            batch_size: pictures the engine takes at once.
-            workers: decoding threads; None for one a core, more for remote pictures.
-            policy: how remote pictures may be fetched.
+            batch_size: images per call of the engine.
+            workers: threads that fetch and decode; None for one per core, 16 at most.
+            policy: how remote images may be fetched.
 
         Yields:
             A float32 unit vector, or the error (``ImageFetchError`` or ``ImageError``).
@@ -158,12 +179,10 @@ class FashionCLIP:
         Raises:
             ValueError: ``batch_size`` is below 1.
         """
-        if batch_size < 1:
-            message = f"batch_size is {batch_size}; it must be at least 1"
-            raise ValueError(message)
+        _check_batch_size(batch_size)
         n_threads = workers or min(16, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(n_threads, thread_name_prefix="fashionclip-decode")
-        pre, policy = self.checkpoint.preprocess, policy or FetchPolicy()
+        pre, policy = self.checkpoint.preprocess, policy or DEFAULT_POLICY
         source = iter(images)
         ahead: deque[Future[np.ndarray | FashionCLIPError]] = deque()
 
@@ -197,35 +216,35 @@ class FashionCLIP:
         policy: FetchPolicy | None = None,
         progress: bool = False,
     ) -> Float[np.ndarray, "n dim"]:
-        """Encode pictures to unit vectors.
+        """Encode images to unit vectors.
 
         Args:
-            images: paths, URLs, bytes, Pillow images or arrays, mixed as you like; one picture
-                counts as a list of one.
-            batch_size: pictures the engine takes at once.
-            on_error: ``raise`` stops at the first bad picture, ``nan`` gives it a row of NaN.
-            workers: decoding threads; None for one a core.
-            policy: how remote pictures may be fetched.
+            images: paths, URLs, bytes, Pillow images or arrays, mixed in any order; a single image
+                is a list of one.
+            batch_size: images per call of the engine.
+            on_error: ``raise`` stops at the first broken image, ``nan`` gives it a row of NaN.
+            workers: as in ``iter_images``.
+            policy: how remote images may be fetched.
             progress: show a bar on the terminal.
 
         Returns:
-            float32 unit vectors, row i for picture i.
+            float32 unit vectors, row i for image i.
 
         Raises:
-            FashionCLIPError: with ``on_error="raise"``: which picture failed and why.
+            FashionCLIPError: with ``on_error="raise"``: which image failed and why.
             ValueError: ``batch_size`` is below 1.
         """
-        images = _several(images)
+        images = as_images(images)
         vectors: list[np.ndarray] = []
         blank = np.full(self.dim, np.nan, dtype=np.float32)
         stream = self.iter_images(images, batch_size=batch_size, workers=workers, policy=policy)
-        for i, item in enumerate(_tracked(stream, images, "encoding pictures", shown=progress)):
+        for i, item in enumerate(_tracked(stream, images, "encoding images", shown=progress)):
             if isinstance(item, np.ndarray):
                 vectors.append(item)
             elif on_error == "nan":
                 vectors.append(blank)
             else:
-                message = f"picture {i}: {item}"
+                message = f"image {i}: {item}"
                 raise type(item)(message) from item
         return _stack(vectors, self.dim)
 
@@ -240,12 +259,12 @@ class FashionCLIP:
         """Encode texts to unit vectors.
 
         Args:
-            texts: any iterable of strings; one string counts as a list of one. A text beyond the
+            texts: any iterable of strings; a single string is a list of one. A text beyond the
                 model's context is cut before its end token.
-            batch_size: texts the engine takes at once, padded to the longest of them.
-            templates: prompt templates to put each text into (a name such as ``"ensemble"``, one
-                template or several); the vectors of a text's prompts are averaged and brought to
-                unit length, as in Radford et al. 2021, section 3.1.4.
+            batch_size: texts per call of the engine.
+            templates: prompt templates for each text (a name such as ``"ensemble"``, one template
+                or several); the vectors of a text's prompts are averaged and scaled to unit
+                length, as in Radford et al. 2021, section 3.1.4.
             progress: show a bar on the terminal.
 
         Returns:
@@ -254,23 +273,20 @@ class FashionCLIP:
         Raises:
             ValueError: a template without ``{}``, or ``batch_size`` below 1.
         """
-        if isinstance(texts, str):
-            texts = [texts]
-        if batch_size < 1:
-            message = f"batch_size is {batch_size}; it must be at least 1"
-            raise ValueError(message)
+        texts = [texts] if isinstance(texts, str) else texts
+        _check_batch_size(batch_size)
         n_prompts = len(read_templates(templates))
         tracked = _tracked(texts, texts, "encoding texts", shown=progress)
         words = (prompt for text in tracked for prompt in prompts(text, templates))
         found: list[np.ndarray] = []
-        while window := list(islice(words, batch_size * SORT_WINDOW)):
-            found.extend(self._encode_window(window, batch_size))
+        while window := list(islice(words, batch_size * BATCHES_PER_SORT)):
+            found.extend(self._encode_sorted(window, batch_size))
         vectors = _stack(found, self.dim)
         if n_prompts == 1:
             return vectors
         return to_unit(vectors.reshape(-1, n_prompts, self.dim).mean(axis=1))
 
-    def _encode_window(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
+    def _encode_sorted(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         by_length = np.argsort([len(text) for text in texts], kind="stable")
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), batch_size):
@@ -282,14 +298,9 @@ class FashionCLIP:
     def similarity(
         self, a: Float[np.ndarray, "n dim"], b: Float[np.ndarray, "m dim"]
     ) -> Float[np.ndarray, "n m"]:
-        """Cosine of every row of ``a`` with every row of ``b``, in -1…1.
-
-        Both sides are brought to unit length first, so vectors of any length do.
-        """
-        cosines: np.ndarray = (
-            to_unit(np.asarray(a, np.float32)) @ to_unit(np.asarray(b, np.float32)).T
-        )
-        return cosines
+        """Cosine of every row of ``a`` with every row of ``b``, in -1…1; lengths do not matter."""
+        units_a, units_b = to_unit(np.asarray(a, np.float32)), to_unit(np.asarray(b, np.float32))
+        return np.asarray(units_a @ units_b.T)
 
     def label_probabilities(
         self,
@@ -314,19 +325,19 @@ class FashionCLIP:
         on_error: Literal["raise", "nan"] = "raise",
         progress: bool = False,
     ) -> Classification:
-        """Say which of some labels fits each picture, without training for them.
+        """Classify images by labels that the model was not trained for (zero-shot).
 
         Args:
             images: as in ``encode_images``.
-            labels: the words to choose from, at least one.
-            templates: prompt templates for the labels; None leaves them bare.
-            batch_size: pictures the engine takes at once.
+            labels: at least one.
+            templates: prompt templates for the labels; None encodes them as they are.
+            batch_size: images per call of the engine.
             on_error: as in ``encode_images``.
             progress: show a bar on the terminal.
 
         Raises:
             ValueError: no labels, or a template without ``{}``.
-            FashionCLIPError: as ``encode_images``.
+            FashionCLIPError: as in ``encode_images``.
         """
         names = tuple(labels)
         if not names or isinstance(labels, str):
@@ -339,10 +350,18 @@ class FashionCLIP:
         return Classification(names, self.label_probabilities(embeddings, label_embeddings))
 
 
-def _several(images: Iterable[ImageSource] | ImageSource) -> Iterable[ImageSource]:
+def as_images(images: Iterable[ImageSource] | ImageSource) -> Iterable[ImageSource]:
+    """A single image as a list of one; NumPy arrays of paths, objects or images as lists."""
     if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
+        is_list = images.ndim == 4 or images.dtype.kind in "UO"
+        return [str(i) if isinstance(i, np.str_) else i for i in images] if is_list else [images]
     return [images] if isinstance(images, str | Path | bytes | Image.Image) else images
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        message = f"batch_size is {batch_size}; it must be at least 1"
+        raise ValueError(message)
 
 
 def _try_pixels(
@@ -355,24 +374,22 @@ def _try_pixels(
 
 
 def _pixels_of(
-    source: ImageSource, pre: Preprocess, policy: FetchPolicy | None = None
+    source: ImageSource, pre: Preprocess, policy: FetchPolicy = DEFAULT_POLICY
 ) -> np.ndarray:
-    if isinstance(source, str | Path):
-        source = read_image_bytes(str(source), policy=policy or FetchPolicy())
-    return preprocess(source, pre)
+    return preprocess(fetch_image(source, policy=policy), pre)
 
 
-def _drawn_products() -> list[Image.Image]:
-    from fashionclip.sample import draw_products  # only int8 without pictures needs to draw
+def _sample_images() -> list[Image.Image]:
+    from fashionclip.sample import draw_products  # needed for int8 only
 
-    return draw_products(CALIBRATION_PICTURES)
+    return draw_products(N_CALIBRATION_IMAGES)
 
 
 def _tracked(stream: Iterable[T], source: object, what: str, *, shown: bool) -> Iterable[T]:
-    """Pass a stream through, with a progress bar on stderr if it is asked for."""
+    """The stream, with a progress bar on stderr if it is shown."""
     if not shown:
         return stream
-    from rich.console import Console  # costs an import that most calls do not need
+    from rich.console import Console  # takes time to import
     from rich.progress import track
 
     total = len(source) if hasattr(source, "__len__") else None
@@ -383,3 +400,6 @@ def _stack(vectors: Sequence[np.ndarray], dim: int) -> np.ndarray:
     if not vectors:
         return np.empty((0, dim), dtype=np.float32)
     return np.stack(vectors).astype(np.float32, copy=False)
+
+
+__all__ = ["Classification", "FashionCLIP", "ImageSource", "as_images"]

@@ -90,7 +90,7 @@ class Catalog:
             path: a table (CSV, TSV, JSON Lines, Parquet; ``.gz`` too), a folder that holds one,
                 Kaggle's folder, or the URL of a table.
             images: folder or URL that relative image names start from. If the table has no column
-                of images, they are ``<images>/<id>.jpg`` (or jpeg, png, webp).
+                of images, they are ``<images>/<id>.jpg`` (or .png, …).
             columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name
                 leaves the role without a column; ``further_images`` may name several.
             caption: makes the caption of highlights and short description.

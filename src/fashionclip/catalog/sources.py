@@ -17,10 +17,10 @@ from fashionclip.catalog.lines import reading
 from fashionclip.catalog.rows import Table
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url, resolve_location
+from fashionclip.images.formats import IMAGE_SUFFIXES
 
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 PARQUET_SUFFIXES = (".parquet", ".pq")

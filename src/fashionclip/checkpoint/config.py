@@ -16,6 +16,7 @@ LEGACY_END_ID = 2
 """Written by early conversions in place of the true end token; means "the highest id"."""
 SHORTEST_CONTEXT = 3
 """Start, a word, end."""
+_VIT_SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (32, 1280): "H"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,14 @@ class CLIPConfig:
     """Which token's state stands for the text: the highest id's, or the first end token's."""
     end_id: int
     logit_scale: float
-    """Natural logarithm of what cosines are multiplied by."""
+    """Natural logarithm of the factor of cosines before the softmax."""
+
+    @property
+    def architecture(self) -> str:
+        """The image tower, such as ``ViT-B/32``; unusual sizes give layers and width."""
+        vision = self.vision
+        usual = _VIT_SIZES.get((vision.layers, vision.width))
+        return f"ViT-{usual or f'{vision.layers}x{vision.width}'}/{vision.patch_px}"
 
 
 def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:

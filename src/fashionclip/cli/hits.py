@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
+from fashionclip.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from fashionclip.cli.page import Card
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 SHOWN_COLUMNS = 5  # beside the title; --json has them all
 LONGEST_SHOWN = 24  # longer values are descriptions and addresses, not facts to scan
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 FETCHES = 8  # pictures of a page that are read at once
 
 
@@ -58,7 +58,7 @@ def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
         is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
         is_short = max(map(len, values)) <= LONGEST_SHOWN
-        is_plain = not values[0].startswith(("[", "{")) and not values[0].endswith(PICTURES)
+        is_plain = not values[0].startswith(("[", "{")) and not values[0].endswith(IMAGE_SUFFIXES)
         if name != but and any(values) and is_short and is_plain and not is_id:
             told.append(name)
     return told[:SHOWN_COLUMNS]

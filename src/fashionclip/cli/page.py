@@ -75,7 +75,7 @@ def _card(card: Card, rank: int) -> str:
 def _picture(data: bytes | None, *, alt: str) -> str:
     if data is not None:
         try:
-            jpeg = base64.b64encode(thumbnail(data, longest_px=THUMBNAIL_PX)).decode("ascii")
+            jpeg = base64.b64encode(thumbnail(data, max_px=THUMBNAIL_PX)).decode("ascii")
             return f'<img loading="lazy" alt="{escape(alt)}" src="data:image/jpeg;base64,{jpeg}">'
         except ImageError:
             pass  # the words of the hit are still worth showing

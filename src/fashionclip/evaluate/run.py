@@ -271,7 +271,7 @@ def _thumbnails(
         try:
             if isinstance(source, str | Path):
                 source = read_image_bytes(str(source), policy=policy or FetchPolicy())
-            jpeg = thumbnail(source, longest_px=THUMBNAIL_PX)
+            jpeg = thumbnail(source, max_px=THUMBNAIL_PX)
         except FashionCLIPError:
             continue  # the report says that there is no picture
         uri = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

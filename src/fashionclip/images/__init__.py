@@ -1,1 +1,1 @@
-"""Images: locations to encoded bytes (``fetch``, ``web``), bytes to pixels (``decode``)."""
+"""Images: formats that are read, locations to bytes (``fetch``, ``web``), bytes to pixels."""

@@ -1,13 +1,12 @@
-"""Encoded pictures to upright RGB to the square of pixels that a checkpoint wants.
+"""Images in any form to upright RGB, to the square of pixels that a checkpoint takes, to JPEG.
 
-Pure functions: bytes in, arrays out, nothing read or written. Pixels stay uint8
-here; scaling and normalising belong to the engines, which fold them into their
-first layer. Pillow does the work and lets go of Python's lock meanwhile, so
-threads decode in parallel.
+Pixels stay uint8: the engines fold scaling and normalisation into their first layer. Pillow
+releases the GIL while it decodes, so threads decode in parallel.
 """
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,15 +14,23 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from fashionclip.errors import ImageError
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
+from fashionclip.images.formats import IMAGE_FORMATS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released code
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code
-MAX_PIXELS = 80_000_000  # below the size at which Pillow itself begins to warn of a bomb
+MAX_PIXELS = 80_000_000  # below the size at which Pillow warns of a decompression bomb
 DRAFT_MARGIN = 2.0
-"""JPEGs are decoded at 1/2, 1/4 or 1/8 only while they stay this many times larger than needed."""
+"""JPEGs decoded at 1/2, 1/4 or 1/8 of their size stay at least this many times too large."""
 
+DecodedOrBytes = bytes | Image.Image | np.ndarray
+"""Encoded bytes, a Pillow image of any mode, or an array: ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``
+or ``(h, w, 4)``, uint8 in 0…255 or float in 0…1."""
+ImageSource = str | Path | DecodedOrBytes
+"""Also a location: a local path, or an http(s) or fsspec URL."""
 Fit = Literal["crop", "pad", "stretch"]
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+_FORMATS = tuple(image.name for image in IMAGE_FORMATS)
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _BORDER_SHARE = 0.02
 _WHITE = (255, 255, 255)
@@ -31,91 +38,91 @@ _WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a checkpoint wants its pictures, as its ``preprocessor_config.json`` says."""
+    """How a checkpoint's images are prepared, as its ``preprocessor_config.json`` says."""
 
     size_px: int
-    """Side of the square that the picture tower takes."""
+    """Side of the square that the image tower takes."""
     fit: Fit = "crop"
-    """``crop``: CLIP's own, the middle square; ``pad``: the whole picture on its background
-    colour; ``stretch``: the whole picture, its sides forced equal."""
+    """``crop``: the middle square, as in CLIP; ``pad``: the whole image on its background colour;
+    ``stretch``: the whole image, with its aspect ratio changed."""
     resample: Resample = "bicubic"
     shortest_edge_px: int | None = None
-    """For ``crop``: length of the short side before the cut; None means ``size_px``."""
+    """For ``crop``: length of the short side before cropping; None means ``size_px``."""
     mean: tuple[float, float, float] = CLIP_MEAN
     """Subtracted from each channel of pixels in 0…1."""
     std: tuple[float, float, float] = CLIP_STD
-    """What each channel is divided by after that."""
+    """Divides each channel after that."""
 
 
-def preprocess(
-    picture: bytes | Image.Image | np.ndarray, pre: Preprocess
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Turn one picture into the square of pixels that ``pre`` describes.
-
-    Args:
-        picture: an encoded picture (JPEG, PNG, WebP, GIF, …), a Pillow image of any mode, or an
-            array: ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` or ``(h, w, 4)``, uint8 in 0…255 or
-            float in 0…1.
-        pre: size, fit and resampling.
+def preprocess(image: DecodedOrBytes, pre: Preprocess) -> UInt8[np.ndarray, "size size 3"]:
+    """Turn one image into the square of pixels that ``pre`` describes.
 
     Raises:
-        ImageError: the bytes are no picture, or the array has no such shape.
-        TypeError: ``picture`` is none of the three.
+        ImageError: the bytes are not an image, or the array has another shape or type.
+        TypeError: ``image`` has another type.
     """
     edge = pre.size_px if pre.fit != "crop" else pre.shortest_edge_px or pre.size_px
-    return fit_image(open_image(picture, target_px=edge), pre)
+    return fit_image(open_image(image, target_px=edge), pre)
+
+
+def fetch_image(source: ImageSource, *, policy: FetchPolicy = DEFAULT_POLICY) -> DecodedOrBytes:
+    """Read the bytes of an image that is given by its location; return any other unchanged.
+
+    Raises:
+        ImageFetchError: the location cannot be read.
+    """
+    return (
+        read_image_bytes(str(source), policy=policy) if isinstance(source, str | Path) else source
+    )
 
 
 def open_image(
-    picture: bytes | Image.Image | np.ndarray,
-    *,
-    target_px: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    image: DecodedOrBytes, *, target_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Bring a picture in any of its forms to upright RGB.
+    """Convert an image in any form to upright RGB.
 
     Args:
-        picture: as ``preprocess`` takes it.
-        target_px: as ``decode_image`` takes it.
-        max_pixels: as ``decode_image`` takes it.
+        image: bytes, a Pillow image or an array.
+        target_px: as in ``decode_image``.
+        max_pixels: as in ``decode_image``.
 
     Raises:
-        ImageError: the bytes are no picture, or the array has no such shape.
-        TypeError: ``picture`` is none of the three.
+        ImageError: the bytes are not an image, or the array has another shape or type.
+        TypeError: ``image`` has another type.
     """
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), target_px=target_px, max_pixels=max_pixels)
-    if isinstance(picture, np.ndarray):
-        return to_rgb(_image_of_array(picture))
-    if isinstance(picture, Image.Image):
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), target_px=target_px, max_pixels=max_pixels)
+    if isinstance(image, np.ndarray):
+        return to_rgb(_image_of_array(image))
+    if isinstance(image, Image.Image):
         try:
-            return to_rgb(picture)
+            return to_rgb(image)
         except Exception as exc:  # a lazily opened file is decoded only now
             raise ImageError(_why_undecodable(exc)) from exc
-    message = f"a picture is bytes, a Pillow image or an array, not {type(picture).__name__}"
+    message = f"an image is bytes, a Pillow image or an array, not {type(image).__name__}"
     raise TypeError(message)
 
 
 def decode_image(
     data: bytes, *, target_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Decode a picture: its first frame, upright, RGB, transparency laid on white.
+    """Decode an image: its first frame, upright, RGB, with transparency on white.
 
     Args:
         data: the file's bytes.
-        target_px: length to which the caller will bring the short side. Large JPEGs are then
-            decoded at a half, a quarter or an eighth, which is faster and, while ``DRAFT_MARGIN``
-            holds, leaves the embedding as it was (``benchmarks/encode.py`` prints the cosine).
-        max_pixels: refuse pictures with more than this many pixels before decoding them.
+        target_px: length to which the caller will scale the short side. Large JPEGs are then
+            decoded at a half, a quarter or an eighth of their size, which is faster and changes
+            the embedding little (``benchmarks/encode.py`` prints the cosine).
+        max_pixels: larger images are refused before they are decoded.
 
     Raises:
-        ImageError: empty, truncated, not a picture, or more than ``max_pixels`` pixels.
+        ImageError: empty, truncated, in none of ``IMAGE_FORMATS``, or larger than ``max_pixels``.
     """
     if not data:
-        message = "the picture's file is empty (0 bytes); fetch it again"
+        message = "the image file is empty (0 bytes); fetch it again"
         raise ImageError(message)
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageError(_why_too_large(str(exc), max_pixels)) from exc
     except Exception as exc:  # decoders raise whatever their parsers run into
@@ -134,10 +141,10 @@ def decode_image(
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Bring a Pillow image of any mode to upright RGB, transparency laid on white.
+    """Convert a Pillow image of any mode to upright RGB, with transparency on white.
 
-    Covers palettes with transparency, CMYK, 16-bit and float greys, EXIF rotation and, of an
-    animation, the frame it stands at (the first, when just opened).
+    Covers palettes with transparency, CMYK, 16-bit and float greys, EXIF rotation, and the current
+    frame of an animation.
     """
     image.load()
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
@@ -155,7 +162,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size size 3"]:
-    """Resize an upright RGB image to the checkpoint's square, in the way ``pre.fit`` names.
+    """Resize an upright RGB image to the checkpoint's square, as ``pre.fit`` says.
 
     ``crop`` agrees with ``transformers.CLIPImageProcessor`` to the pixel.
     """
@@ -168,33 +175,33 @@ def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size si
 
 
 def thumbnail(
-    picture: bytes | Image.Image | np.ndarray,
+    image: DecodedOrBytes,
     *,
-    longest_px: int,
-    widest_px: int | None = None,
+    max_px: int,
+    max_width_px: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> bytes:
-    """Encode a picture anew as a small JPEG, without its metadata.
+    """Encode a small copy of an image as JPEG, without its metadata.
 
     Args:
-        picture: as ``preprocess`` takes it.
-        longest_px: longest side; a smaller picture keeps its size.
-        widest_px: width, where that should be less.
-        max_pixels: as ``decode_image`` takes it.
+        image: bytes, a Pillow image or an array.
+        max_px: longest side; a smaller image keeps its size.
+        max_width_px: width, where that should be less.
+        max_pixels: as in ``decode_image``.
 
     Raises:
-        ImageError: the bytes are no picture, or one that is too large.
+        ImageError: the bytes are not an image, or it is too large.
     """
-    image = open_image(picture, target_px=longest_px, max_pixels=max_pixels)
-    image = image.copy()  # the caller's may be RGB already
-    image.thumbnail((widest_px or longest_px, longest_px))
+    small = open_image(image, target_px=max_px, max_pixels=max_pixels)
+    small = small.copy()  # the caller's image may be RGB already
+    small.thumbnail((max_width_px or max_px, max_px))
     encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=80, optimize=True)
+    small.save(encoded, "JPEG", quality=80, optimize=True)
     return encoded.getvalue()
 
 
 def background_color(image: Image.Image) -> tuple[int, int, int]:
-    """The colour a picture stands on: the median of its border, channel by channel, 0…255."""
+    """The background colour: the median of the border, per channel, 0…255."""
     pixels = np.asarray(image)
     band = max(1, round(min(pixels.shape[:2]) * _BORDER_SHARE))
     sides = (pixels[:band], pixels[-band:], pixels[:, :band], pixels[:, -band:])
@@ -216,7 +223,7 @@ def _fit_whole(image: Image.Image, size: int, resample: Image.Resampling) -> np.
 def _fit_middle(image: Image.Image, edge: int, size: int, resample: Image.Resampling) -> np.ndarray:
     width, height = image.size
     short = min(width, height)
-    # transformers cuts the long side to a whole number of pixels before it crops
+    # transformers truncates the long side to a whole number of pixels before it crops
     full_width = edge if width == short else int(edge * width / short)
     full_height = edge if height == short else int(edge * height / short)
     left, top = (full_width - size) // 2, (full_height - size) // 2
@@ -225,7 +232,7 @@ def _fit_middle(image: Image.Image, edge: int, size: int, resample: Image.Resamp
 
 
 def _grey_of_deep(image: Image.Image) -> Image.Image:
-    """Bring 16-bit, 32-bit and float greys to 8 bits; their scale is told from their range."""
+    """Convert 16-bit, 32-bit and float greys to 8 bits; the scale is inferred from their range."""
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
@@ -241,17 +248,17 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
         array = array[:, :, 0]
     shape_is_known = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {3, 4})
     if not shape_is_known or 0 in array.shape:
-        message = f"a picture array is (h, w), (h, w, 3) or (h, w, 4), not {array.shape}"
+        message = f"an image array is (h, w), (h, w, 3) or (h, w, 4), not {array.shape}"
         raise ImageError(message)
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
-            message = "a float picture array holds values in 0…1; divide by 255, or give uint8"
+            message = "a float image array has values in 0…1; divide by 255, or pass uint8"
             raise ImageError(message)
         array = np.rint(array * 255.0).astype(np.uint8)
     elif array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype != np.uint8:
-        message = f"a picture array is uint8 (0…255) or float (0…1), not {array.dtype}"
+        message = f"an image array is uint8 (0…255) or float (0…1), not {array.dtype}"
         raise ImageError(message)
     return Image.fromarray(np.ascontiguousarray(array))
 
@@ -259,12 +266,12 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
 def _why_undecodable(cause: Exception) -> str:
     detail = " ".join(str(cause).split())[:120] or type(cause).__name__
     if "cannot identify image file" in detail:
-        detail = "not in a picture format known here"
-    return f"the picture cannot be decoded ({detail}); replace the file"
+        detail = "not in a known image format"
+    return f"the image cannot be decoded ({detail}); replace the file"
 
 
 def _why_too_large(size: str, max_pixels: int) -> str:
     return (
-        f"the picture is too large to decode safely ({size}; the limit is {max_pixels:,} pixels); "
+        f"the image is too large to decode safely ({size}; the limit is {max_pixels:,} pixels); "
         "shrink it first"
     )

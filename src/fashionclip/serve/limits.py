@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi.responses import Response
 
+from fashionclip.images.formats import IMAGE_MEDIA_TYPES
 from fashionclip.serve import logs
 from fashionclip.serve.callers import Rates, hostname, is_loopback, owner_of, secret_of
 from fashionclip.serve.faults import INTERNAL
@@ -30,7 +31,7 @@ LOGIN = "/login"
 ALIVE = frozenset({"/health", "/ready"})
 """Answered whatever the load, so that whoever watches over the service learns its state."""
 OPEN_TO_ALL = ALIVE | {LOGIN}
-BODY_TYPES = frozenset({"application/json", "image/jpeg", "image/png", "image/webp", "image/gif"})
+BODY_TYPES = IMAGE_MEDIA_TYPES | {"application/json"}
 FORM = "application/x-www-form-urlencoded"
 LIGHT = 0.05  # what a thumbnail or a style sheet counts against the rate: a page asks for dozens
 GONE = 499  # the status in logs and figures of a request whose client went away

@@ -114,7 +114,7 @@ class Shop:
         self._resident.require_model(model.name, model.fingerprint)
         self._words_model = model  # whose batches are those of the line
         self._engine = BatchingEngine(model.engine, metrics, most=settings.max_batch)
-        self._model = FashionCLIP(model.checkpoint, self._engine)
+        self._model = FashionCLIP(model.checkpoint, engine=self._engine)
         self._model.encode_text("product")
         self._decoder = Decoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
         self._thumbnails = Thumbnails(FetchPolicy(allow_private=settings.allow_private))

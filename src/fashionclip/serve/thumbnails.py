@@ -64,7 +64,7 @@ class Thumbnails:
             width = at_least(width_px)
             try:
                 picture = read_image_bytes(location, policy=self._policy)
-                jpeg = thumbnail(picture, longest_px=TALLEST * width, widest_px=width)
+                jpeg = thumbnail(picture, max_px=TALLEST * width, max_width_px=width)
             except FashionCLIPError:  # it has moved or broken since it was indexed
                 return None
             self._kept.put(tag, jpeg)

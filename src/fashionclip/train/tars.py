@@ -15,9 +15,9 @@ from typing import Any
 
 from fashionclip.errors import ImageFetchError, TrainingError
 from fashionclip.images.fetch import is_url
+from fashionclip.images.formats import IMAGE_SUFFIXES
 from fashionclip.product import Reject
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
 MAX_TEXT_BYTES = 1 << 20
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -130,7 +130,7 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
                     yield name, members
                     members = {}
                 name, ending = stem, ending.lower()
-                if ending in PICTURES:
+                if f".{ending}" in IMAGE_SUFFIXES:
                     members[ending] = Slice(shard, member.offset_data, member.size)
                 elif ending in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
                     text = tar.extractfile(member)
@@ -155,7 +155,7 @@ def _split(name: str) -> tuple[str, str, str]:
 def _sample(
     shard: str, name: str, members: Mapping[str, Slice | bytes], row: int
 ) -> Sample | Reject:
-    picture = next((members[kind] for kind in PICTURES if kind in members), None)
+    picture = next((members[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in members), None)
     if not isinstance(picture, Slice):
         return Reject(row, name, shard, "the sample has no picture (jpg, png or webp)")
     fields: dict[str, Any] = {}

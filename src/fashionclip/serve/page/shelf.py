@@ -36,7 +36,7 @@ class Shelf:
         Raises:
             ImageError: it is no picture, or too large.
         """
-        picture = thumbnail(data, longest_px=LONGEST_PX, max_pixels=max_pixels)
+        picture = thumbnail(data, max_px=LONGEST_PX, max_pixels=max_pixels)
         token = blake2b(picture, digest_size=TOKEN_BYTES, key=self._key).hexdigest()
         self._kept.put(token, picture)
         return token

@@ -79,7 +79,7 @@ def score_checkpoint(
     """
     begun = time.perf_counter()
     engine = open_engine(checkpoint, device=device, precision=precision)
-    vectors = CachedVectors(FashionCLIP(checkpoint, engine), None)
+    vectors = CachedVectors(FashionCLIP(checkpoint, engine=engine), None)
     found = score_retrieval(suite.pairs, vectors)
     if not found.figures:
         message = f"{suite.pairs.name}: no picture of the held-out pairs can be read"

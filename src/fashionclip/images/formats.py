@@ -1,0 +1,35 @@
+"""The image formats that are read, in one list: decoding, catalogues, archives and the service.
+
+To read another format, add it here. Formats without suffixes are decoded, but not looked for by
+name. What the installed Pillow cannot decode is an ``ImageError``.
+"""
+
+from typing import NamedTuple
+
+
+class ImageFormat(NamedTuple):
+    """One format: its name in Pillow, its file names and its media type."""
+
+    name: str
+    suffixes: tuple[str, ...] = ()
+    media_type: str | None = None
+
+
+IMAGE_FORMATS = (
+    ImageFormat("JPEG", (".jpg", ".jpeg"), "image/jpeg"),  # MPO, which phones write, too
+    ImageFormat("PNG", (".png",), "image/png"),
+    ImageFormat("WEBP", (".webp",), "image/webp"),
+    ImageFormat("GIF", (".gif",), "image/gif"),
+    ImageFormat("AVIF", (".avif",), "image/avif"),
+    ImageFormat("TIFF", (".tif", ".tiff"), "image/tiff"),
+    ImageFormat("BMP", (".bmp",), "image/bmp"),
+    ImageFormat("JPEG2000"),
+    ImageFormat("PPM"),
+    ImageFormat("DIB"),
+    ImageFormat("ICO"),
+    ImageFormat("PCX"),
+    ImageFormat("TGA"),
+)
+IMAGE_SUFFIXES = tuple(suffix for image in IMAGE_FORMATS for suffix in image.suffixes)
+"""Of file names, lower case, the most common first."""
+IMAGE_MEDIA_TYPES = frozenset(image.media_type for image in IMAGE_FORMATS if image.media_type)
