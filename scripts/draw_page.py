@@ -1,6 +1,6 @@
-"""Draw docs/page.png: the web page over the sample catalogue, as a browser shows it.
+"""Write docs/page.png: a screenshot of the search page over the sample catalogue.
 
-``python scripts/draw_page.py [--screenshot PATH]``; needs the system's Chromium.
+Run ``python scripts/draw_page.py [--screenshot PATH]``. It needs the system's Chromium.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from fashionclip.sample import write_sample_catalog
 
 PATH = "/?q=blue+striped+sweater&max.price=150"
 SIZE = {"width": 1320, "height": 900}
-COLOURS = 200  # of the file: the page has few, and it stays small
+COLOURS = 200  # of the palette, which keeps the file small
 TARGET = Path(__file__).parents[1] / "docs" / "page.png"
 
 
 def draw(browser: Browser, address: str, target: Path) -> None:
-    """Open a search and keep what is to be seen.
+    """Open a search and take a screenshot.
 
     Args:
-        browser: a browser that runs.
-        address: of a service over the sample catalogue.
+        browser: a running browser.
+        address: URL of a service over the sample catalogue.
         target: the PNG file.
     """
     page = browser.new_page(viewport=SIZE)

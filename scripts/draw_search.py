@@ -1,4 +1,4 @@
-"""Draw docs/search.png: a few searches over the sample catalogue and what they find."""
+"""Write docs/search.png: a few searches over the sample catalogue and their first hits."""
 
 import tempfile
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Write docs/cli.md from the help that the program itself shows.
+"""Write docs/cli.md from the program's help.
 
-``python scripts/write_cli_docs.py`` after a change of a command; ``tests/test_cli.py`` fails
-while the page is stale.
+Run ``python scripts/write_cli_docs.py`` after changing a command; ``tests/test_cli.py`` fails
+while the page is out of date.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,22 @@ PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 WIDTH = 88
 HEAD = """# The command line
 
-What `fashionclip` and each of its commands say to `--help`
-(written by `python scripts/write_cli_docs.py`).
+The help of every command, written by `python scripts/write_cli_docs.py`.
 
-Data goes to stdout, talk to stderr; progress shows on a terminal only. `--json` prints one JSON
-document. Exit status: 0 done, also when some products were rejected; 1 nothing could be done;
-2 wrong usage; 130 interrupted.
+Results go to stdout; messages and progress go to stderr, and progress appears only on a terminal.
+`--json` prints one JSON document instead. Errors are one line; `--debug` adds the traceback.
+
+| exit status | meaning |
+|---|---|
+| 0 | done, even if some products were rejected |
+| 1 | nothing could be done |
+| 2 | wrong usage |
+| 130 | interrupted |
 """
 
 
 def cli_docs() -> str:
-    """Build the page: a section a command, in the order of ``fashionclip --help``."""
+    """Build the page, with a section for each command in the order of ``fashionclip --help``."""
     sections = [f"## `{name}`\n\n```\n{help_text}\n```\n" for name, help_text in _helps()]
     return "\n".join([HEAD, *sections])
 

@@ -1,12 +1,12 @@
-"""Run the commands whose output the README and the docs show, and put what they print there.
+"""Run the commands whose output README.md and docs/ show, and replace the output.
 
     python scripts/write_output.py             # every block
-    python scripts/write_output.py search      # only blocks whose command holds this word
+    python scripts/write_output.py search      # only blocks whose command contains this word
 
-A block begins with ``<!-- output of: COMMAND -->`` and ends with ``<!-- end -->``. What a
-command prints on stderr (progress, counts) is kept after stdout, as a terminal shows it. Where
-a command writes Markdown that the page should show as such, the block begins with
-``<!-- markdown of: COMMAND -->``, and stdout alone is put there.
+A block begins with ``<!-- output of: COMMAND -->`` and ends with ``<!-- end -->``. It shows stdout,
+then stderr, as a terminal does. A block that begins with ``<!-- markdown of: COMMAND -->`` shows
+stdout as Markdown. Commands run in the repository's root; data sets lie in ``data/`` there, a
+folder or a link that git ignores.
 """
 
 import os
