@@ -32,7 +32,7 @@ from fashionclip.tagging import (
     tag_index,
     write_tags,
 )
-from fashionclip.tagging.calibration import _fit_scale
+from fashionclip.tagging.calibration import fit_scale
 from fashionclip.tagging.labels import Tree
 from fashionclip.tagging.scoring import EncodedLabels
 
@@ -137,7 +137,7 @@ def test_leaves_of_one_name_are_asked_for_with_their_parents():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no labels: write one a line"),
+        ("", "has no labels: write one per line"),
         ("# nothing\n", "has no labels"),
         ("red\nblue\nred\n", "has 'red' twice: delete one"),
         ("red\nblue\nRed\n", "has 'Red' twice|has 'red' twice"),
@@ -349,7 +349,7 @@ def test_the_scale_is_that_of_a_fine_grid():
 
     grid = np.exp(np.linspace(np.log(0.3), np.log(300), 20_000))
     best = grid[np.argmin([loss(scale) for scale in grid])]
-    assert _fit_scale(evidence, covers, start=10.0) == pytest.approx(best, rel=2e-3)
+    assert fit_scale(evidence, covers, start=10.0) == pytest.approx(best, rel=2e-3)
 
 
 @pytest.mark.parametrize("precision", [0.6, 0.8, 0.95])

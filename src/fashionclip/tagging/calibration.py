@@ -1,12 +1,12 @@
-"""What a few labelled products teach: how sure a label set should be, and when to say nothing.
+"""Calibration of a label set on a few labelled products: its scale, biases and threshold.
 
-The model's own temperature was learned on other pictures and other words. Here one number
-(``one``) or one number and a bias a label (``several``) is fitted to products whose labels are
-known, held near the model's own by a prior so that a dozen products do no harm; then the
-threshold is set for a wanted precision. NumPy only; a few hundred products take a second.
+The model's own temperature was learned on other images and texts. Here one scale (``one``), or
+one scale and a bias per label (``several``), is fitted to products whose labels are known. A
+prior keeps it near the model's own, so that a dozen products do no harm. Then the threshold is
+set for a wanted precision. NumPy only; a few hundred products take a second.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -15,18 +15,18 @@ from jaxtyping import Bool, Float
 
 from fashionclip.errors import LabelError
 from fashionclip.model import FashionCLIP
-from fashionclip.tagging.labels import NONE_OF_THESE, PATH_SIGN, Calibration, LabelSet
+from fashionclip.tagging.labels import NONE_OF_THESE, PATH_SEPARATOR, Calibration, LabelSet
 from fashionclip.tagging.scoring import EncodedLabels
 
 Truth = Sequence[str | None] | Sequence[Collection[str]]
 """The right label of each product, None for none of these; or its labels, for ``several``."""
 
-LOG_SCALE_SPREAD = np.log(4.0)  # prior: two thirds of the models are within a factor of 4
+LOG_SCALE_SPREAD = np.log(4.0)  # prior: one standard deviation is a factor of 4
 SHARED_BIAS_SPREAD = 10.0
-LABEL_BIAS_SPREAD = 2.0  # labels differ from each other less than all of them from zero
-MOST_THRESHOLDS = 200  # tried; more products than that change the threshold by nothing
-MOST_SCALE = 50.0  # beyond this factor of the model's scale the fit has run away
-MOST_STEPS = 50  # Newton's method on a convex function needs about ten
+LABEL_BIAS_SPREAD = 2.0  # labels differ less from each other than together from zero
+MAX_THRESHOLDS = 200  # candidates of the search; more do not change the result
+MAX_SCALE_FACTOR = 50.0  # bounds the fit to this factor of the model's scale, up and down
+MAX_NEWTON_STEPS = 50  # about ten are needed
 TOLERANCE = 1e-8
 
 
@@ -42,18 +42,19 @@ def calibrate(
 
     ``one``: the scale minimises the negative log likelihood of the right labels (temperature
     scaling), plus ``(log(scale / model's) / log 4)^2 / 2``. ``several``: a logistic regression
-    of each label on the evidence for it, one slope and a bias a label, with Gaussian priors.
-    The threshold is the one that gives most right labels while their precision, counted as
-    ``(right + 1) / (given + 2)`` so that few products are not trusted too much, is the wanted
-    one; where none reaches it, the most precise one is taken: read ``calibration.precision``.
+    of each label on its evidence, with one slope, a bias per label, and Gaussian priors.
+    The threshold is the one with most right labels whose precision is at least the wanted one.
+    Precision is ``(right + 1) / (assigned + 2)`` here, so that a few right labels do not count as
+    certainty. If no threshold reaches it, the most precise one is taken: see
+    ``calibration.precision``.
 
     Args:
-        label_set: what to fit; an earlier calibration is replaced, its threshold too.
+        label_set: what to fit; its calibration and threshold are replaced.
         model: the model whose vectors these are.
         vectors: unit vectors of labelled products.
         truth: their labels, each by its name, its path in a tree or a synonym. In a tree a
-            product may be labelled with a node on the way. None where none of the labels fits.
-        precision: wanted share of the given labels that are right, in 0…1.
+            product may be labelled with an inner node. None where none of the labels fits.
+        precision: wanted share of right labels among the assigned ones, in 0…1.
 
     Returns:
         The same label set with its ``calibration``.
@@ -77,11 +78,8 @@ def calibrate(
     plain = replace(label_set, calibration=None, threshold=None)
     encoded = EncodedLabels.of(plain, model)
     evidence = encoded.evidence(vectors)
-    if label_set.mode == "several":
-        found = _calibrate_several(encoded, evidence, truth, precision)
-    else:
-        found = _calibrate_one(encoded, evidence, truth, precision)
-    fitted, chosen = found
+    fit = _calibrate_several if label_set.mode == "several" else _calibrate_one
+    fitted, chosen = fit(encoded, evidence, truth, precision)
     calibration = Calibration(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -98,20 +96,20 @@ def calibrate(
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A threshold, and what it does to the labelled products."""
+    """A threshold and its result on the labelled products."""
 
     threshold: float
-    given: int
+    assigned: int
     right: int
     coverage: float
 
     @property
     def precision(self) -> float:
-        return self.right / self.given if self.given else 1.0
+        return self.right / self.assigned if self.assigned else 1.0
 
     @property
     def careful_precision(self) -> float:
-        return (self.right + 1) / (self.given + 2)
+        return (self.right + 1) / (self.assigned + 2)
 
 
 def _best(choices: Sequence[_Choice], precision: float) -> _Choice:
@@ -132,7 +130,7 @@ def _calibrate_one(
     covers = np.array([_leaves_under(path, encoded) for path in paths if path is not None])
     scale = encoded.scale
     if rows:
-        scale = _fit_scale(evidence[rows], covers, start=encoded.scale)
+        scale = fit_scale(evidence[rows], covers, start=encoded.scale)
     options: list[tuple[EncodedLabels, _Choice]] = []
     for must_beat_neutral in (True, False) if encoded.neutral is not None else (False,):
         fitted = replace(encoded, scale=scale, must_beat_neutral=must_beat_neutral)
@@ -141,22 +139,27 @@ def _calibrate_one(
     return next(option for option in options if option[1] is chosen)
 
 
-def _fit_scale(evidence: np.ndarray, covers: np.ndarray, *, start: float) -> float:
-    """The scale that makes the labelled products most likely, by golden section on its log."""
+def fit_scale(
+    evidence: Float[np.ndarray, "n label"], covers: Bool[np.ndarray, "n label"], *, start: float
+) -> float:
+    """The scale of greatest posterior probability, by golden section search on its logarithm.
+
+    Args:
+        evidence: of each label, as ``EncodedLabels.evidence``.
+        covers: True where a label is right, or below the right node of a tree.
+        start: the model's scale, the mean of the prior.
+    """
 
     def loss(log_scale: float) -> float:
         logits = np.exp(log_scale) * evidence
         logits -= logits.max(axis=1, keepdims=True)
         powers = np.exp(logits)
-        right = (powers * covers).sum(axis=1) / powers.sum(axis=1)
+        likelihood = (powers * covers).sum(axis=1) / powers.sum(axis=1)
         prior = ((log_scale - np.log(start)) / LOG_SCALE_SPREAD) ** 2 / 2
-        return float(prior - np.log(np.maximum(right, 1e-300)).sum())
+        return float(prior - np.log(np.maximum(likelihood, 1e-300)).sum())
 
-    middle, reach = np.log(start), np.log(MOST_SCALE)
-    return float(np.exp(_golden_section(loss, middle - reach, middle + reach)))
-
-
-def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:
+    low = np.log(start) - np.log(MAX_SCALE_FACTOR)
+    high = np.log(start) + np.log(MAX_SCALE_FACTOR)
     ratio = (np.sqrt(5.0) - 1.0) / 2.0
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     loss_left, loss_right = loss(left), loss(right)
@@ -169,34 +172,34 @@ def _golden_section(loss: Callable[[float], float], low: float, high: float) -> 
             low, left, loss_left = left, right, loss_right
             right = low + ratio * (high - low)
             loss_right = loss(right)
-    return float((low + high) / 2.0)
+    return float(np.exp((low + high) / 2.0))
 
 
 def _outcomes_of_paths(
     encoded: EncodedLabels, evidence: np.ndarray, truths: Sequence[tuple[str, ...] | None]
 ) -> list[_Choice]:
-    """What each threshold would do; a path is right where it and the true one agree.
+    """The result of each threshold.
 
-    They agree if they are the same as far as both go: neither a careful answer nor a careless
-    label is an error.
+    A path is right if it equals the true one as far as both go: a shorter answer is not an error,
+    and neither is a shorter label.
     """
     tree = encoded.tree
     nodes = encoded.probabilities(evidence) @ tree.covers.T
     paths = encoded.best_paths(nodes, encoded.beats_neutral(evidence))
     shape = (len(paths), encoded.label_set.depth)
-    chances, is_right = np.full(shape, -1.0), np.zeros(shape, dtype=bool)
+    probabilities, is_right = np.full(shape, -1.0), np.zeros(shape, dtype=bool)
     for row, (path, truth) in enumerate(zip(paths, truths, strict=True)):
         for level, node in enumerate(path):
-            chances[row, level] = nodes[row, node]
+            probabilities[row, level] = nodes[row, node]
             agreed = min(level + 1, len(truth or ()))
             is_right[row, level] = truth is not None and tree.nodes[node][:agreed] == truth[:agreed]
     choices = []
-    for threshold in _thresholds(chances[chances >= 0.0]):
-        depth = (chances >= threshold).sum(axis=1)
-        is_given = depth > 0
-        right = int(is_right[is_given, depth[is_given] - 1].sum())
-        given = int(is_given.sum())
-        choices.append(_Choice(threshold, given, right, given / len(paths)))
+    for threshold in _thresholds(probabilities[probabilities >= 0.0]):
+        depth = (probabilities >= threshold).sum(axis=1)
+        has_label = depth > 0
+        right = int(is_right[has_label, depth[has_label] - 1].sum())
+        assigned = int(has_label.sum())
+        choices.append(_Choice(threshold, assigned, right, assigned / len(paths)))
     return choices
 
 
@@ -216,16 +219,16 @@ def _calibrate_several(
         for name in [names] if isinstance(names, str) else names or ():
             path = _path_of(name, labels)
             if path is not None:
-                row[labels.label_names.index(PATH_SIGN.join(path))] = True
+                row[labels.label_names.index(PATH_SEPARATOR.join(path))] = True
     scale, bias = _fit_logistic(evidence, is_right, start=encoded.scale)
     fitted = replace(encoded, scale=scale, bias=bias)
     probabilities = fitted.probabilities(evidence)
     choices = []
     for threshold in _thresholds(probabilities):
-        given = probabilities >= threshold
-        right = int((given & is_right).sum())
-        coverage = float(given.any(axis=1).mean())
-        choices.append(_Choice(threshold, int(given.sum()), right, coverage))
+        assigned = probabilities >= threshold
+        right = int((assigned & is_right).sum())
+        coverage = float(assigned.any(axis=1).mean())
+        choices.append(_Choice(threshold, int(assigned.sum()), right, coverage))
     return fitted, _best(choices, precision)
 
 
@@ -250,17 +253,17 @@ def _fit_logistic(
         return float(np.logaddexp(0.0, logits).sum() - targets @ logits + prior)
 
     weights = mean.copy()
-    for _ in range(MOST_STEPS):
-        chances = 1.0 / (1.0 + np.exp(-np.clip(inputs @ weights, -60.0, 60.0)))
-        slope = inputs.T @ (chances - targets) + (weights - mean) / spread**2
-        curve = (inputs * (chances * (1.0 - chances))[:, None]).T @ inputs
+    for _ in range(MAX_NEWTON_STEPS):
+        probabilities = 1.0 / (1.0 + np.exp(-np.clip(inputs @ weights, -60.0, 60.0)))
+        slope = inputs.T @ (probabilities - targets) + (weights - mean) / spread**2
+        curve = (inputs * (probabilities * (1.0 - probabilities))[:, None]).T @ inputs
         step = np.linalg.solve(curve + np.diag(1.0 / spread**2), slope)
         while loss(weights - step) > loss(weights) and np.abs(step / spread).max() > TOLERANCE:
-            step /= 2.0  # far from the minimum a full step may jump over it
+            step /= 2.0  # far from the minimum a full step may overshoot
         weights = weights - step
         if np.abs(step / spread).max() < TOLERANCE:
             break
-    scale = float(max(weights[0], start / MOST_SCALE))  # more evidence never speaks against
+    scale = float(max(weights[0], start / MAX_SCALE_FACTOR))  # evidence never counts against
     return scale, weights[1] + weights[2:]
 
 
@@ -273,15 +276,15 @@ def _one_hot(i: int, evidence: np.ndarray) -> list[np.ndarray]:
 
 
 def _thresholds(probabilities: np.ndarray) -> list[float]:
-    """Thresholds worth trying: just at the probabilities that occur, thinned out."""
+    """Candidate thresholds: the probabilities that occur, or their quantiles."""
     levels = np.unique(np.append(probabilities, 1.0))
-    if len(levels) > MOST_THRESHOLDS:
-        levels = np.quantile(levels, np.linspace(0.0, 1.0, MOST_THRESHOLDS))
+    if len(levels) > MAX_THRESHOLDS:
+        levels = np.quantile(levels, np.linspace(0.0, 1.0, MAX_THRESHOLDS))
     return [float(level) for level in np.minimum(levels, 1.0)]
 
 
 def _path_of(label: str | Collection[str] | None, label_set: LabelSet) -> tuple[str, ...] | None:
-    """The path of a label that somebody wrote: its name, its path, or a synonym.
+    """The path of a label that is written as its name, its path, or a synonym.
 
     Raises:
         LabelError: the set has no such label, or several; the message names near ones.
@@ -289,7 +292,7 @@ def _path_of(label: str | Collection[str] | None, label_set: LabelSet) -> tuple[
     if label is None or label == NONE_OF_THESE:
         return None
     if not isinstance(label, str):
-        message = f"the label set '{label_set.name}' gives one label a product, not {label!r}"
+        message = f"the label set '{label_set.name}' gives one label per product, not {label!r}"
         raise LabelError(message)
     wanted = tuple(part.strip().casefold() for part in label.split(">"))
     found: dict[tuple[str, ...], None] = {}
@@ -305,7 +308,7 @@ def _path_of(label: str | Collection[str] | None, label_set: LabelSet) -> tuple[
             found[leaf.path] = None
     if len(found) == 1:
         return next(iter(found))
-    near = [PATH_SIGN.join(path) for path in found] or get_close_matches(
+    near = [PATH_SEPARATOR.join(path) for path in found] or get_close_matches(
         label, [*label_set.label_names, *(leaf.name for leaf in label_set.labels)], n=3
     )
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,13 +1,21 @@
-"""Label sets: what to choose from, as flat lists and as trees. No model, no files.
+"""Label sets: labels to choose from, as flat lists or trees, and the files that hold them.
 
-A set's labels are the leaves of a tree; a flat list is a tree of depth one. Every node's
-probability is the sum over the leaves below it, so levels cannot contradict each other.
+A set's labels are the leaves of a tree; a flat list is a tree of depth one. The probability of a
+node is the sum over the leaves below it, so the levels of a tree never contradict each other.
+
+A text file has one label per line. ``#`` begins a comment. ``[colour]`` begins another set, and
+``[colour: several, threshold=0.6, templates=bare]`` sets its options. ``jeans | denim trousers``
+are synonyms. Indented lines, or ``Clothing > Tops > T-shirts``, make a tree. A JSON file holds
+calibrations too.
 """
 
+import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool
@@ -16,48 +24,54 @@ from fashionclip.errors import LabelError
 from fashionclip.text.captions import read_templates
 
 Mode = Literal["one", "several"]
-PATH_SIGN = " > "
-"""What stands between the nodes of a path, as in ``Clothing > Tops > T-shirts``."""
-SEVERAL_SIGN = "|"
-"""What stands between several labels in one cell of a table."""
+PATH_SEPARATOR = " > "
+"""Between the nodes of a path: ``Clothing > Tops > T-shirts``."""
+SEVERAL_SEPARATOR = "|"
+"""Between several labels in one cell of a table."""
 NONE_OF_THESE = "none of these"
-"""What stands in a table where no label was sure enough."""
+"""The tag where no label is probable enough."""
 DEFAULT_THRESHOLD = 0.5
-"""A label is given where it is more probable than not, unless calibration says otherwise."""
+"""Minimum probability of a label, unless calibration sets another."""
+
+
+FORMAT = 1  # of the JSON file; raised when older versions cannot read newer files
+_HEAD = re.compile(r"^\[\s*(?P<name>[^\]:]*?)\s*(?::(?P<options>[^\]]*))?\]$")
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_NUMBER = re.compile(r"\d*\.?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a few labelled products taught about a label set and a model."""
+    """What was fitted for a label set and a model to labelled products."""
 
     model: str
     """The model's name, for messages."""
     fingerprint: str
-    """The model's fingerprint; the figures hold for no other model."""
+    """The model's fingerprint; the calibration is valid for this model only."""
     scale: float
-    """What similarities are multiplied by: one over the temperature."""
+    """Factor of similarities: one over the temperature."""
     bias: tuple[float, ...]
-    """What is added to each label's logit, in the order of the labels."""
+    """Added to each label's logit, in the order of the labels."""
     threshold: float
-    """A label is given from this probability on, in 0…1."""
+    """Minimum probability of a label, in 0…1."""
     must_beat_neutral: bool
-    """Whether a label must also be closer to the picture than a text that says nothing."""
+    """Whether a label must also fit the image better than the neutral text."""
     n_products: int
-    """Labelled products it was learned from."""
+    """Labelled products that it was fitted to."""
     precision: float
-    """Share of the given labels that were right, on those products."""
+    """Share of the assigned labels that are right, on those products."""
     coverage: float
-    """Share of those products that were given a label."""
+    """Share of those products that got a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label: where it stands in the tree, and the phrases that mean it."""
+    """One label: its path in the tree, and its phrases."""
 
     path: tuple[str, ...]
     """Names from the top of the tree down to its own."""
     phrases: tuple[str, ...] = ()
-    """What the model is asked; empty for the name itself."""
+    """Synonyms that the model encodes; empty for the name itself."""
 
     @property
     def name(self) -> str:
@@ -67,7 +81,7 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Labels to choose from, and how.
+    """Labels to choose from, and the options of the choice.
 
     Raises:
         LabelError: the labels contradict each other, or there are too few.
@@ -75,23 +89,23 @@ class LabelSet:
     """
 
     name: str
-    """What the set is about, such as ``colour``; names its columns in a table."""
+    """The attribute, such as ``colour``; names its columns in a table."""
     labels: tuple[Label, ...]
     """The leaves, in the order of the file."""
     mode: Mode = "one"
-    """``one`` label a product (or a path of a tree), or ``several``."""
+    """``one`` label per product (or one path of a tree), or ``several``."""
     threshold: float | None = None
-    """A label is given from this probability on; None for the calibrated one, or 0.5."""
+    """Minimum probability of a label; None for the calibrated one, or 0.5."""
     templates: str | tuple[str, ...] = "product"
     """Prompt templates, as ``FashionCLIP.encode_text`` takes them."""
     neutral: str | None = "product"
-    """A word that says nothing: a label must fit a picture better than it does, or none of the
-    labels is given. None switches that off (``several`` needs it)."""
+    """A word without information. A label must fit an image better than this word does. None
+    switches the comparison off; ``several`` needs it."""
     calibration: Calibration | None = field(default=None, repr=False)
-    """What labelled products taught, if :func:`fashionclip.tagging.calibrate` was asked."""
+    """The result of :func:`fashionclip.tagging.calibrate`, if there is one."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
+        """Refuse contradictions.
 
         Raises:
             LabelError: see the class.
@@ -114,7 +128,7 @@ class LabelSet:
         """A label set from plain words.
 
         Args:
-            name: what the set is about.
+            name: the attribute, such as ``colour``.
             labels: each a label with its synonyms (``"jeans | denim trousers"``), or a path in a
                 tree (``"Clothing > Tops > T-shirts"``).
             mode: ``one`` or ``several``.
@@ -138,8 +152,8 @@ class LabelSet:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Each label as tables show it: its name, or its path in a tree."""
-        return tuple(PATH_SIGN.join(label.path) for label in self.labels)
+        """Each label's name, or its path in a tree."""
+        return tuple(PATH_SEPARATOR.join(label.path) for label in self.labels)
 
     @property
     def depth(self) -> int:
@@ -148,7 +162,7 @@ class LabelSet:
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The phrases of each label; two leaves of one name are told apart by their parents."""
+        """The phrases of each label. Leaves of the same name get their parents' names too."""
         names = Counter(label.name.casefold() for label in self.labels)
         return tuple(
             label.phrases
@@ -159,7 +173,7 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Tree:
-    """The nodes over a label set's leaves: parents before children, the leaves' order kept."""
+    """The nodes of a label set's tree: parents before children, leaves in their order."""
 
     nodes: tuple[tuple[str, ...], ...]
     """The path of each node."""
@@ -190,16 +204,16 @@ def read_line(line: str) -> Label:
 
 
 def leaves_of(labels: Sequence[Label], *, where: str) -> tuple[Label, ...]:
-    """Keep the leaves; a line that is a path's beginning only names a node on the way.
+    """Keep the leaves; a line that is the beginning of another path is an inner node.
 
     Raises:
-        LabelError: a name is empty, a label comes twice, or a node that has others below it has
-            synonyms, which nothing would be asked with.
+        LabelError: a name is empty, a label is repeated, or an inner node has synonyms, which
+            would not be used.
     """
     seen: dict[tuple[str, ...], Label] = {}
     inner = {label.path[:level] for label in labels for level in range(1, len(label.path))}
     for label in labels:
-        shown = PATH_SIGN.join(label.path)
+        shown = PATH_SEPARATOR.join(label.path)
         message = None
         if not all(label.path):
             message = f"{where} has a label without a name ('{shown}'): write the name or delete it"
@@ -218,7 +232,7 @@ def _faults(labels: LabelSet) -> Iterable[str]:
     if not name.strip():
         yield "a label set has no name: write [colour] over it, or COLOUR=FILE"
     if not labels.labels:
-        yield f"the label set '{name}' has no labels: write one a line"
+        yield f"the label set '{name}' has no labels: write one per line"
     elif len(labels.labels) == 1 and labels.mode == "one":
         yield (
             f"the label set '{name}' has one label and nothing to choose from: "
@@ -233,4 +247,175 @@ def _faults(labels: LabelSet) -> Iterable[str]:
     folded = Counter(tuple(part.casefold() for part in label.path) for label in labels.labels)
     for path, count in folded.items():
         if count > 1:
-            yield f"the label set '{name}' has '{PATH_SIGN.join(path)}' twice: delete one"
+            yield f"the label set '{name}' has '{PATH_SEPARATOR.join(path)}' twice: delete one"
+
+
+# files
+
+
+def read_labels(source: str | Path) -> list[LabelSet]:
+    """Read the label sets of a file.
+
+    Args:
+        source: a text file, a JSON file of :func:`save_labels`, or ``NAME=FILE``, which names
+            the first set of a text file; the default is the file's name.
+
+    Raises:
+        LabelError: the file does not exist, is not text, or its labels contradict each other;
+            the message names the line.
+    """
+    name, path = _split_name(source)
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        message = f"the label file {path} cannot be read ({exc.strerror}): check the name"
+        raise LabelError(message) from exc
+    if path.suffix.lower() == ".json":
+        return _read_json(data, path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].count(b"\n") + 1
+        message = f"{path}, line {line}: this is not UTF-8 text; save the file as UTF-8"
+        raise LabelError(message) from exc
+    sets = [section.labels(path) for section in _sections(text, name or path.stem, path)]
+    if not sets:
+        message = f"the label file {path} has no labels: write one per line"
+        raise LabelError(message)
+    return _checked_names(sets)
+
+
+def read_label_files(sources: Iterable[str | Path]) -> list[LabelSet]:
+    """Read the label sets of several files, each named as in :func:`read_labels`.
+
+    Raises:
+        LabelError: as :func:`read_labels`, or two sets have the same name.
+    """
+    return _checked_names([labels for source in sources for labels in read_labels(source)])
+
+
+def save_labels(label_sets: Iterable[LabelSet], path: str | Path) -> None:
+    """Write label sets as JSON, with their calibrations.
+
+    Raises:
+        LabelError: the file cannot be written.
+    """
+    document = {"format": FORMAT, "label_sets": [asdict(labels) for labels in label_sets]}
+    try:
+        Path(path).write_text(
+            json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    except OSError as exc:
+        message = f"the label file {path} cannot be written ({exc.strerror}): choose another place"
+        raise LabelError(message) from exc
+
+
+def _checked_names(label_sets: list[LabelSet]) -> list[LabelSet]:
+    seen: set[str] = set()
+    for labels in label_sets:
+        if labels.name in seen:
+            message = f"two label sets are called '{labels.name}': give one another name"
+            raise LabelError(message)
+        seen.add(labels.name)
+    return label_sets
+
+
+def _split_name(source: str | Path) -> tuple[str | None, Path]:
+    if isinstance(source, str) and "=" in source and not Path(source).exists():
+        name, _, rest = source.partition("=")
+        return name.strip(), Path(rest)
+    return None, Path(source)
+
+
+@dataclass
+class _Section:
+    """The lines of one set of a text file."""
+
+    name: str
+    line: int
+    options: dict[str, Any] = field(default_factory=dict)
+    lines: list[Label] = field(default_factory=list)
+
+    def labels(self, path: Path) -> LabelSet:
+        where = f"{path}, set '{self.name}' (line {self.line})"
+        try:
+            return LabelSet(self.name, leaves_of(self.lines, where=where), **self.options)
+        except ValueError as exc:
+            message = f"{where}: {exc}"
+            raise LabelError(message) from exc
+
+
+def _sections(text: str, first_name: str, path: Path) -> Iterator[_Section]:
+    section = _Section(first_name, 1)
+    above: list[tuple[int, tuple[str, ...]]] = []  # indentation and path of the lines above
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = _COMMENT.sub("", raw.expandtabs(4)).rstrip()
+        if not line.strip():
+            continue
+        head = _HEAD.match(line.strip())
+        if head is not None:
+            if section.lines:
+                yield section
+            name = head["name"] or first_name
+            section = _Section(name, number, _options(head["options"] or "", path, number))
+            above = []
+            continue
+        indent = len(line) - len(line.lstrip())
+        while above and above[-1][0] >= indent:
+            above.pop()
+        label = read_line(line.strip())
+        if above:
+            label = Label((*above[-1][1], *label.path), label.phrases)
+        above.append((indent, label.path))
+        section.lines.append(label)
+    if section.lines:
+        yield section
+
+
+def _options(text: str, path: Path, line: int) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        word, _, value = (piece.strip() for piece in part.partition("="))
+        if word in {"one", "several"} and not value:
+            options["mode"] = word
+        elif word == "threshold" and _NUMBER.fullmatch(value):
+            options["threshold"] = float(value)
+        elif word == "templates" and value:
+            options["templates"] = value
+        elif word == "neutral" and value:
+            options["neutral"] = None if value == "off" else value
+        else:
+            message = (
+                f"{path}, line {line}: '{part}' is not understood; there are one, several, "
+                "threshold=0.6, templates=bare, neutral=garment and neutral=off"
+            )
+            raise LabelError(message)
+    return options
+
+
+def _read_json(data: bytes, path: Path) -> list[LabelSet]:
+    try:
+        document = json.loads(data)
+        version = document["format"]
+        entries = document["label_sets"] if version == FORMAT else []
+        sets = [_set_of(entry) for entry in entries]
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        message = f"the label file {path} is not one that save_labels wrote ({exc})"
+        raise LabelError(message) from exc
+    if version != FORMAT:
+        message = f"the label file {path} has format {version}; this fashionclip reads {FORMAT}"
+        raise LabelError(message)
+    return _checked_names(sets)
+
+
+def _set_of(entry: dict[str, Any]) -> LabelSet:
+    fields = dict(entry)
+    fields["labels"] = tuple(
+        Label(tuple(label["path"]), tuple(label["phrases"])) for label in entry["labels"]
+    )
+    if isinstance(fields["templates"], list):
+        fields["templates"] = tuple(fields["templates"])
+    if fields["calibration"] is not None:
+        learned = dict(fields["calibration"])
+        fields["calibration"] = Calibration(**{**learned, "bias": tuple(learned["bias"])})
+    return LabelSet(**fields)

@@ -1,48 +1,80 @@
-"""Tags for whole catalogues and indexes, as a stream: one item a product, in order."""
+"""Tags for whole catalogues and indexes as a stream, and their table with rejects beside it."""
 
+import csv
+import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
+from fashionclip.atomic import whole_file
 from fashionclip.catalog import Catalog
 from fashionclip.errors import FashionCLIPError, LabelError
 from fashionclip.index.store import Store
 from fashionclip.model import FashionCLIP, ImageSource
-from fashionclip.product import Product, Reject, Value
+from fashionclip.product import Product, Reject
+from fashionclip.rejects import RejectsFile, rejects_beside
 from fashionclip.tagging.calibration import calibrate
-from fashionclip.tagging.labels import SEVERAL_SIGN, LabelSet
+from fashionclip.tagging.labels import SEVERAL_SEPARATOR, LabelSet
 from fashionclip.tagging.scoring import Tag, Tagger
 
-PRODUCTS_A_BATCH = 256  # tagged at once; the labels' part of the work is small beside encoding
-OTHER_SIGNS = ",;"  # that may stand between the labels of a product in one cell
+PRODUCTS_PER_BATCH = 256  # tagged at once; comparing with labels costs little beside encoding
+OTHER_SEPARATORS = ",;"  # also accepted between the labels of a product in one cell
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+"""Formats of a table of tags."""
+ROWS_PER_GROUP = 4096  # of a Parquet file; bounds memory
+PROBABILITY_DIGITS = 6
+
+Row = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedProduct:
-    """A product and what each label set says of it."""
+    """A product with one tag per label set."""
 
     product_id: str
     """The shop's identifier."""
     row: int | None
     """Row of the catalogue; None for products of an index."""
     tags: tuple[Tag, ...]
-    """A tag a label set, in their order."""
+    """The tags, in the order of the label sets."""
 
     def as_row(self) -> dict[str, object]:
-        """Set it as a row of a table: ``id``, and per set the label, probability and margin.
+        """The product as a row of a table: ``id``, and three columns per label set.
 
-        ``NAME`` is the label, a path such as ``Clothing > Tops``, or ``none of these``; with
-        ``several`` it is a list. ``NAME_probability`` belongs to it (of none of these: to the
-        label that came nearest), a list with ``several``. ``NAME_margin`` is how far the next
-        one is; see :class:`Tag`.
+        ``NAME`` is the label, a path such as ``Clothing > Tops``, or ``none of these``; for
+        ``several`` it is a list. ``NAME_probability`` is its probability (for none of these, that
+        of the most probable label), a list for ``several``. ``NAME_margin``: see :class:`Tag`.
         """
         fields: dict[str, object] = {"id": self.product_id}
         for tag in self.tags:
-            fields.update(_fields(tag))
+            label: object = tag.text
+            probability: object = tag.nearest_probability
+            if tag.mode == "several":
+                label, probability = list(tag.labels), list(tag.probabilities)
+            elif tag.labels:
+                probability = tag.probabilities[-1]
+            columns = _set_columns(tag.set_name)
+            fields.update(zip(columns, (label, probability, tag.margin), strict=True))
         return fields
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """What :func:`write_tags` wrote."""
+
+    tagged: int
+    """Rows of the table."""
+    rejected: int
+    """Lines of the rejects file."""
+    path: Path
+    """The table."""
+    rejects_path: Path
+    """The rejects (JSON Lines); the file exists only if there are any."""
 
 
 def tag_catalog(
@@ -53,17 +85,17 @@ def tag_catalog(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[TaggedProduct | Reject]:
-    """Tag the products of a catalogue by their pictures.
+    """Tag the products of a catalogue by their images.
 
-    Streams: memory does not grow with the catalogue. A row or picture that cannot be used
-    becomes a ``Reject`` in its place and costs nothing else.
+    Streams: memory does not grow with the catalogue. A row or image that cannot be used becomes
+    a ``Reject`` in its place.
 
     Args:
         catalog: the products.
-        model: encodes pictures and labels.
-        label_sets: what to tag with.
-        batch_size: pictures the model takes at once.
-        workers: threads that fetch and decode pictures; None for one a core.
+        model: encodes images and labels.
+        label_sets: the labels to choose from.
+        batch_size: images the model takes at once.
+        workers: threads that fetch and decode images; None for one per core.
 
     Yields:
         For each row, in the catalogue's order, the tagged product or a reject.
@@ -75,7 +107,7 @@ def tag_catalog(
     """
     tagger = Tagger(model, label_sets)
     encoded = _encoded_products(catalog, model, batch_size=batch_size, workers=workers)
-    while batch := list(islice(encoded, PRODUCTS_A_BATCH)):
+    while batch := list(islice(encoded, PRODUCTS_PER_BATCH)):
         vectors = [item[1] for item in batch if not isinstance(item, Reject)]
         tags = iter(tagger.tag(np.stack(vectors)) if vectors else ())
         for item in batch:
@@ -88,12 +120,12 @@ def tag_catalog(
 def tag_index(
     index: Store, model: FashionCLIP, label_sets: Sequence[LabelSet]
 ) -> Iterator[TaggedProduct | Reject]:
-    """Tag the products of an index by the vectors it holds; no picture is read.
+    """Tag the products of an index by their stored vectors; no image is read.
 
     Args:
         index: made by the same model.
         model: encodes the labels.
-        label_sets: what to tag with.
+        label_sets: the labels to choose from.
 
     Yields:
         Each product, or a reject where its stored vector is damaged.
@@ -106,7 +138,7 @@ def tag_index(
     index.require_model(model.name, model.fingerprint)
     tagger = Tagger(model, label_sets)
     ids = index.iter_ids()
-    while batch := list(islice(ids, PRODUCTS_A_BATCH)):
+    while batch := list(islice(ids, PRODUCTS_PER_BATCH)):
         stored = index.vectors(batch)
         whole = [product_id for product_id in batch if product_id in stored]
         rows = tagger.tag(np.stack([stored[name] for name in whole])) if whole else []
@@ -117,6 +149,46 @@ def tag_index(
             else:
                 reason = "its stored vector is damaged: fashionclip index --verify STORE --mend"
                 yield Reject(None, name, None, reason)
+
+
+def write_tags(
+    items: Iterable[TaggedProduct | Reject],
+    path: str | Path,
+    *,
+    label_sets: Sequence[LabelSet],
+) -> TagReport:
+    """Write a stream of tags as a table, and its rejects as ``NAME.rejects.jsonl`` beside it.
+
+    Columns are those of ``TaggedProduct.as_row``. Lists are lists in JSON and Parquet, and joined
+    with ``|`` in CSV. A run that fails leaves the files that were there before.
+
+    Args:
+        items: from ``tag_catalog`` or ``tag_index``.
+        path: the table; its suffix (``.csv``, ``.jsonl`` or ``.parquet``) is its format.
+        label_sets: the label sets of the tags.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: the file cannot be written.
+        FashionCLIPError: as the stream raises.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        message = f"'{path}' should end in {', '.join(TABLE_SUFFIXES)}: that says the format"
+        raise ValueError(message)
+    tagged = 0
+    with (
+        whole_file(path) as part,
+        RejectsFile(rejects_beside(path), keep_empty=False) as rejects,
+        _open_table(part, path.suffix.lower(), label_sets) as write_row,
+    ):
+        for item in items:
+            if isinstance(item, Reject):
+                rejects.add(item)
+            else:
+                write_row(item.as_row())
+                tagged += 1
+    return TagReport(tagged, rejects.count, path, rejects.path)
 
 
 def calibrate_on_catalog(
@@ -132,14 +204,14 @@ def calibrate_on_catalog(
     """Calibrate label sets on a catalogue whose columns hold some products' labels.
 
     Args:
-        catalog: the labelled products; an empty cell says nothing of its product, ``none of
-            these`` says that no label fits. The labels of ``several`` are split at ``|,;``.
-        model: encodes pictures and labels.
+        catalog: the labelled products. An empty cell leaves its product out; ``none of these``
+            means that no label fits. The labels of ``several`` are split at ``|,;``.
+        model: encodes images and labels.
         label_sets: what to calibrate; a set without a column stays as it is.
-        columns: the name of each set's column, where it is not the set's own name.
+        columns: the column of each set, where it does not have the set's name.
         precision: as :func:`calibrate`.
-        batch_size: pictures the model takes at once.
-        workers: threads that fetch and decode pictures; None for one a core.
+        batch_size: images the model takes at once.
+        workers: threads that fetch and decode images; None for one per core.
 
     Raises:
         LabelError: no set has a column, a cell holds a label that its set does not have, or no
@@ -155,103 +227,137 @@ def calibrate_on_catalog(
             f"with: it has {', '.join(catalog.columns)}"
         )
         raise LabelError(message)
-    told = {name: _Told() for name in found}
+    cells: dict[str, list[str]] = {name: [] for name in found}
+    vectors: dict[str, list[np.ndarray]] = {name: [] for name in found}
     for item in _encoded_products(catalog, model, batch_size=batch_size, workers=workers):
         if isinstance(item, Reject):
             continue
         for name, column in found.items():
-            told[name].hear(item[0].columns.get(column), item[1])
-    return [
-        calibrate(
+            cell = item[0].columns.get(column)
+            if cell is not None and str(cell).strip():
+                cells[name].append(str(cell).strip())
+                vectors[name].append(item[1])
+
+    def calibrated(labels: LabelSet) -> LabelSet:
+        name, truth = labels.name, cells[labels.name]
+        known = {label.casefold() for label in labels.label_names}
+        return calibrate(
             labels,
             model,
-            told[labels.name].stacked(model.dim),
-            told[labels.name].truth(labels),
+            np.stack(vectors[name]) if truth else np.empty((0, model.dim), np.float32),
+            truth if labels.mode == "one" else [_split_labels(cell, known) for cell in truth],
             precision=precision,
         )
-        if labels.name in told
-        else labels
-        for labels in label_sets
-    ]
+
+    return [calibrated(labels) if labels.name in found else labels for labels in label_sets]
 
 
-@dataclass
-class _Told:
-    """The products whose cell in a column is filled."""
-
-    cells: list[str] = field(default_factory=list)
-    vectors: list[np.ndarray] = field(default_factory=list)
-
-    def hear(self, cell: Value, vector: np.ndarray) -> None:
-        if cell is not None and str(cell).strip():
-            self.cells.append(str(cell).strip())
-            self.vectors.append(vector)
-
-    def stacked(self, dim: int) -> np.ndarray:
-        return np.stack(self.vectors) if self.vectors else np.empty((0, dim), np.float32)
-
-    def truth(self, labels: LabelSet) -> Sequence[str | None] | Sequence[Sequence[str]]:
-        if labels.mode == "one":
-            return self.cells
-        known = {name.casefold() for name in labels.label_names}
-        return [_parts(cell, known) for cell in self.cells]
-
-
-def _parts(cell: str, known: set[str]) -> list[str]:
+def _split_labels(cell: str, known: set[str]) -> list[str]:
     """The labels in a cell; a known label with a comma in it stays whole."""
     if cell.casefold() in known:
         return [cell]
-    for sign in OTHER_SIGNS:
-        cell = cell.replace(sign, SEVERAL_SIGN)
-    return [part.strip() for part in cell.split(SEVERAL_SIGN) if part.strip()]
+    for separator in OTHER_SEPARATORS:
+        cell = cell.replace(separator, SEVERAL_SEPARATOR)
+    return [part.strip() for part in cell.split(SEVERAL_SEPARATOR) if part.strip()]
 
 
 def _encoded_products(
     catalog: Catalog, model: FashionCLIP, *, batch_size: int, workers: int | None
 ) -> Iterator[tuple[Product, np.ndarray] | Reject]:
-    """A catalogue's rows in order, each product with its picture's vector."""
+    """A catalogue's rows in order, each product with its image's vector."""
     waiting: deque[Product | Reject] = deque()
 
-    def pictures() -> Iterator[ImageSource]:
+    def images() -> Iterator[ImageSource]:
         for item in catalog:
             if isinstance(item, Product) and item.image is None:
-                item = Reject(item.row, item.product_id, None, "the row names no picture")
+                item = Reject(item.row, item.product_id, None, "the row names no image")
             waiting.append(item)
             if isinstance(item, Product) and item.image is not None:
                 yield item.image
 
     vectors = model.iter_images(
-        pictures(), batch_size=batch_size, workers=workers, policy=catalog.policy
+        images(), batch_size=batch_size, workers=workers, policy=catalog.policy
     )
     for vector in vectors:
-        yield from _rejects_before(waiting)
+        yield from _leading_rejects(waiting)
         product = waiting.popleft()
-        if isinstance(product, Product):
-            yield _with_vector(product, vector)
-    yield from _rejects_before(waiting)
+        assert isinstance(product, Product)  # every vector is a product's
+        if isinstance(vector, FashionCLIPError):
+            image = product.image if isinstance(product.image, str) else None
+            yield Reject(product.row, product.product_id, image, str(vector))
+        else:
+            yield product, vector
+    yield from _leading_rejects(waiting)
 
 
-def _rejects_before(waiting: deque[Product | Reject]) -> Iterator[Reject]:
+def _leading_rejects(waiting: deque[Product | Reject]) -> Iterator[Reject]:
     while waiting and isinstance(first := waiting[0], Reject):
         waiting.popleft()
         yield first
 
 
-def _with_vector(
-    product: Product, vector: np.ndarray | FashionCLIPError
-) -> tuple[Product, np.ndarray] | Reject:
-    if isinstance(vector, FashionCLIPError):
-        image = product.image if isinstance(product.image, str) else None
-        return Reject(product.row, product.product_id, image, str(vector))
-    return product, vector
+@contextmanager
+def _open_table(
+    path: Path, suffix: str, label_sets: Sequence[LabelSet]
+) -> Iterator[Callable[[Row], None]]:
+    """Open a table of tags; gives the function that writes a row."""
+    if suffix == ".parquet":
+        with _open_parquet(path, label_sets) as write_row:
+            yield write_row
+        return
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        if suffix == ".jsonl":
+
+            def write_json(row: Row) -> None:
+                fields = {name: _rounded(value) for name, value in row.items()}
+                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+            yield write_json
+            return
+        table = csv.writer(file)
+        names = [name for labels in label_sets for name in _set_columns(labels.name)]
+        table.writerow(["id", *names])
+        yield lambda row: table.writerow([_csv_cell(_rounded(value)) for value in row.values()])
 
 
-def _fields(tag: Tag) -> Mapping[str, object]:
-    name = tag.set_name
-    if tag.mode == "several":
-        label: object = list(tag.labels)
-        probability: object = list(tag.probabilities)
-    else:
-        label = tag.text
-        probability = tag.probabilities[-1] if tag.labels else tag.nearest_probability
-    return {name: label, f"{name}_probability": probability, f"{name}_margin": tag.margin}
+@contextmanager
+def _open_parquet(path: Path, label_sets: Sequence[LabelSet]) -> Iterator[Callable[[Row], None]]:
+    import pyarrow as pa  # not needed for text
+    import pyarrow.parquet as pq
+
+    fields = [("id", pa.string())]
+    for labels in label_sets:
+        text, number = pa.string(), pa.float64()
+        if labels.mode == "several":
+            text, number = pa.list_(text), pa.list_(number)
+        fields += zip(_set_columns(labels.name), (text, number, pa.float64()), strict=True)
+    schema = pa.schema(fields)
+    rows: list[Row] = []
+
+    def write_group() -> None:
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+    def write_row(row: Row) -> None:
+        rows.append(row)
+        if len(rows) >= ROWS_PER_GROUP:
+            write_group()
+
+    with pq.ParquetWriter(path, schema) as writer:
+        yield write_row
+        write_group()
+
+
+def _set_columns(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_probability", f"{name}_margin"
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, PROBABILITY_DIGITS) if isinstance(value, float) else value
+
+
+def _csv_cell(value: object) -> object:
+    return SEVERAL_SEPARATOR.join(map(str, value)) if isinstance(value, list) else value
