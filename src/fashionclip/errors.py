@@ -1,36 +1,36 @@
-"""Everything that can go wrong for a user, as one tree.
+"""The exceptions that this package raises for its users, as one tree.
 
-FashionCLIPError
-├── CatalogError            a table cannot be read at all
-├── ImageFetchError            a picture cannot be fetched
-├── ImageError              a picture's bytes cannot be decoded
-├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
-├── EngineError             a device or precision is not to be had here
-├── MissingExtraError       an optional package is not installed
-├── BenchmarkError          a benchmark's files are missing or cannot be used
-├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
-├── TrainingError           a training run cannot begin, go on, or be chosen from
-├── PublishError            a model cannot be published where it was to go
-├── ServiceError            the service cannot be started as it was told to, or be reached
-│   ├── BusyError           more waits for it than it takes on
-│   └── RefusedError        it does not do what a client asks
-├── LabelError              a label set or category tree contradicts itself
-└── StoreError              a store of vectors and products cannot be used
-    ├── ModelMismatchError  the store holds another model's vectors
-    ├── StoreLockedError    another run is writing to it
-    ├── StoreFormatError    an older or newer version of this package wrote it
-    ├── StoreFullError      the disk has no room for what is to be written
-    ├── StoreCorruptError   what is on disk is not what was written
-    ├── FilterError         a filter is not valid for the store's columns
-    └── ProductNotFoundError  no product has this id
+    FashionCLIPError
+    ├── CatalogError            a table cannot be read at all
+    ├── ImageFetchError         an image cannot be fetched
+    ├── ImageError              an image's bytes cannot be decoded
+    ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
+    ├── EngineError             a device or precision is not available
+    ├── MissingExtraError       an optional package is not installed
+    ├── BenchmarkError          a benchmark's files are missing or cannot be used
+    ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
+    ├── TrainingError           a training run cannot start, continue, or be selected from
+    ├── PublishError            a model cannot be published
+    ├── ServiceError            the service cannot be started or reached
+    │   ├── BusyError           too many requests are waiting
+    │   └── RefusedError        the service refused a request
+    ├── LabelError              a label set or category tree contradicts itself
+    └── StoreError              a store of vectors and products cannot be used
+        ├── ModelMismatchError  the store holds another model's vectors
+        ├── StoreLockedError    another run is writing to it
+        ├── StoreFormatError    an older or newer version of this package wrote it
+        ├── StoreFullError      the disk has no room for a write
+        ├── StoreCorruptError   what is stored is not what was written
+        ├── FilterError         a filter is not valid for the store's columns
+        └── ProductNotFoundError  no product has this id
 
-Each message is one line: what is wrong, where, and how to mend it. Mistakes in a
-program (a wrong shape, an impossible k) stay ``ValueError`` and ``TypeError``.
+Each message is one line: what is wrong, where, and how to fix it. Mistakes in a program
+(a wrong shape, an impossible k) are ``ValueError`` and ``TypeError``.
 """
 
 
 class FashionCLIPError(Exception):
-    """The root of every error that this package raises for its users."""
+    """The base class of every error that this package raises for its users."""
 
 
 class CatalogError(FashionCLIPError):
@@ -38,11 +38,11 @@ class CatalogError(FashionCLIPError):
 
 
 class ImageFetchError(FashionCLIPError):
-    """A picture cannot be fetched from where the catalogue says it is."""
+    """An image cannot be fetched from its location."""
 
 
 class ImageError(FashionCLIPError):
-    """A picture's bytes cannot be decoded."""
+    """An image's bytes cannot be decoded."""
 
 
 class CheckpointError(FashionCLIPError):
@@ -50,11 +50,11 @@ class CheckpointError(FashionCLIPError):
 
 
 class EngineError(FashionCLIPError):
-    """A device or a precision is not to be had on this machine."""
+    """A device or a precision is not available on this machine."""
 
 
 class MissingExtraError(FashionCLIPError):
-    """An optional package is not installed; the message holds the command that installs it."""
+    """An optional package is not installed; the message has the command that installs it."""
 
 
 class BenchmarkError(FashionCLIPError):
@@ -66,35 +66,35 @@ class EvaluationError(FashionCLIPError):
 
 
 class TrainingError(FashionCLIPError):
-    """A training run cannot begin or go on, or there is nothing in it to choose from."""
+    """A training run cannot start or continue, or has no checkpoint to select from."""
 
 
 class PublishError(FashionCLIPError):
-    """A model cannot be published: a part of its run is missing, or the place refuses it."""
+    """A model cannot be published: its run is incomplete, or the destination refuses it."""
 
 
 class ServiceError(FashionCLIPError):
-    """The HTTP service cannot be started (its address, keys or settings), or not be reached."""
+    """The HTTP service cannot be started (address, keys or settings) or reached."""
 
 
 class BusyError(ServiceError):
-    """More requests wait than the service takes on; the same one will do a little later."""
+    """Too many requests are waiting; retry a little later."""
 
 
 class RefusedError(ServiceError):
-    """The service has answered a client that it does not do what was asked."""
+    """The service refused a client's request."""
 
     def __init__(
         self, message: str, *, status: int, code: str, request_id: str, retry_after_s: float
     ) -> None:
-        """Keep what the service said.
+        """Keep the parts of the answer.
 
         Args:
-            message: in its words.
-            status: of HTTP.
-            code: for programs; never changes. ``unknown`` where something else answered.
-            request_id: by which its log knows the request; empty where something else answered.
-            retry_after_s: when the same request may do, in seconds; 0 where it will not.
+            message: what is wrong, in the service's words.
+            status: the HTTP status.
+            code: stable, for programs; ``unknown`` if the answer is not the service's own.
+            request_id: identifies the request in the log; empty if the answer is not the service's.
+            retry_after_s: seconds after which to retry; 0 if a retry does not help.
         """
         super().__init__(message)
         self.status, self.code = status, code
@@ -118,11 +118,11 @@ class StoreLockedError(StoreError):
 
 
 class StoreFormatError(StoreError):
-    """An older or newer version of this package wrote the store; the message names the mend."""
+    """An older or newer version of this package wrote the store; the message says what to do."""
 
 
 class StoreFullError(StoreError):
-    """There is no room on the disk, or under its quota, for what is to be written."""
+    """The disk, or its quota, has no room for a write."""
 
 
 class StoreCorruptError(StoreError):
@@ -134,4 +134,4 @@ class FilterError(StoreError):
 
 
 class ProductNotFoundError(StoreError):
-    """The store has no product of this id."""
+    """The store has no product with this id."""
