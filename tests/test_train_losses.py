@@ -332,9 +332,9 @@ def test_texts_do_not_depend_on_their_neighbours_length(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     towers: Towers = open_towers(checkpoint, CPU)
     inputs = some_inputs(checkpoint, 40)
-    together = towers.read(inputs.tokens, inputs.ends)
+    together = towers.encode_text(inputs.tokens, inputs.ends)
     alone = torch.cat(
-        [towers.read(inputs.tokens[i : i + 1], inputs.ends[i : i + 1]) for i in range(40)]
+        [towers.encode_text(inputs.tokens[i : i + 1], inputs.ends[i : i + 1]) for i in range(40)]
     )
     assert torch.allclose(together, alone, atol=1e-4)
 

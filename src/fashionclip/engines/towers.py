@@ -88,7 +88,7 @@ class VisionTower(nn.Module):
         if patch_indices is not None:
             x = x.gather(1, patch_indices[:, :, None].expand(-1, -1, x.shape[2]))
         first = parts.class_embedding + parts.position_embedding.weight[0]
-        x = torch.cat([first.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([first.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         return self.encode(x)
 
     def encode(self, embedded: Tensor) -> Tensor:
@@ -111,21 +111,30 @@ class TextTower(nn.Module):
     def forward(self, tokens: Tensor, ends: Tensor) -> Tensor:
         """States of the end tokens; arguments as in ``Towers.forward``."""
         order = ends.argsort(stable=True)
-        groups = [self._encode(tokens[rows], ends[rows]) for rows in _groups(order)]
+        groups = []
+        for rows in _groups(order):
+            length = int(ends[rows].max()) + 1
+            groups.append(self._encode(tokens[rows, :length], ends[rows]))
         x = torch.cat(groups)[order.argsort()]
         states: Tensor = self.final_layer_norm(x)
         return states
 
+    def encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """As ``forward``, but all texts at once, so that the exporter can trace it."""
+        states: Tensor = self.final_layer_norm(self._encode(tokens, ends))
+        return states
+
     def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        length = int(ends.max()) + 1
-        x = self.embeddings.token_embedding(tokens[:, :length])
+        length = tokens.shape[1]
+        x = self.embeddings.token_embedding(tokens)
         x = x + self.embeddings.position_embedding.weight[:length]
-        rows = torch.arange(len(tokens), device=tokens.device)
         steps = torch.arange(length, device=tokens.device)
         is_read = (steps <= ends[:, None])[:, None, None, :]
-        x = self.encoder(
-            x, lambda states: states[rows, ends][:, None], is_causal=True, last_mask=is_read
-        )
+
+        def end_token(states: Tensor) -> Tensor:
+            return states.gather(1, ends[:, None, None].expand(-1, 1, states.shape[2]))
+
+        x = self.encoder(x, end_token, is_causal=True, last_mask=is_read)
         read: Tensor = x[:, 0]
         return read
 
