@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fashionclip.cli import terminal
+from fashionclip.cli.hits import Card, build_page
 from fashionclip.cli.main import COMMANDS, program, run
-from fashionclip.cli.page import Card, build_page
 from fashionclip.errors import CatalogError
 from fashionclip.product import Reject
 from fashionclip.rejects import RejectsFile

@@ -1,4 +1,4 @@
-"""``fashionclip catalog``: what is wrong with a catalogue, before time is spent on it."""
+"""``fashionclip catalog``: check a catalogue before it is indexed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.files import suffix_checked
 from fashionclip.cli.options import (
+    OutputFile,
     catalog_options,
     examples,
     json_option,
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from fashionclip.catalog import Catalog, CheckReport
     from fashionclip.product import Reject
 
-SHOWN = 3  # examples of a fault in the table; --json and --rejects have them all
+MAX_EXAMPLES = 3  # of a fault, in the table; --json and --rejects have all
 
 
 @click.group()
 def command() -> None:
-    """Check a catalogue before time is spent on it."""
+    """Check a catalogue before it is indexed."""
 
 
 @command.command(
@@ -43,9 +43,9 @@ def command() -> None:
 @click.option(
     "--rejects",
     "rejects_path",
-    type=suffix_checked([".jsonl"]),
+    type=OutputFile(".jsonl"),
     metavar="FILE",
-    help="List every row that indexing would reject in a file, a JSON line each.",
+    help="Write every row that indexing would reject to a file, one JSON line each.",
 )
 @json_option
 def check(
@@ -56,11 +56,11 @@ def check(
     rejects_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Read every row at PATH and decode every picture; say what is wrong with them.
+    """Read every row at PATH, decode every image, and report what is wrong.
 
-    Reports missing and broken pictures, pictures that are the same or look the same, products
-    without words or with the same words, and rows that cannot be read. Finding faults is the
-    purpose: status 1 only if the table cannot be read, or not one product of it can be used.
+    Reports missing and broken images, identical and similar images, empty and repeated captions,
+    and rows that cannot be read. The status is 0 if faults are found, and 1 if the table cannot
+    be read or has no usable product.
     """
     from fashionclip.catalog import check_catalog
 
@@ -74,10 +74,10 @@ def check(
             for reject in report.rejects:
                 file.add(reject)
     if as_json:
-        terminal.write_json(fields_of(report, catalog))
+        terminal.write_json(_report_fields(report, catalog))
     else:
-        terminal.show_table(["taken as", "column"], roles_of(catalog).items())
-        terminal.show_table(["found", "count", "for example"], faults_of(report), numbers=["count"])
+        terminal.show_table(["role", "column"], _roles(catalog).items())
+        terminal.show_table(["found", "count", "for example"], _faults(report), numbers=["count"])
     listed = f" (see {rejects_path})" if rejects_path and report.rejects else ""
     terminal.say_counts(
         f"{report.products:,} of {terminal.counted(report.rows, 'row')} can be indexed",
@@ -88,8 +88,8 @@ def check(
         click.get_current_context().exit(1)
 
 
-def roles_of(catalog: "Catalog") -> dict[str, object]:
-    """Name the column that was taken for each role, for the user to see that it is right."""
+def _roles(catalog: "Catalog") -> dict[str, object]:
+    """The column of each role, for the user to check."""
     shown = {role: column for role, column in catalog.roles.as_dict().items() if column}
     if catalog.roles.further_images:
         shown["further_images"] = ", ".join(catalog.roles.further_images)
@@ -98,15 +98,16 @@ def roles_of(catalog: "Catalog") -> dict[str, object]:
     return shown
 
 
-def faults_of(report: "CheckReport") -> Iterator[tuple[str, int, str]]:
-    """List each kind of fault with its count and a few examples."""
-    yield "missing pictures", len(report.missing), _rejects(report.missing)
-    yield "broken pictures", len(report.broken), _rejects(report.broken)
+def _faults(report: "CheckReport") -> Iterator[tuple[str, int, str]]:
+    """Each kind of fault, its count, and examples."""
+    yield "missing images", len(report.missing), _rejects(report.missing)
+    yield "broken images", len(report.broken), _rejects(report.broken)
     yield "unreadable rows", len(report.unreadable), _rejects(report.unreadable)
     copies = report.duplicate_pictures
-    yield "same pictures", len(copies), _groups(copies)
-    yield "similar pictures", len(report.similar_pictures), _groups(report.similar_pictures)
-    yield "empty captions", len(report.empty_captions), ", ".join(report.empty_captions[:SHOWN])
+    yield "identical images", len(copies), _groups(copies)
+    yield "similar images", len(report.similar_pictures), _groups(report.similar_pictures)
+    empty = report.empty_captions
+    yield "empty captions", len(empty), ", ".join(empty[:MAX_EXAMPLES])
     repeated = report.repeated_captions
     most = sorted(repeated, key=lambda caption: -len(repeated[caption]))[:1]
     shown = "".join(f"“{caption}” on {len(repeated[caption]):,} products" for caption in most)
@@ -118,12 +119,12 @@ def _rejects(rejects: Sequence["Reject"]) -> str:
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
-    return "; ".join(" = ".join(group[:SHOWN]) for group in groups[:SHOWN])
+    return "; ".join(" = ".join(group[:MAX_EXAMPLES]) for group in groups[:MAX_EXAMPLES])
 
 
-def fields_of(report: "CheckReport", catalog: "Catalog") -> dict[str, object]:
-    """Set a report as programs read it; rejects as in a rejects file."""
-    told = report.as_dict()
+def _report_fields(report: "CheckReport", catalog: "Catalog") -> dict[str, object]:
+    """A report for JSON, with rejects as in a rejects file."""
+    fields = report.as_dict()
     for kind in ("missing", "broken", "unreadable"):
-        told[kind] = [reject_fields(reject) for reject in getattr(report, kind)]
-    return {"catalog": catalog.location, "roles": catalog.roles.as_dict(), **told}
+        fields[kind] = [reject_fields(reject) for reject in getattr(report, kind)]
+    return {"catalog": catalog.location, "roles": catalog.roles.as_dict(), **fields}

@@ -1,4 +1,4 @@
-"""``fashionclip demo``: the whole of it in a few seconds, on a catalogue that is drawn."""
+"""``fashionclip demo``: index, search and tag a sample catalogue in a few seconds."""
 
 import shutil
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from fashionclip.model import FashionCLIP
     from fashionclip.product import Hit
 
-SHOWN_HITS = 4
-SHOWN_TAGS = 6
-PAGE_HITS = 24
+N_HITS = 4
+N_TAGGED = 6
+N_PAGE_HITS = 24
 NEXT = """Next:
-  open {page} in a browser: a search as a page of pictures
+  open {page} in a browser: a search as a page of images
   fashionclip search {store} "your own words"
   fashionclip index your-products.csv --images your-photos/ --into your-shop.lance
   fashionclip --help
 """
 LABELS = """\
-# One label a line; [name] begins a set. Give it to: fashionclip tag --labels labels.txt
+# One label per line; [name] begins a set. Use it with: fashionclip tag --labels labels.txt
 [kind]
 t-shirt
 shirt
@@ -55,25 +55,25 @@ floral
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A search of the demo, as one would type it."""
+class Query:
+    """A search of the demo."""
 
     text: str | None = None
     avoid: tuple[str, ...] = ()
     where: str | None = None
     similar_to: str | None = None
 
-    def words(self, store: Path) -> str:
-        """The command line that asks it."""
+    def command_line(self, store: Path) -> str:
+        """The command that runs this search."""
         parts = [f"fashionclip search {store}"]
         parts += [f'"{self.text}"'] if self.text else []
         parts += [f'--not "{phrase}"' for phrase in self.avoid]
         parts += [f'--where "{self.where}"'] if self.where else []
         parts += [f"--similar-to {self.similar_to}"] if self.similar_to else []
-        return " ".join([*parts, f"--k {SHOWN_HITS}"])
+        return " ".join([*parts, f"--k {N_HITS}"])
 
-    def ask(self, index: "Index", model: "FashionCLIP", *, k: int = SHOWN_HITS) -> "list[Hit]":
-        """Ask an index.
+    def search(self, index: "Index", model: "FashionCLIP", *, k: int = N_HITS) -> "list[Hit]":
+        """Search an index.
 
         Raises:
             FashionCLIPError: as ``search``.
@@ -91,11 +91,11 @@ class Question:
         )
 
 
-QUESTIONS = (
-    Question("red dress"),
-    Question("striped shirt", where="price < 60 and gender = 'Women'"),
-    Question("blue jeans", avoid=("skirt",)),
-    Question(similar_to="S0002"),
+QUERIES = (
+    Query("red dress"),
+    Query("striped shirt", where="price < 60 and gender = 'Women'"),
+    Query("blue jeans", avoid=("skirt",)),
+    Query(similar_to="S0002"),
 )
 
 
@@ -113,7 +113,7 @@ QUESTIONS = (
     default=Path("fashionclip-demo"),
     show_default=True,
     metavar="DIR",
-    help="Folder for the catalogue and its index; made if it is not there.",
+    help="Folder for the catalogue and its index; created if needed.",
 )
 @click.option(
     "--products",
@@ -122,34 +122,43 @@ QUESTIONS = (
     default=240,
     show_default=True,
     metavar="N",
-    help="How many products are drawn.",
+    help="Number of products.",
 )
 @json_option
 def command(folder: Path, n_products: int, as_json: bool) -> None:
-    """Draw a sample catalogue, index it with the built-in model, search it and tag it.
+    """Generate a sample catalogue, index it with the built-in model, search it and tag it.
 
-    Needs no network and no GPU, and takes a few seconds. Run it again and it draws the same
+    Needs no network and no GPU, and takes a few seconds. A second run generates the same
     catalogue and finds it indexed.
     """
     from fashionclip.errors import ModelMismatchError
+    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
     from fashionclip.product import Reject
+    from fashionclip.sample import write_sample_catalog
     from fashionclip.tagging import read_labels, tag_index
 
     begun = perf_counter()
     store, labels, page = folder / "shop.lance", folder / "labels.txt", folder / "hits.html"
-    say = no_talk if as_json else click.echo  # all of it is for people, so all of it is data
-    type_in = no_talk if as_json else terminal.show_command
-    say(f"Drawing {n_products:,} products into {folder}/\n")
-    table = draw(folder, n_products)
+
+    def say(text: str) -> None:
+        if not as_json:  # the text is the command's output, so it goes to stdout
+            click.echo(text)
+
+    def show_command(words: str) -> None:
+        if not as_json:
+            terminal.show_command(words)
+
+    say(f"Generating {n_products:,} products in {folder}/\n")
+    table = write_sample_catalog(folder, n_products=n_products)
     labels.write_text(LABELS, encoding="utf-8")
 
-    type_in(f"fashionclip index {table} --into {store}")
+    show_command(f"fashionclip index {table} --into {store}")
     catalog = open_catalog(str(table), images=None, columns={}, allow_private=False)
     model = open_model(None)
     try:
         report = embed(catalog, model, store)
-    except ModelMismatchError:  # the built-in model of an older fashionclip; the store is ours
+    except ModelMismatchError:  # the built-in model of an older version made this demo's index
         shutil.rmtree(store)
         report = embed(catalog, model, store)
     if not as_json:
@@ -157,18 +166,26 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     say("")
     searches = []
     index = Index.open(store)
-    for question in QUESTIONS:
-        hits = question.ask(index, model)
-        searches.append({"search": question.words(store), "hits": [hit_fields(h) for h in hits]})
+    for query in QUERIES:
+        hits = query.search(index, model)
+        words = query.command_line(store)
+        searches.append({"search": words, "hits": [hit_fields(hit) for hit in hits]})
+        show_command(words)
         if not as_json:
-            type_in(question.words(store))
-            show_hits(hits)
-        if question is QUESTIONS[0]:
-            picture_page(page, question, index, model)
+            show_hits(hits, catalog.roles)
+    write_page(
+        page,
+        QUERIES[0].search(index, model, k=N_PAGE_HITS),
+        index,
+        catalog.roles,
+        heading=QUERIES[0].text or "",
+        facts=[],
+        image=None,
+        policy=FetchPolicy(),
+    )
 
-    type_in(f"fashionclip tag {store} --labels {labels}")
-    label_sets = read_labels(labels)
-    items = islice(tag_index(index, model, label_sets), SHOWN_TAGS)
+    show_command(f"fashionclip tag {store} --labels {labels}")
+    items = islice(tag_index(index, model, read_labels(labels)), N_TAGGED)
     tagged = [item for item in items if not isinstance(item, Reject)]
     if as_json:
         terminal.write_json(
@@ -191,40 +208,3 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
         f"{len(tagged)} products tagged",
         seconds=perf_counter() - begun,
     )
-
-
-def draw(folder: Path, n_products: int) -> Path:
-    """Draw the sample catalogue.
-
-    Returns:
-        Its table.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    from fashionclip.sample import write_sample_catalog
-
-    return write_sample_catalog(folder, n_products=n_products)
-
-
-def picture_page(page: Path, question: "Question", index: "Index", model: "FashionCLIP") -> None:
-    """Write a page of pictures for a question.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from fashionclip.images.fetch import FetchPolicy
-
-    write_page(
-        page,
-        question.ask(index, model, k=PAGE_HITS),
-        index,
-        heading=question.text or "",
-        facts=[],
-        picture=None,
-        policy=FetchPolicy(),
-    )
-
-
-def no_talk(text: str) -> None:
-    """Say nothing: the output is for a program."""

@@ -10,8 +10,9 @@ import click
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
-from fashionclip.cli.files import suffix_checked
 from fashionclip.cli.options import (
+    OutputFile,
+    batch_option,
     catalog_options,
     examples,
     json_option,
@@ -46,7 +47,7 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 @click.option(
     "--out",
     "place",
-    type=suffix_checked([".npz", ".parquet"]),
+    type=OutputFile(".npz", ".parquet"),
     required=True,
     metavar="FILE",
     help="Where the vectors go: .npz (ids, vectors, model) or .parquet (a row a vector).",
@@ -54,13 +55,7 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 @click.option("--text", "texts", multiple=True, metavar="WORDS", help="Words too. Repeatable.")
 @catalog_options
 @model_options
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Pictures the model takes at once.",
-)
+@batch_option
 @json_option
 def command(
     paths: Sequence[str],

@@ -1,140 +1,171 @@
-"""Hits as people and programs see them: a table, JSON, cards of a page."""
+"""Hits as people see them: a table in the terminal, and a page of images."""
 
-import re
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
-from fashionclip.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from fashionclip.cli.page import Card
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
-    from fashionclip.product import Hit
+    from fashionclip.product import Hit, Roles
 
-SHOWN_COLUMNS = 5  # beside the title; --json has them all
-LONGEST_SHOWN = 24  # longer values are descriptions and addresses, not facts to scan
-FETCHES = 8  # pictures of a page that are read at once
-
-
-def title_column(names: Sequence[str]) -> str | None:
-    """The column that calls a product something, if there is one of a usual name."""
-    from fashionclip.catalog.roles import USUAL_NAMES
-
-    plain = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(names)}
-    return next((plain[title] for title in USUAL_NAMES["title"] if title in plain), None)
+MAX_SHOWN_COLUMNS = 5  # beside the title; --json has them all
+MAX_SHOWN_CHARS = 24  # columns with longer values are left out of the table
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+THUMBNAIL_PX = 360
+"""Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""
+FETCH_THREADS = 8
 
 
-def show_hits(hits: Sequence["Hit"]) -> None:
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A hit as the page shows it."""
+
+    product_id: str
+    title: str
+    score: float
+    details: Sequence[tuple[str, str]]
+    """Column and value, in the order in which they are shown."""
+    image: bytes | None
+    """The encoded image; None where it could not be read."""
+
+
+def show_hits(hits: Sequence["Hit"], roles: "Roles") -> None:
     """Print hits as a table: rank, score, id, title, and as many short columns as fit."""
     if not hits:
         return
-    called = title_column(list(hits[0].columns))
+    title = roles.title
     digits = 3 if any(abs(hit.score) > 0.1 for hit in hits) else 4  # fused scores are small
     columns: dict[str, list[str]] = {
         "": [str(rank) for rank in range(1, len(hits) + 1)],
         "score": [f"{hit.score:.{digits}f}" for hit in hits],
-        "id": [terminal.one_line(hit.product_id, width=LONGEST_SHOWN) for hit in hits],
+        "id": [terminal.one_line(hit.product_id, width=MAX_SHOWN_CHARS) for hit in hits],
     }
-    room = terminal.width() - sum(map(terminal.column_width, columns, columns.values()))
-    names = [called] if called else []
-    for name in names + telling_columns(hits, but=called):
+    width = terminal.width() - sum(map(terminal.column_width, columns, columns.values()))
+    for name in [*filter(None, [title]), *_short_columns(hits, roles)]:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
-        room -= terminal.column_width(name, values)
-        if room < 0 and name != called:
+        width -= terminal.column_width(name, values)
+        if width < 0 and name != title:
             break
         columns[name] = values
     terminal.show_table(list(columns), zip(*columns.values(), strict=True), numbers=["", "score"])
 
 
-def telling_columns(hits: Sequence["Hit"], *, but: str | None) -> list[str]:
-    """The few columns worth a place in a table: filled, short, not the id or the picture again."""
-    told: list[str] = []
+def _short_columns(hits: Sequence["Hit"], roles: "Roles") -> list[str]:
+    """The first columns with short values, without title, id and images."""
+    found: list[str] = []
     for name in hits[0].columns:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
         is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
-        is_short = max(map(len, values)) <= LONGEST_SHOWN
+        is_short = max(map(len, values)) <= MAX_SHOWN_CHARS
         is_plain = not values[0].startswith(("[", "{")) and not values[0].endswith(IMAGE_SUFFIXES)
-        if name != but and any(values) and is_short and is_plain and not is_id:
-            told.append(name)
-    return told[:SHOWN_COLUMNS]
+        if name != roles.title and any(values) and is_short and is_plain and not is_id:
+            found.append(name)
+    return found[:MAX_SHOWN_COLUMNS]
 
 
 def write_page(
     path: Path,
     hits: Sequence["Hit"],
     index: "Index",
+    roles: "Roles",
     *,
     heading: str,
     facts: Sequence[str],
-    picture: str | bytes | None,
+    image: str | bytes | None,
     policy: "FetchPolicy",
 ) -> None:
-    """Write the hits to a page of pictures.
+    """Write hits as an HTML page with their images.
 
     Args:
         path: the HTML file.
         hits: best first.
-        index: knows where the pictures are.
-        heading: what was asked for.
-        facts: what narrowed it down; empty ones are left out.
-        picture: the picture that was searched with, or its location, if there was one.
-        policy: how remote pictures may be fetched.
+        index: where the hits come from.
+        roles: of the index.
+        heading: the query.
+        facts: its filters; empty ones are left out.
+        image: the image of the query, or its location, if there was one.
+        policy: how remote images may be fetched.
 
     Raises:
         OSError: the file cannot be written.
     """
-    from fashionclip.cli.page import build_page
-
+    places = index.locations([hit.product_id for hit in hits])
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        images = list(pool.map(lambda hit: _read(places.get(hit.product_id), policy), hits))
+    cards = []
+    for hit, data in zip(hits, images, strict=True):
+        details = [
+            (name, terminal.one_line(str(value), width=300))
+            for name, value in hit.columns.items()
+            if value not in {None, ""}
+        ]
+        title = str(hit.columns.get(roles.title or "") or hit.product_id)
+        cards.append(Card(hit.product_id, title, hit.score, details, data))
     page = build_page(
-        cards_of(hits, index, policy),
-        heading=heading,
-        facts=[fact for fact in facts if fact],
-        query_picture=read_if_there(picture, policy),
+        cards, heading=heading, facts=list(filter(None, facts)), query_image=_read(image, policy)
     )
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
 
 
-def cards_of(hits: Sequence["Hit"], index: "Index", policy: "FetchPolicy") -> list["Card"]:
-    """Gather the pictures of hits; one that cannot be had is left out of its card."""
-    from fashionclip.cli.page import Card
+def build_page(
+    cards: Sequence[Card],
+    *,
+    heading: str,
+    facts: Sequence[str] = (),
+    query_image: bytes | None = None,
+) -> str:
+    """A whole HTML document that loads nothing from elsewhere.
 
-    places = index.locations([hit.product_id for hit in hits])
-    with ThreadPoolExecutor(FETCHES) as pool:
-        pictures = pool.map(lambda hit: read_if_there(places.get(hit.product_id), policy), hits)
-        return [
-            Card(
-                hit.product_id,
-                str(hit.columns.get(title_column(list(hit.columns)) or "") or hit.product_id),
-                hit.score,
-                _details(hit.columns),
-                picture,
-            )
-            for hit, picture in zip(hits, pictures, strict=True)
-        ]
+    Thumbnails are data URIs, encoded anew. All text is escaped, and the page's security policy
+    forbids scripts and foreign content.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fashionclip.cli"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("hits.html.jinja").render(
+        cards=[(card, _data_uri(card.image)) for card in cards],
+        heading=heading,
+        facts=facts,
+        query_image=_data_uri(query_image),
+    )
 
 
-def _details(columns: Mapping[str, object]) -> list[tuple[str, str]]:
-    return [
-        (name, terminal.one_line(str(value), width=300))
-        for name, value in columns.items()
-        if value not in {None, ""}
-    ]
+def _data_uri(image: bytes | None) -> str | None:
+    """A thumbnail for the page; None where there is no image or it cannot be decoded."""
+    from fashionclip.errors import ImageError
+    from fashionclip.images.decode import thumbnail
+
+    if image is None:
+        return None
+    try:
+        jpeg = thumbnail(image, max_px=THUMBNAIL_PX)
+    except ImageError:
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
-def read_if_there(place: str | bytes | None, policy: "FetchPolicy") -> bytes | None:
-    """Read a picture from where it is, if it is still there."""
+def _read(location: str | bytes | None, policy: "FetchPolicy") -> bytes | None:
+    """An image's bytes; None where it cannot be read."""
     from fashionclip.errors import ImageFetchError
     from fashionclip.images.fetch import read_image_bytes
 
-    if place is None or isinstance(place, bytes):
-        return place
+    if location is None or isinstance(location, bytes):
+        return location
     try:
-        return read_image_bytes(place, policy=policy)
+        return read_image_bytes(location, policy=policy)
     except ImageFetchError:
         return None

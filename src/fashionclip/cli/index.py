@@ -8,6 +8,7 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    batch_option,
     catalog_options,
     examples,
     json_option,
@@ -58,13 +59,7 @@ SHOWN_BROKEN = 10
     help="Keep products in the index that the catalogue no longer has.",
 )
 @model_options
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Pictures the model takes at once.",
-)
+@batch_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),

@@ -1,8 +1,8 @@
-"""The program ``fashionclip``: a table of commands, and what happens when one fails.
+"""The program ``fashionclip``: a table of commands, and how their errors are reported.
 
-A command's module is imported when the command is called, so ``--help`` costs a tenth of a
-second and loads nothing heavy. Exit status: 0 done, 1 nothing could be done, 2 wrong usage,
-130 interrupted.
+A command's module is imported when the command is called, so ``--help`` takes a tenth of a second
+and loads nothing heavy. Exit status: 0 done, 1 nothing could be done, 2 wrong usage, 130
+interrupted.
 """
 
 import os
@@ -15,33 +15,33 @@ import click
 from fashionclip import __version__
 
 COMMANDS = {
-    "demo": "Draw a sample catalogue, index it, search it and tag it.",
-    "catalog": "Check a catalogue before time is spent on it.",
-    "index": "Embed a catalogue into a folder that can be searched.",
-    "search": "Find products by words, by a picture, or by both.",
-    "tag": "Label products, with labels that nobody trained for.",
-    "embed": "Write the vectors of products, pictures or words to a file.",
+    "demo": "Generate a sample catalogue, index it, search it and tag it.",
+    "catalog": "Check a catalogue before it is indexed.",
+    "index": "Embed a catalogue into a searchable index.",
+    "search": "Find products by text, by an image, or by both.",
+    "tag": "Label products with zero-shot labels.",
+    "embed": "Write the vectors of products, images or texts to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",
-    "compare": "Say whether one model is better than another, beyond the noise.",
-    "train": "Tune a model on a shop's own pictures and texts.",
-    "publish": "Write a tuned model for others, with its card.",
-    "serve": "Open a search page and an API over an index.",
-    "info": "Say what a model or an index is.",
+    "compare": "Test whether one model is significantly better than another.",
+    "train": "Fine-tune a model on a shop's own images and texts.",
+    "publish": "Export a fine-tuned model with its model card.",
+    "serve": "Serve a search page and an API over an index.",
+    "info": "Describe a model or an index.",
 }
-"""Every command, in the order of work; ``cli/<name>.py`` holds its ``command``."""
+"""Every command, in the order of work; its ``command`` is in ``cli/<name>.py``."""
 
-INTERRUPTED = 130  # what shells expect of a program that was stopped with Ctrl-C
+INTERRUPTED = 130  # the status that shells expect after Ctrl-C
 
 
 class Program(click.Group):
     """The group of all commands, each imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order of work."""
+        """The commands in the order of work."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the one command that was asked for."""
+        """Import one command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"fashionclip.cli.{cmd_name}").command
@@ -50,13 +50,13 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one to a slip of the keys.
+        """Find the command, or suggest one of a similar name.
 
         Raises:
             UsageError: no such command.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches  # only a slip of the keys needs it
+            from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
             mend = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(COMMANDS)}"
@@ -65,7 +65,7 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, importing none."""
+        """List the commands from the table without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -88,14 +88,13 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool)
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Print the version and leave.",
+    help="Print the version and exit.",
 )
 def program(debug: bool) -> None:
-    """Search and tag a fashion catalogue by words and pictures.
+    """Search and tag a fashion catalogue by text and images.
 
-    A table of products and their pictures goes in; then it can be searched by words, by a
-    picture or by both, with filters, and tagged with labels that nobody trained for.
-    Everything runs on this machine.
+    Index a table of products and their images, then search it by text, by an image or by both,
+    with filters, and tag it with zero-shot labels. Everything runs on this machine.
     """
 
 
@@ -103,26 +102,26 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program.
 
     Args:
-        arguments: the words after the program's name.
+        arguments: the arguments after the program's name.
 
     Returns:
-        The exit status. Errors end as one line on stderr; ``--debug`` raises them instead.
+        The exit status. Errors become one line on stderr.
 
     Raises:
-        Exception: with ``--debug``, whatever went wrong.
+        Exception: any error, with ``--debug``.
     """
     debug = "--debug" in arguments
-    words = [word for word in arguments if word != "--debug"]  # it may stand anywhere
+    words = [word for word in arguments if word != "--debug"]  # it may be anywhere
     try:
         status = _finish(words)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say_interrupted(words)
+        _report_interrupt(words)
         return INTERRUPTED
     except BrokenPipeError:
-        _close_quietly()
+        _discard_output()
         return 1
     except Exception as error:
         if debug:
@@ -133,30 +132,30 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the program on the words of the command line; the entry point of the script."""
-    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings on stderr are none of a user's
+    """The entry point of the script."""
+    os.environ.setdefault("LANCEDB_LOG", "error")  # no internal warnings on stderr
     sys.exit(run(sys.argv[1:]))
 
 
 def _finish(words: list[str]) -> int:
-    """Run a command to its end, which includes getting its output out."""
+    """Run a command, and flush its output."""
     status = program.main(words, prog_name="fashionclip", standalone_mode=False)
     sys.stdout.flush()
     return status if isinstance(status, int) else 0
 
 
-def _say_interrupted(words: Sequence[str]) -> None:
-    going_on = ", and it goes on from here" if words[:1] in (["index"], ["train"]) else ""
-    click.echo(f"interrupted; give the same command again{going_on}", err=True)
+def _report_interrupt(words: Sequence[str]) -> None:
+    resumes = ", and it resumes from here" if words[:1] in (["index"], ["train"]) else ""
+    click.echo(f"interrupted; give the same command again{resumes}", err=True)
 
 
-def _close_quietly() -> None:
-    """Let the interpreter's last flush go nowhere: whoever read the output has left."""
+def _discard_output() -> None:
+    """Send the interpreter's last flush to nowhere: the reader of stdout is gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:
-    from fashionclip.errors import FashionCLIPError  # the lower floors are loaded by now anyway
+    from fashionclip.errors import FashionCLIPError
 
     text = " ".join(str(error).split())
     if isinstance(error, FashionCLIPError):

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that one word means one thing everywhere."""
+"""Options that several commands share, so that an option means the same everywhere."""
 
 import json
 import os
@@ -20,74 +20,29 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def examples(*lines: str) -> str:
-    """Set command lines as the examples that end a command's help."""
+    """The examples at the end of a command's help."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, for programs."
-)
+class OutputFile(click.ParamType[Path]):
+    """A file to write, in a folder that exists, whose suffix is its format."""
 
+    name = "file"
 
-def device_options(command: Command) -> Command:
-    """Add the choice of where a model runs, and with what numbers."""
-    command = click.option(
-        "--precision",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
-        default="auto",
-        show_default=True,
-        help="Numbers the model computes with.",
-    )(command)
-    return click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps; auto picks the fastest.",
-    )(command)
+    def __init__(self, *suffixes: str) -> None:
+        """Accept some suffixes, such as ``.csv``."""
+        self.suffixes = suffixes
 
-
-def model_options(command: Command) -> Command:
-    """Add the choice of a model and of where it runs."""
-    return model_option(device_options(command))
-
-
-def model_option(command: Command) -> Command:
-    """Add the choice of a model."""
-    return click.option(
-        "--model",
-        "model_name",
-        metavar="NAME",
-        help="A folder or a hub repository such as patrickjohncyh/fashion-clip; "
-        "the built-in model if not given.",
-    )(command)
-
-
-private_option = click.option(
-    "--allow-private",
-    is_flag=True,
-    help="Fetch pictures from addresses inside this network too.",
-)
-
-
-def catalog_options(command: Command) -> Command:
-    """Add how a catalogue is read."""
-    command = private_option(command)
-    command = click.option(
-        "--column",
-        "columns",
-        multiple=True,
-        metavar="ROLE=NAME",
-        callback=read_roles,
-        help="The column of a role, where its name is unusual: --column id=SKU "
-        "--column image=photo. Repeatable.",
-    )(command)
-    return click.option(
-        "--images",
-        type=click.Path(file_okay=False, path_type=str),
-        metavar="DIR",
-        help="Folder or URL that the table's picture names are relative to.",
-    )(command)
+    def convert(
+        self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """Check the path of the file."""
+        path = Path(value)
+        if path.suffix.lower() not in self.suffixes:
+            self.fail(f"'{value}' should end in {' or '.join(self.suffixes)}", param, ctx)
+        if not path.absolute().parent.is_dir():
+            self.fail(f"there is no folder '{path.parent}' for it", param, ctx)
+        return path
 
 
 def read_pairs(
@@ -98,37 +53,103 @@ def read_pairs(
     Raises:
         click.BadParameter: a word without ``=``.
     """
-    read: dict[str, str] = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         one, equals, other = pair.partition("=")
         if not (one.strip() and equals and other):
             message = f"'{pair}' is not {parameter.metavar}"
             raise click.BadParameter(message, ctx=ctx, param=parameter)
-        read[one.strip()] = other
-    return read
+        found[one.strip()] = other
+    return found
 
 
-def read_roles(
+def _read_roles(
     ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
 ) -> Mapping[str, list[str]]:
-    """Read ``ROLE=NAME`` pairs; only ``further_images`` keeps more than the last of its names.
-
-    Raises:
-        click.BadParameter: a word without ``=``.
-    """
+    """Read ``ROLE=NAME`` pairs; only ``further_images`` keeps more than the last of its names."""
     columns: dict[str, list[str]] = {}
     for pair in pairs:
         for role, name in read_pairs(ctx, parameter, (pair,)).items():
-            before = columns.get(role, []) if role == "further_images" else []
-            columns[role] = [*before, name]
+            earlier = columns.get(role, []) if role == "further_images" else []
+            columns[role] = [*earlier, name]
     return columns
 
 
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in their order in the help."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, for programs."
+)
+model_option = click.option(
+    "--model",
+    "model_name",
+    metavar="NAME",
+    help="A folder or a hub repository such as patrickjohncyh/fashion-clip; "
+    "the built-in model if not given.",
+)
+device_options = _together(
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps; auto picks the fastest.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Numeric type of the model's computations.",
+    ),
+)
+model_options = _together(model_option, device_options)
+batch_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Images per batch of the model.",
+)
+private_option = click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Also fetch images from addresses inside this network.",
+)
+catalog_options = _together(
+    click.option(
+        "--images",
+        type=click.Path(file_okay=False, path_type=str),
+        metavar="DIR",
+        help="Folder or URL that the table's image names are relative to.",
+    ),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="ROLE=NAME",
+        callback=_read_roles,
+        help="The column of a role, where its name is unusual: --column id=SKU "
+        "--column image=photo. Repeatable.",
+    ),
+    private_option,
+)
+
+
 def require_extra(extra: str, *packages: str) -> None:
-    """Say what to install where the packages of an extra are missing.
+    """Check that the packages of an extra are installed.
 
     Raises:
-        MissingExtraError: one of them is.
+        MissingExtraError: one of them is not; the message has the command that installs it.
     """
     missing = next((name for name in packages if find_spec(name) is None), None)
     if missing is not None:
@@ -138,7 +159,7 @@ def require_extra(extra: str, *packages: str) -> None:
 
 
 def stop_for_usage(message: str) -> NoReturn:
-    """Say how the command is meant to be used, and end with status 2.
+    """End with status 2 and how the command is meant to be used.
 
     Raises:
         UsageError: always.
@@ -147,7 +168,7 @@ def stop_for_usage(message: str) -> NoReturn:
 
 
 def open_model(name: str | None, *, device: str = "auto", precision: str = "auto") -> "FashionCLIP":
-    """Open a model; a folder by its whole path, so that an index can name it from anywhere.
+    """Open a model. A folder gets its absolute path, by which an index can name it anywhere.
 
     Raises:
         FashionCLIPError: as ``FashionCLIP.from_pretrained``.
@@ -160,12 +181,12 @@ def open_model(name: str | None, *, device: str = "auto", precision: str = "auto
 
 
 def cache_folder() -> Path:
-    """Where this program keeps what it need not compute twice, as the XDG specification says."""
+    """The cache of this program, where the XDG specification puts it."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fashionclip"
 
 
 def model_of(store: Path) -> str | None:
-    """Peek which model an index was made with; opening it says what is wrong with it, if anything.
+    """The model of an index, without opening it and without reporting what is wrong with it.
 
     Returns:
         A name that ``open_model`` takes: None for the built-in model.
@@ -180,7 +201,7 @@ def model_of(store: Path) -> str | None:
 def open_catalog(
     path: str, *, images: str | None, columns: Mapping[str, Sequence[str]], allow_private: bool
 ) -> "Catalog":
-    """Open a catalogue as the options say.
+    """Open a catalogue with the values of ``catalog_options``.
 
     Raises:
         CatalogError: it cannot be read at all.
@@ -196,10 +217,10 @@ def open_catalog(
 
 
 def warn_of_no_words(catalog: "Catalog") -> None:
-    """Say so where no column holds words."""
+    """Warn if no column holds text that could be searched."""
     roles = catalog.roles
     if not (roles.title or roles.description or roles.highlights):
         terminal.warn(
-            f"{catalog.location}: no column of a usual name for titles, so that products can be "
-            "found by their pictures alone; name one with --column title=NAME"
+            f"{catalog.location}: no column of a usual name for titles, so products can be found "
+            "by their images alone; name one with --column title=NAME"
         )

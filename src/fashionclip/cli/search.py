@@ -110,6 +110,7 @@ def command(
     index, model = open_both(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
     )
+    from fashionclip.catalog.roles import guess_roles
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.search import search
 
@@ -128,19 +129,20 @@ def command(
         hybrid=hybrid,
         policy=policy,
     )
+    roles = guess_roles(list(index.columns))
     if as_json:
         terminal.write_json({"hits": [hit_fields(hit) for hit in hits]})
     else:
-        show_hits(hits)
+        show_hits(hits, roles)
     if page is not None:
         write_page(
             page,
             hits,
             index,
+            roles,
             heading=text or (f"like {similar_to}" if similar_to else "like this picture"),
             facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
-            picture=image
-            or (index.locations([similar_to]).get(similar_to) if similar_to else None),
+            image=image or (index.locations([similar_to]).get(similar_to) if similar_to else None),
             policy=policy,
         )
         terminal.talk(f"page of pictures: {page}")

@@ -1,4 +1,4 @@
-"""``fashionclip serve``: an index as an HTTP service with a web page."""
+"""``fashionclip serve``: an HTTP service with a web page over an index."""
 
 import os
 from pathlib import Path
@@ -16,9 +16,9 @@ from fashionclip.cli.options import (
 )
 from fashionclip.errors import ServiceError
 
-SPIN = "16"
-"""OpenBLAS' threads wait 2 ** 16 cycles for more work, long enough between the parts of a product,
-instead of 2 ** 26, some 20 ms in which nobody else has their cores."""
+BLAS_SPIN_LOG2_CYCLES = "16"
+"""OpenBLAS threads spin for 2 ** 16 cycles before they sleep. The default of 2 ** 26, about 20 ms,
+keeps their cores from other threads."""
 
 
 @click.command(
@@ -39,22 +39,22 @@ instead of 2 ** 26, some 20 ms in which nobody else has their cores."""
     "--key-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="File of API keys; with it, every request needs one.",
+    help="File of API keys; with it, every request needs a key.",
 )
 @click.option(
     "--new-key",
     type=click.Choice(["read", "write"]),
-    help="Make a key, add its hash to --key-file, print it once, and end.",
+    help="Make a key, add its hash to --key-file, print it, and exit.",
 )
 @click.option(
     "--open-to-all",
     is_flag=True,
-    help="Listen on an address of the network without keys: whoever reaches it may write.",
+    help="Listen on a network address without keys: anyone who can connect can write.",
 )
 @click.option(
     "--allow-image-urls",
     is_flag=True,
-    help="Fetch pictures that requests name by URL, from public addresses only.",
+    help="Fetch images that requests name by URL, from public addresses only.",
 )
 @private_option
 @click.option(
@@ -63,21 +63,21 @@ instead of 2 ** 26, some 20 ms in which nobody else has their cores."""
     type=click.IntRange(min=0),
     default=600,
     show_default=True,
-    help="Requests a minute of one key, or of one address without keys; 0 is no limit.",
+    help="Requests per minute of a key, or of an address without keys; 0 is no limit.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Requests that may wait; one more is told to come back (429).",
+    help="Length of the queue; requests beyond it are rejected with 429.",
 )
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 256),
     default=32,
     show_default=True,
-    help="Requests that are worked on together; 1 is no batching.",
+    help="Requests per batch of the model; 1 is no batching.",
 )
 @model_options
 @json_option
@@ -100,16 +100,15 @@ def command(
 ) -> None:
     """Serve the index in STORE: a search page for people, an API for programs.
 
-    It listens on this machine alone unless told otherwise. Logs are JSON lines on stderr. Ctrl-C
-    or SIGTERM end it after it has answered what it has accepted; SIGHUP puts a fresh process in
-    the place of the one that serves.
+    By default it listens on this machine only. Logs are JSON lines on stderr. Ctrl-C or SIGTERM
+    stop it after the accepted requests are answered. SIGHUP restarts the worker.
     """
     require_extra("serve", "fastapi", "prometheus_client", "sqlglot", "uvicorn")
     if new_key is not None:
         _make_key(key_file, new_key, as_json=as_json)
         return
     if store is None:
-        stop_for_usage("say which index to serve: fashionclip serve shop.lance")
+        stop_for_usage("name the index to serve: fashionclip serve shop.lance")
     from fashionclip.serve.app import serve
     from fashionclip.serve.callers import is_loopback
     from fashionclip.serve.keys import Keys
@@ -118,7 +117,7 @@ def command(
     if key_file is None and not open_to_all and not is_loopback(host):
         stop_for_usage(
             f"{host} can be reached from other machines: make a key with --new-key read "
-            "--key-file FILE and give --key-file FILE, or say --open-to-all"
+            "--key-file FILE and pass --key-file FILE, or pass --open-to-all"
         )
     _check_index(store)
     if key_file is not None:
@@ -136,18 +135,18 @@ def command(
         queue=queue,
         max_batch=max_batch,
     )
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SPIN)  # read by the process that serves
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPIN_LOG2_CYCLES)  # for the worker
 
-    def tell(address: str) -> None:
+    def report_address(address: str) -> None:
         terminal.talk(f"{store} at {address}")
         if as_json:
             terminal.write_json({"url": address})
 
-    serve(store, settings, on_address=tell)
+    serve(store, settings, on_address=report_address)
 
 
 def _check_index(store: Path) -> None:
-    """Look whether there is an index at all; opening it is for the process that serves.
+    """Check that there is an index; the worker opens it.
 
     Raises:
         StoreError: there is none.
@@ -158,10 +157,10 @@ def _check_index(store: Path) -> None:
 
 
 def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:
-    """Print a new key.
+    """Make a key and print it.
 
     Raises:
-        ServiceError: no file was named for it, or it cannot be written.
+        ServiceError: no key file was named, or it cannot be written.
     """
     from fashionclip.serve.keys import new_key
 
@@ -173,4 +172,4 @@ def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:
         terminal.write_json({"key": secret, "scope": scope})
     else:
         click.echo(secret)
-    terminal.talk(f"its hash is in {key_file}; the key itself is nowhere: keep it now")
+    terminal.talk(f"its hash is in {key_file}; the key itself is stored nowhere, so keep it now")

@@ -1,4 +1,4 @@
-"""``fashionclip tag``: labels for products, with their probabilities."""
+"""``fashionclip tag``: zero-shot labels for products, with their probabilities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.files import suffix_checked
 from fashionclip.cli.options import (
+    OutputFile,
+    batch_option,
     catalog_options,
     examples,
     json_option,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fashionclip.product import Reject
     from fashionclip.tagging import LabelSet, Tag, TaggedProduct, TagReport
 
-SHOWN_PRODUCTS = 20  # in the terminal; --out and --json have them all
+MAX_SHOWN_PRODUCTS = 20  # in the terminal; --out and --json have them all
 
 
 @click.command(
@@ -47,12 +48,12 @@ SHOWN_PRODUCTS = 20  # in the terminal; --out and --json have them all
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Labels to choose from, one a line; NAME=FILE gives the set a name. Repeatable.",
+    help="Labels, one per line; NAME=FILE names the set. Repeatable.",
 )
 @click.option(
     "--out",
     "place",
-    type=suffix_checked([".csv", ".jsonl", ".parquet"]),
+    type=OutputFile(".csv", ".jsonl", ".parquet"),
     metavar="FILE",
     help="Table to write: .csv, .jsonl or .parquet.",
 )
@@ -60,31 +61,25 @@ SHOWN_PRODUCTS = 20  # in the terminal; --out and --json have them all
     "--calibrate",
     "labelled",
     metavar="CATALOG",
-    help="Learn thresholds first, from a few products whose labels stand in its columns.",
+    help="Calibrate first, on a few products whose labels are in its columns.",
 )
 @click.option(
     "--truth",
     multiple=True,
     metavar="SET=COLUMN",
     callback=read_pairs,
-    help="With --calibrate: the column with a set's labels, if it is not called like it.",
+    help="With --calibrate: the column of a set's labels, if it has another name.",
 )
 @click.option(
     "--save-labels",
     "learned_path",
-    type=suffix_checked([".json"]),
+    type=OutputFile(".json"),
     metavar="FILE",
-    help="With --calibrate: keep what was learned; give it to --labels the next time.",
+    help="With --calibrate: save the calibrated labels, for --labels.",
 )
 @catalog_options
 @model_options
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Pictures the model takes at once.",
-)
+@batch_option
 @json_option
 def command(
     path: str,
@@ -102,11 +97,11 @@ def command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Tag the products of a catalogue, or of an index, with labels that nobody trained for.
+    """Label the products of a catalogue or an index with zero-shot labels.
 
-    A label file has one label a line. A line [colour] begins another set, [style: several] one
-    of which several labels may fit; "jeans | denim trousers" are synonyms; indented lines make
-    a tree. Where no label is sure enough, the tag is "none of these".
+    A label file has one label per line. A line [colour] begins another set; [style: several]
+    begins a set of which several labels may fit. "jeans | denim trousers" are synonyms, and
+    indented lines make a tree. Where no label is probable enough, the tag is "none of these".
     """
     from fashionclip.tagging import read_label_files, write_tags
 
@@ -114,34 +109,35 @@ def command(
     label_sets: Sequence[LabelSet] = read_label_files(label_files)
     model = open_model(model_name or model_of(Path(path)), device=device, precision=precision)
     if labelled is not None:
-        label_sets = learn(
-            open_catalog(labelled, images=images, columns=columns, allow_private=allow_private),
-            model,
-            label_sets,
-            truth,
-            learned_path,
+        catalog = open_catalog(
+            labelled, images=images, columns=columns, allow_private=allow_private
         )
-    products, total = tagged_products(
-        path,
-        model,
-        label_sets,
-        images=images,
-        columns=columns,
-        allow_private=allow_private,
-        batch_size=batch_size,
-    )
+        label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
+    if (Path(path) / "index.json").exists():
+        from fashionclip.index import Index
+        from fashionclip.tagging import tag_index
+
+        index = Index.open(path)
+        products, total = tag_index(index, model, label_sets), index.count
+    else:
+        from fashionclip.tagging import tag_catalog
+
+        catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+        products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)
+        total = catalog.len_hint
     if place is not None:
         with terminal.progress("Tagging", total=total) as update:
-            report = write_tags(watched(products, update), place, label_sets=label_sets)
+            report = write_tags(_watched(products, update), place, label_sets=label_sets)
         if report.rejected:
             terminal.say_rejects(report.rejects_path, report.rejected)
         if as_json:
-            terminal.write_json(report_fields(report, seconds=perf_counter() - begun))
+            terminal.write_json(_report_fields(report, seconds=perf_counter() - begun))
         rejects_at = f" (see {report.rejects_path})"
         n_tagged, n_rejected = report.tagged, report.rejected
     else:
+        max_kept = None if as_json else MAX_SHOWN_PRODUCTS
         with terminal.progress("Tagging", total=total) as update:
-            tagged, rejects, n_tagged = gathered(watched(products, update), keeps_all=as_json)
+            tagged, rejects, n_tagged = _collect(_watched(products, update), max_kept)
         if as_json:
             rejected_rows = [reject_fields(reject) for reject in rejects]
             rows = [product.as_row() for product in tagged]
@@ -158,72 +154,35 @@ def command(
         click.get_current_context().exit(1)
 
 
-def learn(
+def _calibrate(
     catalog: "Catalog",
     model: "FashionCLIP",
     label_sets: Sequence["LabelSet"],
     truth: Mapping[str, str],
     place: Path | None,
 ) -> Sequence["LabelSet"]:
-    """Calibrate label sets on labelled products, say what came of it, and keep it in a file.
-
-    Raises:
-        LabelError: the catalogue has no labels for the sets, or the file cannot be written.
-        CatalogError: the catalogue cannot be read.
-    """
+    """Calibrate label sets on labelled products, print the results, and save them."""
     from fashionclip.tagging import calibrate_on_catalog, save_labels
 
-    learned = calibrate_on_catalog(catalog, model, label_sets, columns=truth or None)
-    for labels in learned:
-        if labels.calibration is None:
-            continue
-        told = labels.calibration
-        terminal.talk(
-            f"{labels.name}: {told.precision:.0%} right on the {told.coverage:.0%} of "
-            f"{terminal.counted(told.n_products, 'labelled product')} that get a label "
-            f"(threshold {told.threshold:.2f})"
-        )
+    fitted = calibrate_on_catalog(catalog, model, label_sets, columns=truth or None)
+    for labels in fitted:
+        result = labels.calibration
+        if result is not None:
+            terminal.talk(
+                f"{labels.name}: {result.precision:.0%} right on the {result.coverage:.0%} of "
+                f"{terminal.counted(result.n_products, 'labelled product')} that get a label "
+                f"(threshold {result.threshold:.2f})"
+            )
     if place is not None:
-        save_labels(learned, place)
-        terminal.talk(f"label sets with what was learned: {place}")
-    return learned
+        save_labels(fitted, place)
+        terminal.talk(f"calibrated label sets: {place}")
+    return fitted
 
 
-def tagged_products(
-    path: str,
-    model: "FashionCLIP",
-    label_sets: Sequence["LabelSet"],
-    *,
-    images: str | None,
-    columns: Mapping[str, Sequence[str]],
-    allow_private: bool,
-    batch_size: int,
-) -> "tuple[Iterator[TaggedProduct | Reject], int]":
-    """Tag a catalogue, or an index by the vectors it holds.
-
-    Returns:
-        The stream, and how many items it has about.
-
-    Raises:
-        CatalogError: there is no such catalogue.
-        StoreError: the index cannot be read.
-        ModelMismatchError: the index holds another model's vectors.
-    """
-    from fashionclip.tagging import tag_catalog, tag_index
-
-    if (Path(path) / "index.json").exists():
-        from fashionclip.index import Index
-
-        index = Index.open(path)
-        return tag_index(index, model, label_sets), index.count
-    catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
-    return tag_catalog(catalog, model, label_sets, batch_size=batch_size), catalog.len_hint
-
-
-def watched(
+def _watched(
     products: "Iterator[TaggedProduct | Reject]", update: Callable[[int, int, int | None], None]
 ) -> "Iterator[TaggedProduct | Reject]":
-    """Pass products on, telling the bar how many there were."""
+    """Pass products on and update the progress bar."""
     from fashionclip.product import Reject
 
     n_rejected = 0
@@ -233,14 +192,10 @@ def watched(
         update(n_items, n_rejected, None)
 
 
-def gathered(
-    products: "Iterator[TaggedProduct | Reject]", *, keeps_all: bool
+def _collect(
+    products: "Iterator[TaggedProduct | Reject]", max_kept: int | None
 ) -> "tuple[list[TaggedProduct], list[Reject], int]":
-    """Keep what will be shown: all of it, or the first few.
-
-    Returns:
-        Tagged products, rejects, and how many products were tagged altogether.
-    """
+    """The first tagged products, all rejects, and the number of tagged products."""
     from fashionclip.product import Reject
 
     tagged: list[TaggedProduct] = []
@@ -251,13 +206,12 @@ def gathered(
             rejects.append(item)
             continue
         n_tagged += 1
-        if keeps_all or n_tagged <= SHOWN_PRODUCTS:
+        if max_kept is None or n_tagged <= max_kept:
             tagged.append(item)
     return tagged, rejects, n_tagged
 
 
-def report_fields(report: "TagReport", *, seconds: float) -> dict[str, object]:
-    """Name the numbers of a run as programs read them."""
+def _report_fields(report: "TagReport", *, seconds: float) -> dict[str, object]:
     return {
         "out": str(report.path),
         "tagged": report.tagged,
@@ -270,32 +224,31 @@ def report_fields(report: "TagReport", *, seconds: float) -> dict[str, object]:
 def show_tags(
     tagged: "Sequence[TaggedProduct]", n_tagged: int, *, titles: Mapping[str, str] | None = None
 ) -> None:
-    """Print the first products as a table, each probability beside its label.
+    """Print products as a table, each label with its probability.
 
     Args:
         tagged: the products to show.
-        n_tagged: how many there are altogether.
-        titles: what they are called, by id, if that is known.
+        n_tagged: the number of tagged products altogether.
+        titles: title by product id, if titles are known.
     """
     if not tagged:
         return
     headings = [part for tag in tagged[0].tags for part in (tag.set_name, "p")]
-    called = ["title"] if titles else []
     rows = [
         (
             product.product_id,
-            *((titles or {}).get(product.product_id, "") for _ in called),
-            *(part for tag in product.tags for part in cells_of(tag)),
+            *([titles.get(product.product_id, "")] if titles else []),
+            *(part for tag in product.tags for part in _tag_cells(tag)),
         )
         for product in tagged
     ]
-    terminal.show_table(["id", *called, *headings], rows)
+    terminal.show_table(["id", *(["title"] if titles else []), *headings], rows)
     if n_tagged > len(rows):
         terminal.talk(f"the first {len(rows)} of {n_tagged:,}; --out FILE writes all of them")
 
 
-def cells_of(tag: "Tag") -> tuple[str, str]:
-    """Set a tag as two cells: a label or a path, or several labels, and how probable they are."""
+def _tag_cells(tag: "Tag") -> tuple[str, str]:
+    """A tag as two cells: its labels, and their probabilities."""
     if tag.mode == "several":
         shares = ", ".join(f"{share:.2f}" for share in tag.probabilities)
         return ", ".join(tag.labels) or tag.text, shares

@@ -1,6 +1,6 @@
-"""What the commands say: data on stdout, talk on stderr, progress only on a terminal.
+"""Output of the commands: data on stdout, messages on stderr, progress only on a terminal.
 
-Rich is imported by the functions that draw with it: a search that prints JSON never loads it.
+Rich is imported by the functions that need it: a search that prints JSON never loads it.
 """
 
 import json
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-SHOWN_REJECTS = 3
+MAX_SHOWN_REJECTS = 3
 COLUMN_GAP = 3
-LEAST_WIDTH = 8  # of a column that is cut
+MIN_COLUMN_WIDTH = 8  # columns are not cut below this
 PIPED_WIDTH = 160
-"""Characters in a line of a table that goes to a file or another program."""
+"""Characters per line of a table that goes to a file or another program."""
 
 
 def talk(text: str) -> None:
-    """Say something to the user that is no data."""
+    """Print a message on stderr."""
     click.echo(text, err=True)
 
 
 def show_command(words: str) -> None:
-    """Print a command line as one would type it, on stdout."""
+    """Print a command line on stdout, as one would type it."""
     click.secho(f"$ {words}", bold=True)
 
 
 def warn(text: str) -> None:
-    """Say something that the user should not miss, though the command goes on."""
+    """Print a warning on stderr; the command continues."""
     click.echo(click.style("note: ", fg="yellow") + text, err=True)
 
 
@@ -51,7 +51,7 @@ def write_json(value: object) -> None:
 
 
 def plain(value: object) -> object:
-    """Turn a value into what JSON has: not-a-number becomes null, tuples become lists."""
+    """A value as JSON has it: not-a-number becomes None, tuples become lists."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -61,53 +61,53 @@ def plain(value: object) -> object:
     return value.item() if hasattr(value, "item") else value
 
 
-def counted(n: int, noun: str, plural: str | None = None) -> str:
-    """Say how many: ``1 picture``, ``1,200 pictures``."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: ``1 image``, ``1,200 images``."""
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
 
 
 def say_counts(*counts: str, seconds: float) -> None:
-    """End a command: what was done, what was rejected and where that stands, how long it took."""
+    """Print the last line of a command: counts of results and rejects, and the time it took."""
     talk(f"{', '.join(filter(None, counts))} in {seconds:.1f} s")
 
 
 def say_rejects(path: Path, n_rejects: int) -> None:
-    """Name the first few rejects of a rejects file.
+    """Print the first rejects of a rejects file, and how many more there are.
 
     Raises:
         OSError: the file cannot be read.
     """
-    for reject in islice(read_rejects(path), SHOWN_REJECTS):
+    for reject in islice(read_rejects(path), MAX_SHOWN_REJECTS):
         row, image = reject.get("row"), reject.get("image")
         place = f"row {row}" if row is not None else image or "the catalogue"
         talk(f"  rejected {place}: {one_line(reject['reason'], width=200)}")
-    if n_rejects > SHOWN_REJECTS:
-        talk(f"  … and {n_rejects - SHOWN_REJECTS:,} more")
+    if n_rejects > MAX_SHOWN_REJECTS:
+        talk(f"  … and {n_rejects - MAX_SHOWN_REJECTS:,} more")
 
 
 def one_line(text: str, *, width: int = 80) -> str:
-    """Collapse white space, drop what would steer the terminal, and cut to a width."""
+    """Collapse white space, remove control characters, and cut to a width."""
     line = " ".join(text.split())
     line = "".join(letter for letter in line if letter.isprintable())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def console() -> "Console":
-    """Open stdout for tables: as wide as the window, or as COLUMNS says; colours on a terminal."""
+    """Stdout for tables, as wide as the window or the COLUMNS variable; coloured on a terminal."""
     from rich.console import Console
 
-    is_told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    columns = None if is_told else PIPED_WIDTH
+    has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+    columns = None if has_width else PIPED_WIDTH
     return Console(file=sys.stdout, width=columns, highlight=False, emoji=False, markup=False)
 
 
 def width() -> int:
-    """Characters in a line of stdout."""
+    """Characters per line of stdout."""
     return console().width
 
 
 def column_width(heading: str, values: Iterable[str]) -> int:
-    """Characters that a column of a table takes, the gap beside it included."""
+    """Characters that a column of a table takes, with the gap beside it."""
     return max(map(len, [heading, *values])) + COLUMN_GAP
 
 
@@ -124,7 +124,7 @@ def show_table(
         columns: the headings.
         rows: the cells, in the order of the headings.
         title: a line above it.
-        numbers: headings of the columns that are set flush right.
+        numbers: headings of the columns that are aligned right.
     """
     from rich import box
     from rich.table import Table
@@ -143,22 +143,22 @@ def show_table(
             header_style="dim",
         )
     cells = [[cell(value) for value in row] for row in rows]
-    widths = _narrowed([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
+    widths = _fitting([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
     for row in cells:
         table.add_row(*(Text(one_line(text, width=n)) for text, n in zip(row, widths, strict=True)))
     console().print(table)
 
 
-def _narrowed(widths: list[int]) -> list[int]:
-    """Cut the widest columns until all of them fit into the window, so that short ones stay."""
-    room = width() - COLUMN_GAP * len(widths)
-    while sum(widths) > room and max(widths) > LEAST_WIDTH:
+def _fitting(widths: list[int]) -> list[int]:
+    """Cut the widest columns until the table fits into the window; short ones stay whole."""
+    available = width() - COLUMN_GAP * len(widths)
+    while sum(widths) > available and max(widths) > MIN_COLUMN_WIDTH:
         widths[widths.index(max(widths))] -= 1
     return widths
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and what they stand for on stdout, one fact a line."""
+    """Print names and values on stdout, one pair per line."""
     from rich.table import Table
     from rich.text import Text
 
@@ -171,7 +171,7 @@ def show_facts(facts: Mapping[str, object]) -> None:
 
 
 def show_markdown(text: str) -> None:
-    """Print a Markdown page on stdout: set for people, as it stands for programs."""
+    """Print Markdown on stdout: formatted on a terminal, as it is for programs."""
     if not sys.stdout.isatty():
         click.echo(text)
         return
@@ -181,7 +181,7 @@ def show_markdown(text: str) -> None:
 
 
 def cell(value: object) -> str:
-    """Set one value as a table shows it."""
+    """A value as text of a table."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -193,23 +193,23 @@ def cell(value: object) -> str:
 
 @runtime_checkable
 class Update(Protocol):
-    """Tells a progress bar how far the work is."""
+    """Updates a progress bar."""
 
     def __call__(self, done: int, rejected: int, of: int | None, what: str | None = None) -> None:
-        """Show the count so far, how many were rejected, a better total, another name."""
+        """Set counts, the number of rejects, a better total, another title."""
 
 
 @contextmanager
 def progress(what: str, *, total: int | None, noun: str = "products") -> Iterator["Update"]:
-    """Show how far a long piece of work is: count, rate, time left. Only on a terminal.
+    """Show the progress of long work on a terminal: count, rate, time left.
 
     Args:
         what: the work, such as ``Embedding``.
-        total: how many there are, if that is known.
+        total: the number of items, if it is known.
         noun: what is counted.
 
     Yields:
-        A function that tells the bar how far it is.
+        A function that updates the bar.
     """
     if not sys.stderr.isatty():
         yield lambda done, rejected, of, what=None: None

@@ -1,4 +1,4 @@
-"""``fashionclip train``: a recipe and a catalogue in, a run folder out."""
+"""``fashionclip train``: fine-tune on a catalogue by a recipe, into a run folder."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from fashionclip.train.selection.scoring import Scores
     from fashionclip.train.watching import Progress
 
-KINDS = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
+METAVARS = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
 
 
 class RecipeCommand(click.Command):
-    """A command whose options are a recipe's keys, listed group by group."""
+    """A command with the keys of a recipe as options, grouped in its help."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the command's own options, then the keys."""
+        """List the command's own options, then the keys by group."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -38,10 +38,10 @@ class RecipeCommand(click.Command):
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every key of a recipe as an option."""
+    """Add the keys of a recipe as options."""
     for group, key, kind in reversed(list(keys())):
         one_of = key.metadata["one_of"]
-        metavar = "|".join(one_of) if one_of else KINDS.get(kind, "LIST")
+        metavar = "|".join(one_of) if one_of else METAVARS.get(kind, "LIST")
         option = click.option(
             f"--{group}.{key.name}",
             f"{group}__{key.name}",
@@ -74,23 +74,23 @@ def _shown(default: object) -> str:
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="RUN",
-    help="Folder of the run; the same command goes on where a killed one stopped.",
+    help="Folder of the run; the same command resumes a run that was stopped.",
 )
 @click.option(
-    "--changed-data", is_flag=True, help="Go on though the data have changed since the run began."
+    "--changed-data", is_flag=True, help="Resume even if the data have changed since the run began."
 )
 @json_option
 @recipe_options
 def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: str | None) -> None:
-    """Tune a CLIP model on a shop's pictures and texts.
+    """Fine-tune a CLIP model on a shop's images and texts.
 
-    RECIPE is a TOML file, or one that comes with the package: recommended, fashionclip-1,
-    fashionclip-2, builtin. Each of its keys is an option too, and the option wins; what neither
-    sets has the default that is shown.
+    RECIPE is a TOML file, or the name of a recipe in the package: recommended, fashionclip-1,
+    fashionclip-2, builtin. Each key of a recipe is also an option, which takes precedence. The
+    defaults are shown in brackets.
     """
     begun = perf_counter()
     require_extra("train", "torch", "codecarbon", "matplotlib", "onnx", "peft", "tensorboard")
-    asked = read_recipe(recipe, overrides_of(flags))
+    asked = read_recipe(recipe, _overrides(flags))
     from fashionclip.publish.publish import publish_run
     from fashionclip.train.run import RunFolder
     from fashionclip.train.tune import tune  # loads PyTorch
@@ -102,8 +102,8 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
             asked,
             run,
             is_first=is_first,
-            watch=shown_by(update),
-            on_scores=lambda name, step, scores: terminal.talk(words_of(name, scores)),
+            watch=_progress_watcher(update),
+            on_scores=lambda name, step, scores: terminal.talk(_scores_line(name, scores)),
             on_measure=lambda what, done, total: update(done, 0, total, what),
             cache=cache_folder() / "evaluation",
             changed_data=changed_data,
@@ -127,7 +127,7 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
             }
         )
     else:
-        show_verdict(tuned.verdict)
+        _show_verdict(tuned.verdict)
     n_checkpoints = terminal.counted(len(run.checkpoints()), "checkpoint")
     terminal.say_counts(
         f"{outcome.status}: {terminal.counted(outcome.steps, 'step')}, {n_checkpoints}",
@@ -137,8 +137,8 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     )
 
 
-def words_of(name: str, scores: "Scores") -> str:
-    """A candidate's scores as one line."""
+def _scores_line(name: str, scores: "Scores") -> str:
+    """A checkpoint's scores as one line."""
     sets = ", ".join(f"{set_name} {value:.3f}" for set_name, value in scores.sets.items())
     return (
         f"  {name}: held-out recall@10 {scores.in_domain:.3f}, loss {scores.validation_loss:.3f}; "
@@ -146,8 +146,8 @@ def words_of(name: str, scores: "Scores") -> str:
     )
 
 
-def show_verdict(verdict: "Verdict") -> None:
-    """Print each headline, start against selected, on test pictures."""
+def _show_verdict(verdict: "Verdict") -> None:
+    """Print the headline figures on the test split: start against selected."""
     rows = [
         [row.task, row.metric, f"{row.old:.3f}", f"{row.new:.3f}", row.verdict, f"{row.n:,}"]
         for row in verdict.comparison.rows
@@ -157,15 +157,15 @@ def show_verdict(verdict: "Verdict") -> None:
     terminal.show_table(headings, rows, numbers=["start", "selected", "n"])
 
 
-def overrides_of(flags: Mapping[str, str | None]) -> dict[tuple[str, str], object]:
-    """The keys that were given as options."""
+def _overrides(flags: Mapping[str, str | None]) -> dict[tuple[str, str], object]:
+    """The keys that are set by options."""
     kinds = {(group, key.name): kind for group, key, kind in keys()}
     given = {tuple(name.split("__", 1)): text for name, text in flags.items() if text is not None}
     return {(g, k): read_flag(text, kinds[g, k]) for (g, k), text in given.items()}
 
 
-def shown_by(update: terminal.Update) -> "Callable[[Progress], None]":
-    """Make what shows a run's progress: a bar for steps, a line for what happens."""
+def _progress_watcher(update: terminal.Update) -> "Callable[[Progress], None]":
+    """A function that shows a run's progress: steps on the bar, events as messages."""
 
     def watch(progress: "Progress") -> None:
         event = progress.event
