@@ -87,6 +87,18 @@ def table_of(arrays: Sequence[pa.Array], kinds: Mapping[str, Kind], n_rows: int)
     return pa.Table.from_arrays(list(arrays), schema=pa.schema(fields))
 
 
+def take_rows(table: pa.Table, rows: pa.Array) -> pa.Table:
+    """Some rows of a table; one without columns still has their number."""
+    return table.take(rows) if table.num_columns else table_of([], {}, len(rows))
+
+
+def stack_tables(tables: Sequence[pa.Table], kinds: Mapping[str, Kind]) -> pa.Table:
+    """Tables of the same columns, one after the other, in one piece."""
+    if not kinds:
+        return table_of([], {}, sum(table.num_rows for table in tables))
+    return pa.concat_tables([columns_table([], kinds), *tables]).combine_chunks()
+
+
 def last_of_each_id(products: Sequence[Product]) -> dict[str, int]:
     """Product ids in the form in which they are stored, each with the last place that has it."""
     return {clean_text(product.product_id): i for i, product in enumerate(products)}

@@ -1,0 +1,200 @@
+"""Products as rows of the Lance table: column names, record batches, checksums.
+
+The store's own columns start with an underscore, which ``stored_name`` lets no catalogue column
+do. ``_crc`` guards id and vector, ``_row`` everything else.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float32
+
+from fashionclip.errors import StoreCorruptError
+from fashionclip.product import Kind, Product
+from fashionclip.store.base import Rows
+from fashionclip.store.digests import checksum, row_digest
+from fashionclip.store.rows import (
+    ARROW_TYPES,
+    KEY_BYTES,
+    clean_text,
+    column_values,
+    image_location,
+    last_of_each_id,
+    table_of,
+)
+
+ID, CAPTION, IMAGE, VECTOR, KEY, ROW, CRC = (
+    "_id",
+    "_caption",
+    "_image",
+    "_vector",
+    "_key",
+    "_row",
+    "_crc",
+)
+RESERVED = {"id": ID, "caption": CAPTION, "image": IMAGE}
+"""Under these names a filter reaches the store's own columns, unless a catalogue column has one."""
+
+_UNSAFE = re.compile(r"[.`\"~\x00-\x1f\ud800-\udfff]|^_|^$")
+_ESCAPE = re.compile(r"~([0-9a-f]*);")
+_KINDS = {arrow: kind for kind, arrow in ARROW_TYPES.items()}
+
+
+def stored_name(name: str) -> str:
+    """A column's name in the table: its own, with what Lance cannot take written as ~hex;."""
+    return _UNSAFE.sub(lambda match: f"~{match[0].encode('utf-8', 'surrogatepass').hex()};", name)
+
+
+def shown_name(name: str) -> str:
+    """The catalogue's name of a stored column; undoes ``stored_name``."""
+    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1]).decode("utf-8", "surrogatepass"), name)
+
+
+def table_schema(dim: int, columns: Mapping[str, Kind]) -> pa.Schema:
+    """The table for vectors of a length and a catalogue's columns."""
+    own = [
+        pa.field(ID, pa.string(), nullable=False),
+        pa.field(CAPTION, pa.string()),
+        pa.field(IMAGE, pa.string()),
+        pa.field(VECTOR, pa.list_(pa.float32(), dim)),
+        pa.field(KEY, pa.binary(KEY_BYTES)),
+        pa.field(ROW, pa.binary(KEY_BYTES)),
+        pa.field(CRC, pa.int64()),
+    ]
+    theirs = [pa.field(stored_name(name), ARROW_TYPES[kind]) for name, kind in columns.items()]
+    return pa.schema(own + theirs)
+
+
+def kinds_in(schema: pa.Schema) -> dict[str, Kind]:
+    """The catalogue's columns in a table."""
+    return {
+        shown_name(field.name): _KINDS[field.type]
+        for field in schema
+        if not field.name.startswith("_")
+    }
+
+
+def check_schema(schema: pa.Schema, *, dim: int, uri: str) -> None:
+    """Refuse a table that is not the one its manifest describes.
+
+    Raises:
+        StoreCorruptError: a column is missing, or vectors have another length.
+    """
+    present = {field.name: field.type for field in schema}
+    if all(present.get(field.name) == field.type for field in table_schema(dim, {})):
+        return
+    message = (
+        f"the table in {uri} is not the one that its index.json describes: restore both "
+        "from one copy, or delete the folder and index the catalogue again"
+    )
+    raise StoreCorruptError(message)
+
+
+def to_table(
+    products: Sequence[Product],
+    vectors: Float32[np.ndarray, "n dim"],
+    content_keys: Sequence[bytes],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Products as rows of a table, the last of those that share an id."""
+    last = last_of_each_id(products)
+    rows = list(last.values())
+    chosen = [products[row] for row in rows]
+    chosen_vectors = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+    kinds = kinds_in(schema)
+    sums = [checksum(name, vector) for name, vector in zip(last, chosen_vectors, strict=True)]
+    values: dict[str, Sequence[object]] = {
+        ID: list(last),
+        CAPTION: [clean_text(product.caption) for product in chosen],
+        IMAGE: [image_location(product) for product in chosen],
+        KEY: [content_keys[row] for row in rows],
+        ROW: [row_digest(product, kinds) for product in chosen],
+        CRC: sums,
+    }
+    for name, kind in kinds.items():
+        values[stored_name(name)] = column_values(chosen, name, kind)
+    arrays = {
+        field.name: pa.array(values[field.name], type=field.type)
+        for field in schema
+        if field.name != VECTOR
+    }
+    dim = chosen_vectors.shape[1]
+    arrays[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(chosen_vectors.ravel()), dim)
+    return pa.table({name: arrays[name] for name in schema.names}, schema=schema)
+
+
+def names_of(kinds: Mapping[str, Kind], *, vectors: bool, columns: bool) -> list[str]:
+    """The table's columns that :func:`to_rows` needs."""
+    own = [ID, IMAGE, KEY]
+    own += [VECTOR, CRC] if vectors else []
+    own += [CAPTION] if columns else []
+    return [*own, *(stored_name(name) for name in kinds if columns)]
+
+
+def to_rows(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> Rows:
+    """A batch as rows of the contract with some columns, less those whose vector is damaged."""
+    vectors = None
+    if VECTOR in batch.schema.names:
+        vectors = vectors_in(batch)
+        is_whole = has_whole_vectors(batch, vectors)
+        if not is_whole.all():
+            batch, vectors = batch.filter(pa.array(is_whole)), vectors[is_whole]
+    arrays = [batch.column(stored_name(name)) for name in kinds]
+    has_captions = CAPTION in batch.schema.names
+    return Rows(
+        ids=batch.column(ID).to_pylist(),
+        captions=batch.column(CAPTION).to_pylist() if has_captions else [""] * len(batch),
+        images=batch.column(IMAGE).to_pylist(),
+        content_keys=batch.column(KEY).to_pylist(),
+        vectors=vectors,
+        columns=table_of(arrays, kinds, len(batch)),
+    )
+
+
+def vectors_in(batch: pa.RecordBatch) -> Float32[np.ndarray, "n dim"]:
+    """The vectors of some rows; zeros where a row holds none."""
+    column = batch.column(VECTOR)
+    dim = column.type.list_size
+    found = np.zeros((len(column), dim), dtype=np.float32)
+    is_there = column.is_valid().to_numpy(zero_copy_only=False)
+    found[is_there] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    return found
+
+
+def has_whole_vectors(batch: pa.RecordBatch, vectors: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """True for the rows whose id and vector match their checksum."""
+    ids, sums = (batch.column(name).to_pylist() for name in (ID, CRC))
+    matches = (
+        checksum(name, vector) == stored
+        for name, vector, stored in zip(ids, vectors, sums, strict=True)
+    )
+    return np.fromiter(matches, dtype=bool, count=len(ids))
+
+
+def damaged_ids(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[str]:
+    """The ids of the rows that are not what was written."""
+    is_whole = has_whole_vectors(batch, vectors_in(batch))
+    damaged = []
+    for fields, has_vector in zip(batch.drop_columns([VECTOR]).to_pylist(), is_whole, strict=True):
+        columns = {name: fields[stored_name(name)] for name in kinds}
+        product = Product(fields[ID], fields[CAPTION] or "", fields[IMAGE], 0, columns)
+        expected = {None, row_digest(product, kinds)}  # None: a column was widened since
+        if not (has_vector and fields[ROW] in expected):
+            damaged.append(product.product_id)
+    return damaged
+
+
+def ids_filter(product_ids: Sequence[str]) -> str:
+    """SQL that holds for these products."""
+    return f"{ID} IN ({', '.join(_literal(name) for name in product_ids)})"
+
+
+def prefix_filter(start: str) -> str:
+    """SQL that holds for ids that start so."""
+    return f"starts_with({ID}, {_literal(start)})"
+
+
+def _literal(text: str) -> str:
+    return "'" + clean_text(text).replace("'", "''") + "'"

@@ -1,0 +1,617 @@
+"""The embedded store: one Lance table in a folder or an object store.
+
+Below ``upkeep.APPROXIMATE_FROM`` products every vector is compared; above, those of the partitions
+next to a query. Lance does not notice flipped bytes, so each row carries checksums that ``verify``
+recomputes. Every write is one version of the table: a reader goes on with the version that it
+began with, and older versions tell what changed since.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+from lance.query import MatchQuery
+
+from fashionclip.product import Hit, Kind, Product, Roles
+from fashionclip.store.base import (
+    LOCK_TIMEOUT_S,
+    BlobStore,
+    Changes,
+    Rows,
+    StoreInfo,
+    StoreMeta,
+    VerifyReport,
+    Writer,
+)
+from fashionclip.store.digests import StoredDigests
+from fashionclip.store.filters import Filter, fit_filter, to_datafusion
+from fashionclip.store.lance import schema, upkeep
+from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.place import Identity, Manifest, Place
+from fashionclip.store.lance.schema import kinds_in, shown_name, stored_name
+from fashionclip.store.rows import (
+    check_batch,
+    check_dim,
+    check_k,
+    clean_text,
+    kinds_of,
+    stack_tables,
+    unit_queries,
+    widened_by,
+)
+
+ROLES_KEY = "fashionclip.roles"  # in the table's configuration
+VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
+TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
+MAX_TIES = 5_000  # a thousand copies of one image need no order
+MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
+IDS_PER_QUERY = 500
+SCAN_ROWS = 2_048
+INDEX_CACHE_BYTES = 2 << 30
+METADATA_CACHE_BYTES = 256 << 20
+READ_AHEAD_BYTES = 32 << 20  # by default Lance reads 2 GB ahead
+
+Dataset = Any  # what Lance's own type lacks annotations for
+
+
+def open_table(place: Place) -> Dataset:
+    """Lance's table of a place that holds a store.
+
+    Raises:
+        StoreError: it cannot be read; StoreCorruptError, if it is damaged.
+    """
+    with reported(place.uri):
+        return lance.dataset(
+            place.table_uri,
+            index_cache_size_bytes=INDEX_CACHE_BYTES,
+            metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+            default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
+        )
+
+
+def create_table(place: Place, meta: StoreMeta) -> None:
+    """Make an empty table, with its full-text index.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    empty = schema.table_schema(meta.dim, meta.columns).empty_table()
+    with reported(place.uri):
+        table = lance.write_dataset(empty, place.table_uri, mode="create")
+        upkeep.index_captions(table)
+        table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
+
+
+class LanceStore:
+    """Vectors and products of one model in a Lance table; see :class:`fashionclip.store.Store`."""
+
+    def __init__(self, place: Place) -> None:
+        """Open what is at a place.
+
+        Raises:
+            StoreError: there is no store.
+            StoreFormatError: it is of an older or newer format.
+            StoreCorruptError: it is damaged.
+        """
+        self._place = place
+        self._planner = upkeep.ProbePlanner()
+        self._meta: tuple[int, StoreMeta] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Read manifest and table, as they are now."""
+        self._identity: Identity = self._place.identity()
+        self._manifest = Manifest.read(self._place)
+        self._manifest.require_format(self._place.uri)
+        self._table = open_table(self._place)
+        with reported(self._place.uri):
+            table_schema = self._table.schema
+        schema.check_schema(table_schema, dim=self._manifest.dim, uri=self._place.uri)
+
+    def latest(self) -> Dataset:
+        """The table at its newest version, for reading; another write makes another object.
+
+        Raises:
+            StoreError: the store is gone, or another one that cannot be opened is in its place.
+        """
+        if self._place.identity() != self._identity:
+            self._open()
+        with reported(self._place.uri):
+            version = self._table.latest_version
+            if version != self._table.version:
+                self._table = self._table.checkout_version(version)
+            return self._table
+
+    def for_writing(self) -> Dataset:
+        """The table at its newest version, as an object that its writer may change."""
+        table = self.latest()
+        with reported(self._place.uri):
+            return table.checkout_version(table.version)
+
+    @property
+    def meta(self) -> StoreMeta:
+        """Model, roles and columns, as of now.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._meta_of(self.latest())
+
+    def _meta_of(self, table: Dataset) -> StoreMeta:
+        revision = self._revision_of(table)
+        if self._meta is None or self._meta[0] != revision:
+            with reported(self._place.uri):
+                roles = Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
+                kinds = kinds_in(table.schema)
+            meta = replace(self._manifest.meta(self._place.uri), roles=roles, columns=kinds)
+            self._meta = revision, meta
+        return self._meta[1]
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with every write, also where the store is deleted and made anew.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._revision_of(self.latest())
+
+    def _revision_of(self, table: Dataset) -> int:
+        return (self._manifest.created_ms << VERSION_BITS) + int(table.version)
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Images kept with the store."""
+        return self._place.blobs
+
+    def __len__(self) -> int:
+        """Products stored."""
+        return self.count()
+
+    # searching
+
+    def nearest(
+        self,
+        vectors: Float32[np.ndarray, "query dim"],
+        *,
+        k: int,
+        where: Filter | Sequence[Filter | None] | None = None,
+        exact: bool | None = None,
+    ) -> list[list[Hit]]:
+        """The k products closest to each vector; see :class:`fashionclip.store.Store`.
+
+        Raises:
+            ValueError: k is below 1; a vector is zero or not finite.
+            ModelMismatchError: the vectors have not the store's dimension.
+            FilterError: a filter names a column that is gone.
+            StoreCorruptError: the files are damaged.
+        """
+        check_k(k)
+        table = self.latest()
+        meta = self._meta_of(table)
+        check_dim(vectors, dim=meta.dim, model=meta.model, uri=meta.uri)
+        queries = unit_queries(vectors)
+        filters = where if isinstance(where, Sequence) else [where] * len(queries)
+        found: list[list[Hit]] = [[] for _ in queries]
+        for one in dict.fromkeys(filters):
+            rows = [i for i, other in enumerate(filters) if other == one]
+            fitted = None if one is None else fit_filter(one, meta.columns, meta.roles)
+            hits = self._nearest(table, queries[rows], k, fitted, is_exact=bool(exact))
+            for i, some in zip(rows, hits, strict=True):
+                found[i] = some
+        return found
+
+    def _nearest(
+        self, table: Dataset, queries: np.ndarray, k: int, where: Filter | None, *, is_exact: bool
+    ) -> list[list[Hit]]:
+        """The k products closest to each of several unit vectors that share a filter."""
+        k = self._at_most_all(table, k)
+        limit = k + TIE_MARGIN
+        search: dict[str, object] = {"column": schema.VECTOR, "metric": "dot"}
+        if is_exact:
+            search["use_index"] = False
+        else:
+            search["nprobes"] = self._planner.n_probes(
+                table, k=k, where=where, count=lambda: self._count(table, where)
+            )
+        pending, found = list(range(len(queries))), dict[int, list[Hit]]()
+        while pending:
+            is_batch = len(pending) > 1
+            asked = queries[pending] if is_batch else queries[pending[0]]
+            rows = self._best_rows(
+                table, where, measure="_distance", nearest={**search, "q": asked, "k": limit}
+            )
+            by_query: dict[int, list[dict[str, Any]]] = {i: [] for i in pending}
+            for row in rows:
+                i = pending[row.pop("query_index")] if is_batch else pending[0]
+                row["_distance"] = min(1.0, max(-1.0, 1.0 - row["_distance"]))
+                by_query[i].append(row)
+            for i, some in by_query.items():
+                hits = _ranked(some, k, limit, measure="_distance")
+                if hits is not None:
+                    found[i] = hits
+            pending = [i for i in pending if i not in found]
+            limit *= 4
+        return [found[i] for i in range(len(queries))]
+
+    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
+        """The k products whose captions match some words best, by BM25.
+
+        Raises:
+            ValueError: k is below 1.
+            FilterError: the filter names a column that is gone.
+            StoreCorruptError: the files are damaged.
+        """
+        check_k(k)
+        table = self.latest()
+        fitted = self._fitted(table, where)
+        k = self._at_most_all(table, k)
+        query = MatchQuery(clean_text(text), schema.CAPTION)
+        limit = k + TIE_MARGIN
+        while True:
+            rows = self._best_rows(
+                table, fitted, measure="_score", full_text_query=query, limit=limit
+            )
+            hits = _ranked(rows, k, limit, measure="_score")
+            if hits is not None:
+                return hits
+            limit *= 4
+
+    def _best_rows(
+        self,
+        table: Dataset,
+        where: Filter | None,
+        *,
+        measure: str,
+        **search: Any,  # noqa: ANN401  # Lance's own options
+    ) -> list[dict[str, Any]]:
+        """The rows that a search finds, with their ids, columns and Lance's measure."""
+        with reported(self._place.uri):
+            names = [schema.ID, *map(stored_name, kinds_in(table.schema)), measure]
+            condition = _condition(table, where)
+            scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
+            return list(scanner.to_table().to_pylist())
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many products pass a filter.
+
+        Raises:
+            FilterError: the filter names a column that is gone.
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        return self._count(table, self._fitted(table, where))
+
+    def _count(self, table: Dataset, where: Filter | None) -> int:
+        with reported(self._place.uri):
+            return int(table.count_rows(_condition(table, where)))
+
+    def _fitted(self, table: Dataset, where: Filter | None) -> Filter | None:
+        meta = self._meta_of(table)
+        return None if where is None else fit_filter(where, meta.columns, meta.roles)
+
+    def _at_most_all(self, table: Dataset, k: int) -> int:
+        return k if k <= MAX_UNCOUNTED_K else max(1, min(k, self._count(table, None)))
+
+    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids, with a score of 1: a page.
+
+        Raises:
+            FilterError: the filter names a column that is gone.
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        fitted = self._fitted(table, where)
+        with reported(self._place.uri):
+            found = table.scanner(
+                columns=[schema.ID, *map(stored_name, kinds_in(table.schema))],
+                filter=_condition(table, fitted),
+                order_by=[schema.ID],
+                limit=k,
+                offset=offset,
+            ).to_table()
+        return [_hit(row, 1.0) for row in found.to_pylist()]
+
+    # reading
+
+    def fetch(
+        self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
+    ) -> Rows:
+        """Those of some products that are stored; see :class:`fashionclip.store.Store`.
+
+        Raises:
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        meta = self._meta_of(table)
+        kinds = meta.columns if columns else {}
+        names = schema.names_of(kinds, vectors=vectors, columns=columns)
+        parts = [
+            schema.to_rows(batch, kinds)
+            for ids in _batched(dict.fromkeys(product_ids))
+            for batch in self._batches(table, names, where=schema.ids_filter(ids))
+        ]
+        stacks = [part.vectors for part in parts if part.vectors is not None]
+        none = np.empty((0, meta.dim), np.float32)
+        return Rows(
+            ids=[name for part in parts for name in part.ids],
+            captions=[caption for part in parts for caption in part.captions],
+            images=[image for part in parts for image in part.images],
+            content_keys=[key for part in parts for key in part.content_keys],
+            vectors=np.concatenate([none, *stacks]) if vectors else None,
+            columns=stack_tables([part.columns for part in parts], kinds),
+        )
+
+    def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
+        """Every product, in batches, as of one revision.
+
+        Raises:
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        kinds = self._meta_of(table).columns if columns else {}
+        names = schema.names_of(kinds, vectors=vectors, columns=columns)
+        for batch in self._batches(table, names):
+            yield schema.to_rows(batch, kinds)
+
+    def _batches(
+        self, table: Dataset, names: list[str], *, where: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        with reported(self._place.uri):
+            yield from table.to_batches(columns=names, filter=where, batch_size=SCAN_ROWS)
+
+    def digests(self) -> StoredDigests:
+        """Content keys and row digests of what is stored.
+
+        Raises:
+            StoreCorruptError: the files are damaged.
+        """
+        names = [schema.ID, schema.KEY, schema.ROW]
+        return StoredDigests(
+            entry
+            for batch in self._batches(self.latest(), names)
+            for entry in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        )
+
+    def changes_since(self, revision: int) -> Changes | None:
+        """What changed since a revision; None if its version is gone or was another store's.
+
+        The files that both versions share are not read: a write leaves most of them as they are.
+
+        Raises:
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        now = self._revision_of(table)
+        version = revision - (self._manifest.created_ms << VERSION_BITS)
+        if not 0 < version <= table.version:
+            return None
+        try:
+            before = table.checkout_version(version)
+        except (OSError, ValueError):  # it was cleaned up
+            return None
+        old, new = self._unshared(before, table)
+        return Changes(
+            now,
+            upserted=frozenset(name for name, digest in new.items() if old.get(name) != digest),
+            deleted=frozenset(old.keys() - new.keys()),
+        )
+
+    def _unshared(
+        self, before: Dataset, after: Dataset
+    ) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
+        """Digests by product, of the fragments that two versions do not share."""
+        with reported(self._place.uri):
+            pairs = [
+                {repr(fragment.metadata): fragment for fragment in table.get_fragments()}
+                for table in (before, after)
+            ]
+            names = [schema.ID, schema.KEY, schema.ROW, schema.CRC]
+            found: list[dict[str, tuple[object, ...]]] = []
+            for table, mine, theirs in ((before, *pairs), (after, *reversed(pairs))):
+                fragments = [mine[key] for key in mine.keys() - theirs.keys()]
+                values: list[list[Any]] = []
+                if fragments:
+                    rows = table.scanner(columns=names, fragments=fragments).to_table()
+                    values = [rows[name].to_pylist() for name in names]
+                found.append({name: tuple(rest) for name, *rest in zip(*values, strict=True)})
+        return found[0], found[1]
+
+    def similar_ids(self, product_id: str) -> list[str]:
+        """Up to three stored ids that are spelled like one that is not stored.
+
+        Raises:
+            StoreCorruptError: the files are damaged.
+        """
+        table = self.latest()
+        start = schema.prefix_filter(clean_text(product_id[: max(1, len(product_id) // 2)]))
+        ids: list[str] = []
+        with reported(self._place.uri):
+            for where in (start, None):
+                some = table.to_table(columns=[schema.ID], filter=where, limit=IDS_PER_QUERY)
+                ids += some[schema.ID].to_pylist()
+        return get_close_matches(product_id, dict.fromkeys(ids), n=3, cutoff=0.5)
+
+    # care
+
+    @contextmanager
+    def writer(
+        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[Writer]:
+        """Be the only writer while the block runs; re-entrant within a thread.
+
+        Raises:
+            StoreLockedError: another run was still writing after the wait.
+            StoreError: the place cannot be written to.
+        """
+        with self._place.lock.held(timeout_s=timeout_s, on_wait=on_wait):
+            yield _LanceWriter(self)
+
+    def verify(self, *, repair: bool = False) -> VerifyReport:
+        """Compare every row with the checksums written beside it.
+
+        Raises:
+            StoreCorruptError: the files cannot even be read.
+        """
+        table = self.latest()
+        kinds = self._meta_of(table).columns
+        checked, damaged = 0, list[str]()
+        for batch in self._batches(table, table.schema.names):
+            checked += batch.num_rows
+            damaged += schema.damaged_ids(batch, kinds)
+        removed = 0
+        if repair:
+            with self.writer() as writer:
+                removed = writer.delete(damaged) if damaged else 0
+                with reported(self._place.uri):
+                    upkeep.rebuild(self.for_writing())
+        return VerifyReport(checked, tuple(damaged), removed)
+
+    def info(self) -> StoreInfo:
+        """The store in figures.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        table = self.latest()
+        with reported(self._place.uri):
+            is_approximate = upkeep.vector_index(table) is not None
+        size = self._place.size_bytes()
+        return StoreInfo(
+            self._meta_of(table), self._count(table, None), size, is_approximate=is_approximate
+        )
+
+    def close(self) -> None:
+        """Nothing to do: Lance closes its files by itself."""
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self._place.uri
+
+
+class _LanceWriter:
+    """Writes to a Lance table; each call is one version of it, or several that belong together."""
+
+    def __init__(self, store: LanceStore) -> None:
+        self._store = store
+        self._uri = store.uri
+
+    def upsert(
+        self,
+        products: Sequence[Product],
+        vectors: Float32[np.ndarray, "n dim"],
+        content_keys: Sequence[bytes],
+    ) -> None:
+        """Store products, replacing those of the same ids; all or nothing.
+
+        Raises:
+            ValueError: lengths differ, a vector is not finite or not of unit length, or a key has
+                not 16 bytes.
+            ModelMismatchError: the vectors have not the store's dimension.
+            StoreError: the store is full or cannot be written.
+        """
+        meta = self._store.meta
+        check_batch(products, vectors, content_keys, dim=meta.dim, model=meta.model, uri=meta.uri)
+        if not products:
+            return
+        self.set_columns(kinds_of(products))
+        table = self._store.for_writing()
+        batch = schema.to_table(products, vectors, content_keys, table.schema)
+        with reported(self._uri):
+            merge = table.merge_insert(schema.ID)
+            merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
+
+    def delete(self, product_ids: Iterable[str]) -> int:
+        """Delete products; ids that are not stored are ignored. Returns how many were stored.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        table = self._store.for_writing()
+        with reported(self._uri):
+            return sum(
+                int(table.delete(schema.ids_filter(ids))["num_deleted_rows"])
+                for ids in _batched(product_ids)
+            )
+
+    def set_columns(self, columns: Mapping[str, Kind]) -> None:
+        """Add columns that are new and widen those that are too narrow.
+
+        Rows written before a column was widened are taken as changed by the next indexing run.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        wider = widened_by(self._store.meta.columns, columns)
+        if wider:
+            with reported(self._uri):
+                upkeep.evolve(self._store.for_writing(), wider)
+
+    def set_roles(self, roles: Roles) -> None:
+        """Replace the roles.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        if roles != self._store.meta.roles:
+            with reported(self._uri):
+                table = self._store.for_writing()
+                table.update_config({ROLES_KEY: json.dumps(roles.as_dict())})
+
+    def optimize(self, *, is_finished: bool = True) -> None:
+        """Compact the files of many small writes, and bring the search indexes up to date.
+
+        Versions younger than an hour stay, so that no reader loses what it is reading.
+
+        Args:
+            is_finished: no more writes are to come, so that the vector index may be built anew.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        with reported(self._uri):
+            upkeep.optimize(self._store.for_writing(), is_finished=is_finished)
+
+
+def _condition(table: Dataset, where: Filter | None) -> str | None:
+    """A filter as SQL over the table's columns."""
+    if where is None:
+        return None
+    names = set(table.schema.names)
+
+    def column(name: str) -> str:
+        stored = stored_name(name)
+        return stored if stored in names else schema.RESERVED[name]
+
+    return to_datafusion(where, column)
+
+
+def _ranked(rows: list[dict[str, Any]], k: int, limit: int, *, measure: str) -> list[Hit] | None:
+    """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
+    rows.sort(key=lambda row: (-row[measure], row[schema.ID]))
+    is_cut = len(rows) >= limit and rows[k - 1][measure] == rows[-1][measure]
+    if is_cut and limit <= MAX_TIES:
+        return None
+    return [_hit(row, float(row.pop(measure))) for row in rows[:k]]
+
+
+def _hit(fields: dict[str, Any], score: float) -> Hit:
+    """A stored row as what a search hands out."""
+    columns = {shown_name(name): value for name, value in fields.items() if name[0] != "_"}
+    return Hit(product_id=fields[schema.ID], score=score, columns=columns)
+
+
+def _batched(items: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of as many ids as fit into one filter."""
+    rest = iter(items)
+    while batch := list(islice(rest, IDS_PER_QUERY)):
+        yield batch

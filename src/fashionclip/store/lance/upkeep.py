@@ -1,0 +1,216 @@
+"""Keeping a table in order: wider columns, compact files, search indexes that cover every row.
+
+From ``APPROXIMATE_FROM`` products on, vectors are in IVF partitions, and a query is compared, by
+exact cosine and after its filter, with those of the partitions next to it. The fewer products pass
+a filter, the more partitions are searched for the same work, so that a filter costs neither time
+nor recall, as it does in a graph. Partitions are learned from a sample and quick to build; figures
+are in benchmarks/index.py.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from fashionclip.product import Kind
+from fashionclip.store.filters import Filter
+from fashionclip.store.lance import schema
+from fashionclip.store.lance.schema import kinds_in, stored_name
+from fashionclip.store.rows import ARROW_TYPES
+
+Dataset = Any  # Lance's own types would have to be imported
+VectorIndex = Any
+
+APPROXIMATE_FROM = 20_000
+"""Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
+MIN_UNINDEXED = 1_000  # rows that came since; fewer are compared one by one in 1 ms
+MAX_FRAGMENTS = 50
+KEEP_VERSIONS = timedelta(hours=1)  # older ones go: no query holds a version for longer
+ROWS_SAMPLED = 2_000  # to see how many values a text column has
+MAX_BITMAP_VALUES = 200  # with so many values at most, a text column gets a bitmap per value
+SQL_TYPES: Mapping[Kind, str] = {
+    "string": "string",
+    "integer": "bigint",
+    "number": "double",
+    "boolean": "boolean",
+}
+
+ROWS_PER_PARTITION = 1_000
+MIN_PARTITIONS = 16
+MAX_PARTITIONS = 512
+VECTORS_SAMPLED = 25_600  # that the partitions are learned from: 52 MB of 512 numbers
+MIN_SAMPLED_PER_PARTITION, MAX_SAMPLED_PER_PARTITION = 32, 256
+MAX_SEGMENTS = 3
+"""New products are put into the old partitions so many times; then the index is built anew."""
+MAX_GROWTH = 2  # and also when there are so many times the products that it was built for
+
+MIN_COMPARED = 2_000
+"""Vectors that a query is compared with, of those that pass its filter."""
+MIN_COMPARED_PER_HIT = 20  # and at least so many for each hit that is wanted
+MIN_PROBES = 4
+MAX_COUNTED_FILTERS = 256  # of which the number of passing products is cached
+COUNT_TTL_S = 5.0  # it only decides how many partitions are searched
+
+
+def evolve(table: Dataset, wider: Mapping[str, Kind]) -> None:
+    """Add columns, and widen those that are there already.
+
+    Lance cannot widen in place: the values are copied to a new column, and the two change names in
+    one commit, so that a reader never misses the column and a kill leaves one of both.
+    """
+    left_over = [name for name in table.schema.names if name.startswith(("_new_", "_old_"))]
+    if left_over:
+        table.drop_columns(left_over)
+    present = set(table.schema.names)
+    fresh = [
+        pa.field(stored_name(name), ARROW_TYPES[kind])
+        for name, kind in wider.items()
+        if stored_name(name) not in present
+    ]
+    if fresh:
+        table.add_columns(pa.schema(fresh))
+    for name, kind in wider.items():
+        stored = stored_name(name)
+        if stored not in present:
+            continue
+        table.update({schema.ROW: "NULL"})  # rows are digested otherwise from now on
+        table.add_columns({f"_new_{stored}": f"cast(`{stored}` as {SQL_TYPES[kind]})"})
+        table.alter_columns(
+            {"path": stored, "name": f"_old_{stored}"},
+            {"path": f"_new_{stored}", "name": stored},
+        )
+        table.drop_columns([f"_old_{stored}"])
+
+
+def index_captions(table: Dataset) -> None:
+    """Build the full-text index anew."""
+    table.create_scalar_index(schema.CAPTION, "INVERTED", name=f"{schema.CAPTION}_idx")
+
+
+def index_columns(table: Dataset) -> None:
+    """Index the columns that filters are quick on with an index: numbers, and few-valued text."""
+    indexed = {name for index in table.describe_indices() for name in index.field_names}
+    for name, kind in kinds_in(table.schema).items():
+        stored = stored_name(name)
+        if stored in indexed:
+            continue
+        if kind in {"integer", "number"}:
+            table.create_scalar_index(stored, "BTREE")
+        elif kind == "boolean" or _has_few_values(table, stored):
+            table.create_scalar_index(stored, "BITMAP")
+
+
+def _has_few_values(table: Dataset, stored: str) -> bool:
+    some = table.to_table(columns=[stored], limit=ROWS_SAMPLED)[stored]
+    return len(some.unique()) <= MAX_BITMAP_VALUES
+
+
+def optimize(table: Dataset, *, is_finished: bool) -> None:
+    """Compact, drop old versions, and bring the indexes up to date, where that is worth it.
+
+    Args:
+        table: the products; it is at the newest version afterwards.
+        is_finished: no more writes are to come, so that the vector index may be built anew.
+    """
+    index = vector_index(table)
+    if index is None:
+        _tidy(table)
+        if table.count_rows() >= APPROXIMATE_FROM:
+            build_vector_index(table)
+            index_columns(table)
+    elif is_finished and _is_outgrown(table, index):
+        table.drop_index(index.name)  # compacting would fill the old partitions first
+        _tidy(table)
+        build_vector_index(table)
+        index_columns(table)
+    elif (
+        table.count_rows() - index.num_rows_indexed >= MIN_UNINDEXED
+        or len(table.get_fragments()) > MAX_FRAGMENTS
+    ):
+        index_columns(table)
+        _tidy(table)
+
+
+def _tidy(table: Dataset) -> None:
+    table.optimize.compact_files()
+    table.optimize.optimize_indices()
+    table.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
+
+
+def rebuild(table: Dataset) -> None:
+    """Build the search indexes anew, trusting nothing of them."""
+    index_captions(table)
+    for index in table.describe_indices():
+        if index.field_names not in ([schema.CAPTION], [schema.VECTOR]):
+            table.drop_index(index.name)
+    if vector_index(table) is not None:
+        build_vector_index(table)
+        index_columns(table)
+
+
+def vector_index(table: Dataset) -> VectorIndex:
+    """Lance's description of the approximate index; None if there is none."""
+    found = (index for index in table.describe_indices() if index.field_names == [schema.VECTOR])
+    return next(found, None)
+
+
+def build_vector_index(table: Dataset) -> None:
+    """Build the approximate index, in the place of an older one."""
+    if (old := vector_index(table)) is not None:
+        table.drop_index(old.name)
+    n = min(MAX_PARTITIONS, max(MIN_PARTITIONS, table.count_rows() // ROWS_PER_PARTITION))
+    sampled = max(MIN_SAMPLED_PER_PARTITION, VECTORS_SAMPLED // n)
+    table.create_index(
+        schema.VECTOR,
+        "IVF_FLAT",
+        name=f"partitions-{n}",
+        metric="dot",
+        num_partitions=n,
+        sample_rate=min(MAX_SAMPLED_PER_PARTITION, sampled),
+    )
+
+
+def _is_outgrown(table: Dataset, index: VectorIndex) -> bool:
+    """Whether the index should be built anew: too many products came since."""
+    n = n_partitions(index)
+    has_few = n < MAX_PARTITIONS and table.count_rows() >= MAX_GROWTH * ROWS_PER_PARTITION * n
+    return bool(index.num_segments >= MAX_SEGMENTS or has_few)
+
+
+def n_partitions(index: VectorIndex) -> int:
+    """How many partitions an approximate index has, which its name ends with; 1 for none."""
+    number = "" if index is None else index.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 1
+
+
+class ProbePlanner:
+    """Says how many partitions to search, by how many products pass a filter."""
+
+    def __init__(self) -> None:
+        """Begin without counts."""
+        self._counts: dict[Filter | None, tuple[float, int, int]] = {}
+
+    def n_probes(
+        self, table: Dataset, *, k: int, where: Filter | None, count: Callable[[], int]
+    ) -> int:
+        """Partitions to search, so that there are enough vectors to compare a query with.
+
+        Args:
+            table: the products.
+            k: hits wanted.
+            where: the filter.
+            count: counts the products that pass it.
+        """
+        now = time.monotonic()
+        until, n_passing, n = self._counts.get(where, (0.0, 0, 0))
+        if now > until:
+            n = n_partitions(vector_index(table))
+            n_passing = 0 if n == 1 else count()
+            if len(self._counts) >= MAX_COUNTED_FILTERS:
+                self._counts.clear()
+            self._counts[where] = (now + COUNT_TTL_S, n_passing, n)
+        wanted = max(MIN_COMPARED, MIN_COMPARED_PER_HIT * k)
+        return min(n, max(MIN_PROBES, math.ceil(wanted * n / max(1, n_passing))))
