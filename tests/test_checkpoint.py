@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
-from fashionclip.checkpoint.config import read_config, write_config
-from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
+from fashionclip.checkpoint.config import (
+    read_config,
+    read_preprocess,
+    write_config,
+    write_preprocess,
+)
 from fashionclip.errors import CheckpointError
 from fashionclip.images.decode import Preprocess
 from random_clip import write_checkpoint
@@ -217,7 +221,7 @@ def test_any_scale_of_pixels_comes_out_as_the_file_means_it(
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({"size": 64, "crop_size": 64}, "makes pictures of 64 px, but the model takes 32 px"),
+        ({"size": 64, "crop_size": 64}, "makes images of 64 px, but the model takes 32 px"),
         ({"fit": "squeeze"}, "says fit 'squeeze'; it is one of crop, pad, stretch"),
         ({"resample": 4}, "holds a value that is not usable"),
         ({"image_std": [0, 0, 0]}, "holds a value that is not usable"),
@@ -337,7 +341,7 @@ def test_a_tensor_of_another_shape_is_named_with_both(folder):
 def test_a_missing_tower_is_named(folder):
     names = [name for name in load_file(folder / WEIGHTS) if name.startswith("vision_model")]
     edit_weights(folder, **dict.fromkeys(names))
-    assert re.search(r"lack vision_model\S+ and \d+ more; they are not those", message_of(folder))
+    assert re.search(r"lack vision_model\S+ and \d+ more; they are not a CLIP", message_of(folder))
 
 
 def test_weights_quantised_by_another_tool_are_refused(folder):

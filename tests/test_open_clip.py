@@ -26,7 +26,7 @@ from fashionclip.checkpoint import (
     open_checkpoint,
     to_open_clip,
 )
-from fashionclip.checkpoint.open_clip import _ratio
+from fashionclip.checkpoint.open_clip import mlp_ratio
 from fashionclip.engines import open_engine
 from fashionclip.errors import CheckpointError
 from random_clip import write_checkpoint
@@ -176,7 +176,7 @@ def test_the_configuration_that_goes_out_is_one_that_open_clip_knows(original, c
 @given(width=st.integers(1, 4096), mlp_width=st.integers(1, 20000))
 def test_the_ratio_of_widths_survives_rounding_down(width, mlp_width):
     tower = TowerConfig(width, 1, 1, mlp_width, "gelu", 1e-5)
-    assert int(width * _ratio(tower)) == mlp_width
+    assert int(width * mlp_ratio(tower)) == mlp_width
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The transformers folder: found, read, checked, written; computation is elsewhere."""
+"""Checkpoints: folders in the transformers format are found, read, checked, written, converted."""
 
 from fashionclip.checkpoint.config import CLIPConfig, TextConfig, TowerConfig, VisionConfig
 from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, save_checkpoint

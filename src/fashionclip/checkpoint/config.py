@@ -1,27 +1,44 @@
-"""``config.json`` as frozen values, with its known traps.
+"""``config.json`` and ``preprocessor_config.json`` as frozen values, and back.
 
-What a file leaves out has the default that transformers gives it, which is not always
-what the authors trained with: a config without ``hidden_act`` means QuickGELU.
+What a file leaves out has the default of transformers, which is not always what the authors
+trained with: a config without ``hidden_act`` means QuickGELU.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
 
 from fashionclip.errors import CheckpointError
+from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
 
 Activation = Literal["quick_gelu", "gelu"]
-Tower = Literal["text", "vision"]
 LEGACY_END_ID = 2
-"""Written by early conversions in place of the true end token; means "the highest id"."""
-SHORTEST_CONTEXT = 3
+"""Early conversions wrote this in place of the true end token; it means "the highest id"."""
+MIN_CONTEXT = 3
 """Start, a word, end."""
+ROUNDING = 1e-6  # of a scale; a file's 0.00392156862745098 is 1 / 255
 _VIT_SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (32, 1280): "H"}
+_RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow
+_FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+_PASS_A_CLIP = "pass a CLIP model such as 'patrickjohncyh/fashion-clip'"
+# our field: key in config.json, default of the image tower, default of the text tower
+_KEYS: Mapping[str, tuple[str, Any, Any]] = {
+    "width": ("hidden_size", 768, 512),
+    "layers": ("num_hidden_layers", 12, 12),
+    "heads": ("num_attention_heads", 12, 8),
+    "mlp_width": ("intermediate_size", 3072, 2048),
+    "activation": ("hidden_act", "quick_gelu", "quick_gelu"),
+    "layer_norm_eps": ("layer_norm_eps", 1e-5, 1e-5),
+    "image_px": ("image_size", 224, None),
+    "patch_px": ("patch_size", 32, None),
+    "vocab_size": ("vocab_size", None, 49408),
+    "context_length": ("max_position_embeddings", None, 77),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TowerConfig:
-    """What both towers have."""
+    """The sizes that both towers have."""
 
     width: int
     layers: int
@@ -33,7 +50,7 @@ class TowerConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig(TowerConfig):
-    """The picture tower."""
+    """The image tower."""
 
     image_px: int
     patch_px: int
@@ -47,6 +64,9 @@ class TextConfig(TowerConfig):
     context_length: int
 
 
+_T = TypeVar("_T", VisionConfig, TextConfig)
+
+
 @dataclass(frozen=True, slots=True)
 class CLIPConfig:
     """A CLIP model's sizes and conventions."""
@@ -54,9 +74,9 @@ class CLIPConfig:
     vision: VisionConfig
     text: TextConfig
     projection_dim: int
-    """Length of the vectors that both towers end in."""
+    """Length of the vectors of both towers."""
     end_of_text: Literal["argmax", "first"]
-    """Which token's state stands for the text: the highest id's, or the first end token's."""
+    """The token whose state becomes the vector: that of the highest id, or the first end token."""
     end_id: int
     logit_scale: float
     """Natural logarithm of the factor of cosines before the softmax."""
@@ -74,13 +94,13 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
 
     Args:
         raw: the file's content.
-        place: the file, for the error's message.
+        place: the file, for error messages.
 
     Raises:
         CheckpointError: it is not a CLIP model's, or a value is not usable.
 
     Source: ``CLIPConfig``, ``CLIPTextConfig`` and ``CLIPVisionConfig`` in transformers, for the
-        defaults and for ``*_config_dict``, which early files hold and which wins.
+        defaults and for ``*_config_dict``, which early files have and which takes precedence.
     """
     kind = raw.get("model_type", "clip")
     if kind != "clip":
@@ -91,7 +111,15 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
         message = f"{place} has neither text_config nor vision_config; {_PASS_A_CLIP}"
         raise CheckpointError(message)
     try:
-        config = _config_of(raw, text or {}, vision or {}, place)
+        end_id = (text or {}).get("eos_token_id", 49407)
+        config = CLIPConfig(
+            vision=_tower_of(VisionConfig, vision or {}, place),
+            text=_tower_of(TextConfig, text or {}, place),
+            projection_dim=int(raw.get("projection_dim", 512)),
+            end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
+            end_id=int(end_id),
+            logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
+        )
         _check_sizes(config)
     except (AttributeError, TypeError, ValueError) as exc:
         message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
@@ -99,61 +127,41 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
     return config
 
 
-_PASS_A_CLIP = "pass a CLIP model such as 'patrickjohncyh/fashion-clip'"
+def tower_settings(raw: Mapping[str, Any], tower: str) -> Mapping[str, Any] | None:
+    """The settings of one tower, ``text`` or ``vision``; None if the file has none.
 
-
-def tower_settings(raw: Mapping[str, Any], tower: Tower) -> Mapping[str, Any] | None:
-    """Pick what counts for one tower; None if the file says nothing about it.
-
-    ``*_config_dict`` replaces the other whole: what it leaves out has the default again.
+    ``*_config_dict`` replaces ``*_config`` whole: what it leaves out has its default.
     """
     settings = raw.get(f"{tower}_config_dict")
     found = raw.get(f"{tower}_config") if settings is None else settings
     return found if isinstance(found, Mapping) else None
 
 
-def _config_of(
-    raw: Mapping[str, Any], text: Mapping[str, Any], vision: Mapping[str, Any], place: str
-) -> CLIPConfig:
-    end_id = text.get("eos_token_id", 49407)
-    return CLIPConfig(
-        vision=VisionConfig(
-            width=int(vision.get("hidden_size", 768)),
-            layers=int(vision.get("num_hidden_layers", 12)),
-            heads=int(vision.get("num_attention_heads", 12)),
-            mlp_width=int(vision.get("intermediate_size", 3072)),
-            activation=_activation(vision, place),
-            layer_norm_eps=float(vision.get("layer_norm_eps", 1e-5)),
-            image_px=int(vision.get("image_size", 224)),
-            patch_px=int(vision.get("patch_size", 32)),
-        ),
-        text=TextConfig(
-            width=int(text.get("hidden_size", 512)),
-            layers=int(text.get("num_hidden_layers", 12)),
-            heads=int(text.get("num_attention_heads", 8)),
-            mlp_width=int(text.get("intermediate_size", 2048)),
-            activation=_activation(text, place),
-            layer_norm_eps=float(text.get("layer_norm_eps", 1e-5)),
-            vocab_size=int(text.get("vocab_size", 49408)),
-            context_length=int(text.get("max_position_embeddings", 77)),
-        ),
-        projection_dim=int(raw.get("projection_dim", 512)),
-        end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
-        end_id=int(end_id),
-        logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
-    )
+def _tower_of(kind: type[_T], raw: Mapping[str, Any], place: str) -> _T:
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        key, vision_default, text_default = _KEYS[field.name]
+        default = vision_default if kind is VisionConfig else text_default
+        values[field.name] = type(default)(raw.get(key, default))
+    if values["activation"] not in {"quick_gelu", "gelu"}:
+        message = (
+            f"{place} asks for the activation '{values['activation']}'; CLIP models use "
+            "quick_gelu or gelu"
+        )
+        raise CheckpointError(message)
+    return kind(**values)
 
 
 def _check_sizes(config: CLIPConfig) -> None:
-    """Refuse sizes that no model has, before they end as an error deep in an engine.
+    """Refuse impossible sizes, before they become an error deep in an engine.
 
     Raises:
-        ValueError: one of them is such; the message has its name.
+        ValueError: naming the size.
     """
     vision, text = config.vision, config.text
     for tower in (vision, text):
         for name, size in asdict(tower).items():
-            if isinstance(size, int) and size < (SHORTEST_CONTEXT if "context" in name else 1):
+            if isinstance(size, int) and size < (MIN_CONTEXT if "context" in name else 1):
                 message = f"its {name} would be {size}"
                 raise ValueError(message)
         if tower.width % tower.heads:
@@ -164,29 +172,12 @@ def _check_sizes(config: CLIPConfig) -> None:
         raise ValueError(message)
 
 
-def _activation(tower: Mapping[str, Any], place: str) -> Activation:
-    name = tower.get("hidden_act", "quick_gelu")
-    if name == "quick_gelu":
-        return "quick_gelu"
-    if name == "gelu":
-        return "gelu"
-    message = f"{place} asks for the activation '{name}'; CLIP models use quick_gelu or gelu"
-    raise CheckpointError(message)
-
-
 def write_config(config: CLIPConfig) -> dict[str, Any]:
-    """Write a ``config.json`` that says everything, defaults too."""
+    """The content of a ``config.json`` that states everything, defaults too."""
 
     def tower(part: TowerConfig) -> dict[str, Any]:
-        return {
-            "hidden_size": part.width,
-            "intermediate_size": part.mlp_width,
-            "num_hidden_layers": part.layers,
-            "num_attention_heads": part.heads,
-            "hidden_act": part.activation,
-            "layer_norm_eps": part.layer_norm_eps,
-            "projection_dim": config.projection_dim,
-        }
+        values = {_KEYS[name][0]: value for name, value in asdict(part).items()}
+        return values | {"projection_dim": config.projection_dim}
 
     return {
         "architectures": ["CLIPModel"],
@@ -196,23 +187,16 @@ def write_config(config: CLIPConfig) -> dict[str, Any]:
         "text_config": {
             "model_type": "clip_text_model",
             **tower(config.text),
-            "vocab_size": config.text.vocab_size,
-            "max_position_embeddings": config.text.context_length,
             "eos_token_id": config.end_id,
             "bos_token_id": config.end_id - 1,
             "pad_token_id": config.end_id,
         },
-        "vision_config": {
-            "model_type": "clip_vision_model",
-            **tower(config.vision),
-            "image_size": config.vision.image_px,
-            "patch_size": config.vision.patch_px,
-        },
+        "vision_config": {"model_type": "clip_vision_model", **tower(config.vision)},
     }
 
 
 def expected_shapes(config: CLIPConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor that a checkpoint of these sizes must hold."""
+    """Name and shape of every tensor that a checkpoint of these sizes must contain."""
     text, vision, dim = config.text, config.vision, config.projection_dim
     n_patches = (vision.image_px // vision.patch_px) ** 2
     yield "logit_scale", ()
@@ -224,28 +208,129 @@ def expected_shapes(config: CLIPConfig) -> Iterator[tuple[str, tuple[int, ...]]]
     yield "vision_model.embeddings.position_embedding.weight", (n_patches + 1, vision.width)
     yield "text_projection.weight", (dim, text.width)
     yield "visual_projection.weight", (dim, vision.width)
-    for norm, width in (
-        ("text_model.final_layer_norm", text.width),
-        ("vision_model.pre_layrnorm", vision.width),
-        ("vision_model.post_layernorm", vision.width),
-    ):
-        yield from _affine(norm, (width,), width)
-    yield from _layer_shapes("text_model", text)
-    yield from _layer_shapes("vision_model", vision)
-
-
-def _layer_shapes(prefix: str, tower: TowerConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    width, hidden = tower.width, tower.mlp_width
-    for i_layer in range(tower.layers):
-        layer = f"{prefix}.encoder.layers.{i_layer}"
-        for norm in ("layer_norm1", "layer_norm2"):
-            yield from _affine(f"{layer}.{norm}", (width,), width)
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _affine(f"{layer}.self_attn.{part}", (width, width), width)
-        yield from _affine(f"{layer}.mlp.fc1", (hidden, width), hidden)
-        yield from _affine(f"{layer}.mlp.fc2", (width, hidden), width)
+    yield from _affine("text_model.final_layer_norm", (text.width,), text.width)
+    yield from _affine("vision_model.pre_layrnorm", (vision.width,), vision.width)
+    yield from _affine("vision_model.post_layernorm", (vision.width,), vision.width)
+    for prefix, tower in (("text_model", text), ("vision_model", vision)):
+        width, hidden = tower.width, tower.mlp_width
+        for i_layer in range(tower.layers):
+            layer = f"{prefix}.encoder.layers.{i_layer}"
+            for norm in ("layer_norm1", "layer_norm2"):
+                yield from _affine(f"{layer}.{norm}", (width,), width)
+            for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+                yield from _affine(f"{layer}.self_attn.{part}", (width, width), width)
+            yield from _affine(f"{layer}.mlp.fc1", (hidden, width), hidden)
+            yield from _affine(f"{layer}.mlp.fc2", (width, hidden), width)
 
 
 def _affine(name: str, shape: tuple[int, ...], n_out: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{name}.weight", shape
     yield f"{name}.bias", (n_out,)
+
+
+def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place: str) -> Preprocess:
+    """Read a ``preprocessor_config.json``; None means CLIP's own preprocessing.
+
+    ``fit`` is this package's key: ``crop`` (CLIP's), ``pad`` or ``stretch``.
+
+    Raises:
+        CheckpointError: a value is not usable, or the size is not the image tower's.
+    """
+    raw = raw or {}
+    image_px = config.vision.image_px
+    if raw.get("fit", "crop") not in _FITS:
+        message = f"{place} says fit '{raw['fit']}'; it is one of {', '.join(_FITS)}"
+        raise CheckpointError(message)
+    try:
+        size, crop = raw.get("size") or image_px, raw.get("crop_size") or image_px
+        size_px = _side(crop) if raw.get("do_center_crop", True) else _side(size)
+        fit = raw.get("fit") or _fit(raw, size, crop)
+        mean, std = _normalisation(raw)
+        pre = Preprocess(
+            size_px=size_px,
+            fit=fit,
+            resample=_RESAMPLE[int(raw.get("resample", 3))],
+            shortest_edge_px=_side(size) if fit == "crop" and _side(size) != size_px else None,
+            mean=mean,
+            std=std,
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as exc:
+        message = f"{place} holds a value that is not usable ({exc}); fetch the file again"
+        raise CheckpointError(message) from exc
+    if pre.size_px != image_px:
+        message = f"{place} makes images of {pre.size_px} px, but the model takes {image_px} px"
+        raise CheckpointError(message)
+    return pre
+
+
+def _fit(raw: Mapping[str, Any], size: object, crop: object) -> Fit:
+    """The fit of a file without our own key.
+
+    Raises:
+        ValueError: the image would be stretched and then cropped, or not be a square.
+    """
+    is_cropped = raw.get("do_center_crop", True)
+    if not (isinstance(size, Mapping) and "height" in size):
+        return "crop" if is_cropped else "stretch"
+    if size["height"] != size["width"] or (is_cropped and _side(size) != _side(crop)):
+        message = f"size {dict(size)} with crop_size {crop}"
+        raise ValueError(message)
+    return "stretch"
+
+
+def _side(size: object) -> int:
+    if isinstance(size, Mapping):
+        return int(size["shortest_edge"] if "shortest_edge" in size else size["height"])
+    return int(size)  # type: ignore[call-overload, no-any-return]
+
+
+def _normalisation(
+    raw: Mapping[str, Any],
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of pixels in 0…1, whatever the file's scale.
+
+    Raises:
+        ValueError: a standard deviation is not above 0.
+    """
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if raw.get("do_normalize", True):
+        mean, std = (
+            rgb_triple(raw.get("image_mean", CLIP_MEAN)),
+            rgb_triple(raw.get("image_std", CLIP_STD)),
+        )
+    scale = 255 * float(raw.get("rescale_factor", 1 / 255)) if raw.get("do_rescale", True) else 255
+    if abs(scale - 1) > ROUNDING:
+        mean, std = rgb_triple([m / scale for m in mean]), rgb_triple([s / scale for s in std])
+    if min(std) <= 0:
+        message = f"image_std {std}"
+        raise ValueError(message)
+    return mean, std
+
+
+def rgb_triple(values: Sequence[float]) -> tuple[float, float, float]:
+    """Three numbers, one per channel."""
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def write_preprocess(pre: Preprocess) -> dict[str, Any]:
+    """The content of a ``preprocessor_config.json`` that ``CLIPImageProcessor`` reads."""
+    numbers = {name: number for number, name in _RESAMPLE.items()}
+    sides = {"height": pre.size_px, "width": pre.size_px}
+    edge = {"shortest_edge": pre.shortest_edge_px or pre.size_px}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "CLIPProcessor",
+        "fit": pre.fit,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": sides if pre.fit == "stretch" else edge,
+        "resample": numbers[pre.resample],
+        "do_center_crop": pre.fit != "stretch",
+        "crop_size": sides,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(pre.mean),
+        "image_std": list(pre.std),
+    }

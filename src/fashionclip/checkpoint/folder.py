@@ -1,4 +1,4 @@
-"""``Checkpoint``: one CLIP model as it lies in a folder of the transformers format."""
+"""``Checkpoint``: one CLIP model in a folder of the transformers format."""
 
 import hashlib
 import json
@@ -13,13 +13,12 @@ from typing import Any
 
 from fashionclip.checkpoint.config import (
     CLIPConfig,
-    Tower,
-    TowerConfig,
     read_config,
+    read_preprocess,
     tower_settings,
+    write_preprocess,
 )
 from fashionclip.checkpoint.hub import fetch
-from fashionclip.checkpoint.preprocessor import read_preprocess, write_preprocess
 from fashionclip.checkpoint.weights import SHARDED, SINGLE, Weights, open_weights
 from fashionclip.errors import CheckpointError
 from fashionclip.images.decode import Preprocess
@@ -28,17 +27,17 @@ from fashionclip.text.tokenizer import Tokenizer
 BUILTIN = "builtin"
 CARD = "README.md"
 TRAINED_ON = "trained-on.safetensors"
-"""Digests of what the model was trained on, if its trainer kept any (``evaluate/leakage.py``)."""
+"""Digests of the training data, where the trainer wrote them; see ``evaluate/leakage.py``."""
 _EXCLUSIVE = (SINGLE, SHARDED, "model-*-of-*.safetensors", "processor_config.json", TRAINED_ON)
-"""Files of an older checkpoint that would be taken for a part of one saved over it."""
+"""Files of an earlier checkpoint that would be mistaken for part of one saved over it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A CLIP model on disk, checked and ready to be run by an engine."""
+    """A CLIP model on disk, checked and ready for an engine."""
 
     name: str
-    """What it was opened by; ``builtin`` for the built-in model."""
+    """The name that it was opened by; ``builtin`` for the built-in model."""
     folder: Path
     config: CLIPConfig
     preprocess: Preprocess
@@ -46,12 +45,12 @@ class Checkpoint:
     tensors: Weights
 
     def weights(self) -> Weights:
-        """The tensors by their transformers names, read when they are asked for."""
+        """The tensors by their names in transformers, read on access."""
         return self.tensors
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over weights, sizes, tokenizer and preprocessing; the name has no part."""
+        """16 hex digits over weights, sizes, tokenizer and preprocessing, not the name."""
         digest = hashlib.sha256(self.tensors.fingerprint().encode())
         for part in (repr(self.config), repr(self.preprocess), self.tokenizer.rules.to_str()):
             digest.update(part.encode())
@@ -59,7 +58,7 @@ class Checkpoint:
 
     @property
     def card(self) -> str:
-        """The model card, Markdown; empty if the folder has none."""
+        """The model card as Markdown; empty if the folder has none."""
         path = self.folder / CARD
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
@@ -71,16 +70,16 @@ def open_checkpoint(
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Checkpoint:
-    """Open a model by its name, and check that it is whole.
+    """Open a model by its name, and check that it is complete.
 
     Args:
         name: None or ``builtin`` for the built-in model, a local folder, or a hub repository.
         revision: branch, tag or commit of a hub repository.
         token: hub token for private repositories.
-        cache_dir: where hub downloads are kept; None for the hub's own cache.
+        cache_dir: where hub downloads are cached; None for the hub's own cache.
 
     Raises:
-        CheckpointError: not found, not reachable, not CLIP, or broken.
+        CheckpointError: not found, not reachable, not a CLIP, or damaged.
     """
     if name is None or str(name) == BUILTIN:
         folder = Path(str(files("fashionclip").joinpath(BUILTIN)))
@@ -98,22 +97,23 @@ def open_checkpoint(
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, weights: Path | None = None) -> None:
     """Write a checkpoint as a folder that transformers 4 and 5 load unchanged.
 
-    The folder appears whole or not at all where it did not exist; in an existing folder each
-    file is replaced whole, and another checkpoint's weights and processor are removed.
+    A new folder appears complete or not at all. In an existing folder each file is replaced
+    atomically, and another checkpoint's weights and processor are removed.
 
     Args:
-        checkpoint: what is written.
-        folder: where to.
-        weights: a file ``model.safetensors`` that takes the place of the checkpoint's own; the
-            card and the digests of the training data, which are of other weights, stay behind.
+        checkpoint: the model.
+        folder: where it is written.
+        weights: a file ``model.safetensors`` instead of the checkpoint's own; the card and the
+            digests of the training data, which belong to other weights, are then left out.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
     raw = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-    for tower, part in _towers(checkpoint.config):
+    config = checkpoint.config
+    for tower, part in (("text", config.text), ("vision", config.vision)):
         settings = {**(tower_settings(raw, tower) or {}), "hidden_act": part.activation}
-        raw[f"{tower}_config"] = settings  # the activation is never left to a reader's default
+        raw[f"{tower}_config"] = settings  # the activation never depends on a reader's default
         raw.pop(f"{tower}_config_dict", None)
     texts = {"config.json": json.dumps({"model_type": "clip", **raw}, indent=2)}
     texts |= checkpoint.tokenizer.files()
@@ -140,7 +140,7 @@ def write_folder(
     *,
     blobs: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Put files into a folder: complete beside it first, then each moved into its place.
+    """Write files into a folder: first all of them beside it, then each is moved into place.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -151,7 +151,7 @@ def write_folder(
             draft = Path(temporary) / "draft"
             draft.mkdir()
             for name, text in texts.items():
-                (draft / name).write_bytes(text.encode())  # the same line ends everywhere
+                (draft / name).write_bytes(text.encode())  # the same line ends on every system
             for name, blob in (blobs or {}).items():
                 (draft / name).write_bytes(blob)
             for path in copies:
@@ -177,7 +177,7 @@ def _read(folder: Path, name: str) -> Checkpoint:
         message = f"{folder} has no config.json; it is not a checkpoint in the transformers format"
         raise CheckpointError(message)
     config = read_config(raw, place=str(folder / "config.json"))
-    settings, place = _picture_settings(folder)
+    settings, place = _image_settings(folder)
     tensors = open_weights(folder, config, name=name)
     scale = float(tensors["logit_scale"].reshape(-1)[0])
     tokenizer = Tokenizer.from_folder(folder, context_length=config.text.context_length)
@@ -197,18 +197,14 @@ def _read(folder: Path, name: str) -> Checkpoint:
     )
 
 
-def _picture_settings(folder: Path) -> tuple[dict[str, Any] | None, Path]:
-    """Find what transformers would read: its version 5 looks into processor_config.json first."""
+def _image_settings(folder: Path) -> tuple[dict[str, Any] | None, Path]:
+    """The settings that transformers reads: its version 5 prefers processor_config.json."""
     flat_place, nested_place = folder / "preprocessor_config.json", folder / "processor_config.json"
     flat, nested = _json(flat_place), (_json(nested_place) or {}).get("image_processor")
     if not isinstance(nested, dict):
         return flat, flat_place
-    # our own key may have been written by hand into the older file
+    # our own key may have been added to the older file by hand
     return ({"fit": flat["fit"]} if flat and "fit" in flat else {}) | nested, nested_place
-
-
-def _towers(config: CLIPConfig) -> tuple[tuple[Tower, TowerConfig], ...]:
-    return ("text", config.text), ("vision", config.vision)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A repository on the Hugging Face hub to a local folder, and every failure to one line."""
+"""Download a repository of the Hugging Face hub; every failure becomes one line."""
 
 from pathlib import Path
 
@@ -19,13 +19,12 @@ FILES = (
     "README.md",
     "trained-on.safetensors",
 )
-"""All that is fetched: a repository may also hold weights for other frameworks."""
-
+"""The files that are downloaded; a repository may also hold weights for other frameworks."""
 
 TIMEOUT_S = 10.0
-"""How long the hub may take to answer; a silent one is taken for an unreachable one."""
-QUIET_S = 1.0
-"""Downloads, or looks into the cache, that take less show no progress bar."""
+"""A hub that does not answer within this time counts as unreachable."""
+PROGRESS_DELAY_S = 1.0
+"""Downloads that take less show no progress bar."""
 
 
 def fetch(
@@ -35,10 +34,10 @@ def fetch(
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Path:
-    """Fetch a repository's CLIP files into the hub's cache; the second time costs no download.
+    """Download a repository's CLIP files into the hub's cache, unless they are there.
 
-    ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` work as they do for the hub's
-    own client. Without a network, what the cache holds is used.
+    ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` work as in the hub's own
+    client. Without a network, the cache is used.
 
     Raises:
         CheckpointError: no such repository or revision, no access, or no network and no copy.
@@ -73,7 +72,7 @@ def fetch(
     except errors.HFValidationError as exc:
         reason = "this is neither a local folder nor a hub name such as 'owner/model'"
         raise CheckpointError(_sentence(repository, reason)) from exc
-    except Exception as exc:  # the hub's client lets its HTTP library's errors through
+    except Exception as exc:  # the hub's client does not wrap its HTTP library's errors
         detail = " ".join(str(exc).split())[:200]
         reason = f"the download failed ({type(exc).__name__}: {detail}); run it again to go on"
         if not answers:
@@ -86,25 +85,25 @@ def fetch(
 
 
 def _hub_answers(repository: str, revision: str | None, token: str | None) -> bool:
-    """Ask the hub once, with the time limit that its client sets for no such question."""
+    """Whether the hub answers in time; its client sets no limit for this request."""
     from huggingface_hub import HfApi, errors
 
     try:
         HfApi(token=token).model_info(repository, revision=revision, timeout=TIMEOUT_S)
     except errors.HfHubHTTPError:
-        return True  # a refusal is an answer, and gets its sentence above
+        return True  # a refusal is an answer, and gets its message above
     except Exception:  # its HTTP library's errors, which differ between versions
         return False
     return True
 
 
 def _progress_bar() -> type:
-    """The client's bar, on terminals only and not for a moment's work."""
+    """The client's progress bar, on terminals only and after a delay."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
         def __init__(self, *args: object, **settings: object) -> None:
-            quiet = {"disable": None, "delay": QUIET_S, **settings}
+            quiet = {"disable": None, "delay": PROGRESS_DELAY_S, **settings}
             super().__init__(*args, **quiet)  # type: ignore[no-untyped-call, unused-ignore]
 
     return Bar

@@ -1,11 +1,14 @@
-"""open_clip checkpoints to the transformers folder and back, offline, no model being built.
+"""open_clip checkpoints to the transformers folder and back, offline, without building a model.
 
-What one side has no word for is refused: a converted model computes the same or is not written.
+What the other format cannot express is refused: a converted model computes the same vectors.
+Both formats hold the same numbers under other names: open_clip stacks query, key and value into
+one matrix and keeps its projections transposed. One table of names serves both directions.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +21,25 @@ from fashionclip.checkpoint.config import (
     TextConfig,
     TowerConfig,
     VisionConfig,
+    rgb_triple,
     write_config,
+    write_preprocess,
 )
 from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, write_folder
-from fashionclip.checkpoint.open_clip_names import (
-    check_all_used,
-    n_layers,
-    to_open_clip_names,
-    to_transformers_names,
-)
-from fashionclip.checkpoint.preprocessor import write_preprocess
 from fashionclip.checkpoint.weights import SINGLE, open_files
-from fashionclip.errors import CheckpointError
+from fashionclip.errors import CheckpointError, MissingExtraError
 from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess
 from fashionclip.text.tokenizer import Tokenizer
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
-HEAD_WIDTH = 64  # open_clip's default
-_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # its ViT-H, g, bigG and e by their width
+DEFAULT_HEAD_WIDTH = 64  # in open_clip
+_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # of open_clip's ViT-H, g, bigG and e
 
 _RESAMPLES = ("bicubic", "bilinear")
 _EPS = 1e-5  # of layer norms, open_clip's and transformers' default
 _FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
-# settings that change what is computed and leave no trace in the weights: name to CLIP's own value
-_CLIPS_OWN: dict[str, dict[str, object]] = {
+# settings that change the vectors but not the shapes of weights, with CLIP's own value
+_CLIP_VALUES: dict[str, dict[str, object]] = {
     "vision_cfg": {
         "attentional_pool": False,
         "final_ln_after_pool": False,
@@ -57,6 +55,34 @@ _CLIPS_OWN: dict[str, dict[str, object]] = {
         "scaled_cosine_attn": False,
     },
 }
+# open_clip's name, transformers' name, whether one is the other's transpose
+_TENSORS = (
+    ("logit_scale", "logit_scale", False),
+    ("positional_embedding", "text_model.embeddings.position_embedding.weight", False),
+    ("token_embedding.weight", "text_model.embeddings.token_embedding.weight", False),
+    ("ln_final.weight", "text_model.final_layer_norm.weight", False),
+    ("ln_final.bias", "text_model.final_layer_norm.bias", False),
+    ("text_projection", "text_projection.weight", True),
+    ("visual.class_embedding", "vision_model.embeddings.class_embedding", False),
+    ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight", False),
+    ("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight", False),
+    ("visual.ln_pre.weight", "vision_model.pre_layrnorm.weight", False),
+    ("visual.ln_pre.bias", "vision_model.pre_layrnorm.bias", False),
+    ("visual.ln_post.weight", "vision_model.post_layernorm.weight", False),
+    ("visual.ln_post.bias", "vision_model.post_layernorm.bias", False),
+    ("visual.proj", "visual_projection.weight", True),
+)
+_LAYER = (
+    ("ln_1", "layer_norm1"),
+    ("ln_2", "layer_norm2"),
+    ("attn.out_proj", "self_attn.out_proj"),
+    ("mlp.c_fc", "mlp.fc1"),
+    ("mlp.c_proj", "mlp.fc2"),
+)
+_VISUAL = "visual.transformer"
+_TOWERS = (("transformer", "text_model"), (_VISUAL, "vision_model"))
+# OpenAI's files hold their sizes as tensors; early open_clip files the causal mask
+_NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 
 
 def from_open_clip(
@@ -73,12 +99,12 @@ def from_open_clip(
             ``.safetensors`` or ``.pt`` file of weights (``.pt`` needs the ``torch`` extra).
         folder: where to write.
         tokenizer: a folder with CLIP's tokenizer files, or with ``bpe_simple_vocab_16e6.txt.gz``
-            of the open_clip package; None if they lie beside the weights.
-        quick_gelu: the activation, where no configuration tells it: True for OpenAI's weights and
+            of the open_clip package; None if they are beside the weights.
+        quick_gelu: the activation, if there is no configuration: True for OpenAI's weights and
             models whose name ends in ``-quickgelu``, False for LAION's.
 
     Raises:
-        CheckpointError: something is missing or is not a ViT CLIP's, or cannot be written.
+        CheckpointError: a part is missing or not a ViT CLIP's, or the folder cannot be written.
         MissingExtraError: a ``.pt`` file without PyTorch.
     """
     source, folder = Path(source), Path(folder)
@@ -89,8 +115,7 @@ def from_open_clip(
     _check_cfg(cfg, home / CONFIG)
     try:
         state["logit_scale"] = state["logit_scale"].reshape(())
-        weights = dict(to_transformers_names(state))
-        check_all_used(state, source)
+        weights = dict(_to_transformers(state, source))
         rules = Tokenizer.from_folder(
             Path(tokenizer) if tokenizer else home,
             context_length=len(state["positional_embedding"]),
@@ -115,8 +140,7 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write a checkpoint as a folder that ``open_clip.create_model('local-dir:…')`` loads.
 
     Raises:
-        CheckpointError: open_clip has no place for one of its settings, or the folder cannot be
-            written.
+        CheckpointError: open_clip lacks one of its settings, or the folder cannot be written.
     """
     folder = Path(folder)
     config, pre = checkpoint.config, checkpoint.preprocess
@@ -130,7 +154,7 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
                 "layers": config.vision.layers,
                 "width": config.vision.width,
                 "head_width": config.vision.width // config.vision.heads,
-                "mlp_ratio": _ratio(config.vision),
+                "mlp_ratio": mlp_ratio(config.vision),
                 **_norm_kwargs(config.vision),
                 "patch_size": config.vision.patch_px,
             },
@@ -140,9 +164,9 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
                 "width": config.text.width,
                 "heads": config.text.heads,
                 "layers": config.text.layers,
-                "mlp_ratio": _ratio(config.text),
+                "mlp_ratio": mlp_ratio(config.text),
                 **_norm_kwargs(config.text),
-                "hf_tokenizer_name": folder.name,  # any name: open_clip then reads this folder
+                "hf_tokenizer_name": folder.name,  # with any name, open_clip reads this folder
             },
         },
         "preprocess_cfg": {
@@ -150,11 +174,11 @@ def to_open_clip(checkpoint: Checkpoint, folder: str | Path) -> None:
             "std": list(pre.std),
             "interpolation": pre.resample,
             "resize_mode": next(mode for mode, fit in _FITS.items() if fit == pre.fit),
-            "fill_color": 255 if pre.fit == "pad" else 0,  # nearest to a product picture's ground
+            "fill_color": 255 if pre.fit == "pad" else 0,  # closest to a product image's background
         },
     }
     texts = {CONFIG: json.dumps(cfg, indent=2), **checkpoint.tokenizer.files()}
-    _write(folder, texts, MODEL, dict(to_open_clip_names(checkpoint.weights(), config)))
+    _write(folder, texts, MODEL, dict(_to_open_clip(checkpoint.weights(), config)))
 
 
 def _read_cfg(home: Path) -> dict[str, Any]:
@@ -176,16 +200,112 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
         state: Mapping[str, np.ndarray] = open_files([path])
     else:
-        from fashionclip.checkpoint.pickled import read_pickled  # PyTorch, only for .pt files
-
-        state = read_pickled(path)
-    for prefix in ("module.", "_orig_mod.", "text."):  # many GPUs, compiled, two separate towers
+        state = _read_pickled(path)
+    for prefix in ("module.", "_orig_mod.", "text."):  # several GPUs, compiled, separate text tower
         state = {name.removeprefix(prefix): array for name, array in state.items()}
     return dict(state)
 
 
+def _read_pickled(path: Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a ``.pt`` or ``.bin`` file, without running code in it.
+
+    Raises:
+        CheckpointError: it is damaged, holds more than tensors, or is a program.
+        MissingExtraError: PyTorch is not installed.
+    """
+    try:
+        import torch  # only for .pt files
+    except ImportError as exc:
+        message = f"only PyTorch can read {path}: pip install 'fashionclip[torch]'"
+        raise MissingExtraError(message) from exc
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                message = (
+                    f"{path} is a TorchScript program, as OpenAI released its models; take its "
+                    "weights from the hub, such as 'openai/clip-vit-base-patch32', or save them as "
+                    "safetensors"
+                )
+                raise CheckpointError(message)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("state_dict", content)
+        return {
+            name: tensor.numpy() if tensor.dtype == torch.float16 else tensor.float().numpy()
+            for name, tensor in state.items()
+        }
+    except Exception as exc:  # unpickling raises any type
+        detail = " ".join(str(exc).split())[:150]
+        message = f"{path} is damaged or holds more than weights ({detail}); save it as safetensors"
+        raise CheckpointError(message) from exc
+
+
+def _names(n_layers: tuple[int, int]) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """open_clip's names, each with transformers' one or three, and whether it is transposed.
+
+    Args:
+        n_layers: of the text tower and of the image tower.
+    """
+    for theirs, ours, is_transposed in _TENSORS:
+        yield theirs, (ours,), is_transposed
+    for (theirs, ours), n in zip(_TOWERS, n_layers, strict=True):
+        for i_layer in range(n):
+            block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
+            for kind in ("weight", "bias"):
+                for their_part, our_part in _LAYER:
+                    yield f"{block}.{their_part}.{kind}", (f"{layer}.{our_part}.{kind}",), False
+                parts = (f"{layer}.self_attn.{part}_proj.{kind}" for part in "qkv")
+                yield f"{block}.attn.in_proj_{kind}", tuple(parts), False
+
+
+def _to_transformers(
+    state: Mapping[str, np.ndarray], source: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """open_clip's tensors by their names in transformers.
+
+    Raises:
+        CheckpointError: transformers' format has no place for one of them.
+        KeyError: one is missing.
+    """
+    names = list(_names((_count_layers(state, "transformer"), _count_layers(state, _VISUAL))))
+    unused = sorted(state.keys() - {theirs for theirs, _, _ in names} - _NOT_WEIGHTS)
+    for theirs, ours, is_transposed in names:
+        array = state[theirs].T if is_transposed else state[theirs]
+        yield from zip(ours, np.split(array, 3) if len(ours) == 3 else [array], strict=True)
+    if unused:
+        others = f" and {len(unused) - 1} more" if unused[1:] else ""
+        message = (
+            f"{source} holds {unused[0]}{others}; a CLIP in the transformers format has no place "
+            "for it, so this model does not convert"
+        )
+        raise CheckpointError(message)
+
+
+def _to_open_clip(
+    weights: Mapping[str, np.ndarray], config: CLIPConfig
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A transformers checkpoint's tensors by their names in open_clip."""
+    for theirs, ours, is_transposed in _names((config.text.layers, config.vision.layers)):
+        parts = [weights[name] for name in ours]
+        array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        yield theirs, array.T if is_transposed else array
+
+
+def _count_layers(state: Mapping[str, np.ndarray], tower: str) -> int:
+    """The number of a tower's layers, from open_clip's names.
+
+    Raises:
+        KeyError: none.
+    """
+    prefix = f"{tower}.resblocks."
+    numbers = {int(n[len(prefix) :].split(".")[0]) for n in state if n.startswith(prefix)}
+    if not numbers:
+        raise KeyError(prefix)
+    return max(numbers) + 1
+
+
 def _check_cfg(cfg: Mapping[str, Any], place: Path) -> None:
-    for tower, own in _CLIPS_OWN.items():
+    for tower, own in _CLIP_VALUES.items():
         for setting, value in (cfg.get(tower) or {}).items():
             if setting in own and value not in (own[setting], None):
                 message = (
@@ -217,19 +337,19 @@ def _norm_kwargs(tower: TowerConfig) -> dict[str, Any]:
     return {} if eps == _EPS else {"norm_kwargs": {"eps": eps}}
 
 
-def _ratio(tower: TowerConfig) -> float:
-    """Ratio of the widths from which open_clip, which rounds down, gets the right one back."""
+def mlp_ratio(tower: TowerConfig) -> float:
+    """The ratio of widths from which open_clip, which rounds down, computes the MLP's width."""
     ratio = tower.mlp_width / tower.width
     return ratio if int(tower.width * ratio) == tower.mlp_width else math.nextafter(ratio, math.inf)
 
 
 def _activation(cfg: Mapping[str, Any], quick_gelu: bool | None, source: Path) -> Activation:
-    told = cfg.get("quick_gelu", False) if cfg else None
-    chosen = told if quick_gelu is None else quick_gelu
+    stated = cfg.get("quick_gelu", False) if cfg else None
+    chosen = stated if quick_gelu is None else quick_gelu
     if chosen is None:
         message = (
-            f"nothing beside {source} tells its activation; pass quick_gelu=True for OpenAI's "
-            "weights and '-quickgelu' models, quick_gelu=False for LAION's"
+            f"the activation of {source} is unknown; pass quick_gelu=True for OpenAI's weights and "
+            "'-quickgelu' models, quick_gelu=False for LAION's"
         )
         raise CheckpointError(message)
     return "quick_gelu" if chosen else "gelu"
@@ -238,7 +358,7 @@ def _activation(cfg: Mapping[str, Any], quick_gelu: bool | None, source: Path) -
 def _config_of(
     state: Mapping[str, np.ndarray], cfg: Mapping[str, Any], activation: Activation, end_id: int
 ) -> CLIPConfig:
-    """Read the sizes off the tensors; only the heads need to be told."""
+    """Infer the sizes from the tensors; only the number of heads is in the configuration."""
     width, _, patch, _ = state["visual.conv1.weight"].shape
     n_tokens = len(state["visual.positional_embedding"])
     text_width = state["ln_final.weight"].shape[0]
@@ -246,7 +366,7 @@ def _config_of(
     return CLIPConfig(
         vision=VisionConfig(
             width=width,
-            layers=n_layers(state, "visual.transformer"),
+            layers=_count_layers(state, _VISUAL),
             heads=_heads(vision_cfg, width),
             mlp_width=len(state["visual.transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
@@ -256,7 +376,7 @@ def _config_of(
         ),
         text=TextConfig(
             width=text_width,
-            layers=n_layers(state, "transformer"),
+            layers=_count_layers(state, "transformer"),
             heads=int(text_cfg.get("heads") or _heads({}, text_width)),
             mlp_width=len(state["transformer.resblocks.0.mlp.c_fc.bias"]),
             activation=activation,
@@ -272,12 +392,12 @@ def _config_of(
 
 
 def _heads(vision_cfg: Mapping[str, Any], width: int) -> int:
-    """How many heads; no tensor tells.
+    """The number of heads, which no tensor shows.
 
     Raises:
-        CheckpointError: their width is not told, and this is no size that open_clip released.
+        CheckpointError: it is not configured, and open_clip released no tower of this width.
     """
-    head_width = int(vision_cfg.get("head_width") or _HEAD_WIDTHS.get(width, HEAD_WIDTH))
+    head_width = int(vision_cfg.get("head_width") or _HEAD_WIDTHS.get(width, DEFAULT_HEAD_WIDTH))
     if width % head_width:
         message = (
             f"the number of heads of a tower of width {width} is not known; "
@@ -292,24 +412,20 @@ def _eps(tower_cfg: Mapping[str, Any]) -> float:
 
 
 def _preprocess_of(cfg: Mapping[str, Any], image_px: int) -> Preprocess:
-    told = cfg.get("preprocess") or {}
+    raw = cfg.get("preprocess") or {}
+    mean, std = raw.get("mean") or CLIP_MEAN, raw.get("std") or CLIP_STD
     return Preprocess(
         size_px=image_px,
-        fit=_FITS.get(told.get("resize_mode", "shortest"), "crop"),
-        resample="bilinear" if told.get("interpolation") == "bilinear" else "bicubic",
-        mean=_triple(told.get("mean") or CLIP_MEAN),
-        std=_triple(told.get("std") or CLIP_STD),
+        fit=_FITS.get(raw.get("resize_mode", "shortest"), "crop"),
+        resample="bilinear" if raw.get("interpolation") == "bilinear" else "bicubic",
+        mean=rgb_triple([mean] * 3 if isinstance(mean, int | float) else mean),
+        std=rgb_triple([std] * 3 if isinstance(std, int | float) else std),
     )
-
-
-def _triple(values: float | Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = [values] * 3 if isinstance(values, int | float) else values
-    return float(red), float(green), float(blue)
 
 
 def _write(
     folder: Path, texts: Mapping[str, str], name: str, weights: Mapping[str, np.ndarray]
 ) -> None:
-    # not ascontiguousarray, which makes a vector of the scalar logit_scale
-    solid = {key: np.asarray(array, order="C") for key, array in weights.items()}
-    write_folder(folder, texts, [], blobs={name: save(solid, metadata={"format": "pt"})})
+    # ascontiguousarray would make a vector of the scalar logit_scale
+    contiguous = {key: np.asarray(array, order="C") for key, array in weights.items()}
+    write_folder(folder, texts, [], blobs={name: save(contiguous, metadata={"format": "pt"})})

@@ -1,7 +1,8 @@
-"""A checkpoint's tensors by name, each read from disk when it is asked for.
+"""A checkpoint's tensors by name, each read from disk on access.
 
-A text search never touches the picture tower's weights. Files are memory-mapped;
-bfloat16, which NumPy lacks, comes out as float32.
+A text search never reads the image tower's weights. Files are memory-mapped. bfloat16, which NumPy
+lacks, is converted to float32. Weights are written one tensor at a time, which the safetensors
+library cannot do.
 """
 
 import hashlib
@@ -20,14 +21,14 @@ from fashionclip.errors import CheckpointError
 
 SINGLE = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
-_BUFFERS = ("position_ids",)  # counted 0, 1, 2, … in old files; no weight
+_BUFFERS = ("position_ids",)  # 0, 1, 2, … in old files; not a weight
 _BFLOAT16 = "BF16"
 _READABLE = ("F64", "F32", "F16", _BFLOAT16)
 _STORED: Mapping[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """Tensor names to arrays: float16 as stored, everything else as float32."""
+    """Arrays by tensor name: float16 as stored, everything else as float32."""
 
     def __init__(self, files: Mapping[Path, Any]) -> None:
         """Hold open safetensors files."""
@@ -51,11 +52,11 @@ class Weights(Mapping[str, np.ndarray]):
         return array if array.dtype == np.float16 else array.astype(np.float32, copy=False)
 
     def __iter__(self) -> Iterator[str]:
-        """Names in their order on disk."""
+        """The names, in their order on disk."""
         return iter(self._home)
 
     def __len__(self) -> int:
-        """How many tensors there are."""
+        """The number of tensors."""
         return len(self._home)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -63,11 +64,11 @@ class Weights(Mapping[str, np.ndarray]):
         return tuple(self._home[name][1].get_slice(name).get_shape())
 
     def dtype(self, name: str) -> str:
-        """A tensor's type on disk by its name in safetensors, such as BF16."""
+        """A tensor's type on disk, as safetensors names it, such as BF16."""
         return str(self._home[name][1].get_slice(name).get_dtype())
 
     def fingerprint(self) -> str:
-        """A hash over names, shapes and values, whatever files they lie in."""
+        """A hash over names, shapes and values; the split into files has no effect."""
         with ThreadPoolExecutor() as pool:  # 600 MB take one core half a second
             digests = pool.map(self._digest, sorted(self._home))
             return hashlib.sha256(b"".join(digests)).hexdigest()
@@ -80,15 +81,15 @@ class Weights(Mapping[str, np.ndarray]):
 
 
 def open_weights(folder: Path, config: CLIPConfig, *, name: str) -> Weights:
-    """Open the safetensors files of a folder and hold them against the configuration.
+    """Open the safetensors files of a folder and check them against the configuration.
 
     Args:
-        folder: where they lie.
-        config: what they must fit.
-        name: what the user calls the model: a hub repository, or the folder again.
+        folder: the checkpoint.
+        config: its configuration.
+        name: the model's name for messages: a hub repository or the folder.
 
     Raises:
-        CheckpointError: no such file, a truncated one, or tensors that are missing or of another
+        CheckpointError: a file is missing or truncated, or a tensor is missing or has another
             shape than the configuration says.
     """
     weights = open_files(_files_of(folder, name))
@@ -97,10 +98,10 @@ def open_weights(folder: Path, config: CLIPConfig, *, name: str) -> Weights:
 
 
 def open_files(paths: Iterable[Path]) -> Weights:
-    """Open safetensors files, whatever is in them.
+    """Open safetensors files with any tensors.
 
     Raises:
-        CheckpointError: one of them is missing, truncated or no safetensors file.
+        CheckpointError: a file is missing, truncated or not a safetensors file.
     """
     handles: dict[Path, Any] = {}
     for path in paths:
@@ -109,7 +110,7 @@ def open_files(paths: Iterable[Path]) -> Weights:
         except FileNotFoundError as exc:
             message = f"{path} is missing; fetch the checkpoint again"
             raise CheckpointError(message) from exc
-        except Exception as exc:  # the library raises its own error type for a broken header
+        except Exception as exc:  # the library has its own error type for a broken header
             detail = " ".join(str(exc).split())
             message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
             raise CheckpointError(message) from exc
@@ -121,19 +122,19 @@ def write_weights(
     layout: Mapping[str, tuple[tuple[int, ...], str]],
     tensor: Callable[[str], np.ndarray],
 ) -> None:
-    """Write a safetensors file one tensor at a time: no more than one is in memory.
+    """Write a safetensors file with one tensor in memory at a time.
 
     Args:
-        path: the file; it is written in place, so give a draft's name.
-        layout: name to shape, and F32 or F16, of every tensor.
-        tensor: gives the tensor of a name; it is stored as the layout says.
+        path: the file; it is written in place, so pass a temporary name.
+        layout: shape and type (F32 or F16) of every tensor, by name.
+        tensor: returns the tensor of a name.
 
     Raises:
-        OSError: the disk is full, or the place cannot be written.
+        OSError: the disk is full, or the file cannot be written.
         ValueError: a tensor has another shape than the layout says.
 
     Source: the format's description in huggingface/safetensors: eight bytes of length, a JSON
-        header padded with spaces, then the tensors without gaps.
+        header padded with spaces, then the tensors without gaps between them.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -162,7 +163,7 @@ def _files_of(folder: Path, name: str) -> list[Path]:
         except (ValueError, KeyError, AttributeError) as exc:
             message = f"{folder / SHARDED} cannot be read ({exc}); fetch the checkpoint again"
             raise CheckpointError(message) from exc
-    into = folder if Path(name).is_dir() else Path(name).name  # beside the user, for a repository
+    into = folder if Path(name).is_dir() else Path(name).name  # of a repository: a new folder
     message = (
         f"the model '{name}' has no {SINGLE}; if it holds pytorch_model.bin, convert it once: "
         f'python -c "from transformers import CLIPModel as M, CLIPProcessor as P; '
@@ -179,7 +180,7 @@ def _check_tensors(weights: Weights, config: CLIPConfig, folder: Path) -> None:
         message = (
             f"the weights in {folder} lack {missing[0]}"
             f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; "
-            "they are not those of a CLIP model with both towers, or config.json is another's"
+            "they are not a CLIP model's with both towers, or config.json belongs to another model"
         )
         raise CheckpointError(message)
     for name, shape in expected.items():
@@ -187,7 +188,7 @@ def _check_tensors(weights: Weights, config: CLIPConfig, folder: Path) -> None:
         if found != shape and not (shape == () and found == (1,)):
             message = (
                 f"{name} in {folder} has the shape {found}, but config.json says {shape}; "
-                "the two files are of different models"
+                "the two files belong to different models"
             )
             raise CheckpointError(message)
         if weights.dtype(name) not in _READABLE:
@@ -199,7 +200,7 @@ def _check_tensors(weights: Weights, config: CLIPConfig, folder: Path) -> None:
 
 
 class _BFloat16File:
-    """A safetensors file read past its library, which hands NumPy no bfloat16."""
+    """Reads bfloat16 tensors, which the safetensors library does not give to NumPy."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -208,7 +209,7 @@ class _BFloat16File:
         self._bytes = np.memmap(path, np.uint8, mode="r", offset=8 + header_size)
 
     def read(self, name: str) -> np.ndarray:
-        """Read one tensor: bfloat16 is the upper half of float32."""
+        """Read one tensor; bfloat16 is the upper half of float32."""
         entry = self._entries[name]
         start, end = entry["data_offsets"]
         wide = self._bytes[start:end].view("<u2").astype(np.uint32) << 16

@@ -22,6 +22,8 @@ from fashionclip.errors import MissingExtraError, PublishError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fashionclip.engines.towers import Towers
+
 IMAGE_TOWER, TEXT_TOWER = "image_tower.xml", "text_tower.xml"
 VISION, TEXT = "vision_model.onnx", "text_model.onnx"
 USAGE = "how-to-use.json"
@@ -124,7 +126,7 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> None:
         raise PublishError(_unwritable(folder, exc)) from exc
 
 
-def _traceable(towers: "nn.Module", config: CLIPConfig) -> "tuple[nn.Module, nn.Module]":
+def _traceable(towers: "Towers", config: CLIPConfig) -> "tuple[nn.Module, nn.Module]":
     """The towers with the inputs that transformers' exports have."""
     import torch
     from torch import nn
