@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fashionclip.store.filters import parse_filter
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -114,6 +116,17 @@ def test_every_link_into_the_repository_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def test_every_filter_of_the_search_page_is_understood():
+    section = (DOCS / "search.md").read_text("utf-8").split("| form | example |")[1]
+    rows = [line.split("|")[2] for line in section.partition("\n\n")[0].splitlines()[2:]]
+    examples = [found for row in rows for found in re.findall(r"`([^`]{8,})`", row)]
+    text = ("gender", "season", "brand", "title", "materials")
+    columns = {"price": "number", "list_price": "number", "on_sale": "boolean"}
+    assert len(examples) >= 12
+    for example in examples:
+        parse_filter(example, columns | dict.fromkeys(text, "string"))
 
 
 def test_the_install_page_names_every_extra():
