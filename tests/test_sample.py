@@ -103,7 +103,7 @@ def test_the_written_catalogue_names_pictures_that_are_there(tmp_path: Path) -> 
 
 
 def test_an_unknown_colour_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"colour 'mud' cannot be drawn; it is one of black, "):
+    with pytest.raises(ValueError, match=r"colour 'mud' is unknown; choose one of black, "):
         draw_product(Attributes("dress", "mud"), seed=0)
     with pytest.raises(ValueError, match="n_products is -1; it must be 0 or more"):
         sample_products(-1)

@@ -1,7 +1,7 @@
-"""A sample catalogue that is drawn, not photographed: garments, shoes and bags on white.
+"""A generated sample catalogue: rendered images of garments, shoes and bags on white.
 
-Everything seen is known (category, colour, pattern, sleeve, neckline), so the catalogue serves
-the demo, the tests, and probes of what a model can see. The same seed draws the same pictures.
+All visible attributes are known (category, colour, pattern, sleeve, neckline), so the catalogue
+serves the demo, the tests, and probes of a model's perception. The same seed gives the same images.
 """
 
 import csv
@@ -14,17 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from fashionclip.sample.accessories import (
-    draw_backpack,
-    draw_belt,
-    draw_boots,
-    draw_cap,
-    draw_handbag,
-    draw_heels,
-    draw_sandals,
-    draw_sneakers,
-)
-from fashionclip.sample.bottoms import draw_skirt, draw_trousers
+from fashionclip.sample import accessories, garments
 from fashionclip.sample.canvas import Board
 from fashionclip.sample.cloths import COLOURS, PATTERNS
 from fashionclip.sample.products import (
@@ -34,7 +24,6 @@ from fashionclip.sample.products import (
     sample_attributes,
     sample_products,
 )
-from fashionclip.sample.tops import draw_dress, draw_top
 
 COLUMNS = (
     *("id", "title", "description", "highlights", "category", "colour", "pattern", "sleeve"),
@@ -42,40 +31,34 @@ COLUMNS = (
 )
 _JPEG_QUALITY = 90
 
-_Draw = Callable[[Board, Attributes, np.random.Generator], None]
-_PENCILS: Mapping[str, _Draw] = MappingProxyType(
+_Renderer = Callable[[Board, Attributes, np.random.Generator], None]
+_RENDERERS: Mapping[str, _Renderer] = MappingProxyType(
     {
-        "t-shirt": draw_top,
-        "shirt": draw_top,
-        "sweater": draw_top,
-        "hoodie": draw_top,
-        "jacket": draw_top,
-        "dress": draw_dress,
-        "skirt": draw_skirt,
-        "trousers": draw_trousers,
-        "jeans": draw_trousers,
-        "shorts": draw_trousers,
-        "sneakers": draw_sneakers,
-        "boots": draw_boots,
-        "sandals": draw_sandals,
-        "heels": draw_heels,
-        "handbag": draw_handbag,
-        "backpack": draw_backpack,
-        "belt": draw_belt,
-        "cap": draw_cap,
+        **dict.fromkeys(("t-shirt", "shirt", "sweater", "hoodie", "jacket"), garments.draw_top),
+        **dict.fromkeys(("trousers", "jeans", "shorts"), garments.draw_trousers),
+        "dress": garments.draw_dress,
+        "skirt": garments.draw_skirt,
+        "sneakers": accessories.draw_sneakers,
+        "boots": accessories.draw_boots,
+        "sandals": accessories.draw_sandals,
+        "heels": accessories.draw_heels,
+        "handbag": accessories.draw_handbag,
+        "backpack": accessories.draw_backpack,
+        "belt": accessories.draw_belt,
+        "cap": accessories.draw_cap,
     }
 )
 
 
 def draw_product(attributes: Attributes, *, seed: int) -> Image.Image:
-    """Draw a product, upright on white.
+    """Render the image of a product, upright on white.
 
     Args:
-        attributes: what is to be seen.
+        attributes: of the product.
         seed: of the cut, the folds and the shade of the colours.
 
     Returns:
-        An RGB picture, 240 wide and 320 high.
+        An RGB image, 240 wide and 320 high.
 
     Raises:
         ValueError: the category, colour or pattern is unknown.
@@ -84,27 +67,27 @@ def draw_product(attributes: Attributes, *, seed: int) -> Image.Image:
     for name, values in known.items():
         value = getattr(attributes, name)
         if value not in values:
-            message = f"{name} {value!r} cannot be drawn; it is one of {', '.join(values)}"
+            message = f"{name} {value!r} is unknown; choose one of {', '.join(values)}"
             raise ValueError(message)
     rng = np.random.default_rng(seed)
     board = Board(rng)
-    _PENCILS[attributes.category](board, attributes, rng)
+    _RENDERERS[attributes.category](board, attributes, rng)
     return board.image()
 
 
 def draw_products(n_products: int, *, seed: int = 0) -> list[Image.Image]:
-    """Draw the pictures of ``sample_products``, in their order."""
+    """Generate the images of ``sample_products``, in their order."""
     products = sample_products(n_products, seed=seed)
     return [draw_product(p.attributes, seed=p.seed) for p in products]
 
 
 def write_sample_catalog(folder: str | Path, *, n_products: int = 400, seed: int = 0) -> Path:
-    """Write the sample catalogue: ``catalog.csv``, and the pictures in ``images/``.
+    """Write the sample catalogue: ``catalog.csv``, and its images in ``images/``.
 
     Args:
-        folder: made if it is missing; files of the same names are replaced.
-        n_products: how many products.
-        seed: of products and pictures.
+        folder: created if needed; files of the same names are replaced.
+        n_products: the number of products.
+        seed: of products and images.
 
     Returns:
         The path of ``catalog.csv``.
@@ -116,12 +99,12 @@ def write_sample_catalog(folder: str | Path, *, n_products: int = 400, seed: int
     (folder / "images").mkdir(parents=True, exist_ok=True)
     products = sample_products(n_products, seed=seed)
 
-    def draw(product: SampleProduct) -> None:
-        picture = draw_product(product.attributes, seed=product.seed)
-        picture.save(folder / _image_name(product), quality=_JPEG_QUALITY)
+    def write_image(product: SampleProduct) -> None:
+        image = draw_product(product.attributes, seed=product.seed)
+        image.save(folder / _image_name(product), quality=_JPEG_QUALITY)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(draw, products))
+        list(pool.map(write_image, products))
     path = folder / "catalog.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Drawing shoes, bags, belts and caps."""
+"""Rendering of shoes, bags, belts and caps."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _RUBBER: Rgb = (240, 238, 232)
 
 
 def draw_sneakers(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
-    """Draw a low shoe with laces and a thick rubber sole, from its side."""
+    """Draw a low shoe with laces and a thick rubber sole, from the side."""
     colour, accent = attributes.rgb(rng)
     cloth = weave(attributes.pattern, colour, accent, rng)
     board.shadow((0, 214), (104, 12))
@@ -80,7 +80,7 @@ def draw_boots(board: Board, attributes: Attributes, rng: np.random.Generator) -
 
 
 def draw_sandals(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
-    """Draw an open shoe of straps on a flat sole, from its side."""
+    """Draw an open shoe of straps on a flat sole, from the side."""
     colour, _ = attributes.rgb(rng)
     board.shadow((0, 214), (104, 12))
     footbed: Path = [(-92, 190), (-60, 194), (-10, 198), (50, 200), (96, 194), (96, 194)]
@@ -106,7 +106,7 @@ def draw_sandals(board: Board, attributes: Attributes, rng: np.random.Generator)
 
 
 def draw_heels(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
-    """Draw a pump with a high heel, from its side."""
+    """Draw a pump with a high heel, from the side."""
     colour, accent = attributes.rgb(rng)
     thin = float(rng.uniform(4, 12))
     board.shadow((6, 226), (92, 9))
@@ -151,17 +151,8 @@ def draw_handbag(board: Board, attributes: Attributes, rng: np.random.Generator)
         board.dot((place, 158), 2.6, _METAL)
     board.line([(-wide + flare, 152), (wide - flare, 152)], dark, width=1.4, strength=0.8)
     if rng.random() < 0.5:
-        flap = smooth(
-            [
-                (-wide + flare, 148),
-                (wide - flare, 148),
-                (wide * 0.7, 196),
-                (0, 208),
-                (-wide * 0.7, 196),
-            ],
-            rounds=2,
-        )
-        board.shape(flap, cloth, volume=0.3)
+        flap: Path = [(-wide + flare, 148), (wide - flare, 148), (wide * 0.7, 196), (0, 208)]
+        board.shape(smooth([*flap, (-wide * 0.7, 196)], rounds=2), cloth, volume=0.3)
         board.shape(box(-7, 196, 7, 212), _METAL, volume=0.2)
     else:
         stitch = [(-wide + 8, 252), (wide - 8, 252)]
@@ -223,7 +214,7 @@ def draw_belt(board: Board, attributes: Attributes, rng: np.random.Generator) ->
 
 
 def draw_cap(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
-    """Draw a cap with a peak, from its front and side."""
+    """Draw a cap with a peak, from the front and side."""
     colour, accent = attributes.rgb(rng)
     cloth = weave(attributes.pattern, colour, accent, rng)
     board.shadow((6, 222), (96, 10), strength=0.2)

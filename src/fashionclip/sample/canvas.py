@@ -1,8 +1,8 @@
-"""The drawing board of the sample catalogue: antialiased shapes with cloth, shade and seams.
+"""The canvas of the sample catalogue: antialiased shapes with cloth, shading and seams.
 
-Shapes are drawn as masks three times too large and shrunk, everything else happens at the
-picture's own size, so that a product takes a few milliseconds. Coordinates are pixels of a board
-240 wide and 320 high, x counted from its middle axis, so that garments can be mirrored.
+Masks are drawn at three times the size and reduced; everything else is computed at the image's own
+size, so a product takes a few milliseconds. Coordinates are pixels of a board 240 wide and 320
+high. x is counted from its middle axis, so that garments can be mirrored.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 240, 320
 MIDDLE = WIDTH / 2
 _OVERSAMPLING = 3
 _BACKGROUND = 255.0
-_SOFT_EDGE = 8  # pixels over which a shape darkens towards its edge
+_SOFT_EDGE = 8  # width in pixels of the shading at a shape's edge
 
 Number = int | float
 Point = tuple[Number, Number]
@@ -25,7 +25,7 @@ Path = list[Point]
 Rgb = tuple[Number, Number, Number]
 Array = NDArray[np.floating[Any]]
 Cloth = Callable[[Array, Array], Array]
-"""Turns board coordinates x and y, each (h, w), into colours (h, w, 3) in 0…255."""
+"""Coordinates x and y, each (h, w), to colours (h, w, 3) in 0…255."""
 
 
 @cache
@@ -36,7 +36,7 @@ def grid() -> tuple[Array, Array]:
 
 
 def smooth(points: Sequence[Point], *, closed: bool = True, rounds: int = 3) -> Path:
-    """Round a polygon's corners (Chaikin's corner cutting); a point given twice stays sharper."""
+    """Round a polygon's corners (Chaikin's algorithm); repeated points give sharper corners."""
     path = np.asarray(points, dtype=np.float64)
     for _ in range(rounds):
         following = np.roll(path, -1, axis=0)
@@ -47,12 +47,12 @@ def smooth(points: Sequence[Point], *, closed: bool = True, rounds: int = 3) -> 
 
 
 def mirror(points: Sequence[Point]) -> Path:
-    """Reflect a path in the middle axis, and turn its direction so that it still runs around."""
+    """Reflect a path in the middle axis, and reverse it, so that its orientation stays."""
     return [(-x, y) for x, y in reversed(points)]
 
 
 def symmetric(right_half: Sequence[Point], *, rounds: int = 2) -> Path:
-    """Close a right half, given from top to bottom, with its mirror image."""
+    """Close the right half of an outline, from top to bottom, with its mirror image."""
     return smooth([*right_half, *mirror(right_half)], rounds=rounds)
 
 
@@ -70,24 +70,11 @@ def box(left: Number, top: Number, right: Number, bottom: Number) -> Path:
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
-def rotated(points: Sequence[Point], center: Point, degrees: Number) -> Path:
-    """Turn a path about a point, clockwise on the board."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    cx, cy = center
-    return [
-        (
-            float(cx + (x - cx) * cos - (y - cy) * sin),
-            float(cy + (x - cx) * sin + (y - cy) * cos),
-        )
-        for x, y in points
-    ]
-
-
 class Board:
-    """One picture being drawn, on white."""
+    """An image in progress, on white."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        """Start with an empty board; ``rng`` lays the folds."""
+        """Start with a white board; ``rng`` places the folds."""
         self._rng = rng
         self._pixels = np.full((HEIGHT, WIDTH, 3), _BACKGROUND, dtype=np.float32)
 
@@ -100,13 +87,13 @@ class Board:
         volume: Number = 0.22,
         holes: Sequence[Sequence[Point]] = (),
     ) -> None:
-        """Lay down a closed shape.
+        """Fill a closed shape.
 
         Args:
             path: its outline.
-            cloth: one colour, or a cloth.
-            folds: how much light and dark folds run through it, 0…1.
-            volume: how much it darkens towards its edges, 0…1.
+            cloth: a colour or a cloth.
+            folds: contrast of its folds, 0…1.
+            volume: strength of the shading at its edges, 0…1.
             holes: outlines that are cut out.
         """
         window = _Window([path], margin=_SOFT_EDGE)
@@ -134,7 +121,7 @@ class Board:
         strength: Number = 1.0,
         dash: Number = 0.0,
     ) -> None:
-        """Draw an open line: a seam, a stitch (``dash`` long in pixels), a lace, a handle."""
+        """Draw an open line, such as a seam or a handle; ``dash`` is the length of a stitch."""
         thick = max(1, round(width * _OVERSAMPLING))
         window = _Window([path], margin=int(width) + 2)
         pieces = [window.enlarged(piece) for piece in (_dashes(path, dash) if dash else [path])]
@@ -148,23 +135,23 @@ class Board:
         here += (channels(colour) - here) * alpha[..., None]
 
     def dot(self, center: Point, radius: Number, colour: Rgb) -> None:
-        """Draw a small disc with a lit rim: a button, a rivet, an eyelet."""
+        """Draw a small disc with a highlight: a button, a rivet, an eyelet."""
         self.shape(arc(center, (radius, radius), 0, 345), shaded(colour, 0.72), volume=0)
         lit = (center[0] - radius * 0.15, center[1] - radius * 0.15)
         self.shape(arc(lit, (radius * 0.75, radius * 0.75), 0, 345), colour, volume=0)
 
     def shadow(self, center: Point, radii: Point, *, strength: Number = 0.28) -> None:
-        """Lay a soft shadow on the floor."""
+        """Draw a soft shadow on the floor."""
         x, y = grid()
         distance = ((x - center[0]) / radii[0]) ** 2 + ((y - center[1]) / radii[1]) ** 2
         self._pixels *= (1 - np.float32(strength) * np.exp(-2 * distance))[..., None]
 
     def image(self) -> Image.Image:
-        """The picture as it stands, RGB."""
+        """The image so far, RGB."""
         return Image.fromarray(np.clip(np.rint(self._pixels), 0, 255).astype(np.uint8))
 
     def _folds(self, x: Array, y: Array) -> Array:
-        """Light and dark folds, mostly hanging, in about -1…1."""
+        """Brightness of random, mostly vertical folds, in about -1…1."""
         total = np.zeros_like(x)
         for _ in range(3):
             across, down = self._rng.uniform(0.04, 0.13), self._rng.uniform(-0.035, 0.035)
@@ -186,7 +173,7 @@ def shaded(colour: Rgb, factor: Number) -> Rgb:
 
 
 def channels(colour: Rgb) -> Array:
-    """A colour as an array, ready to be mixed."""
+    """A colour as an array."""
     return np.asarray(colour, dtype=np.float32)
 
 
@@ -207,7 +194,7 @@ class _Window:
         return [((x - left) * _OVERSAMPLING, (y - top) * _OVERSAMPLING) for x, y in path]
 
     def mask(self, draw: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
-        """Draw white on black, too large, and shrink it."""
+        """Draw white on black at a larger size, and reduce it."""
         width = (self.columns.stop - self.columns.start) * _OVERSAMPLING
         height = (self.rows.stop - self.rows.start) * _OVERSAMPLING
         large = Image.new("L", (width, height))

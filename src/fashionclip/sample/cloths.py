@@ -1,4 +1,4 @@
-"""What the sample products are made of: colours by name, and patterns woven from them."""
+"""Colours and cloths of the sample products: patterns, denim, knits."""
 
 import numpy as np
 
@@ -28,21 +28,21 @@ _HEART: Rgb = (245, 205, 90)
 
 
 def is_dark(colour: Rgb) -> bool:
-    """Whether details on this colour have to be light to be seen."""
+    """Whether details on this colour must be light to be visible."""
     return 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2] < 90
 
 
 def weave(
     pattern: str, colour: Rgb, accent: Rgb, rng: np.random.Generator, *, tilt: Number = 0.0
 ) -> Cloth:
-    """Make a cloth.
+    """A cloth with a pattern.
 
     Args:
-        pattern: one of ``PATTERNS``; a graphic's ground is solid.
+        pattern: one of ``PATTERNS``; the background of a graphic is solid.
         colour: the main colour.
         accent: the pattern's colour.
-        rng: sets the pattern's scale and kind.
-        tilt: turn of the pattern in degrees, as on a sleeve.
+        rng: chooses the pattern's scale and variant.
+        tilt: rotation of the pattern in degrees, as on a sleeve.
     """
     cos, sin = np.float32(np.cos(np.radians(tilt))), np.float32(np.sin(np.radians(tilt)))
     scale = np.float32(rng.uniform(0.85, 1.25))
@@ -50,7 +50,7 @@ def weave(
 
     def cloth(x: Array, y: Array) -> Array:
         along, down = x * cos + y * sin, y * cos - x * sin
-        down = down + np.float32(0.0009) * along * along  # cloth hangs a little
+        down = down + np.float32(0.0009) * along * along  # a slight sag
         share = _share(pattern, along / scale, down / scale, kind)
         mixed: Array = channels(colour) + (channels(accent) - channels(colour)) * share[..., None]
         return _flowers(mixed, along / scale, down / scale) if pattern == "floral" else mixed
@@ -59,7 +59,7 @@ def weave(
 
 
 def denim(colour: Rgb, rng: np.random.Generator) -> Cloth:
-    """Make denim: a twill of light and dark threads, washed out along the middle of the legs."""
+    """Denim: a twill of light and dark threads, washed out along the middle of the legs."""
     grain = rng.standard_normal((320, 240)).astype(np.float32)
     wash = np.float32(rng.uniform(10, 42))
 
@@ -74,7 +74,7 @@ def denim(colour: Rgb, rng: np.random.Generator) -> Cloth:
 
 
 def knit(cloth: Cloth, *, depth: Number = 0.05) -> Cloth:
-    """Give a cloth the relief of knitted stitches."""
+    """A cloth with the relief of knitted stitches."""
 
     def knitted(x: Array, y: Array) -> Array:
         relief = np.sin(1.6 * x) * np.sin(1.25 * y + 0.8 * np.cos(1.6 * x))
@@ -85,7 +85,7 @@ def knit(cloth: Cloth, *, depth: Number = 0.05) -> Cloth:
 
 
 def ribbed(colour: Rgb, *, depth: Number = 0.1) -> Cloth:
-    """Make a ribbed band, as at cuffs and hems."""
+    """A ribbed band, as at cuffs and hems."""
 
     def cloth(x: Array, y: Array) -> Array:
         relief = np.float32(1) + np.float32(depth) * np.sin(1.5 * x)
@@ -96,7 +96,7 @@ def ribbed(colour: Rgb, *, depth: Number = 0.1) -> Cloth:
 
 
 def _share(pattern: str, x: Array, y: Array, kind: int) -> Array:
-    """How much of the accent shows at each pixel, 0…1."""
+    """The share of the accent colour at each pixel, 0…1."""
     if pattern == "striped":
         across = (y, y, x)[kind]
         spacing, width = ((17, 0.0), (26, 0.45), (11, 0.1))[kind]
@@ -122,7 +122,7 @@ def _edge(signed: Array, steepness: Number) -> Array:
 
 
 def _flowers(ground: Array, x: Array, y: Array) -> Array:
-    """Strew five-petalled flowers with leaves over a cloth; the accent colour is already in it."""
+    """Add five-petalled flowers with leaves to a cloth."""
     period = 30.0
     row = np.floor(y / period)
     dx = (x + (row % 2) * 15.0) % period - period / 2
@@ -137,7 +137,7 @@ def _flowers(ground: Array, x: Array, y: Array) -> Array:
     leaves = _edge(3.0 - leaf, 0.9)
     light = np.where((row + column) % 2 == 0, 1.0, 0.0)[..., None]
     blossom = light * channels((250, 240, 236)) + (1 - light) * channels((232, 120, 140))
-    if ground.mean() > 190:  # pale cloth carries dark flowers
+    if ground.mean() > 190:  # dark flowers on pale cloth
         blossom = light * channels((206, 70, 100)) + (1 - light) * channels((120, 90, 170))
     out: Array = ground + (channels(_LEAF) - ground) * leaves[..., None]
     out = out + (blossom - out) * petals[..., None]

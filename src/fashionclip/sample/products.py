@@ -1,151 +1,36 @@
-"""What the sample products are: attributes, invented brands, titles and descriptions."""
+"""The sample products: attributes, invented brands, titles and descriptions.
 
+Their vocabulary is in ``products.toml``.
+"""
+
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from fashionclip.sample.canvas import Rgb
 from fashionclip.sample.cloths import COLOURS, is_dark
 
-_TOPS = ("t-shirt", "shirt", "sweater", "hoodie", "jacket")
-_SHOES = ("sneakers", "boots", "sandals", "heels")
+_WORDS: Mapping[str, Any] = tomllib.loads(
+    Path(__file__).with_name("products.toml").read_text(encoding="utf-8")
+)
+_CATEGORIES: Mapping[str, Mapping[str, Any]] = {
+    name: {**_WORDS["defaults"], "nouns": [name.title()], **entry}
+    for name, entry in _WORDS["categories"].items()
+}
 CATEGORIES: Mapping[str, int] = MappingProxyType(
-    {
-        "t-shirt": 10,
-        "shirt": 9,
-        "sweater": 7,
-        "hoodie": 5,
-        "jacket": 6,
-        "dress": 9,
-        "skirt": 6,
-        "trousers": 6,
-        "jeans": 6,
-        "shorts": 5,
-        "sneakers": 7,
-        "boots": 5,
-        "sandals": 4,
-        "heels": 5,
-        "handbag": 6,
-        "backpack": 5,
-        "belt": 3,
-        "cap": 4,
-    }
+    {name: entry["weight"] for name, entry in _CATEGORIES.items()}
 )
-"""The categories, and how often each occurs next to the others."""
-
-_SLEEVES: Mapping[str, Sequence[str]] = {
-    "t-shirt": ("short", "short", "short", "long", "sleeveless"),
-    "shirt": ("long", "long", "short"),
-    "sweater": ("long",),
-    "hoodie": ("long",),
-    "jacket": ("long",),
-    "dress": ("sleeveless", "short", "long"),
-}
-_NECKLINES: Mapping[str, Sequence[str]] = {
-    "t-shirt": ("round", "round", "v-neck", "collar"),
-    "shirt": ("collar",),
-    "sweater": ("round", "v-neck", "turtleneck"),
-    "hoodie": ("hood",),
-    "jacket": ("collar", "collar", "turtleneck"),
-    "dress": ("round", "v-neck", "collar"),
-}
-_WOVEN = ("solid", "striped", "checked", "dotted", "floral")
-_PATTERNS: Mapping[str, Sequence[str]] = {
-    "t-shirt": ("solid", "solid", "striped", "dotted", "graphic", "graphic"),
-    "shirt": ("solid", "striped", "checked", "checked", "dotted", "floral"),
-    "sweater": ("solid", "solid", "striped", "checked"),
-    "hoodie": ("solid", "solid", "graphic", "striped"),
-    "jacket": ("solid", "solid", "solid", "checked"),
-    "dress": ("solid", "striped", "checked", "dotted", "floral", "floral"),
-    "skirt": _WOVEN,
-    "trousers": ("solid", "solid", "solid", "checked", "striped"),
-    "shorts": ("solid", "solid", "checked", "floral", "striped"),
-    "sneakers": ("solid", "solid", "solid", "checked", "dotted"),
-    "handbag": ("solid", "solid", "solid", "checked", "floral", "dotted"),
-    "backpack": ("solid", "solid", "checked", "dotted", "floral"),
-    "heels": ("solid", "solid", "solid", "dotted"),
-    "cap": ("solid", "solid", "checked", "striped"),
-}
-_GENDERS: Mapping[str, Sequence[str]] = {
-    "dress": ("Women",),
-    "skirt": ("Women",),
-    "heels": ("Women",),
-    "handbag": ("Women",),
-    "backpack": ("Unisex",),
-    "cap": ("Unisex",),
-    "sneakers": ("Men", "Women", "Unisex"),
-}
-_JEANS_COLOURS = ("blue", "blue", "navy", "light blue", "black", "grey")
-_LEATHER_COLOURS = ("black", "brown", "beige", "burgundy", "white", "navy", "red", "grey")
-_PRICES: Mapping[str, tuple[int, int]] = {
-    "t-shirt": (9, 39),
-    "shirt": (25, 89),
-    "sweater": (29, 119),
-    "hoodie": (29, 89),
-    "jacket": (59, 249),
-    "dress": (29, 179),
-    "skirt": (19, 99),
-    "trousers": (29, 119),
-    "jeans": (39, 129),
-    "shorts": (15, 59),
-    "sneakers": (39, 149),
-    "boots": (59, 219),
-    "sandals": (19, 99),
-    "heels": (39, 199),
-    "handbag": (39, 299),
-    "backpack": (29, 139),
-    "belt": (12, 59),
-    "cap": (9, 39),
-}
-_BRANDS = (
-    *("Alderwick", "Bruma", "Caldera Lane", "Dovetail", "Estuary", "Fjellvik", "Greyfinch"),
-    *("Halcyon Row", "Indigo Quay", "Juniper & Ash", "Kestrel", "Lumen", "Marrow", "Nordhaven"),
-)
-_NOUNS: Mapping[str, tuple[str, ...]] = {
-    "t-shirt": ("T-shirt", "T-shirt", "Tee"),
-    "sweater": ("Sweater", "Jumper", "Sweater"),
-    "trousers": ("Trousers", "Trousers", "Chinos"),
-    "sneakers": ("Sneakers", "Sneakers", "Trainers"),
-    "heels": ("Heels", "High Heels"),
-    "jacket": ("Jacket",),
-}
-_PATTERN_WORDS: Mapping[str, str] = {
-    "striped": "Striped",
-    "checked": "Checked",
-    "dotted": "Dotted",
-    "floral": "Floral",
-    "graphic": "Graphic",
-}
-_DETAILS: Mapping[str, str] = {
-    "short": "short sleeves",
-    "long": "long sleeves",
-    "sleeveless": "bare shoulders",
-    "round": "a round neck",
-    "v-neck": "a v-neck",
-    "collar": "a collar",
-    "turtleneck": "a turtleneck",
-    "hood": "a hood",
-}
-_OPENINGS = (
-    "{A} {what} in {colour}, cut for everyday wear.",
-    "Our {what} in {colour}: simple, well made and easy to combine.",
-    "{A} {what} that goes with almost everything, in {colour}.",
-    "Easy to wear from morning to night, this {what} comes in {colour}.",
-)
-_MATERIALS: Mapping[str, tuple[str, ...]] = {
-    "garment": ("soft cotton", "a linen blend", "organic cotton", "a light cotton blend"),
-    "sweater": ("fine merino wool", "a wool blend", "soft lambswool"),
-    "jeans": ("sturdy denim", "stretch denim"),
-    "leather": ("smooth leather", "grained leather", "vegan leather"),
-    "canvas": ("hard-wearing canvas", "recycled canvas"),
-}
+"""The categories, and their relative frequencies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What can be seen of a sample product."""
+    """The visible attributes of a sample product."""
 
     category: str
     """One of ``CATEGORIES``."""
@@ -156,21 +41,21 @@ class Attributes:
     accent: str | None = None
     """The pattern's second colour; None for a solid product."""
     sleeve: str | None = None
-    """``short``, ``long`` or ``sleeveless``; None for what has no sleeves."""
+    """``short``, ``long`` or ``sleeveless``; None for categories without sleeves."""
     neckline: str | None = None
     """``round``, ``v-neck``, ``collar``, ``turtleneck`` or ``hood``; None as for sleeves."""
     gender: str = "Unisex"
     """``Women``, ``Men`` or ``Unisex``."""
 
     def rgb(self, rng: np.random.Generator) -> tuple[Rgb, Rgb]:
-        """The main and the second colour, each a little off the colour's usual value."""
+        """The main and the second colour, each a random variation of its usual value."""
         second = self.accent or ("white" if is_dark(COLOURS[self.colour]) else "black")
         return _near(COLOURS[self.colour], rng), _near(COLOURS[second], rng)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleProduct:
-    """A product of the sample catalogue; its picture is drawn from the attributes and the seed."""
+    """A product of the sample catalogue. Attributes and seed determine its image."""
 
     product_id: str
     attributes: Attributes
@@ -180,15 +65,15 @@ class SampleProduct:
     highlights: tuple[str, ...]
     description: str
     seed: int
-    """Seed of the picture."""
+    """Seed of the image."""
 
 
 def sample_products(n_products: int = 400, *, seed: int = 0) -> list[SampleProduct]:
-    """Invent products; the same seed gives the same ones.
+    """Generate products; the same seed gives the same products.
 
     Args:
-        n_products: how many.
-        seed: of every choice, the pictures' too.
+        n_products: the number of products.
+        seed: of all random choices, those of the images too.
 
     Raises:
         ValueError: ``n_products`` is negative.
@@ -201,55 +86,43 @@ def sample_products(n_products: int = 400, *, seed: int = 0) -> list[SampleProdu
     names = list(CATEGORIES)
     # every category gets its share, then the order is shuffled
     places = (np.arange(n_products) + 0.5) / max(n_products, 1)
-    drawn = np.searchsorted(np.cumsum(weights / weights.sum()), places)
-    categories = [names[min(int(i), len(names) - 1)] for i in rng.permutation(drawn)]
+    sampled = np.searchsorted(np.cumsum(weights / weights.sum()), places)
+    categories = [names[min(int(i), len(names) - 1)] for i in rng.permutation(sampled)]
     return [_product(i, category, rng) for i, category in enumerate(categories)]
 
 
 def sample_attributes(category: str, rng: np.random.Generator) -> Attributes:
-    """Choose the attributes of a product of a category."""
-    colours: Sequence[str] = tuple(COLOURS)
-    if category == "jeans":
-        colours = _JEANS_COLOURS
-    elif category in {"boots", "belt", "sandals"}:
-        colours = _LEATHER_COLOURS
-    colour = _pick(colours, rng)
-    pattern = _pick(_PATTERNS.get(category, ("solid",)), rng)
+    """Sample the attributes of a product of a category."""
+    entry = _CATEGORIES[category]
+    colour = _pick(entry["colours"] or tuple(COLOURS), rng)
+    pattern = _pick(entry["patterns"], rng)
     accent = None if pattern in {"solid", "floral"} else _accent(colour, rng)
-    neckline = _pick(_NECKLINES[category], rng) if category in _NECKLINES else None
-    sleeve = _pick(_SLEEVES[category], rng) if category in _SLEEVES else None
+    neckline = _pick(entry["necklines"], rng) if entry["necklines"] else None
+    sleeve = _pick(entry["sleeves"], rng) if entry["sleeves"] else None
     if category == "t-shirt" and neckline == "collar":
         sleeve = "short"
-    gender = _pick(_GENDERS.get(category, ("Men", "Women")), rng)
+    gender = _pick(entry["genders"], rng)
     return Attributes(category, colour, pattern, accent, sleeve, neckline, gender)
 
 
 def _product(number: int, category: str, rng: np.random.Generator) -> SampleProduct:
     attributes = sample_attributes(category, rng)
-    low, high = _PRICES[category]
-    brand = _pick(_BRANDS, rng)
-    noun = _noun(attributes, rng)
-    words = [] if attributes.gender == "Unisex" else [f"{attributes.gender}'s"]
-    words += [attributes.colour.title()]
-    if attributes.pattern in _PATTERN_WORDS:
-        words.append(_PATTERN_WORDS[attributes.pattern])
-    title = " ".join([brand, *words, noun])
+    entry = _CATEGORIES[category]
+    brand = _pick(_WORDS["brands"], rng)
+    is_polo = category == "t-shirt" and attributes.neckline == "collar"
+    noun = "Polo Shirt" if is_polo else _pick(entry["nouns"], rng)
+    words = [brand, f"{attributes.gender}'s", attributes.colour.title(), attributes.pattern.title()]
+    title = " ".join(word for word in [*words, noun] if word not in {"Unisex's", "Solid"})
     return SampleProduct(
         product_id=f"S{number + 1:04d}",
         attributes=attributes,
         brand=brand,
-        price=float(rng.integers(low, high)) + 0.95,
+        price=float(rng.integers(*entry["prices"])) + 0.95,
         title=title,
         highlights=tuple(_highlights(attributes)),
         description=_description(attributes, noun.lower(), rng),
         seed=int(rng.integers(1 << 31)),
     )
-
-
-def _noun(attributes: Attributes, rng: np.random.Generator) -> str:
-    if attributes.category == "t-shirt" and attributes.neckline == "collar":
-        return "Polo Shirt"
-    return _pick(_NOUNS.get(attributes.category, (attributes.category.title(),)), rng)
 
 
 def _highlights(attributes: Attributes) -> list[str]:
@@ -266,32 +139,24 @@ def _highlights(attributes: Attributes) -> list[str]:
 
 
 def _description(attributes: Attributes, noun: str, rng: np.random.Generator) -> str:
-    category = attributes.category
-    kind = "garment"
-    if category in {"sweater", "jeans"}:
-        kind = category
-    elif category in {"sneakers", "backpack", "cap"}:
-        kind = "canvas"
-    elif category in {"boots", "sandals", "heels", "handbag", "belt"}:
-        kind = "leather"
+    entry = _CATEGORIES[attributes.category]
     what = noun if attributes.pattern == "solid" else f"{attributes.pattern} {noun}"
-    plural = category in {"trousers", "jeans", "shorts", *_SHOES}
-    article = "a pair of" if plural else ("an" if what[0] in "aeiou" else "a")
-    opening = _pick(_OPENINGS, rng)
-    if plural:
+    article = "a pair of" if entry["is_pair"] else ("an" if what[0] in "aeiou" else "a")
+    opening = _pick(_WORDS["openings"], rng)
+    if entry["is_pair"]:
         opening = opening.replace("this {what} comes", "these {what} come")
         opening = opening.replace("that goes", "that go")
     text = opening.format(A=article, what=what, colour=attributes.colour)
     text = text[0].upper() + text[1:]
-    material = _pick(_MATERIALS[kind], rng)
-    details = [_DETAILS[attributes.sleeve]] if attributes.sleeve else []
-    details += [_DETAILS[attributes.neckline]] if attributes.neckline else []
+    material = _pick(_WORDS["materials"][entry["material"]], rng)
+    parts = filter(None, (attributes.sleeve, attributes.neckline))
+    details = [_WORDS["details"][part] for part in parts]
     made = f"Made of {material}"
     return f"{text} {made}, with {' and '.join(details)}." if details else f"{text} {made}."
 
 
 def _accent(colour: str, rng: np.random.Generator) -> str:
-    """A second colour that can be told from the first."""
+    """A second colour that differs clearly from the first."""
     base = np.array(COLOURS[colour])
     far = [name for name, rgb in COLOURS.items() if np.abs(base - np.array(rgb)).sum() > 200]
     usual = [name for name in ("white", "white", "navy", "black", "red") if name in far]

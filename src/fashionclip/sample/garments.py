@@ -1,4 +1,4 @@
-"""Drawing what is worn above the waist, and dresses."""
+"""Rendering of garments: tops, dresses, skirts and trousers."""
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from fashionclip.sample.canvas import (
     smooth,
     symmetric,
 )
-from fashionclip.sample.cloths import is_dark, knit, ribbed, weave
+from fashionclip.sample.cloths import denim, is_dark, knit, ribbed, weave
 from fashionclip.sample.products import Attributes
 
+_STITCH = (206, 146, 72)  # the orange thread of jeans
 _NECK_TOP = 44.0
 _SHOULDER_TOP = 54.0
 _ARMPIT = 108.0
@@ -24,7 +25,7 @@ _SLEEVE_TILT = {"short": 28.0, "long": 12.0}
 
 
 class _Cut:
-    """The measures of one garment, in pixels of the board."""
+    """The measurements of a garment, in pixels."""
 
     def __init__(self, attributes: Attributes, rng: np.random.Generator) -> None:
         loose = attributes.category in {"hoodie", "sweater", "jacket"}
@@ -78,19 +79,9 @@ def draw_dress(board: Board, attributes: Attributes, rng: np.random.Generator) -
     waist_y = 148.0
     _sleeves(board, attributes, cut, left, right, colour)
     _back_of_neck(board, attributes, cut, colour)
-    skirt = symmetric(
-        [
-            (29, waist_y - 2),
-            (29, waist_y - 2),
-            (34, waist_y + 22),
-            (flare, bottom - 4),
-            (flare, bottom),
-            (flare * 0.5, bottom + 6),
-            (0, bottom + 7),
-        ],
-        rounds=2,
-    )
-    board.shape(skirt, body, folds=0.11, volume=0.2)
+    skirt: Path = [(29, waist_y - 2), (29, waist_y - 2), (34, waist_y + 22), (flare, bottom - 4)]
+    skirt += [(flare, bottom), (flare * 0.5, bottom + 6), (0, bottom + 7)]
+    board.shape(symmetric(skirt), body, folds=0.11, volume=0.2)
     bodice = [*_neck_path(attributes, cut), (cut.shoulder - 2, _SHOULDER_TOP + 4)]
     if attributes.sleeve == "sleeveless":
         bodice = [*_neck_path(attributes, cut), (33, _SHOULDER_TOP), (31, 80)]
@@ -114,7 +105,7 @@ def _tilts(sleeve: str | None) -> tuple[float, float]:
 
 
 def _neck_path(attributes: Attributes, cut: _Cut) -> Path:
-    """The front's edge at the neck, from the middle outwards, ending on the shoulder."""
+    """The front edge of the neck, from the middle to the shoulder."""
     deep = {"round": 70.0, "v-neck": 98.0, "collar": 74.0, "turtleneck": 56.0, "hood": 70.0}
     bottom = deep[attributes.neckline or "round"]
     shoulder = (cut.neck + 1, _NECK_TOP + 3)
@@ -148,21 +139,9 @@ def _sleeves(
     else:
         outer, inner = (cut.shoulder + 38, cut.cuff), (cut.shoulder + 20, cut.cuff + 6)
         bend = (cut.shoulder + 20, 92.0)
-    arm = smooth(
-        [
-            *top,
-            bend,
-            outer,
-            outer,
-            outer,
-            inner,
-            inner,
-            inner,
-            (cut.chest - 2, _ARMPIT + 8),
-            (cut.chest - 12, _ARMPIT - 10),
-        ],
-        rounds=2,
-    )
+    arm = [*top, bend, outer, outer, outer, inner, inner, inner]
+    arm += [(cut.chest - 2, _ARMPIT + 8), (cut.chest - 12, _ARMPIT - 10)]
+    arm = smooth(arm, rounds=2)
     board.shape(arm, right, folds=0.09, volume=0.26)
     board.shape(mirror(arm), left, folds=0.09, volume=0.26)
     dark = shaded(colour, 0.62)
@@ -178,7 +157,7 @@ def _sleeves(
 
 
 def _back_of_neck(board: Board, attributes: Attributes, cut: _Cut, colour: Rgb) -> None:
-    """The inside of the back, seen through the neck."""
+    """The inside of the back, visible through the neck."""
     if attributes.neckline == "turtleneck":
         return
     inside = arc((0, _NECK_TOP + 6), (cut.neck + 2, 7), 180, 360)
@@ -198,19 +177,9 @@ def _neckline(board: Board, attributes: Attributes, cut: _Cut, colour: Rgb) -> N
         inner = [(x * 1.09, y + 2.6) for x, y in edge]
         board.line(inner, shaded(colour, 0.6), width=0.8, strength=0.6)
     elif attributes.neckline == "turtleneck":
-        roll = smooth(
-            [
-                (-cut.neck, 30),
-                (-cut.neck, 30),
-                (cut.neck, 30),
-                (cut.neck, 30),
-                (cut.neck + 4, 58),
-                (0, 66),
-                (-cut.neck - 4, 58),
-            ],
-            rounds=2,
-        )
-        board.shape(roll, ribbed(colour), volume=0.3)
+        roll: Path = [(-cut.neck, 30), (-cut.neck, 30), (cut.neck, 30), (cut.neck, 30)]
+        roll += [(cut.neck + 4, 58), (0, 66), (-cut.neck - 4, 58)]
+        board.shape(smooth(roll, rounds=2), ribbed(colour), volume=0.3)
         board.line([(-cut.neck - 1, 48), (0, 52), (cut.neck + 1, 48)], shaded(colour, 0.65))
     elif attributes.neckline == "collar":
         flap: Path = [(cut.neck - 3, 40), (cut.neck + 5, 48), (cut.neck + 12, 70)]
@@ -223,17 +192,9 @@ def _neckline(board: Board, attributes: Attributes, cut: _Cut, colour: Rgb) -> N
 
 def _hem(board: Board, attributes: Attributes, cut: _Cut, colour: Rgb) -> None:
     if attributes.category in {"sweater", "hoodie"}:
-        band = smooth(
-            [
-                (-cut.hem, cut.bottom - 12),
-                (cut.hem, cut.bottom - 12),
-                (cut.hem - 3, cut.bottom + 3),
-                (0, cut.bottom + 5),
-                (-cut.hem + 3, cut.bottom + 3),
-            ],
-            rounds=1,
-        )
-        board.shape(band, ribbed(shaded(colour, 0.9)), volume=0.12)
+        band: Path = [(-cut.hem, cut.bottom - 12), (cut.hem, cut.bottom - 12)]
+        band += [(cut.hem - 3, cut.bottom + 3), (0, cut.bottom + 5), (-cut.hem + 3, cut.bottom + 3)]
+        board.shape(smooth(band, rounds=1), ribbed(shaded(colour, 0.9)), volume=0.12)
         return
     drop = 7.0 if attributes.category == "shirt" else 2.0
     path = smooth(
@@ -328,3 +289,72 @@ def _graphic(board: Board, accent: Rgb, rng: np.random.Generator) -> None:
         for i, half in enumerate((26.0, 26.0, 16.0)):
             y = 118.0 + i * 13
             board.shape(box(-half, y, half, y + 8), accent, volume=0)
+
+
+def draw_skirt(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
+    """Draw a skirt with a waistband and a few pleats."""
+    colour, accent = attributes.rgb(rng)
+    cloth = weave(attributes.pattern, colour, accent, rng)
+    flare, bottom = float(rng.uniform(50, 92)), float(rng.uniform(205, 280))
+    half: Path = [(34, 62), (34, 62), (44, 96), (flare, bottom - 6), (flare, bottom)]
+    half += [(flare, bottom), (flare * 0.5, bottom + 7), (0, bottom + 9)]
+    board.shape(symmetric(half), cloth, folds=0.12, volume=0.2)
+    dark = shaded(colour, 0.66)
+    n_pleats = int(rng.integers(0, 3)) * 2 + 2
+    for place in np.linspace(-0.78, 0.78, n_pleats):
+        top, end = (float(place) * 32, 70.0), (float(place) * flare, bottom + 2)
+        board.line([top, end], dark, width=1.4, strength=0.5)
+    edge = [(-flare + 2, bottom - 5), (0, bottom + 3), (flare - 2, bottom - 5)]
+    board.line(smooth(edge, closed=False), dark, width=0.9, strength=0.6)
+    board.shape(box(-35, 52, 35, 64), shaded(colour, 0.88), volume=0.14)
+    board.line([(-35, 64), (35, 64)], dark, width=1, strength=0.7)
+
+
+def draw_trousers(board: Board, attributes: Attributes, rng: np.random.Generator) -> None:
+    """Draw trousers, jeans or shorts: two legs, fly, pockets and waistband."""
+    colour, accent = attributes.rgb(rng)
+    is_jeans = attributes.category == "jeans"
+    cloth: Cloth = (
+        denim(colour, rng) if is_jeans else weave(attributes.pattern, colour, accent, rng)
+    )
+    short = attributes.category == "shorts"
+    top, waist, hip = (70.0, 44.0, 56.0) if short else (22.0, 37.0, 48.0)
+    crotch = top + (74 if short else 78)
+    bottom = float(rng.uniform(190, 218)) if short else float(rng.uniform(292, 302))
+    width = float(rng.uniform(46, 54)) if short else float(rng.uniform(19, 31))
+    inner = 7.0 if short else 8.0
+    outer = inner + width
+    leg: Path = [(-6, top + 4), (-6, top + 4), (waist, top + 8), (waist, top + 8), (hip, top + 52)]
+    leg += [(max(hip - 3, outer), crotch + 14), (outer, bottom), (outer, bottom), (outer, bottom)]
+    leg += [(inner, bottom + 2), (inner, bottom + 2), (inner, bottom + 2)]
+    leg += [(4 if short else 5, crotch + 30), (0, crotch), (-1, crotch)]
+    left = mirror(leg)
+    board.shape(box(-12, top + 6, 12, crotch - 8), cloth, volume=0)  # between the rounded corners
+    for outline in (smooth(left, rounds=2), smooth(leg, rounds=2)):
+        board.shape(outline, cloth, folds=0.09, volume=0.24)
+    dark = shaded(colour, 0.6)
+    thread = _STITCH if is_jeans else dark
+    dash = 2.0 if is_jeans else 0.0
+    board.line([(0, top + 12), (0, crotch)], dark, width=1.2, strength=0.8)
+    fly = smooth([(9, top + 12), (9, top + 40), (1, top + 54)], closed=False)
+    board.line(fly, thread, width=1, dash=dash, strength=0.8)
+    for side in (1, -1):
+        pocket = [(side * 16, top + 13), (side * 20, top + 26), (side * (waist + 5), top + 33)]
+        path = smooth(pocket, closed=False)
+        board.line(path, dark, width=1.4, strength=0.8)
+        if is_jeans:
+            board.line([(x, y + 2.5) for x, y in path], thread, width=0.8, dash=2)
+            board.dot((side * 17, top + 16), 1.4, (190, 130, 80))
+        cuff = [(side * inner, bottom - 4), (side * outer, bottom - 5)]
+        board.line(cuff, thread if is_jeans else dark, width=0.9, strength=0.7, dash=dash)
+        if attributes.category == "trousers":
+            middle = inner + width / 2
+            crease = [(side * (hip / 2 + 2), top + 44), (side * middle, bottom - 6)]
+            board.line(crease, shaded(colour, 1.25), width=1.4, strength=0.35)
+    band = [(-waist - 1, top), (waist + 1, top), (waist + 1, top + 12), (-waist - 1, top + 12)]
+    board.shape(band, cloth if is_jeans else shaded(colour, 0.9), volume=0.16)
+    board.line([(-waist, top + 12), (waist, top + 12)], thread, width=1, dash=dash, strength=0.8)
+    for x in (-0.72, -0.3, 0.3, 0.72):
+        loop = box(x * waist - 1.6, top - 1, x * waist + 1.6, top + 13)
+        board.shape(loop, shaded(colour, 0.82), volume=0)
+    board.dot((0, top + 6), 3, (190, 140, 90) if is_jeans else shaded(colour, 0.55))
