@@ -22,7 +22,7 @@ from PIL import Image
 
 from fashionclip.images.decode import Preprocess, open_image, preprocess
 from fashionclip.metrics import percentile
-from fashionclip.sample import draw_product, sample_products
+from fashionclip.sample import generate_image, sample_products
 
 TEST_BRANDS = 8  # percent of the brands' hashes
 TEST_SENDERS = 10  # percent of the senders' hashes
@@ -205,7 +205,7 @@ def draw_pictures(n_products: int) -> list[bytes]:
     pictures = []
     for product in sample_products(n_products, seed=DRAWN_SEED):
         file = io.BytesIO()
-        draw_product(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
+        generate_image(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
         pictures.append(file.getvalue())
     return pictures
 

@@ -22,7 +22,7 @@ from fashionclip.metrics.classification import accuracy, confusion_matrix, weigh
 from fashionclip.metrics.intervals import Metric, confusion_interval, mean_interval
 from fashionclip.metrics.ranking import average_precision_at, hit_at, precision_at, rank
 from fashionclip.model import FashionCLIP
-from fashionclip.sample import CATEGORIES, COLOURS, PATTERNS, draw_products, sample_products
+from fashionclip.sample import CATEGORIES, COLOURS, PATTERNS, generate_images, sample_products
 from fashionclip.text.captions import build_caption
 
 FMNIST_LABELS = (
@@ -133,7 +133,7 @@ def measure_fmnist(model: FashionCLIP, folder: Path) -> Figure:
 def measure_sample(model: FashionCLIP) -> list[Figure]:
     """The sample catalogue that ships (other products of the same generator were trained on)."""
     products = sample_products()
-    pictures = model.encode_images(draw_products(len(products)))
+    pictures = model.encode_images(generate_images(len(products)))
     wholes: Mapping[str, Mapping[str, str]] = {
         "category": {n: article_words(n)[0] for n in CATEGORIES},
         "colour": {n: f"{n} garment" for n in COLOURS},

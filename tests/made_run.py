@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
-from fashionclip.sample import CATEGORIES, draw_product, sample_products
+from fashionclip.sample import CATEGORIES, generate_image, sample_products
 
 FMNIST = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -41,7 +41,7 @@ def drawn() -> tuple[str, ...]:
     """Data URIs of small drawn products."""
     uris = []
     for product in sample_products(N_PICTURES, seed=3):
-        picture = draw_product(product.attributes, seed=product.seed).resize((120, 160))
+        picture = generate_image(product.attributes, seed=product.seed).resize((120, 160))
         encoded = io.BytesIO()
         picture.save(encoded, "JPEG", quality=70)
         uris.append("data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode())

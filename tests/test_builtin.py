@@ -9,7 +9,7 @@ import pytest
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.model import FashionCLIP
-from fashionclip.sample import draw_products, sample_products
+from fashionclip.sample import generate_images, sample_products
 
 MOST_BYTES = 30_000_000
 
@@ -47,7 +47,7 @@ def test_its_configuration_leaves_nothing_to_a_readers_default() -> None:
 def test_it_tells_the_colours_of_the_sample_catalogue(model: FashionCLIP) -> None:
     products = sample_products(60, seed=0)
     colours = sorted({p.attributes.colour for p in products})
-    found = model.classify(draw_products(60, seed=0), [f"{c} garment" for c in colours])
+    found = model.classify(generate_images(60, seed=0), [f"{c} garment" for c in colours])
     right = [
         found.label_names[int(row.argmax())] == f"{p.attributes.colour} garment"
         for p, row in zip(products, found.probabilities, strict=True)
@@ -63,7 +63,7 @@ def test_transformers_loads_it_unchanged_and_agrees(model: FashionCLIP) -> None:
 
     other = CLIPModel.from_pretrained(folder()).float().eval()
     processor = CLIPProcessor.from_pretrained(folder())
-    pictures = [picture.crop((0, 40, 240, 280)) for picture in draw_products(4)]
+    pictures = [picture.crop((0, 40, 240, 280)) for picture in generate_images(4)]
     texts = ["blue denim jeans", "a photo of a red striped t-shirt, women's!", ""]
     with torch.no_grad():
         out = other(**processor(text=texts, images=pictures, padding=True, return_tensors="pt"))

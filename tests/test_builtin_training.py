@@ -14,7 +14,7 @@ from transformers import CLIPModel
 
 from fashionclip import FashionCLIP
 from fashionclip.metrics import percentile
-from fashionclip.sample import draw_product, sample_products
+from fashionclip.sample import generate_image, sample_products
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_builtin.py"
 TYPES = {"Tshirts": ("Apparel", "Topwear"), "Jeans": ("Apparel", "Bottomwear")}
@@ -30,7 +30,7 @@ def write_products(folder, n=48):
         table = csv.DictWriter(file, PRODUCT_COLUMNS)
         table.writeheader()
         for i, drawn in enumerate(sample_products(n, seed=7)):
-            draw_product(drawn.attributes, seed=i).save(folder / "images" / f"{i}.jpg")
+            generate_image(drawn.attributes, seed=i).save(folder / "images" / f"{i}.jpg")
             kind, colour = list(TYPES)[i % 2], ("Red", "Blue")[i // 2 % 2]
             told = f"{('Puma', 'Catwalk')[i % 8 == 0]} {colour} {kind} number {i}"
             attributes = json.dumps({"Sleeve Length": "Short Sleeves", "Pattern": "Solid"})

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from fashionclip.evaluate.benchmarks import drawn, find_benchmark, find_folder
-from fashionclip.sample import CATEGORIES, COLOURS, draw_product, sample_products
+from fashionclip.sample import CATEGORIES, COLOURS, generate_image, sample_products
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_development_pictures_are_other_drawings(tasks):
 def test_pictures_are_the_shipped_catalogues(tasks):
     product = sample_products(150)[17]
     file = io.BytesIO()
-    draw_product(product.attributes, seed=product.seed).save(file, quality=90, format="jpeg")
+    generate_image(product.attributes, seed=product.seed).save(file, quality=90, format="jpeg")
     picture = tasks["sample/category"].pictures[17]
     assert (picture.picture_id, picture.source) == (product.product_id, file.getvalue())
 

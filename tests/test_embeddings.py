@@ -14,7 +14,7 @@ from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.embeddings import CachedVectors
 from fashionclip.evaluate.tasks import Picture
 from fashionclip.model import FashionCLIP
-from fashionclip.sample import draw_products
+from fashionclip.sample import generate_images
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def photos(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "photos"
     folder.mkdir()
     places = []
-    for i, image in enumerate(draw_products(6)):
+    for i, image in enumerate(generate_images(6)):
         places.append(folder / f"{i}.jpg")
         places[-1].write_bytes(jpeg(image))
     return places
@@ -78,7 +78,7 @@ def test_a_second_run_encodes_nothing_even_when_files_were_renamed(model, photos
 
 def test_a_file_that_changed_is_encoded_again(model, photos, tmp_path):
     CachedVectors(model, tmp_path / "cache").pictures(pictures_of(photos))
-    photos[2].write_bytes(jpeg(draw_products(9)[8]))
+    photos[2].write_bytes(jpeg(generate_images(9)[8]))
     counting = _Counting(model)
     CachedVectors(counting, tmp_path / "cache").pictures(pictures_of(photos))
     assert counting.n_pictures == 1

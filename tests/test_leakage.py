@@ -18,7 +18,7 @@ from fashionclip.evaluate.leakage import (
     write_training_data,
 )
 from fashionclip.evaluate.tasks import Picture
-from fashionclip.sample import draw_products
+from fashionclip.sample import generate_images
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
@@ -29,7 +29,7 @@ def jpeg(image: Image.Image, quality: int = 90) -> bytes:
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Image.Image]:
-    return draw_products(40)
+    return generate_images(40)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from fashionclip.images.near_duplicates import (
     near_duplicate_groups,
     perceptual_hash,
 )
-from fashionclip.sample import draw_products
+from fashionclip.sample import generate_images
 
 N_BIT_BYTES = HASH_BYTES - 12  # the rest are colours
 
@@ -70,7 +70,7 @@ def test_nothing_has_no_near_duplicates():
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_an_image_of_another_size_keeps_its_hash(scale):
-    images = draw_products(12)
+    images = generate_images(12)
     resized = [im.resize((int(im.width * scale), int(im.height * scale))) for im in images]
     index = HashIndex(np.stack([perceptual_hash(image) for image in images]))
     assert index.contains(np.stack([perceptual_hash(image) for image in resized])).all()

@@ -15,8 +15,8 @@ from fashionclip.sample import (
     COLUMNS,
     PATTERNS,
     Attributes,
-    draw_product,
-    draw_products,
+    generate_image,
+    generate_images,
     sample_attributes,
     sample_products,
     write_sample_catalog,
@@ -31,7 +31,7 @@ def ink(picture: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_category_is_drawn_on_white_and_within_its_frame(category: str) -> None:
     attributes = sample_attributes(category, np.random.default_rng(1))
-    picture = draw_product(replace(attributes, colour="red"), seed=3)
+    picture = generate_image(replace(attributes, colour="red"), seed=3)
     assert (picture.mode, picture.size) == ("RGB", (240, 320))
     drawn = ink(picture)
     assert 0.05 < drawn.mean() < 0.6
@@ -41,7 +41,9 @@ def test_every_category_is_drawn_on_white_and_within_its_frame(category: str) ->
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_solid_product_has_the_colour_it_is_said_to_have(colour: str) -> None:
-    picture = draw_product(Attributes("t-shirt", colour, sleeve="short", neckline="round"), seed=0)
+    picture = generate_image(
+        Attributes("t-shirt", colour, sleeve="short", neckline="round"), seed=0
+    )
     chest = np.asarray(picture)[130:220, 90:150].reshape(-1, 3)
     distances = {name: np.abs(chest.mean(0) - rgb).sum() for name, rgb in COLOURS.items()}
     assert min(distances, key=distances.__getitem__) == colour
@@ -51,7 +53,7 @@ def test_a_solid_product_has_the_colour_it_is_said_to_have(colour: str) -> None:
 def test_a_pattern_changes_the_cloth(pattern: str) -> None:
     shirt = Attributes("t-shirt", "blue", accent="white", sleeve="short", neckline="round")
     plain, patterned = (
-        np.asarray(draw_product(replace(shirt, pattern=p), seed=5))[120:200, 80:160].std(
+        np.asarray(generate_image(replace(shirt, pattern=p), seed=5))[120:200, 80:160].std(
             axis=(0, 1)
         )
         for p in ("solid", pattern)
@@ -63,7 +65,7 @@ def test_long_sleeves_reach_further_down_than_short_ones() -> None:
     shirt = Attributes("t-shirt", "green", neckline="round", gender="Women")
     ends = {}
     for sleeve in ("short", "long"):
-        at_the_side = ink(draw_product(replace(shirt, sleeve=sleeve), seed=2))[:, :62]
+        at_the_side = ink(generate_image(replace(shirt, sleeve=sleeve), seed=2))[:, :62]
         ends[sleeve] = np.flatnonzero(at_the_side.any(axis=1)).max()
     assert ends["long"] > ends["short"] + 50
 
@@ -71,7 +73,7 @@ def test_long_sleeves_reach_further_down_than_short_ones() -> None:
 def test_the_same_seed_gives_the_same_catalogue() -> None:
     assert sample_products(30, seed=4) == sample_products(30, seed=4)
     assert sample_products(30, seed=4) != sample_products(30, seed=5)
-    first, second = (draw_products(3, seed=4) for _ in range(2))
+    first, second = (generate_images(3, seed=4) for _ in range(2))
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(first, second, strict=True))
 
 
@@ -104,7 +106,7 @@ def test_the_written_catalogue_names_pictures_that_are_there(tmp_path: Path) -> 
 
 def test_an_unknown_colour_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"colour 'mud' is unknown; choose one of black, "):
-        draw_product(Attributes("dress", "mud"), seed=0)
+        generate_image(Attributes("dress", "mud"), seed=0)
     with pytest.raises(ValueError, match="n_products is -1; it must be 0 or more"):
         sample_products(-1)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.images.decode import Preprocess, preprocess
-from fashionclip.sample import draw_products, write_sample_catalog
+from fashionclip.sample import generate_images, write_sample_catalog
 from fashionclip.text.captions import build_caption
 from fashionclip.train.captions import SHORT_WORDS, draw_caption
 from fashionclip.train.loader import Loader, Share
@@ -182,7 +182,7 @@ def encoded(picture):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [encoded(picture) for picture in draw_products(6)]
+    return [encoded(picture) for picture in generate_images(6)]
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])

@@ -21,7 +21,7 @@ from fashionclip.evaluate.results import Figure
 from fashionclip.evaluate.tasks import ClassLabel, Picture, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
-from fashionclip.sample import CATEGORIES, draw_product, sample_products
+from fashionclip.sample import CATEGORIES, generate_image, sample_products
 
 DRESS, BOOT, BAG = np.eye(3, dtype=np.float32)
 CLASSES = (ClassLabel("Dress", "dress", ("gown",)), ClassLabel("Boot", "boot"))
@@ -395,7 +395,7 @@ def drawings(n, seed, name):
     pictures, labels = [], []
     for product in sample_products(n, seed=seed):
         file = io.BytesIO()
-        draw_product(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
+        generate_image(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
         pictures.append(Picture(f"{name}{product.product_id}", file.getvalue()))
         labels.append(list(CATEGORIES).index(product.attributes.category))
     return tuple(pictures), np.array(labels)

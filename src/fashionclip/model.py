@@ -380,9 +380,9 @@ def _pixels_of(
 
 
 def _sample_images() -> list[Image.Image]:
-    from fashionclip.sample import draw_products  # needed for int8 only
+    from fashionclip.sample import generate_images  # needed for int8 only
 
-    return draw_products(N_CALIBRATION_IMAGES)
+    return generate_images(N_CALIBRATION_IMAGES)
 
 
 def _tracked(stream: Iterable[T], source: object, what: str, *, shown: bool) -> Iterable[T]:

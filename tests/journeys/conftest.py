@@ -104,7 +104,7 @@ def other_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def draw_product(path: Path, garment: str, colour: str, *, size_px: int = 64) -> None:
+def generate_image(path: Path, garment: str, colour: str, *, size_px: int = 64) -> None:
     """Draw one product on white: a shape a garment, and never two alike."""
     image = Image.new("RGB", (size_px, size_px), "white")
     draw = ImageDraw.Draw(image)
@@ -144,7 +144,7 @@ def draw_shop(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for row in shop_rows():
         garment, colour = row["image"].removesuffix(".jpg").split("-")
-        draw_product(folder / "images" / row["image"], garment, colour)
+        generate_image(folder / "images" / row["image"], garment, colour)
 
 
 @pytest.fixture(scope="session")

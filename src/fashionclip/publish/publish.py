@@ -14,7 +14,7 @@ from fashionclip.publish.exports import EXPORTS
 from fashionclip.publish.facts import RunFacts, read_run_facts
 from fashionclip.publish.hub import check_name, open_repository, upload
 from fashionclip.publish.parity import MOST, Parity, measure_parity
-from fashionclip.sample import draw_products, sample_products
+from fashionclip.sample import generate_images, sample_products
 from fashionclip.train.recipe import Publish, write_recipe
 from fashionclip.train.run import RunFolder
 
@@ -132,7 +132,7 @@ def _drawn() -> list[Picture]:
     import io
 
     found = []
-    for product, drawing in zip(sample_products(MOST), draw_products(MOST), strict=True):
+    for product, drawing in zip(sample_products(MOST), generate_images(MOST), strict=True):
         file = io.BytesIO()
         drawing.save(file, "jpeg", quality=90)
         found.append(Picture(product.product_id, file.getvalue(), product.title))

@@ -50,7 +50,7 @@ _RENDERERS: Mapping[str, _Renderer] = MappingProxyType(
 )
 
 
-def draw_product(attributes: Attributes, *, seed: int) -> Image.Image:
+def generate_image(attributes: Attributes, *, seed: int) -> Image.Image:
     """Render the image of a product, upright on white.
 
     Args:
@@ -75,10 +75,10 @@ def draw_product(attributes: Attributes, *, seed: int) -> Image.Image:
     return board.image()
 
 
-def draw_products(n_products: int, *, seed: int = 0) -> list[Image.Image]:
+def generate_images(n_products: int, *, seed: int = 0) -> list[Image.Image]:
     """Generate the images of ``sample_products``, in their order."""
     products = sample_products(n_products, seed=seed)
-    return [draw_product(p.attributes, seed=p.seed) for p in products]
+    return [generate_image(p.attributes, seed=p.seed) for p in products]
 
 
 def write_sample_catalog(folder: str | Path, *, n_products: int = 400, seed: int = 0) -> Path:
@@ -100,7 +100,7 @@ def write_sample_catalog(folder: str | Path, *, n_products: int = 400, seed: int
     products = sample_products(n_products, seed=seed)
 
     def write_image(product: SampleProduct) -> None:
-        image = draw_product(product.attributes, seed=product.seed)
+        image = generate_image(product.attributes, seed=product.seed)
         image.save(folder / _image_name(product), quality=_JPEG_QUALITY)
 
     with ThreadPoolExecutor() as pool:
@@ -143,8 +143,8 @@ __all__ = [
     "PATTERNS",
     "Attributes",
     "SampleProduct",
-    "draw_product",
-    "draw_products",
+    "generate_image",
+    "generate_images",
     "sample_attributes",
     "sample_products",
     "write_sample_catalog",

@@ -14,7 +14,7 @@ import numpy as np
 from fashionclip.evaluate.benchmarks.benchmark import Loaded, class_labels, group_by
 from fashionclip.evaluate.benchmarks.wrong_words import wrong_attribute_task
 from fashionclip.evaluate.tasks import Picture, Task, ZeroShot
-from fashionclip.sample import SampleProduct, draw_product, sample_products
+from fashionclip.sample import SampleProduct, generate_image, sample_products
 
 N_PRODUCTS, SEED = 400, 0
 """The catalogue as it is shipped; the built-in model learned from other drawings."""
@@ -109,7 +109,7 @@ _NOTE = "Drawings, not photographs."
 def _drawn(n_products: int, seed: int) -> list[tuple[SampleProduct, Picture]]:
     def draw(product: SampleProduct) -> tuple[SampleProduct, Picture]:
         file = io.BytesIO()
-        drawing = draw_product(product.attributes, seed=product.seed)
+        drawing = generate_image(product.attributes, seed=product.seed)
         drawing.save(file, "jpeg", quality=90)  # as ``write_sample_catalog`` does
         picture_id = product.product_id if seed == SEED else f"{product.product_id}-{seed}"
         return product, Picture(picture_id, file.getvalue(), product.title)
