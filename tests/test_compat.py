@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fashionclip.compat import FashionCLIP, FCLIPDataset
-from fashionclip.compat.heatmap import SIZE_PX, heat_map, views_of
+from fashionclip.compat.drop_in import HEAT_PX, bands_of, heat_map
 from fashionclip.errors import CatalogError, CheckpointError
 from fashionclip.model import FashionCLIP as Model
 
@@ -140,7 +140,7 @@ def test_a_photograph_is_turned_upright(fclip, tmp_path):
 def test_a_bad_picture_costs_only_itself(fclip, folder, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     sources = [str(folder / "0.png"), str(tmp_path / "text.jpg"), str(folder / "1.png")]
-    with pytest.warns(UserWarning, match=r"1 of 3 pictures could not be used .* picture 1: "):
+    with pytest.warns(UserWarning, match=r"1 of 3 images could not be used .* image 1: "):
         vectors = fclip.encode_images(sources, 2)
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, False]
     with pytest.warns(UserWarning, match="1 of 3"):
@@ -270,24 +270,19 @@ def test_an_empty_data_set_is_searched_in_vain(tiny_checkpoint):
 # heat maps
 
 
-def test_the_strips_reach_every_edge():
-    bands, _ = views_of(picture(0), 15)
-    for axis in (0, 1):
-        parts = [band for band in bands[1:] if band.axis == axis]
-        assert min(band.start for band in parts) == 0
-        assert max(band.stop for band in parts) == SIZE_PX
-        shown = np.zeros(SIZE_PX, dtype=int)
-        for band in parts:
-            shown[band.start : band.stop] += 1
-        assert shown.min() > 0
+def test_the_bands_cover_every_edge():
+    covered = np.zeros((HEAT_PX, HEAT_PX), dtype=int)
+    for band in bands_of(15)[1:]:
+        covered[band] += 1
+    assert covered.min() > 0
 
 
-def test_the_heat_is_where_the_better_strips_are():
-    bands, _ = views_of(picture(0), 32)
+def test_the_heat_is_where_the_better_bands_are():
+    bands = bands_of(32)
     hot = [
-        (band.start >= 64 and band.stop <= 128 and band.axis == 0)
-        or (band.start >= 160 and band.axis == 1)
-        for band in bands
+        (rows.start >= 64 and rows.stop <= 128)
+        or (columns.start >= 160 and columns.stop == HEAT_PX)
+        for rows, columns in bands
     ]
     heat = heat_map(bands, np.where(hot, 0.5, 0.2).astype(np.float32), iterations=3)
     row, column = np.unravel_index(heat.argmax(), heat.shape)
@@ -302,7 +297,7 @@ def test_a_uniform_picture_gives_a_map_without_nan(fclip):
         heat, image = fclip._get_heatmap(Image.new("RGB", (50, 80), "white"), "nike", 56, 5)
     assert np.isfinite(heat).all()
     assert (heat.shape, image.size) == ((224, 224), (224, 224))
-    bands, _ = views_of(image, 56)
+    bands = bands_of(56)
     assert not heat_map(bands, np.full(len(bands), 0.3, np.float32), iterations=5).any()
 
 

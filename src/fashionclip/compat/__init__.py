@@ -1,9 +1,7 @@
 """Drop-in for the ``fashion-clip`` package: change the import, keep the calls.
 
-``from fashionclip.compat import FashionCLIP, FCLIPDataset``. The calls and their meaning are
-the original's, the engine is ours: no PyTorch is needed, one bad picture costs only itself,
-pictures come as paths, URLs, bytes, Pillow images or arrays. What differs on purpose stands in
-``docs/compat.md``.
+``from fashionclip.compat import FashionCLIP, FCLIPDataset``. Calls and results are the
+original's, computed by this package's model. ``docs/compat.md`` lists the deliberate differences.
 """
 
 from fashionclip.compat.dataset import FCLIPDataset
