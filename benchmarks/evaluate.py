@@ -16,8 +16,8 @@ from pathlib import Path
 from encode import write_vit_b_32
 
 from fashionclip.evaluate.report import write_report
+from fashionclip.evaluate.results import write_run
 from fashionclip.evaluate.run import evaluate_models, load_benchmarks
-from fashionclip.evaluate.storage import write_run
 from fashionclip.model import FashionCLIP
 
 

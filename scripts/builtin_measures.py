@@ -16,11 +16,16 @@ from builtin_data import Item
 from builtin_words import article_words
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from fashionclip.evaluate.benchmarks.fmnist import as_product_picture
-from fashionclip.metrics.chance import expected_hit
-from fashionclip.metrics.classification import accuracy, confusion_matrix, weighted_f1
-from fashionclip.metrics.intervals import Metric, confusion_interval, mean_interval
-from fashionclip.metrics.ranking import average_precision_at, hit_at, precision_at, rank
+from fashionclip.evaluate.benchmarks.fmnist import as_product_image
+from fashionclip.metrics.classification import LabelMetric, accuracy, confusion_matrix, weighted_f1
+from fashionclip.metrics.intervals import confusion_interval, mean_interval
+from fashionclip.metrics.ranking import (
+    average_precision_at,
+    expected_hit,
+    hit_at,
+    precision_at,
+    rank,
+)
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import CATEGORIES, COLOURS, PATTERNS, generate_images, sample_products
 from fashionclip.text.captions import build_caption
@@ -121,7 +126,7 @@ def measure_fmnist(model: FashionCLIP, folder: Path) -> Figure:
     raw = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
     pixels = np.frombuffer(raw, dtype=np.uint8, offset=16).reshape(-1, 28, 28)
-    pictures = model.encode_images(map(as_product_picture, pixels))
+    pictures = model.encode_images(map(as_product_image, pixels))
     return _labelled(
         "Fashion-MNIST test, zero-shot: 10 labels, weighted F1",
         truth=list(labels[8:]),  # IDX: 8 bytes before labels, 16 before pictures
@@ -187,7 +192,7 @@ def _labelled(
     truth: Sequence[int],
     guesses: np.ndarray,
     n_labels: int,
-    metric: Metric = weighted_f1,
+    metric: LabelMetric = weighted_f1,
 ) -> Figure:
     true = np.array(truth)
     counts = confusion_matrix(true, guesses, n_labels)

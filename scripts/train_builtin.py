@@ -47,7 +47,7 @@ from fashionclip.evaluate.leakage import (
     digest_training_data,
     write_training_data,
 )
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.text.captions import build_caption
 from fashionclip.text.tokenizer import Tokenizer
@@ -172,7 +172,7 @@ def what_it_saw(items: list[Item], n_drawn: int) -> TrainingData:
     seen = [item for item in items if not item.is_test]
     samples = (
         (
-            Picture(str(i), item.picture),
+            ImageRef(str(i), item.picture),
             [item.title, build_caption(item.highlights, item.title), *item.sentences],
         )
         for i, item in enumerate(seen)

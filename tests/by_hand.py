@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 
 
 class ByHand:
@@ -17,13 +17,13 @@ class ByHand:
         self.exact = exact or {}
         self.asked = []
 
-    def pictures(self, pictures):
+    def encode_images(self, images):
         """What is written down as the picture's source."""
-        self.asked += [picture.picture_id for picture in pictures]
-        rows = [picture.source[0].astype(np.float32) for picture in pictures]
+        self.asked += [image.image_id for image in images]
+        rows = [image.source[0].astype(np.float32) for image in images]
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
-    def texts(self, texts, *, templates=None):
+    def encode_text(self, texts, *, templates=None):
         """The vector of the whole prompt, else of the first word in it."""
         assert templates is None
         rows = [
@@ -37,4 +37,4 @@ class ByHand:
 
 def looks(*vectors, name="p"):
     """Pictures p0, p1, … that look like the vectors."""
-    return tuple(Picture(f"{name}{i}", np.array([v])) for i, v in enumerate(vectors))
+    return tuple(ImageRef(f"{name}{i}", np.array([v])) for i, v in enumerate(vectors))

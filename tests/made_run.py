@@ -25,7 +25,7 @@ CHANGES = {
     "synonym": (0.148, -0.061, -0.074, -0.047),
 }
 """Share of labels that flip; accuracy that is gained or lost, with its interval."""
-N_PICTURES = 36
+N_IMAGES = 36
 MODELS = (
     ModelInfo(
         *("builtin", "3f9a2c", 512, "cpu bfloat16", "12,000 products of the Kaggle listing"),
@@ -40,10 +40,10 @@ MODELS = (
 def drawn() -> tuple[str, ...]:
     """Data URIs of small drawn products."""
     uris = []
-    for product in sample_products(N_PICTURES, seed=3):
-        picture = generate_image(product.attributes, seed=product.seed).resize((120, 160))
+    for product in sample_products(N_IMAGES, seed=3):
+        image = generate_image(product.attributes, seed=product.seed).resize((120, 160))
         encoded = io.BytesIO()
-        picture.save(encoded, "JPEG", quality=70)
+        image.save(encoded, "JPEG", quality=70)
         uris.append("data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode())
     return tuple(uris)
 
@@ -53,7 +53,7 @@ def figure(value: float, n: int) -> Figure:
     return Figure(value, max(0.0, value - half), min(1.0, value + half), n)
 
 
-def picture_ids(n: int) -> list[str]:
+def image_ids(n: int) -> list[str]:
     return [f"p{i}" for i in range(n)]
 
 
@@ -94,7 +94,7 @@ def zero_shot(
         if n_seen
     }
     styles = {"bare": -0.041, "product": -0.012, "ensemble": 0.0, "synonyms": -0.02}
-    ids = picture_ids(N_PICTURES)
+    ids = image_ids(N_IMAGES)
     return TaskResult(
         task=task,
         kind="zero-shot",
@@ -124,7 +124,7 @@ def zero_shot(
                     "truth": classes[i],
                     "predicted": classes[j],
                     "n": -n,
-                    "pictures": [ids[(4 * k + m) % N_PICTURES] for m in range(4)],
+                    "pictures": [ids[(4 * k + m) % N_IMAGES] for m in range(4)],
                 }
                 for k, (n, i, j) in enumerate(cells)
             ],
@@ -169,12 +169,12 @@ def retrieval(task: str, *, right: float, n: int, seed: int) -> TaskResult:
         "hit@10": (rank <= 10) * 1.0,
     }
     columns["recall@1"] = (rank <= 2) * 0.8
-    ids = picture_ids(N_PICTURES)
+    ids = image_ids(N_IMAGES)
 
     def shown(place: int, first: int) -> dict[str, object]:
-        product = sample_products(N_PICTURES, seed=3)[place]
-        top = [ids[(place + 3 * k) % N_PICTURES] for k in range(5)]
-        relevant = [ids[place]] if first == 1 else [ids[(place + 17) % N_PICTURES]]
+        product = sample_products(N_IMAGES, seed=3)[place]
+        top = [ids[(place + 3 * k) % N_IMAGES] for k in range(5)]
+        relevant = [ids[place]] if first == 1 else [ids[(place + 17) % N_IMAGES]]
         return {"query": product.title, "rank": first, "relevant": relevant, "top": top}
 
     return TaskResult(
@@ -206,7 +206,7 @@ def picture_to_picture(*, right: float, n: int, seed: int) -> TaskResult:
     coarse = rng.random(n) < right + 0.25
     fine = coarse & (rng.random(n) < right)
     ndcg = np.where(coarse, rng.random(n), 0.1 * rng.random(n))
-    ids = picture_ids(N_PICTURES)
+    ids = image_ids(N_IMAGES)
     rows = [
         {
             "query": ids[k],
@@ -270,7 +270,7 @@ def wrong_attribute(*, right: float, n: int, seed: int) -> TaskResult:
     rng = np.random.default_rng(seed)
     win = np.clip(rng.normal(right, 0.2, n), 0, 1)
     colours = ("red", "navy", "black", "beige", "olive", "white", "burgundy", "grey")
-    ids = picture_ids(N_PICTURES)
+    ids = image_ids(N_IMAGES)
     return TaskResult(
         task="scorecard/colour",
         kind="wrong-attribute",
@@ -293,7 +293,7 @@ def wrong_attribute(*, right: float, n: int, seed: int) -> TaskResult:
                     "right": colours[i],
                     "wrong": colours[(i + 3) % 8],
                     "n": 9 - i,
-                    "pictures": [ids[(3 * i + m) % N_PICTURES] for m in range(3)],
+                    "pictures": [ids[(3 * i + m) % N_IMAGES] for m in range(3)],
                 }
                 for i in range(8)
             ],
@@ -341,11 +341,11 @@ def made_run() -> Run:
 
 
 @cache
-def made_pictures() -> dict[str, str]:
+def made_thumbnails() -> dict[str, str]:
     """The pictures of the run, by task and id."""
-    ids = picture_ids(N_PICTURES)
+    ids = image_ids(N_IMAGES)
     return {
-        f"{result.task}/{picture_id}": uri
+        f"{result.task}/{image_id}": uri
         for result in made_run().results["builtin"]
-        for picture_id, uri in zip(ids, drawn(), strict=True)
+        for image_id, uri in zip(ids, drawn(), strict=True)
     }

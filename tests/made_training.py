@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.sample import write_sample_catalog
 from fashionclip.train.recipe import Recipe, Selection, write_recipe
 from fashionclip.train.run import RunFolder
@@ -31,15 +31,15 @@ def perturb(start: Path, folder: Path, *, strength: float, seed: int = 0) -> Pat
     return folder
 
 
-def drawn_pairs(folder: Path, n_products: int) -> list[Picture]:
+def drawn_pairs(folder: Path, n_products: int) -> list[ImageRef]:
     """Drawn pictures with their titles."""
     write_sample_catalog(folder, n_products=n_products)
     with (folder / "catalog.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [Picture(row["id"], folder / row["image"], row["title"]) for row in rows]
+    return [ImageRef(row["id"], folder / row["image"], row["title"]) for row in rows]
 
 
-def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[Picture], Selection]:
+def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef], Selection]:
     """Held-out pairs, and two sets as tables of one's own, from a drawn catalogue."""
     write_sample_catalog(folder, n_products=n_products)
     with (folder / "catalog.csv").open(encoding="utf-8") as file:
@@ -52,7 +52,7 @@ def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[Picture], 
                 writer.writerow(
                     [row["image"], row[column], "test" if i % 3 == 0 else "development"]
                 )
-    pairs = [Picture(r["id"], folder / r["image"], r["title"]) for r in rows[::2]]
+    pairs = [ImageRef(r["id"], folder / r["image"], r["title"]) for r in rows[::2]]
     sets = (str(folder / "category.csv"), str(folder / "colour.csv"))
     return pairs, Selection(sets=sets, alphas=(0.5,), average=2)
 

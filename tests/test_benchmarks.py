@@ -6,13 +6,13 @@ import pytest
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import BENCHMARKS, Loaded, find_benchmark, find_folder
-from fashionclip.evaluate.benchmarks.benchmark import (
+from fashionclip.evaluate.benchmarks.base import (
     choose,
     class_labels,
     group_by,
     left_out,
-    percentile,
 )
+from fashionclip.metrics import percentile
 
 
 class Somewhere:

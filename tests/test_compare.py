@@ -194,7 +194,9 @@ def test_a_figure_without_a_value_a_picture_is_shown_but_not_judged() -> None:
     assert row.verdict == "not comparable"
     assert row.old == run.results[OLD][0].figures["top_5"].value
     line = next(s for s in comparison_markdown(comparison).splitlines() if "Top 5" in s)
-    assert line.startswith("- fmnist: not comparable (the runs keep no value of each item): Top 5 ")
+    assert line.startswith(
+        "- fmnist: not comparable (the runs have no value for each item): Top 5 "
+    )
 
 
 def test_a_task_that_one_run_lacks_is_a_line() -> None:
@@ -280,7 +282,7 @@ def test_the_verdicts_as_markdown() -> None:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + comparison.n_compared
     assert {line.count("|") for line in lines} == {9}
-    assert f"{comparison.n_compared} comparisons were made, each judged alone" in text
+    assert f"{comparison.n_compared} comparisons were made, each tested alone" in text
     headline = next(line for line in lines if "fmnist** |" in line)
     assert headline.startswith("| **fmnist** | **Weighted F1** |")
     assert headline.endswith("**better** |")

@@ -35,7 +35,7 @@ def test_a_fetched_benchmark_can_be_loaded(hub, tmp_path):
     assert not (folder / "README.md").exists()
     task = benchmark.load(folder).tasks[0]
     assert task.labels.tolist() == LABELS["t10k"].tolist()
-    assert len(task.development_pictures) == len(LABELS["train"])
+    assert len(task.development_images) == len(LABELS["train"])
 
 
 def test_what_was_fetched_is_not_fetched_again(hub, tmp_path):

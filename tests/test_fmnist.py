@@ -13,7 +13,7 @@ from PIL import Image
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
-from fashionclip.evaluate.benchmarks.fmnist import as_product_picture
+from fashionclip.evaluate.benchmarks.fmnist import as_product_image
 
 LABELS = {"t10k": np.arange(20) % 10, "train": np.arange(30) * 7 % 10}
 
@@ -67,22 +67,20 @@ def test_every_form_of_the_files_gives_the_same_tasks(write, tmp_path):
     assert (inverted.name, plain.name) == ("fmnist", "fmnist/white-on-black")
     for task in (inverted, plain):
         assert task.labels.tolist() == LABELS["t10k"].tolist()
-        assert len(task.pictures) == 20
-        assert len(task.development_pictures) == len(task.development_labels) == 30
+        assert len(task.images) == 20
+        assert len(task.development_images) == len(task.development_labels) == 30
         assert task.development == "drawn from the training file"
-    np.testing.assert_array_equal(plain.pictures[3].source, pixels_of("t10k")[3])
-    np.testing.assert_array_equal(
-        inverted.pictures[3].source, as_product_picture(pixels_of("t10k")[3])
-    )
-    np.testing.assert_array_equal(plain.development_pictures[5].source, pixels_of("train")[5])
+    np.testing.assert_array_equal(plain.images[3].source, pixels_of("t10k")[3])
+    np.testing.assert_array_equal(inverted.images[3].source, as_product_image(pixels_of("t10k")[3]))
+    np.testing.assert_array_equal(plain.development_images[5].source, pixels_of("train")[5])
 
 
 def test_a_product_picture_is_dark_on_white_with_a_white_margin():
-    picture = as_product_picture(np.full((28, 28), 255, np.uint8))
-    assert picture.shape == (36, 36)
-    assert (picture[4:-4, 4:-4] == 0).all()
-    picture[4:-4, 4:-4] = 255
-    assert (picture == 255).all()
+    image = as_product_image(np.full((28, 28), 255, np.uint8))
+    assert image.shape == (36, 36)
+    assert (image[4:-4, 4:-4] == 0).all()
+    image[4:-4, 4:-4] = 255
+    assert (image == 255).all()
 
 
 def test_the_classes_are_the_standard_ten_in_the_order_of_the_labels(tmp_path):
@@ -97,14 +95,14 @@ def test_the_classes_are_the_standard_ten_in_the_order_of_the_labels(tmp_path):
 
 def test_picture_ids_are_unique_and_the_same_every_time(tmp_path):
     tasks = [load(write_idx(tmp_path)).tasks[0] for _ in range(2)]
-    ids = [[p.picture_id for p in (*t.pictures, *t.development_pictures)] for t in tasks]
+    ids = [[p.image_id for p in (*t.images, *t.development_images)] for t in tasks]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == 50
 
 
 def test_without_the_training_file_there_are_no_development_pictures_and_a_note_says_so(tmp_path):
     task = load(write_idx(tmp_path, ("t10k",))).tasks[0]
-    assert (task.development, task.development_pictures) == ("", ())
+    assert (task.development, task.development_images) == ("", ())
     assert len(task.development_labels) == 0
     assert any("training file is missing" in note for note in task.notes)
 

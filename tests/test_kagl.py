@@ -88,8 +88,8 @@ def tasks(loaded):
     return {task.name: task for task in loaded.tasks}
 
 
-def brand_of(picture):
-    return picture.caption.split()[0].lower()
+def brand_of(image):
+    return image.caption.split()[0].lower()
 
 
 def test_everything_that_the_table_can_answer_is_asked(loaded, tasks):
@@ -111,8 +111,8 @@ def test_everything_that_the_table_can_answer_is_asked(loaded, tasks):
 
 def test_brands_for_development_are_never_among_the_test_pictures(tasks):
     task = tasks["kagl/article-type"]
-    test = {brand_of(picture) for picture in task.pictures}
-    development = {brand_of(picture) for picture in task.development_pictures}
+    test = {brand_of(image) for image in task.images}
+    development = {brand_of(image) for image in task.development_images}
     assert test == {"catwalk", "puma", "fila"}
     assert development == {"nike"}
     assert {percentile(brand) >= 80 for brand in development} == {True}
@@ -122,8 +122,8 @@ def test_brands_for_development_are_never_among_the_test_pictures(tasks):
 def test_labels_name_the_class_that_the_table_gives(tasks):
     for name, column in (("article-type", "articleType"), ("colour", "baseColour")):
         task, rows = tasks[f"kagl/{name}"], {str(row["id"]): row for row in rows_of()}
-        for picture, label in zip(task.pictures, task.labels.tolist(), strict=True):
-            assert task.classes[label].name == rows[picture.picture_id][column]
+        for image, label in zip(task.images, task.labels.tolist(), strict=True):
+            assert task.classes[label].name == rows[image.image_id][column]
     assert [c.words for c in tasks["kagl/gender"].classes] == [
         "clothes for men",
         "clothes for women",
@@ -173,7 +173,7 @@ def test_held_out_brands_are_those_that_the_builtin_model_never_saw(tasks):
 def test_the_held_out_category_is_tops_for_sports(tasks):
     task = tasks["kagl/held-out-category"]
     rows = {str(row["id"]): row for row in rows_of()}
-    found = [rows[document.picture_id] for document in task.documents]
+    found = [rows[document.image_id] for document in task.documents]
     assert {(row["subCategory"], row["usage"]) for row in found} == {("Topwear", "Sports")}
 
 
@@ -183,15 +183,15 @@ def test_marqos_documents_are_nine_parts_picture_and_one_part_title(tasks):
     assert all(document.caption for document in task.documents)
     rows = {str(row["id"]): row for row in rows_of()}
     for query, relevant in zip(task.queries, task.relevant, strict=True):
-        of_query = [d for d in task.documents if rows[d.picture_id]["subCategory"] == query]
+        of_query = [d for d in task.documents if rows[d.image_id]["subCategory"] == query]
         assert [task.documents[i] for i in relevant] == of_query
     assert tasks["kagl/marqo-text-to-image"].image_weight == 1.0
 
 
 def test_the_probe_learns_from_other_brands_than_it_is_tested_on(tasks):
     task = tasks["kagl/probe"]
-    assert {brand_of(p) for p in task.pictures} == {"catwalk", "fila"}
-    assert {brand_of(p) for p in task.training_pictures} == {"puma", "nike"}
+    assert {brand_of(p) for p in task.images} == {"catwalk", "fila"}
+    assert {brand_of(p) for p in task.training_images} == {"puma", "nike"}
     assert {c.name for c in task.classes} == set(TYPES)
     assert np.bincount(task.training_labels).min() >= 16
 
@@ -213,11 +213,11 @@ def test_attributes_are_labels_too(tasks):
     assert [c.synonyms for c in task.classes] == [
         *(("long-sleeved clothes",), ("short-sleeved clothes",))
     ]
-    for picture, label in zip(task.pictures, task.labels.tolist(), strict=True):
-        said = json.loads(rows[picture.picture_id]["articleAttributes"])["Sleeve Length"]
+    for image, label in zip(task.images, task.labels.tolist(), strict=True):
+        said = json.loads(rows[image.image_id]["articleAttributes"])["Sleeve Length"]
         assert said.startswith(("Long", "Short")[label])
-    assert {brand_of(picture) for picture in task.development_pictures} == {"nike"}
-    assert len(task.pictures) + len(task.development_pictures) == 80
+    assert {brand_of(image) for image in task.development_images} == {"nike"}
+    assert len(task.images) + len(task.development_images) == 80
     assert "2 words for the sleeve, each of at least 10 products; 0 of 80" in task.notes[0]
 
 
@@ -225,7 +225,7 @@ def test_wrong_captions_differ_in_one_word_that_others_of_the_type_have(tasks):
     task = tasks["kagl/wrong-sleeve"]
     assert task.right[1] == "a short-sleeved shirt"
     assert task.wrong[1] == ("a long-sleeved shirt",)
-    assert len(task.pictures) == 80
+    assert len(task.images) == 80
     colour = tasks["kagl/wrong-colour"]
     wrong_of = dict(zip(colour.right, colour.wrong, strict=True))
     assert wrong_of["red casual shoes"] == ("blue casual shoes", "navy blue casual shoes")
@@ -266,7 +266,7 @@ def test_kaggles_own_copy_has_no_brands_and_they_are_read_off_the_titles(tmp_pat
     columns = [c for c in COLUMNS if c not in {"brandName", "articleAttributes"}]
     folder = write_kaggle(tmp_path / "kagl", columns=columns)
     tasks = {task.name: task for task in load(folder).tasks}
-    assert {brand_of(p) for p in tasks["kagl/article-type"].development_pictures} == {"nike"}
+    assert {brand_of(p) for p in tasks["kagl/article-type"].development_images} == {"nike"}
     assert {brand_of(p) for p in tasks["kagl/held-out-brands"].documents} == {"catwalk"}
     assert "no column of brands" in tasks["kagl/article-type"].notes[-1]
     assert "kagl/wrong-sleeve" not in tasks
@@ -293,12 +293,12 @@ def test_marqos_copy_answers_the_same_questions(tmp_path):
         pq.write_table(pa.table(table), folder / "data" / f"data-0000{part}-of-00002.parquet")
     tasks = {task.name: task for task in load(folder).tasks}
     assert "kagl/gender" not in tasks
-    assert [d.picture.picture_id for d in tasks["kagl/similar"].documents] == [
+    assert [d.image.image_id for d in tasks["kagl/similar"].documents] == [
         str(1000 + i) for i in range(60)
     ]
-    assert tasks["kagl/similar"].documents[33].picture.source.read_bytes() == jpeg(3)
+    assert tasks["kagl/similar"].documents[33].image.source.read_bytes() == jpeg(3)
     again = load(folder)
-    assert again.tasks[0].pictures[0].source == tasks["kagl/article-type"].pictures[0].source
+    assert again.tasks[0].images[0].source == tasks["kagl/article-type"].images[0].source
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.embeddings import picture_digest
+from fashionclip.evaluate.cache import image_digest
 from fashionclip.evaluate.leakage import (
     TRAINED_ON,
     LeakageCheck,
@@ -17,7 +17,7 @@ from fashionclip.evaluate.leakage import (
     text_digest,
     write_training_data,
 )
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.sample import generate_images
 
 
@@ -34,24 +34,24 @@ def drawn() -> list[Image.Image]:
 
 @pytest.fixture(scope="module")
 def training(drawn):
-    samples = [(Picture(str(i), jpeg(im)), [f"Product {i}"]) for i, im in enumerate(drawn[:20])]
+    samples = [(ImageRef(str(i), jpeg(im)), [f"Product {i}"]) for i, im in enumerate(drawn[:20])]
     return digest_training_data(samples, description="twenty drawn products")
 
 
-def found_by(check: LeakageCheck, pictures: list[Picture]):
-    digests = [picture_digest(picture) for picture in pictures]
-    return check.same_files(digests), check.same_looks(pictures, digests)
+def found_by(check: LeakageCheck, images: list[ImageRef]):
+    digests = [image_digest(image) for image in images]
+    return check.is_same_file(digests), check.is_near_duplicate(images, digests)
 
 
 def test_the_same_file_is_found_and_another_is_not(training, drawn):
-    pictures = [Picture("in", jpeg(drawn[3])), Picture("out", jpeg(drawn[30]))]
-    files, _ = found_by(LeakageCheck([training], None), pictures)
+    images = [ImageRef("in", jpeg(drawn[3])), ImageRef("out", jpeg(drawn[30]))]
+    files, _ = found_by(LeakageCheck([training], None), images)
     assert files.tolist() == [True, False]
 
 
 def test_copies_of_other_size_and_quality_look_the_same(training, drawn):
     copies = [
-        Picture(f"{i}", jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4)), 60))
+        ImageRef(f"{i}", jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4)), 60))
         for i, image in enumerate(drawn)
     ]
     files, looks = found_by(LeakageCheck([training], None), copies)
@@ -62,7 +62,7 @@ def test_copies_of_other_size_and_quality_look_the_same(training, drawn):
 
 def test_the_same_garment_in_another_colour_is_another_picture(training, drawn):
     swapped = [
-        Picture(f"{i}", jpeg(Image.merge("RGB", im.split()[::-1])))
+        ImageRef(f"{i}", jpeg(Image.merge("RGB", im.split()[::-1])))
         for i, im in enumerate(drawn[:20])
     ]
     coloured = [np.ptp(np.asarray(im, int), axis=2).mean() > 20 for im in drawn[:20]]
@@ -73,7 +73,7 @@ def test_the_same_garment_in_another_colour_is_another_picture(training, drawn):
 
 @pytest.mark.parametrize("text", ["product 7", "PRODUCT  7.", "Product, 7!", "\uff30roduct 7"])
 def test_texts_are_the_same_but_for_case_spaces_and_punctuation(training, text):
-    assert LeakageCheck([training], None).same_texts([text, "product 77", " "]).tolist() == [
+    assert LeakageCheck([training], None).is_same_text([text, "product 77", " "]).tolist() == [
         True,
         False,
         False,
@@ -84,9 +84,9 @@ def test_digests_survive_the_folder_and_say_what_they_are(training, tmp_path):
     write_training_data(training, tmp_path)
     again = read_training_data(tmp_path)
     assert again.description == "twenty drawn products"
-    assert again.pictures == training.pictures
+    assert again.images == training.images
     assert again.texts == training.texts == {text_digest(f"Product {i}") for i in range(20)}
-    assert np.array_equal(again.looks, training.looks)
+    assert np.array_equal(again.hashes, training.hashes)
 
 
 def test_a_folder_without_a_record_says_nothing_and_a_damaged_one_is_an_error(tmp_path):
@@ -97,28 +97,31 @@ def test_a_folder_without_a_record_says_nothing_and_a_damaged_one_is_an_error(tm
 
 
 def test_nothing_known_finds_nothing(drawn):
-    files, looks = found_by(LeakageCheck([], None), [Picture("a", jpeg(drawn[0]))])
+    files, looks = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(drawn[0]))])
     assert not files.any()
     assert not looks.any()
 
 
 def test_pictures_that_cannot_be_read_are_passed_over(training, tmp_path: Path):
     samples = [
-        (Picture("x", tmp_path / "absent.jpg"), ["words"]),
-        (Picture("y", b"no"), []),
+        (ImageRef("x", tmp_path / "absent.jpg"), ["words"]),
+        (ImageRef("y", b"no"), []),
         (None, ["other words"]),
     ]
     data = digest_training_data(samples, description="nothing to see")
-    assert not data.pictures
+    assert not data.images
     assert len(data.texts) == 2
-    absent = [Picture("x", tmp_path / "absent.jpg"), Picture("y", b"no")]
-    looks = LeakageCheck([training], None).same_looks(absent, [None, b"0" * 16])
+    absent = [ImageRef("x", tmp_path / "absent.jpg"), ImageRef("y", b"no")]
+    looks = LeakageCheck([training], None).is_near_duplicate(absent, [None, b"0" * 16])
     assert not looks.any()
 
 
 def test_looks_are_kept_in_the_cache(training, drawn, tmp_path):
-    pictures = [Picture(str(i), jpeg(image)) for i, image in enumerate(drawn[18:22])]
-    digests = [picture_digest(picture) for picture in pictures]
-    first = LeakageCheck([training], tmp_path).same_looks(pictures, digests)
-    blind = [Picture(picture.picture_id, b"gone") for picture in pictures]
-    assert LeakageCheck([training], tmp_path).same_looks(blind, digests).tolist() == first.tolist()
+    images = [ImageRef(str(i), jpeg(image)) for i, image in enumerate(drawn[18:22])]
+    digests = [image_digest(image) for image in images]
+    first = LeakageCheck([training], tmp_path).is_near_duplicate(images, digests)
+    blind = [ImageRef(image.image_id, b"gone") for image in images]
+    assert (
+        LeakageCheck([training], tmp_path).is_near_duplicate(blind, digests).tolist()
+        == first.tolist()
+    )

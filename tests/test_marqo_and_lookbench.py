@@ -59,7 +59,7 @@ def test_marqos_own_queries_are_asked_where_their_ground_truth_is_there(tmp_path
     assert (text.image_weight, category.image_weight) == (1.0, 0.9)
     assert category.name == "marqo-polyvore/category-to-product"
     assert [rows.tolist() for rows in category.relevant] == [[1, 3]]
-    assert [d.picture_id for d in text.documents] == [f"p{i}" for i in range(12)]
+    assert [d.image_id for d in text.documents] == [f"p{i}" for i in range(12)]
     assert text.documents[4].source.read_bytes() == png(4)["bytes"]
     assert "their repository" in text.notes[0]
     assert "not here: atlas" in loaded.warnings[-1]
@@ -105,13 +105,13 @@ def test_documents_that_the_table_lacks_are_counted(tmp_path):
 
 
 def test_pictures_that_are_missing_in_the_table_are_named(tmp_path):
-    pictures = [png(i) if i != 3 else None for i in range(12)]
-    write_polyvore(tmp_path / "polyvore", image=pictures)
+    images = [png(i) if i != 3 else None for i in range(12)]
+    write_polyvore(tmp_path / "polyvore", image=images)
     loaded = load("marqo", tmp_path)
     assert loaded.warnings[0] == "1 polyvore document left out: it has no picture (p3)"
     assert len(loaded.tasks[0].documents) == 11
     rows = dict(zip(loaded.tasks[1].queries, loaded.tasks[1].relevant, strict=True))
-    ids = [loaded.tasks[1].documents[row].picture_id for row in rows["Boots"]]
+    ids = [loaded.tasks[1].documents[row].image_id for row in rows["Boots"]]
     assert ids == ["p1", "p5", "p7", "p9", "p11"]
 
 
@@ -157,7 +157,7 @@ def test_each_subset_of_lookbench_is_a_task_over_its_gallery_and_the_noise(tmp_p
     assert task.queries[0].category == "dress"
     assert task.queries[0].attributes == {"red", "long", "neck: round"}
     assert task.documents[-1].attributes == frozenset()
-    ids = [g.picture.picture_id for g in (*task.queries, *task.documents)]
+    ids = [g.image.image_id for g in (*task.queries, *task.documents)]
     assert len(set(ids)) == 13
     assert "not verified" in task.notes[0]
 
@@ -176,7 +176,7 @@ def test_lookbench_can_be_laid_out_as_tables(tmp_path):
     (folder / "gallery2.png").unlink()
     loaded = load("lookbench", tmp_path)
     (task,) = loaded.tasks
-    assert [g.picture.picture_id for g in task.queries] == [
+    assert [g.image.image_id for g in task.queries] == [
         "real_streetlook/query/1",
         "real_streetlook/query/2",
     ]

@@ -19,13 +19,13 @@ from fashionclip.metrics.classification import (
     weighted_f1,
 )
 from fashionclip.metrics.intervals import (
-    class_intervals,
     confusion_interval,
-    draws_intervals,
+    confusion_intervals,
     mcnemar,
     mean_interval,
     paired_labels,
     paired_means,
+    repeated_intervals,
 )
 
 
@@ -65,7 +65,7 @@ def test_an_interval_over_draws_is_that_of_drawing_items_and_draws_one_by_one():
     truth = rng.integers(0, 3, 120)
     draws = np.array([labels(rng, 120, 3, right)[1] for right in (0.1, 0.5, 0.9)])
     draws[2] = truth  # so that much hangs on which draws are chosen
-    ((low, high),) = draws_intervals(truth, [draws], 3, weighted_f1)
+    ((low, high),) = repeated_intervals(truth, [draws], 3, weighted_f1)
     values = []
     for _ in range(2000):
         items = rng.integers(0, 120, 120)
@@ -83,7 +83,7 @@ def test_an_interval_over_draws_is_that_of_drawing_items_and_draws_one_by_one():
 def test_an_interval_over_draws_that_are_alike_is_that_of_the_items():
     rng = np.random.default_rng(4)
     truth, predicted = labels(rng, 500, 4, 0.6)
-    alone, thrice, none = draws_intervals(
+    alone, thrice, none = repeated_intervals(
         truth,
         [predicted[None], np.stack([predicted] * 3), predicted[:0].reshape(0, 500)],
         4,
@@ -93,7 +93,7 @@ def test_an_interval_over_draws_that_are_alike_is_that_of_the_items():
     assert alone == pytest.approx(thrice)
     assert alone == pytest.approx(expected, abs=0.01)
     assert np.isnan(none).all()
-    assert np.isnan(draws_intervals(truth[:0], [predicted[None, :0]], 4, accuracy)).all()
+    assert np.isnan(repeated_intervals(truth[:0], [predicted[None, :0]], 4, accuracy)).all()
 
 
 @pytest.mark.parametrize("few", [True, False])
@@ -126,14 +126,14 @@ def test_an_interval_of_accuracy_is_that_of_the_hits():
 
 def test_a_class_has_the_interval_of_its_own_pictures():
     confusion = np.array([[80, 20, 0], [5, 5, 0], [0, 0, 0]])
-    recall, f1 = class_intervals(confusion, [recall_per_class, f1_per_class])
+    recall, f1 = confusion_intervals(confusion, [recall_per_class, f1_per_class])
     assert recall.shape == (2, 3)
     hits = mean_interval(np.repeat([1.0, 0.0], [80, 20]))
     assert recall[:, 0] == pytest.approx(hits, abs=0.01)
     assert np.diff(recall[:, 1]) > 2 * np.diff(recall[:, 0])  # ten pictures say less than a hundred
     assert f1[0, 0] < 2 * 80 / (100 + 85) < f1[1, 0]
     assert (recall[:, 2] == 0).all()
-    assert np.isnan(class_intervals(np.zeros((2, 2), int), [f1_per_class])).all()
+    assert np.isnan(confusion_intervals(np.zeros((2, 2), int), [f1_per_class])).all()
 
 
 def test_margins_give_the_figures_of_their_matrices():

@@ -8,7 +8,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fashionclip.metrics import chance
+from fashionclip.metrics import ranking
 from fashionclip.metrics.ranking import (
     average_precision_at,
     first_rank,
@@ -98,7 +98,7 @@ def test_many_queries_are_ranked_in_parts(monkeypatch):
     rng = np.random.default_rng(0)
     queries, documents = (rng.normal(size=(n, 4)).astype(np.float32) for n in (50, 20))
     whole = rank(queries, documents, 5)
-    monkeypatch.setattr("fashionclip.metrics.ranking._SCORES_AT_ONCE", 70)
+    monkeypatch.setattr("fashionclip.metrics.ranking.MAX_SCORES", 70)
     np.testing.assert_array_equal(rank(queries, documents, 5), whole)
 
 
@@ -123,12 +123,12 @@ def test_chance_is_the_mean_over_all_orders(m, k):
         n_relevant = np.full(len(orders), r)
         ideal = np.ones((len(orders), r))
         expected = {
-            chance.expected_hit: hit_at(orders, k),
-            chance.expected_precision: precision_at(orders, k),
-            chance.expected_recall: recall_at(orders, n_relevant, k),
-            chance.expected_reciprocal_rank: reciprocal_rank_at(orders, k),
-            chance.expected_average_precision: average_precision_at(orders, n_relevant, k),
-            chance.expected_ndcg: ndcg_at(orders.astype(float), ideal, k),
+            ranking.expected_hit: hit_at(orders, k),
+            ranking.expected_precision: precision_at(orders, k),
+            ranking.expected_recall: recall_at(orders, n_relevant, k),
+            ranking.expected_reciprocal_rank: reciprocal_rank_at(orders, k),
+            ranking.expected_average_precision: average_precision_at(orders, n_relevant, k),
+            ranking.expected_ndcg: ndcg_at(orders.astype(float), ideal, k),
         }
         for by_chance, values in expected.items():
             assert by_chance(np.array([r]), m, k) == pytest.approx([values.mean()], abs=1e-12)

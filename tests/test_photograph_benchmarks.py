@@ -53,17 +53,17 @@ def test_deepfashions_test_partition_is_measured(anno, evaluation, tmp_path):
     assert (task.name, loaded.warnings) == ("deep/category", ())
     assert [c.name for c in task.classes] == list(CATEGORIES)
     assert [c.words for c in task.classes] == ["anorak", "blazer", "t-shirt", "cape"]
-    numbers = [int(p.picture_id[-12:-4]) for p in task.pictures]
+    numbers = [int(p.image_id[-12:-4]) for p in task.images]
     assert numbers == [i for i in range(60) if i % 3 == 2]
     assert task.labels.tolist() == [i // 3 % 3 for i in numbers]
-    assert {int(p.picture_id[-12:-4]) % 3 for p in task.development_pictures} == {1}
+    assert {int(p.image_id[-12:-4]) % 3 for p in task.development_images} == {1}
     assert task.notes[1] == "4 categories, of which 3 have test pictures."
 
 
 def test_a_seeded_part_of_the_test_partition_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(deepfashion, "N_TEST", 7)
     folder = write_deepfashion(tmp_path)
-    drawn = [[p.picture_id for p in load("deep", folder).tasks[0].pictures] for _ in range(2)]
+    drawn = [[p.image_id for p in load("deep", folder).tasks[0].images] for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) == 7
 
@@ -73,7 +73,7 @@ def test_a_half_unpacked_folder_is_told_by_number_and_name(tmp_path):
     for i in (2, 5, 8, 11):
         (folder / f"img/Some_Thing_{i % 3}/img_{i:08d}.jpg").unlink()
     loaded = load("deep", folder)
-    assert len(loaded.tasks[0].pictures) == 16
+    assert len(loaded.tasks[0].images) == 16
     assert loaded.warnings == (
         "4 pictures left out: no such file (img/Some_Thing_2/img_00000002.jpg, "
         "img/Some_Thing_2/img_00000005.jpg, img/Some_Thing_2/img_00000008.jpg, …)",
@@ -115,14 +115,14 @@ def test_clothing_is_split_by_sender(original, tmp_path):
     everyone, unseen = loaded.tasks
     assert [task.name for task in loaded.tasks] == ["clothing/label", "clothing/held-out-senders"]
 
-    def senders(pictures):
-        return {percentile(f"s{int(Path(p.picture_id).name[:3])}") for p in pictures}
+    def senders(images):
+        return {percentile(f"s{int(Path(p.image_id).name[:3])}") for p in images}
 
-    assert max(senders(everyone.pictures)) < 80 <= min(senders(everyone.development_pictures))
-    assert max(senders(unseen.pictures)) < 10
+    assert max(senders(everyone.images)) < 80 <= min(senders(everyone.development_images))
+    assert max(senders(unseen.images)) < 10
     assert [c.words for c in everyone.classes] == ["t-shirt", "jacket"]
     assert everyone.notes[0].startswith("The 2 commonest of 2 labels: ")
-    assert all(picture.source.is_file() for picture in everyone.pictures)
+    assert all(image.source.is_file() for image in everyone.images)
     assert np.bincount(everyone.labels).min() > 0
 
 

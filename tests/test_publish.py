@@ -15,8 +15,7 @@ from huggingface_hub import ModelCard
 from fashionclip.checkpoint import open_checkpoint, save_checkpoint
 from fashionclip.cli.main import run as run_program
 from fashionclip.errors import PublishError
-from fashionclip.evaluate.results import ModelInfo, Run
-from fashionclip.evaluate.storage import write_run
+from fashionclip.evaluate.results import ModelInfo, Run, write_run
 from fashionclip.publish.exports import (
     open_onnx,
     open_openvino,

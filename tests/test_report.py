@@ -12,22 +12,20 @@ import numpy as np
 import pytest
 
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.published import CARD, CARD_COLUMNS, MARQO, PUBLISHED, published_on
 from fashionclip.evaluate.report import write_report
-from fashionclip.evaluate.report.drawing import confusion_matrix, few_shot_curves, whisker
 from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown, plain
+from fashionclip.evaluate.report.published import CARD, CARD_COLUMNS, MARQO, PUBLISHED, published_on
 from fashionclip.evaluate.report.wording import (
     choice_sentence,
     day_of,
     duration,
     interval,
-    meaning_of,
     number,
-    title_of,
 )
-from fashionclip.evaluate.results import METRICS, Figure, ModelInfo, Run
-from made_run import FMNIST, made_pictures, made_run
+from fashionclip.evaluate.results import Figure, ModelInfo, Run
+from fashionclip.metrics import METRICS, explain, title_of
+from made_run import FMNIST, made_run, made_thumbnails
 
 VOID = {"meta", "img", "br", "input", "hr", "link", "base"}
 EVIL = '</style><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -68,7 +66,7 @@ class _Page(HTMLParser):
 
 @cache
 def made_page() -> str:
-    return html(made_run(), made_pictures())
+    return html(made_run(), made_thumbnails())
 
 
 def one_model(**changes: object) -> Run:
@@ -116,8 +114,8 @@ def test_every_figure_is_there_with_its_interval_and_n() -> None:
 
 def test_both_say_whether_a_figure_is_a_hit_rate_or_a_recall() -> None:
     sentences = (
-        "Hit rate: share of queries with at least one relevant product in the first 10",
-        "Recall: share of a query's relevant products that stand in the first 10",
+        "Share of queries with at least one relevant product in the first 10",
+        "Share of a query's relevant products that are in the first 10",
     )
     for text in (_Page(made_page()).text, markdown(made_run())):
         assert all(sentence in text for sentence in sentences)
@@ -126,7 +124,7 @@ def test_both_say_whether_a_figure_is_a_hit_rate_or_a_recall() -> None:
 @pytest.mark.parametrize("metric", [*METRICS, "hit@5", "few_shot@1"])
 def test_every_metric_has_a_name_and_a_meaning(metric: str) -> None:
     assert re.match("[A-Zn]", title_of(metric))
-    assert meaning_of(metric)[0].isupper()
+    assert explain(metric)[0].isupper()
 
 
 def test_published_rows_are_marked_and_have_their_source() -> None:
@@ -155,11 +153,11 @@ def test_the_card_says_what_the_card_says() -> None:
 def test_figures_without_what_was_seen_stand_beside_the_others() -> None:
     result = made_run().results["builtin"][1]
     page = _Page(made_page()).text
-    assert "420 of the 930 pictures are among what it was trained on" in page
+    assert "420 of the 930 pictures are in its training data" in page
     unseen = result.unseen["weighted_f1"]
     assert f"without them {number(unseen.value)} ({interval(unseen)}, n = 510)" in page
     assert "| builtin, unseen only | 510 |" in markdown(made_run())
-    assert "What the model was trained on is not known: it may have seen these pictures." in page
+    assert "The model's training data is not known: it may contain these pictures." in page
 
 
 def test_the_markdown_has_all_headlines_in_one_table() -> None:
@@ -196,7 +194,7 @@ def test_both_say_what_hangs_on_the_wording() -> None:
     prompts = made_run().results["builtin"][0].details["prompts"]
     for told in (page, text):
         assert "The style ensemble was chosen on 600 development pictures (every tenth" in told
-        assert "is a spread of 0.041 on the test pictures" in told
+        assert "differ by 0.041 on the test pictures" in told
         for style, f1 in prompts["styles"].items():
             assert style in told
             assert interval(f1["test"]) in told
@@ -205,7 +203,7 @@ def test_both_say_what_hangs_on_the_wording() -> None:
     )
     assert "by -0.061 [-0.074 to -0.047]." in text
     given = {**prompts, "by": "given"}
-    assert choice_sentence(given).startswith("The style ensemble was given by the user. From the")
+    assert choice_sentence(given).startswith("The style ensemble was given by the user. The best")
     alone = {**prompts, "by": "default", "styles": {"ensemble": prompts["styles"]["ensemble"]}}
     assert choice_sentence(alone) == (
         "The style ensemble is the default: there are no development pictures to choose on."
@@ -231,7 +229,7 @@ def test_details_of_every_kind_are_shown() -> None:
     for words in (
         "was chosen on 600 development pictures (every tenth training picture)",
         "full stop 3.1 %",
-        "taken for",
+        "predicted as",
         "first relevant at rank",
         "Recall@10 of a random ranking 0.0040",
         "Learned from 6,000 training pictures, with C = 0.316",
@@ -265,7 +263,7 @@ def test_what_a_shop_writes_is_text_and_nothing_else() -> None:
 
 
 def test_a_picture_that_is_missing_is_shown_by_its_id() -> None:
-    with_one = {"fmnist/p0": made_pictures()["fmnist/p0"]}
+    with_one = {"fmnist/p0": made_thumbnails()["fmnist/p0"]}
     page = _Page(html(one_model(), with_one))
     shown = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert set(shown) == {"p0"}
@@ -282,40 +280,63 @@ def test_a_run_without_a_task_or_a_figure_is_still_a_page() -> None:
     assert "| builtin | 0 | — |" in markdown(run)
 
 
-def test_few_classes_have_their_counts_in_the_matrix_and_many_on_hover() -> None:
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 3, (10, 10))
-    few = _Page(confusion_matrix(FMNIST, counts))
-    titles = [w for w in few.words if "→" in w and ":" in w]
+def page_of_matrix(classes: list[str], counts: np.ndarray) -> _Page:
+    details = {"classes": list(classes), "confusion": counts.tolist()}
+    return _Page(html(one_model(details=details), {}))
+
+
+def cells_of(page: _Page) -> list[str]:
+    """What the cells of the matrix have on hover."""
+    titles = (attributes.get("title") for tag, attributes in page.tags if tag == "td")
+    return [title for title in titles if title]
+
+
+def test_every_cell_of_the_matrix_has_its_classes_count_and_share() -> None:
+    counts = np.random.default_rng(0).integers(0, 3, (10, 10))
+    titles = cells_of(page_of_matrix(FMNIST, counts))
     assert len(titles) == (counts > 0).sum()
-    assert f"Bag → Coat: {counts[8, 4]} of {counts[8].sum()}" in few.text or not counts[8, 4]
-    cells = [w for w in few.words if w.isdigit()]
-    assert sorted(cells) == sorted(str(c) for c in counts[counts > 0])
-    many = _Page(confusion_matrix([f"class {i}" for i in range(62)], np.eye(62, dtype=np.int64)))
-    assert "class 3 → class 3: 1 of 1 (100.0 %)" in many.text
-    assert not any(w.isdigit() for w in many.words)
+    for i, j in np.argwhere(counts > 0):
+        n, total = counts[i, j], counts[i].sum()
+        assert f"{FMNIST[i]} → {FMNIST[j]}: {n} of {total} ({100 * n / total:.1f} %)" in titles
+
+
+def test_few_classes_have_their_counts_in_the_matrix_and_many_on_hover() -> None:
+    few = page_of_matrix(FMNIST, 777 * np.eye(10, dtype=np.int64))
+    assert few.words.count("777") == 10
+    names = [f"class {i}" for i in range(62)]
+    many = page_of_matrix(names, 777 * np.eye(62, dtype=np.int64))
+    assert "class 3 → class 3: 777 of 777 (100.0 %)" in cells_of(many)
+    assert "777" not in many.words
 
 
 def test_a_class_without_a_picture_is_an_empty_row() -> None:
-    page = _Page(confusion_matrix(["a", "b"], np.array([[3, 1], [0, 0]])))
-    assert "a → b: 1 of 4 (25.0 %)" in page.text
-    assert "b → " not in page.text
+    titles = cells_of(page_of_matrix(["a", "b"], np.array([[3, 1], [0, 0]])))
+    assert titles == ["a → a: 3 of 4 (75.0 %)", "a → b: 1 of 4 (25.0 %)"]
 
 
 def test_a_whisker_says_in_words_what_it_draws() -> None:
-    drawn = _Page(whisker(Figure(0.5, 0.4, 0.75, 1200), limit=1.0))
-    assert drawn.tags[0][1]["aria-label"] == "0.500, 95 % interval 0.400 to 0.750, n = 1,200"
-    ends = [attributes["x1"] for tag, attributes in drawn.tags if tag == "line"]
-    assert ends == ["0", "40.00%", "40.00%", "75.00%"]
+    page = _Page(html(one_model(figures={"weighted_f1": Figure(0.5, 0.4, 0.75, 1200)}), {}))
+    place = next(i for i, (_, a) in enumerate(page.tags) if a.get("class") == "whisker dot")
+    label = "0.500, 95 % interval 0.400 to 0.750, n = 1,200"
+    assert page.tags[place][1]["aria-label"] == label
+    lines = [a for tag, a in page.tags[place : place + 6] if tag == "line"]
+    assert [line["x1"] for line in lines] == ["0", "40.00%", "40.00%", "75.00%"]
 
 
 def test_curves_take_one_number_of_pictures_and_none() -> None:
     figure = Figure(0.5, 0.4, 0.6, 10)
-    assert few_shot_curves({"m": {}}, {}) == ""
-    drawn = _Page(few_shot_curves({"m": {4: figure}, "other": {4: figure}}, {"m": figure}))
-    assert "m, 4 a class: 0.500, 95 % interval 0.400 to 0.600" in drawn.text
-    points = [a["points"] for tag, a in drawn.tags if tag == "polyline"]
-    assert len(set(points)) == 2, "models stand side by side"
+    run = made_run()
+    probe = replace(
+        run.results["builtin"][4], figures={"weighted_f1": figure, "few_shot@4": figure}
+    )
+    two = replace(run, results={model.name: (probe,) for model in run.models})
+    page = _Page(html(two, {}))
+    assert "builtin, 4 per class: 0.500, 95 % interval 0.400 to 0.600" in page.text
+    points = [a["points"] for tag, a in page.tags if tag == "polyline"]
+    assert len(points) == len(set(points)) == 2, "models stand side by side"
+    none = replace(probe, figures={"weighted_f1": figure})
+    page = _Page(html(replace(two, results={"builtin": (none,)}), {}))
+    assert not any(tag == "polyline" for tag, _ in page.tags)
 
 
 def test_every_table_of_the_markdown_is_a_table() -> None:
@@ -340,7 +361,7 @@ def test_a_day_is_written_as_people_do() -> None:
 
 
 def test_both_files_are_written_whole(tmp_path: Path) -> None:
-    write_report(made_run(), tmp_path / "run", made_pictures())
+    write_report(made_run(), tmp_path / "run", made_thumbnails())
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"report.md", "report.html"}
     assert (tmp_path / "run" / "report.html").read_text("utf-8") == made_page()

@@ -7,9 +7,8 @@ import pytest
 import pytrec_eval
 
 from by_hand import ByHand, looks
-from fashionclip.evaluate.retrieval import score_retrieval
-from fashionclip.evaluate.similar import score_similar
-from fashionclip.evaluate.tasks import Garment, Picture, PictureToPicture, Retrieval
+from fashionclip.evaluate.retrieval import score_image_to_image, score_retrieval
+from fashionclip.evaluate.tasks import Garment, ImageRef, ImageToImage, Retrieval
 
 RED, BLUE, GREEN = np.eye(3, dtype=np.float32)
 WORDS = {"red": RED, "blue": BLUE, "green": GREEN}
@@ -72,7 +71,7 @@ def test_figures_are_trec_evals():
     asked = ("recall@10", "precision@1", "precision@10", "map@10", "ndcg@10", "hit@5")
     made = ByHand(words)
     found = score_retrieval(Retrieval("t", tuple(words), documents, relevant, asked), made)
-    cosines = made.texts(list(words)) @ made.pictures(documents).T
+    cosines = made.encode_text(list(words)) @ made.encode_images(documents).T
     run = {
         query: {f"p{i}": float(score) for i, score in enumerate(scores)}
         for query, scores in zip(words, cosines, strict=True)
@@ -91,7 +90,7 @@ def test_figures_are_trec_evals():
 
 
 def test_documents_can_be_pictures_joined_with_their_words():
-    plain, named = Picture("plain", np.array([BLUE])), Picture("named", np.array([GREEN]), "red")
+    plain, named = ImageRef("plain", np.array([BLUE])), ImageRef("named", np.array([GREEN]), "red")
     task = Retrieval("t", ("red",), (plain, named), (rows(1),), ("mrr@1",), image_weight=0.5)
     found = score_retrieval(task, ByHand(WORDS))
     assert found.figures["mrr@1"].value == 1
@@ -139,7 +138,7 @@ def test_nothing_to_find_is_said():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"figures": ("mrr",)}, "there is no metric 'mrr'; there are hit@K, "),
+        ({"figures": ("mrr",)}, "there is no metric 'mrr' of rankings; write recall@10"),
         ({"figures": ("recall@0",)}, "no metric 'recall@0'"),
         ({"relevant": (rows(0),)}, "2 queries have 1 lists of documents"),
         ({"relevant": (rows(0), rows(5))}, "rows go from 0 to 5, and there are 5 documents"),
@@ -156,8 +155,8 @@ def test_a_task_that_contradicts_itself_is_refused(change, said):
 def garments(*described):
     """Garments of a vector, a category and words for its attributes each."""
     return tuple(
-        Garment(picture, category, frozenset(words.split()))
-        for picture, (_, category, words) in zip(
+        Garment(image, category, frozenset(words.split()))
+        for image, (_, category, words) in zip(
             looks(*(vector for vector, _, _ in described)), described, strict=True
         )
     )
@@ -170,11 +169,11 @@ WARDROBE = garments(
     (like(RED, BLUE, 0.7), "skirt", "red long"),
     (like(GREEN, BLUE, 0.9), "skirt", ""),
 )
-ALIKE = PictureToPicture("t", WARDROBE, WARDROBE)
+ALIKE = ImageToImage("t", WARDROBE, WARDROBE)
 
 
 def test_likeness_can_be_checked_by_eye():
-    found = score_similar(ALIKE, ByHand(WORDS))
+    found = score_image_to_image(ALIKE, ByHand(WORDS))
     items = found.items
     assert items["item"] == ["p0", "p1", "p2", "p3", "p4"]
     # nearest of each, but for itself: 1, 2 or 0, 1 or 3, 2, 3
@@ -192,15 +191,15 @@ def test_likeness_can_be_checked_by_eye():
 
 
 def test_a_picture_is_not_its_own_answer():
-    found = score_similar(ALIKE, ByHand(WORDS))
+    found = score_image_to_image(ALIKE, ByHand(WORDS))
     for example in (*found.details["best"], *found.details["worst"]):
         assert example["query"] not in example["top"]
         assert example["query"] in found.shown
     elsewhere = replace(ALIKE, documents=tuple(
-        replace(g, picture=replace(g.picture, picture_id=f"shop-{i}"))
+        replace(g, image=replace(g.image, image_id=f"shop-{i}"))
         for i, g in enumerate(WARDROBE)
     ))  # fmt: skip
-    copies = score_similar(elsewhere, ByHand(WORDS))
+    copies = score_image_to_image(elsewhere, ByHand(WORDS))
     assert copies.figures["coarse_recall@1"].value == 1
     assert copies.figures["fine_recall@1"].n == 4
 
@@ -208,15 +207,15 @@ def test_a_picture_is_not_its_own_answer():
 def test_what_has_no_equal_is_left_out_and_told():
     lonely = (*WARDROBE[:3], *garments((GREEN, "hat", "green"))[:1])
     lonely = tuple(
-        replace(g, picture=replace(g.picture, picture_id=f"q{i}")) for i, g in enumerate(lonely)
+        replace(g, image=replace(g.image, image_id=f"q{i}")) for i, g in enumerate(lonely)
     )
-    broken = Garment(Picture("broken", np.array([UNREADABLE])), "dress")
-    found = score_similar(PictureToPicture("t", (*lonely, broken), lonely), ByHand(WORDS))
+    broken = Garment(ImageRef("broken", np.array([UNREADABLE])), "dress")
+    found = score_image_to_image(ImageToImage("t", (*lonely, broken), lonely), ByHand(WORDS))
     assert (found.n, found.left_out) == (3, 2)
     assert found.warnings[0] == "1 of 5 queries could not be read and are left out: broken."
     assert "no other picture of their category and are left out: q3." in found.warnings[1]
-    seen = score_similar(
-        PictureToPicture("t", (broken, *lonely), lonely),
+    seen = score_image_to_image(
+        ImageToImage("t", (broken, *lonely), lonely),
         ByHand(WORDS),
         seen=np.array([False, True, False, False, False]),
     )
@@ -225,9 +224,9 @@ def test_what_has_no_equal_is_left_out_and_told():
 
 
 def test_no_query_and_no_match_are_said():
-    empty = score_similar(PictureToPicture("t", (), WARDROBE), ByHand(WORDS))
+    empty = score_image_to_image(ImageToImage("t", (), WARDROBE), ByHand(WORDS))
     assert "it has no queries" in empty.warnings[-1]
-    alone = score_similar(PictureToPicture("t", WARDROBE[:1], WARDROBE[:1]), ByHand(WORDS))
+    alone = score_image_to_image(ImageToImage("t", WARDROBE[:1], WARDROBE[:1]), ByHand(WORDS))
     assert (alone.figures, alone.left_out) == ({}, 1)
-    with pytest.raises(ValueError, match="5 queries, and 'seen' marks 1"):
-        score_similar(ALIKE, ByHand(WORDS), seen=np.ones(1, bool))
+    with pytest.raises(ValueError, match="t: 'seen' marks 1 of 5"):
+        score_image_to_image(ALIKE, ByHand(WORDS), seen=np.ones(1, bool))

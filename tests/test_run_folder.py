@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
-from fashionclip.evaluate.storage import read_pictures, read_run, write_run
+from fashionclip.evaluate.results import (
+    Figure,
+    ModelInfo,
+    Run,
+    TaskResult,
+    read_pictures,
+    read_run,
+    write_run,
+)
 from made_run import made_pictures, made_run
 
 

@@ -163,15 +163,15 @@ def test_test_pictures_never_reach_the_choice(questions):
     pairs, plan = questions
     suite = build_suite(pairs, plan)
     tasks = [t for t in load_benchmarks(plan.sets, None).tasks if isinstance(t, ZeroShot)]
-    test = {picture.picture_id for task in tasks for picture in task.pictures}
-    asked = {p.picture_id for some in suite.sets.values() for task in some for p in task.pictures}
+    test = {picture.image_id for task in tasks for picture in task.images}
+    asked = {p.image_id for some in suite.sets.values() for task in some for p in task.images}
     assert test
     assert asked
     assert not test & asked
     for task in tasks:
         cut = development_task(task, 1000)
-        assert cut.development_pictures == ()
-        assert set(cut.pictures) == set(task.development_pictures)
+        assert cut.development_images == ()
+        assert set(cut.images) == set(task.development_images)
 
 
 def test_a_set_without_development_pictures_is_named_and_left_out(questions, tmp_path):
@@ -202,7 +202,7 @@ def test_what_the_start_was_trained_on_is_said(questions, tiny_checkpoint, tmp_p
     start = tmp_path / "start"
     shutil.copytree(tiny_checkpoint, start)
     suite = build_suite(pairs, plan)
-    seen = next(iter(suite.sets.values()))[0].pictures[:3]
+    seen = next(iter(suite.sets.values()))[0].images[:3]
     write_training_data(digest_training_data([(p, []) for p in seen], description="it"), start)
     notes = build_suite(pairs, plan, start=open_checkpoint(start)).notes
     assert len(notes) == 2  # both sets ask about the same pictures

@@ -7,7 +7,7 @@ import pytest
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.cli.main import run as run_program
 from fashionclip.evaluate.leakage import read_training_data
-from fashionclip.evaluate.storage import read_run
+from fashionclip.evaluate.results import read_run
 from fashionclip.train.run import RunFolder
 from made_training import drawn_questions
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from by_hand import ByHand, looks
-from fashionclip.evaluate.embeddings import CachedVectors
+from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.prompts import (
     STYLES,
     changed_vectors,
@@ -18,7 +18,7 @@ from fashionclip.evaluate.prompts import (
     plural,
 )
 from fashionclip.evaluate.results import Figure
-from fashionclip.evaluate.tasks import ClassLabel, Picture, ZeroShot
+from fashionclip.evaluate.tasks import ClassLabel, ImageRef, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import CATEGORIES, generate_image, sample_products
@@ -114,7 +114,7 @@ def test_pictures_seen_in_training_are_also_told_apart():
     assert found.unseen["accuracy"].value == pytest.approx(2 / 3)
     assert {figure.n for figure in found.unseen.values()} == {3}
     alone = task(
-        [SIX.pictures[i].source[0] for i in (2, 3, 5)], SIX.labels[~seen], notes=("as it is",)
+        [SIX.images[i].source[0] for i in (2, 3, 5)], SIX.labels[~seen], notes=("as it is",)
     )
     assert score_zero_shot(alone, ByHand(WORDS)).figures == found.unseen
 
@@ -172,29 +172,29 @@ def test_a_set_of_one_class_is_called_that():
     alone = ZeroShot("t", CLASSES[:1], looks(DRESS, BOOT), np.array([0, 0]))
     found = score_zero_shot(alone, ByHand(WORDS))
     assert found.figures["accuracy"].value == 1
-    assert "one class only" in found.warnings[0]
+    assert "There is only one class" in found.warnings[0]
 
 
 def test_classes_that_are_said_alike_are_named():
     alike = replace(SIX, classes=(*CLASSES, ClassLabel("dress", "Dress")))
     found = score_zero_shot(alike, ByHand(WORDS))
     assert found.warnings[0] == (
-        "Dress and dress are all said as 'dress', so that only the first can win."
+        "Dress and dress have the same words, 'dress': only the first can be predicted."
     )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"labels": np.array([0, 0, 0, 1, 1, 3])}, r"t, pictures: labels lie in 0…2; .* 0 to 3"),
+        ({"labels": np.array([0, 0, 0, 1, 1, 3])}, r"t, images: labels lie in 0…2; .* 0 to 3"),
         ({"labels": np.array([0, 0, 0, 1, 1, -1])}, r"labels lie in 0…2; .* -1 to 1"),
-        ({"labels": np.array([0, 1])}, "6 pictures have 2 labels"),
+        ({"labels": np.array([0, 1])}, "6 images have 2 labels"),
         ({"classes": ()}, "no classes"),
         ({"classes": (*CLASSES, CLASSES[0])}, "two classes have one name"),
-        ({"development_pictures": looks(DRESS, name="d")}, "1 development pictures have 0 labels"),
+        ({"development_images": looks(DRESS, name="d")}, "1 development images have 0 labels"),
         (
-            {"development_pictures": looks(BAG), "development_labels": np.array([2])},
-            "two pictures with the id p0",
+            {"development_images": looks(BAG), "development_labels": np.array([2])},
+            "two images with the id p0",
         ),
     ],
 )
@@ -212,7 +212,7 @@ def biased(development_vector):
     return made, replace(
         SIX,
         development="drawn for this",
-        development_pictures=looks(DRESS, development_vector, BAG, name="d"),
+        development_images=looks(DRESS, development_vector, BAG, name="d"),
         development_labels=np.array([0, 1, 2]),
     )
 
@@ -353,9 +353,9 @@ def test_what_a_full_stop_a_plural_a_capital_and_a_synonym_change():
     asked = []
 
     class Listening(ByHand):
-        def texts(self, texts, *, templates=None):
+        def encode_text(self, texts, *, templates=None):
             asked.append(list(texts))
-            return super().texts(texts)
+            return super().encode_text(texts)
 
     classes = (*CLASSES[:1], ClassLabel("Jeans", "jeans"))
     model = Listening({"dress": DRESS, "gown": BAG, "jeans": BOOT})
@@ -392,29 +392,29 @@ def test_labels_that_hang_on_a_full_stop_are_counted():
 
 
 def drawings(n, seed, name):
-    pictures, labels = [], []
+    images, labels = [], []
     for product in sample_products(n, seed=seed):
         file = io.BytesIO()
         generate_image(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
-        pictures.append(Picture(f"{name}{product.product_id}", file.getvalue()))
+        images.append(ImageRef(f"{name}{product.product_id}", file.getvalue()))
         labels.append(list(CATEGORIES).index(product.attributes.category))
-    return tuple(pictures), np.array(labels)
+    return tuple(images), np.array(labels)
 
 
 def test_the_built_in_model_sorts_the_drawn_catalogue():
-    pictures, labels = drawings(60, 0, "")
-    pictures += (Picture("broken", b"no picture"),)
+    images, labels = drawings(60, 0, "")
+    images += (ImageRef("broken", b"no picture"),)
     development, of_development = drawings(40, 7, "d")
     classes = tuple(ClassLabel(name, name) for name in CATEGORIES)
     model = FashionCLIP.from_pretrained(device="cpu")
     found = score_zero_shot(
         ZeroShot(
-            *("drawn", classes, pictures, np.append(labels, 0)),
+            *("drawn", classes, images, np.append(labels, 0)),
             development="other drawings",
-            development_pictures=development,
+            development_images=development,
             development_labels=of_development,
         ),
-        CachedVectors(model, None),
+        CachedEncoder(model, None),
     )
     assert (found.n, found.left_out) == (60, 1)
     assert "could not be read and are left out: broken" in found.warnings[0]
@@ -431,5 +431,5 @@ def test_the_built_in_model_sorts_the_drawn_catalogue():
     )
     expected = model.encode_text(list(CATEGORIES), templates=templates)
     np.testing.assert_allclose(
-        class_vectors(classes, chosen["chosen"], CachedVectors(model, None)), expected, atol=1e-4
+        class_vectors(classes, chosen["chosen"], CachedEncoder(model, None)), expected, atol=1e-4
     )

@@ -12,14 +12,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.storage import read_run
+from fashionclip.evaluate.results import read_run
 
 
 @pytest.fixture(scope="module")
 def labels(shop):
     """A table of one's own: the shop's twenty pictures and what each shows."""
     path = shop / "garments.csv"
-    names = sorted(picture.name for picture in (shop / "images").iterdir())
+    names = sorted(image.name for image in (shop / "images").iterdir())
     write(path, ("image", "label"), [(f"images/{name}", name.partition("-")[0]) for name in names])
     return path
 
@@ -28,7 +28,7 @@ def labels(shop):
 def queries(shop):
     """Another one: what shoppers type, and which pictures answer it."""
     path = shop / "queries.csv"
-    names = sorted(picture.name for picture in (shop / "images").iterdir())
+    names = sorted(image.name for image in (shop / "images").iterdir())
     rows = [
         (colour, f"images/{name}", int(colour in name))
         for colour in ("red", "blue")
@@ -66,7 +66,7 @@ def one_line(ended):
 
 def cached_rows(cache, since=()):
     """How many pictures' vectors a cache holds, but for some of its files."""
-    files = set(cache.glob("*/pictures-*.safetensors")) - set(since)
+    files = set(cache.glob("*/images-*.safetensors")) - set(since)
     return sum(len(load_file(path)["keys"]) for path in files), files
 
 
@@ -133,8 +133,8 @@ def test_a_killed_run_goes_on_where_it_stopped(
     second = tmp_path / "second.csv"
     address = web_shop.address.removesuffix("images")
     write(second, ("image", "label"), [(address + image, label) for image, label in rows[:10]])
-    for picture in web_shop.images.iterdir():  # other bytes than the first table's
-        (tmp_path / picture.name).write_bytes(picture.read_bytes() + b"0")
+    for image in web_shop.images.iterdir():  # other bytes than the first table's
+        (tmp_path / image.name).write_bytes(image.read_bytes() + b"0")
     web_shop.images, web_shop.answers = tmp_path, 0
     words = ("evaluate", model, "--on", f"{labels},{second}", "--allow-private", "--json")
     out, cache = ("--out", tmp_path / "run"), tmp_path / "cache"

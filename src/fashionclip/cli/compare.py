@@ -1,4 +1,4 @@
-"""``fashionclip compare``: whether one model is better than another, beyond the noise."""
+"""``fashionclip compare``: is one model better than another, beyond the noise?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,32 +29,32 @@ GATE_CLOSED = 1
 @click.option(
     "--gate",
     is_flag=True,
-    help="End with status 1 if the second model is worse than the first beyond the noise.",
+    help="Exit with status 1 if the second model is worse than the first beyond the noise.",
 )
 @click.option(
     "--on",
     "names",
     multiple=True,
     metavar="NAMES",
-    help="Benchmarks or tasks to look at, with commas between them or repeated. With --gate, those "
-    "that must be no worse.  [default: all that both runs have]",
+    help="Benchmarks or tasks to compare, separated by commas or repeated. With --gate, those that "
+    "must be no worse.  [default: all that both runs have]",
 )
 @json_option
 def command(runs: Sequence[str], gate: bool, names: Sequence[str], as_json: bool) -> None:
-    """Put models side by side, and say which differences are beyond the noise.
+    """Compare models, and mark the differences that are beyond the noise.
 
-    RUN is what 'fashionclip evaluate --out' wrote. The first model is what the others are held
-    against, picture by picture and query by query.
+    RUN is a folder that 'fashionclip evaluate --out' wrote. The other models are compared with the
+    first one, picture by picture and query by query.
     """
     from fashionclip.evaluate.compare import compare_runs, comparison_markdown, gate_failures
 
-    sides = [side for place in runs for side in sides_of(place)]
-    if len(sides) < 2:
+    models = [model for place in runs for model in models_in(place)]
+    if len(models) < 2:
         stop_for_usage(f"{runs[0]} holds one model; name another run to compare it with")
-    if gate and len(sides) > 2:
-        held = ", ".join(f"{place}@{model}" for place, _, model in sides)
-        stop_for_usage(f"--gate takes two models, and these are {len(sides)}: {held}; name two")
-    (_, old, old_model), *others = sides
+    if gate and len(models) > 2:
+        held = ", ".join(f"{place}@{model}" for place, _, model in models)
+        stop_for_usage(f"--gate takes two models, and these are {len(models)}: {held}; name two")
+    (_, old, old_model), *others = models
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     comparisons = [
         compare_runs(old, new, old_model=old_model, new_model=new_model, on=benchmarks)
@@ -76,14 +76,14 @@ def command(runs: Sequence[str], gate: bool, names: Sequence[str], as_json: bool
         click.get_current_context().exit(GATE_CLOSED)
 
 
-def sides_of(place: str) -> "list[tuple[str, Run, str]]":
-    """Read a run, and name its models: all of them, or the one after ``@``.
+def models_in(place: str) -> "list[tuple[str, Run, str]]":
+    """Read a run and list its models: all of them, or the one after ``@``.
 
     Raises:
         EvaluationError: the folder holds no run.
         UsageError: the run has no such model.
     """
-    from fashionclip.evaluate.storage import read_run
+    from fashionclip.evaluate.results import read_run
 
     folder, at, model = place.rpartition("@")
     if not at or Path(place).is_dir():

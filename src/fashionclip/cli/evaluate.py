@@ -1,4 +1,4 @@
-"""``fashionclip evaluate``: what models can do, with how sure that is, as a report."""
+"""``fashionclip evaluate``: models on benchmarks, with confidence intervals, as a report."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.evaluate.leakage import TrainingData
     from fashionclip.evaluate.results import Figure, Run
-    from fashionclip.evaluate.tasks import Picture
+    from fashionclip.evaluate.tasks import ImageRef
 
 ALWAYS_SHOWN = 5
 """Columns of the table that are shown even where every cell is empty."""
@@ -46,8 +46,8 @@ SHOWN_WARNINGS = 6
     required=True,
     multiple=True,
     metavar="NAMES",
-    help="Benchmarks, with commas between them or repeated: names, or tables of your own with "
-    "the columns image,label or query,image,relevant.",
+    help="Benchmarks, separated by commas or repeated: names, or your own tables with the columns "
+    "image,label or query,image,relevant.",
 )
 @click.option(
     "--data",
@@ -60,36 +60,36 @@ SHOWN_WARNINGS = 6
 @click.option(
     "--download",
     is_flag=True,
-    help="Fetch into --data what is missing there and can be had without asking its owners.",
+    help="Download missing benchmarks into --data, where their licences allow it.",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where report.html, report.md and results.json go.",
+    help="Folder for report.html, report.md and results.json.",
 )
 @click.option(
     "--prompts",
     type=click.Choice(
         ["bare", "product", "ensemble", "sentences", "synonyms", "synonym-sentences"]
     ),
-    help="How labels are put into words; if not given, each model chooses for itself, on "
-    "development pictures.",
+    help="Style of the prompts that label names are put into.  [default: for each model the best "
+    "one on development pictures]",
 )
 @click.option(
     "--trained-on",
     "training",
     metavar="CATALOG",
     multiple=True,
-    help="What the models were trained on, besides what their own folders say; it is looked for "
-    "among the test pictures and texts. Repeatable.",
+    help="Training data of the models, besides the records in their folders; test pictures and "
+    "texts are checked against it. Repeatable.",
 )
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where vectors are kept for the next run.  [default: the user's cache folder]",
+    help="Folder of cached vectors.  [default: the user's cache folder]",
 )
 @private_option
 @device_options
@@ -110,36 +110,36 @@ def command(
 ) -> None:
     """Measure models on benchmarks, and write a report.
 
-    MODEL is a folder, a hub repository, or builtin, which is the default. Every figure comes
-    with its 95 % interval and with the number of pictures or queries it stands on. Vectors are
-    kept: a second run takes seconds, and a killed one goes on where it stopped.
+    MODEL is a folder, a hub repository, or builtin, which is the default. Every figure has its
+    95 % confidence interval and the number of pictures or queries it was measured on. Vectors are
+    cached: a second run takes seconds, and a killed run continues where it stopped.
     """
     from fashionclip.evaluate.report import write_report
+    from fashionclip.evaluate.results import write_run
     from fashionclip.evaluate.run import evaluate_models, load_benchmarks
-    from fashionclip.evaluate.storage import write_run
     from fashionclip.images.fetch import FetchPolicy
 
     begun = perf_counter()
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     if download:
-        fetch(benchmarks, data)
+        download_missing(benchmarks, data)
     opened = (
         open_model(None if name == "builtin" else name, device=device, precision=precision)
         for name in models or ["builtin"]
     )
     with terminal.progress("Reading the benchmarks", total=None, noun="pictures") as update:
-        questions = load_benchmarks(benchmarks, data)
-        run, pictures = evaluate_models(
+        suite = load_benchmarks(benchmarks, data)
+        run, thumbnails = evaluate_models(
             opened,
-            questions,
+            suite,
             cache=cache or cache_folder() / "evaluation",
             prompts=prompts,
             trained_on=[digests_of(path, allow_private=allow_private) for path in training],
             policy=FetchPolicy(allow_private=allow_private),
-            watch=lambda what, done, total: update(done, 0, total, what),
+            progress=lambda what, done, total: update(done, 0, total, what),
         )
-    write_run(run, out, pictures)
-    write_report(run, out, pictures)
+    write_run(run, out, thumbnails)
+    write_report(run, out, thumbnails)
     if as_json:
         terminal.write_json(run_fields(run, out))
     else:
@@ -153,22 +153,24 @@ def command(
         f"open {out / 'report.html'}",
         seconds=perf_counter() - begun,
     )
-    refuse_nothing(run, out)
+    refuse_empty_run(run, out)
 
 
-def fetch(names: Sequence[str], data: Path | None) -> None:
-    """Fetch the benchmarks that are not in the data folder; say so where one cannot be had."""
+def download_missing(names: Sequence[str], data: Path | None) -> None:
+    """Download the benchmarks that are not in the data folder; warn of those that cannot be."""
     from fashionclip.errors import BenchmarkError
     from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
     from fashionclip.evaluate.benchmarks.download import download
 
     if data is None:
         stop_for_usage("--download needs --data DIR, the folder to fetch into")
-    for benchmark in [find_benchmark(name) for name in names]:  # a slip costs no download
+    for benchmark in [
+        find_benchmark(name) for name in names
+    ]:  # a typo is refused before any download
         try:
             find_folder(benchmark, data)
         except BenchmarkError:
-            terminal.talk(f"Fetching {benchmark.title}")
+            terminal.talk(f"Downloading {benchmark.title}")
             try:
                 download(benchmark, data)
             except BenchmarkError as error:
@@ -176,7 +178,7 @@ def fetch(names: Sequence[str], data: Path | None) -> None:
 
 
 def digests_of(path: str, *, allow_private: bool) -> "TrainingData":
-    """Digest a catalogue that a model was trained on.
+    """Digests of a catalogue that a model was trained on.
 
     Raises:
         CatalogError: it cannot be read.
@@ -192,25 +194,25 @@ def digests_of(path: str, *, allow_private: bool) -> "TrainingData":
 
 def samples_of(
     catalog: "Catalog", update: terminal.Update
-) -> "Iterator[tuple[Picture | None, list[str]]]":
+) -> "Iterator[tuple[ImageRef | None, list[str]]]":
     """Each product's picture, and its texts: the caption, and the title that is a part of it.
 
     Raises:
         CatalogError: the table cannot be read on.
     """
-    from fashionclip.evaluate.tasks import Picture
+    from fashionclip.evaluate.tasks import ImageRef
     from fashionclip.product import Product
 
     for row, product in enumerate(catalog, start=1):
         update(row, 0, None)
         if isinstance(product, Product):
             title = product.columns.get(catalog.roles.title or "")
-            picture = Picture(product.product_id, product.image) if product.image else None
-            yield picture, [product.caption, str(title or "")]
+            image = ImageRef(product.product_id, product.image) if product.image else None
+            yield image, [product.caption, str(title or "")]
 
 
 def run_fields(run: "Run", out: Path) -> dict[str, object]:
-    """What ``--json`` prints: model, task, metric, and the figure with its interval."""
+    """The run as ``--json`` prints it: by model, task and metric."""
     return {
         "out": str(out),
         "models": {
@@ -237,16 +239,16 @@ def figure_fields(figure: "Figure") -> dict[str, float]:
 
 
 def show_run(run: "Run") -> None:
-    """Print each model's headline figures, and how much could not be scored."""
+    """Print each model's headline figures, and the numbers of items left out."""
     headings = ["model", "task", "figure", "value", "n", "left out", "not trained on", "n "]
     rows = []
     for name, results in run.results.items():
         for result in results:
             cells = [name, result.task, result.headline]
             figure, unseen = (f.get(result.headline) for f in (result.figures, result.unseen))
-            cells += [words_of(figure), f"{result.n:,}" if figure is None else f"{figure.n:,}"]
+            cells += [figure_text(figure), f"{figure.n if figure else result.n:,}"]
             cells += [f"{result.left_out:,}" if result.left_out else ""]
-            cells += [words_of(unseen), f"{unseen.n:,}"] if unseen else ["", ""]
+            cells += [figure_text(unseen), f"{unseen.n:,}"] if unseen else ["", ""]
             rows.append(cells)
     shown = [p for p in range(len(headings)) if p < ALWAYS_SHOWN or any(row[p] for row in rows)]
     terminal.show_table(
@@ -257,7 +259,7 @@ def show_run(run: "Run") -> None:
 
 
 def show_warnings(run: "Run", out: Path) -> None:
-    """Say the first few warnings of a run, each once with the tasks that it concerns."""
+    """Print the first few warnings of a run, each once, with the tasks that it concerns."""
     places: dict[str, list[str]] = {}
     for name, results in run.results.items():
         for result in results:
@@ -271,8 +273,8 @@ def show_warnings(run: "Run", out: Path) -> None:
         terminal.talk(f"  … and {terminal.counted(rest, 'more warning')} in {out / 'report.md'}")
 
 
-def refuse_nothing(run: "Run", out: Path) -> None:
-    """Keep a script from taking a run without a single figure for one that went well.
+def refuse_empty_run(run: "Run", out: Path) -> None:
+    """Refuse a run without a single figure, which a script could take for a success.
 
     Raises:
         EvaluationError: nothing could be measured.
@@ -284,8 +286,8 @@ def refuse_nothing(run: "Run", out: Path) -> None:
         raise EvaluationError(message)
 
 
-def words_of(figure: "Figure | None") -> str:
-    """A figure with its interval, as short as it can be read; a dash for none."""
+def figure_text(figure: "Figure | None") -> str:
+    """A figure with its interval; a dash for none."""
     if figure is None:
         return "—"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

@@ -13,7 +13,7 @@ from fashionclip.cli.options import examples, json_option, require_extra
 from fashionclip.errors import FashionCLIPError
 
 if TYPE_CHECKING:
-    from fashionclip.evaluate.tasks import Picture
+    from fashionclip.evaluate.tasks import ImageRef
     from fashionclip.publish.parity import Parity
     from fashionclip.train.run import RunFolder
 
@@ -93,7 +93,7 @@ def command(
     terminal.say_counts(f"published at {published.place}", seconds=perf_counter() - begun)
 
 
-def held_out_pictures(run: "RunFolder") -> "list[Picture]":
+def held_out_pictures(run: "RunFolder") -> "list[ImageRef]":
     """Test pictures of the run's data; none if the data are not there any more."""
     from fashionclip.train.finish import read_test_pictures
 

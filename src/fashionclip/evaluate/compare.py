@@ -1,8 +1,8 @@
-"""Verdicts between two models: paired picture by picture, query by query.
+"""Comparison of two models, paired image by image and query by query.
 
-Two intervals that overlap say little about a difference, because both models met the same
-pictures; here each item is compared with itself. A difference is called one only where its 95 %
-interval leaves 0 out.
+Overlapping intervals say little about a difference, because both models were measured on the same
+images. Here each item is compared with itself, and a verdict is given only where the 95 % interval
+of the difference excludes 0.
 """
 
 import math
@@ -15,32 +15,28 @@ from jaxtyping import Bool, Float, Int
 
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.report.markdown import plain, table
-from fashionclip.evaluate.report.wording import count, number, signed, title_of
+from fashionclip.evaluate.report.wording import count, number, signed
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
-from fashionclip.metrics.classification import accuracy, confusion_matrix, macro_f1, weighted_f1
-from fashionclip.metrics.intervals import Difference, Metric, mcnemar, paired_labels, paired_means
+from fashionclip.metrics import METRICS, title_of
+from fashionclip.metrics.classification import confusion_matrix
+from fashionclip.metrics.intervals import Difference, mcnemar, paired_labels, paired_means
 
 Verdict = Literal["better", "worse", "no difference beyond the noise", "not comparable"]
 
-LEAST_SHARED = 6
-"""Fewer shared items can never differ beyond the noise: even if all changed to one side, a sign
-test would give p = 2 / 2^5 > 0.05."""
-_LABEL_METRICS: Mapping[str, Metric] = {
-    "weighted_f1": weighted_f1,
-    "macro_f1": macro_f1,
-    "accuracy": accuracy,
-}
+MIN_SHARED = 6
+"""With fewer shared items no difference can be beyond the noise: even if all changed to one side, a
+sign test would give p = 2 / 2^5 > 0.05."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one task, old against new."""
+    """One metric of one task, old against new."""
 
     task: str
     metric: str
     is_headline: bool
     unseen: bool
-    """Only over what neither model was trained on; else over everything both scored."""
+    """Over what neither model was trained on; else over everything that both scored."""
     old: float
     """Over the shared items, so that the difference is between these two; over all of its run's
     where the row is not comparable, NaN if it has none."""
@@ -67,7 +63,7 @@ class Comparison:
     new: ModelInfo
     rows: tuple[Row, ...]
     lines: tuple[str, ...]
-    """What could not be put into a row: tasks that one run lacks, and why."""
+    """Sentences on what has no row: tasks that one run lacks, and why."""
     lost: tuple[str, ...] = ()
     """Tasks that only the old run has."""
 
@@ -88,8 +84,8 @@ def compare_runs(
     """Compare one model of a run with one of another, or of the same run.
 
     Args:
-        old: the run that sets the standard.
-        new: the run that is judged.
+        old: the reference run.
+        new: the run that is compared with it.
         old_model: its name in the old run; None where the run has one model.
         new_model: its name in the new run; None where the run has one model.
         on: benchmarks or tasks to look at, such as ``kagl`` or ``kagl/article-type``; none named
@@ -124,10 +120,10 @@ def compare_runs(
 
 
 def gate_failures(comparison: Comparison, on: Sequence[str] = ()) -> tuple[str, ...]:
-    """Say why a new model must not replace the old one; nothing if it may.
+    """Reasons why a new model must not replace the old one; none if it may.
 
-    Each headline is judged alone, without Holm's correction: a gate that stays open is the costly
-    mistake, and a correction would make it blinder with every benchmark that is added.
+    Each headline is tested alone, without Holm's correction: a gate that stays open by mistake is
+    the costly error, and a correction would make it more likely with every benchmark added.
 
     Args:
         comparison: of the two runs.
@@ -168,9 +164,9 @@ def comparison_markdown(comparison: Comparison) -> str:
     ]
     n = comparison.n_compared
     lines += [
-        f"{n} comparisons were made, each judged alone: where nothing has changed, about "
-        f"{0.05 * n:.1f} of them are called better or worse by chance. p is of the paired "
-        "bootstrap, for accuracy of McNemar's exact test.",
+        f"{n} comparisons were made, each tested alone: where nothing has changed, about "
+        f"{0.05 * n:.1f} of them come out better or worse by chance. p is that of the paired "
+        "bootstrap, for accuracy that of McNemar's exact test.",
         "",
     ]
     lines += [f"- {plain(line)}" for line in (*_unpaired(comparison.rows), *comparison.lines)]
@@ -178,7 +174,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def _unpaired(rows: Sequence[Row]) -> Iterator[str]:
-    """One line a task for the lesser figures that cannot be compared, with their values."""
+    """One line per task for the other metrics that cannot be compared, with their values."""
     values: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.difference is None and not row.is_headline:
@@ -218,7 +214,7 @@ def _belongs(task: str, name: str) -> bool:
 
 
 def _rows(old: TaskResult, new: TaskResult) -> Iterator[Row]:
-    """One row a figure that both have; the headline once more without what was seen."""
+    """One row for each metric that both have; the headline once more without what was seen."""
     pairs = _Pairs(old, new)
     for metric in old.figures:
         if metric in new.figures:
@@ -251,7 +247,7 @@ class _Pairs:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether both results keep this column."""
+        """Whether both results have this column."""
         return name in self.old.items and name in self.new.items
 
     def numbers(self, name: str) -> tuple[Float[np.ndarray, " shared"], ...]:
@@ -267,7 +263,7 @@ class _Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What came of comparing one figure: a difference, or why there is none."""
+    """The comparison of one metric: a difference, or why there is none."""
 
     n: int
     why: str = ""
@@ -281,7 +277,8 @@ def _row(
     pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"], *, unseen: bool = False
 ) -> Row:
     old, new = pairs.old, pairs.new
-    judge = _judge_labels if metric in _LABEL_METRICS and pairs.has("truth") else _judge_numbers
+    is_of_labels = metric in METRICS and METRICS[metric].of_labels and pairs.has("truth")
+    judge = _judge_labels if is_of_labels else _judge_numbers
     judged = judge(pairs, metric, kept)
     compared = judged.difference is not None
     ours, theirs = (result.unseen if unseen else result.figures for result in (new, old))
@@ -297,7 +294,7 @@ def _row(
         n=judged.n,
         difference=judged.difference,
         mcnemar=judged.mcnemar,
-        verdict=_verdict(judged.difference),
+        verdict=_verdict(metric, judged.difference),
         why=judged.why,
     )
 
@@ -314,7 +311,8 @@ def _judge_labels(pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"])
     if n_other := int((truth != other).sum()):
         return _Judged(n, f"{n_other} of {n} shared pictures have another true label")
     n_classes = 1 + int(max(truth.max(), old.max(), new.max()))
-    measure = _LABEL_METRICS[metric]
+    measure = METRICS[metric].of_labels
+    assert measure is not None
     return _Judged(
         n,
         old=float(measure(confusion_matrix(truth, old, n_classes))),
@@ -326,7 +324,7 @@ def _judge_labels(pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"])
 
 def _judge_numbers(pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"]) -> _Judged:
     if not pairs.has(metric):
-        return _Judged(int(kept.sum()), "the runs keep no value of each item")
+        return _Judged(int(kept.sum()), "the runs have no value for each item")
     old, new = pairs.numbers(metric)
     known = kept & np.isfinite(old) & np.isfinite(new)
     n = int(known.sum())
@@ -339,22 +337,24 @@ def _judge_numbers(pairs: _Pairs, metric: str, kept: Bool[np.ndarray, " shared"]
 
 
 def _obstacle(pairs: _Pairs, detail: str, n: int) -> str:
-    """Why no difference can be had: too little in common, or another question; else empty."""
+    """Why there can be no difference: too little in common, or another task; else empty."""
     if pairs.old.details.get(detail) != pairs.new.details.get(detail):
         return "the class lists differ" if detail == "classes" else "other pictures were searched"
-    if n < LEAST_SHARED:
+    if n < MIN_SHARED:
         if n:
             return f"{n} shared {'item is' if n == 1 else 'items are'} too few to tell"
         return "the runs share no item"
     return ""
 
 
-def _verdict(difference: Difference | None) -> Verdict:
+def _verdict(metric: str, difference: Difference | None) -> Verdict:
     if difference is None:
         return "not comparable"
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "no difference beyond the noise"
+    if not (difference.low > 0 or difference.high < 0):
+        return "no difference beyond the noise"
+    base = metric.partition("@")[0]
+    higher_is_better = METRICS[base].higher_is_better if base in METRICS else True
+    return "better" if (difference.low > 0) == higher_is_better else "worse"
 
 
 def _worse(row: Row) -> str:

@@ -1,8 +1,7 @@
-"""How classes are put into words for a model, and which way of putting them suits it best.
+"""Prompts: how class names become texts, and which of six styles suits a model best.
 
-Six styles, from the plainest: the bare label, one template, an ensemble of templates, the ensemble
-with and without full stops, and the last two over every synonym. The choice is made on development
-pictures; this room sees no others.
+From the simplest: the bare label, one template, an ensemble of templates, the ensemble with and
+without full stops, and the last two over every synonym. The style is chosen on development images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +13,17 @@ from jaxtyping import Float, Int
 
 from fashionclip.engines.io import to_unit
 from fashionclip.evaluate.results import Figure
-from fashionclip.evaluate.tasks import ClassLabel, Vectors
-from fashionclip.metrics.classification import confusion_matrix, weighted_f1
-from fashionclip.metrics.intervals import confusion_interval
+from fashionclip.evaluate.scoring import label_figures
+from fashionclip.evaluate.tasks import ClassLabel, Encoder
 from fashionclip.text.captions import PROMPT_TEMPLATES
 from fashionclip.text.captions import prompts as fill_in
 
 BARE, PRODUCT, ENSEMBLE, SENTENCES = "bare", "product", "ensemble", "sentences"
 SYNONYMS, SYNONYM_SENTENCES = "synonyms", "synonym-sentences"
 STYLES = (BARE, PRODUCT, ENSEMBLE, SENTENCES, SYNONYMS, SYNONYM_SENTENCES)
-"""Ways to put a class into words, the simplest first."""
+"""The styles, the simplest first."""
 DEFAULT_STYLE = ENSEMBLE
-"""Where there are no development pictures to choose on."""
+"""Used where there are no development images."""
 
 _OVER_SYNONYMS: Mapping[str, str] = MappingProxyType(
     {SYNONYMS: ENSEMBLE, SYNONYM_SENTENCES: SENTENCES}
@@ -33,26 +31,36 @@ _OVER_SYNONYMS: Mapping[str, str] = MappingProxyType(
 _Change = Callable[[ClassLabel], ClassLabel]
 
 
-def class_prompts(label: ClassLabel, style: str) -> list[str]:
-    """The prompts whose vectors stand for a class together.
-
-    Bare, product, ensemble and sentences put the class's words into ``texts.PROMPT_TEMPLATES`` just
-    as ``FashionCLIP.classify`` does, so that both give the same labels; synonyms puts the words and
-    every synonym into each template of the ensemble, synonym-sentences into those of sentences.
+def check_style(style: str) -> None:
+    """Refuse an unknown style.
 
     Raises:
-        ValueError: an unknown style.
+        ValueError: it is none of ``STYLES``.
     """
     if style not in STYLES:
         message = f"there is no style of prompts {style!r}; the styles are {', '.join(STYLES)}"
         raise ValueError(message)
+
+
+def class_prompts(label: ClassLabel, style: str) -> list[str]:
+    """The prompts whose mean vector stands for a class.
+
+    Bare, product, ensemble and sentences fill ``PROMPT_TEMPLATES`` of ``text.captions`` with the
+    class's words, as ``FashionCLIP.classify`` does, so that both give the same labels. Synonyms
+    fills the templates of the ensemble, and synonym-sentences those of sentences, with the words
+    and every synonym.
+
+    Raises:
+        ValueError: an unknown style.
+    """
+    check_style(style)
     templates = PROMPT_TEMPLATES[_OVER_SYNONYMS.get(style, style)]
     phrases = (label.words, *label.synonyms) if style in _OVER_SYNONYMS else (label.words,)
     return [prompt for phrase in phrases for prompt in fill_in(phrase, templates)]
 
 
 def class_vectors(
-    classes: Sequence[ClassLabel], style: str, vectors: Vectors
+    classes: Sequence[ClassLabel], style: str, encoder: Encoder
 ) -> Float[np.ndarray, "c d"]:
     """A unit vector for each class: the mean of its prompts' unit vectors, of length 1 again.
 
@@ -61,17 +69,17 @@ def class_vectors(
 
     Source: Radford et al. 2021, arXiv 2103.00020, section 3.1.4 (ensembling in embedding space).
     """
-    return _mean_vectors([class_prompts(label, style) for label in classes], vectors)
+    return _mean_vectors([class_prompts(label, style) for label in classes], encoder)
 
 
 def changed_vectors(
-    classes: Sequence[ClassLabel], style: str, vectors: Vectors
+    classes: Sequence[ClassLabel], style: str, encoder: Encoder
 ) -> dict[str, Float[np.ndarray, "c d"]]:
-    """The vectors of classes whose words are changed a little, by the name of the change.
+    """Vectors of the classes after a small change of their words, by the name of the change.
 
-    ``full stop`` ends every prompt with one; ``plural`` says ``dresses``, ``capital`` ``Dress``;
-    ``synonym`` takes the synonyms alone, the first in place of the words. A class whose words a
-    change does not touch keeps its prompts, and a change that touches no class is left out.
+    ``full stop`` ends every prompt with one; ``plural`` writes ``dresses``, ``capital`` ``Dress``;
+    ``synonym`` uses the synonyms alone, the first in place of the words. A class that a change does
+    not affect keeps its prompts, and a change that affects no class is left out.
 
     Raises:
         ValueError: an unknown style.
@@ -82,7 +90,7 @@ def changed_vectors(
     for name, change in _CHANGES.items():
         changed[name] = [_changed_prompts(label, style, name, change) for label in classes]
     return {
-        name: _mean_vectors(prompts, vectors)
+        name: _mean_vectors(prompts, encoder)
         for name, prompts in changed.items()
         if prompts != plain
     }
@@ -96,23 +104,22 @@ def usable_styles(classes: Sequence[ClassLabel]) -> tuple[str, ...]:
 
 def style_scores(
     classes: Sequence[ClassLabel],
-    pictures: Float[np.ndarray, "n d"],
+    images: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
-    vectors: Vectors,
+    encoder: Encoder,
     *,
     styles: Sequence[str] = STYLES,
 ) -> dict[str, Figure]:
-    """Weighted F1 of each style with its interval, on pictures given as unit vectors.
+    """Weighted F1 of each style with its interval, on images given as unit vectors.
 
     Raises:
         ValueError: an unknown style, or a label without a class.
     """
     found = {}
     for style in styles:
-        predicted = np.argmax(pictures @ class_vectors(classes, style, vectors).T, axis=1)
-        confusion = confusion_matrix(labels, predicted, len(classes))
-        ends = confusion_interval(confusion, weighted_f1)
-        found[style] = Figure(float(weighted_f1(confusion)), *ends, len(labels))
+        predicted = np.argmax(images @ class_vectors(classes, style, encoder).T, axis=1)
+        figures = label_figures(labels, predicted, len(classes), ("weighted_f1",), seed=0)
+        found[style] = figures["weighted_f1"]
     return found
 
 
@@ -120,7 +127,7 @@ def choose_style(scores: Mapping[str, Figure]) -> str:
     """The style with the best development score; of equal ones the simpler.
 
     Args:
-        scores: weighted F1 on development pictures by style, the simplest style first.
+        scores: weighted F1 on development images by style, the simplest style first.
     """
     return max(scores, key=lambda style: scores[style].value)
 
@@ -128,9 +135,8 @@ def choose_style(scores: Mapping[str, Figure]) -> str:
 def plural(words: str) -> str:
     """The plural of English words for a garment: ``dress`` to ``dresses``.
 
-    Words that are plural already (``trousers``), that stand for a substance or a kind as a whole
-    (``knitwear``), and adjectives (``striped``) stay as they are. What follows a preposition does
-    too: ``sets of clothes``.
+    Plural words (``trousers``), mass nouns (``knitwear``) and adjectives (``striped``) stay as they
+    are, and so does what follows a preposition: ``sets of clothes``.
     """
     head, preposition, rest = words, "", ""
     for between in _PREPOSITIONS:
@@ -222,7 +228,7 @@ def _changed_prompts(label: ClassLabel, style: str, name: str, change: _Change) 
     ]
 
 
-def _mean_vectors(prompts: Sequence[Sequence[str]], vectors: Vectors) -> Float[np.ndarray, "c d"]:
-    encoded = vectors.texts([prompt for some in prompts for prompt in some])
+def _mean_vectors(prompts: Sequence[Sequence[str]], encoder: Encoder) -> Float[np.ndarray, "c d"]:
+    encoded = encoder.encode_text([prompt for some in prompts for prompt in some])
     starts = np.cumsum([0, *(len(some) for some in prompts[:-1])])
     return to_unit(np.add.reduceat(encoded, starts, axis=0))  # a sum points where the mean does

@@ -1,8 +1,4 @@
-"""A run: models on benchmarks, each task scored over vectors that are computed once.
-
-Knows what the kinds of task have in common (pictures, texts, what was seen in training) and which
-scorer each goes to; nothing about files of benchmarks, and nothing about pages.
-"""
+"""A run: models on benchmarks, each task scored over vectors that are computed once."""
 
 import base64
 import time
@@ -12,45 +8,37 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Bool
-
 from fashionclip.errors import BenchmarkError, EvaluationError, FashionCLIPError, MissingExtraError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
-from fashionclip.evaluate.embeddings import CachedVectors
-from fashionclip.evaluate.leakage import (
-    Leakage,
-    LeakageCheck,
-    TrainingData,
-    read_training_data,
-)
+from fashionclip.evaluate.cache import CachedEncoder
+from fashionclip.evaluate.leakage import LeakageCheck, TrainingData, read_training_data
 from fashionclip.evaluate.probe import score_probe
 from fashionclip.evaluate.results import ModelInfo, Run, TaskResult
-from fashionclip.evaluate.retrieval import score_retrieval
-from fashionclip.evaluate.scorecard import score_wrong_attribute
-from fashionclip.evaluate.similar import score_similar
+from fashionclip.evaluate.retrieval import score_image_to_image, score_retrieval
 from fashionclip.evaluate.tasks import (
-    Picture,
-    PictureToPicture,
+    ImageToImage,
     Probe,
     Retrieval,
     Task,
     WrongAttribute,
     ZeroShot,
+    images_of,
+    scored_images,
 )
+from fashionclip.evaluate.wrong_attribute import score_wrong_attribute
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.images.decode import thumbnail
 from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.model import FashionCLIP
 
 THUMBNAIL_PX = 160
-"""Longest side of the pictures that a report shows."""
-Watch = Callable[[str, int, int], None]
-"""Called with what is being measured, and how many pictures of how many are done."""
+"""Longest side of the images that a report shows."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with what is being measured, and how many images of how many are done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Questions:
+class TaskSuite:
     """The tasks of the benchmarks that were found, and those that were not."""
 
     tasks: tuple[Task, ...]
@@ -60,20 +48,20 @@ class Questions:
     """Task to what was wrong with its benchmark's files."""
 
 
-def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
-    """Read benchmarks; one that cannot be had does not keep the others from being measured.
+def load_benchmarks(names: Sequence[str], data: Path | None) -> TaskSuite:
+    """Read benchmarks; one that is missing does not keep the others from being measured.
 
     Args:
-        names: names of benchmarks, or paths of tables of one's own.
+        names: names of benchmarks, or paths of your own tables.
         data: folder that holds the benchmarks' folders.
 
     Raises:
-        BenchmarkError: an unknown name, two of one name, or not one of them can be had.
+        BenchmarkError: an unknown name, two of one name, or none of them can be read.
     """
     tasks: list[Task] = []
     missing: dict[str, str] = {}
     warnings: dict[str, tuple[str, ...]] = {}
-    found = {name: find_benchmark(name) for name in names}  # a slip costs no reading
+    found = {name: find_benchmark(name) for name in names}  # a typo is refused before any reading
     for name, benchmark in found.items():
         try:
             loaded = benchmark.load(find_folder(benchmark, data))
@@ -89,42 +77,42 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> Questions:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         message = f"nothing to measure: {reasons}"
         raise BenchmarkError(message)
-    return Questions(tuple(tasks), missing, warnings)
+    return TaskSuite(tuple(tasks), missing, warnings)
 
 
 def evaluate_models(
     models: Iterable[FashionCLIP],
-    questions: Questions,
+    suite: TaskSuite,
     *,
     cache: Path | None = None,
     prompts: str | None = None,
     trained_on: Sequence[TrainingData] = (),
     policy: FetchPolicy | None = None,
     seed: int = 0,
-    watch: Watch | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Run, dict[str, str]]:
     """Measure models on tasks.
 
     Args:
         models: opened one after the other, if this is a generator.
-        questions: what to measure.
+        suite: what to measure.
         cache: folder for vectors; None keeps nothing.
-        prompts: a style of prompts for every zero-shot task; None lets each model choose on the
-            task's development pictures.
-        trained_on: what the models were trained on, besides what their folders say.
-        policy: how remote pictures may be fetched.
-        seed: of all that is drawn at random.
-        watch: called as pictures get done.
+        prompts: a style of prompts for every zero-shot task; None chooses one for each model on
+            the task's development images.
+        trained_on: what the models were trained on, besides the records in their folders.
+        policy: how remote images may be fetched.
+        seed: of all random sampling.
+        progress: called as images get done.
 
     Returns:
-        The run, and the pictures its report shows: data URIs by ``<task>/<picture_id>``.
+        The run, and the images its report shows: data URIs by ``<task>/<image_id>``.
 
     Raises:
         EvaluationError: a model gives NaN, two models have one name, or the cache cannot be used.
     """
     infos: list[ModelInfo] = []
     results: dict[str, tuple[TaskResult, ...]] = {}
-    missing = dict(questions.missing)
+    missing = dict(suite.missing)
     shown: dict[str, str] = {}
     for model in models:
         begin = time.perf_counter()
@@ -135,17 +123,17 @@ def evaluate_models(
         own = read_training_data(model.checkpoint.folder)
         training = [*([own] if own else []), *trained_on]
         check = LeakageCheck(training, cache, policy=policy) if training else None
-        stage = _Stage(name, watch or (lambda what, done, total: None))
-        vectors = CachedVectors(model, cache, policy=policy, progress=stage.advance)
+        counter = _Counter(name, progress or (lambda what, done, total: None))
+        encoder = CachedEncoder(model, cache, policy=policy, progress=counter.advance)
         found: list[TaskResult] = []
-        for task in questions.tasks:
-            stage.start(task)
+        for task in suite.tasks:
+            counter.start(task)
             try:
-                result = _measure(task, vectors, check, prompts=prompts, seed=seed)
+                result = _measure(task, encoder, check, prompts=prompts, seed=seed)
             except MissingExtraError as error:
                 missing[task.name] = str(error)
                 continue
-            warnings = (*questions.warnings.get(task.name, ()), *result.warnings)
+            warnings = (*suite.warnings.get(task.name, ()), *result.warnings)
             found.append(replace(result, warnings=warnings))
             shown |= _thumbnails(task, result.shown, policy)
         results[name] = tuple(found)
@@ -157,104 +145,63 @@ def evaluate_models(
                 engine=f"{model.engine.device} {model.engine.precision}",
                 trained_on="; ".join(data.description for data in training),
                 seconds=time.perf_counter() - begin,
-                encoding_seconds=vectors.encoding_seconds,
+                encoding_seconds=encoder.encoding_seconds,
             )
         )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(tuple(infos), results, missing, created, version("fashionclip")), shown
 
 
-def pictures_of(task: Task) -> tuple[Picture, ...]:
-    """Every picture that a task needs the vector of."""
-    match task:
-        case ZeroShot():
-            return (*task.pictures, *task.development_pictures)
-        case Retrieval():
-            return task.documents
-        case PictureToPicture():
-            return tuple(garment.picture for garment in (*task.queries, *task.documents))
-        case Probe():
-            return (*task.training_pictures, *task.pictures)
-        case WrongAttribute():
-            return task.pictures
+class _Counter:
+    """How many images of its present task a model has done."""
 
-
-class _Stage:
-    """How far a model is on its present task."""
-
-    def __init__(self, name: str, watch: Watch) -> None:
-        self._name, self._watch = name, watch
+    def __init__(self, name: str, progress: ProgressCallback) -> None:
+        self._name, self._progress = name, progress
         self._what, self._done, self._total = "", 0, 0
 
     def start(self, task: Task) -> None:
         """Begin the next task."""
         self._what, self._done = f"{self._name}: {task.name}", 0
-        self._total = len(pictures_of(task))
-        self._watch(self._what, 0, self._total)
+        self._total = len(images_of(task))
+        self._progress(self._what, 0, self._total)
 
-    def advance(self, what: str, n: int) -> None:
-        """Count pictures; texts take no time to speak of."""
-        if what == "pictures":
+    def advance(self, modality: str, n: int) -> None:
+        """Count images; encoding texts takes little time."""
+        if modality == "images":
             self._done = min(self._total, self._done + n)
-            self._watch(self._what, self._done, self._total)
+            self._progress(self._what, self._done, self._total)
 
 
 def _measure(
     task: Task,
-    vectors: CachedVectors,
+    encoder: CachedEncoder,
     check: LeakageCheck | None,
     *,
     prompts: str | None,
     seed: int,
 ) -> TaskResult:
-    """Score a task by the scorer of its kind, and say what of it was seen in training."""
-    seen, leakage = _seen(task, vectors, check) if check else (None, None)
+    """Score a task by the scorer of its kind, and note what of it was seen in training."""
+    seen, leakage = None, None
+    if check:
+        seen, leakage = check.seen_in(task, encoder.digests(scored_images(task)))
     match task:
         case ZeroShot():
-            result = score_zero_shot(task, vectors, seen=seen, prompts=prompts, seed=seed)
+            result = score_zero_shot(task, encoder, seen=seen, prompts=prompts, seed=seed)
         case Retrieval():
-            result = score_retrieval(task, vectors, seen=seen, seed=seed)
-        case PictureToPicture():
-            result = score_similar(task, vectors, seen=seen, seed=seed)
+            result = score_retrieval(task, encoder, seen=seen, seed=seed)
+        case ImageToImage():
+            result = score_image_to_image(task, encoder, seen=seen, seed=seed)
         case Probe():
-            result = score_probe(task, vectors, seen=seen, seed=seed)
+            result = score_probe(task, encoder, seen=seen, seed=seed)
         case WrongAttribute():
-            result = score_wrong_attribute(task, vectors, seen=seen, seed=seed)
+            result = score_wrong_attribute(task, encoder, seen=seen, seed=seed)
     if leakage is None:
         return result
     return replace(result, notes=(*result.notes, f"Leakage check: {leakage}."))
 
 
-def _seen(
-    task: Task, vectors: CachedVectors, check: LeakageCheck
-) -> tuple[Bool[np.ndarray, " question"], Leakage]:
-    """Mark each picture, or each query, that the model was trained on or on an answer of."""
-    pictures = _asked(task)
-    texts = task.queries if isinstance(task, Retrieval) else [p.caption for p in pictures]
-    digests = vectors.digests(pictures)
-    files = check.same_files(digests)
-    looks = check.same_looks(pictures, digests) & ~files
-    words = check.same_texts(texts)
-    leakage = Leakage(int(files.sum()), int(looks.sum()), int(words.sum()))
-    seen = files | looks
-    if isinstance(task, Retrieval):
-        seen = words | np.array([seen[rows].any() for rows in task.relevant], dtype=bool)
-    return seen, leakage
-
-
-def _asked(task: Task) -> Sequence[Picture]:
-    """The pictures that a task's questions are about."""
-    match task:
-        case ZeroShot() | Probe() | WrongAttribute():
-            return task.pictures
-        case Retrieval():
-            return task.documents
-        case PictureToPicture():
-            return [garment.picture for garment in task.queries]
-
-
 def _short_name(model: FashionCLIP) -> str:
-    """The folder's own name for a model in a folder; a report is no place for whole paths."""
+    """A folder's own name for a model in a folder, without its whole path."""
     path = Path(model.name)
     return path.resolve().name if path.is_dir() else model.name
 
@@ -263,16 +210,16 @@ def _thumbnails(
     task: Task, ids: Iterable[str], policy: FetchPolicy | None
 ) -> Iterator[tuple[str, str]]:
     wanted = set(ids)
-    for picture in pictures_of(task):
-        if picture.picture_id not in wanted:
+    for image in images_of(task):
+        if image.image_id not in wanted:
             continue
-        wanted.discard(picture.picture_id)
-        source = picture.source
+        wanted.discard(image.image_id)
+        source = image.source
         try:
             if isinstance(source, str | Path):
                 source = read_image_bytes(str(source), policy=policy or FetchPolicy())
             jpeg = thumbnail(source, max_px=THUMBNAIL_PX)
         except FashionCLIPError:
-            continue  # the report says that there is no picture
+            continue  # the report shows its id
         uri = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-        yield f"{task.name}/{picture.picture_id}", uri
+        yield f"{task.name}/{image.image_id}", uri

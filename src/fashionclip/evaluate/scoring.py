@@ -1,66 +1,104 @@
-"""What all scorers do alike: leave out what cannot be scored, and say so; how sure a mean is."""
+"""Steps that all scorers share: leaving out what cannot be read, means, and the result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from fashionclip.evaluate.results import Figure, Kind, TaskResult
-from fashionclip.evaluate.tasks import Picture, Task, Vectors
-from fashionclip.metrics.intervals import mean_interval
+from fashionclip.evaluate.tasks import Encoder, ImageRef, Task
+from fashionclip.metrics.classification import checked_labels, confusion_matrix
+from fashionclip.metrics.intervals import confusion_intervals, mean_interval
+from fashionclip.metrics.registry import METRICS
 
-_N_NAMED = 5  # ids or names that a warning gives as examples
+_N_EXAMPLES = 5  # ids or names that a warning gives
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readable:
-    """The pictures that could be read, with what is to be said of the others."""
+    """The images that can be read, with a warning about the others."""
 
-    pictures: list[Picture]
+    images: list[ImageRef]
     vectors: Float[np.ndarray, "n d"]
     kept: Bool[np.ndarray, " all"]
-    """Marks them among all that were asked for."""
+    """Marks them among all images."""
     warnings: list[str]
 
 
-def readable_pictures(
-    pictures: Sequence[Picture], vectors: Vectors, what: str = "pictures"
+def readable_images(
+    images: Sequence[ImageRef], encoder: Encoder, noun: str = "pictures"
 ) -> Readable:
-    """Vectors of the pictures that can be read; a warning names how many cannot, and some ids."""
-    found = vectors.pictures(pictures)
+    """Vectors of the images that can be read; a warning counts the others and names some."""
+    found = encoder.encode_images(images)
     kept = np.isfinite(found).all(axis=1)
-    lost = [picture.picture_id for picture, good in zip(pictures, kept, strict=True) if not good]
-    good = [picture for picture, ok in zip(pictures, kept, strict=True) if ok]
+    lost = [image.image_id for image, ok in zip(images, kept, strict=True) if not ok]
     warnings = []
     if lost:
         warnings.append(
-            f"{len(lost):,} of {len(pictures):,} {what} could not be read and are left out: "
-            f"{some_of(lost)}."
+            f"{len(lost):,} of {len(images):,} {noun} could not be read and are left out: "
+            f"{examples_of(lost)}."
         )
+    good = [image for image, ok in zip(images, kept, strict=True) if ok]
     return Readable(good, found[kept], kept, warnings)
 
 
-def some_of(names: Sequence[str]) -> str:
+def examples_of(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
-    more = f" and {len(names) - _N_NAMED:,} more" if len(names) > _N_NAMED else ""
-    return ", ".join(names[:_N_NAMED]) + more
+    more = f" and {len(names) - _N_EXAMPLES:,} more" if len(names) > _N_EXAMPLES else ""
+    return ", ".join(names[:_N_EXAMPLES]) + more
 
 
-def check_length(task: Task, what: str, n: int, seen: Bool[np.ndarray, " n"] | None) -> None:
-    """Refuse marks that are not one for each question.
+def check_seen(task: Task, n: int, seen: Bool[np.ndarray, " n"] | None) -> None:
+    """Refuse marks that are not one for each image or query.
 
     Raises:
         ValueError: there are more or fewer.
     """
     if seen is not None and len(seen) != n:
-        message = f"{task.name}: {n} {what}, and 'seen' marks {len(seen)}"
+        message = f"{task.name}: 'seen' marks {len(seen)} of {n} images or queries"
         raise ValueError(message)
 
 
-def seen_entirely(n: int, what: str) -> str:
-    """The warning where nothing is left that the model was not trained on."""
-    return f"The model was trained on all {n:,} {what}; there are no unseen ones."
+def check_labels(
+    task: Task,
+    images: Sequence[ImageRef],
+    labels: Int[np.ndarray, " n"],
+    n_classes: int,
+    split: str = "",
+) -> None:
+    """Refuse labels that are not one for each image, or are none of the classes.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if len(images) != len(labels):
+        message = f"{task.name}: {len(images)} {split}images have {len(labels)} labels"
+        raise ValueError(message)
+    try:
+        checked_labels(labels, n_classes)
+    except ValueError as exc:
+        message = f"{task.name}, {split}images: {exc}"
+        raise ValueError(message) from exc
+
+
+def label_figures(
+    truth: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    n_classes: int,
+    metrics: Sequence[str],
+    seed: int,
+) -> dict[str, Figure]:
+    """Metrics of predicted labels, by name, with 95 % bootstrap intervals."""
+    confusion = confusion_matrix(truth, predicted, n_classes)
+    functions = {name: METRICS[name].of_labels for name in metrics}
+    known = {name: function for name, function in functions.items() if function is not None}
+    intervals = confusion_intervals(confusion, tuple(known.values()), seed=seed)
+    return {
+        name: Figure(float(metric(confusion)), float(low), float(high), len(truth))
+        for (name, metric), (low, high) in zip(known.items(), intervals, strict=True)
+    }
 
 
 def mean_figures(
@@ -69,7 +107,7 @@ def mean_figures(
     """Means of columns of values with 95 % bootstrap intervals.
 
     Args:
-        columns: one value an item, NaN where an item does not count for a metric.
+        columns: one value per item, NaN where an item does not count for a metric.
         kept: marks the items to take.
         seed: of the bootstrap.
 
@@ -89,10 +127,60 @@ def mean_figure(values: Float[np.ndarray, " n"], seed: int) -> Figure:
     return Figure(float(values.mean()), *mean_interval(values, seed=seed), len(values))
 
 
-def nothing_measured(
+def task_result(
+    task: Task,
+    kind: Kind,
+    headline: str,
+    *,
+    unit: str,
+    seen: Bool[np.ndarray, " n"],
+    left_out: int,
+    figures_of: Callable[[Bool[np.ndarray, " n"]], Mapping[str, Figure]],
+    details: Mapping[str, Any],
+    warnings: Sequence[str],
+    items: Mapping[str, Sequence[Any]],
+    shown: Sequence[str] = (),
+) -> TaskResult:
+    """The result of a task, with the figures of all items and of the unseen ones.
+
+    Args:
+        task: what was measured.
+        kind: of the task.
+        headline: the metric that stands for it.
+        unit: what was scored, in the plural: ``pictures``, ``queries``.
+        seen: marks the scored items that the model was trained on.
+        left_out: how many could not be scored.
+        figures_of: figures by metric, of the items that a mask marks.
+        details: as ``TaskResult`` has them.
+        warnings: so far.
+        items: columns beside ``seen``.
+        shown: as ``TaskResult`` has it.
+    """
+    n, n_seen = len(seen), int(seen.sum())
+    if n_seen == n:
+        message = f"The model was trained on all {n:,} {unit}; there are no unseen ones."
+        warnings = [*warnings, message]
+    return TaskResult(
+        task=task.name,
+        kind=kind,
+        headline=headline,
+        n=n,
+        left_out=left_out,
+        figures=figures_of(np.ones(n, bool)),
+        n_seen=n_seen,
+        unseen=figures_of(~seen) if 0 < n_seen < n else {},
+        details=details,
+        notes=task.notes,
+        warnings=tuple(warnings),
+        shown=tuple(dict.fromkeys(shown)),
+        items={**items, "seen": seen.tolist()},
+    )
+
+
+def empty_result(
     task: Task, kind: Kind, headline: str, left_out: int, why: str, warnings: Sequence[str]
 ) -> TaskResult:
-    """A result without a figure, which says why there is none."""
+    """A result without figures, and a warning that says why there are none."""
     return TaskResult(
         task=task.name,
         kind=kind,
@@ -103,3 +191,10 @@ def nothing_measured(
         notes=task.notes,
         warnings=(*warnings, f"There is nothing to measure: {why}."),
     )
+
+
+def seen_among(
+    seen: Bool[np.ndarray, " all"] | None, kept: Bool[np.ndarray, " all"]
+) -> Bool[np.ndarray, " n"]:
+    """The marks of the kept items; none where nothing is known of the training data."""
+    return np.zeros(int(kept.sum()), bool) if seen is None else seen[kept]

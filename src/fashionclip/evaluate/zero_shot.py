@@ -1,7 +1,7 @@
-"""Scoring a model that sorts pictures by the names of their classes alone.
+"""Scoring of zero-shot classification.
 
-The label of a picture is the class whose vector has the largest cosine with the picture's, the
-first of equal ones. The words are chosen on development pictures before a test picture is scored.
+The label of an image is the class whose vector has the largest cosine with the image's, the first
+of equal ones. The prompts are chosen on development images before a test image is scored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from fashionclip.evaluate.prompts import (
     DEFAULT_STYLE,
     changed_vectors,
+    check_style,
     choose_style,
     class_prompts,
     class_vectors,
@@ -23,51 +24,47 @@ from fashionclip.evaluate.prompts import (
 )
 from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.scoring import (
-    check_length,
+    check_labels,
+    check_seen,
+    empty_result,
+    examples_of,
+    label_figures,
     mean_figure,
-    nothing_measured,
-    readable_pictures,
-    seen_entirely,
-    some_of,
+    mean_figures,
+    readable_images,
+    seen_among,
+    task_result,
 )
-from fashionclip.evaluate.tasks import ClassLabel, Picture, Vectors, ZeroShot
+from fashionclip.evaluate.tasks import ClassLabel, Encoder, ImageRef, ZeroShot
 from fashionclip.metrics.classification import (
-    accuracy,
-    checked_labels,
+    LabelMetric,
     confusion_matrix,
     f1_per_class,
-    macro_f1,
+    majority_baseline,
     precision_per_class,
     recall_per_class,
     top_k_hits,
-    weighted_f1,
 )
-from fashionclip.metrics.intervals import (
-    Metric,
-    class_intervals,
-    confusion_intervals,
-    mean_interval,
-)
+from fashionclip.metrics.intervals import confusion_intervals
+from fashionclip.metrics.registry import METRICS
 
 HEADLINE = "weighted_f1"
-_OF_CONFUSION: Mapping[str, Metric] = MappingProxyType(
-    {HEADLINE: weighted_f1, "macro_f1": macro_f1, "accuracy": accuracy}
-)
-_OF_CLASS: Mapping[str, tuple[Metric, int]] = MappingProxyType(
+_LABEL_METRICS = (HEADLINE, "macro_f1", "accuracy")
+_CLASS_METRICS: Mapping[str, tuple[LabelMetric, int]] = MappingProxyType(
     {
         "precision": (precision_per_class, 0),
         "recall": (recall_per_class, 1),
         "f1": (f1_per_class, 1),
     }
 )
-"""Figures of a class, and whether they are over its predictions (0) or its pictures (1)."""
-_TOP = 5  # only told where there are more classes than that
-_N_CONFUSED, _N_PICTURES, _N_WORDS = 8, 4, 6  # as many as a report has room for
+"""Metrics of a class, and whether they are over its predictions (0) or its images (1)."""
+_TOP = 5  # reported only where there are more classes
+_MAX_CONFUSED, _MAX_IMAGES, _MAX_PROMPTS = 8, 4, 6  # in a report
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """The style of the prompts, and how it came to be chosen."""
+    """The style of the prompts, and how it was chosen."""
 
     style: str
     by: Literal["given", "development", "default"]
@@ -77,85 +74,84 @@ class _Choice:
 
 def score_zero_shot(
     task: ZeroShot,
-    vectors: Vectors,
+    encoder: Encoder,
     *,
-    seen: Bool[np.ndarray, " picture"] | None = None,
+    seen: Bool[np.ndarray, " image"] | None = None,
     prompts: str | None = None,
     seed: int = 0,
 ) -> TaskResult:
-    """Sort a task's pictures into its classes, and say how right and how sure that is.
+    """Classify a task's images and compare the labels with the true ones.
 
     Args:
-        task: what to sort.
-        vectors: of the model.
-        seen: marks the pictures that the model was trained on; ``unseen`` holds the figures
+        task: the images and the classes.
+        encoder: of the model.
+        seen: marks the images that the model was trained on; ``unseen`` holds the figures
             without them.
-        prompts: a style of ``prompts.STYLES``; None chooses on the development pictures, by
+        prompts: a style of ``prompts.STYLES``; None chooses on the development images, by
             weighted F1, and takes the ensemble where there are none.
         seed: of the bootstrap.
 
     Returns:
         Weighted F1 (the headline), macro F1, accuracy, and with more than five classes top-5. No
-        figure at all if not one picture can be scored; ``warnings`` says so. ``details`` holds
-        ``classes``, ``confusion`` (rows are the truth), ``per_class``, ``confused`` (the eight
-        fullest cells off the diagonal, each with its surest pictures) and ``prompts``: the style
-        that was chosen and how, every style's weighted F1 on development and test pictures, and by
-        change of the words the share of pictures whose label ``flips`` and what ``accuracy`` gains
-        or loses.
+        figure at all if not one image can be scored; ``warnings`` says so. ``details`` holds
+        ``classes``, ``confusion`` (rows are the truth), ``chance`` (what the commonest label comes
+        to), ``per_class``, ``confused`` (the eight largest cells off the diagonal, each with its
+        most confident images) and ``prompts``: the style that was chosen and how, every style's
+        weighted F1 on development and test images, and for each change of the words the share of
+        images whose label ``flips`` and the change of ``accuracy``.
 
     Raises:
-        ValueError: labels without a class, a label too many or too few, an id given twice, a
-            picture that is in the test and the development split, no classes, a class given twice,
+        ValueError: labels without a class, a label too many or too few, an id given twice, an
+            image that is in the test and the development split, no classes, a class given twice,
             or an unknown style.
     """
     _check(task, seen)
     classes = task.classes
-    choice, warnings = _choose(task, vectors, prompts)
-    test = readable_pictures(task.pictures, vectors)
+    choice, warnings = _choose(task, encoder, prompts)
+    test = readable_images(task.images, encoder)
     truth = task.labels[test.kept]
     warnings = [*test.warnings, *warnings]
-    n, left_out = len(test.pictures), len(task.pictures) - len(test.pictures)
+    n, left_out = len(test.images), len(task.images) - len(test.images)
     if not n:
         why = "none of its pictures can be read" if left_out else "it has no pictures"
-        return nothing_measured(task, "zero-shot", HEADLINE, left_out, why, warnings)
+        return empty_result(task, "zero-shot", HEADLINE, left_out, why, warnings)
     warnings += [*_same_words(classes), *_imbalances(classes, truth)]
-    cosines = test.vectors @ class_vectors(classes, choice.style, vectors).T
+    cosines = test.vectors @ class_vectors(classes, choice.style, encoder).T
     predicted = np.argmax(cosines, axis=1)
-    were_seen = np.zeros(n, bool) if seen is None else seen[test.kept]
-    new = ~were_seen
-    unseen = {}
-    if were_seen.all():
-        warnings.append(seen_entirely(n, "pictures"))
-    elif were_seen.any():
-        unseen = _figures(cosines[new], truth[new], seed)
-    confused = _confused(task, test.pictures, truth, cosines, predicted, vectors.logit_scale)
+    top = {}
+    if len(classes) > _TOP:
+        top = {f"top_{_TOP}": top_k_hits(cosines, truth, _TOP).astype(np.float64)}
+
+    def figures_of(kept: Bool[np.ndarray, " n"]) -> dict[str, Figure]:
+        labels = label_figures(truth[kept], predicted[kept], len(classes), _LABEL_METRICS, seed)
+        return labels | mean_figures(top, kept, seed)
+
     confusion = confusion_matrix(truth, predicted, len(classes))
     names = [label.name for label in classes]
-    return TaskResult(
-        task=task.name,
-        kind="zero-shot",
-        headline=HEADLINE,
-        n=n,
+    confused = _confused(names, test.images, truth, cosines, confusion, encoder.logit_scale)
+    return task_result(
+        task,
+        "zero-shot",
+        HEADLINE,
+        unit="pictures",
+        seen=seen_among(seen, test.kept),
         left_out=left_out,
-        figures=_figures(cosines, truth, seed),
-        n_seen=int(were_seen.sum()),
-        unseen=unseen,
+        figures_of=figures_of,
         details={
             "classes": names,
             "confusion": confusion.tolist(),
+            "chance": _chance(truth, len(classes)),
             "per_class": _per_class(names, confusion, seed),
             "confused": confused,
-            "prompts": _wording(task, choice, test.vectors, truth, predicted, vectors, seed),
+            "prompts": _prompt_details(task, choice, test.vectors, truth, predicted, encoder, seed),
         },
-        notes=task.notes,
-        warnings=tuple(warnings),
-        shown=tuple(dict.fromkeys(id_ for cell in confused for id_ in cell["pictures"])),
+        warnings=warnings,
+        shown=[image_id for cell in confused for image_id in cell["pictures"]],
         items={
-            "item": [picture.picture_id for picture in test.pictures],
+            "item": [image.image_id for image in test.images],
             "truth": [names[row] for row in truth],
             "predicted": [names[row] for row in predicted],
-            "seen": were_seen.tolist(),
-            **_top_hits(cosines, truth),
+            **{name: hits.tolist() for name, hits in top.items()},
         },
     )
 
@@ -168,40 +164,32 @@ def _check(task: ZeroShot, seen: np.ndarray | None) -> None:
     """
     names = {label.name for label in task.classes}
     if not names or len(names) < len(task.classes):
-        why = "two classes have one name" if names else "there are no classes to sort into"
+        why = "two classes have one name" if names else "there are no classes"
         message = f"{task.name}: {why}"
         raise ValueError(message)
-    development = (task.development_pictures, task.development_labels, "development ")
-    for pictures, labels, what in ((task.pictures, task.labels, ""), development):
-        if len(pictures) != len(labels):
-            message = f"{task.name}: {len(pictures)} {what}pictures have {len(labels)} labels"
-            raise ValueError(message)
-        try:
-            checked_labels(labels, len(task.classes))
-        except ValueError as exc:
-            message = f"{task.name}, {what}pictures: {exc}"
-            raise ValueError(message) from exc
-    check_length(task, "pictures", len(task.pictures), seen)
+    n_classes = len(task.classes)
+    check_labels(task, task.images, task.labels, n_classes)
+    check_labels(task, task.development_images, task.development_labels, n_classes, "development ")
+    check_seen(task, len(task.images), seen)
     ids: set[str] = set()
-    for picture in (*task.pictures, *task.development_pictures):
-        if picture.picture_id in ids:
-            message = f"{task.name}: there are two pictures with the id {picture.picture_id}"
+    for image in (*task.images, *task.development_images):
+        if image.image_id in ids:
+            message = f"{task.name}: there are two images with the id {image.image_id}"
             raise ValueError(message)
-        ids.add(picture.picture_id)
+        ids.add(image.image_id)
 
 
-def _choose(task: ZeroShot, vectors: Vectors, given: str | None) -> tuple[_Choice, list[str]]:
-    """Choose the style on the development pictures, which are all that is looked at."""
-    development = readable_pictures(task.development_pictures, vectors, "development pictures")
+def _choose(task: ZeroShot, encoder: Encoder, given: str | None) -> tuple[_Choice, list[str]]:
+    """Choose the style on the development images alone."""
+    if given is not None:
+        check_style(given)
+    development = readable_images(task.development_images, encoder, "development pictures")
     labels = task.development_labels[development.kept]
     n = len(labels)
     warnings = development.warnings
-    styles = usable_styles(task.classes)
-    if given is not None:
-        class_prompts(task.classes[0], given)  # raises on a style that does not exist
-        styles = tuple(dict.fromkeys((*styles, given)))
+    styles = tuple(dict.fromkeys((*usable_styles(task.classes), *([given] if given else []))))
     scores = (
-        style_scores(task.classes, development.vectors, labels, vectors, styles=styles) if n else {}
+        style_scores(task.classes, development.vectors, labels, encoder, styles=styles) if n else {}
     )
     if given is not None:
         return _Choice(given, "given", scores, n), warnings
@@ -209,8 +197,8 @@ def _choose(task: ZeroShot, vectors: Vectors, given: str | None) -> tuple[_Choic
         return _Choice(choose_style(scores), "development", scores, n), warnings
     if n:
         warnings.append(
-            f"All {n:,} development pictures are of one class, which is no ground to choose "
-            f"prompts on; the default is taken, '{DEFAULT_STYLE}'."
+            f"All {n:,} development pictures are of one class, so prompts cannot be chosen on "
+            f"them; the default '{DEFAULT_STYLE}' is used."
         )
     return _Choice(DEFAULT_STYLE, "default", scores, n), warnings
 
@@ -220,53 +208,40 @@ def _same_words(classes: Sequence[ClassLabel]) -> list[str]:
     for label in classes:
         names.setdefault(label.words.casefold(), []).append(label.name)
     return [
-        f"{' and '.join(alike)} are all said as '{words}', so that only the first can win."
-        for words, alike in names.items()
-        if len(alike) > 1
+        f"{' and '.join(same)} have the same words, '{words}': only the first can be predicted."
+        for words, same in names.items()
+        if len(same) > 1
     ]
 
 
 def _imbalances(classes: Sequence[ClassLabel], labels: np.ndarray) -> list[str]:
     counts = np.bincount(labels, minlength=len(classes))
     without = [label.name for label, count in zip(classes, counts, strict=True) if not count]
-    warnings = []
     if len(classes) == 1:
-        warnings.append("There is one class only, so that no label can be wrong.")
-    elif len(without) == len(classes) - 1:
+        return ["There is only one class, so every label is right."]
+    if len(without) == len(classes) - 1:
         only = classes[int(counts.argmax())].name
-        warnings.append(f"All pictures are of one class, {only}; F1 says little about the model.")
-    elif without:
-        warnings.append(
-            f"{len(without)} of {len(classes)} classes have no picture: {some_of(without)}. They "
-            "have no share in weighted F1, and count in macro F1 only if one is predicted."
-        )
-    return warnings
+        return [f"All pictures are of one class, {only}; F1 says little about the model."]
+    if without:
+        return [
+            f"{len(without)} of {len(classes)} classes have no picture: {examples_of(without)}. "
+            "They do not count in weighted F1, and in macro F1 only if one is predicted."
+        ]
+    return []
 
 
-def _figures(cosines: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, Figure]:
-    n, n_classes = cosines.shape
-    confusion = confusion_matrix(truth, np.argmax(cosines, axis=1), n_classes)
-    intervals = confusion_intervals(confusion, tuple(_OF_CONFUSION.values()), seed=seed)
-    figures = {
-        name: Figure(float(metric(confusion)), low, high, n)
-        for (name, metric), (low, high) in zip(_OF_CONFUSION.items(), intervals, strict=True)
-    }
-    for name, hits in _top_hits(cosines, truth).items():
-        figures[name] = Figure(float(np.mean(hits)), *mean_interval(np.array(hits), seed=seed), n)
-    return figures
-
-
-def _top_hits(cosines: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    """Whether each picture's class is among the first five, where there are more than five."""
-    if cosines.shape[1] <= _TOP:
-        return {}
-    return {f"top_{_TOP}": top_k_hits(cosines, truth, _TOP).astype(np.float64).tolist()}
+def _chance(truth: np.ndarray, n_classes: int) -> dict[str, float]:
+    """What always predicting the commonest label comes to."""
+    confusion = majority_baseline(truth, n_classes)
+    metrics = {name: METRICS[name].of_labels for name in _LABEL_METRICS}
+    return {name: float(metric(confusion)) for name, metric in metrics.items() if metric}
 
 
 def _per_class(names: Sequence[str], confusion: np.ndarray, seed: int) -> list[dict[str, Any]]:
-    ends = class_intervals(confusion, [metric for metric, _ in _OF_CLASS.values()], seed=seed)
+    metrics = [metric for metric, _ in _CLASS_METRICS.values()]
+    intervals = confusion_intervals(confusion, metrics, seed=seed)
     found: list[dict[str, Any]] = [{"name": name} for name in names]
-    for (key, (metric, axis)), (low, high) in zip(_OF_CLASS.items(), ends, strict=True):
+    for (key, (metric, axis)), (low, high) in zip(_CLASS_METRICS.items(), intervals, strict=True):
         columns = (metric(confusion), low, high, confusion.sum(axis=axis))
         for row, *values in zip(found, *(column.tolist() for column in columns), strict=True):
             row[key] = Figure(*values)
@@ -274,52 +249,53 @@ def _per_class(names: Sequence[str], confusion: np.ndarray, seed: int) -> list[d
 
 
 def _confused(
-    task: ZeroShot,
-    pictures: Sequence[Picture],
+    names: Sequence[str],
+    images: Sequence[ImageRef],
     truth: np.ndarray,
     cosines: np.ndarray,
-    predicted: np.ndarray,
+    confusion: np.ndarray,
     logit_scale: float,
 ) -> list[dict[str, Any]]:
-    """The fullest cells off the diagonal, each with the pictures that were most surely wrong."""
+    """The largest cells off the diagonal, each with the images of the highest probability."""
     logits = logit_scale * (cosines - cosines.max(axis=1, keepdims=True)).astype(np.float64)
     probability = 1 / np.exp(logits).sum(axis=1)  # of the predicted class, whose logit is 0 here
-    confusion = confusion_matrix(truth, predicted, len(task.classes))
-    np.fill_diagonal(confusion, 0)
-    worst = np.argsort(-confusion, axis=None, kind="stable")[:_N_CONFUSED]
-    cells = []
-    for cell in worst[confusion.flat[worst] > 0]:
-        right, wrong = divmod(int(cell), len(task.classes))
-        rows = np.flatnonzero((truth == right) & (predicted == wrong))
-        surest = rows[np.argsort(-probability[rows], kind="stable")[:_N_PICTURES]]
-        cells.append(
+    predicted = np.argmax(cosines, axis=1)
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    worst = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_CONFUSED]
+    found = []
+    for cell in worst[wrong.flat[worst] > 0]:
+        i_truth, i_predicted = divmod(int(cell), len(names))
+        rows = np.flatnonzero((truth == i_truth) & (predicted == i_predicted))
+        surest = rows[np.argsort(-probability[rows], kind="stable")[:_MAX_IMAGES]]
+        found.append(
             {
-                "truth": task.classes[right].name,
-                "predicted": task.classes[wrong].name,
+                "truth": names[i_truth],
+                "predicted": names[i_predicted],
                 "n": len(rows),
-                "pictures": [pictures[row].picture_id for row in surest],
+                "pictures": [images[row].image_id for row in surest],
             }
         )
-    return cells
+    return found
 
 
-def _wording(
+def _prompt_details(
     task: ZeroShot,
     choice: _Choice,
-    pictures: Float[np.ndarray, "n d"],
+    vectors: Float[np.ndarray, "n d"],
     truth: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
-    vectors: Vectors,
+    encoder: Encoder,
     seed: int,
 ) -> dict[str, Any]:
-    """How much hangs on the words: every style's figures, and what small changes do."""
+    """How much depends on the prompts: the figures of every style, and of small changes."""
     classes = task.classes
     styles = tuple(dict.fromkeys((*usable_styles(classes), choice.style)))
-    on_test = style_scores(classes, pictures, truth, vectors, styles=styles)
+    on_test = style_scores(classes, vectors, truth, encoder, styles=styles)
     was_right = (predicted == truth).astype(np.float64)
     changes = {}
-    for change, words in changed_vectors(classes, choice.style, vectors).items():
-        labels = np.argmax(pictures @ words.T, axis=1)
+    for change, changed in changed_vectors(classes, choice.style, encoder).items():
+        labels = np.argmax(vectors @ changed.T, axis=1)
         changes[change] = {
             "flips": mean_figure((labels != predicted).astype(np.float64), seed),
             "accuracy": mean_figure((labels == truth) - was_right, seed),
@@ -333,6 +309,6 @@ def _wording(
             style: {"development": choice.development.get(style), "test": on_test[style]}
             for style in styles
         },
-        "words": {label.name: class_prompts(label, choice.style)[:_N_WORDS] for label in classes},
+        "words": {c.name: class_prompts(c, choice.style)[:_MAX_PROMPTS] for c in classes},
         "changes": changes,
     }

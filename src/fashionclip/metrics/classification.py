@@ -1,11 +1,11 @@
-"""How right labels are: figures from a confusion matrix.
+"""Classification: metrics of confusion matrices.
 
-Every figure broadcasts over leading axes, so that a bootstrap of thousands of matrices is one call.
-Matrices hold counts, rows being the truth and columns what was predicted. All that a figure needs
-of one are its margins, so these will do in its place: with a hundred classes they are fifty times
-smaller.
+Every metric broadcasts over leading axes, so that a bootstrap of thousands of matrices is one call.
+Matrices hold counts; rows are the truth, columns the predictions. A metric needs only the margins
+of a matrix and takes them in its place: with a hundred classes they are fifty times smaller.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,24 +15,26 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Margins:
-    """What figures need of confusion matrices: three counts a class, over leading axes."""
+    """Three counts per class of confusion matrices, over leading axes."""
 
     right: Num[np.ndarray, "... c"]
-    """The diagonal: pictures of the class with its label."""
+    """The diagonal: images of the class with its label."""
     truth: Num[np.ndarray, "... c"]
-    """Pictures of the class."""
+    """Images of the class."""
     predicted: Num[np.ndarray, "... c"]
-    """Pictures with its label."""
+    """Images with its label."""
 
 
 Counts = Num[np.ndarray, "... c c"] | Margins
 """Confusion matrices, or their margins."""
+LabelMetric = Callable[[np.ndarray | Margins], np.ndarray]
+"""Confusion matrices or margins to values; leading axes stay."""
 
 
 def confusion_matrix(
     truth: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], n_classes: int
 ) -> Int[np.ndarray, "c c"]:
-    """Count pictures by class: rows are the truth, columns what was predicted.
+    """Count images by class: rows are the truth, columns the predictions.
 
     Raises:
         ValueError: a label outside ``0…n_classes - 1``.
@@ -54,6 +56,16 @@ def checked_labels(labels: Int[np.ndarray, " n"], n_classes: int) -> Int[np.ndar
     return labels.astype(np.int64)
 
 
+def majority_baseline(labels: Int[np.ndarray, " n"], n_classes: int) -> Int[np.ndarray, "c c"]:
+    """The confusion matrix of a classifier that always predicts the commonest label.
+
+    Raises:
+        ValueError: a label outside ``0…n_classes - 1``, or no labels.
+    """
+    commonest = np.full(len(labels), np.bincount(labels).argmax())
+    return confusion_matrix(labels, commonest, n_classes)
+
+
 def margins(counts: Counts) -> Margins:
     """The margins of confusion matrices; margins stay what they are."""
     if isinstance(counts, Margins):
@@ -69,7 +81,7 @@ def precision_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
 
 
 def recall_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
-    """Share of each class's pictures that were found; 0 for a class without pictures."""
+    """Share of each class's images that were found; 0 for a class without images."""
     of = margins(counts)
     return _share(of.right, of.truth)
 
@@ -81,7 +93,7 @@ def f1_per_class(counts: Counts) -> Float[np.ndarray, "... c"]:
 
 
 def weighted_f1(counts: Counts) -> Float[np.ndarray, "..."]:
-    """F1 of each class, weighted by its share of the pictures, in 0…1; NaN without pictures.
+    """F1 of each class, weighted by its share of the images, in 0…1; NaN without images.
 
     Source: scikit-learn, ``f1_score(average="weighted")``, which is most likely what FashionCLIP's
     card calls weighted macro F1.
@@ -91,7 +103,7 @@ def weighted_f1(counts: Counts) -> Float[np.ndarray, "..."]:
 
 
 def macro_f1(counts: Counts) -> Float[np.ndarray, "..."]:
-    """Mean F1 of the classes that occur in truth or prediction, in 0…1; NaN without pictures.
+    """Mean F1 of the classes that occur in truth or prediction, in 0…1; NaN without images.
 
     Source: scikit-learn, ``f1_score(average="macro")`` with its default set of labels.
     """
@@ -101,7 +113,7 @@ def macro_f1(counts: Counts) -> Float[np.ndarray, "..."]:
 
 
 def accuracy(counts: Counts) -> Float[np.ndarray, "..."]:
-    """Share of pictures with the right label, in 0…1; NaN without pictures."""
+    """Share of images with the right label, in 0…1; NaN without images."""
     of = margins(counts)
     return _share(of.right.sum(axis=-1), of.truth.sum(axis=-1), np.nan)
 
@@ -109,7 +121,7 @@ def accuracy(counts: Counts) -> Float[np.ndarray, "..."]:
 def top_k_hits(
     scores: Float[np.ndarray, "n c"], truth: Int[np.ndarray, " n"], k: int
 ) -> Bool[np.ndarray, " n"]:
-    """Whether each picture's class is among the k best; of equal scores the lower row is better."""
+    """Whether each image's class is among the k best; of equal scores the lower row is better."""
     own = np.take_along_axis(scores, truth[:, None], axis=1)
     rows = np.arange(scores.shape[1])
     better = (scores > own) | ((scores == own) & (rows < truth[:, None]))

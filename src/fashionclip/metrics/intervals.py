@@ -1,25 +1,22 @@
-"""How sure figures are: bootstrap intervals, and paired tests between two models."""
+"""Uncertainty: bootstrap confidence intervals, and paired tests between two models."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fashionclip.metrics.classification import Margins, checked_labels
+from fashionclip.metrics.classification import LabelMetric, Margins, checked_labels
 
 RESAMPLES = 2000
 LEVELS = (2.5, 97.5)  # percent: the ends of a 95 % interval
-_CELLS_AT_ONCE = 4_000_000  # counts held at a time: 32 MB
-_ITEMS_A_KIND = 10  # items a distinct value from which drawing counts is the faster way
-
-Metric = Callable[[np.ndarray | Margins], np.ndarray]
-"""A figure of confusion matrices or of their margins, over leading axes."""
+_MAX_COUNTS = 4_000_000  # held at a time: 32 MB
+_MIN_ITEMS_PER_VALUE = 10  # from which sampling counts of values is faster than sampling items
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a second model has over a first one on the same items."""
+    """Second model minus first model, on the same items."""
 
     value: float
     low: float
@@ -43,102 +40,92 @@ def mean_interval(
 
 
 def confusion_interval(
-    confusion: Int[np.ndarray, "c c"], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+    confusion: Int[np.ndarray, "c c"],
+    metric: LabelMetric,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a figure of a confusion matrix; NaN of no pictures.
+    """95 % percentile bootstrap interval of a metric of a confusion matrix; NaN of no images.
 
-    Drawing n pictures with replacement is drawing the matrix's cells from the multinomial of their
-    shares, which is exact and costs nothing a picture.
+    Resampling n images with replacement is the same as sampling the matrix's cells from the
+    multinomial of their shares, which is exact and whose cost does not depend on n.
     """
-    return confusion_intervals(confusion, [metric], resamples=resamples, seed=seed)[0]
+    low, high = confusion_intervals(confusion, [metric], resamples=resamples, seed=seed)[0]
+    return float(low), float(high)
 
 
 def confusion_intervals(
     confusion: Int[np.ndarray, "c c"],
-    metrics: Sequence[Metric],
+    metrics: Sequence[LabelMetric],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> list[tuple[float, float]]:
-    """``confusion_interval`` of several figures, for which matrices are drawn once."""
-    found: list[list[np.ndarray]] = [[np.empty(0)] for _ in metrics]
-    for drawn in _resampled(confusion, resamples, seed):
-        for values, metric in zip(found, metrics, strict=True):
-            values.append(metric(drawn))
-    return [_ends(np.concatenate(values)) for values in found]
-
-
-def class_intervals(
-    confusion: Int[np.ndarray, "c c"],
-    metrics: Sequence[Metric],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[Float[np.ndarray, "2 c"]]:
-    """95 % percentile bootstrap intervals of figures of each class; NaN of no pictures."""
-    found: list[list[np.ndarray]] = [[] for _ in metrics]
-    for drawn in _resampled(confusion, resamples, seed):
-        for values, metric in zip(found, metrics, strict=True):
-            values.append(metric(drawn))
-    nothing = np.full((2, len(confusion)), np.nan)
+) -> list[Float[np.ndarray, "2 ..."]]:
+    """``confusion_interval`` of several metrics, of all images or of each class, in one pass."""
+    values: list[list[np.ndarray]] = [[] for _ in metrics]
+    for resampled in _resampled(confusion, resamples, seed):
+        for of_metric, metric in zip(values, metrics, strict=True):
+            of_metric.append(metric(resampled))
     return [
-        np.percentile(np.concatenate(values), LEVELS, axis=0) if values else nothing
-        for values in found
+        np.percentile(np.concatenate(of_metric), LEVELS, axis=0)
+        if of_metric
+        else np.full((2, *metric(confusion).shape), np.nan)
+        for of_metric, metric in zip(values, metrics, strict=True)
     ]
 
 
-def draws_intervals(
+def repeated_intervals(
     truth: Int[np.ndarray, " n"],
     predicted: Sequence[Int[np.ndarray, "_ n"]],
     n_classes: int,
-    metric: Metric,
+    metric: LabelMetric,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
-    """95 % intervals of figures that are means over several draws of what was learned from.
+    """95 % intervals of means over several trainings, each on another sample of training images.
 
-    Items and draws are both drawn with replacement, so that an interval holds what another test
-    set and another choice of training pictures would change; NaN of no items or no draws.
+    Items and trainings are both resampled, so that an interval covers another test set as well as
+    another choice of training images. NaN of no items or no trainings.
 
     Args:
         truth: labels of the items.
-        predicted: of each figure, the labels that each of its draws gives them.
+        predicted: for each mean, the labels that each of its trainings predicts.
         n_classes: how many classes there are.
         metric: of a confusion matrix.
-        resamples: how often to draw.
-        seed: of the draws; items are drawn once for all figures.
+        resamples: number of bootstrap samples.
+        seed: of the samples; the same items are resampled for every mean.
 
     Raises:
         ValueError: a label outside ``0…n_classes - 1``.
     """
     rng = np.random.default_rng([seed, 1])  # another stream than that of the items
     found: list[list[np.ndarray]] = [[np.empty(0)] for _ in predicted]
-    every = [labels for draws in predicted for labels in draws]
-    for drawn in _item_draws(truth, every, n_classes, resamples, seed):
-        values = iter([metric(of_labels) for of_labels in drawn])
-        for means, draws in zip(found, predicted, strict=True):
-            if len(draws):
-                of_draw = np.stack([next(values) for _ in draws])
-                chosen = rng.integers(len(draws), size=of_draw.shape)
-                means.append(np.take_along_axis(of_draw, chosen, axis=0).mean(axis=0))
+    every = [labels for trainings in predicted for labels in trainings]
+    for resampled in _resampled_items(truth, every, n_classes, resamples, seed):
+        values = iter([metric(of_labels) for of_labels in resampled])
+        for means, trainings in zip(found, predicted, strict=True):
+            if len(trainings):
+                of_training = np.stack([next(values) for _ in trainings])
+                chosen = rng.integers(len(trainings), size=of_training.shape)
+                means.append(np.take_along_axis(of_training, chosen, axis=0).mean(axis=0))
     return [_ends(np.concatenate(means)) for means in found]
 
 
 def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> float:
     """Two-sided p of two models being right equally often, from the items on which they differ.
 
-    Source: McNemar 1947, in its exact form: the binomial test of a fair coin.
+    Source: McNemar 1947, in its exact form: the binomial test of a fair coin. A few lines of
+    integers, so that the core needs no SciPy; a test holds them to ``scipy.stats.binomtest``.
     """
     b, c = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
-    n, rare = b + c, min(b, c)
-    if not n:
-        return 1.0
-    logs = np.cumsum(np.log(np.arange(1, n + 1)))
-    factorial = np.concatenate([[0.0], logs])  # log k!
-    k = np.arange(rare + 1)
-    terms = factorial[n] - factorial[k] - factorial[n - k] - n * np.log(2.0)
-    return float(min(1.0, 2 * np.exp(terms).sum()))
+    n = b + c
+    ways = total = 1  # to choose k of n items; summed over k up to the smaller count
+    for k in range(min(b, c)):
+        ways = ways * (n - k) // (k + 1)
+        total += ways
+    return float(min(1.0, 2 * total / 2**n))
 
 
 def paired_means(
@@ -163,35 +150,37 @@ def paired_labels(
     a: Int[np.ndarray, " n"],
     b: Int[np.ndarray, " n"],
     n_classes: int,
-    metric: Metric,
+    metric: LabelMetric,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
     """``metric(b) - metric(a)`` of labels for the same items, by the paired bootstrap.
 
-    Resampling items is drawing the distinct triples (truth, a, b) from their multinomial.
+    Resampling items is the same as sampling the distinct triples (truth, a, b) from their
+    multinomial.
 
     Raises:
         ValueError: a label outside ``0…n_classes - 1``.
     """
     truth, a, b = (checked_labels(labels, n_classes) for labels in (truth, a, b))
     triples = (truth * n_classes + a) * n_classes + b
-    kinds, counts = np.unique(triples, return_counts=True)
-    ours = kinds // n_classes  # truth and a
-    theirs = ours // n_classes * n_classes + kinds % n_classes  # truth and b
+    distinct, counts = np.unique(triples, return_counts=True)
+    cells_a = distinct // n_classes  # of the matrix of truth and a
+    cells_b = cells_a // n_classes * n_classes + distinct % n_classes
 
-    def gap(drawn: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            metric(_margins(drawn, theirs, n_classes)) - metric(_margins(drawn, ours, n_classes))
-        )
+    def difference(counts: np.ndarray) -> np.ndarray:
+        of_a, of_b = (metric(_margins(counts, cells, n_classes)) for cells in (cells_a, cells_b))
+        return np.asarray(of_b - of_a)
 
-    found = [gap(drawn) for drawn in _draws(counts, n_classes, resamples, seed)]
-    value = float(gap(counts[None])[0]) if len(truth) else np.nan
+    found = [difference(some) for some in _resampled_counts(counts, n_classes, resamples, seed)]
+    value = float(difference(counts[None])[0]) if len(truth) else np.nan
     return _difference(value, np.concatenate(found) if found else np.empty(0), len(truth))
 
 
-def _draws(counts: np.ndarray, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resampled_counts(
+    counts: np.ndarray, width: int, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
     total = int(counts.sum())
     if not total:
         return
@@ -202,7 +191,7 @@ def _draws(counts: np.ndarray, width: int, resamples: int, seed: int) -> Iterato
 
 def _resampled(confusion: np.ndarray, resamples: int, seed: int) -> Iterator[Margins]:
     cells = np.flatnonzero(confusion)
-    for counts in _draws(confusion.reshape(-1)[cells], len(confusion), resamples, seed):
+    for counts in _resampled_counts(confusion.reshape(-1)[cells], len(confusion), resamples, seed):
         yield _margins(counts, cells, len(confusion))
 
 
@@ -217,12 +206,12 @@ def _margins(counts: np.ndarray, cells: np.ndarray, n_classes: int) -> Margins:
     )
 
 
-def _item_draws(
+def _resampled_items(
     truth: np.ndarray, predicted: Sequence[np.ndarray], n_classes: int, resamples: int, seed: int
 ) -> Iterator[list[Margins]]:
-    """Margins of each set of labels under the same draws of items, some draws at a time.
+    """Margins of each set of labels for the same resampled items, some resamples at a time.
 
-    A product with the one-hot labels counts a class in every draw; sums below 2^24 are exact in
+    A product with the one-hot labels counts a class in every resample; sums below 2^24 are exact in
     float32.
     """
     n = len(truth)
@@ -233,13 +222,13 @@ def _item_draws(
     for size in _batches(max(n, n_classes), resamples) if n else ():
         rows = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         counts = np.bincount(rows.reshape(-1), minlength=size * n).reshape(size, n)
-        drawn = counts.astype(np.float32)
-        of_truth = drawn @ one_hot[truth]
+        weights = counts.astype(np.float32)
+        of_truth = weights @ one_hot[truth]
         yield [
             Margins(
-                right=drawn @ (one_hot[labels] * (labels == truth)[:, None]),
+                right=weights @ (one_hot[labels] * (labels == truth)[:, None]),
                 truth=of_truth,
-                predicted=drawn @ one_hot[labels],
+                predicted=weights @ one_hot[labels],
             )
             for labels in predicted
         ]
@@ -256,7 +245,7 @@ def _by_class(counts: np.ndarray, classes: np.ndarray, n_classes: int) -> np.nda
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of resamples; few distinct values (hits and misses) are drawn by their counts.
+    """Means of resamples; where values are few (hits and misses), their counts are sampled.
 
     Raises:
         ValueError: a value is NaN.
@@ -268,9 +257,10 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     n = len(values)
     if not n:
         return np.empty(0)
-    kinds, counts = np.unique(values, return_counts=True)
-    if len(kinds) <= n // _ITEMS_A_KIND:
-        found = [drawn @ kinds / n for drawn in _draws(counts, len(kinds), resamples, seed)]
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= n // _MIN_ITEMS_PER_VALUE:
+        resampled = _resampled_counts(counts, len(distinct), resamples, seed)
+        found = [some @ distinct / n for some in resampled]
     else:
         rng = np.random.default_rng(seed)
         found = [
@@ -280,8 +270,8 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 
 
 def _batches(width: int, resamples: int) -> list[int]:
-    """How many resamples of a width to hold at a time."""
-    some = max(1, _CELLS_AT_ONCE // max(1, width))
+    """Numbers of resamples of a width to hold at a time."""
+    some = max(1, _MAX_COUNTS // max(1, width))
     return [min(some, resamples - start) for start in range(0, resamples, some)]
 
 

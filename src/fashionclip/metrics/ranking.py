@@ -1,8 +1,11 @@
-"""How good rankings are: the order of documents for each query, and figures of it.
+"""Rankings: the order of documents for each query, its metrics, and what chance would give.
 
-``ranked`` is ``(query, place)``, best place first: is the document there relevant? Where there are
-fewer documents than places asked for, the missing places count as not relevant, as in trec_eval.
-Figures are one value a query, so that models can be compared query by query.
+``ranked`` is ``(query, place)``, best place first, True where the document there is relevant. Where
+there are fewer documents than places, the missing places count as not relevant, as in trec_eval.
+Metrics are one value per query, so that models can be compared query by query.
+
+``expected_*`` is the mean of a metric over all orders of ``m`` documents of which ``r`` are
+relevant, by counting: a random order puts the relevant ones on any ``r`` of ``m`` places alike.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-_SCORES_AT_ONCE = 8_000_000  # float32 cosines held at a time: 32 MB
+MAX_SCORES = 8_000_000
+"""Cosines held at a time: 32 MB of float32."""
 
 
 def rank(
@@ -134,6 +138,49 @@ def ndcg_at(
     return _share(_discounted(gains[:, :k]), _discounted(ideal[:, :k]))
 
 
+def expected_hit(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``hit_at`` by chance: one less the chance that the first k places hold nothing relevant."""
+    return 1 - _none_before(r, m, k)[:, -1]
+
+
+def expected_precision(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``precision_at`` by chance: each of the places that exist is relevant with ``r / m``."""
+    return np.asarray(r / m * min(k, m) / k)
+
+
+def expected_recall(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``recall_at`` by chance: every relevant document is in the first k with ``k / m``."""
+    return np.full(len(r), min(k, m) / m)
+
+
+def expected_reciprocal_rank(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``reciprocal_rank_at`` by chance: the chance that a place is the first relevant one."""
+    none = _none_before(r, m, k)
+    firsts = none[:, :-1] - none[:, 1:]
+    return np.asarray((firsts / np.arange(1, none.shape[1])).sum(axis=1))
+
+
+def expected_average_precision(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``average_precision_at`` by chance: a place, and another one before it, are relevant."""
+    places = np.arange(1, min(k, m) + 1)
+    other = (r[:, None] - 1) / max(1, m - 1)
+    return np.asarray(((1 + (places - 1) * other) / places).sum(axis=1) / m)
+
+
+def expected_ndcg(r: Int[np.ndarray, " q"], m: int, k: int) -> Float[np.ndarray, " q"]:
+    """``ndcg_at`` by chance where every relevant document gains 1."""
+    discounts = 1 / np.log2(np.arange(2, min(k, m) + 2))
+    best = np.cumsum(discounts)[np.minimum(r, len(discounts)) - 1]
+    return np.asarray(r / m * discounts.sum() / best)
+
+
+def _none_before(r: np.ndarray, m: int, k: int) -> np.ndarray:
+    """Chance that the first 0, 1, …, k places hold nothing relevant."""
+    i = np.arange(min(k, m))
+    each = np.maximum(0, m - r[:, None] - i) / (m - i)
+    return np.concatenate([np.ones((len(r), 1)), np.cumprod(each, axis=1)], axis=1)
+
+
 def _check(k: int) -> None:
     if k < 1:
         message = f"k is {k}; a ranking has at least one place"
@@ -144,7 +191,7 @@ def _cosines(
     queries: np.ndarray, documents: np.ndarray, own: np.ndarray | None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Each query with its cosines to all documents; -inf for its own."""
-    some = max(1, _SCORES_AT_ONCE // max(1, len(documents)))
+    some = max(1, MAX_SCORES // max(1, len(documents)))
     for start in range(0, len(queries), some):
         for query, cosines in enumerate(queries[start : start + some] @ documents.T, start=start):
             if own is not None and own[query] >= 0:

@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.evaluate.report.markdown import cell, plain, table
-from fashionclip.evaluate.report.wording import duration, title_of
+from fashionclip.evaluate.report.wording import duration
 from fashionclip.evaluate.results import TaskResult
+from fashionclip.metrics import title_of
 from fashionclip.publish.facts import RunFacts
 from fashionclip.publish.parity import Parity
 from fashionclip.publish.probes import limitations

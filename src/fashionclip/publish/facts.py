@@ -8,8 +8,7 @@ from typing import Any
 
 from fashionclip.errors import EvaluationError, PublishError, TrainingError
 from fashionclip.evaluate.compare import Comparison, compare_runs
-from fashionclip.evaluate.results import Run, TaskResult
-from fashionclip.evaluate.storage import read_run
+from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.train.cost import read_cost
 from fashionclip.train.finish import EVALUATION
 from fashionclip.train.recipe import Recipe, read_recipe

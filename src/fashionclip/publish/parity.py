@@ -17,7 +17,7 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError, PublishError
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.decode import open_image, preprocess
 from fashionclip.images.fetch import read_image_bytes
 from fashionclip.publish.exports import normalised, open_onnx, open_openvino
@@ -45,7 +45,7 @@ class Parity:
     """Pictures, and as many texts."""
 
 
-def measure_parity(folder: Path, pictures: Sequence[Picture]) -> tuple[Parity, ...]:
+def measure_parity(folder: Path, pictures: Sequence[ImageRef]) -> tuple[Parity, ...]:
     """Compare every export that lies in a published folder.
 
     Args:
@@ -82,14 +82,14 @@ def _openers(checkpoint: Checkpoint, folder: Path) -> Iterator[tuple[str, Encode
         yield "onnx", *opened
 
 
-def _readable(pictures: Sequence[Picture]) -> tuple[list[bytes | np.ndarray], list[str]]:
+def _readable(pictures: Sequence[ImageRef]) -> tuple[list[bytes | np.ndarray], list[str]]:
     files: list[bytes | np.ndarray] = []
     captions: list[str] = []
     for picture in pictures:
         if len(files) == MOST:
             break
         source = picture.source
-        caption = picture.caption or picture.picture_id
+        caption = picture.caption or picture.image_id
         if caption in captions:
             continue  # of two equal captions either may come first
         try:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fashionclip.evaluate.report.wording import number, share, signed, title_of
+from fashionclip.evaluate.report.wording import number, share, signed
 from fashionclip.evaluate.results import TaskResult
+from fashionclip.metrics import title_of
 from fashionclip.publish.facts import RunFacts
 
 FEWEST_OF_A_CLASS = 10

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import PublishError
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.publish.card import EXAMPLE, model_card
 from fashionclip.publish.exports import EXPORTS
 from fashionclip.publish.facts import RunFacts, read_run_facts
@@ -40,7 +40,7 @@ def publish_run(
     run: RunFolder,
     wishes: Publish,
     *,
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[ImageRef] = (),
     token: str | None = None,
     tell: Tell | None = None,
 ) -> Published:
@@ -91,7 +91,7 @@ def _write(
     run: RunFolder,
     folder: Path,
     wishes: Publish,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageRef],
     tell: Tell,
 ) -> tuple[Parity, ...]:
     try:
@@ -127,7 +127,7 @@ def _write(
     return parity
 
 
-def _drawn() -> list[Picture]:
+def _drawn() -> list[ImageRef]:
     """Drawn products with their titles; nobody's photographs go into a published folder."""
     import io
 
@@ -135,7 +135,7 @@ def _drawn() -> list[Picture]:
     for product, drawing in zip(sample_products(MOST), generate_images(MOST), strict=True):
         file = io.BytesIO()
         drawing.save(file, "jpeg", quality=90)
-        found.append(Picture(product.product_id, file.getvalue(), product.title))
+        found.append(ImageRef(product.product_id, file.getvalue(), product.title))
     return found
 
 

@@ -12,10 +12,9 @@ from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.compare import Comparison, compare_runs, comparison_markdown
 from fashionclip.evaluate.leakage import TrainingData, digest_training_data
 from fashionclip.evaluate.report import write_report
-from fashionclip.evaluate.results import Run
-from fashionclip.evaluate.run import Questions, evaluate_models, load_benchmarks
-from fashionclip.evaluate.storage import write_run
-from fashionclip.evaluate.tasks import Picture, Retrieval
+from fashionclip.evaluate.results import Run, write_run
+from fashionclip.evaluate.run import TaskSuite, evaluate_models, load_benchmarks
+from fashionclip.evaluate.tasks import ImageRef, Retrieval
 from fashionclip.model import FashionCLIP
 from fashionclip.train.pairs import Pair, Pairs, Split, read_pairs, split
 from fashionclip.train.recipe import Recipe, read_recipe
@@ -95,10 +94,10 @@ def judge(
     try:
         sets = load_benchmarks(plan.sets, Path(plan.folder) if plan.folder else None)
     except BenchmarkError as error:  # the sets went away since; the held-out pairs are still here
-        sets = Questions((), dict.fromkeys(plan.sets, str(error)), {})
+        sets = TaskSuite((), dict.fromkeys(plan.sets, str(error)), {})
     questions = replace(sets, tasks=(*tasks, *sets.tasks))
     models = (FashionCLIP.from_pretrained(folder) for folder in (run.start, run.selected))
-    found, shown = evaluate_models(models, questions, cache=cache, watch=watch)
+    found, shown = evaluate_models(models, questions, cache=cache, progress=watch)
     folder = run.root / EVALUATION
     write_run(found, folder, shown)
     write_report(found, folder, shown)
@@ -107,7 +106,7 @@ def judge(
     return Verdict(found, comparison)
 
 
-def held_out_tasks(pictures: Sequence[Picture], pairs: Sequence[Pair]) -> Iterator[Retrieval]:
+def held_out_tasks(pictures: Sequence[ImageRef], pairs: Sequence[Pair]) -> Iterator[Retrieval]:
     """Pictures of held-out brands found by their captions, and by their titles alone."""
     if len(pictures) > 1:
         yield held_out_task("held-out/captions", pictures)
@@ -124,7 +123,7 @@ def trained_on(recipe: Recipe, pairs: Pairs, parts: Split) -> TrainingData:
     """Digests of what the run learns from, for the leakage checks of later evaluations."""
     name = Path(recipe.data.catalog.rstrip("/")).name
 
-    def samples() -> Iterator[tuple[Picture, list[str]]]:
+    def samples() -> Iterator[tuple[ImageRef, list[str]]]:
         for row in parts.train.tolist():
             pair = pairs[row]
             yield _picture_of(pairs, row), [pair.caption, pair.title]
@@ -133,7 +132,7 @@ def trained_on(recipe: Recipe, pairs: Pairs, parts: Split) -> TrainingData:
     return digest_training_data(samples(), description=f"{name}, {held_out}")
 
 
-def read_test_pictures(run: RunFolder) -> list[Picture]:
+def read_test_pictures(run: RunFolder) -> list[ImageRef]:
     """The held-out test pictures of a run that is done, from its data.
 
     Raises:
@@ -144,12 +143,12 @@ def read_test_pictures(run: RunFolder) -> list[Picture]:
     return pictures_of(pairs, split(pairs, recipe.data).test)
 
 
-def pictures_of(pairs: Pairs, rows: np.ndarray) -> list[Picture]:
+def pictures_of(pairs: Pairs, rows: np.ndarray) -> list[ImageRef]:
     """Pairs as the evaluation takes them, captions included."""
     return [_picture_of(pairs, row) for row in rows.tolist()]
 
 
-def _picture_of(pairs: Pairs, row: int) -> Picture:
+def _picture_of(pairs: Pairs, row: int) -> ImageRef:
     pair: Pair = pairs[row]
     place = pair.picture
     source: str | Path | bytes
@@ -157,4 +156,4 @@ def _picture_of(pairs: Pairs, row: int) -> Picture:
         source = Path(place) if Path(place).is_file() else place
     else:
         source = pairs.read_image_bytes(row)
-    return Picture(pair.pair_id, source, pair.caption)
+    return ImageRef(pair.pair_id, source, pair.caption)

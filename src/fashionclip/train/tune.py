@@ -10,7 +10,7 @@ from typing import Any
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.errors import TrainingError
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.train import finish
 from fashionclip.train.cost import CostMeter
 from fashionclip.train.loop import Outcome, train
@@ -30,7 +30,7 @@ class Tuned:
     """None in processes beside the first, which leave choosing to it."""
     verdict: finish.Verdict | None
     cost: dict[str, Any]
-    test_pictures: tuple[Picture, ...] = ()
+    test_pictures: tuple[ImageRef, ...] = ()
     """Held-out pictures with their captions."""
 
 

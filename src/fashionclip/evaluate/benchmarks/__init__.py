@@ -22,15 +22,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import Benchmark, Loaded
+from fashionclip.evaluate.benchmarks.base import Benchmark, Loaded
 from fashionclip.evaluate.benchmarks.clothing import Clothing
 from fashionclip.evaluate.benchmarks.deepfashion import DeepFashion
-from fashionclip.evaluate.benchmarks.drawn import DrawnSample
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
 from fashionclip.evaluate.benchmarks.lookbench import LookBench
 from fashionclip.evaluate.benchmarks.marqo import Marqo
-from fashionclip.evaluate.benchmarks.own import OwnTable
+from fashionclip.evaluate.benchmarks.sample import DrawnSample
+from fashionclip.evaluate.benchmarks.table import OwnTable
 
 _ALL: tuple[Benchmark, ...] = (
     FashionMnist(),

@@ -14,13 +14,13 @@ from types import MappingProxyType
 import numpy as np
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import (
+from fashionclip.evaluate.benchmarks.base import (
     Loaded,
     class_labels,
-    has_picture,
+    has_image,
     left_out,
 )
-from fashionclip.evaluate.tasks import Picture, Task, ZeroShot
+from fashionclip.evaluate.tasks import ImageRef, Task, ZeroShot
 from fashionclip.metrics import percentile
 
 N_LABELS = 10
@@ -50,7 +50,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Photograph:
-    picture: Picture
+    image: ImageRef
     label: str
     sender: int
     """Percentile of the person who took it."""
@@ -74,9 +74,9 @@ class Clothing:
             BenchmarkError: the table is missing or another one, or no picture is there.
         """
         photographs = self._read(folder)
-        missing = [p.picture.picture_id for p in photographs if not has_picture(p.picture)]
+        missing = [p.image.image_id for p in photographs if not has_image(p.image)]
         gone = set(missing)
-        there = [p for p in photographs if p.picture.picture_id not in gone]
+        there = [p for p in photographs if p.image.image_id not in gone]
         counts = Counter(p.label for p in there)
         if len(counts) < 2:
             message = f"{self.name}: {folder} has pictures of {len(counts)} labels; "
@@ -112,7 +112,7 @@ class Clothing:
             raise BenchmarkError(message + self.how_to_get)
         return [
             _Photograph(
-                Picture(row["image"], _find(folder, row["image"])),
+                ImageRef(row["image"], _find(folder, row["image"])),
                 row["label"],
                 percentile("s" + row["sender_id"]),
             )
@@ -140,10 +140,10 @@ def _task(
     return ZeroShot(
         name=name,
         classes=class_labels(names, _WORDS),
-        pictures=tuple(p.picture for p in test),
+        images=tuple(p.image for p in test),
         labels=np.array([row[p.label] for p in test], dtype=np.int64),
         development=where if development else "",
-        development_pictures=tuple(p.picture for p in development),
+        development_images=tuple(p.image for p in development),
         development_labels=np.array([row[p.label] for p in development], dtype=np.int64),
         notes=notes,
     )

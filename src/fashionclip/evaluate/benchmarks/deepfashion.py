@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Int
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import (
+from fashionclip.evaluate.benchmarks.base import (
     Loaded,
     choose,
     class_labels,
-    has_picture,
+    has_image,
     left_out,
 )
-from fashionclip.evaluate.tasks import Picture, ZeroShot
+from fashionclip.evaluate.tasks import ImageRef, ZeroShot
 
 N_TEST, N_DEVELOPMENT = 4_000, 2_000
 _SPLITS = frozenset({"train", "val", "test"})
@@ -102,10 +102,10 @@ class DeepFashion:
         task = ZeroShot(
             name="deep/category",
             classes=class_labels(names, _WORDS),
-            pictures=test,
+            images=test,
             labels=test_labels,
             development="drawn from the val partition" if development else "",
-            development_pictures=development,
+            development_images=development,
             development_labels=development_labels,
             notes=(
                 f"{len(test):,} of the {len(in_test):,} pictures of the test partition, drawn "
@@ -139,16 +139,18 @@ class DeepFashion:
 
 def _draw(
     folder: Path, images: Sequence[str], n_chosen: int, row_of: Mapping[str, int]
-) -> tuple[tuple[Picture, ...], Int[np.ndarray, " picture"], tuple[str, ...]]:
+) -> tuple[tuple[ImageRef, ...], Int[np.ndarray, " picture"], tuple[str, ...]]:
     """Draw from a partition: pictures, labels, and what the draw hit that cannot be used."""
-    drawn = [Picture(images[i], folder / images[i]) for i in choose(len(images), n_chosen).tolist()]
-    unlabelled = [p.picture_id for p in drawn if p.picture_id not in row_of]
-    missing = [p.picture_id for p in drawn if not has_picture(p)]
+    drawn = [
+        ImageRef(images[i], folder / images[i]) for i in choose(len(images), n_chosen).tolist()
+    ]
+    unlabelled = [p.image_id for p in drawn if p.image_id not in row_of]
+    missing = [p.image_id for p in drawn if not has_image(p)]
     gone = {*unlabelled, *missing}
-    kept = tuple(picture for picture in drawn if picture.picture_id not in gone)
+    kept = tuple(image for image in drawn if image.image_id not in gone)
     warnings = tuple(
         left_out(ids, "picture", why)
         for ids, why in ((unlabelled, "they have no category"), (missing, "no such file"))
         if ids
     )
-    return kept, np.array([row_of[p.picture_id] for p in kept], dtype=np.int64), warnings
+    return kept, np.array([row_of[p.image_id] for p in kept], dtype=np.int64), warnings

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import Benchmark
+from fashionclip.evaluate.benchmarks.base import Benchmark
 
 TIMEOUT_S = 10.0
 """How long the hub may take to answer."""

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import Loaded, choose, class_labels
-from fashionclip.evaluate.tasks import Picture, ZeroShot
+from fashionclip.evaluate.benchmarks.base import Loaded, choose, class_labels
+from fashionclip.evaluate.tasks import ImageRef, ZeroShot
 
 _SIDE_PX = 28
 MARGIN_PX = 4
@@ -86,7 +86,7 @@ class FashionMnist:
             raise BenchmarkError(message) from exc
 
 
-def as_product_picture(pixels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h2 w2"]:
+def as_product_image(pixels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h2 w2"]:
     """Turn white on black into dark on white, with a white margin of 4 pixels a side."""
     return np.pad(255 - pixels, MARGIN_PX, constant_values=255)
 
@@ -94,7 +94,7 @@ def as_product_picture(pixels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h
 def _task(
     test: _Split, training: _Split | None, chosen: Int[np.ndarray, " development"], inverted: bool
 ) -> ZeroShot:
-    change: Callable[[np.ndarray], np.ndarray] = as_product_picture if inverted else np.asarray
+    change: Callable[[np.ndarray], np.ndarray] = as_product_image if inverted else np.asarray
     if inverted:
         notes = [
             "The pictures are published white on black. Here they are inverted, and padded with "
@@ -109,13 +109,13 @@ def _task(
     return ZeroShot(
         name="fmnist" if inverted else "fmnist/white-on-black",
         classes=CLASSES,
-        pictures=tuple(
-            Picture(f"test/{i:05d}", change(pixels)) for i, pixels in enumerate(test.pixels)
+        images=tuple(
+            ImageRef(f"test/{i:05d}", change(pixels)) for i, pixels in enumerate(test.pixels)
         ),
         labels=test.labels,
         development="drawn from the training file" if training else "",
-        development_pictures=tuple(
-            Picture(f"train/{i:05d}", change(training.pixels[i])) for i in numbers if training
+        development_images=tuple(
+            ImageRef(f"train/{i:05d}", change(training.pixels[i])) for i in numbers if training
         ),
         development_labels=training.labels[chosen] if training else np.empty(0, np.int64),
         notes=tuple(notes),

@@ -14,9 +14,9 @@ from typing import Any
 
 from fashionclip.catalog.rows import Cell
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import Loaded, has_picture, left_out
-from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
-from fashionclip.evaluate.tasks import Garment, Picture, PictureToPicture
+from fashionclip.evaluate.benchmarks.base import Loaded, has_image, left_out
+from fashionclip.evaluate.benchmarks.unpacked import read_with_images
+from fashionclip.evaluate.tasks import Garment, ImageRef, ImageToImage
 
 SUBSETS = ("real_studio_flat", "aigen_studio", "real_streetlook", "aigen_streetlook")
 NOISE = "noise"
@@ -62,7 +62,7 @@ class LookBench:
             )
             name = f"lookbench/{subset.replace('_', '-')}"
             documents = (*gallery, *noise)
-            tasks.append(PictureToPicture(name, tuple(queries), documents, (note,)))
+            tasks.append(ImageToImage(name, tuple(queries), documents, (note,)))
         if not tasks:
             message = f"{self.name}: {folder} has no subset with queries and a gallery; "
             raise BenchmarkError(message + self.how_to_get)
@@ -77,12 +77,12 @@ class LookBench:
             raise BenchmarkError(message + ", ".join(rows[0]))
         found, missing = [], []
         for number, row in enumerate(rows):
-            picture_id = f"{subset}/{split}/{_id_of(row, number)}"
-            picture = Picture(picture_id, row["image"] or Path(picture_id))
-            if row["image"] is None or not has_picture(picture):
-                missing.append(picture_id)
+            image_id = f"{subset}/{split}/{_id_of(row, number)}"
+            image = ImageRef(image_id, row["image"] or Path(image_id))
+            if row["image"] is None or not has_image(image):
+                missing.append(image_id)
             elif row["category"]:
-                found.append(Garment(picture, str(row["category"]), _attributes_of(row)))
+                found.append(Garment(image, str(row["category"]), _attributes_of(row)))
         if missing:
             warnings.append(left_out(missing, "picture", "no such file"))
         if n_others := len(rows) - len(found) - len(missing):
@@ -94,7 +94,7 @@ def _rows_of(folder: Path, subset: str, split: str) -> Sequence[Mapping[str, Any
     """Parquet of the hub (``<subset>/query-*.parquet``), or a table ``<subset>/query.csv``."""
     shards = sorted(folder.glob(f"**/{subset}/**/{split}*.parquet"))
     if shards:
-        return read_with_pictures(shards)
+        return read_with_images(shards)
     path = folder / subset / f"{split}.csv"
     if not path.is_file():
         return []

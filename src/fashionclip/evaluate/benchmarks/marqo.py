@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.benchmark import Loaded, choose, group_by, left_out
-from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
-from fashionclip.evaluate.tasks import Picture, Retrieval, Task
+from fashionclip.evaluate.benchmarks.base import Loaded, choose, group_by, left_out
+from fashionclip.evaluate.benchmarks.unpacked import read_with_images
+from fashionclip.evaluate.tasks import ImageRef, Retrieval, Task
 
 TEXT_TO_IMAGE_FIGURES = ("mrr@10", "recall@1", "recall@10", "precision@1", "precision@10")
 TO_PRODUCT_FIGURES = ("precision@1", "precision@10", "mrr@10", "recall@1", "recall@10")
@@ -96,22 +96,22 @@ def _set_of(folder: str) -> str:
     return next((key for key in _COLUMNS if plain in {key, f"deepfashion-{key}"}), "")
 
 
-def _read_documents(shards: Sequence[Path]) -> tuple[tuple[Picture, ...], list[dict[str, Any]]]:
-    rows = read_with_pictures(shards)
-    pictures = tuple(
-        Picture(str(row.get("item_ID", number)), row["image"], str(row.get("text") or ""))
+def _read_documents(shards: Sequence[Path]) -> tuple[tuple[ImageRef, ...], list[dict[str, Any]]]:
+    rows = read_with_images(shards)
+    images = tuple(
+        ImageRef(str(row.get("item_ID", number)), row["image"], str(row.get("text") or ""))
         for number, row in enumerate(rows)
         if row["image"] is not None
     )
-    return pictures, rows
+    return images, rows
 
 
 def _tasks_of(
-    key: str, folder: Path, documents: tuple[Picture, ...], rows: Sequence[Mapping[str, Any]]
+    key: str, folder: Path, documents: tuple[ImageRef, ...], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Task], list[str]]:
     tasks: list[Task] = []
     warnings: list[str] = []
-    row_of = {document.picture_id: number for number, document in enumerate(documents)}
+    row_of = {document.image_id: number for number, document in enumerate(documents)}
     for column in ("text", *_COLUMNS[key]):
         is_text = column == "text"
         pictures_only = is_text or key == "imaterialist"

@@ -20,7 +20,7 @@ UNPACKED = "unpacked"
 _AT_ONCE = 16  # pictures in memory
 
 
-def read_with_pictures(shards: Sequence[Path], *, image: str = "image") -> list[dict[str, Any]]:
+def read_with_images(shards: Sequence[Path], *, image: str = "image") -> list[dict[str, Any]]:
     """Read the rows of a table with the column of pictures as paths.
 
     Args:

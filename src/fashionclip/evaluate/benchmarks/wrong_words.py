@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from fashionclip.evaluate.tasks import Picture, WrongAttribute
+from fashionclip.evaluate.tasks import ImageRef, WrongAttribute
 
-LEAST_PICTURES = 10
+MIN_IMAGES = 10
 """A word that is right for fewer pictures is neither right nor wrong in a task."""
 _PAIRS = (
     *("jeans", "trousers", "shorts", "pants", "sunglasses", "leggings", "tights", "stockings"),
@@ -18,10 +18,10 @@ _PAIRS = (
 def wrong_attribute_task(
     name: str,
     attribute: str,
-    known: Sequence[tuple[Picture, str, str]],
+    known: Sequence[tuple[ImageRef, str, str]],
     *,
     alike: Iterable[frozenset[str]] = (),
-    least: int = LEAST_PICTURES,
+    least: int = MIN_IMAGES,
     notes: tuple[str, ...] = (),
 ) -> WrongAttribute | None:
     """Make a task of pictures whose garment and attribute are known.
@@ -62,7 +62,7 @@ def wrong_attribute_task(
     return WrongAttribute(
         name=name,
         attribute=attribute,
-        pictures=tuple(picture for picture, _, _ in asked),
+        images=tuple(image for image, _, _ in asked),
         values=tuple(word for _, _, word in asked),
         right=tuple(_caption(word, garment) for _, garment, word in asked),
         wrong=tuple(

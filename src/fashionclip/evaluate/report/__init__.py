@@ -1,4 +1,4 @@
-"""The report of a run, for people: Markdown, and one HTML page that needs nothing else."""
+"""The report of a run: Markdown, and one self-contained HTML page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +13,19 @@ MARKDOWN_NAME = "report.md"
 HTML_NAME = "report.html"
 
 
-def write_report(run: Run, folder: str | Path, pictures: Mapping[str, str]) -> None:
+def write_report(run: Run, folder: str | Path, thumbnails: Mapping[str, str]) -> None:
     """Write ``report.md`` and ``report.html`` into a run folder.
 
     Args:
         run: what was measured.
         folder: made if it is missing.
-        pictures: data URIs by ``<task>/<picture_id>``; one that is missing is shown by its id.
+        thumbnails: data URIs by ``<task>/<image_id>``; one that is missing is shown by its id.
 
     Raises:
         EvaluationError: the folder cannot be written.
     """
     folder = Path(folder)
-    pages = {MARKDOWN_NAME: markdown(run), HTML_NAME: html(run, pictures)}
+    pages = {MARKDOWN_NAME: markdown(run), HTML_NAME: html(run, thumbnails)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():

@@ -1,7 +1,7 @@
 """A run as one HTML page: no script, nothing from elsewhere, every text escaped.
 
-The words and the layout are in ``page.html.jinja``, the looks in ``page.css``; here the run is
-brought into the order that the page has.
+The layout is in ``page.html.jinja``, the charts in ``charts.html.jinja`` and the styles in
+``page.css``. Here the run is brought into the order of the page.
 """
 
 import math
@@ -9,13 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from markupsafe import Markup
-
-from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, Published, published_on
-from fashionclip.evaluate.report import drawing, wording
-from fashionclip.evaluate.report.markdown import results_on, said_by, tasks_of
+from fashionclip.evaluate.report import wording
+from fashionclip.evaluate.report.published import (
+    CARD,
+    CARD_COLUMNS,
+    PUBLISHED,
+    Published,
+    published_on,
+)
 from fashionclip.evaluate.results import Figure, Run, TaskResult
+from fashionclip.metrics import explain, title_of
+
+NUMBERED_CLASSES = 20
+"""A matrix of at most so many classes has its counts written into the cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric of a task: what it is, all models' figures, and what others published."""
+class MetricRows:
+    """One metric of a task: all models' figures, and what others published."""
 
     name: str
     lines: tuple[Line, ...]
@@ -53,17 +59,47 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
+class Curves:
+    """Few-shot curves: the number of pictures per class doubles from tick to tick, F1 is 0 to 1."""
+
+    points: Mapping[str, Mapping[int, Figure]]
+    """By model, the figure at each number of pictures."""
+    ceilings: Mapping[str, Figure]
+    """By model, the figure with all training pictures."""
+    left: float = 40.0
+    right: float = 624.0
+    top: float = 10.0
+    bottom: float = 250.0
+
+    @property
+    def shots(self) -> list[int]:
+        """The numbers of pictures that any model has a figure for."""
+        return sorted({k for points in self.points.values() for k in points})
+
+    def x(self, k: int, place: int = 0) -> float:
+        """Models are drawn side by side, so that no whisker hides another."""
+        first, last = self.shots[0], self.shots[-1]
+        span = math.log2(last / first) or 1.0
+        width = self.right - self.left - 72
+        return round(self.left + 24 + width * math.log2(k / first) / span + 7 * place, 1)
+
+    def y(self, value: float) -> float:
+        """From the bottom at 0 to the top at 1."""
+        return round(self.bottom - (self.bottom - self.top) * min(max(value, 0.0), 1.0), 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One task on the page."""
 
     anchor: str
     task: str
     panels: tuple[Panel, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricRows, ...]
     notes: Mapping[str, str]
     """Each note, and the models it concerns; empty if it concerns all."""
     warnings: Mapping[str, str]
-    curves: Markup
+    curves: Curves
 
     @property
     def first(self) -> TaskResult:
@@ -82,13 +118,13 @@ class Section:
         return any(panel.result.n_seen for panel in self.panels)
 
 
-def html(run: Run, pictures: Mapping[str, str]) -> str:
+def html(run: Run, thumbnails: Mapping[str, str]) -> str:
     """Write a run as one self-contained page.
 
     Args:
         run: what was measured.
-        pictures: data URIs by ``<task>/<picture_id>``; anything that is no data URI of a picture
-            is left out, and a missing picture is shown by its id.
+        thumbnails: data URIs by ``<task>/<image_id>``; what is no data URI of an image is left
+            out, and a missing image is shown by its id.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -99,40 +135,27 @@ def html(run: Run, pictures: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(
-        choice_sentence=wording.choice_sentence,
-        count=wording.count,
-        day_of=wording.day_of,
-        duration=wording.duration,
-        interval=wording.interval,
-        meaning_of=wording.meaning_of,
-        number=wording.number,
-        share=wording.share,
-        signed=wording.signed,
-        title_of=wording.title_of,
+    filters = (
+        *(wording.choice_sentence, wording.count, wording.day_of, wording.duration),
+        *(wording.interval, wording.number, wording.share, wording.signed, explain, title_of),
     )
-    shown = {key: uri for key, uri in pictures.items() if uri.startswith("data:image/")}
+    environment.filters.update({function.__name__: function for function in filters})
     page = environment.get_template("page.html.jinja").render(
         run=run,
         kinds=wording.KINDS,
-        sections=[_section(run, task, n) for n, task in enumerate(tasks_of(run), start=1)],
+        sections=[_section(run, task, n) for n, task in enumerate(wording.tasks_of(run), start=1)],
         card=_card(run),
         card_source=CARD,
-        pictures=shown,
-        whisker=drawing.whisker,
-        published_mark=drawing.published_mark,
-        marker=drawing.marker,
-        matrix=_matrix,
-        numbered_classes=drawing.NUMBERED_CLASSES,
+        thumbnails={key: uri for key, uri in thumbnails.items() if uri.startswith("data:image/")},
+        numbered_classes=NUMBERED_CLASSES,
         by_f1=_by_f1,
-        by_win_rate=_by_win_rate,
     )
     return page.strip() + "\n"
 
 
 def _section(run: Run, task: str, place: int) -> Section:
     trained_on = {model.name: model.trained_on for model in run.models}
-    results = results_on(run, task)
+    results = wording.results_on(run, task)
     names = dict.fromkeys(metric for _, result in results for metric in result.figures)
     return Section(
         anchor=f"task-{place}",
@@ -142,21 +165,21 @@ def _section(run: Run, task: str, place: int) -> Section:
             for model, result in results
         ),
         metrics=tuple(_metric(name, results, published_on(task)) for name in names),
-        notes=said_by(results, lambda result: result.notes),
-        warnings=said_by(results, lambda result: result.warnings),
+        notes=wording.by_text(results, lambda result: result.notes),
+        warnings=wording.by_text(results, lambda result: result.warnings),
         curves=_curves(results),
     )
 
 
 def _metric(
     name: str, results: Sequence[tuple[str, TaskResult]], published: Sequence[Published]
-) -> Metric:
+) -> MetricRows:
     lines = tuple(
         Line(model, result.figures[name], result.unseen.get(name))
         for model, result in results
         if name in result.figures
     )
-    return Metric(name, lines, tuple(row for row in published if row.metric == name))
+    return MetricRows(name, lines, tuple(row for row in published if row.metric == name))
 
 
 def _card(run: Run) -> dict[str, Any] | None:
@@ -180,12 +203,12 @@ def _card(run: Run) -> dict[str, Any] | None:
     return {"columns": list(CARD_COLUMNS), "measured": measured, "published": published}
 
 
-def _curves(results: Sequence[tuple[str, TaskResult]]) -> Markup:
-    curves = {
+def _curves(results: Sequence[tuple[str, TaskResult]]) -> Curves:
+    points = {
         model: {
             int(name.partition("@")[2]): figure
             for name, figure in result.figures.items()
-            if name.startswith("few_shot@")
+            if name.startswith("few_shot@") and not math.isnan(figure.value)
         }
         for model, result in results
     }
@@ -194,17 +217,9 @@ def _curves(results: Sequence[tuple[str, TaskResult]]) -> Markup:
         for model, result in results
         if result.kind == "probe" and result.headline in result.figures
     }
-    return drawing.few_shot_curves(curves, ceilings)
-
-
-def _matrix(details: Mapping[str, Any]) -> Markup:
-    return drawing.confusion_matrix(details["classes"], np.asarray(details["confusion"], np.int64))
+    return Curves(points, ceilings)
 
 
 def _by_f1(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Classes from the best to the worst; those without a picture last."""
     return sorted(details["per_class"], key=lambda row: (row["f1"].n == 0, -row["f1"].value))
-
-
-def _by_win_rate(details: Mapping[str, Any]) -> list[tuple[str, Figure]]:
-    return sorted(details["by_value"].items(), key=lambda pair: -pair[1].value)

@@ -1,24 +1,26 @@
-"""A run as Markdown: the card's table first, then every figure with its interval and n."""
+"""A run as Markdown: the model card's table first, then every figure with its interval and n."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from fashionclip.evaluate.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
+from fashionclip.evaluate.report.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
 from fashionclip.evaluate.report.wording import (
     KINDS,
+    by_text,
     choice_sentence,
     count,
     day_of,
     duration,
     interval,
-    meaning_of,
     number,
+    results_on,
     seen_sentence,
     share,
     signed,
-    title_of,
+    tasks_of,
 )
 from fashionclip.evaluate.results import Figure, Run, TaskResult
+from fashionclip.metrics import explain, title_of
 
 
 def markdown(run: Run) -> str:
@@ -42,27 +44,6 @@ def markdown(run: Run) -> str:
     return "\n".join(lines)
 
 
-def tasks_of(run: Run) -> list[str]:
-    """The names of all tasks that any model was measured on, in order."""
-    return list(dict.fromkeys(r.task for results in run.results.values() for r in results))
-
-
-def results_on(run: Run, task: str) -> list[tuple[str, TaskResult]]:
-    """Model name and result, for each model that was measured on a task."""
-    return [(m, r) for m, results in run.results.items() for r in results if r.task == task]
-
-
-def said_by(
-    results: Sequence[tuple[str, TaskResult]], texts: Callable[[TaskResult], Sequence[str]]
-) -> dict[str, str]:
-    """Each text once, with the names of the models it concerns; empty if it concerns all."""
-    models: dict[str, list[str]] = {}
-    for model, result in results:
-        for text in texts(result):
-            models.setdefault(text, []).append(model)
-    return {t: ", ".join(m) if len(m) < len(results) else "" for t, m in models.items()}
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table: the first column to the left, the others to the right."""
     rule = ["---", *["---:"] * (len(head) - 1)]
@@ -70,7 +51,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Text that means itself in a Markdown table, whatever characters it has."""
+    """Text with the characters escaped that mean something in Markdown."""
     text = " ".join(text.split())
     for sign in "\\`*_|<>[]":
         text = text.replace(sign, "\\" + sign)
@@ -180,26 +161,26 @@ def _task(run: Run, task: str) -> Iterator[str]:
     for source in dict.fromkeys(row.source for row in published):
         yield f"† Published, not measured here: {plain(source)}."
         yield ""
-    yield from (f"- {title_of(m)}: {meaning_of(m)}." for m in metrics if meaning_of(m))
+    yield from (f"- {title_of(m)}: {explain(m)}." for m in metrics if explain(m))
     yield from _remarks(run, results)
     yield ""
 
 
 def _remarks(run: Run, results: Sequence[tuple[str, TaskResult]]) -> Iterator[str]:
     trained_on = {model.name: model.trained_on for model in run.models}
-    for text, models in said_by(results, lambda result: result.notes).items():
+    for text, models in by_text(results, lambda result: result.notes).items():
         yield f"- {plain(f'{models}: {text}' if models else text)}"
     for model, result in results:
         yield f"- {plain(model)}: {plain(seen_sentence(result, trained_on.get(model, '')))}"
     for model, result in results:
-        for text in _wording(result):
+        for text in _prompts(result):
             yield f"- {plain(model)}: {text}"
-    for text, models in said_by(results, lambda result: result.warnings).items():
+    for text, models in by_text(results, lambda result: result.warnings).items():
         yield f"- **Warning**: {plain(f'{models}: {text}' if models else text)}"
 
 
-def _wording(result: TaskResult) -> Iterator[str]:
-    """What hangs on the words of a zero-shot task: the choice, the styles, small changes."""
+def _prompts(result: TaskResult) -> Iterator[str]:
+    """The prompts of a zero-shot task: the choice, the styles, small changes."""
     prompts = result.details.get("prompts")
     if not prompts:
         return

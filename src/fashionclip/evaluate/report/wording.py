@@ -1,55 +1,23 @@
-"""How figures, tasks and dates are put in words, alike on the page, in Markdown and verdicts."""
+"""How numbers, dates and findings are written, the same in HTML, Markdown and comparisons."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from fashionclip.evaluate.results import METRICS, Figure, Kind, TaskResult
+from fashionclip.evaluate.results import Figure, Kind, Run, TaskResult
 
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
-        "zero-shot": "Sorting pictures into classes by their names alone",
-        "retrieval": "Finding pictures by words",
-        "picture-to-picture": "Finding pictures by a picture",
-        "probe": "Learning classes by a linear classifier on the model's vectors",
-        "wrong-attribute": "Telling the right caption from one with a word changed",
+        "zero-shot": "Zero-shot classification: pictures sorted by the names of the classes alone",
+        "retrieval": "Text-to-image retrieval: pictures found by words",
+        "picture-to-picture": "Image-to-image retrieval: pictures found by a picture",
+        "probe": "Linear probe: classes learned by a linear classifier on the model's vectors",
+        "wrong-attribute": "The right caption against the same caption with one word changed",
     }
 )
-"""What a kind of task asks of a model."""
-
-_TITLES = MappingProxyType(
-    {
-        "weighted_f1": "Weighted F1",
-        "macro_f1": "Macro F1",
-        "top_5": "Top 5",
-        "mrr": "MRR",
-        "map": "MAP",
-        "ndcg": "nDCG",
-        "hit": "Hit rate",
-        "win_rate": "Win rate",
-        "beats_all": "Beats all",
-        "few_shot": "Few-shot F1",
-    }
-)
-
-
-def title_of(metric: str) -> str:
-    """A metric's name as people write it: ``Recall@10``."""
-    name, _, k = metric.partition("@")
-    title = _TITLES.get(name, name.replace("_", " ").capitalize())
-    return f"{title}@{k}" if k else title
-
-
-def meaning_of(metric: str) -> str:
-    """A plain sentence on what a metric is; empty for one nobody knows."""
-    name, _, k = metric.partition("@")
-    if name == "few_shot":
-        pictures = "picture" if k == "1" else "pictures"
-        return f"Weighted F1 of a classifier that learned from {k} {pictures} a class"
-    text = METRICS.get(name, "").replace("first k", f"first {k}" if k else "first k")
-    return text[:1].upper() + text[1:]
+"""What each kind of task measures."""
 
 
 def number(value: float | None) -> str:
@@ -73,17 +41,12 @@ def interval(figure: Figure) -> str:
 
 
 def count(n: int) -> str:
-    """A number of things with its thousands apart: ``10,000``."""
+    """A number with separated thousands: ``10,000``."""
     return f"{n:,}"
 
 
-def unit_of(result: TaskResult) -> str:
-    """What a task counts: pictures or queries."""
-    return "queries" if result.kind in {"retrieval", "picture-to-picture"} else "pictures"
-
-
 def day_of(created: str) -> str:
-    """An ISO time as people write it: ``23 November 2026, 18:40 UTC``; any other text as it is."""
+    """An ISO time as ``23 November 2026, 18:40 UTC``; any other text as it is."""
     try:
         time = datetime.fromisoformat(created)
     except ValueError:
@@ -92,11 +55,32 @@ def day_of(created: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``4.2 s``, ``3 min 12 s``."""
+    """A time as ``4.2 s`` or ``3 min 12 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def tasks_of(run: Run) -> list[str]:
+    """The names of all tasks that any model was measured on, in order."""
+    return list(dict.fromkeys(r.task for results in run.results.values() for r in results))
+
+
+def results_on(run: Run, task: str) -> list[tuple[str, TaskResult]]:
+    """Model name and result, for each model that was measured on a task."""
+    return [(m, r) for m, results in run.results.items() for r in results if r.task == task]
+
+
+def by_text(
+    results: Sequence[tuple[str, TaskResult]], texts: Callable[[TaskResult], Sequence[str]]
+) -> dict[str, str]:
+    """Each text once, with the names of the models it concerns; empty if it concerns all."""
+    models: dict[str, list[str]] = {}
+    for model, result in results:
+        for text in texts(result):
+            models.setdefault(text, []).append(model)
+    return {t: ", ".join(m) if len(m) < len(results) else "" for t, m in models.items()}
 
 
 def seen_sentence(result: TaskResult, trained_on: str) -> str:
@@ -104,22 +88,18 @@ def seen_sentence(result: TaskResult, trained_on: str) -> str:
 
     Args:
         result: of the model.
-        trained_on: what the check compared with, in words; empty if nothing is known.
+        trained_on: the training data that was compared, in words; empty if nothing is known.
     """
-    unit = unit_of(result)
+    unit = "queries" if result.kind in {"retrieval", "picture-to-picture"} else "pictures"
     if not trained_on and not result.n_seen:
-        return f"What the model was trained on is not known: it may have seen these {unit}."
+        return f"The model's training data is not known: it may contain these {unit}."
     source = f" ({trained_on})" if trained_on else ""
-    if not result.n_seen:
-        return f"None of the {count(result.n)} {unit} are among what it was trained on{source}."
-    return (
-        f"{count(result.n_seen)} of the {count(result.n)} {unit} are among what it was trained on"
-        f"{source}."
-    )
+    n_seen = count(result.n_seen) if result.n_seen else "None"
+    return f"{n_seen} of the {count(result.n)} {unit} are in its training data{source}."
 
 
 def choice_sentence(prompts: Mapping[str, Any]) -> str:
-    """How the style of a zero-shot task's prompts was chosen, and how much hangs on it.
+    """How the style of a zero-shot task's prompts was chosen, and how much it matters.
 
     Args:
         prompts: ``details["prompts"]`` of its result.
@@ -139,4 +119,4 @@ def choice_sentence(prompts: Mapping[str, Any]) -> str:
     if len(values) < 2:
         return how
     spread = number(max(values) - min(values))
-    return f"{how} From the best to the worst style is a spread of {spread} on the test pictures."
+    return f"{how} The best and the worst style differ by {spread} on the test pictures."

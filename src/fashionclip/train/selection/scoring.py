@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.embeddings import CachedVectors
+from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.prompts import DEFAULT_STYLE
 from fashionclip.evaluate.retrieval import score_retrieval
-from fashionclip.evaluate.scoring import readable_pictures
-from fashionclip.evaluate.tasks import Retrieval, Vectors, ZeroShot
+from fashionclip.evaluate.scoring import readable_images
+from fashionclip.evaluate.tasks import Encoder, Retrieval, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
 from fashionclip.text.captions import one_line
@@ -79,8 +79,8 @@ def score_checkpoint(
     """
     begun = time.perf_counter()
     engine = open_engine(checkpoint, device=device, precision=precision)
-    vectors = CachedVectors(FashionCLIP(checkpoint, engine=engine), None)
-    found = score_retrieval(suite.pairs, vectors)
+    encoder = CachedEncoder(FashionCLIP(checkpoint, engine=engine), None)
+    found = score_retrieval(suite.pairs, encoder)
     if not found.figures:
         message = f"{suite.pairs.name}: no picture of the held-out pairs can be read"
         raise EvaluationError(message)
@@ -89,13 +89,13 @@ def score_checkpoint(
     tasks: dict[str, float] = {}
     sets: dict[str, float] = {}
     for name, asked in suite.sets.items():
-        values, widths = zip(*(_zero_shot(task, vectors) for task in asked), strict=True)
+        values, widths = zip(*(_zero_shot(task, encoder) for task in asked), strict=True)
         tasks |= {task.name: value for task, value in zip(asked, values, strict=True)}
         sets[name] = float(np.mean(values))
         # tasks of a set share pictures, so their errors are not taken to cancel out
         half_widths[name] = float(np.mean(widths))
     return Scores(
-        validation_loss=_loss_of(suite.pairs, vectors),
+        validation_loss=_loss_of(suite.pairs, encoder),
         retrieval={name: figure.value for name, figure in found.figures.items()},
         sets=sets,
         tasks=tasks,
@@ -104,8 +104,8 @@ def score_checkpoint(
     )
 
 
-def _zero_shot(task: ZeroShot, vectors: Vectors) -> tuple[float, float]:
-    result = score_zero_shot(task, vectors, prompts=DEFAULT_STYLE)
+def _zero_shot(task: ZeroShot, encoder: Encoder) -> tuple[float, float]:
+    result = score_zero_shot(task, encoder, prompts=DEFAULT_STYLE)
     if result.headline not in result.figures:
         message = f"{task.name}: {result.warnings[-1]}"
         raise EvaluationError(message)
@@ -113,18 +113,18 @@ def _zero_shot(task: ZeroShot, vectors: Vectors) -> tuple[float, float]:
     return figure.value, (figure.high - figure.low) / 2
 
 
-def _loss_of(task: Retrieval, vectors: Vectors) -> float:
+def _loss_of(task: Retrieval, encoder: Encoder) -> float:
     """The loss over batches of pairs, drawn once and for all."""
-    readable = readable_pictures(task.documents, vectors)
-    captions = [one_line(picture.caption) for picture in readable.pictures]
-    words = vectors.texts(captions)
+    readable = readable_images(task.documents, encoder)
+    captions = [one_line(picture.caption) for picture in readable.images]
+    words = encoder.encode_text(captions)
     rows = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
     groups = np.array([rows[caption] for caption in captions])
     order = np.random.default_rng(0).permutation(len(captions))
     n_batches = max(1, round(len(order) / LOSS_BATCH))
     batches = np.array_split(order, n_batches)
     losses = [
-        contrastive_loss(readable.vectors[some], words[some], groups[some], vectors.logit_scale)
+        contrastive_loss(readable.vectors[some], words[some], groups[some], encoder.logit_scale)
         for some in batches
     ]
     return float(np.average(losses, weights=[len(some) for some in batches]))

@@ -14,11 +14,11 @@ import numpy as np
 
 from fashionclip.checkpoint import Checkpoint
 from fashionclip.errors import BenchmarkError, EvaluationError
-from fashionclip.evaluate.benchmarks.benchmark import choose
-from fashionclip.evaluate.embeddings import picture_digest
+from fashionclip.evaluate.benchmarks.base import choose
+from fashionclip.evaluate.cache import image_digest
 from fashionclip.evaluate.leakage import LeakageCheck, read_training_data
 from fashionclip.evaluate.run import load_benchmarks
-from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
+from fashionclip.evaluate.tasks import ImageRef, Retrieval, ZeroShot
 from fashionclip.text.captions import one_line
 from fashionclip.train.recipe import Selection
 
@@ -42,16 +42,16 @@ class Suite:
     def digest(self) -> str:
         """16 hex digits over all questions: scores of another suite are not these."""
         digest = hashlib.sha256()
-        names = [*(p.picture_id for p in self.pairs.documents), *self.pairs.queries]
+        names = [*(p.image_id for p in self.pairs.documents), *self.pairs.queries]
         for task in (task for tasks in self.sets.values() for task in tasks):
-            names += [task.name, *(picture.picture_id for picture in task.pictures)]
+            names += [task.name, *(picture.image_id for picture in task.images)]
             names += [label.name for label in task.classes] + [str(row) for row in task.labels]
         digest.update("\n".join(names).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
 
 def build_suite(
-    pairs: Sequence[Picture], plan: Selection, *, start: Checkpoint | None = None
+    pairs: Sequence[ImageRef], plan: Selection, *, start: Checkpoint | None = None
 ) -> Suite:
     """Gather the development questions.
 
@@ -86,7 +86,7 @@ def build_suite(
         if development is None:
             notes.append(f"{task.name} is not a part of the choice: it has no development pictures")
             continue
-        question = (*development.pictures, *(label.name for label in task.classes))
+        question = (*development.images, *(label.name for label in task.classes))
         if question not in asked:  # two tasks may differ in their test pictures alone
             asked.add(question)
             sets.setdefault(set_of(task.name), []).append(development)
@@ -109,7 +109,7 @@ def set_of(task: str) -> str:
     return task.partition("/")[0]
 
 
-def held_out_task(name: str, pairs: Sequence[Picture]) -> Retrieval:
+def held_out_task(name: str, pairs: Sequence[ImageRef]) -> Retrieval:
     """Captions that find their pictures; each caption is asked once."""
     rows: dict[str, list[int]] = {}
     for row, picture in enumerate(pairs):
@@ -129,16 +129,16 @@ def development_task(task: ZeroShot, most_pictures: int) -> ZeroShot | None:
 
     The test pictures are not in the result, so nothing that scores it can see them.
     """
-    n = len(task.development_pictures)
+    n = len(task.development_images)
     if len(set(task.development_labels.tolist())) < 2:
         return None
     rows = choose(n, most_pictures)
     return replace(
         task,
-        pictures=tuple(task.development_pictures[row] for row in rows),
+        images=tuple(task.development_images[row] for row in rows),
         labels=task.development_labels[rows],
         development="",
-        development_pictures=(),
+        development_images=(),
         development_labels=np.empty(0, np.int64),
     )
 
@@ -152,9 +152,11 @@ def _seen_by_the_start(
         return
     check = LeakageCheck([training], None)
     for name, tasks in sets.items():
-        pictures = list({p.picture_id: p for task in tasks for p in task.pictures}.values())
-        digests = [picture_digest(picture) for picture in pictures]
-        n_seen = int((check.same_files(digests) | check.same_looks(pictures, digests)).sum())
+        pictures = list({p.image_id: p for task in tasks for p in task.images}.values())
+        digests = [image_digest(picture) for picture in pictures]
+        n_seen = int(
+            (check.is_same_file(digests) | check.is_near_duplicate(pictures, digests)).sum()
+        )
         if n_seen:
             yield (
                 f"{name}: the start was trained on {n_seen:,} of the {len(pictures):,} development "

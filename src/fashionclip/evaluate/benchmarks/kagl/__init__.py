@@ -12,7 +12,7 @@ Marqo/KAGL is the same listing with larger pictures.
 
 from pathlib import Path
 
-from fashionclip.evaluate.benchmarks.benchmark import Loaded
+from fashionclip.evaluate.benchmarks.base import Loaded
 from fashionclip.evaluate.benchmarks.kagl.attributes import scorecard_tasks, similar_task
 from fashionclip.evaluate.benchmarks.kagl.products import read_kagl
 from fashionclip.evaluate.benchmarks.kagl.search import search_tasks

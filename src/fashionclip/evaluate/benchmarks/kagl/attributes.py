@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fashionclip.evaluate.benchmarks.benchmark import choose
+from fashionclip.evaluate.benchmarks.base import choose
 from fashionclip.evaluate.benchmarks.kagl.products import KaglProduct, KaglTable
 from fashionclip.evaluate.benchmarks.kagl.words import words_of
 from fashionclip.evaluate.benchmarks.kagl.zero_shot import sorting_task
-from fashionclip.evaluate.benchmarks.wrong_words import LEAST_PICTURES, wrong_attribute_task
+from fashionclip.evaluate.benchmarks.wrong_words import MIN_IMAGES, wrong_attribute_task
 from fashionclip.evaluate.tasks import (
     ClassLabel,
     Garment,
-    PictureToPicture,
+    ImageToImage,
     WrongAttribute,
     ZeroShot,
 )
@@ -106,7 +106,7 @@ def garment_of(product: KaglProduct) -> Garment:
     """A product with its article type and what is known of it: ``{"colour: red", …}``."""
     known = known_words(product)
     attributes = frozenset(f"{facet}: {value}" for facet, value in known.items())
-    return Garment(product.picture, product.labels["articleType"], attributes)
+    return Garment(product.image, product.labels["articleType"], attributes)
 
 
 def known_words(product: KaglProduct) -> dict[str, str]:
@@ -120,7 +120,7 @@ def known_words(product: KaglProduct) -> dict[str, str]:
     return {facet: word for facet, word in words.items() if word}
 
 
-def similar_task(table: KaglTable) -> PictureToPicture | None:
+def similar_task(table: KaglTable) -> ImageToImage | None:
     """Products like a product: the same article type, and the same attributes; None if too few."""
     garments = [garment_of(p) for p in table.products if p.labels["articleType"]]
     if len(garments) < 2:
@@ -131,7 +131,7 @@ def similar_task(table: KaglTable) -> PictureToPicture | None:
         "the category is the article type, the attributes are colour, pattern, sleeve, neckline "
         "and material, as far as the table knows them."
     )
-    return PictureToPicture(
+    return ImageToImage(
         name="kagl/similar",
         queries=tuple(garments[i] for i in drawn),
         documents=tuple(garments),
@@ -150,7 +150,7 @@ def scorecard_tasks(table: KaglTable) -> dict[str, ZeroShot | WrongAttribute | N
         if facet in _NOUNS:
             tasks[f"kagl/{facet}"] = _labels_task(facet, table)
         known = [
-            (product.picture, said[product.labels["articleType"]][0], word)
+            (product.image, said[product.labels["articleType"]][0], word)
             for product in table.products
             if product.labels["articleType"] and (word := known_words(product).get(facet))
         ]
@@ -163,12 +163,12 @@ def _labels_task(facet: str, table: KaglTable) -> ZeroShot | None:
     """Products sorted by one facet's words, as a caption would say them."""
     known = [(p, word) for p in table.products if (word := known_words(p).get(facet))]
     counts = Counter(word for _, word in known)
-    words = sorted(word for word, n in counts.items() if n >= LEAST_PICTURES)
+    words = sorted(word for word, n in counts.items() if n >= MIN_IMAGES)
     kept = [(product, word) for product, word in known if word in set(words)]
     first, other = _NOUNS[facet]
     classes = tuple(ClassLabel(word, f"{word} {first}", (f"{word} {other}",)) for word in words)
     note = (
-        f"{len(words)} words for the {facet}, each of at least {LEAST_PICTURES} products; "
+        f"{len(words)} words for the {facet}, each of at least {MIN_IMAGES} products; "
         f"{len(known) - len(kept):,} of {len(known):,} products left out. Values that cannot be "
         "told apart by eye are one word (shirt, spread and cutaway collars)."
     )

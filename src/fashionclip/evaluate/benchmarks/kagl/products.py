@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import BenchmarkError, CatalogError
-from fashionclip.evaluate.benchmarks.benchmark import has_picture, left_out
-from fashionclip.evaluate.benchmarks.unpacked import read_with_pictures
-from fashionclip.evaluate.tasks import Picture
+from fashionclip.evaluate.benchmarks.base import has_image, left_out
+from fashionclip.evaluate.benchmarks.unpacked import read_with_images
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.metrics import percentile
 from fashionclip.product import Product
 
@@ -37,7 +37,7 @@ DEVELOPMENT = (
 class KaglProduct:
     """One product: a picture, a title, labels."""
 
-    picture: Picture
+    image: ImageRef
     """Its caption is the title."""
     brand: str
     """In lower case; where the table has no brands, what the title begins with."""
@@ -49,7 +49,7 @@ class KaglProduct:
     @property
     def title(self) -> str:
         """The product's name."""
-        return self.picture.caption
+        return self.image.caption
 
     @property
     def brand_percentile(self) -> int:
@@ -77,10 +77,10 @@ def read_kagl(folder: Path) -> KaglTable:
         found, warnings, has_brands = _read_kaggle(folder)
     else:
         found, warnings, has_brands = _read_marqo(shards), [], False
-    missing = [p.picture.picture_id for p in found if not has_picture(p.picture)]
+    missing = [p.image.image_id for p in found if not has_image(p.image)]
     if missing:
         gone = set(missing)
-        found = [product for product in found if product.picture.picture_id not in gone]
+        found = [product for product in found if product.image.image_id not in gone]
         why = "their pictures are missing; unpack the whole archive"
         warnings.append(left_out(missing, "product", why))
     if not found:
@@ -127,7 +127,7 @@ def _kaggle_product(row: Product) -> KaglProduct:
     title = row.caption
     source = Path(row.image) if isinstance(row.image, str) else Path(f"{row.product_id}.jpg")
     return KaglProduct(
-        picture=Picture(row.product_id, source, title),
+        image=ImageRef(row.product_id, source, title),
         brand=(text("brandName") or _brand_in(title)).lower(),
         labels={name: text(name) for name in LABELS},
         attributes=_attributes(text("articleAttributes")),
@@ -136,11 +136,11 @@ def _kaggle_product(row: Product) -> KaglProduct:
 
 def _read_marqo(shards: list[Path]) -> list[KaglProduct]:
     found = []
-    for number, row in enumerate(read_with_pictures(shards)):
+    for number, row in enumerate(read_with_images(shards)):
         product_id, title = str(row.get("item_ID") or number), str(row.get("text") or "")
         found.append(
             KaglProduct(
-                picture=Picture(product_id, row["image"] or Path(product_id), title),
+                image=ImageRef(product_id, row["image"] or Path(product_id), title),
                 brand=_brand_in(title).lower(),
                 labels={name: _known(row.get(_OF_MARQO.get(name, name))) for name in LABELS},
                 attributes={},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fashionclip.evaluate.benchmarks.benchmark import choose, group_by
+from fashionclip.evaluate.benchmarks.base import choose, group_by
 from fashionclip.evaluate.benchmarks.kagl.products import (
     UNSEEN_BELOW,
     KaglProduct,
@@ -68,7 +68,7 @@ def _captions(name: str, products: Sequence[KaglProduct], notes: tuple[str, ...]
     return Retrieval(
         name=name,
         queries=tuple(products[rows[0]].title for rows in groups.values()),
-        documents=tuple(p.picture for p in products),
+        documents=tuple(p.image for p in products),
         relevant=tuple(groups.values()),
         figures=_PAPER_FIGURES,
         notes=(how, *notes),
@@ -85,7 +85,7 @@ def _text_to_image(products: Sequence[KaglProduct], notes: tuple[str, ...]) -> R
     return Retrieval(
         name="kagl/marqo-text-to-image",
         queries=tuple(title for title, _ in drawn),
-        documents=tuple(p.picture for p in products),
+        documents=tuple(p.image for p in products),
         relevant=tuple(rows for _, rows in drawn),
         figures=TEXT_TO_IMAGE_FIGURES,
         notes=(note, *notes),
@@ -103,7 +103,7 @@ def _label_to_product(
     return Retrieval(
         name=name,
         queries=tuple(groups),
-        documents=tuple(p.picture for p in products),
+        documents=tuple(p.image for p in products),
         relevant=tuple(np.asarray(rows) for rows in groups.values()),
         figures=TO_PRODUCT_FIGURES,
         image_weight=IMAGE_WEIGHT,

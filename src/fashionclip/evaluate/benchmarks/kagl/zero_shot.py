@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fashionclip.evaluate.benchmarks.benchmark import class_labels
+from fashionclip.evaluate.benchmarks.base import class_labels
 from fashionclip.evaluate.benchmarks.kagl.products import (
     DEVELOPMENT,
     DEVELOPMENT_FROM,
@@ -61,9 +61,9 @@ def probe_task(table: KaglTable) -> Probe | None:
     return Probe(
         name="kagl/probe",
         classes=_classes("articleType", names),
-        training_pictures=tuple(p.picture for p in training),
+        training_images=tuple(p.image for p in training),
         training_labels=_rows_in(names, training, "articleType"),
-        pictures=tuple(p.picture for p in test),
+        images=tuple(p.image for p in test),
         labels=_rows_in(names, test, "articleType"),
         notes=(
             f"Split by brand: tested on those whose MD5 (modulo 100) is below {_PROBE_BELOW}, "
@@ -109,10 +109,10 @@ def sorting_task(
     return ZeroShot(
         name=name,
         classes=classes,
-        pictures=tuple(p.picture for p, _ in test),
+        images=tuple(p.image for p, _ in test),
         labels=np.array([row[label] for _, label in test], dtype=np.int64),
         development=DEVELOPMENT if development else "",
-        development_pictures=tuple(p.picture for p, _ in development),
+        development_images=tuple(p.image for p, _ in development),
         development_labels=np.array([row[label] for _, label in development], dtype=np.int64),
         notes=notes,
     )

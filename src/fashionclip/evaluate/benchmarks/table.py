@@ -20,13 +20,13 @@ from fashionclip.catalog.roles import bare_name
 from fashionclip.catalog.rows import BrokenRow, Cell
 from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import BenchmarkError, CatalogError
-from fashionclip.evaluate.benchmarks.benchmark import (
+from fashionclip.evaluate.benchmarks.base import (
     Loaded,
     class_labels,
-    has_picture,
+    has_image,
     left_out,
 )
-from fashionclip.evaluate.tasks import Picture, Retrieval, ZeroShot
+from fashionclip.evaluate.tasks import ImageRef, Retrieval, ZeroShot
 from fashionclip.images.fetch import DEFAULT_POLICY, is_url
 from fashionclip.metrics import percentile
 
@@ -58,7 +58,7 @@ class _Refused:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
     number: int
-    picture: Picture
+    image: ImageRef
     cells: Mapping[str, str]
 
 
@@ -96,21 +96,21 @@ class OwnTable:
             if "image" not in names or not names.keys() & {"label", "query"}:
                 message = f"{path}: has the columns {', '.join(table.names)}; {self.how_to_get}"
                 raise BenchmarkError(message)
-            pictures = ImageLocations(place, None)
+            images = ImageLocations(place, None)
             lines = []
             for row in table.rows():
                 if isinstance(row, BrokenRow):
                     refused.add(row.number, row.reason)
                     continue
                 cells = {bare: row.cells.get(name) for bare, name in names.items()}
-                picture = _picture(cells["image"], row.number, pictures)
-                if picture is None:
+                image = _picture(cells["image"], row.number, images)
+                if image is None:
                     refused.add(row.number, "the image is empty")
-                elif not has_picture(picture):
+                elif not has_image(image):
                     refused.add(row.number, "the picture's file is missing")
                 else:
                     texts = {bare: clean_text(as_text(cell)) for bare, cell in cells.items()}
-                    lines.append(_Line(row.number, picture, texts))
+                    lines.append(_Line(row.number, image, texts))
         except CatalogError as exc:
             raise BenchmarkError(str(exc)) from exc
         return set(names), lines
@@ -154,10 +154,10 @@ class OwnTable:
                 refused.add(line.number, "the label is empty")
             elif split is None:
                 refused.add(line.number, "the split is neither test nor development")
-            elif line.picture.picture_id in kept:
+            elif line.image.image_id in kept:
                 refused.add(line.number, "the picture is in an earlier row")
             else:
-                kept[line.picture.picture_id] = (line, split)
+                kept[line.image.image_id] = (line, split)
         if listed is not None:
             for line, _ in kept.values():
                 if line.cells["label"] not in listed:
@@ -179,24 +179,24 @@ class OwnTable:
         return ZeroShot(
             name=self.name,
             classes=class_labels(tuple(words), words),
-            pictures=tuple(line.picture for line in test),
+            images=tuple(line.image for line in test),
             labels=np.array([row[line.cells["label"]] for line in test], dtype=np.int64),
             development=where if development else "",
-            development_pictures=tuple(line.picture for line in development),
+            development_images=tuple(line.image for line in development),
             development_labels=np.array(
                 [row[line.cells["label"]] for line in development], dtype=np.int64
             ),
         )
 
     def _retrieval(self, lines: Sequence[_Line], refused: _Refused, has_marks: bool) -> Retrieval:
-        documents: dict[str, Picture] = {}
+        documents: dict[str, ImageRef] = {}
         row: dict[str, int] = {}
         found: dict[str, list[int]] = {}
         shows: dict[str, set[int]] = {}
         for line in lines:
-            picture_id = line.picture.picture_id
-            documents.setdefault(picture_id, line.picture)
-            number = row.setdefault(picture_id, len(row))
+            image_id = line.image.image_id
+            documents.setdefault(image_id, line.image)
+            number = row.setdefault(image_id, len(row))
             if product := line.cells.get("product"):
                 shows.setdefault(product, set()).add(number)
             mark = line.cells["relevant"].casefold() if has_marks else "1"
@@ -233,21 +233,21 @@ def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.nda
     return np.array(sorted(marked.union(*others)), dtype=np.int64)
 
 
-def _picture(cell: Cell, number: int, pictures: ImageLocations) -> Picture | None:
+def _picture(cell: Cell, number: int, images: ImageLocations) -> ImageRef | None:
     found = parse_image(cell)
     if isinstance(found, bytes):
-        return Picture(f"row {number}", found)
+        return ImageRef(f"row {number}", found)
     name = clean_text(found or "")
     if not name:
         return None
-    location = pictures.locate(name)
-    return Picture(name, location if is_url(location) else Path(location))
+    location = images.locate(name)
+    return ImageRef(name, location if is_url(location) else Path(location))
 
 
 def _split_of(line: _Line, has_splits: bool) -> str | None:
     if has_splits:
         return _SPLITS.get(line.cells["split"].casefold())
-    is_development = percentile(Path(line.picture.picture_id).name) >= DEVELOPMENT_FROM
+    is_development = percentile(Path(line.image.image_id).name) >= DEVELOPMENT_FROM
     return "development" if is_development else "test"
 
 

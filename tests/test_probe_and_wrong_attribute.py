@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 from by_hand import ByHand, looks
 from fashionclip.errors import MissingExtraError
 from fashionclip.evaluate.probe import score_probe
-from fashionclip.evaluate.scorecard import score_wrong_attribute
 from fashionclip.evaluate.tasks import ClassLabel, Probe, WrongAttribute
+from fashionclip.evaluate.wrong_attribute import score_wrong_attribute
 
 RED, BLUE, GREEN = np.eye(3, dtype=np.float32)
 WORDS = {"red": RED, "blue": BLUE, "green": GREEN}
@@ -65,8 +65,8 @@ def test_a_probe_tells_what_it_could_not_use():
     one = probe(shots=(1, 4), seeds=2)
     broken = replace(
         one,
-        training_pictures=(*one.training_pictures[:7], *looks(*[UNREADABLE] * 113, name="x")),
-        pictures=(*one.pictures[:89], *looks(UNREADABLE, name="y")),
+        training_images=(*one.training_images[:7], *looks(*[UNREADABLE] * 113, name="x")),
+        images=(*one.images[:89], *looks(UNREADABLE, name="y")),
     )
     found = score_probe(broken, ByHand(WORDS))
     assert (found.n, found.left_out, found.details["n_training"]) == (89, 1, 7)
@@ -75,13 +75,13 @@ def test_a_probe_tells_what_it_could_not_use():
         "113 of 120 training pictures could not be read and are left out: x0, x1, x2, x3, x4 and "
         "108 more.",
         "1 of 90 pictures could not be read and are left out: y0.",
-        "3 of 3 classes have fewer than 4 training pictures, and few-shot probes learn from all "
-        "that they have: dress, boot, bag.",
+        "3 of 3 classes have fewer than 4 training pictures; few-shot probes learn from all "
+        "of theirs: dress, boot, bag.",
     )
     two = replace(
         one,
-        training_pictures=tuple(
-            p for p, y in zip(one.training_pictures, one.training_labels, strict=True) if y < 2
+        training_images=tuple(
+            p for p, y in zip(one.training_images, one.training_labels, strict=True) if y < 2
         ),
         training_labels=one.training_labels[one.training_labels < 2],
     )
@@ -94,7 +94,7 @@ def test_a_probe_without_seen_pictures():
     one = probe(shots=(1,), seeds=2)
     seen = np.arange(90) < 30
     found = score_probe(one, ByHand(WORDS), seen=seen)
-    rest = replace(one, pictures=one.pictures[30:], labels=one.labels[30:])
+    rest = replace(one, images=one.images[30:], labels=one.labels[30:])
     assert (found.n_seen, found.unseen) == (30, score_probe(rest, ByHand(WORDS)).figures)
     assert "trained on all 90" in score_probe(one, ByHand(WORDS), seen=seen | True).warnings[-1]
 
@@ -103,8 +103,8 @@ def test_nothing_to_learn_is_said():
     one = probe(shots=(1,))
     alike = replace(one, training_labels=np.zeros(120, np.int64))
     assert "fewer than two classes" in score_probe(alike, ByHand(WORDS)).warnings[-1]
-    empty = replace(one, pictures=(), labels=np.empty(0, np.int64))
-    assert "it has no pictures to sort" in score_probe(empty, ByHand(WORDS)).warnings[-1]
+    empty = replace(one, images=(), labels=np.empty(0, np.int64))
+    assert "it has no pictures to classify" in score_probe(empty, ByHand(WORDS)).warnings[-1]
     for change in ({"labels": one.labels + 1}, {"training_labels": one.labels}):
         with pytest.raises(ValueError, match="t"):
             score_probe(replace(one, **change), ByHand(WORDS))
@@ -122,7 +122,7 @@ BLUISH_RED = np.array([0.6, 0.8, 0.0], np.float32)
 TASK = WrongAttribute(
     name="t",
     attribute="colour",
-    pictures=looks(RED, BLUISH_RED, GREEN, GREEN),
+    images=looks(RED, BLUISH_RED, GREEN, GREEN),
     values=("red", "red", "green", "blue"),
     right=("a red cap", "a red cap", "an extra green cap", "blue shoes"),
     wrong=(
@@ -153,7 +153,7 @@ def test_the_right_caption_has_to_win():
 
 
 def test_captions_of_unreadable_pictures_are_left_out_and_told():
-    broken = replace(TASK, pictures=looks(RED, UNREADABLE, GREEN, GREEN))
+    broken = replace(TASK, images=looks(RED, UNREADABLE, GREEN, GREEN))
     found = score_wrong_attribute(broken, ByHand(WORDS), seen=np.array([True, True, False, False]))
     assert (found.n, found.left_out, found.n_seen) == (3, 1, 1)
     assert found.items["seen"] == [True, False, False]
@@ -166,8 +166,8 @@ def test_captions_of_unreadable_pictures_are_left_out_and_told():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"values": ("red",)}, "4 pictures have 1 'values'"),
-        ({"wrong": (*TASK.wrong[:3], ())}, "picture p3 has no wrong caption"),
+        ({"values": ("red",)}, "4 images have 1 'values'"),
+        ({"wrong": (*TASK.wrong[:3], ())}, "image p3 has no wrong caption"),
     ],
 )
 def test_a_scorecard_that_contradicts_itself_is_refused(change, said):

@@ -1,7 +1,7 @@
-"""What others published, as data: shown beside what is measured, and always marked as theirs.
+"""Published figures of other models, shown beside the measured ones and always marked as published.
 
-Only figures whose source was read itself are here. They were measured on their authors' copy of
-the data, with their prompts; a difference to a measured figure is not a difference of models alone.
+Every figure was read at its source. They were measured on their authors' copy of
+the data with their prompts, so a difference to a measured figure is not one of models alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ MARQO = "leaderboard of marqo-ai/marqo-FashionCLIP, 9 August 2024"
 CARD_COLUMNS: Mapping[str, str] = MappingProxyType(
     {"FMNIST": "fmnist", "KAGL": "kagl/article-type", "DEEP": "deep/category"}
 )
-"""The card's columns and the tasks that measure them, by weighted F1."""
+"""Columns of the model card and the tasks that measure them, by weighted F1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Published:
 
     model: str
     task: str
-    """Our name of the task that asks the same."""
+    """Our name of the same task."""
     metric: str
     value: float
     source: str
@@ -67,5 +67,5 @@ PUBLISHED: tuple[Published, ...] = tuple(_rows())
 
 
 def published_on(task: str) -> tuple[Published, ...]:
-    """What others published on a task; empty for most."""
+    """The published figures of a task; none for most."""
     return tuple(row for row in PUBLISHED if row.task == task)

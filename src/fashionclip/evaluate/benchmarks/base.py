@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.tasks import ClassLabel, Picture, Task
+from fashionclip.evaluate.tasks import ClassLabel, ImageRef, Task
 
 _NAMED = 3  # ids that a warning names
 
@@ -30,7 +30,7 @@ class Benchmark(Protocol):
     name: str
     """What ``--on`` takes: ``fmnist``."""
     title: str
-    """In words: ``Fashion-MNIST, 10,000 test pictures``."""
+    """In words: ``Fashion-MNIST, 10,000 test images``."""
     how_to_get: str
     """One line: where its owners publish it, and how to lay it out."""
     places: tuple[str, ...]
@@ -82,16 +82,16 @@ def group_by(values: Sequence[str]) -> dict[str, Int[np.ndarray, " _"]]:
     return {value: np.array(found) for value, found in rows.items()}
 
 
-def has_picture(picture: Picture) -> bool:
+def has_image(image: ImageRef) -> bool:
     """Whether a picture's file is there; what is no local file counts as being there."""
-    source = picture.source
+    source = image.source
     if not isinstance(source, Path):
         return True
     return source.is_file()
 
 
 def left_out(names: Sequence[str], noun: str, why: str) -> str:
-    """One line of warning: ``4 pictures left out: their files are missing (a, b, c, …)``."""
+    """One line of warning: ``4 images left out: their files are missing (a, b, c, …)``."""
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
     if len(names) != 1:
         noun = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"

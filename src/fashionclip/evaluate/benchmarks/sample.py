@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fashionclip.evaluate.benchmarks.benchmark import Loaded, class_labels, group_by
+from fashionclip.evaluate.benchmarks.base import Loaded, class_labels, group_by
 from fashionclip.evaluate.benchmarks.wrong_words import wrong_attribute_task
-from fashionclip.evaluate.tasks import Picture, Task, ZeroShot
+from fashionclip.evaluate.tasks import ImageRef, Task, ZeroShot
 from fashionclip.sample import SampleProduct, generate_image, sample_products
 
 N_PRODUCTS, SEED = 400, 0
@@ -91,8 +91,8 @@ class DrawnSample:
         tasks: list[Task] = [_zero_shot(facet, test, development) for facet in _WORDS]
         for facet in ("colour", "pattern", "sleeve", "neckline"):
             known = [
-                (picture, product.attributes.category, _IN_CAPTION.get(facet, {}).get(value, value))
-                for product, picture in test
+                (image, product.attributes.category, _IN_CAPTION.get(facet, {}).get(value, value))
+                for product, image in test
                 if (value := _value(product, facet))
             ]
             task = wrong_attribute_task(
@@ -106,13 +106,13 @@ class DrawnSample:
 _NOTE = "Drawings, not photographs."
 
 
-def _drawn(n_products: int, seed: int) -> list[tuple[SampleProduct, Picture]]:
-    def draw(product: SampleProduct) -> tuple[SampleProduct, Picture]:
+def _drawn(n_products: int, seed: int) -> list[tuple[SampleProduct, ImageRef]]:
+    def draw(product: SampleProduct) -> tuple[SampleProduct, ImageRef]:
         file = io.BytesIO()
         drawing = generate_image(product.attributes, seed=product.seed)
         drawing.save(file, "jpeg", quality=90)  # as ``write_sample_catalog`` does
-        picture_id = product.product_id if seed == SEED else f"{product.product_id}-{seed}"
-        return product, Picture(picture_id, file.getvalue(), product.title)
+        image_id = product.product_id if seed == SEED else f"{product.product_id}-{seed}"
+        return product, ImageRef(image_id, file.getvalue(), product.title)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(draw, sample_products(n_products, seed=seed)))
@@ -124,29 +124,29 @@ def _value(product: SampleProduct, facet: str) -> str:
 
 def _zero_shot(
     facet: str,
-    test: Sequence[tuple[SampleProduct, Picture]],
-    development: Sequence[tuple[SampleProduct, Picture]],
+    test: Sequence[tuple[SampleProduct, ImageRef]],
+    development: Sequence[tuple[SampleProduct, ImageRef]],
 ) -> ZeroShot:
     names = sorted(group_by([_value(product, facet) for product, _ in test]))
     row = {name: number for number, name in enumerate(names)}
 
     def labelled(
-        drawn: Sequence[tuple[SampleProduct, Picture]],
-    ) -> tuple[tuple[Picture, ...], np.ndarray]:
-        kept = [(picture, row[v]) for product, picture in drawn if (v := _value(product, facet))]
+        drawn: Sequence[tuple[SampleProduct, ImageRef]],
+    ) -> tuple[tuple[ImageRef, ...], np.ndarray]:
+        kept = [(image, row[v]) for product, image in drawn if (v := _value(product, facet))]
         labels = np.array([label for _, label in kept], dtype=np.int64)
-        return tuple(picture for picture, _ in kept), labels
+        return tuple(image for image, _ in kept), labels
 
-    pictures, labels = labelled(test)
-    development_pictures, development_labels = labelled(development)
-    left_out = f"; {len(test) - len(pictures)} products have no {facet}"
+    images, labels = labelled(test)
+    development_images, development_labels = labelled(development)
+    left_out = f"; {len(test) - len(images)} products have no {facet}"
     return ZeroShot(
         name=f"sample/{facet}",
         classes=class_labels(names, _WORDS[facet]),
-        pictures=pictures,
+        images=images,
         labels=labels,
         development=f"other drawings, seed {DEVELOPMENT_SEED}",
-        development_pictures=development_pictures,
+        development_images=development_images,
         development_labels=development_labels,
-        notes=(f"{len(names)} classes{left_out if len(pictures) < len(test) else ''}.", _NOTE),
+        notes=(f"{len(names)} classes{left_out if len(images) < len(test) else ''}.", _NOTE),
     )

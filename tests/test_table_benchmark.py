@@ -58,17 +58,17 @@ def test_pictures_and_labels_make_a_classification_in_every_format(suffix, tmp_p
     assert [c.name for c in task.classes] == ["Coat", "T-shirt", "long_dress"]
     assert [c.words for c in task.classes] == ["coat", "t-shirt", "long dress"]
     label_of = dict(rows)
-    for picture, label in zip(task.pictures, task.labels.tolist(), strict=True):
-        assert task.classes[label].name == label_of[picture.picture_id]
-        assert picture.source == tmp_path / picture.picture_id
-    assert len(task.pictures) + len(task.development_pictures) == 30
+    for image, label in zip(task.images, task.labels.tolist(), strict=True):
+        assert task.classes[label].name == label_of[image.image_id]
+        assert image.source == tmp_path / image.image_id
+    assert len(task.images) + len(task.development_images) == 30
 
 
 def test_a_fifth_of_the_names_is_for_development_wherever_the_pictures_lie(tmp_path):
     task = load(write(tmp_path / "a.csv", ("image", "label"), labelled(draw(tmp_path, 60)))).tasks[
         0
     ]
-    names = {Path(p.picture_id).name for p in task.development_pictures}
+    names = {Path(p.image_id).name for p in task.development_images}
     assert names == {f"{i:02d}.png" for i in range(60) if percentile(f"{i:02d}.png") >= 80}
     assert 5 < len(names) < 20
     assert "fifth of the pictures" in task.development
@@ -80,7 +80,7 @@ def test_a_column_says_what_is_for_development(tmp_path):
         for i, row in enumerate(labelled(draw(tmp_path, 6)))
     ]
     task = load(write(tmp_path / "a.csv", ("Image", "Label", "Split"), rows)).tasks[0]
-    assert [p.picture_id for p in task.pictures] == [f"photos/{i:02d}.png" for i in range(4)]
+    assert [p.image_id for p in task.images] == [f"photos/{i:02d}.png" for i in range(4)]
     assert len(task.development_labels) == 2
     assert task.development == "the rows whose split is development"
 
@@ -103,7 +103,7 @@ def test_rows_that_cannot_be_used_are_counted_and_named(tmp_path):
         "1 row left out: the split is neither test nor development (row 5)",
         "1 row left out: the picture is in an earlier row (row 12)",
     )
-    assert len(loaded.tasks[0].pictures) == 6
+    assert len(loaded.tasks[0].images) == 6
 
 
 def test_queries_and_their_relevant_pictures_make_a_search(tmp_path):
@@ -121,7 +121,7 @@ def test_queries_and_their_relevant_pictures_make_a_search(tmp_path):
     (task,) = loaded.tasks
     assert isinstance(task, Retrieval)
     assert task.queries == ("red, long dress", "blue coat")
-    assert [document.picture_id for document in task.documents] == [a, b, c, d]
+    assert [document.image_id for document in task.documents] == [a, b, c, d]
     assert [rows.tolist() for rows in task.relevant] == [[0], [1, 2]]
     assert loaded.warnings == ("1 query left out: no relevant picture ('nothing like it')",)
 
@@ -140,8 +140,8 @@ def test_pictures_inside_a_parquet_file_are_used(tmp_path):
     labels = ["a" if i % 2 else "b" for i in range(12)]
     pq.write_table(pa.table({"image": cells, "label": labels}), tmp_path / "x.parquet")
     task = load(tmp_path / "x.parquet").tasks[0]
-    assert all(isinstance(picture.source, bytes) for picture in task.pictures)
-    assert task.pictures[0].picture_id.startswith("row ")
+    assert all(isinstance(image.source, bytes) for image in task.images)
+    assert task.images[0].image_id.startswith("row ")
 
 
 def test_tables_that_cannot_be_a_benchmark_say_why(tmp_path):
@@ -208,8 +208,8 @@ def test_a_list_of_classes_gives_their_order_and_words_and_refuses_other_labels(
         "1 row left out: the label 'Hat' is not in the list of classes (row 5)",
     )
     names = {
-        picture.picture_id: task.classes[label].name
-        for picture, label in zip(task.pictures, task.labels.tolist(), strict=True)
+        image.image_id: task.classes[label].name
+        for image, label in zip(task.images, task.labels.tolist(), strict=True)
     }
     assert names == {image: label for i, (image, label, _) in enumerate(rows) if i not in {1, 4}}
 

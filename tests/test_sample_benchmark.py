@@ -4,17 +4,17 @@ import io
 
 import pytest
 
-from fashionclip.evaluate.benchmarks import drawn, find_benchmark, find_folder
+from fashionclip.evaluate.benchmarks import find_benchmark, find_folder, sample
 from fashionclip.sample import CATEGORIES, COLOURS, generate_image, sample_products
 
 
 @pytest.fixture(scope="module")
 def tasks():
     benchmark = find_benchmark("sample")
-    assert (drawn.N_PRODUCTS, drawn.N_DEVELOPMENT) == (400, 100)
+    assert (sample.N_PRODUCTS, sample.N_DEVELOPMENT) == (400, 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawn, "N_PRODUCTS", 150)  # drawing takes time
-        patch.setattr(drawn, "N_DEVELOPMENT", 20)
+        patch.setattr(sample, "N_PRODUCTS", 150)  # drawing takes time
+        patch.setattr(sample, "N_DEVELOPMENT", 20)
         loaded = benchmark.load(find_folder(benchmark, None))
     assert loaded.warnings == ()
     return {task.name: task for task in loaded.tasks}
@@ -32,20 +32,20 @@ def test_the_labels_are_the_attributes_of_the_products(tasks):
     products = {p.product_id: p.attributes for p in sample_products(150)}
     for facet in ("category", "colour", "pattern", "sleeve", "neckline"):
         task = tasks[f"sample/{facet}"]
-        for picture, label in zip(task.pictures, task.labels.tolist(), strict=True):
-            value = getattr(products[picture.picture_id], facet)
+        for image, label in zip(task.images, task.labels.tolist(), strict=True):
+            value = getattr(products[image.image_id], facet)
             assert task.classes[label].name == value
     assert {c.name for c in tasks["sample/category"].classes} == set(CATEGORIES)
     assert {c.name for c in tasks["sample/colour"].classes} == set(COLOURS)
-    assert len(tasks["sample/category"].pictures) == 150
+    assert len(tasks["sample/category"].images) == 150
     assert "have no sleeve" in tasks["sample/sleeve"].notes[0]
 
 
 def test_development_pictures_are_other_drawings(tasks):
     task = tasks["sample/category"]
-    test = {picture.source for picture in task.pictures}
-    assert len(task.development_pictures) == 20
-    assert not test & {picture.source for picture in task.development_pictures}
+    test = {image.source for image in task.images}
+    assert len(task.development_images) == 20
+    assert not test & {image.source for image in task.development_images}
     assert "other drawings" in task.development
 
 
@@ -53,8 +53,8 @@ def test_pictures_are_the_shipped_catalogues(tasks):
     product = sample_products(150)[17]
     file = io.BytesIO()
     generate_image(product.attributes, seed=product.seed).save(file, quality=90, format="jpeg")
-    picture = tasks["sample/category"].pictures[17]
-    assert (picture.picture_id, picture.source) == (product.product_id, file.getvalue())
+    image = tasks["sample/category"].images[17]
+    assert (image.image_id, image.source) == (product.product_id, file.getvalue())
 
 
 def test_captions_keep_the_garment_and_change_the_attribute(tasks):
