@@ -48,6 +48,18 @@ class Reject:
     """One line: what is wrong and how to mend it."""
 
 
+def image_location(image: str | bytes | None) -> str | None:
+    """Where an image is, as a reject names it; None for bytes. ``data:`` URIs are cut."""
+    if not isinstance(image, str):
+        return None
+    return image[:60] + "…" if image.startswith("data:") else image
+
+
+def as_reject(product: Product, reason: str) -> Reject:
+    """The reject of a product whose image cannot be used."""
+    return Reject(product.row, product.product_id, image_location(product.image), reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Roles:
     """Which catalogue column plays which part; None where no column does."""

@@ -20,7 +20,7 @@ from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
 from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
-from fashionclip.product import Kind, Product, Reject, Roles, Value
+from fashionclip.product import Kind, Product, Reject, Roles, Value, image_location
 from fashionclip.text.captions import CaptionRecipe, build_caption
 
 MAX_CAPTION_CHARS = 100_000
@@ -145,7 +145,7 @@ class Catalog:
                 first = seen.first_row(item.product_id, item.row)
                 if first != item.row:
                     why = f"the id is a duplicate of row {first}; give each product its own"
-                    item = Reject(item.row, item.product_id, _location(item.image), why)
+                    item = Reject(item.row, item.product_id, image_location(item.image), why)
             yield item
 
     def read_image(self, product: Product) -> bytes:
@@ -184,7 +184,7 @@ class Catalog:
         cells, roles = row.cells, self.roles
         product_id = clean_text(parse_id(cells.get(roles.id or "")))
         image = self._image(row, product_id)
-        location = _location(image)
+        location = image_location(image)
         if not product_id:
             why = f"the id is empty; fill the column '{roles.id}'"
             return Reject(row.number, None, location, why)
@@ -224,13 +224,6 @@ def _kinds(survey: Survey, roles: Roles) -> dict[str, Kind]:
     """The columns' kinds; ids, images and words are text even if every value is a number."""
     words = {roles.id, roles.image, roles.title, roles.description, roles.highlights}
     return {name: "string" if name in words else kind for name, kind in survey.kinds.items()}
-
-
-def _location(image: str | bytes | None) -> str | None:
-    """An image's location, as a reject names it."""
-    if not isinstance(image, str):
-        return None
-    return image[:60] + "…" if image.startswith("data:") else image
 
 
 class _SeenIds:

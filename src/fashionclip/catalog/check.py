@@ -21,7 +21,7 @@ from fashionclip.images.near_duplicates import (
     near_duplicate_groups,
     perceptual_hash,
 )
-from fashionclip.product import Product, Reject
+from fashionclip.product import Product, Reject, as_reject, image_location
 
 AHEAD_PER_WORKER = 8
 
@@ -108,8 +108,8 @@ def check_catalog(
     return CheckReport(
         rows=rows,
         products=sum(item.image_hash is not None for item in checked),
-        missing=tuple(_reject(p.product, p.missing) for p in checked if p.missing),
-        broken=tuple(_reject(p.product, p.broken) for p in checked if p.broken),
+        missing=tuple(as_reject(p.product, p.missing) for p in checked if p.missing),
+        broken=tuple(as_reject(p.product, p.broken) for p in checked if p.broken),
         unreadable=tuple(unreadable),
         duplicate_pictures=same_files,
         similar_pictures=_near_duplicates(
@@ -143,7 +143,8 @@ def _result(item: "Reject | Future[_Checked]") -> _Checked | Reject:
 
 
 def _check(catalog: Catalog, product: Product) -> _Checked:
-    bare = Product(product.product_id, product.caption, _location(product), product.row, {})
+    location = image_location(product.image)  # without the columns and bytes of the product
+    bare = Product(product.product_id, product.caption, location, product.row, {})
     try:
         data = catalog.read_image(product)
     except ImageFetchError as error:
@@ -170,11 +171,3 @@ def _groups(pairs: Iterable[tuple[bytes, str]]) -> tuple[tuple[str, ...], ...]:
         if key:
             found[key].append(name)
     return tuple(tuple(names) for names in found.values() if len(names) > 1)
-
-
-def _reject(product: Product, reason: str) -> Reject:
-    return Reject(product.row, product.product_id, _location(product), reason)
-
-
-def _location(product: Product) -> str | None:
-    return product.image if isinstance(product.image, str) else None

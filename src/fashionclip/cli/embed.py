@@ -160,7 +160,7 @@ def embed_pictures(
     """
     from fashionclip.errors import FashionCLIPError
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.product import Product, Reject
+    from fashionclip.product import Product, Reject, as_reject
 
     asked: deque[Product] = deque()
 
@@ -169,7 +169,7 @@ def embed_pictures(
             if isinstance(product, Reject):
                 rejects.append(product)
             elif product.image is None:
-                rejects.append(_rejected(product, "the row names no picture"))
+                rejects.append(as_reject(product, "the row names no image"))
             else:
                 asked.append(product)
                 yield product.image
@@ -178,7 +178,7 @@ def embed_pictures(
     for vector in model.iter_images(images(), batch_size=batch_size, policy=policy):
         product = asked.popleft()
         if isinstance(vector, FashionCLIPError):
-            rejects.append(_rejected(product, str(vector)))
+            rejects.append(as_reject(product, str(vector)))
         else:
             yield product.product_id, vector
 
@@ -192,10 +192,3 @@ def products_of(source: "Catalog | Sequence[str]") -> "Iterator[Product | Reject
         return
     for row, path in enumerate(source, start=1):
         yield Product(product_id=path, caption="", image=path, row=row, columns={})
-
-
-def _rejected(product: "Product", reason: str) -> "Reject":
-    from fashionclip.product import Reject
-
-    image = product.image if isinstance(product.image, str) else None
-    return Reject(product.row, product.product_id, image, reason)

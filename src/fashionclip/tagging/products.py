@@ -16,7 +16,7 @@ from fashionclip.catalog import Catalog
 from fashionclip.errors import FashionCLIPError, LabelError
 from fashionclip.index.store import Store
 from fashionclip.model import FashionCLIP, ImageSource
-from fashionclip.product import Product, Reject
+from fashionclip.product import Product, Reject, as_reject
 from fashionclip.rejects import RejectsFile, rejects_beside
 from fashionclip.tagging.calibration import calibrate
 from fashionclip.tagging.labels import SEVERAL_SEPARATOR, LabelSet
@@ -270,7 +270,7 @@ def _encoded_products(
     def images() -> Iterator[ImageSource]:
         for item in catalog:
             if isinstance(item, Product) and item.image is None:
-                item = Reject(item.row, item.product_id, None, "the row names no image")
+                item = as_reject(item, "the row names no image")
             waiting.append(item)
             if isinstance(item, Product) and item.image is not None:
                 yield item.image
@@ -283,8 +283,7 @@ def _encoded_products(
         product = waiting.popleft()
         assert isinstance(product, Product)  # every vector is a product's
         if isinstance(vector, FashionCLIPError):
-            image = product.image if isinstance(product.image, str) else None
-            yield Reject(product.row, product.product_id, image, str(vector))
+            yield as_reject(product, str(vector))
         else:
             yield product, vector
     yield from _leading_rejects(waiting)
