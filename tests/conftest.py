@@ -1,13 +1,15 @@
 """What many tests stand on: a tiny CLIP written by transformers itself, and a clean environment."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from postgres_server import PostgresServer, worker_name
+from postgres_server import PostgresServer
 from random_clip import write_checkpoint
 
 # the same examples in every run: what fails, fails for everybody
@@ -32,17 +34,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A real PostgreSQL, shared by the test processes that run side by side."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_name() != "main":
-        shared = shared.parent
-    server = PostgresServer(shared / "postgres")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL, in a folder that its own user can enter where root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="fashionclip-postgres-"))
+    server = PostgresServer(folder / "data")
     yield server
     server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres_uri(postgres_server: PostgresServer) -> str:
-    """An empty database of this test process."""
-    return postgres_server.new_database(f"tests_{worker_name()}")
+    """An empty database."""
+    return postgres_server.new_database("tests")

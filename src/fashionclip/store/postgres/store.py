@@ -1,0 +1,504 @@
+"""Reading a store in PostgreSQL: nearest vectors, words of captions, pages, changes.
+
+The table holds the vectors in full precision, out of line, so that a filter reads little; the graph
+(HNSW) holds them in half precision. It proposes candidates, which are ranked by the full vectors,
+so that scores and their order do not depend on it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from jaxtyping import Float32
+
+from fashionclip.product import Hit, Product
+from fashionclip.store.base import (
+    LOCK_TIMEOUT_S,
+    Changes,
+    Rows,
+    StoreInfo,
+    StoreMeta,
+    VerifyReport,
+)
+from fashionclip.store.digests import StoredDigests, checksum, row_digest
+from fashionclip.store.filters import RESERVED, Filter, fit_filter, to_postgres
+from fashionclip.store.fulltext import words_of
+from fashionclip.store.postgres import schema
+from fashionclip.store.postgres.connections import (
+    Address,
+    Connection,
+    Connections,
+    read_address,
+    read_vector,
+)
+from fashionclip.store.postgres.images import PostgresImages
+from fashionclip.store.postgres.schema import Header, quoted
+from fashionclip.store.postgres.writer import PostgresWriter, writing
+from fashionclip.store.rows import (
+    ARROW_TYPES,
+    check_dim,
+    check_k,
+    clean_text,
+    table_of,
+    unit_queries,
+)
+
+IDS_PER_QUERY = 5_000
+SCAN_ROWS = 2_048
+RERANKED = 16
+"""Candidates beyond k that are ranked by their full vectors: the graph's are rounded."""
+SIMILAR_FROM = 500  # ids among which similar ones are looked for
+_FOLDING = ("pg_c_utf8", "und-x-icu")
+"""Collations that fold the case of any letter; whichever the server has."""
+
+
+def holds_store(uri: str) -> bool:
+    """Whether there is a store under a URI.
+
+    Raises:
+        StoreError: the server cannot be reached.
+    """
+    address = read_address(uri)
+    connections = Connections(address)
+    try:
+        return connections.read(lambda connection: schema.holds_store(connection, address))
+    finally:
+        connections.close()
+
+
+class PostgresStore:
+    """Vectors and products in PostgreSQL; see :class:`fashionclip.store.Store`."""
+
+    def __init__(self, connections: Connections) -> None:
+        """Read by some connections; use :meth:`open` or :meth:`create`."""
+        self._connections = connections
+        self._address: Address = connections.address
+        self._table = f"{quoted(self._address.store)}.products"
+        self._images = PostgresImages(connections)
+        self._writing = threading.local()
+        self._folding: str | None = None
+
+    @classmethod
+    def open(cls, uri: str) -> "PostgresStore":
+        """Open a store, and migrate it where an older version made it.
+
+        Raises:
+            StoreError: there is none, or the server cannot be reached.
+            StoreFormatError: a newer version of this package wrote it.
+        """
+        address = read_address(uri)
+        connections = Connections(address)
+        version = connections.read(lambda connection: schema.check_version(connection, address))
+        if version < schema.newest_version():
+            with connections.lent("migrating it") as connection:
+                schema.migrate(connection, address)
+        return cls(connections)
+
+    @classmethod
+    def create(cls, uri: str, meta: StoreMeta) -> "PostgresStore":
+        """Make an empty store.
+
+        Raises:
+            StoreError: there is one already, other tables are in its place, or it cannot be made.
+        """
+        address = read_address(uri)
+        connections = Connections(address)
+        with connections.lent("making it") as connection:
+            schema.install_pgvector(connection)
+        connections.close()
+        with connections.lent("making it") as connection:
+            schema.create_tables(connection, address, meta)
+        return cls(connections)
+
+    @property
+    def meta(self) -> StoreMeta:
+        """Model, roles and columns, as of now."""
+        return self._header().meta
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with every write."""
+        return self._header().revision
+
+    @property
+    def blobs(self) -> PostgresImages:
+        """Images kept with the store."""
+        return self._images
+
+    def __len__(self) -> int:
+        """Products stored."""
+        return self.count()
+
+    def nearest(
+        self,
+        vectors: Float32[np.ndarray, "query dim"],
+        *,
+        k: int,
+        where: Filter | Sequence[Filter | None] | None = None,
+        exact: bool | None = None,
+    ) -> list[list[Hit]]:
+        """The k products closest to each vector; see the contract.
+
+        Raises:
+            ValueError: k is below 1; a vector is zero or not finite.
+            ModelMismatchError: the vectors have not the store's dimension.
+            FilterError: a filter names a column that is gone.
+            StoreError: the database cannot be read.
+        """
+        check_k(k)
+        filters = where if isinstance(where, Sequence) else [where] * len(vectors)
+
+        def work(connection: Connection) -> list[list[Hit]]:
+            header = schema.read_header(connection, self._address)
+            check_dim(vectors, dim=header.meta.dim, model=header.meta.model, uri=header.meta.uri)
+            return [
+                self._nearest(connection, header, query, k, one, exact)
+                for query, one in zip(unit_queries(vectors), filters, strict=True)
+            ]
+
+        return self._connections.read(work)
+
+    def _nearest(
+        self,
+        connection: Connection,
+        header: Header,
+        query: Float32[np.ndarray, " dim"],
+        k: int,
+        where: Filter | None,
+        exact: bool | None,
+    ) -> list[Hit]:
+        condition, values = self._condition(connection, header, where)
+        columns = self._columns(header)
+        if header.is_approximate and not exact:
+            half = f"halfvec({header.meta.dim})"
+            found = connection.execute(
+                f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
+                f"{condition} ORDER BY _vector::{half} <#> %s::{half} LIMIT %s)"
+                f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
+                " ORDER BY _distance, _id LIMIT %s",
+                [*values, query, k + RERANKED, query, k],
+                binary=True,
+            ).fetchall()
+            if len(found) == k:
+                return _hits(header, found)
+        found = connection.execute(  # or the graph found too few that pass the filter
+            f"SELECT _id, _vector <#> %s AS _distance{columns} FROM {self._table}{condition}"
+            " ORDER BY _distance, _id LIMIT %s",
+            [query, *values, k],
+            binary=True,
+        ).fetchall()
+        return _hits(header, found)
+
+    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
+        """The k products whose captions match some words best, by PostgreSQL's ``ts_rank``.
+
+        Raises:
+            ValueError: k is below 1.
+            FilterError: the filter names a column that is gone.
+            StoreError: the database cannot be read.
+        """
+        check_k(k)
+        words = " | ".join(f"'{word}'" for word in dict.fromkeys(words_of(clean_text(text))))
+        if not words:
+            return []
+
+        def work(connection: Connection) -> list[Hit]:
+            header = schema.read_header(connection, self._address)
+            condition, values = self._condition(connection, header, where, "_words @@ %s::tsquery")
+            found = connection.execute(
+                f"SELECT _id, -ts_rank(_words, %s::tsquery) AS _distance{self._columns(header)}"
+                f" FROM {self._table}{condition} ORDER BY _distance, _id LIMIT %s",
+                [words, words, *values, k],
+                binary=True,
+            ).fetchall()
+            return _hits(header, found)
+
+        return self._connections.read(work)
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many products pass a filter.
+
+        Raises:
+            FilterError: the filter names a column that is gone.
+            StoreError: the database cannot be read.
+        """
+
+        def work(connection: Connection) -> int:
+            header = schema.read_header(connection, self._address)
+            condition, values = self._condition(connection, header, where)
+            return _number(connection, f"SELECT count(*) FROM {self._table}{condition}", values)
+
+        return self._connections.read(work)
+
+    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids, with a score of 1.
+
+        Raises:
+            FilterError: the filter names a column that is gone.
+            StoreError: the database cannot be read.
+        """
+
+        def work(connection: Connection) -> list[Hit]:
+            header = schema.read_header(connection, self._address)
+            condition, values = self._condition(connection, header, where)
+            found = connection.execute(
+                f"SELECT _id, -1.0::float8{self._columns(header)} FROM {self._table}{condition}"
+                " ORDER BY _id LIMIT %s OFFSET %s",
+                [*values, k, offset],
+                binary=True,
+            ).fetchall()
+            return _hits(header, found)
+
+        return self._connections.read(work)
+
+    def fetch(
+        self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
+    ) -> Rows:
+        """Those of some products that are stored; without damaged ones if vectors are wanted.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        wanted = list(dict.fromkeys(map(clean_text, product_ids)))
+
+        def work(connection: Connection) -> Rows:
+            header = schema.read_header(connection, self._address)
+            found: list[Any] = []
+            for start in range(0, len(wanted), IDS_PER_QUERY):
+                found += connection.execute(
+                    self._select_rows(header, vectors, columns) + " WHERE _id = ANY(%s)",
+                    [wanted[start : start + IDS_PER_QUERY]],
+                    binary=True,
+                ).fetchall()
+            return _rows(header, found, vectors=vectors, columns=columns)
+
+        return self._connections.read(work)
+
+    def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
+        """Every product, in batches, as of one revision; damaged vectors are left out.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        for header, found in self._scan(lambda head: self._select_rows(head, vectors, columns)):
+            yield _rows(header, found, vectors=vectors, columns=columns)
+
+    def digests(self) -> StoredDigests:
+        """Content keys and row digests of what is stored.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        select = f"SELECT _id, _key, _row FROM {self._table}"
+        return StoredDigests(row for _, found in self._scan(lambda _: select) for row in found)
+
+    def changes_since(self, revision: int) -> Changes | None:
+        """What changed since a revision; None if the log does not reach back so far.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+
+        def work(connection: Connection) -> Changes | None:
+            header = schema.read_header(connection, self._address)
+            if not header.changes_from <= revision <= header.revision:
+                return None
+            found = connection.execute(
+                f"SELECT DISTINCT ON (id) id, is_deleted FROM {quoted(self._address.store)}.changes"
+                " WHERE revision > %s AND revision <= %s ORDER BY id, revision DESC",
+                [revision, header.revision],
+            ).fetchall()
+            deleted = frozenset(name for name, is_deleted in found if is_deleted)
+            upserted = frozenset(name for name, is_deleted in found if not is_deleted)
+            return Changes(header.revision, upserted, deleted)
+
+        return self._connections.read(work)
+
+    def similar_ids(self, product_id: str) -> list[str]:
+        """Up to three stored ids that are spelled like one that is not stored.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        start = clean_text(product_id[: max(1, len(product_id) // 2)])
+
+        def work(connection: Connection) -> list[str]:
+            near = connection.execute(
+                f"(SELECT _id FROM {self._table} WHERE _id >= %s AND starts_with(_id, %s)"
+                f" ORDER BY _id LIMIT %s) UNION (SELECT _id FROM {self._table} ORDER BY _id LIMIT"
+                " %s)",
+                [start, start, SIMILAR_FROM, SIMILAR_FROM],
+            ).fetchall()
+            return get_close_matches(product_id, [name for (name,) in near], n=3, cutoff=0.5)
+
+        return self._connections.read(work)
+
+    @contextmanager
+    def writer(
+        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[PostgresWriter]:
+        """Be the only writer while the block runs; re-entrant within a thread.
+
+        Raises:
+            StoreLockedError: another writer was still at work after the wait.
+            StoreError: the database cannot be reached.
+        """
+        outer: PostgresWriter | None = getattr(self._writing, "writer", None)
+        if outer is not None:
+            yield outer
+            return
+        with writing(self._connections, timeout_s=timeout_s, on_wait=on_wait) as writer:
+            self._writing.writer = writer
+            try:
+                yield writer
+            finally:
+                self._writing.writer = None
+
+    def verify(self, *, repair: bool = False) -> VerifyReport:
+        """Compare every row with its checksums; ``repair`` deletes bad rows, rebuilds indexes.
+
+        Raises:
+            StoreCorruptError: the tables cannot even be read.
+            StoreError: the database cannot be reached.
+        """
+        n_checked, damaged = 0, []
+
+        def select(header: Header) -> str:
+            return (
+                f"SELECT _id, _caption, _image, _row, _crc, _vector{self._columns(header)}"
+                f" FROM {self._table}"
+            )
+
+        for header, found in self._scan(select):
+            kinds = header.meta.columns
+            for name, caption, image, digest, crc, vector, *values in found:
+                product = Product(name, caption, image, 0, dict(zip(kinds, values, strict=True)))
+                is_same = checksum(name, read_vector(vector)) == crc
+                if not is_same or digest not in {None, row_digest(product, kinds)}:
+                    damaged.append(name)
+            n_checked += len(found)
+        n_removed = 0
+        if repair:
+            with self.writer() as writer:
+                n_removed = writer.delete(damaged)
+                writer.rebuild()
+        return VerifyReport(n_checked, tuple(damaged), n_removed)
+
+    def info(self) -> StoreInfo:
+        """The store in figures.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+
+        def work(connection: Connection) -> StoreInfo:
+            header = schema.read_header(connection, self._address)
+            size = _number(
+                connection,
+                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN"
+                " pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'",
+                [self._address.store],
+            )
+            n_products = _number(connection, f"SELECT count(*) FROM {self._table}", [])
+            return StoreInfo(header.meta, n_products, size, header.is_approximate)
+
+        return self._connections.read(work)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
+
+    def _header(self) -> Header:
+        return self._connections.read(lambda one: schema.read_header(one, self._address))
+
+    def _columns(self, header: Header) -> str:
+        return "".join(f", {quoted(name)}" for name in header.stored_names.values())
+
+    def _select_rows(self, header: Header, vectors: bool, columns: bool) -> str:
+        wanted = ", _crc, _vector" if vectors else ", NULL, NULL"
+        own = self._columns(header) if columns else ""
+        return f"SELECT _id, _caption, _image, _key{wanted}{own} FROM {self._table}"
+
+    def _condition(
+        self, connection: Connection, header: Header, where: Filter | None, first: str = ""
+    ) -> tuple[str, list[Any]]:
+        """A WHERE clause, empty or with a blank before it, and its values."""
+        if where is None:
+            return (f" WHERE {first}" if first else ""), []
+        fitting = fit_filter(where, header.meta.columns, header.meta.roles)
+
+        def column(name: str) -> str:
+            is_own = name not in header.stored_names and name in RESERVED
+            stored = f"_{name}" if is_own else header.stored_names[name]
+            return '"' + stored.replace('"', '""') + '"'
+
+        written, values = to_postgres(fitting, column, collation=self._collation(connection))
+        return f" WHERE {first and first + ' AND '}{written}", list(values)
+
+    def _collation(self, connection: Connection) -> str | None:
+        """The quoted collation that folds letter case; None where the server has none."""
+        if self._folding is None:
+            row = connection.execute(
+                "SELECT collname FROM pg_collation WHERE collname = ANY(%s)"
+                " ORDER BY array_position(%s, collname::text) LIMIT 1",
+                [list(_FOLDING), list(_FOLDING)],
+            ).fetchone()
+            self._folding = "" if row is None else f'"{row[0]}"'
+        return self._folding or None
+
+    def _scan(self, select: Callable[[Header], str]) -> Iterator[tuple[Header, list[Any]]]:
+        """The rows of a query over the whole table, in batches, as of one revision."""
+        with self._connections.lent("reading it") as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # before the first look: a table that is being rewritten would seem empty
+            connection.execute(f"LOCK TABLE {self._table} IN ACCESS SHARE MODE", [])
+            header = schema.read_header(connection, self._address)
+            with psycopg.ServerCursor(connection, "scan") as cursor:
+                cursor.execute(select(header), [], binary=True)
+                while found := cursor.fetchmany(SCAN_ROWS):
+                    yield header, found
+
+
+def _hits(header: Header, found: Iterable[Any]) -> list[Hit]:
+    """Rows of id, negative score and columns as hits."""
+    names = tuple(header.stored_names)
+    return [
+        Hit(row[0], min(1.0, max(-1.0, -row[1])), dict(zip(names, row[2:], strict=True)))
+        for row in found
+    ]
+
+
+def _rows(header: Header, found: Sequence[Any], *, vectors: bool, columns: bool) -> Rows:
+    """Rows of ``_select_rows``, less those whose vector fails its checksum."""
+    matrix = None
+    if vectors:
+        stored = [read_vector(row[5]) for row in found]
+        is_whole = [
+            checksum(row[0], vector) == row[4] for row, vector in zip(found, stored, strict=True)
+        ]
+        found = [row for row, is_good in zip(found, is_whole, strict=True) if is_good]
+        good = [vector for vector, is_good in zip(stored, is_whole, strict=True) if is_good]
+        matrix = np.stack(good) if good else np.empty((0, header.meta.dim), np.float32)
+    kinds = header.meta.columns if columns else {}
+    arrays = [
+        pa.array([row[i] for row in found], ARROW_TYPES[kind])
+        for i, kind in enumerate(kinds.values(), start=6)
+    ]
+    return Rows(
+        ids=[row[0] for row in found],
+        captions=[row[1] for row in found],
+        images=[row[2] for row in found],
+        content_keys=[row[3] for row in found],
+        vectors=matrix,
+        columns=table_of(arrays, kinds, len(found)),
+    )
+
+
+def _number(connection: Connection, query: str, values: Sequence[Any]) -> int:
+    row = connection.execute(query, values).fetchone()
+    return 0 if row is None else int(row[0])

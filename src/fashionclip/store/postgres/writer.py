@@ -1,0 +1,468 @@
+"""Writing a store in PostgreSQL: one writer at a time, each call one transaction.
+
+An advisory lock of the server lets one writer in; it goes with the writer's connection, and so with
+its process. Each call advances the revision and logs the ids it touched, for ``changes_since``.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+import numpy as np
+import psycopg
+from jaxtyping import Float32
+
+from fashionclip.errors import StoreLockedError
+from fashionclip.product import Kind, Product, Roles
+from fashionclip.store.digests import checksum, row_digest
+from fashionclip.store.fulltext import words_of
+from fashionclip.store.postgres import schema
+from fashionclip.store.postgres.connections import Address, Connection, Connections
+from fashionclip.store.postgres.schema import GRAPH, SQL_TYPES, Header, quoted
+from fashionclip.store.rows import (
+    check_batch,
+    clean_text,
+    fit,
+    image_location,
+    kinds_of,
+    last_of_each_id,
+    widened_by,
+)
+
+APPROXIMATE_FROM = 10_000
+"""Products from which a graph pays: comparing all of them takes 50 ms, see benchmarks/stores.py."""
+GRAPH_M = 24  # links of a vector
+GRAPH_EF_CONSTRUCTION = 128  # candidates when a vector is linked
+CHANGES_KEPT = "1 day"  # a reader that looks less often reads everything again
+DDL_TIMEOUT = "60s"  # for readers to let go of the table
+LOCK_POLL_S = 0.1
+RELOCK_TIMEOUT_S = 10.0  # until the server notices that a connection is gone
+MAX_WORDS = 10_000  # of a caption, that can be searched for
+MAX_WORD_CHARACTERS = 500
+MAX_FILTERED_WIDTH = 40  # bytes, on average, of a text column that has an index
+MAX_FILTERED_VALUES = 5_000
+
+Result = TypeVar("Result")
+_OWN = ("_id", "_caption", "_image", "_key", "_row", "_crc", "_words", "_vector")
+
+
+@contextmanager
+def writing(
+    connections: Connections, *, timeout_s: float, on_wait: Callable[[str], None] | None
+) -> Iterator["PostgresWriter"]:
+    """Hold the store's lock.
+
+    Raises:
+        StoreLockedError: another writer was still at work after the wait.
+        StoreError: the database cannot be reached.
+    """
+    with connections.reported("waiting for it"):
+        connection = connections.take()
+        try:
+            _lock(connection, connections.address, timeout_s=timeout_s, on_wait=on_wait)
+        except BaseException:
+            connections.give_back(connection)
+            raise
+    writer = PostgresWriter(connections, connection)
+    try:
+        yield writer
+    finally:
+        writer.let_go()
+
+
+def _lock(
+    connection: Connection,
+    address: Address,
+    *,
+    timeout_s: float,
+    on_wait: Callable[[str], None] | None,
+) -> None:
+    key = int.from_bytes(
+        blake2b(address.store.encode(), digest_size=8).digest(), "big", signed=True
+    )
+    give_up = time.monotonic() + timeout_s
+    is_waiting = False
+    while not _try_lock(connection, key):
+        if not is_waiting and on_wait is not None:
+            on_wait(_holder(connection, key))
+        is_waiting = True
+        if timeout_s >= 0 and time.monotonic() >= give_up:
+            message = (
+                f"the index {address.shown} is being written to by {_holder(connection, key)}: "
+                "wait for it to end"
+            )
+            raise StoreLockedError(message)
+        time.sleep(LOCK_POLL_S)
+
+
+def _try_lock(connection: Connection, key: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _holder(connection: Connection, key: int) -> str:
+    """Who has the lock, as the server knows it."""
+    row = connection.execute(
+        "SELECT application_name, usename, to_char(backend_start, 'HH24:MI') FROM pg_locks l"
+        " JOIN pg_stat_activity a USING (pid) WHERE locktype = 'advisory' AND granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (classid::bigint << 32) | objid::bigint = %s LIMIT 1",
+        [key],
+    ).fetchone()
+    if row is None:
+        return "another client"
+    name, user, since = row
+    return f"{name or 'another client'} (user {user}, connected since {since})"
+
+
+class PostgresWriter:
+    """The one writer of a store; see :class:`fashionclip.store.Writer`."""
+
+    def __init__(self, connections: Connections, connection: Connection) -> None:
+        """Write by a connection that holds the lock."""
+        self._connections = connections
+        self._connection = connection
+        self._address = connections.address
+        self._schema = quoted(self._address.store)
+
+    def let_go(self) -> None:
+        """Release the lock."""
+        if not self._connection.closed:
+            try:
+                self._connection.execute("SELECT pg_advisory_unlock_all()")
+            except psycopg.Error:
+                self._connection.close()
+        self._connections.give_back(self._connection)
+
+    def upsert(
+        self,
+        products: Sequence[Product],
+        vectors: Float32[np.ndarray, "n dim"],
+        content_keys: Sequence[bytes],
+    ) -> None:
+        """Store products, replacing those of the same ids.
+
+        Raises:
+            ValueError: lengths differ, a vector is not finite or not of unit length, or a key has
+                not 16 bytes.
+            ModelMismatchError: the vectors have not the store's dimension.
+            StoreFullError: the server's disk is full.
+            StoreError: the database cannot be written.
+        """
+
+        def work() -> None:
+            header = self._header()
+            meta = header.meta
+            check_batch(
+                products, vectors, content_keys, dim=meta.dim, model=meta.model, uri=meta.uri
+            )
+            if products:
+                header = self._with_columns(header, kinds_of(products))
+                self._copy(header, products, vectors, content_keys)
+                self._merge(header)
+
+        self._run(work, "writing products")
+
+    def delete(self, product_ids: Iterable[str]) -> int:
+        """Delete products; ids that are not stored are ignored. Returns how many were stored.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        ids = list(dict.fromkeys(map(clean_text, product_ids)))
+
+        def work() -> int:
+            found = self._execute(
+                f"WITH gone AS (DELETE FROM {self._schema}.products WHERE _id = ANY(%s)"
+                f" RETURNING _id) INSERT INTO {self._schema}.changes (revision, id, is_deleted)"
+                f" SELECT revision + 1, _id, true FROM gone, {self._schema}.store",
+                [ids],
+            )
+            if found.rowcount:
+                self._advance()
+            return found.rowcount
+
+        return self._run(work, "deleting products", is_repeatable=False) if ids else 0
+
+    def set_columns(self, columns: Mapping[str, Kind]) -> None:
+        """Add columns that are new and widen those that are too narrow.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+
+        def work() -> None:
+            header = self._header()
+            if self._with_columns(header, columns) is not header:
+                self._advance()
+
+        self._run(work, "changing columns")
+
+    def set_roles(self, roles: Roles) -> None:
+        """Replace the roles.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+
+        def work() -> None:
+            if self._header().meta.roles != roles:
+                written = json.dumps(roles.as_dict())
+                self._execute(f"UPDATE {self._schema}.store SET roles = %s", [written])
+                self._advance()
+
+        self._run(work, "changing roles")
+
+    def optimize(self, *, is_finished: bool = True) -> None:
+        """Update what the planner knows, and build the indexes that the size asks for.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._run(self._forget_changes, "tidying it")
+        self._run(self._analyze, "tidying it")
+        if is_finished:
+            self._run(self._index, "building its indexes")
+
+    def rebuild(self) -> None:
+        """Build every index anew, trusting nothing of them.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        self._run(
+            lambda: self._execute(f"REINDEX TABLE {self._schema}.products", []),
+            "building its indexes",
+        )
+
+    def _copy(
+        self,
+        header: Header,
+        products: Sequence[Product],
+        vectors: Float32[np.ndarray, "n dim"],
+        content_keys: Sequence[bytes],
+    ) -> None:
+        """Send products into a table of this transaction."""
+        kinds = header.meta.columns
+        columns = [quoted(name) for name in header.stored_names.values()]
+        types: list[int | str] = [
+            "text",
+            "text",
+            "text",
+            "bytea",
+            "bytea",
+            "int8",
+            "text",
+            self._vector_oid(),
+        ]
+        types += [_COPY_TYPES[kind] for kind in kinds.values()]
+        names = ", ".join([*_OWN, *columns])
+        self._execute(
+            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {names} FROM"
+            f" {self._schema}.products WITH NO DATA",
+            [],
+        )
+        self._execute("ALTER TABLE incoming ALTER COLUMN _words TYPE text", [])
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(types)
+            for name, i in last_of_each_id(products).items():
+                product, vector = products[i], vectors[i]
+                caption = clean_text(product.caption)
+                copy.write_row(
+                    [
+                        name,
+                        caption,
+                        image_location(product),
+                        content_keys[i],
+                        row_digest(product, kinds),
+                        checksum(name, vector),
+                        _tsvector(caption),
+                        vector,
+                        *(fit(product.columns.get(one), kind) for one, kind in kinds.items()),
+                    ]
+                )
+
+    def _merge(self, header: Header) -> None:
+        """Take what was sent into the table. An unchanged vector stays where it is."""
+        columns = [quoted(name) for name in header.stored_names.values()]
+        names = [*_OWN, *columns]
+        values = ["_words::tsvector" if name == "_words" else name for name in names]
+        changes = [f"{name} = EXCLUDED.{name}" for name in names if name not in {"_id", "_vector"}]
+        changes.append(
+            "_vector = CASE WHEN stored._crc = EXCLUDED._crc THEN stored._vector"
+            " ELSE EXCLUDED._vector END"
+        )
+        self._execute(
+            f"INSERT INTO {self._schema}.products AS stored ({', '.join(names)})"
+            f" SELECT {', '.join(values)} FROM incoming"
+            f" ON CONFLICT (_id) DO UPDATE SET {', '.join(changes)}",
+            [],
+        )
+        self._execute(
+            f"INSERT INTO {self._schema}.changes (revision, id, is_deleted)"
+            f" SELECT revision + 1, _id, false FROM incoming, {self._schema}.store",
+            [],
+        )
+        self._advance()
+
+    def _with_columns(self, header: Header, wanted: Mapping[str, Kind]) -> Header:
+        """The header once there is room for some columns; the same one if there is already."""
+        kinds = header.meta.columns
+        wider = widened_by(kinds, wanted)
+        if not wider:
+            return header
+        self._execute(f"SET LOCAL lock_timeout = '{DDL_TIMEOUT}'", [])
+        names = dict(header.stored_names)
+        for name, kind in wider.items():
+            if name not in kinds:
+                names[name] = schema.stored_name(name, len(names))
+                schema.add_column(self._connection, self._schema, names[name], kind)
+        rewritten = [name for name in wider if name in kinds]
+        if rewritten:
+            # every row is written anew, so the graph would be built within this transaction
+            self._execute(f"DROP INDEX IF EXISTS {self._schema}.{GRAPH}", [])
+            changes = [
+                f"ALTER COLUMN {quoted(names[name])} TYPE {SQL_TYPES[wider[name]]} USING "
+                + _converted(quoted(names[name]), kinds[name], wider[name])
+                for name in rewritten
+            ]
+            changes.append("ALTER COLUMN _row TYPE bytea USING NULL")
+            self._execute(f"ALTER TABLE {self._schema}.products {', '.join(changes)}", [])
+            self._execute(f"UPDATE {self._schema}.store SET changes_from = revision + 1", [])
+        written = schema.columns_json({**kinds, **wider}, names)
+        self._execute(f"UPDATE {self._schema}.store SET columns = %s", [written])
+        return self._header()
+
+    def _forget_changes(self) -> None:
+        self._execute(
+            f"WITH old AS (DELETE FROM {self._schema}.changes WHERE written < now() -"
+            f" interval '{CHANGES_KEPT}' RETURNING revision) UPDATE {self._schema}.store SET"
+            " changes_from = greatest(changes_from, (SELECT max(revision) FROM old))",
+            [],
+        )
+
+    def _analyze(self) -> None:
+        self._execute(f"ANALYZE {self._schema}.products", [])
+
+    def _index(self) -> None:
+        """Build the indexes that the table is large enough for and lacks."""
+        header = self._header()
+        n_products = self._number(f"SELECT count(*) FROM {self._schema}.products", [])
+        if n_products < APPROXIMATE_FROM:
+            return
+        for name in self._filtered(header):
+            method = "hash" if header.meta.columns[name] == "string" else "btree"
+            stored = quoted(header.stored_names[name])
+            self._execute(f"CREATE INDEX ON {self._schema}.products USING {method} ({stored})", [])
+        if not header.is_approximate:
+            self._build_graph(header.meta.dim, n_products)
+
+    def _filtered(self, header: Header) -> list[str]:
+        """Columns without an index that filters are quicker with: numbers, and short texts."""
+        rows = self._execute(
+            "SELECT s.attname, s.n_distinct, s.avg_width FROM pg_stats s WHERE schemaname = %s"
+            " AND tablename = 'products' AND NOT EXISTS (SELECT 1 FROM pg_index i JOIN"
+            " pg_attribute a ON a.attrelid = i.indexrelid WHERE i.indrelid = %s::regclass"
+            " AND a.attname = s.attname)",
+            [self._address.store, f"{self._schema}.products"],
+        ).fetchall()
+        stats = {name: (n_distinct, width) for name, n_distinct, width in rows}
+        found = []
+        for name, kind in header.meta.columns.items():
+            n_distinct, width = stats.get(header.stored_names[name], (0, 0))
+            is_short = 2 < n_distinct <= MAX_FILTERED_VALUES and width <= MAX_FILTERED_WIDTH
+            if n_distinct and (kind in {"integer", "number"} or (kind == "string" and is_short)):
+                found.append(name)
+        return found
+
+    def _build_graph(self, dim: int, n_products: int) -> None:
+        megabytes = 64 + n_products * (2 * dim + 16 * GRAPH_M) * 3 // 2 // 2**20
+        memory = f"SET LOCAL maintenance_work_mem = '{min(megabytes, 4096)}MB'"
+        create = (
+            f"CREATE INDEX {GRAPH} ON {self._schema}.products USING hnsw"
+            f" ((_vector::halfvec({dim})) halfvec_ip_ops)"
+            f" WITH (m = {GRAPH_M}, ef_construction = {GRAPH_EF_CONSTRUCTION})"
+        )
+        try:
+            with self._connection.transaction():
+                self._execute(memory, [])
+                self._execute(create, [])
+        except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory):
+            # workers share memory in /dev/shm, of which a container has little
+            with self._connection.transaction():
+                self._execute("SET LOCAL max_parallel_maintenance_workers = 0", [])
+                self._execute(memory, [])
+                self._execute(create, [])
+
+    def _run(self, work: Callable[[], Result], doing: str, *, is_repeatable: bool = True) -> Result:
+        """Do something in one transaction.
+
+        Args:
+            work: what to do, on this writer's connection.
+            doing: the same, for messages.
+            is_repeatable: it comes to the same if it is done twice, so that it is done again where
+                the connection is lost, and with it the answer whether it was done.
+
+        Raises:
+            StoreError: it failed.
+        """  # noqa: DOC501
+        with self._connections.reported(doing):
+            try:
+                with self._connection.transaction():
+                    return work()
+            except psycopg.OperationalError:
+                if not (is_repeatable and self._connection.closed):
+                    raise
+            self._connection = self._connections.open()
+            _lock(self._connection, self._address, timeout_s=RELOCK_TIMEOUT_S, on_wait=None)
+            with self._connection.transaction():
+                return work()
+
+    def _vector_oid(self) -> int:
+        return self._number("SELECT 'vector'::regtype::oid", [])
+
+    def _header(self) -> Header:
+        return schema.read_header(self._connection, self._address)
+
+    def _advance(self) -> None:
+        self._execute(f"UPDATE {self._schema}.store SET revision = revision + 1", [])
+
+    def _execute(self, query: str, values: Sequence[object]) -> psycopg.Cursor[Any]:
+        return self._connection.execute(query, values)
+
+    def _number(self, query: str, values: Sequence[object]) -> int:
+        row = self._execute(query, values).fetchone()
+        return 0 if row is None else int(row[0])
+
+
+_COPY_TYPES: Mapping[Kind, str] = {
+    "string": "text",
+    "integer": "int8",
+    "number": "float8",
+    "boolean": "bool",
+}
+
+
+def _converted(column: str, old: Kind, new: Kind) -> str:
+    """The values of a column in a wider kind, written as Python writes them."""
+    if new == "number":
+        return f"{column}::double precision"
+    if old == "number":
+        is_whole = f"{column} = trunc({column}) AND abs({column}) < 1e16"
+        return f"CASE WHEN {is_whole} THEN {column}::bigint || '.0' ELSE {column}::text END"
+    return f"{column}::text"
+
+
+def _tsvector(caption: str) -> str:
+    """The words of a caption with their places, as PostgreSQL writes them."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words_of(caption)[:MAX_WORDS], start=1):
+        if len(word) <= MAX_WORD_CHARACTERS:
+            places.setdefault(word, []).append(place)
+    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items())
