@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +44,23 @@ DIM = 8
 COLOURS = ("Blue", "Red", "Green")
 COUNTER = itertools.count()
 
-STORES = ["memory", "lance"]
-DURABLE = ["lance"]
+STORES = ["memory", "lance", "postgres"]
+DURABLE = ["lance", "postgres"]
 """Stores that other processes can open."""
 
 
-def uri_of(kind: str, folder: Path) -> str:
-    """An address at which there is no store yet."""
-    if kind == "memory":
-        return f"memory://test-{next(COUNTER)}"
-    return str(folder / f"shop-{next(COUNTER)}.lance")
+@pytest.fixture
+def uri_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Makes an address, for a kind of store, at which there is no store yet."""
+
+    def new(kind: str) -> str:
+        if kind == "memory":
+            return f"memory://test-{next(COUNTER)}"
+        if kind == "postgres":
+            return f"{request.getfixturevalue('postgres_uri')}&store=shop-{next(COUNTER)}"
+        return str(tmp_path / f"shop-{next(COUNTER)}.lance")
+
+    return new
 
 
 def meta_of(**fields: object) -> StoreMeta:
@@ -66,8 +73,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def uri(kind: str, tmp_path: Path) -> str:
-    return uri_of(kind, tmp_path)
+def uri(kind: str, uri_of: Callable[[str], str]) -> str:
+    return uri_of(kind)
 
 
 @pytest.fixture
@@ -78,8 +85,8 @@ def store(uri: str) -> Iterator[Store]:
 
 
 @pytest.fixture(params=DURABLE)
-def durable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = create_store(uri_of(request.param, tmp_path), meta_of())
+def durable(request: pytest.FixtureRequest, uri_of: Callable[[str], str]) -> Iterator[Store]:
+    made = create_store(uri_of(request.param), meta_of())
     yield made
     made.close()
 
@@ -735,9 +742,9 @@ def perform(store: Store, operation: tuple) -> None:
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=operations)
-def test_after_any_operations_a_store_equals_the_one_in_memory(tmp_path, kind, steps):
-    store = create_store(uri_of(kind, tmp_path), meta_of())
-    oracle = create_store(uri_of("memory", tmp_path), meta_of())
+def test_after_any_operations_a_store_equals_the_one_in_memory(uri_of, kind, steps):
+    store = create_store(uri_of(kind), meta_of())
+    oracle = create_store(uri_of("memory"), meta_of())
     copy = MemoryStore.copy_of(store)
     for step in steps:
         perform(store, step)
