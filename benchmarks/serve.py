@@ -35,7 +35,7 @@ from fashionclip.index import Index, rows, snapshot
 from fashionclip.index.columns import stored_name
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
-from fashionclip.serve.shop import BUILTIN
+from fashionclip.serve.service import BUILTIN
 
 RATE = 20.0  # requests a second of the steady load
 CLIENTS = 32

@@ -24,11 +24,11 @@ from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
 from fashionclip.search import search
 from fashionclip.serve.app import create_app, listen
-from fashionclip.serve.connections import GuardedProtocol
-from fashionclip.serve.keys import new_key
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware.connections import Connections
+from fashionclip.serve.middleware.keys import new_key
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from fashionclip.serve.shop import Shop
 
 
 class Running:
@@ -44,8 +44,11 @@ class Running:
     def __enter__(self):
         """Open the index and answer."""
         metrics = Metrics()
-        app = create_app(Shop(self.store, self.settings, metrics), self.settings, metrics)
-        config = uvicorn.Config(app, http=GuardedProtocol, log_config=None, lifespan="on")
+        service = SearchService(self.store, self.settings, metrics)
+        self.connections = Connections(head_seconds=15.0)
+        app = create_app(service, self.settings, metrics, connections=self.connections)
+        app = self.connections.track(app)
+        config = uvicorn.Config(app, http=self.connections, log_config=None, lifespan="on")
         self.server = uvicorn.Server(config)
         run = self.server.run
         self.thread = threading.Thread(target=run, kwargs={"sockets": [self.socket.dup()]})
@@ -163,7 +166,7 @@ def test_products_come_and_go(client, picture):
     )
     assert outcome.stored == 70
     assert [one.product_id for one in outcome.rejected] == ["bad"]
-    assert "picture" in outcome.rejected[0].reason
+    assert "image" in outcome.rejected[0].reason
     assert client.product(names[-1]).columns["title"] == "Grün"
     assert client.image(names[-1])
     assert client.similar(names[0], k=1).hits[0].product_id in {*names, picture.stem}
@@ -237,10 +240,10 @@ def test_it_comes_back_when_told_to_and_no_sooner(store):
 
 
 def test_connections_are_kept(client, service):
-    before = len(service.server.server_state.connections)
+    before = service.connections.n_open
     for _ in range(5):
         client.search("dress")
-    assert len(service.server.server_state.connections) == before + 1
+    assert service.connections.n_open == before + 1
 
 
 def test_a_service_that_is_renewed_is_not_noticed(store):

@@ -16,8 +16,8 @@ from fashionclip.model import FashionCLIP
 from fashionclip.search import search
 from fashionclip.serve.app import create_app
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from fashionclip.serve.shop import Shop
 from small_shop import ODD_IDS, as_base64, draw, encoded, ids, index_shop, write_catalog
 
 BASE = "http://127.0.0.1:8000"
@@ -28,7 +28,7 @@ def serving(store, **settings):
     """A client of the service over an index."""
     metrics = Metrics()
     limits = Settings(**{"rate_per_minute": 0, "max_batch": 4, **settings})
-    app = create_app(Shop(store, limits, metrics), limits, metrics)
+    app = create_app(SearchService(store, limits, metrics), limits, metrics)
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 
@@ -174,9 +174,9 @@ def test_nothing_asked_lists_what_there_is(client):
         ({"where": "price < (select 1)"}, 400, "filter", "not taken here|stands where"),
         ({"where": "prize < 3"}, 400, "filter", "no column"),
         ({"text": "x", "where": "price < 'cheap'"}, 400, "filter", "holds numbers"),
-        ({"text": "x" * 2001}, 400, "invalid", "2,000 is the most"),
-        ({"text": "x", "k": 201}, 400, "invalid", "200 is the most"),
-        ({"text": "x", "offset": 10_001}, 400, "invalid", "10,000 is the most"),
+        ({"text": "x" * 2001}, 400, "invalid", "maximum is 2,000"),
+        ({"text": "x", "k": 201}, 400, "invalid", "maximum is 200"),
+        ({"text": "x", "offset": 10_001}, 400, "invalid", "maximum is 10,000"),
         ({"text": "x", "k": 0}, 422, "invalid", "^k: "),
         ({"text": "x", "weight": 1.5}, 422, "invalid", "^weight: "),
         ({"txt": "x"}, 422, "invalid", "^txt: Extra"),
@@ -296,7 +296,7 @@ def test_openais_own_client_gets_its_vectors(client, model):
     ("asked", "status", "says"),
     [
         ({"input": []}, 400, "nothing to encode"),
-        ({"input": ["x"] * 65}, 400, "64 is the most"),
+        ({"input": ["x"] * 65}, 400, "maximum is 64"),
         ({"input": ["fine", {"image": "aGVsbG8="}]}, 400, "input 1: .*decoded"),
         ({"input": [{"text": "x", "image": "aGVsbG8="}]}, 400, "text and image"),
         ({"input": [{}]}, 400, "nothing"),
@@ -424,13 +424,13 @@ def test_a_caption_is_made_of_the_columns_or_given(writable):
         (new("X", in_stock=1), "in_stock holds true or false"),
         ({"id": "X", "image": "aGVsbG8="}, "decoded"),
         ({"id": "X", "image": "%"}, "not base64"),
-        ({"id": "X"}, "no picture"),
+        ({"id": "X"}, "no image"),
         ({"id": "X", "image_url": "http://shop.example/x.jpg"}, "--allow-image-urls"),
-        ({**new("X"), "caption": "x" * 2001}, "2,000 is the most"),
-        (new("X", title="x" * 2001), "2,000 is the most"),
+        ({**new("X"), "caption": "x" * 2001}, "maximum is 2,000"),
+        (new("X", title="x" * 2001), "maximum is 2,000"),
         (new("a\x00b"), "control characters"),
-        (new("X", **{"": 1}), "no name for a column"),
-        (new("X", **{"\x07": 1}), "no name for a column"),
+        (new("X", **{"": 1}), "not a name for a column"),
+        (new("X", **{"\x07": 1}), "not a name for a column"),
         (new("X", **{f"c{i}": 1 for i in range(200)}), "at most 200 columns"),
     ],
     ids=str,
@@ -502,8 +502,8 @@ def test_metrics_count_requests_batches_and_products(store):
     assert f'{counted}{{method="POST",route="/search",status="200"}} 3.0' in lines
     product = "/products/{product_id:path}"
     assert f'{counted}{{method="GET",route="{product}",status="404"}} 1.0' in lines
-    assert 'fashionclip_batch_size_count{kind="words"} 3.0' in lines
-    assert 'fashionclip_queue_depth{line="words"} 0.0' in lines
+    assert 'fashionclip_batch_size_count{batcher="text_searches"} 3.0' in lines
+    assert 'fashionclip_queue_depth{queue="text_searches"} 0.0' in lines
 
 
 def test_a_request_keeps_its_number(client):

@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.checks import (
 
 from fashionclip.serve.app import create_app
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from fashionclip.serve.shop import Shop
 from small_shop import index_shop, write_catalog
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def description(tiny_checkpoint, tmp_path_factory):
     index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
     limits = Settings(host="0.0.0.0", rate_per_minute=0, max_batch=4)
     metrics = Metrics()
-    shop = Shop(table.parent / "shop.lance", limits, metrics)
+    shop = SearchService(table.parent / "shop.lance", limits, metrics)
     yield schemathesis.openapi.from_asgi("/openapi.json", create_app(shop, limits, metrics))
     shop.close()
 

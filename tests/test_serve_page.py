@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Roles
 from fashionclip.serve.app import create_app
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.filters import parse_filter
-from fashionclip.serve.keys import new_key
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware.keys import new_key
 from fashionclip.serve.page import view
 from fashionclip.serve.page.state import State
-from fashionclip.serve.page.words import column_label, money, parts_of, span
+from fashionclip.serve.page.view import column_label, money, parts_of, span
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from fashionclip.serve.shop import Shop
 from small_shop import ODD_IDS, draw, encoded, ids, index_shop, write_catalog
 
 BASE = "http://127.0.0.1:8000"
@@ -32,7 +32,7 @@ BROWSER = {"Accept": "text/html,*/*"}
 def serving(store, **asked):
     metrics = Metrics()
     limits = Settings(**{"rate_per_minute": 0, "max_batch": 4, **asked})
-    app = create_app(Shop(store, limits, metrics), limits, metrics)
+    app = create_app(SearchService(store, limits, metrics), limits, metrics)
     with TestClient(app, base_url=BASE, headers=BROWSER, follow_redirects=False) as client:
         yield client
 
@@ -71,7 +71,7 @@ NUMBERS = st.none() | st.integers(-1000, 1000).map(float) | st.sampled_from([0.5
 ASKED = st.builds(
     dict,
     text=st.just("") | WORDS,
-    picture=st.none() | st.just("a1b2"),
+    image=st.none() | st.just("a1b2"),
     like=NAMES,
     unlike=NAMES,
     avoid=NAMES,
@@ -126,15 +126,18 @@ def test_prices_ranges_and_lists_are_words():
     assert [span(None, 5.0), span(5.0, None), span(5.0, 7.5)] == ["up to 5", "from 5", "5 to 7.5"]
     assert parts_of('["a", "", "b"]') == ["a", "b"]
     assert parts_of("[" * 100_000) == ["[" * 100_000]
-    card = view.card(Hit("1", 0.5, {"title": "Shirt", "price": float("nan"), "brand": "Shirt"}))
+    card = view.card(
+        Hit("1", 0.5, {"title": "Shirt", "price": float("nan"), "brand": "Shirt"}),
+        Roles(title="title", price="price", brand="brand"),
+    )
     assert (card.price, card.brand, card.title) == ("", "", "Shirt")
 
 
 def test_many_filters_share_a_budget_and_what_is_chosen_stays():
     values = tuple((f"value {i}", 60 - i) for i in range(60))
-    facets = [Facet(f"c{i}", "words", values) for i in range(40)]
-    groups = view.groups(State(chosen={"c3": ("value 59",)}), facets)
-    assert sum(len(group.choices) for group in groups) <= view.MOST_CHOICES + 1
+    facets = [Facet(f"c{i}", "text", values) for i in range(40)]
+    groups = view.groups(State(chosen={"c3": ("value 59",)}), facets, Roles())
+    assert sum(len(group.choices) for group in groups) <= view.MAX_CHOICES + 1
     (chosen,) = [choice for group in groups for choice in group.choices if choice.is_chosen]
     assert chosen.value == "value 59"
 
@@ -197,7 +200,7 @@ def test_a_picture_is_kept_searched_by_and_scored(client):
 def test_what_is_no_picture_is_told_in_words(client, kind):
     answer = client.post("/pictures", content=b"no picture", headers={"Content-Type": kind})
     assert answer.status_code == 400
-    assert "picture" in answer.json()["error"]["message"]
+    assert "image" in answer.json()["error"]["message"]
 
 
 def test_what_is_gone_is_left_out_and_said(client):
@@ -205,7 +208,7 @@ def test_what_is_gone_is_left_out_and_said(client):
         "/?q=shirt&like=gone&unlike=P01&picture=none&f.nowhere=1&min.price=9&max.price=1"
     )
     assert answer.status_code == 200
-    assert "Product gone is no longer here" in answer.text
+    assert "Product gone no longer exists" in answer.text
     assert "drop it again" in answer.text
     assert "no column “nowhere”" in answer.text
     assert "Price: nothing is from 9 to 1" in answer.text
@@ -242,7 +245,7 @@ def test_browsers_are_told_of_faults_in_a_page_and_programs_in_json(client):
     for path in ("/nowhere", "/p/nothing"):
         answer = client.get(path)
         assert answer.status_code == 404
-        assert "To all products" in answer.text
+        assert "All products" in answer.text
     answer = client.get("/nowhere", headers={"Accept": "*/*"})
     assert answer.json()["error"]["code"] == "not_found"
 
@@ -338,7 +341,7 @@ def test_a_key_opens_the_page_and_leads_back_to_where_one_was_going(locked):
     assert 'value="/?q=red+shirt&amp;f.colour=red"' in form.text
     wrong = client.post("/login", content=urlencode({"key": "no"}), headers=FORM)
     assert wrong.status_code == 403
-    assert "not known here" in wrong.text
+    assert "not valid here" in wrong.text
     body = urlencode({"key": key, "next": "/?q=red+shirt"})
     answer = client.post("/login", content=body, headers=FORM)
     assert answer.headers["location"] == "/?q=red+shirt"

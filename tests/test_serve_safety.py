@@ -19,11 +19,11 @@ import pytest
 
 from fashionclip.errors import ImageFetchError, ServiceError
 from fashionclip.images import web
-from fashionclip.serve import callers, logs
-from fashionclip.serve.fetching import fetch_image
-from fashionclip.serve.keys import Keys, new_key
-from fashionclip.serve.limits import Limits
+from fashionclip.serve.images import fetch_image
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware import logs, rates
+from fashionclip.serve.middleware.keys import Keys, new_key
+from fashionclip.serve.middleware.limits import LimitsMiddleware
 from fashionclip.serve.settings import Settings
 
 
@@ -114,7 +114,7 @@ async def echo(scope, receive, send):
 
 
 def guarded(keys=None, app=echo, **settings):
-    return Limits(app, Settings(**settings), Metrics(), keys)
+    return LimitsMiddleware(app, Settings(**settings), Metrics(), keys)
 
 
 @dataclass
@@ -298,23 +298,22 @@ def test_more_requests_than_the_rate_allows_are_told_when_to_come_back():
 
 def test_buckets_fill_again_and_are_forgotten_when_there_are_too_many(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(callers.time, "monotonic", lambda: now)
-    rates = callers.Rates(per_second=2.0, burst=1)
-    assert rates.take("a", 1.0) == 0.0
-    assert rates.take("a", 1.0) == 0.5
+    monkeypatch.setattr(rates.time, "monotonic", lambda: now)
+    limiter = rates.RateLimiter(per_second=2.0, burst=1)
+    assert limiter.take("a", 1.0) == 0.0
+    assert limiter.take("a", 1.0) == 0.5
     now = 0.5
-    assert rates.take("a", 1.0) == 0.0
-    for i in range(callers.MOST_CALLERS):
-        rates.take(f"stranger {i}", 1.0)
-    assert rates.take("a", 1.0) == 0.0  # forgotten, so it starts anew
-    assert len(rates._buckets) == callers.MOST_CALLERS
+    assert limiter.take("a", 1.0) == 0.0
+    for i in range(rates.MAX_CLIENTS):
+        limiter.take(f"stranger {i}", 1.0)
+    assert limiter.take("a", 1.0) == 0.0  # dropped, so it starts with a full bucket
 
 
 def test_an_ipv6_customer_counts_once_for_the_whole_network():
-    assert callers.owner_of("2001:db8::1") == callers.owner_of("2001:db8::ffff:2%eth0")
-    assert callers.owner_of("2001:db8::1") != callers.owner_of("2001:db8:0:1::1")
-    assert callers.owner_of("203.0.113.5") == "203.0.113.5"
-    assert callers.owner_of("not:an:address") == "not:an:address"
+    assert rates.client_of("2001:db8::1") == rates.client_of("2001:db8::ffff:2%eth0")
+    assert rates.client_of("2001:db8::1") != rates.client_of("2001:db8:0:1::1")
+    assert rates.client_of("203.0.113.5") == "203.0.113.5"
+    assert rates.client_of("not:an:address") == "not:an:address"
 
 
 def test_more_requests_at_once_than_allowed_are_turned_away_but_health_is_not():
@@ -430,18 +429,18 @@ def test_this_machine_by_any_of_its_names_gets_in(host):
 
 def test_what_is_counted_comes_out_in_prometheus_format(log):
     metrics = Metrics()
-    app = Limits(echo, Settings(body_bytes=10), metrics)
+    app = LimitsMiddleware(echo, Settings(body_bytes=10), metrics)
     ask(app)
     ask(app, "BREW")
     ask(app, "POST", body=b"x" * 11)
     metrics.batch("texts", 7)
-    metrics.queued("questions", 3)
+    metrics.pending("searches", 3)
     lines = metrics.render().decode().splitlines()
     assert 'fashionclip_requests_total{method="GET",route="other",status="200"} 1.0' in lines
     assert 'fashionclip_requests_total{method="other",route="other",status="200"} 1.0' in lines
     assert 'fashionclip_rejected_total{reason="too_large"} 1.0' in lines
-    assert 'fashionclip_batch_size_bucket{kind="texts",le="8.0"} 1.0' in lines
-    assert 'fashionclip_queue_depth{line="questions"} 3.0' in lines
+    assert 'fashionclip_batch_size_bucket{batcher="texts",le="8.0"} 1.0' in lines
+    assert 'fashionclip_queue_depth{queue="searches"} 3.0' in lines
     assert "fashionclip_requests_in_flight 0.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
     Metrics()  # a second one beside it

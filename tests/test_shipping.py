@@ -19,7 +19,7 @@ import yaml
 import fashionclip
 from fashionclip.client import Client, NewProduct
 from fashionclip.errors import ServiceError
-from fashionclip.serve.keys import new_key
+from fashionclip.serve.middleware.keys import new_key
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "deploy" / "fashionclip.service"

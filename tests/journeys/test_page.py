@@ -211,7 +211,7 @@ def test_words_find_products_and_the_address_can_be_shared(visit):
     expect(page).to_have_url(re.compile(r"/\?q=handbag$"))
     expect(page).to_have_title(re.compile("handbag"))
     assert all("Handbag" in title for title in seen.titles()[:6])
-    expect(page.locator("#said")).to_have_text("“handbag”: The 24 that fit best")
+    expect(page.locator("#announcement")).to_have_text("“handbag”: The 24 best matches")
     elsewhere = visit()
     elsewhere.open(page.url.removeprefix(seen.address))
     assert elsewhere.ids() == seen.ids()
@@ -305,7 +305,7 @@ def test_pages_follow_each_other_and_back_goes_back(visit):
     assert len(second) == 24
     assert not set(first) & set(second)
     page.go_back()
-    expect(page.locator("#count")).to_have_text("The 24 that fit best")
+    expect(page.locator("#count")).to_have_text("The 24 best matches")
     assert seen.ids() == first
     page.go_forward()
     expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
@@ -319,10 +319,10 @@ def test_a_product_shows_itself_its_tags_and_its_neighbours(visit, products):
     page.click(".card .cover >> nth=0")
     expect(page.locator("h1")).to_have_text(title)
     row = next(row for row in products if row["id"] == product_id)
-    assert page.locator(".sights tr").count() >= 3
+    assert page.locator(".predictions tr").count() >= 3
     assert row["description"] in page.inner_text(".description")
     assert row["brand"] in page.inner_text(".facts")
-    neighbours = page.locator(".neighbours .card")
+    neighbours = page.locator(".similar .card")
     expect(neighbours).to_have_count(12)
     page.go_back()
     expect(page.locator("#found")).to_have_text("“handbag”")

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fashionclip.index import Index
-from fashionclip.serve.keys import new_key
+from fashionclip.serve.middleware.keys import new_key
 from small_shop import as_base64, draw, index_shop, write_catalog
 
 pytestmark = [
@@ -432,7 +432,7 @@ def test_a_full_queue_sends_away_and_does_not_grow(store):
             while not is_over.wait(0.02):
                 figures = service.get("/metrics").content.decode()
                 deepest.append(
-                    float(re.search(r'queue_depth\{line="questions"\} (\S+)', figures)[1])
+                    float(re.search(r'queue_depth\{queue="searches"\} (\S+)', figures)[1])
                 )
 
         is_over = threading.Event()

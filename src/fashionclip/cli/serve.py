@@ -110,8 +110,8 @@ def command(
     if store is None:
         stop_for_usage("name the index to serve: fashionclip serve shop.lance")
     from fashionclip.serve.app import serve
-    from fashionclip.serve.callers import is_loopback
-    from fashionclip.serve.keys import Keys
+    from fashionclip.serve.middleware.keys import Keys
+    from fashionclip.serve.middleware.rates import is_loopback
     from fashionclip.serve.settings import Settings
 
     if key_file is None and not open_to_all and not is_loopback(host):
@@ -162,7 +162,7 @@ def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:
     Raises:
         ServiceError: no key file was named, or it cannot be written.
     """
-    from fashionclip.serve.keys import new_key
+    from fashionclip.serve.middleware.keys import new_key
 
     if key_file is None:
         message = f"name the file that keeps the key's hash: --new-key {scope} --key-file FILE"

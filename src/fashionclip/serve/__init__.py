@@ -1,1 +1,1 @@
-"""The HTTP service: requests in, answers out, over an index and a model."""
+"""The HTTP service: a search page and an API over a store and its model."""

@@ -1,8 +1,7 @@
-"""The service as a whole: page and API behind one layer of limits, run by uvicorn.
+"""The whole service: page and API behind the middleware, run by uvicorn in a worker process.
 
-A parent process holds the socket and looks after the one that serves: if that dies, another takes
-its place and answers what waits at the socket. ``SIGTERM`` lets it answer what it has accepted;
-``SIGHUP`` starts a fresh one before the old one goes.
+A parent process holds the socket and watches the worker. A crash or ``SIGHUP`` restarts the worker
+without losing requests; ``SIGTERM`` ends the service after it has answered what it accepted.
 """
 
 import asyncio
@@ -25,33 +24,48 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from fashionclip.errors import FashionCLIPError, ServiceError
-from fashionclip.serve import api, logs, page
-from fashionclip.serve.connections import GuardedProtocol, connections_here
-from fashionclip.serve.faults import INTERNAL, MISTAKE, Fault, fault_of, one_line
-from fashionclip.serve.limits import Limits, problem
+from fashionclip.serve import api, page
+from fashionclip.serve.http_errors import (
+    INTERNAL,
+    INVALID,
+    HttpError,
+    client_message,
+    error_body,
+    http_error_of,
+)
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware import logs
+from fashionclip.serve.middleware.connections import App, Connections, raise_file_limit
+from fashionclip.serve.middleware.limits import LimitsMiddleware
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from fashionclip.serve.shop import Shop
 
-ABOUT = """Search a fashion catalogue by words and pictures.
+DESCRIPTION = """Search a fashion catalogue by text and images.
 
-Keys, where the service has them, go with each request as `Authorization: Bearer KEY`. An answer
+If the service has API keys, send one with each request as `Authorization: Bearer KEY`. An answer
 that is not a 2xx has the body `{"error": {"code", "message", "request_id"}}`.
 """
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-STARTUP_FAILURE = 3  # uvicorn's own: the parent does not try again
-STARTUP_SECONDS = 60  # to import everything, read the index and open the model
-SWITCH_SECONDS = 0.0001  # a thread back from a matrix product waits so long for Python's lock
-BACKLOG = 4_096  # connections that wait at the socket while nobody takes them
+STARTUP_FAILURE = 3  # uvicorn's own exit code: the parent does not try again
+STARTUP_SECONDS = 60  # to import everything, read the store and open the model
+SWITCH_SECONDS = 0.0001  # longest wait for Python's lock, e.g. after a matrix product
+BACKLOG = 4_096  # connections that wait at the socket while no worker accepts them
 
 
-def create_app(shop: Shop, settings: Settings, metrics: Metrics) -> Limits:
-    """The ASGI app: routes of page and API, behind the limits.
+def create_app(
+    service: SearchService,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    connections: Connections | None = None,
+) -> LimitsMiddleware:
+    """The ASGI app: the routes of page and API, behind the limits.
 
     Args:
-        shop: an open index; closed when the app shuts down.
+        service: what answers; closed when the app shuts down.
         settings: the limits.
-        metrics: the counters that the shop tells too.
+        metrics: shared with the service.
+        connections: drained when the app shuts down.
 
     Raises:
         ServiceError: the key file cannot be used.
@@ -60,27 +74,29 @@ def create_app(shop: Shop, settings: Settings, metrics: Metrics) -> Limits:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(shop.close)
+        if connections is not None:
+            await connections.drain(timeout_s=settings.shutdown_seconds)
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="FashionCLIP",
         version=version("fashionclip"),
-        description=ABOUT,
-        docs_url=None,  # FastAPI's own load scripts from elsewhere
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's own load scripts from another site
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
     for kind in (FashionCLIPError, ValueError):
-        app.add_exception_handler(kind, _tell_of_mistake)
-    app.add_exception_handler(RequestValidationError, _tell_of_invalid)
-    app.add_exception_handler(HTTPException, _tell_of_http)
-    app.add_exception_handler(Exception, _tell_of_fault)
-    app.include_router(api.create_router(shop, settings, metrics))
-    drawing = page.Drawing(settings)
-    app.state.drawing = drawing
-    app.include_router(page.create_router(shop, settings, drawing))
-    return Limits(app, settings, metrics, draw=drawing.fault)
+        app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_internal)
+    app.include_router(api.create_router(service, settings, metrics))
+    renderer = page.Renderer(settings)
+    app.state.renderer = renderer
+    app.include_router(page.create_router(service, settings, renderer))
+    return LimitsMiddleware(app, settings, metrics, render_error=renderer.error)
 
 
 def serve(
@@ -90,16 +106,17 @@ def serve(
 
     Args:
         store: the index folder.
-        settings: where to listen, and within which limits.
-        on_address: told the address as soon as customers may come.
+        settings: address, keys and limits.
+        on_address: called with the service's URL as soon as the socket accepts connections.
 
     Raises:
-        ServiceError: the address cannot be listened on, or the process that serves cannot start.
+        ServiceError: the address cannot be listened on, or the worker cannot start.
     """
+    connections = Connections(head_seconds=settings.head_seconds)
     config = Config(
-        partial(build, store, settings),
+        partial(build, store, settings, connections),
         factory=True,
-        http=GuardedProtocol,
+        http=connections,  # type: ignore[arg-type]  # a factory of protocols, like a class
         log_config=None,
         access_log=False,
         server_header=False,
@@ -116,7 +133,7 @@ def serve(
             host, port = listening.getsockname()[:2]
             on_address(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         parent = _Parent(config, sockets=[listening])
-        for number in (signal.SIGINT, signal.SIGTERM):  # also while a fresh process is awaited
+        for number in (signal.SIGINT, signal.SIGTERM):  # also while a new worker starts
             signal.signal(number, lambda *_: parent.should_exit.set())
         parent.run()
     if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
@@ -125,95 +142,96 @@ def serve(
 
 
 class _Parent(Multiprocess):
-    """Looks after the process that serves."""
+    """Watches the worker."""
 
     def keep_subprocess_alive(self) -> None:
-        """Replace it if it has died, or hangs.
+        """Replace the worker if it has died or hangs.
 
-        The child's end of the pipe is its own from now on: so that it closes when the child dies,
-        and the answer to a question that was on its way just then is not waited for.
+        The parent's copy of the child's end of the pipe is closed first, so that a check of a dead
+        worker fails at once and does not wait for its timeout.
         """
         for process in self.processes:
             process.child_conn.close()
         super().keep_subprocess_alive()
 
 
-def build(store: Path, settings: Settings) -> Limits:
-    """Open everything, in the process that serves.
+def build(store: Path, settings: Settings, connections: Connections) -> App:
+    """Open store, model and keys, in the worker.
 
     Raises:
-        SystemExit: the index, its model or the keys cannot be used; the log says why.
+        SystemExit: one of them cannot be used; the log says why.
     """
     logs.configure(sys.stderr)
     sys.setswitchinterval(SWITCH_SECONDS)
-    GuardedProtocol.head_seconds = settings.head_seconds
-    GuardedProtocol.most = connections_here()
+    connections.max_open = raise_file_limit()
+    connections.linger_on_stop()
     metrics = Metrics()
     try:
-        return create_app(Shop(store, settings, metrics), settings, metrics)
+        service = SearchService(store, settings, metrics)
+        return connections.track(create_app(service, settings, metrics, connections=connections))
     except FashionCLIPError as exc:
-        logs.note(str(exc))
+        logs.warn(str(exc))
         raise SystemExit(STARTUP_FAILURE) from exc
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the socket that customers come to.
+    """Open the listening socket.
 
     Raises:
-        ServiceError: the address is taken, or not this machine's.
+        ServiceError: the address is in use, or not one of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # asyncio sends what it has at once only on sockets that say they are TCP; on others an
-        # answer's body waits 40 ms for the client to acknowledge its head
+        # asyncio sets TCP_NODELAY only on sockets that say they are TCP; without it an answer's
+        # body waits 40 ms for the acknowledgement of its head
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(BACKLOG)  # whoever comes before the first process is up waits
+        listening.listen(BACKLOG)  # early clients wait until the first worker is up
     except OSError as exc:
         message = f"{host}:{port} cannot be listened on ({exc.strerror}); choose another --port"
         raise ServiceError(message) from exc
     return listening
 
 
-async def _tell_of_mistake(request: Request, exc: Exception) -> Response:
-    fault = fault_of(exc)
-    if fault is INTERNAL:
+async def _answer_error(request: Request, exc: Exception) -> Response:
+    error = http_error_of(exc)
+    if error is INTERNAL:
         logs.failure(request.state.request_id, exc)
-    return _answer(request, fault, one_line(exc))
+    return _answer(request, error, client_message(exc))
 
 
-async def _tell_of_fault(request: Request, exc: Exception) -> Response:
-    return _answer(request, INTERNAL, INTERNAL.message)  # ``Limits`` sees it too, and logs it
+async def _answer_internal(request: Request, exc: Exception) -> Response:
+    return _answer(request, INTERNAL, INTERNAL.message)  # ``LimitsMiddleware`` logs it
 
 
-async def _tell_of_invalid(request: Request, exc: Exception) -> Response:
+async def _answer_invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
     if first["type"] == "json_invalid":
         message = f"the body is not JSON (at character {first['loc'][-1]})"
-        return _answer(request, MISTAKE, message)
+        return _answer(request, INVALID, message)
     place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query"})
     message = f"{place}: {first['msg']}" if place else str(first["msg"])
-    return _answer(request, Fault(HTTPStatus.UNPROCESSABLE_ENTITY, MISTAKE.code), message)
+    return _answer(request, HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID.code), message)
 
 
-async def _tell_of_http(request: Request, exc: Exception) -> Response:
+async def _answer_http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     status = HTTPStatus(exc.status_code)
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-        page_of: page.Drawing = request.app.state.drawing
-        return page_of.fault(status, f"there is no page {request.url.path[:200]}")
-    fault = Fault(status, status.phrase.lower().replace(" ", "_"))
+        renderer: page.Renderer = request.app.state.renderer
+        return renderer.error(status, f"there is no page {request.url.path[:200]}")
+    error = HttpError(status, status.phrase.lower().replace(" ", "_"))
     message = f"{request.method} {request.url.path}: {exc.detail}"[:300]
-    return _answer(request, fault, message, exc.headers or {})
+    return _answer(request, error, message, exc.headers or {})
 
 
 def _answer(
-    request: Request, fault: Fault, message: str, headers: Mapping[str, str] = NO_HEADERS
+    request: Request, error: HttpError, message: str, headers: Mapping[str, str] = NO_HEADERS
 ) -> Response:
     headers = {"Cache-Control": "no-store", **headers}
-    if fault.retry_after_s:
-        headers["Retry-After"] = str(fault.retry_after_s)
-    body = problem(fault.code, message, request.state.request_id)
-    return Response(body, fault.status, headers, media_type="application/json")
+    if error.retry_after_s:
+        headers["Retry-After"] = str(error.retry_after_s)
+    body = error_body(error.code, message, request.state.request_id)
+    return Response(body, error.status, headers, media_type="application/json")

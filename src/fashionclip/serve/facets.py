@@ -1,9 +1,9 @@
-"""What products can be filtered by: values of the catalogue's columns with how many have them.
+"""Facets: what products can be filtered by, with how many products have each value.
 
-And, out of the same counts, what there is to search for: "black handbags".
+The same counts give a few queries that find something here: "black handbags".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,20 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
-from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.index import Snapshot
 from fashionclip.index.columns import stored_name
-from fashionclip.product import Value
+from fashionclip.product import Roles, Value
 
-MOST_DISTINCT = 400  # values of a column that products are filtered by
-SHOWN_VALUES = 60  # of them, the most frequent; the page must stay small
-LEAST_A_VALUE = 2.0  # products, on average: what is different for each is no filter
-LONGEST_VALUE = 60  # characters; longer ones are sentences
-SUGGESTIONS = 8
-NO_FILTER = ("id", "image", "title", "description")
-COLOURS = ("colour", "color", "basecolour", "basecolor", "colourname", "colorname")
+MAX_DISTINCT = 400  # values of a column that is a facet
+MAX_SHOWN_VALUES = 60  # the most frequent ones, to keep the page small
+MIN_PRODUCTS_PER_VALUE = 2.0  # on average; a value per product is no facet
+MAX_VALUE_CHARS = 60  # longer values are sentences
+MAX_SUGGESTIONS = 8
 
-FacetKind = Literal["words", "yes-no", "number"]
+FacetKind = Literal["text", "boolean", "number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +32,60 @@ class Facet:
     name: str
     kind: FacetKind
     values: tuple[tuple[Value, int], ...] = ()
-    """Values and how many products have them, most frequent first; of numbers none."""
+    """Values and how many products have them, most frequent first; empty for numbers."""
     low: float | None = None
-    """Of numbers: the least that there is."""
+    """Lowest and highest number; None for other kinds."""
     high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Coded:
-    """A column as numbers of its values."""
+class _Encoded:
+    """A column, dictionary-encoded."""
 
     kind: FacetKind
     codes: Int[np.ndarray, " n"]
-    """-1 where a product has none."""
+    """-1 for a missing value."""
     values: Sequence[Value]
 
 
 class Facets:
-    """The countable columns of one snapshot."""
+    """The facets of one snapshot."""
 
-    def __init__(self, seen: Snapshot) -> None:
-        """Look through the columns once; counting is quick from then on."""
-        self.seen = seen
-        self._coded: dict[str, _Coded] = {}
+    def __init__(self, snapshot: Snapshot, roles: Roles) -> None:
+        """Encode the columns, so that counting is fast.
+
+        Args:
+            snapshot: the products.
+            roles: ids, titles, descriptions and images are no facets.
+        """
+        self.snapshot, self._roles = snapshot, roles
+        self._encoded: dict[str, _Encoded] = {}
         self._numbers: dict[str, np.ndarray] = {}
-        for name, kind in seen.columns.items():
-            if bare_name(name) in {usual for role in NO_FILTER for usual in USUAL_NAMES[role]}:
+        ignored = {roles.id, roles.title, roles.description, roles.image, *roles.further_images}
+        for name, kind in snapshot.columns.items():
+            if name in ignored:
                 continue
-            column = seen.table.column(stored_name(name))
+            column = snapshot.table.column(stored_name(name))
             if kind in {"integer", "number"}:
                 numbers = column.cast(pa.float64()).to_numpy()
                 if len(np.unique(numbers[np.isfinite(numbers)])) > 1:
                     self._numbers[name] = numbers
-            elif coded := _code(column, is_boolean=kind == "boolean"):
-                self._coded[name] = coded
+            elif encoded := _encode(column, is_boolean=kind == "boolean"):
+                self._encoded[name] = encoded
 
     def counted(self, mask: Bool[np.ndarray, " n"] | None) -> tuple[Facet, ...]:
-        """Every facet over the products that pass a filter, in the order of the columns.
+        """Count every facet over the products that pass a filter, in the order of the columns.
 
         Args:
             mask: the rows that pass; None for all.
         """
         rows = slice(None) if mask is None else mask
         found = []
-        for name in self.seen.columns:
-            if name in self._coded:
-                coded = self._coded[name]
-                values = _counts(coded.codes[rows], coded.values)
-                found.append(Facet(name, coded.kind, values[:SHOWN_VALUES]))
+        for name in self.snapshot.columns:
+            if name in self._encoded:
+                encoded = self._encoded[name]
+                values = _counts(encoded.codes[rows], encoded.values)
+                found.append(Facet(name, encoded.kind, values[:MAX_SHOWN_VALUES]))
             elif name in self._numbers:
                 numbers = self._numbers[name][rows]
                 numbers = numbers[np.isfinite(numbers)]
@@ -91,46 +94,44 @@ class Facets:
         return tuple(found)
 
     def suggestions(self) -> tuple[str, ...]:
-        """A few searches that find something: kinds of products, each in a colour that it has."""
-        kinds = self._of_role(USUAL_NAMES["category"])
-        if kinds is None:
+        """A few queries that find something: categories, each in a colour that it has."""
+        categories = self._text_column(self._roles.category)
+        if categories is None:
             return ()
-        colours = self._of_role(COLOURS)
+        colours = self._text_column(self._roles.colour)
         found: dict[str, None] = {}
         used: dict[str, int] = {}
-        for kind, _ in _counts(kinds.codes, kinds.values):
-            words = str(kind)
+        for category, _ in _counts(categories.codes, categories.values):
+            query = str(category)
             if colours is not None:
-                has_kind = kinds.codes == list(kinds.values).index(kind)
-                common = [str(v) for v, _ in _counts(colours.codes[has_kind], colours.values)[:3]]
+                rows = categories.codes == list(categories.values).index(category)
+                common = [str(v) for v, _ in _counts(colours.codes[rows], colours.values)[:3]]
                 if common:
                     colour = min(common, key=lambda c: (used.get(c, 0), common.index(c)))
                     used[colour] = used.get(colour, 0) + 1
-                    words = f"{colour} {words}"
-            found.setdefault(words.lower())
-            if len(found) == SUGGESTIONS:
+                    query = f"{colour} {query}"
+            found.setdefault(query.lower())
+            if len(found) == MAX_SUGGESTIONS:
                 break
         return tuple(found)
 
-    def _of_role(self, usual_names: Sequence[str]) -> _Coded | None:
-        by_bare: Mapping[str, _Coded] = {
-            bare_name(name): coded for name, coded in self._coded.items() if coded.kind == "words"
-        }
-        return next((by_bare[usual] for usual in usual_names if usual in by_bare), None)
+    def _text_column(self, name: str | None) -> _Encoded | None:
+        encoded = self._encoded.get(name or "")
+        return encoded if encoded is not None and encoded.kind == "text" else None
 
 
-def _code(column: pa.ChunkedArray, *, is_boolean: bool) -> _Coded | None:
-    """A column whose values repeat, as numbers; None for one that is no filter."""
-    distinct = pc.count_distinct(column).as_py()
+def _encode(column: pa.ChunkedArray, *, is_boolean: bool) -> _Encoded | None:
+    """Encode a column whose values repeat; None for a column that is no facet."""
+    n_distinct = pc.count_distinct(column).as_py()
     n_filled = len(column) - column.null_count
-    if not 1 < distinct <= MOST_DISTINCT or n_filled < LEAST_A_VALUE * distinct:
+    if not 1 < n_distinct <= MAX_DISTINCT or n_filled < MIN_PRODUCTS_PER_VALUE * n_distinct:
         return None
     encoded = column.combine_chunks().dictionary_encode()
     values = encoded.dictionary.to_pylist()
-    if not is_boolean and any(len(v) > LONGEST_VALUE or v[:1] in {"[", "{"} for v in values):
+    if not is_boolean and any(len(v) > MAX_VALUE_CHARS or v[:1] in {"[", "{"} for v in values):
         return None
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return _Coded("yes-no" if is_boolean else "words", codes, values)
+    return _Encoded("boolean" if is_boolean else "text", codes, values)
 
 
 def _counts(codes: np.ndarray, values: Sequence[Value]) -> tuple[tuple[Value, int], ...]:

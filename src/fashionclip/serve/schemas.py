@@ -1,4 +1,4 @@
-"""What the API takes and gives, with examples: its OpenAPI description is made of this."""
+"""The schemas of the API's requests and answers, with examples; OpenAPI is made from them."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,24 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 )
-"""The smallest picture there is, for examples."""
+"""A PNG of one pixel, for examples."""
 
 Text = Annotated[str, Field(examples=["blue denim jeans"])]
 ImageUrl = Annotated[
     str,
     Field(
         description="http(s), where the service allows it, or data:image/…;base64,…",
-        examples=["https://shop.example/pictures/1.jpg"],
+        examples=["https://shop.example/images/1.jpg"],
     ),
 ]
 Base64Image = Annotated[
-    str, Field(description="An encoded picture (JPEG, PNG, WebP, GIF) in base64.", examples=[PIXEL])
+    str, Field(description="An encoded image (JPEG, PNG, WebP, GIF) in base64.", examples=[PIXEL])
 ]
 Ids = Annotated[list[str], Field(max_length=50, examples=[["15970"]])]
 Where = Annotated[
     str,
     Field(
-        description="Comparisons over the catalogue's columns, as in SQL.",
+        description="A filter: comparisons over the catalogue's columns, as in SQL.",
         examples=["price < 50 and gender = 'Women'"],
     ),
 ]
@@ -36,7 +36,7 @@ class _Request(BaseModel):
 
 
 class SearchRequest(_Request):
-    """Words, a picture, both, products to be like; nothing at all lists what there is."""
+    """A text, an image, both, or products to resemble; without any, products are listed."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -53,17 +53,19 @@ class SearchRequest(_Request):
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
     similar_to: Ids = []
-    avoid: list[str] = Field([], max_length=20, description="What hits should not show, in words.")
+    avoid: list[str] = Field(
+        [], max_length=20, description="Phrases for what hits should not show."
+    )
     unlike: Ids = []
     where: Where | None = None
-    weight: float = Field(0.5, ge=0, le=1, description="Share of the words beside a picture.")
+    weight: float = Field(0.5, ge=0, le=1, description="Weight of the text beside an image.")
     k: int = Field(10, ge=1)
     offset: int = Field(0, ge=0)
-    hybrid: bool = Field(False, description="Match the words with the captions' own too.")
+    hybrid: bool = Field(False, description="Also match the text against captions.")
 
 
 class ClassifyRequest(_Request):
-    """A picture and the labels to choose from."""
+    """An image and the candidate labels."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -80,13 +82,13 @@ class ClassifyRequest(_Request):
 
 
 class ImageReference(BaseModel):
-    """A picture's address, as OpenAI's clients send it."""
+    """An image URL in the form that OpenAI's clients send."""
 
     url: ImageUrl
 
 
 class EmbeddingInput(_Request):
-    """One text, or one picture."""
+    """One text or one image."""
 
     text: Text | None = None
     image: Base64Image | None = None
@@ -94,7 +96,7 @@ class EmbeddingInput(_Request):
 
 
 class EmbeddingsRequest(BaseModel):
-    """OpenAI's shape; what its clients send beside that and that changes nothing is let be."""
+    """OpenAI's format; other fields that its clients send are ignored."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,11 +108,11 @@ class EmbeddingsRequest(BaseModel):
     )
 
     input: str | list[str | EmbeddingInput] = Field(
-        description="Texts; or objects with text, image or image_url. data:image/… is a picture."
+        description="Texts; or objects with text, image or image_url. data:image/… is an image."
     )
-    model: str | None = Field(None, description="The model's name; any other is refused.")
+    model: str | None = Field(None, description="The model's name; any other is rejected.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, description="The model's own number, or left out.")
+    dimensions: int | None = Field(None, description="Must be the model's own, if given.")
     modality: Literal["text", "image"] = Field("text", description="Of inputs that are strings.")
 
 
@@ -120,7 +122,7 @@ class ProductIn(_Request):
     id: str = Field(min_length=1, max_length=500, examples=["A-17"])
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
-    caption: str = Field("", description="Empty: made of the columns, as a catalogue's are.")
+    caption: str = Field("", description="If empty, it is built from the columns.")
     columns: dict[str, Scalar] = Field({}, examples=[{"title": "Red dress", "price": 39.9}])
 
 
@@ -140,7 +142,7 @@ class PutRequest(_Request):
 
 
 class HitOut(BaseModel):
-    """A product that answers a search, with the catalogue's columns beside these two."""
+    """A search result: id, score and the catalogue's columns."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -152,7 +154,7 @@ class Hits(BaseModel):
     """Best first."""
 
     hits: list[HitOut]
-    has_more: bool = Field(description="Whether there are more beyond these.")
+    has_more: bool = Field(description="Whether there are more hits.")
 
 
 class ProductOut(BaseModel):
@@ -164,7 +166,7 @@ class ProductOut(BaseModel):
 
 
 class LabelOut(BaseModel):
-    """A label and its probability among those that were given."""
+    """A label and its probability among the given ones."""
 
     label: str
     probability: float
@@ -201,14 +203,14 @@ class Refused(BaseModel):
 
 
 class PutResult(BaseModel):
-    """What became of the products."""
+    """The result of storing products."""
 
     stored: int
     rejected: list[Refused]
 
 
 class Removed(BaseModel):
-    """How many products there were to take out."""
+    """How many of the products were stored and have been deleted."""
 
     removed: int
 
@@ -220,7 +222,7 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """What searches are answered from: the index on disk, or, ``stale``, what it was."""
+    """Whether the service is up to date; ``stale`` while the store cannot be read."""
 
     status: Literal["ready", "stale"]
     products: int
@@ -242,9 +244,9 @@ class ProblemOut(BaseModel):
 
 
 class PutRefused(PutResult, ProblemOut):
-    """None of the products could be stored."""
+    """No product could be stored."""
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The part of a route's description that says how it may fail."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers in a route's OpenAPI description."""
     return {status: {"model": ProblemOut} for status in statuses}

@@ -1,4 +1,4 @@
-"""How a service is set up: where it listens, who may ask, and how much of everything."""
+"""Settings of one service: address, keys and limits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,41 +8,44 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Limits, keys and addresses of one service."""
+    """Address, keys and limits."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     model: str | None = None
-    """A model to use in the place of the one that the index names; it must be the same."""
+    """The model under another name than the store's; it must be the same model."""
     device: str = "auto"
     precision: str = "auto"
     key_file: Path | None = None
-    """Of ``serve.keys``; None lets everybody read and write."""
+    """See ``middleware.keys``; without it, anyone who can connect can read and write."""
     allow_image_urls: bool = False
     allow_private: bool = False
     """Fetch image URLs from internal addresses too; for tests."""
     body_bytes: int = 20 * MB
     body_seconds: float = 15.0
+    """Time limit for receiving a body."""
     held_bytes: int = 400 * MB
-    """All bodies together that are being read or answered."""
+    """Total size of all request bodies in memory."""
     pixels: int = 50 * MB
+    """Pixels of one image."""
     text_chars: int = 2_000
     batch: int = 64
-    """Inputs of one request."""
+    """Inputs or products of one request."""
     k: int = 200
     offset: int = 10_000
     rate_per_minute: int = 600
-    """Requests of one key, or of one address without keys; 0 for no limit."""
+    """Requests per key, or per address without keys; 0 for no limit."""
     burst: int = 120
+    """Requests that may exceed the rate for a moment."""
     connections: int = 512
-    """Requests being answered at once."""
+    """Requests in progress."""
     queue: int = 256
-    """Requests that wait in one line (questions, pictures, changes); one more comes back later."""
+    """Pending requests of one queue (searches, images, writes); more are rejected with 429."""
     max_batch: int = 32
-    """Texts, pictures or questions that are worked on at once; 1 is no batching."""
+    """Texts, images or searches that are computed together; 1 disables batching."""
     head_seconds: float = 15.0
-    """How long a connection may be silent before its first request, or between two."""
+    """Time limit for a request's head, and for a client that stops reading its answer."""
     write_seconds: float = 10.0
-    """How long a write waits for another program that writes to the index."""
+    """How long a write waits for another writer of the store."""
     shutdown_seconds: float = 30.0
-    """How long the answers to what was accepted may take when the service is told to stop."""
+    """How long a stopping service takes to answer the requests that it has accepted."""

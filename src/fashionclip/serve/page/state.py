@@ -1,7 +1,7 @@
-"""What the search page is asked, as its URL says it: everything that is chosen is in there.
+"""The state of the search page, which its URL holds completely.
 
-A state is read from a URL's query and written to one again, so every link of the page is a state
-with one thing changed, and a copied address shows the same products.
+A state is parsed from a URL's query and written back to one. So every link of the page is a state
+with one change, and a copied URL shows the same products.
 """
 
 import math
@@ -12,32 +12,32 @@ from urllib.parse import quote, urlencode
 from fashionclip.product import INT64, Kind
 
 PAGE_SIZE = 24
-"""Products on a page: fills rows of 2, 3, 4 and 6."""
+"""Products per page: fills rows of 2, 3, 4 and 6."""
 
 Range = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One search: words, picture, products that are liked or not, filters, place in the list."""
+    """One search: text, image, products to resemble or not, filters, offset."""
 
     text: str = ""
-    picture: str | None = None
-    """The token under which an uploaded picture is kept."""
+    image: str | None = None
+    """The token of an uploaded image; see ``images.UploadedImages``."""
     like: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Values ticked in each column; a product passes with any one of them."""
+    """Chosen values of each column; a product passes with any one of them."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    """Lowest and highest value wanted in each numeric column."""
+    """Lowest and highest accepted value of each numeric column."""
     offset: int = 0
     hybrid: bool = False
     scores: bool = False
 
     @classmethod
     def read(cls, query: Iterable[tuple[str, str]]) -> "State":
-        """Read a URL's query; blanks and numbers that are none are as if they were not there."""
+        """Parse a URL's query; blank values and invalid numbers are ignored."""
         several: dict[str, list[str]] = {}
         for name, value in query:
             if value.strip():
@@ -53,7 +53,7 @@ class State:
                 bounds[column] = (number, high) if end == "min" else (low, number)
         return cls(
             text=last.get("q", ""),
-            picture=last.get("picture"),
+            image=last.get("picture"),
             like=once.get("like", ()),
             unlike=once.get("unlike", ()),
             avoid=once.get("avoid", ()),
@@ -66,27 +66,27 @@ class State:
 
     @property
     def is_start(self) -> bool:
-        """Whether nothing is asked yet."""
+        """Whether the search is empty."""
         return replace(self, scores=False, hybrid=False) == State()
 
     @property
-    def is_question(self) -> bool:
+    def is_ranked(self) -> bool:
         """Whether products are ranked, not just listed."""
-        return bool(self.text or self.picture or self.like or self.unlike or self.avoid)
+        return bool(self.text or self.image or self.like or self.unlike or self.avoid)
 
     @property
     def is_filtered(self) -> bool:
-        """Whether filters leave products out."""
+        """Whether there are filters."""
         return bool(self.chosen or self.ranges)
 
     def pairs(self) -> list[tuple[str, str]]:
         """The URL's query as names and values, in a fixed order."""
         pairs = [("q", self.text)] if self.text else []
-        pairs += [("picture", self.picture)] if self.picture else []
+        pairs += [("picture", self.image)] if self.image else []
         for name, values in (("like", self.like), ("unlike", self.unlike), ("avoid", self.avoid)):
             pairs += [(name, value) for value in values]
-        for column, ticked in self.chosen.items():
-            pairs += [(f"f.{column}", value) for value in ticked]
+        for column, values in self.chosen.items():
+            pairs += [(f"f.{column}", value) for value in values]
         for column, ends in self.ranges.items():
             for name, end in zip(("min", "max"), ends, strict=True):
                 pairs += [(f"{name}.{column}", plain_number(end))] if end is not None else []
@@ -97,16 +97,16 @@ class State:
 
     @property
     def url(self) -> str:
-        """The address that shows this state."""
+        """The URL of this state."""
         query = urlencode(self.pairs(), quote_via=quote, safe=" ").replace(" ", "+")
         return f"/?{query}" if query else "/"
 
     def at(self, offset: int) -> "State":
-        """The same search at another place of its list."""
+        """The same search at another offset."""
         return replace(self, offset=max(0, offset))
 
     def preferring(self, product_id: str, *, is_liked: bool) -> "State":
-        """With one more product to look like, or not to look like."""
+        """With one more product to resemble, or not to resemble."""
         like = tuple(one for one in self.like if one != product_id)
         unlike = tuple(one for one in self.unlike if one != product_id)
         if is_liked:
@@ -114,39 +114,39 @@ class State:
         return replace(self, like=like, unlike=(*unlike, product_id), offset=0)
 
     def liking_only(self, there: Container[str]) -> "State":
-        """Less the products to look like, or not, that are not there."""
+        """Without the ``like`` and ``unlike`` products that do not exist."""
         like, unlike = (
             tuple(one for one in names if one in there) for names in (self.like, self.unlike)
         )
         return replace(self, like=like, unlike=unlike)
 
     def without(self, name: str, value: str) -> "State":
-        """Less one value of ``like``, ``unlike`` or ``avoid``."""
+        """Without one value of ``like``, ``unlike`` or ``avoid``."""
         left = tuple(one for one in getattr(self, name) if one != value)
         changes = {name: left, "offset": 0}
         return replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot tell which
 
     def without_choice(self, column: str, value: str) -> "State":
-        """Less one ticked value."""
+        """Without one chosen value."""
         left = tuple(one for one in self.chosen[column] if one != value)
         chosen = {**self.chosen, column: left}
         return replace(self, chosen={n: v for n, v in chosen.items() if v}, offset=0)
 
     def without_range(self, column: str) -> "State":
-        """Less the range of one column."""
+        """Without the range of one column."""
         ranges = {name: ends for name, ends in self.ranges.items() if name != column}
         return replace(self, ranges=ranges, offset=0)
 
     def unfiltered(self) -> "State":
-        """The same question without its filters."""
+        """The same search without its filters."""
         return replace(self, chosen={}, ranges={}, offset=0)
 
     def where(self, columns: Mapping[str, Kind], *, but: str | None = None) -> str | None:
-        """The filters as SQL; None if there are none.
+        """The filters as filter text; None if there are none.
 
         Args:
-            columns: the index's columns; what is no column of theirs is left out.
-            but: a column whose own filter is left out, to count what else could be chosen in it.
+            columns: the catalogue's columns; filters of other columns are left out.
+            but: a column whose own filter is left out, to count its other values.
         """
         parts = []
         for column, values in self.chosen.items():
@@ -163,22 +163,22 @@ class State:
         return " AND ".join(parts) or None
 
     def unknown_columns(self, columns: Mapping[str, Kind]) -> list[str]:
-        """Columns that are filtered by, and that the index does not have."""
+        """Columns with a filter that the catalogue does not have."""
         return [name for name in {**self.chosen, **self.ranges} if name not in columns]
 
 
 def product_url(product_id: str) -> str:
-    """The address of a product's own page."""
+    """The URL of a product's page."""
     return f"/p/{quote(product_id, safe='')}"
 
 
-def picture_url(product_id: str, width_px: int) -> str:
-    """The address of a product's picture, at most so many pixels wide."""
+def image_url(product_id: str, width_px: int) -> str:
+    """The URL of a product's image of at most this width."""
     return f"/images/{quote(product_id, safe='')}?width={width_px}"
 
 
 def read_number(text: str) -> float | None:
-    """A finite number as a person types it; None if it is none."""
+    """Parse a finite number as people type it; None if it is not one."""
     try:
         number = float(text.replace(",", "."))
     except ValueError:
@@ -187,7 +187,7 @@ def read_number(text: str) -> float | None:
 
 
 def plain_number(number: float) -> str:
-    """A number without an exponent and without a needless point: 50, 49.95."""
+    """A number without an exponent and without trailing zeros: 50, 49.95."""
     if not math.isfinite(number):
         return str(number)
     if number == int(number):
@@ -204,7 +204,7 @@ def _quoted(column: str) -> str:
 
 
 def _literal(value: str, kind: Kind) -> str | None:
-    """A ticked value as SQL; None where a column of this kind cannot hold it."""
+    """A chosen value as a literal of a filter; None if a column of this kind cannot hold it."""
     if kind == "string":
         return "'" + value.replace("'", "''") + "'"
     if kind == "boolean":

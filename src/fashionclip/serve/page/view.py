@@ -1,39 +1,29 @@
-"""What the templates show: cards, chips, filters, facts, in words that a person reads."""
+"""What the templates show: cards, chips, filters and facts, as text for people."""
 
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fashionclip.catalog.roles import USUAL_NAMES, bare_name
-from fashionclip.product import Hit, Kind
+from fashionclip.product import Hit, Kind, Roles, Value
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import (
     PAGE_SIZE,
     State,
-    picture_url,
+    image_url,
     plain_number,
     product_url,
 )
-from fashionclip.serve.page.words import (
-    column_label,
-    is_number,
-    money,
-    parts_of,
-    plain,
-    role_column,
-    span,
-    words_of,
-    yes_no,
-)
 
-OPEN_GROUPS = 4  # filters that are unfolded from the start
+OPEN_GROUPS = 4  # filters that are open at first
 SHOWN_CHOICES = 6  # of one filter; the others fold out
-MOST_CHOICES = 400  # of all filters together; the page must stay small
-SHOWN_TITLE = 120
-LABELS_AT_FIRST = 8
-MOST_LOOKS = 4
+MAX_CHOICES = 400  # of all filters together, to keep the page small
+MAX_TITLE_CHARS = 120
+DEFAULT_LABELS = 8
+MAX_QUESTIONS = 4  # that the model answers about a product's image
 VISIBLE = ("colour", "color", "pattern", "print", "sleeve", "neck")
-"""In the name of a column, these say that a picture shows what it holds."""
+"""Column names with one of these words hold what an image shows."""
 CARD_WIDTHS_PX = (320, 640)
 VIEW_WIDTHS_PX = (640, 1200)
 
@@ -47,8 +37,8 @@ class Card:
     brand: str
     price: str
     url: str
-    picture: str
-    picture_set: str
+    image: str
+    image_set: str
     score: str
     more_url: str
     less_url: str
@@ -56,12 +46,12 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """Something that narrows the search, with the address of the search without it."""
+    """A part of the search, with the URL of the search without it."""
 
     label: str
     url: str
-    picture: str = ""
-    """The picture it stands for, if there is one."""
+    image: str = ""
+    """URL of the image it stands for; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Group:
     kind: str
     choices: tuple[Choice, ...] = ()
     low: str = ""
-    """The catalogue's own ends, as hints."""
+    """Lowest and highest value in the catalogue, as hints."""
     high: str = ""
     wanted_low: str = ""
     wanted_high: str = ""
@@ -107,88 +97,90 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line of a product's details; some lead to products that share them."""
+    """One line of a product's details."""
 
     label: str
     values: tuple[tuple[str, str], ...]
-    """Each value in words, and the address of what shares it, or nothing."""
+    """Each value as text, and the URL of the products that share it (empty if none)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A question to the model about a product's picture: which of a column's values is it?"""
+class Question:
+    """A question to the model about an image: which of a column's values does it show?"""
 
     column: str
     labels: tuple[str, ...]
-    templates: str | None
-    """The prompt to put each value in; None for the value alone."""
+    template: str | None
+    """The prompt for a value; None for the value alone."""
     stated: str
-    """What the catalogue says."""
+    """The value in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What the model sees in a picture, next to what the catalogue says."""
+class Prediction:
+    """The model's answer, beside the value in the catalogue."""
 
     label: str
-    seen: str
-    share: float
-    """How sure, in 0…1, among the catalogue's own values."""
+    predicted: str
+    probability: float
+    """In 0…1, among the column's values."""
     stated: str
     url: str
 
     @property
     def agrees(self) -> bool:
-        """Whether the catalogue says the same."""
-        return self.seen.casefold() == self.stated.casefold()
+        """Whether the catalogue has the same value."""
+        return self.predicted.casefold() == self.stated.casefold()
 
 
-def card(hit: Hit, state: State | None = None) -> Card:
-    """A product as a card; its links go on from a search, or begin one."""
-    asked = state or State()
-    price = hit.columns.get(role_column("price", hit.columns) or "")
-    title = title_of(hit)
-    brand = words_of(hit.columns.get(role_column("brand", hit.columns) or ""))
-    is_scored = asked.scores and asked.is_question
-    small, large = (picture_url(hit.product_id, width) for width in CARD_WIDTHS_PX)
+def card(hit: Hit, roles: Roles, state: State | None = None) -> Card:
+    """A product as a card, whose links continue a search, or start one."""
+    base = state or State()
+    title = title_of(hit, roles)
+    brand = text_of(_value(hit, roles.brand))
+    is_scored = base.scores and base.is_ranked
+    small, large = (image_url(hit.product_id, width) for width in CARD_WIDTHS_PX)
     return Card(
         product_id=hit.product_id,
         title=title,
         brand="" if title.casefold().startswith(brand.casefold()) else brand,
-        price=money(price) if is_number(price) else words_of(price),
+        price=price_of(hit, roles),
         url=product_url(hit.product_id),
-        picture=small,
-        picture_set=f"{small} {CARD_WIDTHS_PX[0]}w, {large} {CARD_WIDTHS_PX[1]}w",
+        image=small,
+        image_set=f"{small} {CARD_WIDTHS_PX[0]}w, {large} {CARD_WIDTHS_PX[1]}w",
         score=f"{hit.score:.3f}" if is_scored else "",
-        more_url=asked.preferring(hit.product_id, is_liked=True).url,
-        less_url=asked.preferring(hit.product_id, is_liked=False).url,
+        more_url=base.preferring(hit.product_id, is_liked=True).url,
+        less_url=base.preferring(hit.product_id, is_liked=False).url,
     )
 
 
-def chips(state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit]) -> list[Chip]:
-    """Everything that narrows a search, each with the way back.
+def chips(
+    state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit], roles: Roles
+) -> list[Chip]:
+    """Everything that narrows a search, each with the URL that removes it.
 
     Args:
         state: the search.
-        columns: the index's columns.
-        liked: the products that are liked or not, by id; those that are gone are missing.
+        columns: the catalogue's columns.
+        liked: the products of ``like`` and ``unlike`` by id, as far as they exist.
+        roles: the columns' roles.
     """
     found = []
     for name, prefix in (("like", "More like"), ("unlike", "Less like")):
         for product_id in getattr(state, name):
             hit = liked.get(product_id)
-            label = f"{prefix} {title_of(hit) if hit else product_id}"
-            picture = picture_url(product_id, CARD_WIDTHS_PX[0]) if hit else ""
-            found.append(Chip(label, state.without(name, product_id).url, picture))
+            label = f"{prefix} {title_of(hit, roles) if hit else product_id}"
+            image = image_url(product_id, CARD_WIDTHS_PX[0]) if hit else ""
+            found.append(Chip(label, state.without(name, product_id).url, image))
     found += [
         Chip(f"Without “{phrase}”", state.without("avoid", phrase).url) for phrase in state.avoid
     ]
     for column, values in state.chosen.items():
         label = column_label(column)
-        is_yes_no = columns.get(column) == "boolean"
+        is_boolean = columns.get(column) == "boolean"
         found += [
             Chip(
-                f"{label}: {yes_no(value) if is_yes_no else value}",
+                f"{label}: {yes_no(value) if is_boolean else value}",
                 state.without_choice(column, value).url,
             )
             for value in values
@@ -200,19 +192,19 @@ def chips(state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit]) -
     return found
 
 
-def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
-    """The filters beside the results: what is chosen is always among the values."""
+def groups(state: State, facets: Iterable[Facet], roles: Roles) -> list[Group]:
+    """The filters beside the results; chosen values are always among the choices."""
     found: list[Group] = []
-    listed = in_order(facets)
-    most = max(SHOWN_CHOICES, MOST_CHOICES // max(1, len(listed)))
-    for facet in listed:
+    ordered = in_order(facets, roles)
+    max_choices = max(SHOWN_CHOICES, MAX_CHOICES // max(1, len(ordered)))
+    for facet in ordered:
         if facet.kind == "number":
             group = _range_group(facet, state)
         else:
             chosen = state.chosen.get(facet.name, ())
-            counts = {plain(value): count for value, count in facet.values[:most]}
+            counts = {url_value(value): count for value, count in facet.values[:max_choices]}
             names = [*counts, *(value for value in chosen if value not in counts)]
-            names.sort(key=lambda name: name not in chosen)  # ticked ones first
+            names.sort(key=lambda name: name not in chosen)  # chosen ones first
             group = Group(
                 facet.name,
                 column_label(facet.name),
@@ -220,7 +212,7 @@ def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
                 choices=tuple(
                     Choice(
                         name,
-                        yes_no(name) if facet.kind == "yes-no" else name,
+                        yes_no(name) if facet.kind == "boolean" else name,
                         counts.get(name, 0),
                         name in chosen,
                     )
@@ -233,108 +225,110 @@ def groups(state: State, facets: Iterable[Facet]) -> list[Group]:
     return found
 
 
-def in_order(facets: Iterable[Facet]) -> list[Facet]:
-    """Facets as a shop has them: the kind of product first, then price, then the rest."""
-    listed = list(facets)
-    names = [facet.name for facet in listed]
-    first = [role_column("category", names), role_column("price", names)]
-    return sorted(listed, key=lambda f: first.index(f.name) if f.name in first else len(first))
+def in_order(facets: Iterable[Facet], roles: Roles) -> list[Facet]:
+    """Facets in the usual order of shops: category, price, then the others."""
+    first = [roles.category, roles.price]
+    return sorted(facets, key=lambda f: first.index(f.name) if f.name in first else len(first))
 
 
-def facts(hit: Hit, facets: Iterable[Facet]) -> list[Fact]:
-    """A product's columns, less those that the view shows elsewhere or that are nobody's business.
-
-    Where a picture lies on the server is such a thing.
-    """
-    elsewhere = {
-        role_column(role, hit.columns) for role in ("id", "title", "description", "price", "image")
-    }
-    telling = {facet.name for facet in facets if facet.kind != "number"}
+def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
+    """A product's columns, less those that the view shows elsewhere, and less image locations."""
+    elsewhere = {roles.id, roles.title, roles.description, roles.price, roles.currency}
+    elsewhere |= {roles.image, *roles.further_images}
+    searchable = {facet.name for facet in facets if facet.kind != "number"}
     found = []
     for name, value in hit.columns.items():
-        if name in elsewhere or bare_name(name) in USUAL_NAMES["image"] or words_of(value) == "":
+        if name in elsewhere or text_of(value) == "":
             continue
         parts = parts_of(value)
         if isinstance(parts, Mapping):
             found += [Fact(column_label(key), ((text, ""),)) for key, text in parts.items()]
             continue
-        url = State(chosen={name: (plain(value),)}).url if name in telling else ""
+        url = State(chosen={name: (url_value(value),)}).url if name in searchable else ""
         found.append(Fact(column_label(name), tuple((part, url) for part in parts)))
     return found
 
 
-def kept(state: State, groups: Iterable[Group]) -> list[tuple[str, str]]:
-    """What a form must hand on because none of its fields shows it."""
+def hidden_fields(state: State, groups: Iterable[Group]) -> list[tuple[str, str]]:
+    """The parts of a search that no visible field of the form holds."""
     shown = {"q", "hybrid", "offset"}
     for group in groups:
         shown |= {f"{prefix}.{group.column}" for prefix in ("f", "min", "max")}
     return [(name, value) for name, value in state.pairs() if name not in shown]
 
 
-def trail(hit: Hit, facets: Iterable[Facet]) -> list[tuple[str, str]]:
-    """The way to a product: its category, if products can be found by it."""
-    column = role_column("category", [facet.name for facet in facets])
-    value = None if column is None else hit.columns.get(column)
-    if column is None or value in {None, ""}:
+def breadcrumbs(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[tuple[str, str]]:
+    """The way to a product: its category, if that can be filtered by."""
+    column, value = roles.category, _value(hit, roles.category)
+    if column is None or value in {None, ""} or column not in {facet.name for facet in facets}:
         return []
-    return [(words_of(value), State(chosen={column: (plain(value),)}).url)]
+    return [(text_of(value), State(chosen={column: (url_value(value),)}).url)]
 
 
-def looks(hit: Hit, facets: Iterable[Facet]) -> list[Look]:
-    """What a picture of this product can be asked: what it is, its colour, its pattern."""
-    facets = [facet for facet in facets if facet.kind == "words"]
-    category = role_column("category", [facet.name for facet in facets])
-    kind = words_of(hit.columns.get(category or "")).lower()
+def questions(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Question]:
+    """What the model is asked about a product's image: its category, colour, pattern."""
+    category = text_of(_value(hit, roles.category)).lower()
     found = []
     for facet in facets:
-        bare = bare_name(facet.name)
-        if facet.name != category and not any(word in bare for word in VISIBLE):
+        name = facet.name.lower()
+        is_detail = facet.name == roles.colour or any(word in name for word in VISIBLE)
+        if facet.kind != "text" or not (facet.name == roles.category or is_detail):
             continue
-        stated = words_of(hit.columns.get(facet.name))
-        labels = [words_of(value) for value, _ in facet.values]
+        stated = text_of(hit.columns.get(facet.name))
+        labels = [text_of(value) for value, _ in facet.values]
         labels += [stated] if stated and stated not in labels else []
-        is_detail = facet.name != category and kind and not set(kind) & set("{}")
+        has_prompt = facet.name != roles.category and category and not set(category) & set("{}")
         if len(labels) > 1:
-            template = f"{{}} {kind}" if is_detail else None
-            found.append(Look(facet.name, tuple(labels), template, stated))
-    return found[:MOST_LOOKS]
+            template = f"{{}} {category}" if has_prompt else None
+            found.append(Question(facet.name, tuple(labels), template, stated))
+    return found[:MAX_QUESTIONS]
 
 
-def sight(look: Look, outcome: Iterable[tuple[str, float]]) -> Sight:
+def prediction(question: Question, outcome: Iterable[tuple[str, float]]) -> Prediction:
     """The model's answer to a question."""
-    seen, share = max(outcome, key=lambda pair: pair[1])
-    url = State(chosen={look.column: (seen,)}).url
-    return Sight(column_label(look.column), seen, share, look.stated, url)
+    predicted, probability = max(outcome, key=lambda pair: pair[1])
+    url = State(chosen={question.column: (predicted,)}).url
+    label = column_label(question.column)
+    return Prediction(label, predicted, probability, question.stated, url)
 
 
-def labels_in(text: str) -> list[str]:
-    """Labels as they are typed: on lines, or with commas between them; each once."""
+def parse_labels(text: str) -> list[str]:
+    """Labels from text, separated by commas, semicolons or line breaks; each once."""
     labels = (" ".join(label.split()) for label in re.split(r"[,;\n]", text))
     return list(dict.fromkeys(filter(None, labels)))
 
 
-def category_labels(facets: Iterable[Facet]) -> list[str]:
-    """The most frequent kinds of product, to begin the playground with."""
-    found = {facet.name: facet for facet in facets if facet.kind == "words"}
-    column = role_column("category", found) or next(iter(found), None)
-    values = found[column].values if column is not None else ()
-    return [words_of(value) for value, _ in values[:LABELS_AT_FIRST]]
+def category_labels(facets: Iterable[Facet], roles: Roles) -> list[str]:
+    """The most frequent categories: the first labels of the playground."""
+    found = {facet.name: facet for facet in facets if facet.kind == "text"}
+    facet = found.get(roles.category or "") or next(iter(found.values()), None)
+    return [] if facet is None else [text_of(value) for value, _ in facet.values[:DEFAULT_LABELS]]
 
 
-def description_of(hit: Hit) -> str:
-    """What the catalogue says about a product at length."""
-    return words_of(hit.columns.get(role_column("description", hit.columns) or ""))
+def title_of(hit: Hit, roles: Roles) -> str:
+    """A product's title; its id if it has none."""
+    title = text_of(_value(hit, roles.title)) or hit.product_id
+    return title if len(title) <= MAX_TITLE_CHARS else title[: MAX_TITLE_CHARS - 1].rstrip() + "…"
 
 
-def title_of(hit: Hit) -> str:
-    """What the catalogue calls a product; its id if it does not."""
-    title = words_of(hit.columns.get(role_column("title", hit.columns) or "")) or hit.product_id
-    return title if len(title) <= SHOWN_TITLE else title[: SHOWN_TITLE - 1].rstrip() + "…"
+def description_of(hit: Hit, roles: Roles) -> str:
+    """A product's long description."""
+    return text_of(_value(hit, roles.description))
+
+
+def price_of(hit: Hit, roles: Roles) -> str:
+    """A product's price with its currency, if the catalogue has one: "49.90 EUR"."""
+    value = _value(hit, roles.price)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return text_of(value)
+    if not math.isfinite(value):
+        return ""
+    return f"{money(value)} {text_of(_value(hit, roles.currency))}".rstrip()
 
 
 def heading(state: State) -> str:
     """What the results are, in a few words."""
-    pick = "your picture" if state.picture else "your pick" if state.like else ""
+    pick = "your image" if state.image else "your pick" if state.like else ""
     if state.text:
         return f"“{state.text}”, like {pick}" if pick else f"“{state.text}”"
     if pick:
@@ -346,13 +340,13 @@ def heading(state: State) -> str:
     return "Products" if state.is_filtered else "All products"
 
 
-def said_count(state: State, count: int, total: int | None) -> str:
+def count_label(state: State, count: int, total: int | None) -> str:
     """How many products are shown, and which.
 
     Args:
         state: the search.
         count: how many are shown.
-        total: how many there are in all; None where they are ranked and every product has a place.
+        total: how many there are; None if all products are ranked.
     """
     if not count:
         return "No products"
@@ -361,7 +355,70 @@ def said_count(state: State, count: int, total: int | None) -> str:
     first, last = state.offset + 1, state.offset + count
     if total is not None:
         return f"{first:,} to {last:,} of {total:,} products"
-    return f"The {last} that fit best" if state.offset == 0 else f"Best fits, {first:,} to {last:,}"
+    return (
+        f"The {last} best matches" if state.offset == 0 else f"Best matches, {first:,} to {last:,}"
+    )
+
+
+def column_label(name: str) -> str:
+    """A column's name as people write it: ``baseColour`` is "Base colour"."""
+    spaced = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
+    words = " ".join(re.split(r"[\s_\-.]+", spaced)).strip() or name
+    parts = [word if word.isupper() and len(word) > 1 else word.lower() for word in words.split()]
+    text = " ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+def money(number: int | float) -> str:
+    """A price: two decimals unless it is round, with a thousands separator."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.2f}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """A range as text: "20 to 50", "up to 50"."""
+    if low is None:
+        return f"up to {plain_number(high or 0.0)}"
+    if high is None:
+        return f"from {plain_number(low)}"
+    return f"{plain_number(low)} to {plain_number(high)}"
+
+
+def url_value(value: Value) -> str:
+    """A value as URLs have it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def yes_no(value: str) -> str:
+    """A boolean of a URL as text."""
+    return {"true": "Yes", "false": "No"}.get(value.lower(), value)
+
+
+def text_of(value: Value) -> str:
+    """A value as text; empty for a missing one."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if isinstance(value, float):
+        return plain_number(value) if math.isfinite(value) else ""
+    return str(value).strip()
+
+
+def parts_of(value: Value) -> Sequence[str] | Mapping[str, str]:
+    """The members of a JSON list or object, or the value itself."""
+    if isinstance(value, str) and value[:1] in {"[", "{"}:
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            return [value]
+        if isinstance(parsed, list):
+            return [str(part) for part in parsed if str(part).strip()]
+        return {str(key): str(part) for key, part in parsed.items() if str(part).strip()}
+    return [text_of(value)]
+
+
+def _value(hit: Hit, column: str | None) -> Value:
+    return None if column is None else hit.columns.get(column)
 
 
 def _range_group(facet: Facet, state: State) -> Group:

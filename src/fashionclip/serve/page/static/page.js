@@ -1,11 +1,11 @@
-// What the page can do beyond links and forms: take pictures, and change results without a blink.
-// Everything here is an addition: without it every link and form goes where it goes with it.
+// Enhancements: search by an image, and replace results without a page load.
+// Links and forms work without this script too.
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const say = (text) => { byId("said").textContent = ""; setTimeout(() => { byId("said").textContent = text; }, 60); };
+  const announce = (text) => { byId("announcement").textContent = ""; setTimeout(() => { byId("announcement").textContent = text; }, 60); };
 
-  // --- what went wrong, in words, above the results that are still there; the same can be tried again
+  // --- an error message above the results, with a button to retry
   let again = () => {};
   function trouble(text, retry) {
     again = retry;
@@ -14,7 +14,7 @@
   }
   byId("trouble").querySelector("button").addEventListener("click", () => again());
 
-  // --- the same address, fetched; its main part and the picture in the bar are put in place
+  // --- fetch a page and replace the main part and the image in the search bar
   let waiting = null;
   async function go(url, { push = true, top = false, y = null } = {}) {
     waiting?.abort();
@@ -30,7 +30,7 @@
       answer = await fetch(url, { signal: mine.signal, headers: { Accept: "text/html" } });
       text = await answer.text();
     } catch (error) {
-      if (error.name !== "AbortError") failed("The service does not answer just now. What you asked is kept; try again in a moment.");
+      if (error.name !== "AbortError") failed("The service does not answer. Your search is kept; try again in a moment.");
       return;
     }
     if (mine !== waiting) return;
@@ -52,15 +52,15 @@
     if (y !== null) scrollTo(0, y);
   }
 
-  // what finds the same field in the next page
-  function nameOf(field) {
+  // a selector for the same field in the next page
+  function selectorOf(field) {
     if (field?.id) return `#${CSS.escape(field.id)}`;
     return field?.name ? `[name=${CSS.escape(field.name)}][value=${CSS.escape(field.value)}]` : "";
   }
 
   function put(next) {
     const focused = document.activeElement;
-    const focus = nameOf(focused);
+    const focus = selectorOf(focused);
     const wasIn = byId("main").contains(focused) || byId("picked").contains(focused);
     const drawer = byId("filters");
     const isOpen = drawer?.matches(":popover-open");
@@ -78,7 +78,7 @@
     if (isOpen) { byId("filters").showPopover(); byId("filters").scrollTop = scrolled; }
     if (wasIn) ((focus && document.querySelector(focus)) || byId("main")).focus({ preventScroll: true });
     show();
-    say(`${byId("found").textContent}: ${byId("count").textContent}`);
+    announce(`${byId("found").textContent}: ${byId("count").textContent}`);
   }
 
   let isSent = false;
@@ -89,7 +89,7 @@
     return text ? `/?${text}` : "/";
   };
   const isSwapped = () => Boolean(byId("results"));
-  // the playground's labels as they are typed, sent or not
+  // with the labels as they are typed, submitted or not
   const playUrl = () => `/playground?${new URLSearchParams(new FormData(byId("play")))}`;
   addEventListener("submit", (event) => {
     if (event.target.id !== "search" || !isSwapped()) return;
@@ -129,15 +129,15 @@
     }
   });
 
-  // --- pictures that are not there
+  // --- missing images
   const miss = (image) => image.closest(".shot")?.classList.add("is-missing");
   addEventListener("error", (event) => { if (event.target instanceof HTMLImageElement) miss(event.target); }, true);
 
-  // --- a picture to search by: dropped, pasted, chosen, or from the camera
+  // --- an image to search by: dropped, pasted, chosen, or from the camera
   const dialog = byId("pictures");
   const fault = byId("picture-error");
   const view = byId("view");
-  const NO_PICTURE = "That cannot be read as a picture; take a JPEG, PNG, WebP or GIF.";
+  const NO_PICTURE = "That is not a picture this page can read; use a JPEG, PNG, WebP or GIF.";
   function complain(text) {
     fault.textContent = text;
     fault.hidden = false;
@@ -150,23 +150,23 @@
       const body = await small(file);
       if (!body) { complain(NO_PICTURE); return; }
       const answer = await fetch("/pictures", { method: "POST", headers: { "Content-Type": body.type || "image/jpeg" }, body });
-      const told = await answer.json().catch(() => ({}));
+      const reply = await answer.json().catch(() => ({}));
       if (!answer.ok) {
-        complain(told.error?.message || "The picture could not be used; try another one.");
+        complain(reply.error?.message || "The picture could not be used; try another one.");
         return;
       }
       dialog.close();
       const url = new URL(byId("play") ? playUrl() : isSwapped() ? searchUrl() : "/", location.href);
       url.searchParams.delete("product");
-      url.searchParams.set("picture", told.picture);
+      url.searchParams.set("picture", reply.picture);
       if (isSwapped()) { isSent = true; await go(url.href, { top: true }); } else location.assign(url.href);
     } catch {
-      complain("The picture could not be sent: the service does not answer just now. Try again in a moment.");
+      complain("The picture could not be sent: the service does not answer. Try again in a moment.");
     } finally {
       document.body.classList.remove("is-waiting");
     }
   }
-  // phones' photographs are far larger than a search needs, and some kinds only a browser can read
+  // photos are far larger than a search needs, and some formats only the browser can read
   const sent = ["image/jpeg", "image/png", "image/webp", "image/gif"];
   async function small(file) {
     const isSent = sent.includes(file.type);
@@ -223,7 +223,7 @@
     try {
       view.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch {
-      complain("No camera can be used here; choose a picture instead.");
+      complain("There is no camera to use; choose a picture instead.");
       return;
     }
     view.hidden = byId("shoot").hidden = false;

@@ -1,6 +1,6 @@
-"""Structured logs: one line of JSON a request, and one for whatever goes wrong inside.
+"""Structured logs: one line of JSON per request, and one per internal error.
 
-No line holds a picture, a query's words or a key. uvicorn's own messages come in the same shape.
+No line holds an image, a query text or a key. uvicorn's own messages have the same format.
 """
 
 import json
@@ -10,24 +10,24 @@ import traceback
 from typing import Protocol, runtime_checkable
 
 _LOG = logging.getLogger("fashionclip.serve")
-_THEIRS = "uvicorn"
-_FIELDS = "fields"  # of a log record: what our own lines hold
-_DEEPEST = 30  # frames of a traceback in the log
+_UVICORN = "uvicorn"
+_FIELDS = "fields"  # attribute of a log record that holds the fields of a line
+_MAX_FRAMES = 30  # of a traceback
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """Where lines can be written to."""
+    """A text stream."""
 
     def write(self, text: str, /) -> object:
-        """Take some text."""
+        """Write text."""
 
     def flush(self) -> object:
-        """See to it that it arrives."""
+        """Flush buffers."""
 
 
-class _Lines(logging.Formatter):
-    """A record as one line of JSON."""
+class _JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -38,15 +38,17 @@ class _Lines(logging.Formatter):
         fields = getattr(record, _FIELDS, None)
         line.update(fields if fields is not None else {"message": record.getMessage()})
         if record.exc_info and record.exc_info[0] is not None:
-            line["trace"] = "".join(traceback.format_exception(*record.exc_info, limit=-_DEEPEST))
+            line["trace"] = "".join(
+                traceback.format_exception(*record.exc_info, limit=-_MAX_FRAMES)
+            )
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def configure(stream: Stream) -> None:
-    """Write the logs of this service and of uvicorn to a stream, instead of where they went."""
+    """Write the logs of this service and of uvicorn to a stream, and to no other place."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Lines())
-    for name in (_LOG.name, _THEIRS):
+    handler.setFormatter(_JsonFormatter())
+    for name in (_LOG.name, _UVICORN):
         log = logging.getLogger(name)
         log.handlers = [handler]
         log.setLevel(logging.INFO)
@@ -63,16 +65,16 @@ def record(
     client: str,
     n: int | None = None,
 ) -> None:
-    """Write the line of one request.
+    """Log one request.
 
     Args:
-        request_id: as the answer's ``X-Request-ID`` has it.
+        request_id: the ``X-Request-ID`` of the answer.
         method: the HTTP method.
         route: the route's template, such as ``/products/{id}``.
-        status: the HTTP status; 499 where the client left before the answer.
-        ms: the time it took, in milliseconds.
+        status: the HTTP status; 499 if the client disconnected before the answer.
+        ms: duration in milliseconds.
         client: the client's address.
-        n: how many inputs the request held, or products it touched.
+        n: number of inputs or products of the request.
     """
     if not _LOG.isEnabledFor(logging.INFO):
         return
@@ -89,12 +91,12 @@ def record(
     _LOG.info("request", extra={_FIELDS: fields})
 
 
-def note(message: str) -> None:
-    """Write down something that whoever runs the service should know."""
+def warn(message: str) -> None:
+    """Log something that the operator of the service should know."""
     _LOG.warning(message)
 
 
 def failure(request_id: str, error: BaseException) -> None:
-    """Write down a fault of ours, with its traceback, which no client sees."""
+    """Log an internal error with its traceback, which no client sees."""
     fields = {"request_id": request_id, "message": f"{type(error).__name__}: {error}"}
     _LOG.error("failure", exc_info=error, extra={_FIELDS: fields})

@@ -1,12 +1,10 @@
-"""What stands before every route: who is let in, how much of it, and what goes with each answer.
+"""The ASGI middleware before every route: limits, keys, error answers and security headers.
 
-One ASGI layer. It numbers a request, holds it against the limits (rate, requests in flight, size
-and speed of the body, kinds of content) and against the keys, hands it on with its body whole,
-and sees to it that whatever happens inside, the client gets one line of JSON.
+It gives each request an id, checks the limits (rate, requests in progress, size and speed of the
+body, content types) and the key, reads the body, and answers every error with one line of JSON.
 """
 
 import asyncio
-import json
 import re
 import time
 import uuid
@@ -20,21 +18,21 @@ from urllib.parse import quote, urlencode
 from fastapi.responses import Response
 
 from fashionclip.images.formats import IMAGE_MEDIA_TYPES
-from fashionclip.serve import logs
-from fashionclip.serve.callers import Rates, hostname, is_loopback, owner_of, secret_of
-from fashionclip.serve.faults import INTERNAL
-from fashionclip.serve.keys import Keys
+from fashionclip.serve.http_errors import INTERNAL, error_body
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware import logs
+from fashionclip.serve.middleware.keys import Keys, key_of
+from fashionclip.serve.middleware.rates import RateLimiter, client_of, hostname, is_loopback
 from fashionclip.serve.settings import Settings
 
 LOGIN = "/login"
-ALIVE = frozenset({"/health", "/ready"})
-"""Answered whatever the load, so that whoever watches over the service learns its state."""
-OPEN_TO_ALL = ALIVE | {LOGIN}
+PROBES = frozenset({"/health", "/ready"})
+"""Answered whatever the load and without a key, so that monitoring works."""
+PUBLIC_PATHS = PROBES | {LOGIN}
 BODY_TYPES = IMAGE_MEDIA_TYPES | {"application/json"}
 FORM = "application/x-www-form-urlencoded"
-LIGHT = 0.05  # what a thumbnail or a style sheet counts against the rate: a page asks for dozens
-GONE = 499  # the status in logs and figures of a request whose client went away
+STATIC_COST = 0.05  # of a thumbnail or a style sheet, in requests: a page loads dozens of them
+CLIENT_DISCONNECTED = 499  # the status in logs and metrics if the client disconnects
 
 HEADERS = (
     (
@@ -49,7 +47,7 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(self), geolocation=(), microphone=()"),
 )
-"""Sent with every answer that does not say otherwise."""
+"""Added to every answer that does not set them itself."""
 
 _REQUEST_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 
@@ -58,41 +56,35 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Draw = Callable[..., Response]
-"""``draw(status, message, wait_s=…)`` draws the page that tells a person of a refusal."""
+RenderError = Callable[..., Response]
+"""``render(status, message, retry_after_s=…)`` makes the page that a browser gets on an error."""
 
 
-def problem(code: str, message: str, request_id: str) -> bytes:
-    """The body of every answer that tells of a mistake."""
-    error = {"code": code, "message": message, "request_id": request_id}
-    return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
+class _Rejected(Exception):
+    """The request is answered with an error and reaches no route."""
 
-
-class _Refused(Exception):
-    """The request goes no further."""
-
-    def __init__(self, status: int, code: str, message: str, *, wait_s: int = 0) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int = 0) -> None:
         super().__init__(message)
-        self.status, self.code, self.wait_s = status, code, wait_s
+        self.status, self.code, self.retry_after_s = status, code, retry_after_s
 
 
-class _Left(Exception):
-    """The client went away before its request was whole."""
+class _Disconnected(Exception):
+    """The client disconnected before its request was complete."""
 
 
 @dataclass(slots=True)
 class _Answer:
-    """What is known of the answer so far."""
+    """The state of an answer."""
 
     request_id: str
     status: int = 0
-    is_whole: bool = False
-    """Its last byte has been sent."""
-    began: float = field(default_factory=time.perf_counter)
+    is_complete: bool = False
+    """Whether its last byte has been sent."""
+    started: float = field(default_factory=time.perf_counter)
 
 
-class Limits:
-    """ASGI middleware: the limits of ``settings``, the keys, and the headers of every answer."""
+class LimitsMiddleware:
+    """Enforces the limits of ``settings`` and the keys, and adds headers to every answer."""
 
     def __init__(
         self,
@@ -101,28 +93,27 @@ class Limits:
         metrics: Metrics,
         keys: Keys | None = None,
         *,
-        draw: Draw | None = None,
+        render_error: RenderError | None = None,
     ) -> None:
-        """Stand before an app.
+        """Wrap an app.
 
         Args:
-            app: what answers the requests that come through.
+            app: answers the requests that pass.
             settings: the limits.
-            metrics: what counts them.
-            keys: who is let in; None reads ``settings.key_file`` if there is one, and otherwise
-                everybody is.
-            draw: makes the page that a browser is shown when it is refused; None sends JSON.
+            metrics: counts requests.
+            keys: the keys; None reads ``settings.key_file``, and without that requires no key.
+            render_error: makes the page that a browser gets on an error; None sends JSON.
         """
         if keys is None and settings.key_file is not None:
             keys = Keys.read(settings.key_file)
         self._app, self._settings, self._metrics = app, settings, metrics
-        self._keys, self._draw = keys, draw
-        self._rates = Rates(settings.rate_per_minute / 60.0, settings.burst)
-        self._in_flight = 0
+        self._keys, self._render_error = keys, render_error
+        self._rates = RateLimiter(settings.rate_per_minute / 60.0, settings.burst)
+        self._n_in_progress = 0
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Answer a request, or pass it to the app."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -136,40 +127,40 @@ class Limits:
         answer = _Answer(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         sending = _with_headers(send, answer)
-        is_watched = scope["path"] in ALIVE
-        self._in_flight += not is_watched
-        self._metrics.in_flight(self._in_flight)
+        is_probe = scope["path"] in PROBES
+        self._n_in_progress += not is_probe
+        self._metrics.in_progress(self._n_in_progress)
         try:
-            await self._let_in(scope, headers, receive, sending)
-        except _Refused as exc:
+            await self._check_and_pass(scope, headers, receive, sending)
+        except _Rejected as exc:
             self._metrics.rejected(exc.code)
-            await self._refuse(sending, exc, answer.request_id, scope, headers)
-        except _Left:
-            answer.status = GONE
+            await self._reject(sending, exc, answer.request_id, scope, headers)
+        except _Disconnected:
+            answer.status = CLIENT_DISCONNECTED
         except Exception as exc:
             logs.failure(answer.request_id, exc)
-            if answer.is_whole:  # whoever it passed on its way up here has told the client
+            if answer.is_complete:  # an exception handler of the app has answered
                 return
-            if answer.status:  # too late for another answer: the connection breaks off
+            if answer.status:  # the answer has begun: the server closes the connection
                 raise
-            fault = _Refused(INTERNAL.status, INTERNAL.code, INTERNAL.message)
-            await self._refuse(sending, fault, answer.request_id, scope, headers)
+            error = _Rejected(INTERNAL.status, INTERNAL.code, INTERNAL.message)
+            await self._reject(sending, error, answer.request_id, scope, headers)
         finally:
-            self._in_flight -= not is_watched
-            self._metrics.in_flight(self._in_flight)
-            self._note(scope, answer)
+            self._n_in_progress -= not is_probe
+            self._metrics.in_progress(self._n_in_progress)
+            self._record(scope, answer)
 
-    async def _let_in(
+    async def _check_and_pass(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         settings = self._settings
-        if scope["path"] not in ALIVE:
-            if self._in_flight > settings.connections:
+        if scope["path"] not in PROBES:
+            if self._n_in_progress > settings.connections:
                 message = f"more than {settings.connections} requests at once; try again shortly"
-                raise _Refused(503, "busy", message, wait_s=1)
-            self._check_caller(scope, headers)
+                raise _Rejected(503, "busy", message, retry_after_s=1)
+            self._check_client(scope, headers)
         self._check_content(scope, headers)
-        if not _has_body(headers) or scope["path"] in ALIVE:  # whose bodies nobody reads
+        if not _has_body(headers) or scope["path"] in PROBES:  # a probe's body is not read
             await self._app(scope, receive, send)
             return
         body = bytearray()
@@ -179,37 +170,37 @@ class Limits:
         finally:
             self._held_bytes -= len(body)
 
-    def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        address = owner_of(_address(scope))
+    def _check_client(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        client = client_of(_address(scope))
         if self._keys is None:
             self._check_host(headers)
-            self._check_rate(scope, address)
+            self._check_rate(scope, client)
             return
-        secret, is_cookie = secret_of(headers)
+        secret, is_cookie = key_of(headers)
         scopes = self._keys.scopes(secret) if secret else frozenset[str]()
         is_known = bool(scopes)
         digest = blake2b(secret.encode("utf-8", "replace"), digest_size=16).hexdigest()
-        self._check_rate(scope, digest if is_known else address)
+        self._check_rate(scope, digest if is_known else client)
         path = scope["path"]
-        if path in OPEN_TO_ALL or path.startswith("/static/"):
+        if path in PUBLIC_PATHS or path.startswith("/static/"):
             return
         if not is_known:
             message = "this key is not known here" if secret else "a key is needed"
             message += "; send it as Authorization: Bearer KEY"
-            raise _Refused(401, "unauthorized", message)
+            raise _Rejected(401, "unauthorized", message)
         needed = "write" if scope["method"] in {"PUT", "DELETE", "PATCH"} else "read"
         if needed not in (scopes & {"read"} if is_cookie else scopes):
-            message = f"this key does not open {needed}ing; use one made for it"
-            raise _Refused(403, "forbidden", message)
+            message = f"this key does not allow {needed}ing; use one that does"
+            raise _Rejected(403, "forbidden", message)
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
-        """Without keys, on loopback: let no web site in that calls itself by our address.
+        """Without keys, on loopback: reject web sites whose name resolves to this machine.
 
-        A browser on this machine would show a page of ``evil.example`` this service's answers
-        once that name resolves to 127.0.0.1; the Host header still gives it away.
+        Otherwise a page of ``evil.example`` in a browser on this machine could read this service's
+        answers once that name resolves to 127.0.0.1 (DNS rebinding). The Host header reveals it.
 
         Raises:
-            _Refused: it calls itself so.
+            _Rejected: the Host header is not a name of this machine.
         """
         own = self._settings.host
         if not is_loopback(own):
@@ -217,14 +208,14 @@ class Limits:
         host = hostname(headers.get(b"host", b"").decode("latin-1"))
         if host != own.lower() and not is_loopback(host):
             message = "without keys this service answers to localhost only; start it with keys"
-            raise _Refused(421, "misdirected", message)
+            raise _Rejected(421, "misdirected", message)
 
-    def _check_rate(self, scope: Scope, caller: str) -> None:
-        is_light = scope["path"].startswith(("/static/", "/images/"))
-        wait_s = self._rates.take(caller, LIGHT if is_light else 1.0)
+    def _check_rate(self, scope: Scope, client: str) -> None:
+        is_static = scope["path"].startswith(("/static/", "/images/"))
+        wait_s = self._rates.take(client, STATIC_COST if is_static else 1.0)
         if wait_s > 0:
             message = f"more than {self._settings.rate_per_minute} requests a minute; slow down"
-            raise _Refused(429, "too_many", message, wait_s=max(1, round(wait_s + 0.5)))
+            raise _Rejected(429, "too_many", message, retry_after_s=max(1, round(wait_s + 0.5)))
 
     def _check_content(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         limit = self._settings.body_bytes
@@ -234,21 +225,21 @@ class Limits:
         if not _has_body(headers):
             return
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-        taken = BODY_TYPES | {FORM} if scope["path"] == LOGIN else BODY_TYPES
-        if kind not in taken:
-            message = f"the content type is not one of {', '.join(sorted(taken))}"
-            raise _Refused(415, "content_type", message)
+        accepted = BODY_TYPES | {FORM} if scope["path"] == LOGIN else BODY_TYPES
+        if kind not in accepted:
+            message = f"the content type is not one of {', '.join(sorted(accepted))}"
+            raise _Rejected(415, "content_type", message)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            message = "a body is sent as it is, without Content-Encoding"
-            raise _Refused(415, "content_type", message)
+            message = "send the body as it is, without Content-Encoding"
+            raise _Rejected(415, "content_type", message)
 
     async def _read(self, receive: Receive, headers: dict[bytes, bytes], body: bytearray) -> None:
-        """Read a body, counting its bytes as held; they stay in ``body`` if it is broken off.
+        """Append the request's body to ``body``, also if an error ends it, and count its bytes.
 
         Raises:
-            _Refused: it is too slow, or there is no room for it just now.
+            _Rejected: it is too slow, or all bodies together are too large.
             _too_large: it is too large.
-            _Left: the client went away.
+            _Disconnected: the client disconnected.
         """
         settings = self._settings
         try:
@@ -256,7 +247,7 @@ class Limits:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _Left
+                        raise _Disconnected
                     part = message.get("body", b"")
                     body += part
                     self._held_bytes += len(part)
@@ -264,17 +255,17 @@ class Limits:
                         raise _too_large(settings.body_bytes)
                     if self._held_bytes > settings.held_bytes:
                         why = "there is no room for another body just now; try again shortly"
-                        raise _Refused(503, "busy", why, wait_s=1)
+                        raise _Rejected(503, "busy", why, retry_after_s=1)
                     if not message.get("more_body", False):
                         return
         except TimeoutError as exc:
             why = f"the body did not arrive within {settings.body_seconds:g} s; send it faster"
-            raise _Refused(408, "too_slow", why) from exc
+            raise _Rejected(408, "too_slow", why) from exc
 
-    def _note(self, scope: Scope, answer: _Answer) -> None:
-        seconds = time.perf_counter() - answer.began
+    def _record(self, scope: Scope, answer: _Answer) -> None:
+        seconds = time.perf_counter() - answer.started
         route = str(getattr(scope.get("route"), "path", "") or "other")
-        status = answer.status or GONE
+        status = answer.status or CLIENT_DISCONNECTED
         self._metrics.answered(route, scope["method"], status, seconds)
         logs.record(
             request_id=answer.request_id,
@@ -286,49 +277,51 @@ class Limits:
             n=scope["state"].get("n"),
         )
 
-    async def _refuse(
+    async def _reject(
         self,
         send: Send,
-        refused: _Refused,
+        rejected: _Rejected,
         request_id: str,
         scope: Scope,
         headers: dict[bytes, bytes],
     ) -> None:
         wants_page = b"text/html" in headers.get(b"accept", b"") and scope["method"] == "GET"
-        if refused.status == HTTPStatus.UNAUTHORIZED and wants_page:
+        if rejected.status == HTTPStatus.UNAUTHORIZED and wants_page:
             start = {"status": 303, "headers": [(b"location", _login(scope).encode())]}
             await send({"type": "http.response.start", **start})
             await send({"type": "http.response.body"})
             return
-        if wants_page and self._draw is not None:
-            page = self._draw(refused.status, str(refused), wait_s=refused.wait_s)
-            start = {"status": refused.status, "headers": page.raw_headers}
+        if wants_page and self._render_error is not None:
+            page = self._render_error(
+                rejected.status, str(rejected), retry_after_s=rejected.retry_after_s
+            )
+            start = {"status": rejected.status, "headers": page.raw_headers}
             await send({"type": "http.response.start", **start})
             await send({"type": "http.response.body", "body": page.body})
             return
-        body = problem(refused.code, str(refused), request_id)
+        body = error_body(rejected.code, str(rejected), request_id)
         fields = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
         ]
-        if _has_body(headers):  # what is left of it is not read
+        if _has_body(headers):  # its rest is not read
             fields.append((b"connection", b"close"))
-        if refused.wait_s:
-            fields.append((b"retry-after", str(refused.wait_s).encode()))
-        if refused.status == HTTPStatus.UNAUTHORIZED:
+        if rejected.retry_after_s:
+            fields.append((b"retry-after", str(rejected.retry_after_s).encode()))
+        if rejected.status == HTTPStatus.UNAUTHORIZED:
             fields.append((b"www-authenticate", b'Bearer realm="fashionclip"'))
-        await send({"type": "http.response.start", "status": refused.status, "headers": fields})
+        await send({"type": "http.response.start", "status": rejected.status, "headers": fields})
         is_head = scope["method"] == "HEAD"
         await send({"type": "http.response.body", "body": b"" if is_head else body})
 
 
 def _login(scope: Scope) -> str:
-    """Where to sign in, and where to go from there."""
-    asked = scope.get("raw_path") or quote(scope["path"]).encode()
+    """The sign-in page, which leads back to the requested one."""
+    target = scope.get("raw_path") or quote(scope["path"]).encode()
     if scope.get("query_string"):
-        asked += b"?" + scope["query_string"]
-    return LOGIN if asked == b"/" else f"{LOGIN}?{urlencode({'next': asked.decode('latin-1')})}"
+        target += b"?" + scope["query_string"]
+    return LOGIN if target == b"/" else f"{LOGIN}?{urlencode({'next': target.decode('latin-1')})}"
 
 
 def _with_headers(send: Send, answer: _Answer) -> Send:
@@ -336,19 +329,19 @@ def _with_headers(send: Send, answer: _Answer) -> Send:
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             fields = list(message.get("headers", ()))
-            said = {name.lower() for name, _ in fields}
-            fields += [(name, value) for name, value in HEADERS if name not in said]
+            present = {name.lower() for name, _ in fields}
+            fields += [(name, value) for name, value in HEADERS if name not in present]
             fields.append((b"x-request-id", answer.request_id.encode()))
             message = {**message, "headers": fields}
         await send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            answer.is_whole = True
+            answer.is_complete = True
 
     return sending
 
 
 def _replaying(body: bytearray, receive: Receive) -> Receive:
-    """The body once more, then whatever else the client says."""
+    """Replay the body, then pass on what the client sends."""
     waiting = [body]
 
     async def replay() -> Message:
@@ -359,9 +352,9 @@ def _replaying(body: bytearray, receive: Receive) -> Receive:
     return replay
 
 
-def _too_large(limit: int) -> _Refused:
+def _too_large(limit: int) -> _Rejected:
     message = f"the body is larger than {limit:,} bytes; send less at once"
-    return _Refused(413, "too_large", message)
+    return _Rejected(413, "too_large", message)
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

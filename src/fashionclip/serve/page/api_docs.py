@@ -1,6 +1,6 @@
-"""The page for programs: what the app's own OpenAPI description says, for people to read.
+"""The API documentation page, made from the app's OpenAPI description.
 
-Every call has its fields, what it answers with, and a line for curl made of its example.
+Each endpoint has its fields, the fields of its answer, and a curl command made from its example.
 """
 
 import json
@@ -12,12 +12,12 @@ from urllib.parse import quote, urlencode
 
 TOPICS = {
     "search": "Search",
-    "model": "The model by itself",
+    "model": "The model",
     "products": "Products",
     "service": "The service",
 }
-"""Tags of the description as headings, in the order of the page."""
-KINDS = {
+"""Headings of the OpenAPI tags, in the order of the page."""
+TYPE_NAMES = {
     "string": "text",
     "integer": "whole number",
     "number": "number",
@@ -29,86 +29,85 @@ Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One field or parameter of a call."""
+class Field:
+    """One field or parameter of an endpoint."""
 
     name: str
     kind: str
-    about: str
-    is_needed: bool
+    description: str
+    is_required: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One way to call the service."""
+class Endpoint:
+    """One endpoint."""
 
     method: str
     path: str
-    about: str
-    parts: tuple[Part, ...]
+    description: str
+    fields: tuple[Field, ...]
     curl: str
-    """A command to try it with."""
+    """An example command."""
     answer: str
-    """What comes back, in a few words."""
+    """The fields or the kind of the answer."""
 
     @property
     def anchor(self) -> str:
-        """Its place on the page."""
+        """The fragment of its URL on the page."""
         return f"{self.method}{self.path}".translate(str.maketrans("/", "-", "{}")).lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Calls that belong together."""
+    """Endpoints under one heading."""
 
     title: str
-    calls: tuple[Call, ...]
+    endpoints: tuple[Endpoint, ...]
 
 
-def topics(described: Schema, *, address: str, product_id: str, has_keys: bool) -> list[Topic]:
-    """The calls of a description, by topic.
+def topics(openapi: Schema, *, address: str, product_id: str, has_keys: bool) -> list[Topic]:
+    """The endpoints of an OpenAPI description, by topic.
 
     Args:
-        described: the OpenAPI description.
-        address: of the service, for the commands: ``http://127.0.0.1:8000``.
-        product_id: a product that there is, for the commands.
-        has_keys: whether calls need a key.
+        openapi: the description.
+        address: the service's address, for the commands: ``http://127.0.0.1:8000``.
+        product_id: an existing product, for the commands.
+        has_keys: whether requests need a key.
     """
-    found: dict[str, list[Call]] = {tag: [] for tag in TOPICS}
-    for path, methods in described["paths"].items():
+    found: dict[str, list[Endpoint]] = {tag: [] for tag in TOPICS}
+    for path, methods in openapi["paths"].items():
         for method, call in methods.items():
             tag = next(iter(call.get("tags", ())), "service")
             command = _curl(
-                described, method, path, call, address=address, product_id=product_id, key=has_keys
+                openapi, method, path, call, address=address, product_id=product_id, key=has_keys
             )
             found.setdefault(tag, []).append(
-                Call(
+                Endpoint(
                     method=method.upper(),
                     path=path,
-                    about=call.get("description") or call.get("summary", ""),
-                    parts=tuple(_parts(described, call)),
+                    description=call.get("description") or call.get("summary", ""),
+                    fields=tuple(_fields(openapi, call)),
                     curl=command,
-                    answer=_answer(described, call),
+                    answer=_answer(openapi, call),
                 )
             )
-    return [Topic(TOPICS.get(tag, tag), tuple(calls)) for tag, calls in found.items() if calls]
+    return [Topic(TOPICS.get(tag, tag), tuple(some)) for tag, some in found.items() if some]
 
 
-def _parts(described: Schema, call: Schema) -> Iterable[Part]:
+def _fields(openapi: Schema, call: Schema) -> Iterable[Field]:
     for parameter in call.get("parameters", ()):
         schema = parameter["schema"]
-        about = parameter.get("description") or _about(schema)
-        yield Part(
-            parameter["name"], _kind(described, schema), about, parameter.get("required", False)
-        )
-    body = _body(described, call)
-    needed = body.get("required", ())
+        text = parameter.get("description") or _description(schema)
+        is_required = parameter.get("required", False)
+        yield Field(parameter["name"], _kind(openapi, schema), text, is_required)
+    body = _body(openapi, call)
+    required = body.get("required", ())
     for name, schema in body.get("properties", {}).items():
-        yield Part(name, _kind(described, schema), _about(schema), name in needed)
+        yield Field(name, _kind(openapi, schema), _description(schema), name in required)
 
 
 def _curl(
-    described: Schema,
+    openapi: Schema,
     method: str,
     path: str,
     call: Schema,
@@ -118,75 +117,75 @@ def _curl(
     key: bool,
 ) -> str:
     path = path.replace("{product_id}", quote(product_id, safe=""))
-    asked = {
+    query = {
         parameter["name"]: product_id
         for parameter in call.get("parameters", ())
         if parameter["in"] == "query" and parameter.get("required")
     }
-    url = f"{address}{path}" + (f"?{urlencode(asked)}" if asked else "")
+    url = f"{address}{path}" + (f"?{urlencode(query)}" if query else "")
     words = ["curl"] if method == "get" else ["curl", "-X", method.upper()]
     lines = [f"{' '.join(words)} {shlex.quote(url)}"]
     if key:
         lines.append('-H "Authorization: Bearer $KEY"')
-    examples = _body(described, call).get("examples")
+    examples = _body(openapi, call).get("examples")
     if examples:
         lines.append("-H 'Content-Type: application/json'")
         lines.append(f"-d {shlex.quote(json.dumps(examples[0], ensure_ascii=False))}")
     if "image/jpeg" in call["responses"].get("200", {}).get("content", {}):
-        lines.append("-o picture.jpg")
+        lines.append("-o image.jpg")
     return " \\\n  ".join(lines)
 
 
-def _body(described: Schema, call: Schema) -> Schema:
+def _body(openapi: Schema, call: Schema) -> Schema:
     content = call.get("requestBody", {}).get("content", {})
-    return _resolved(described, content.get("application/json", {}).get("schema", {}))
+    return _resolved(openapi, content.get("application/json", {}).get("schema", {}))
 
 
-def _answer(described: Schema, call: Schema) -> str:
+def _answer(openapi: Schema, call: Schema) -> str:
     content = call["responses"].get("200", {}).get("content", {})
     for kind, held in content.items():
         if kind != "application/json":
             return {"image/jpeg": "a JPEG", "text/plain": "plain text"}.get(kind, str(kind))
-        return ", ".join(_resolved(described, held["schema"]).get("properties", ()))
+        return ", ".join(_resolved(openapi, held["schema"]).get("properties", ()))
     return ""
 
 
-def _resolved(described: Schema, schema: Schema) -> Schema:
-    """A schema, looked up where it only names one."""
+def _resolved(openapi: Schema, schema: Schema) -> Schema:
+    """A schema, with a reference resolved."""
     name = str(schema.get("$ref", "")).removeprefix("#/components/schemas/")
-    found: Schema = described["components"]["schemas"][name] if name else schema
+    found: Schema = openapi["components"]["schemas"][name] if name else schema
     return found
 
 
-def _kind(described: Schema, schema: Schema) -> str:
-    """What a field holds, in a few words: "whole number, from 1; 10 if left out"."""
-    words = _bare_kind(described, schema)
+def _kind(openapi: Schema, schema: Schema) -> str:
+    """A field's type, bounds and default as text: "whole number from 1; default 10"."""
+    words = _bare_kind(openapi, schema)
     for bound, word in (("minimum", "from"), ("maximum", "to")):
         if bound in schema:
             words += f" {word} {schema[bound]:g}"
     default = schema.get("default")
     if default not in (None, "", [], {}):
         shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
-        words += f"; {shown} if left out"
+        words += f"; default {shown}"
     return words
 
 
-def _bare_kind(described: Schema, schema: Schema) -> str:
+def _bare_kind(openapi: Schema, schema: Schema) -> str:
     if "anyOf" in schema:
-        kinds = [_bare_kind(described, one) for one in schema["anyOf"]]
+        kinds = [_bare_kind(openapi, one) for one in schema["anyOf"]]
         return " or ".join(dict.fromkeys(filter(None, kinds)))
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        items = _bare_kind(described, schema.get("items", {}))
+        items = _bare_kind(openapi, schema.get("items", {}))
         return f"list of {items}" if items else "list"
     if "$ref" in schema or schema.get("type") == "object":
-        named = _resolved(described, schema).get("properties", {})
+        named = _resolved(openapi, schema).get("properties", {})
         return f"object of {', '.join(named)}" if named else "object"
-    return KINDS.get(schema.get("type", ""), "")
+    return TYPE_NAMES.get(schema.get("type", ""), "")
 
 
-def _about(schema: Schema) -> str:
+def _description(schema: Schema) -> str:
     found = schema.get("description", "")
     inner = next(
         (one["description"] for one in schema.get("anyOf", ()) if "description" in one), ""

@@ -16,18 +16,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from fashionclip.catalog.roles import guess_roles
 from fashionclip.errors import FashionCLIPError, FilterError, ProductNotFoundError, StoreError
 from fashionclip.index import Index, Manifest, Snapshot, snapshot
 from fashionclip.index.folder import MANIFEST_NAME
-from fashionclip.product import Hit, Kind
-from fashionclip.serve import logs
-from fashionclip.serve.batching import Batcher
+from fashionclip.product import Hit, Kind, Roles
+from fashionclip.serve.batching import MicroBatcher
 from fashionclip.serve.masks import passing
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.middleware import logs
 
 LOOK_S = 0.5  # between looks at the files
 REST = 3  # times as long as reading took it waits before it reads anew
-MOST_MASKS = 256  # filters of which the passing rows are remembered, a byte a product each
+MAX_MASKS = 256  # filters of which the passing rows are remembered, a byte a product each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,15 +49,15 @@ class _Held:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Resident:
+class InMemoryIndex:
     """An index in memory; see :class:`fashionclip.index.Searchable`."""
 
-    def __init__(self, path: str | Path, *, most: int, metrics: Metrics) -> None:
+    def __init__(self, path: str | Path, *, max_batch: int, metrics: Metrics) -> None:
         """Open an index and read it into memory.
 
         Args:
             path: the index folder.
-            most: questions that are answered at once.
+            max_batch: searches that are computed together.
             metrics: told how many products there are, and whether they are those on disk.
 
         Raises:
@@ -71,8 +72,8 @@ class Resident:
         self._held = _Held(snapshot.read(self.index.queries))
         self._renewing = threading.Lock()
         self._is_closed = threading.Event()
-        self._batcher: Batcher[_Question, list[Hit]] = Batcher(
-            _answer, most=most, name="fashionclip-nearest"
+        self._batcher: MicroBatcher[_Question, list[Hit]] = MicroBatcher(
+            _answer, name="nearest", metrics=metrics, max_batch=max_batch
         )
         self._follower = threading.Thread(
             target=self._follow, name="fashionclip-follow", daemon=True
@@ -93,6 +94,11 @@ class Resident:
     def columns(self) -> Mapping[str, Kind]:
         """The catalogue's columns and what they hold."""
         return self.now.columns
+
+    @property
+    def roles(self) -> Roles:
+        """Which column plays which part."""
+        return guess_roles(list(self.columns))
 
     def require_model(self, model: str, fingerprint: str) -> None:
         """Refuse to go on with another model than the one that made this index.
@@ -121,7 +127,7 @@ class Resident:
         seen = self.now
         mask = None if where is None else self.mask(where, seen)
         question = _Question(vector.astype(np.float32), k, mask, seen)
-        return self._batcher.hand_in([question])[0]
+        return self._batcher.submit_all([question])[0]
 
     def text_search(self, words: str, *, k: int = 10, where: str | None = None) -> list[Hit]:
         """The k products whose captions match some words best, as the files have them.
@@ -170,7 +176,7 @@ class Resident:
             except (KeyError, ValueError) as exc:  # it was written for the columns of a moment ago
                 message = "the catalogue's columns have just changed; ask again"
                 raise FilterError(message) from exc
-            if len(masks) >= MOST_MASKS:
+            if len(masks) >= MAX_MASKS:
                 masks.clear()
             masks[where] = found
         return found
@@ -281,7 +287,7 @@ class Resident:
 
     def _tell(self, fault: str) -> None:
         if fault != self.fault:
-            logs.note(f"the index cannot be followed: {fault}" if fault else "the index is back")
+            logs.warn(f"the index cannot be followed: {fault}" if fault else "the index is back")
         self.fault = fault
         self._metrics.index(self.now.count, is_stale=bool(fault))
 
