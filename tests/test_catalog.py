@@ -127,7 +127,7 @@ def test_parquet_gives_its_own_types(tmp_path):
 
 
 @pytest.mark.parametrize("is_struct", [True, False])
-def test_pictures_in_a_parquet_column_come_as_bytes(tmp_path, is_struct):
+def test_images_in_a_parquet_column_come_as_bytes(tmp_path, is_struct):
     cells = [b"\xff\xd8one", None, b"\xff\xd8three"]
     if is_struct:  # as Hugging Face keeps them
         cells = [{"bytes": cell, "path": f"{i}.jpg"} for i, cell in enumerate(cells)]
@@ -153,7 +153,7 @@ def test_shards_of_parquet_are_one_table(tmp_path):
     assert catalog.len_hint == 6
 
 
-def test_a_table_at_a_url_is_read_with_its_pictures_beside_it():
+def test_a_table_at_a_url_is_read_with_its_images_beside_it():
     files = fsspec.filesystem("memory")
     files.pipe("/bucket/shop.csv", csv_text().encode())
     files.pipe("/bucket/a1.jpg", b"jeans")
@@ -223,7 +223,7 @@ def test_a_folder_without_a_table_says_what_was_expected(tmp_path):
 # pictures
 
 
-def test_relative_pictures_start_from_the_images_folder_or_the_table(tmp_path):
+def test_relative_images_start_from_the_images_folder_or_the_table(tmp_path):
     (tmp_path / "photos").mkdir()
     write(tmp_path / "photos", "a1.jpg", b"in photos")
     write(tmp_path, "a2.jpg", b"beside")
@@ -242,7 +242,7 @@ def test_names_of_files_in_images_beside_the_table_are_found(tmp_path):
     assert catalog.read_image(next(iter(catalog))) == b"picture"
 
 
-def test_pictures_are_found_by_id_at_a_url_too():
+def test_images_are_found_by_id_at_a_url_too():
     files = fsspec.filesystem("memory")
     files.pipe("/by-id/shop.csv", b"id,title\n1,a\n2,b\n3,c\n")
     files.pipe("/by-id/photos/1.jpg", b"one")
@@ -268,13 +268,13 @@ def test_pictures_are_found_by_id_at_a_url_too():
         ([], None),
     ],
 )
-def test_a_cell_of_pictures_means_the_first(tmp_path, cell, expected):
+def test_a_cell_of_images_means_the_first(tmp_path, cell, expected):
     path = write(tmp_path, "shop.jsonl", json_text([{"id": 1, "image": cell, "title": "x"}]))
     (product,) = products(path)
     assert product.image == expected
 
 
-def test_a_product_without_a_picture_is_still_a_product(tmp_path):
+def test_a_product_without_a_image_is_still_a_product(tmp_path):
     catalog = Catalog.open(write(tmp_path, "shop.csv", "id,title,image\n1,jeans,\n"))
     (product,) = catalog
     assert product.image is None
@@ -358,6 +358,12 @@ def test_every_role_can_be_mapped_and_left_without_a_column(tmp_path, role):
     assert roles[role] == (("meins",) if role == "further_images" else "meins")
     if role not in {"id", "title"}:
         assert not Catalog.open(path, columns={role: ""}).roles.as_dict()[role]
+
+
+def test_stored_roles_of_another_type_are_refused():
+    with pytest.raises(ValueError, match="columns are named by text"):
+        Roles.from_dict({"id": 7})
+    assert Roles.from_dict({}) == Roles()
 
 
 def test_further_images_may_be_several_columns_and_other_roles_may_not(tmp_path):
@@ -595,7 +601,7 @@ def test_empty_and_repeated_ids_are_rejected(tmp_path):
     }
 
 
-def test_thousands_of_ids_are_told_apart(tmp_path):
+def test_thousands_of_ids_are_distinguished(tmp_path):
     rows = [{"id": i % 3_000, "title": "x"} for i in range(3_500)]
     found = read(write(tmp_path, "shop.csv", csv_text(rows)))
     assert len(ids(found)) == 3_000

@@ -80,7 +80,7 @@ def test_each_fault_is_named_with_its_row(shop):
     assert report.duplicate_pictures == ()
 
 
-def test_pictures_of_the_same_bytes_and_of_the_same_look_are_told_apart(shop):
+def test_identical_files_and_near_duplicates_are_distinguished(shop):
     image = draw("blue", seed=1)
     image.save(shop.path("first.jpg"), quality=90)
     shop.path("copy.jpg").write_bytes(shop.path("first.jpg").read_bytes())
@@ -97,7 +97,7 @@ def test_pictures_of_the_same_bytes_and_of_the_same_look_are_told_apart(shop):
     assert report.similar_pictures == (("first", "again", "large", "lossless"),)
 
 
-def test_plain_white_pictures_look_alike(shop):
+def test_plain_white_images_are_near_duplicates(shop):
     for name in ("a", "b"):
         size = (50, 60) if name == "a" else (60, 50)
         Image.new("RGB", size, "white").save(shop.path(f"{name}.png"))
@@ -129,9 +129,9 @@ def test_the_report_does_not_depend_on_the_number_of_threads(shop, workers):
 
 def test_a_report_is_plain_json(shop):
     shop.add("a", "gone", "gone.jpg")
-    told = json.loads(json.dumps(shop.check().as_dict()))
-    assert told["rows"] == 1
-    assert told["missing"][0]["reason"].endswith("check the name and the images folder")
+    report = json.loads(json.dumps(shop.check().as_dict()))
+    assert report["rows"] == 1
+    assert report["missing"][0]["reason"].endswith("check the name and the images folder")
 
 
 def test_the_sample_catalogue_is_whole(tmp_path):

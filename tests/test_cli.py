@@ -125,10 +125,10 @@ def test_wrong_usage_is_status_2(words, capsys):
 def test_an_error_is_one_line_on_stderr_and_status_1(error, line, capsys, failing_command):
     failing_command(error)
     assert run(["fail"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith(f"error: {line}")
-    assert told.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"error: {line}")
+    assert output.err.count("\n") == 1
 
 
 def test_debug_shows_where_an_error_comes_from(failing_command):
@@ -145,7 +145,7 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(capsys, failing_command):
 
 @pytest.fixture
 def failing_command(monkeypatch):
-    """Put a command ``fail`` into the table that raises what it is told."""
+    """Add a command ``fail`` that raises a given error."""
     from types import ModuleType
 
     def put(error):
@@ -189,27 +189,37 @@ def test_rejects_name_their_row_and_the_rest_are_counted(capsys, tmp_path):
         for reject in rejects:
             file.add(reject)
     terminal.say_rejects(path, len(rejects))
-    told = capsys.readouterr().err
-    assert "rejected row 1: no picture" in told
-    assert "and 2 more" in told
+    output = capsys.readouterr().err
+    assert "rejected row 1: no picture" in output
+    assert "and 2 more" in output
 
 
 @pytest.mark.parametrize(
-    ("header", "mapped", "is_told"),
+    ("header", "mapped", "is_reported"),
     [
         ("sku,wording,image", (), True),
         ("sku,wording,image", ("--column", "title=wording"), False),
         ("sku,title,image", (), False),
     ],
 )
-def test_a_catalogue_whose_words_are_not_found_is_told_so(
-    header, mapped, is_told, capsys, tmp_path
+def test_a_catalogue_whose_words_are_not_found_is_reported(
+    header, mapped, is_reported, capsys, tmp_path
 ):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
     table = tmp_path / "shop.csv"
     table.write_text(f"{header}\n1,red shirt,a.png\n", encoding="utf-8")
     assert run(["catalog", "check", str(table), *mapped]) == 0
-    assert ("--column title=NAME" in capsys.readouterr().err) is is_told
+    assert ("--column title=NAME" in capsys.readouterr().err) is is_reported
+
+
+def test_further_images_take_several_columns_and_other_roles_the_last(capsys, tmp_path):
+    table = tmp_path / "shop.csv"
+    table.write_text("sku,title,a,b\n1,red shirt,a.png,b.png\n", encoding="utf-8")
+    columns = ("further_images=a", "further_images=b", "image=b", "image=a")
+    run(["catalog", "check", str(table), "--json", *(f"--column={pair}" for pair in columns)])
+    roles = json.loads(capsys.readouterr().out)["roles"]
+    assert roles["further_images"] == ["a", "b"]
+    assert (roles["image"], roles["id"], roles["group"]) == ("a", "sku", None)
 
 
 def test_progress_is_silent_where_stderr_is_no_terminal(capsys):
@@ -218,7 +228,7 @@ def test_progress_is_silent_where_stderr_is_no_terminal(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_page_escapes_words_and_shows_hits_whose_picture_is_broken():
+def test_a_page_escapes_words_and_shows_hits_whose_image_is_broken():
     card = Card("<1>", "<script>alert(1)</script>", 0.5, [("a&b", "<c>")], b"no picture")
     page = build_page([card], heading='"jeans" & <more>', facts=["<fact>"])
     assert "<script" not in page
@@ -228,7 +238,7 @@ def test_a_page_escapes_words_and_shows_hits_whose_picture_is_broken():
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_a_page_holds_its_pictures_itself_and_small():
+def test_a_page_holds_its_images_itself_in_small():
     import io
 
     from PIL import Image

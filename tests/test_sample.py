@@ -1,4 +1,4 @@
-"""The sample catalogue: drawn the same each time, and what it says is what is seen."""
+"""The sample catalogue: the same each time, with images that show what its columns say."""
 
 import csv
 import json
@@ -29,18 +29,18 @@ def ink(picture: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_every_category_is_drawn_on_white_and_within_its_frame(category: str) -> None:
+def test_every_category_is_rendered_on_white_within_its_frame(category: str) -> None:
     attributes = sample_attributes(category, np.random.default_rng(1))
     picture = generate_image(replace(attributes, colour="red"), seed=3)
     assert (picture.mode, picture.size) == ("RGB", (240, 320))
-    drawn = ink(picture)
-    assert 0.05 < drawn.mean() < 0.6
-    frame = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
+    is_product = ink(picture)
+    assert 0.05 < is_product.mean() < 0.6
+    frame = np.concatenate([is_product[0], is_product[-1], is_product[:, 0], is_product[:, -1]])
     assert not frame.any()
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_solid_product_has_the_colour_it_is_said_to_have(colour: str) -> None:
+def test_a_solid_product_has_the_colour_of_its_column(colour: str) -> None:
     picture = generate_image(
         Attributes("t-shirt", colour, sleeve="short", neckline="round"), seed=0
     )
@@ -90,7 +90,7 @@ def test_a_catalogue_of_four_hundred_has_every_category_colour_and_pattern() -> 
         assert product.price > 0
 
 
-def test_the_written_catalogue_names_pictures_that_are_there(tmp_path: Path) -> None:
+def test_the_written_catalogue_names_images_that_are_there(tmp_path: Path) -> None:
     path = write_sample_catalog(tmp_path / "sample", n_products=12)
     assert path == tmp_path / "sample" / "catalog.csv"
     with path.open(encoding="utf-8", newline="") as file:

@@ -76,7 +76,7 @@ def shop(tmp_path):
 # label files
 
 
-def test_a_plain_file_has_one_label_a_line(tmp_path):
+def test_a_plain_file_has_one_label_per_line(tmp_path):
     file = tmp_path / "colour.txt"
     file.write_bytes("\ufeff# what we sell\nred\nblue   # navy too\n\n  \nlight blue\n".encode())
     (labels,) = read_labels(file)
@@ -104,7 +104,7 @@ def test_a_set_may_be_named_on_the_command_line(tmp_path):
     assert [labels.name for labels in sets] == ["colour", "pattern"]
 
 
-def test_synonyms_stand_after_a_bar_and_are_averaged(model, tmp_path):
+def test_synonyms_follow_a_bar_and_are_averaged(model, tmp_path):
     file = tmp_path / "kind.txt"
     file.write_text("jeans | denim trousers | blue jeans\ndress\n")
     (labels,) = read_labels(file)
@@ -129,7 +129,7 @@ def test_a_tree_by_indentation_and_one_by_paths_are_the_same(tmp_path):
     assert indented.depth == 3
 
 
-def test_leaves_of_one_name_are_asked_for_with_their_parents():
+def test_leaves_of_one_name_are_encoded_with_their_parents():
     labels = LabelSet.of("category", ["Men > Shoes", "Women > Shoes", "Women > Bags"])
     assert labels.prompts == (("Men Shoes",), ("Women Shoes",), ("Bags",))
 
@@ -198,7 +198,7 @@ def test_the_best_label_is_that_of_classify(model, vectors):
         assert tag.margin == pytest.approx(best - second, abs=1e-5)
 
 
-def test_none_of_these_where_no_label_is_sure_enough(model, vectors):
+def test_none_of_these_where_no_label_is_probable_enough(model, vectors):
     labels = LabelSet.of("kind", ["shirt", "jeans", "dress"], threshold=1.0)
     tags = [row[0] for row in Tagger(model, [labels]).tag(vectors)]
     assert {tag.text for tag in tags} == {NONE_OF_THESE}
@@ -219,7 +219,7 @@ def test_none_of_these_where_a_neutral_text_fits_better(model):
 # several labels
 
 
-def test_several_labels_each_stand_for_themselves(model, vectors):
+def test_several_labels_are_independent(model, vectors):
     names = ["stripes", "dots", "leather", "denim"]
     pair = LabelSet.of("look", names[:2], mode="several")
     four = LabelSet.of("look", names, mode="several")
@@ -256,8 +256,8 @@ def trees_and_probabilities(draw):
 
 @given(trees_and_probabilities())
 @settings(max_examples=150, deadline=None)
-def test_the_levels_of_a_tree_never_contradict_each_other(drawn):
-    leaves, probabilities, threshold = drawn
+def test_the_levels_of_a_tree_never_contradict_each_other(sampled):
+    leaves, probabilities, threshold = sampled
     if len(leaves) < 2:
         return
     labels = LabelSet.of("category", [" > ".join(path) for path in leaves], neutral=None)
@@ -290,7 +290,7 @@ def test_the_levels_of_a_tree_never_contradict_each_other(drawn):
     assert 0 <= tag.margin <= 1
 
 
-def test_a_tree_stops_at_the_level_where_it_is_sure(model):
+def test_a_tree_stops_at_the_level_where_it_is_probable_enough(model):
     encoded = EncodedLabels.of(LabelSet.of("category", TREE, neutral=None), model)
     shirts = [line.split(" |")[0] for line in TREE].index("Clothing > Tops > Shirts")
     both = encoded.vectors[0] + encoded.vectors[shirts]
@@ -375,7 +375,7 @@ def test_a_lower_precision_covers_more_products(model):
     assert covered == sorted(covered)
 
 
-def test_products_of_no_label_teach_when_to_say_nothing(model):
+def test_the_precision_is_kept_where_no_label_fits_some_products(model):
     names, vectors, truth = labelled(model, n=80, noise=0.7)
     others = model.encode_text(["leather handbag with strap"] * 40)
     both = np.concatenate([vectors, others])
@@ -408,7 +408,7 @@ def test_several_labels_are_calibrated_each_with_its_own_bias(model):
     assert probabilities.mean(axis=0) == pytest.approx(rows.mean(axis=0), abs=0.05)
 
 
-def test_a_tree_may_be_taught_with_a_node_on_the_way(model):
+def test_a_tree_may_be_calibrated_with_an_inner_node(model):
     labels = LabelSet.of("category", TREE)
     encoded = EncodedLabels.of(labels, model)
     truth = ["Tops", "blouses", "Clothing > Dresses", "boots", "Shoes", None]
@@ -447,7 +447,7 @@ def test_a_set_calibrated_for_another_model_is_refused_by_name(model):
 # whole catalogues
 
 
-def test_a_catalogue_is_tagged_in_order_and_a_bad_picture_costs_only_itself(model, shop):
+def test_a_catalogue_is_tagged_in_order_and_a_bad_image_costs_only_itself(model, shop):
     labels = LabelSet.of("colour", list(COLORS), threshold=0.0, neutral=None)
     items = list(tag_catalog(Catalog.open(shop / "catalog.csv"), model, [labels], batch_size=2))
     assert [item.product_id for item in items] == [f"p{i}" for i in range(9)]

@@ -1,4 +1,4 @@
-"""What comes in broken: one clear line, the right exit status, and nothing lost."""
+"""Broken input: one clear line, the right exit status, and nothing lost."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 
 def only_line(ended):
-    """The one error line of a run that could do nothing."""
+    """The only error line of a run that did nothing."""
     assert ended.status == 1, ended
     assert ended.out == ""
     (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
@@ -120,9 +120,7 @@ def test_a_table_from_windows_keeps_its_letters(shop, model, fashionclip, tmp_pa
     assert hit["title"] == "Röhrenjeans für Größe “M”"
 
 
-def test_a_picture_address_that_nobody_answers_costs_only_its_row(
-    shop, model, fashionclip, tmp_path
-):
+def test_a_image_address_without_an_answer_costs_only_its_row(shop, model, fashionclip, tmp_path):
     table = tmp_path / "products.csv"
     table.write_text(
         "id,image,title\n1,http://127.0.0.1:9/a.jpg,unreachable\n"

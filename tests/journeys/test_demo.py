@@ -11,19 +11,19 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(folder, fashionclip):
-    """How the demo ended."""
+def finished(folder, fashionclip):
+    """A finished run of the demo."""
     return fashionclip("demo", "--into", folder, "--products", 24)
 
 
-def test_the_demo_draws_indexes_searches_and_tags(folder, shown):
-    assert shown.status == 0, shown.err
-    assert shown.out.count("$ fashionclip search") == 4
-    assert "24 stored" in shown.err
+def test_the_demo_generates_indexes_searches_and_tags(folder, finished):
+    assert finished.status == 0, finished.err
+    assert finished.out.count("$ fashionclip search") == 4
+    assert "24 stored" in finished.err
     assert (folder / "hits.html").read_text("utf-8").count("data:image/jpeg") == 24
 
 
-def test_the_demo_again_finds_everything_done(folder, shown, fashionclip):
+def test_the_demo_again_finds_everything_done(folder, finished, fashionclip):
     ended = fashionclip("demo", "--into", folder, "--products", 24, "--json")
     assert ended.status == 0, ended.err
     assert ended.json["index"]["unchanged"] == 24
@@ -31,8 +31,8 @@ def test_the_demo_again_finds_everything_done(folder, shown, fashionclip):
     assert ended.json["tags"]
 
 
-def test_the_commands_that_the_demo_shows_can_be_typed(shown, fashionclip):
-    commands = [line.removeprefix("$ ") for line in shown.out.splitlines() if line[:2] == "$ "]
+def test_the_commands_that_the_demo_shows_can_be_typed(finished, fashionclip):
+    commands = [line.removeprefix("$ ") for line in finished.out.splitlines() if line[:2] == "$ "]
     assert len(commands) == 6
     for command in commands[1:]:
         program, *words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""Tables of tags and files of vectors: what other programs take on from here."""
+"""Tables of tags and files of vectors, for other programs."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def test_tags_of_a_catalogue_become_a_table_with_rejects_beside_it(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_tags_of_an_index_need_no_pictures(suffix, store, labels, model, fashionclip, tmp_path):
+def test_tags_of_an_index_need_no_images(suffix, store, labels, model, fashionclip, tmp_path):
     out = tmp_path / f"tags{suffix}"
     ended = fashionclip("tag", store, "--labels", labels, "--out", out, "--model", model)
     assert ended.status == 0, ended.err
@@ -78,7 +78,7 @@ def test_without_an_output_file_the_first_tags_are_shown(shop, labels, model, fa
     assert "20 products tagged" in ended.err
 
 
-def test_thresholds_are_learned_from_labelled_products_and_kept(shop, model, fashionclip, tmp_path):
+def test_thresholds_are_calibrated_and_saved(shop, model, fashionclip, tmp_path):
     labels, learned = tmp_path / "colours.txt", tmp_path / "learned.json"
     labels.write_text("red\nblue\ngreen\nblack\norange\n", encoding="utf-8")
     table = (shop / "products.csv", "--images", shop / "images", "--model", model)
@@ -104,7 +104,7 @@ def test_labels_that_contradict_each_other_are_one_line(shop, model, fashionclip
     assert "twice" in ended.err
 
 
-def test_vectors_of_a_catalogue_are_those_of_its_pictures(shop, model, fashionclip, tmp_path):
+def test_vectors_of_a_catalogue_are_those_of_its_images(shop, model, fashionclip, tmp_path):
     whole, files = tmp_path / "whole.npz", tmp_path / "files.npz"
     pictures = [shop / "images" / name for name in ("shirt-red.jpg", "shirt-blue.jpg")]
     ended = fashionclip(
@@ -121,7 +121,7 @@ def test_vectors_of_a_catalogue_are_those_of_its_pictures(shop, model, fashioncl
     assert np.allclose(np.linalg.norm(one["vectors"], axis=1), 1, atol=1e-5)
 
 
-def test_vectors_of_words_go_to_parquet_with_the_models_name(model, fashionclip, tmp_path):
+def test_vectors_of_texts_go_to_parquet_with_the_models_name(model, fashionclip, tmp_path):
     out = tmp_path / "words.parquet"
     ended = fashionclip(
         "embed", "--text", "red dress", "--text", "jeans", "--out", out, "--model", model
@@ -133,7 +133,7 @@ def test_vectors_of_words_go_to_parquet_with_the_models_name(model, fashionclip,
     assert table.schema.metadata[b"model"].decode() == str(model)
 
 
-def test_a_bad_picture_costs_only_its_row(broken_shop, model, fashionclip, tmp_path):
+def test_a_bad_image_costs_only_its_row(broken_shop, model, fashionclip, tmp_path):
     out = tmp_path / "vectors.npz"
     ended = fashionclip(
         *("embed", broken_shop / "images" / "cut.jpg", broken_shop / "images" / "shirt-red.jpg"),
