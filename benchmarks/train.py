@@ -26,20 +26,28 @@ from encode import write_vit_b_32
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.sample import write_sample_catalog
-from fashionclip.train import losses
-from fashionclip.train.gradients import backward
-from fashionclip.train.loader import Batch, Loader, Share
-from fashionclip.train.optimizer import make_optimizer
-from fashionclip.train.pairs import Pairs, read_pairs
-from fashionclip.train.passes import (
+from fashionclip.train.data import DataSource, open_data
+from fashionclip.train.distributed import SINGLE_PROCESS
+from fashionclip.train.loader import Batch, Loader
+from fashionclip.train.loss import Temperature, gather_features, info_nce, make_targets
+from fashionclip.train.model import (
     choose_device,
     choose_precision,
-    inputs_of,
-    make_passes,
-    sides_of,
+    load_towers,
+    make_forward,
+    make_inputs,
+    set_trainable,
+    trainable_weights,
 )
-from fashionclip.train.recipe import Loss, Model, Optimizer, Recipe, make_recipe, read_recipe
-from fashionclip.train.towers import choose_weights, open_towers, trainable
+from fashionclip.train.optimizer import backward, make_optimizer
+from fashionclip.train.recipe import (
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    make_recipe,
+    read_recipe,
+)
 
 LR = 1e-5
 
@@ -119,24 +127,23 @@ def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Ca
 def own_step(
     checkpoint: Checkpoint, device: torch.device, precision: str
 ) -> Callable[[Batch], None]:
-    towers = open_towers(checkpoint, device)
-    choose_weights(towers, Model(), seed=0)
-    temperature = losses.Temperature(checkpoint.config.logit_scale, has_bias=False).to(device)
+    towers = load_towers(checkpoint, device)
+    set_trainable(towers, ModelConfig(), seed=0)
+    temperature = Temperature(checkpoint.config.logit_scale, has_bias=False).to(device)
+    weights = trainable_weights(towers).items()
     optimizer = make_optimizer(
-        trainable(towers).items(), temperature.parameters(), checkpoint.config, Optimizer()
+        weights, temperature.parameters(), checkpoint.config, OptimizerConfig()
     )
-    passes = make_passes(checkpoint, device, precision)
+    forward = make_forward(checkpoint, device, precision)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        keys, attributes = (torch.from_numpy(a).to(device) for a in (batch.keys, batch.attributes))
-        relations = losses.relate(keys, attributes, keys, attributes, 0)
+        targets = make_targets(batch, LossConfig(), device=device)
 
-        def loss_of(pictures: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-            sides = sides_of(pictures, texts, Share())
-            return losses.contrastive(sides, temperature, relations, Loss())
+        def loss_of(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+            return info_nce(gather_features(images, texts, temperature, SINGLE_PROCESS), targets)
 
-        backward(towers, inputs_of(batch, checkpoint, device), passes, loss_of, chunk_size=0)
+        backward(towers, make_inputs(batch, checkpoint, device), forward, loss_of, chunk_size=0)
         optimizer.step()
         wait(device)
 
@@ -147,16 +154,16 @@ def loading(catalog: str, device: torch.device, arguments: argparse.Namespace) -
     """Which share of a step of the built-in model waits for data, augmentation included."""
     recipe = read_recipe("builtin", {("data", "catalog"): catalog})
     checkpoint = open_checkpoint()
-    pairs = read_pairs(recipe.data)
+    pairs = open_data(recipe.data)
     size = min(recipe.schedule.batch_size, len(pairs) // 4)
     loader = loader_of(pairs, recipe, checkpoint, size)
-    batches = loader.batches(0)
+    batches = loader.iter_batches(0)
     step = own_step(checkpoint, device, choose_precision("auto", device))
     step(next(batches))
     print(f"\nThe built-in model, batch {size}, {len(pairs):,} pairs, recipe builtin")
-    n_first = min(arguments.steps, loader.steps_an_epoch - 1)
+    n_first = min(arguments.steps, loader.steps_per_epoch - 1)
     for name, n_steps, n_skipped in (
-        ("first epoch, decoding", n_first, loader.steps_an_epoch - n_first),
+        ("first epoch, decoding", n_first, loader.steps_per_epoch - n_first),
         ("later epochs", arguments.steps, 0),
     ):
         waited = whole = 0.0
@@ -176,13 +183,13 @@ def loading(catalog: str, device: torch.device, arguments: argparse.Namespace) -
 
 
 def first_batch(recipe: Recipe, checkpoint: Checkpoint, size: int) -> Batch:
-    batches = loader_of(read_pairs(recipe.data), recipe, checkpoint, size).batches(0)
+    batches = loader_of(open_data(recipe.data), recipe, checkpoint, size).iter_batches(0)
     batch = next(batches)
     batches.close()
     return batch
 
 
-def loader_of(pairs: Pairs, recipe: Recipe, checkpoint: Checkpoint, size: int) -> Loader:
+def loader_of(pairs: DataSource, recipe: Recipe, checkpoint: Checkpoint, size: int) -> Loader:
     vision = checkpoint.config.vision
     return Loader(
         pairs,

@@ -8,12 +8,10 @@ import torch
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines.io import end_positions
-from fashionclip.train import losses
-from fashionclip.train.gradients import backward
-from fashionclip.train.loader import Share
-from fashionclip.train.passes import Inputs, make_passes, sides_of
-from fashionclip.train.recipe import Loss
-from fashionclip.train.towers import open_towers
+from fashionclip.train.distributed import SINGLE_PROCESS
+from fashionclip.train.loss import Targets, Temperature, find_duplicates, gather_features, info_nce
+from fashionclip.train.model import Inputs, load_towers, make_forward
+from fashionclip.train.optimizer import backward
 
 
 def main(folder: Path, n: int, chunk: int) -> None:
@@ -25,21 +23,21 @@ def main(folder: Path, n: int, chunk: int) -> None:
     ends = end_positions(tokens, checkpoint.config)
     inputs = Inputs(*(torch.from_numpy(a.astype(t)) for a, t in
                       ((pixels, "uint8"), (tokens, "int64"), (ends, "int64"))), None)  # fmt: skip
-    towers = open_towers(checkpoint, cpu)
-    scale = losses.Temperature(3.0, has_bias=False)
-    keys, none = torch.arange(3 * n).reshape(n, 3), torch.zeros(n, 0, dtype=torch.int64)
-    relations = losses.relate(keys, none, keys, none, 0)
+    towers = load_towers(checkpoint, cpu)
+    temperature = Temperature(3.0, has_bias=False)
+    keys = torch.arange(3 * n).reshape(n, 3)
+    targets = Targets(find_duplicates(keys, keys, first=0))
 
-    def loss_of(pictures: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        return losses.contrastive(sides_of(pictures, texts, Share()), scale, relations, Loss())
+    def loss_of(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return info_nce(gather_features(images, texts, temperature, SINGLE_PROCESS), targets)
 
     before = peak_kb()
-    backward(towers, inputs, make_passes(checkpoint, cpu, "float32"), loss_of, chunk_size=chunk)
+    backward(towers, inputs, make_forward(checkpoint, cpu, "float32"), loss_of, chunk_size=chunk)
     sys.stdout.write(f"{(peak_kb() - before) / 1024}")
 
 
 def peak_kb() -> int:
-    """Most memory so far; ``getrusage`` would count what the process that started this one had."""
+    """Peak memory; ``getrusage`` would include the parent process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.sample import write_sample_catalog
-from fashionclip.train.recipe import Recipe, Selection, write_recipe
+from fashionclip.train.recipe import Recipe, SelectionConfig, write_recipe
 from fashionclip.train.run import RunFolder
 
 
@@ -39,7 +39,7 @@ def drawn_pairs(folder: Path, n_products: int) -> list[ImageRef]:
     return [ImageRef(row["id"], folder / row["image"], row["title"]) for row in rows]
 
 
-def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef], Selection]:
+def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef], SelectionConfig]:
     """Held-out pairs, and two sets as tables of one's own, from a drawn catalogue."""
     write_sample_catalog(folder, n_products=n_products)
     with (folder / "catalog.csv").open(encoding="utf-8") as file:
@@ -54,7 +54,7 @@ def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef],
                 )
     pairs = [ImageRef(r["id"], folder / r["image"], r["title"]) for r in rows[::2]]
     sets = (str(folder / "category.csv"), str(folder / "colour.csv"))
-    return pairs, Selection(sets=sets, alphas=(0.5,), average=2)
+    return pairs, SelectionConfig(sets=sets, alphas=(0.5,), average=2)
 
 
 def made_run(root: Path, start: Path, *, strengths: tuple[float, ...] = (0.1, 0.3)) -> RunFolder:

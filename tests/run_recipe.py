@@ -29,7 +29,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
-        train(read_recipe(arguments.recipe), RunFolder(arguments.run), watch=watch)
+        train(read_recipe(arguments.recipe), RunFolder(arguments.run), on_progress=watch)
     except TrainingError as error:
         raise SystemExit(f"error: {error}") from error
 

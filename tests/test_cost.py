@@ -1,4 +1,4 @@
-"""What a run costs, sitting by sitting."""
+"""What a run costs, session by session."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import pytest
 
 from fashionclip.errors import TrainingError
 from fashionclip.train.cost import CostMeter, read_cost
-from fashionclip.train.recipe import Cost
+from fashionclip.train.recipe import CostConfig
 from fashionclip.train.run import RunFolder
 
 
@@ -17,9 +17,9 @@ def spend(seconds):
         sum(i * i for i in range(1000))
 
 
-def test_a_run_in_two_sittings_costs_their_sum(tmp_path, capfd):
+def test_a_run_in_two_sessions_costs_their_sum(tmp_path, capfd):
     run = RunFolder(tmp_path)
-    cost = Cost(country="FRA", price=36.0, currency="EUR")
+    cost = CostConfig(country="FRA", price=36.0, currency="EUR")
     first = CostMeter(run, cost)
     spend(0.3)
     first.save()  # killed after this
@@ -27,9 +27,9 @@ def test_a_run_in_two_sittings_costs_their_sum(tmp_path, capfd):
     spend(0.3)
     found = second.stop()
     assert found == read_cost(run) == json.loads((tmp_path / "cost.json").read_text("utf-8"))
-    assert len(found["sittings"]) == 2
+    assert len(found["sessions"]) == 2
     for name in ("seconds", "energy_kwh", "co2_kg"):
-        values = [sitting[name] for sitting in found["sittings"]]
+        values = [session[name] for session in found["sessions"]]
         assert all(value > 0 for value in values)
         assert found[name] == pytest.approx(sum(values))
     assert found["money"] == pytest.approx(found["seconds"] / 100)
@@ -40,16 +40,16 @@ def test_a_run_in_two_sittings_costs_their_sum(tmp_path, capfd):
 
 
 def test_what_is_estimated_is_called_an_estimate(tmp_path):
-    meter = CostMeter(RunFolder(tmp_path), Cost(country="DEU"))
+    meter = CostMeter(RunFolder(tmp_path), CostConfig(country="DEU"))
     power = meter.stop()["power"]
     assert "memory: an estimate" in power
-    assert ("an estimate" in power.partition(";")[0]) != ("read off" in power.partition(";")[0])
+    assert ("an estimate" in power.partition(";")[0]) != ("read from" in power.partition(";")[0])
 
 
 def test_the_stated_country_decides_the_co2_and_without_one_it_is_unsaid(tmp_path):
     found = {}
     for country in ("FRA", "POL", ""):
-        meter = CostMeter(RunFolder(tmp_path / (country or "none")), Cost(country=country))
+        meter = CostMeter(RunFolder(tmp_path / (country or "none")), CostConfig(country=country))
         (tmp_path / (country or "none")).mkdir()
         spend(0.2)
         found[country] = meter.stop()
@@ -62,4 +62,4 @@ def test_the_stated_country_decides_the_co2_and_without_one_it_is_unsaid(tmp_pat
 
 def test_a_country_that_is_none_is_refused_before_the_run(tmp_path):
     with pytest.raises(TrainingError, match=r"cost.country is 'Germany'.*DEU"):
-        CostMeter(RunFolder(tmp_path), Cost(country="Germany"))
+        CostMeter(RunFolder(tmp_path), CostConfig(country="Germany"))

@@ -24,7 +24,7 @@ from fashionclip.publish.exports import (
 )
 from fashionclip.publish.parity import measure_parity
 from fashionclip.publish.publish import publish_run
-from fashionclip.train.recipe import Publish, Recipe, write_recipe
+from fashionclip.train.recipe import DataConfig, PublishConfig, Recipe, write_recipe
 from fashionclip.train.run import RunFolder
 from hub_server import running_hub
 from made_run import FMNIST, retrieval, wrong_attribute, zero_shot
@@ -64,7 +64,7 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
         "precision": "bfloat16",
     }
     run.facts.write_text(json.dumps(facts), encoding="utf-8")
-    recipe = replace(Recipe(), data=replace(Recipe().data, catalog="/home/ann/shop/spring.csv"))
+    recipe = Recipe(data=DataConfig(catalog="/home/ann/shop/spring.csv"))
     run.recipe.write_text(write_recipe(recipe), encoding="utf-8")
     cost = {
         "seconds": 3723.0,
@@ -77,7 +77,7 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
         "hardware": "2 cores of AMD EPYC",
         "power": "processor: an estimate from its load; memory: an estimate from its size",
         "tracker": "codecarbon 3.3.2",
-        "sittings": [{}],
+        "sessions": [{}],
     }
     (run.root / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
     row = {
@@ -117,7 +117,7 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
 @pytest.fixture(scope="module")
 def published(finished, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "model"
-    wishes = Publish(to=str(folder), name="shop/tuned-clip", license="mit")
+    wishes = PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit")
     return folder, publish_run(finished, wishes, pictures=pictures)
 
 
@@ -256,7 +256,7 @@ def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
     run = made_run(tmp_path / "run", tiny_checkpoint, strengths=())
     save_checkpoint(open_checkpoint(tiny_checkpoint), run.selected)
     run.facts.unlink()
-    publish_run(run, Publish(), pictures=pictures[:6])
+    publish_run(run, PublishConfig(), pictures=pictures[:6])
     text = (run.root / "published" / "README.md").read_text(encoding="utf-8")
     assert "Nothing was measured on test pictures." in text
     assert "Not measured." in text
@@ -271,7 +271,9 @@ def test_an_earlier_publication_is_replaced_and_nothing_else_is(
     folder, _ = published
     (folder / "left-over").write_text("of before", encoding="utf-8")
     publish_run(
-        finished, Publish(to=str(folder), name="shop/tuned-clip", license="mit"), pictures=pictures
+        finished,
+        PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit"),
+        pictures=pictures,
     )
     assert not (folder / "left-over").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
@@ -279,14 +281,14 @@ def test_an_earlier_publication_is_replaced_and_nothing_else_is(
     precious.mkdir()
     (precious / "a.jpg").write_bytes(b"mine")
     with pytest.raises(PublishError, match=r"photos holds something that is no model"):
-        publish_run(finished, Publish(to=str(precious)))
+        publish_run(finished, PublishConfig(to=str(precious)))
     assert (precious / "a.jpg").read_bytes() == b"mine"
 
 
 def test_a_run_without_a_choice_is_not_published(tiny_checkpoint, tmp_path):
     run = made_run(tmp_path / "run", tiny_checkpoint, strengths=())
     with pytest.raises(PublishError, match=r"no chosen checkpoint.*goes on to choose one"):
-        publish_run(run, Publish(to=str(tmp_path / "out")))
+        publish_run(run, PublishConfig(to=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 

@@ -28,15 +28,16 @@ from fashionclip.train.selection.candidates import (
     write_candidate,
 )
 from fashionclip.train.selection.report import choice_markdown, write_choice
-from fashionclip.train.selection.rules import RULES, Scored, Sight, leave_one_set_out
-from fashionclip.train.selection.scoring import (
+from fashionclip.train.selection.rules import RULES, Scored, SelectionContext, leave_one_set_out
+from fashionclip.train.selection.select import select_checkpoint, watch_checkpoints
+from fashionclip.train.selection.suite import (
     Scores,
-    contrastive_loss,
+    build_suite,
+    development_task,
     read_scores,
     score_checkpoint,
+    validation_loss,
 )
-from fashionclip.train.selection.select import select_checkpoint, watch_checkpoints
-from fashionclip.train.selection.suite import build_suite, development_task
 from made_training import drawn_questions, made_run, perturb
 from random_clip import write_checkpoint
 
@@ -184,9 +185,9 @@ def test_a_set_without_development_pictures_is_named_and_left_out(questions, tmp
     table.write_text(
         "".join([lines[0], *(f"{folder}/{line}" for line in lines[1:])]), encoding="utf-8"
     )
-    suite = build_suite(pairs, replace(plan, sets=(*plan.sets, str(table))))
+    suite = build_suite(pairs, plan.model_copy(update={"sets": (*plan.sets, str(table))}))
     assert list(suite.sets) == ["category.csv", "colour.csv"]
-    assert "only-test.csv is not a part of the choice: it has no development" in suite.notes[0]
+    assert "only-test.csv is not part of the selection: it has no development" in suite.notes[0]
 
 
 def test_pairs_without_words_are_no_pairs(questions):
@@ -223,14 +224,14 @@ def test_the_loss_is_that_of_pytorch_and_twins_are_no_negatives():
     expected = (
         functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
     ) / 2
-    assert contrastive_loss(a, b, np.arange(6), 20.0) == pytest.approx(float(expected), abs=1e-5)
+    assert validation_loss(a, b, np.arange(6), 20.0) == pytest.approx(float(expected), abs=1e-5)
     twins = np.array([0, 0, 2, 3, 4, 5])
     logits[0, 1] = logits[1, 0] = -torch.inf
     expected = (
         functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
     ) / 2
-    assert contrastive_loss(a, b, twins, 20.0) == pytest.approx(float(expected), abs=1e-5)
-    assert contrastive_loss(a, b, np.zeros(6, int), 20.0) == pytest.approx(0.0)
+    assert validation_loss(a, b, twins, 20.0) == pytest.approx(float(expected), abs=1e-5)
+    assert validation_loss(a, b, np.zeros(6, int), 20.0) == pytest.approx(0.0)
 
 
 def test_scores_come_back_from_their_file_as_they_were(suite, tiny_checkpoint):
@@ -259,8 +260,8 @@ ALL = (START, EARLY, LATE, LAST, MIXED)
 
 
 def test_each_rule_takes_what_its_words_say():
-    sight = Sight(START.scores, ("a", "b", "c"))
-    chosen = {name: rule.choose(ALL, sight).candidate.name for name, rule in RULES.items()}
+    context = SelectionContext(START.scores, ("a", "b", "c"))
+    chosen = {name: rule.choose(ALL, context).candidate.name for name, rule in RULES.items()}
     assert chosen == {
         "start": "start",
         "last": "step-3",
@@ -274,8 +275,8 @@ def test_each_rule_takes_what_its_words_say():
 
 
 def test_the_guard_keeps_the_start_where_everything_else_has_forgotten():
-    sight = Sight(START.scores, ("a", "b", "c"))
-    assert RULES["guarded"].choose((START, LATE, LAST), sight) is START
+    context = SelectionContext(START.scores, ("a", "b", "c"))
+    assert RULES["guarded"].choose((START, LATE, LAST), context) is START
 
 
 def test_the_table_is_what_counting_by_hand_gives():
@@ -386,7 +387,7 @@ def test_a_checkpoint_cut_short_costs_only_itself(questions, suite, tiny_checkpo
     weights = run.checkpoint(200) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:3000])
     choice = select_checkpoint(
-        run, open_checkpoint(tiny_checkpoint), suite, replace(questions[1], average=0)
+        run, open_checkpoint(tiny_checkpoint), suite, questions[1].model_copy(update={"average": 0})
     )
     assert [s.candidate.name for s in choice.candidates][:2] == ["start", "step-000100"]
     assert any(
@@ -398,23 +399,27 @@ def test_nothing_to_choose_from_is_said(suite, questions, tiny_checkpoint, tmp_p
     start = open_checkpoint(tiny_checkpoint)
     with pytest.raises(TrainingError, match="no whole checkpoint"):
         select_checkpoint(RunFolder(tmp_path), start, suite, questions[1])
-    with pytest.raises(TrainingError, match=r"no rule .* 'best'; there are start, last"):
-        watch_checkpoints(RunFolder(tmp_path), start, suite, replace(questions[1], rule="best"))
+    with pytest.raises(TrainingError, match=r"selection.rule is 'best'; use one of: start, last"):
+        watch_checkpoints(
+            RunFolder(tmp_path), start, suite, questions[1].model_copy(update={"rule": "best"})
+        )
 
 
 def test_training_goes_on_until_too_much_is_forgotten(suite, questions, tiny_checkpoint, tmp_path):
     run = made_run(tmp_path / "run", tiny_checkpoint, strengths=(0.0, 3.0))
     start = open_checkpoint(tiny_checkpoint)
-    told = []
-    plan = replace(questions[1], stop_below=0.0)
-    watch = watch_checkpoints(run, start, suite, plan, lambda name, step, scores: told.append(name))
+    reported = []
+    plan = questions[1].model_copy(update={"stop_below": 0.0})
+    watch = watch_checkpoints(
+        run, start, suite, plan, lambda name, step, scores: reported.append(name)
+    )
     assert watch(100, run.checkpoint(100))  # the same weights: nothing forgotten
     of_start = json.loads((run.root / "scores" / "start.json").read_text(encoding="utf-8"))
     goes_on = watch(200, run.checkpoint(200))
     of_last = json.loads((run.root / "scores" / "step-000200.json").read_text(encoding="utf-8"))
     fallen = of_last["scores"]["out_of_domain"] < of_start["scores"]["out_of_domain"]
     assert goes_on is not fallen
-    assert told == ["start", "step-000100", "step-000200"]
+    assert reported == ["start", "step-000100", "step-000200"]
     lines = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
     assert [line["event"] for line in lines][:2] == ["scores", "scores"]
     assert (lines[-1]["event"] == "stopped early") is fallen

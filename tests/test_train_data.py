@@ -14,15 +14,34 @@ from fashionclip.checkpoint import open_checkpoint
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.sample import generate_images, write_sample_catalog
 from fashionclip.text.captions import build_caption
-from fashionclip.train.captions import SHORT_WORDS, draw_caption
-from fashionclip.train.loader import Loader, Share
-from fashionclip.train.optimizer import follow, lr_at, make_optimizer, round_to_half, speed_of
-from fashionclip.train.pairs import Pair, read_pairs, split
-from fashionclip.train.pictures import decode, draw_pixels, stored_px
-from fashionclip.train.recipe import Augment, Data, Optimizer, Schedule, make_recipe
+from fashionclip.train.augment import (
+    MAX_SHORT_WORDS,
+    augment_image,
+    decode,
+    sample_caption,
+    stored_px,
+)
+from fashionclip.train.data import Pair, image_digests, open_data, split_pairs
+from fashionclip.train.distributed import ProcessGroup
+from fashionclip.train.loader import Loader
+from fashionclip.train.optimizer import (
+    layer_lr_scale,
+    lr_at,
+    make_optimizer,
+    round_to_half,
+    update_ema,
+)
+from fashionclip.train.recipe import (
+    AugmentConfig,
+    DataConfig,
+    OptimizerConfig,
+    Recipe,
+    make_recipe,
+    recipe_keys,
+)
 
-BUSY = Augment(
-    crop=0.3, flip=0.5, grey=0.1, background=0.4, padding=0.4, low_resolution=0.3,
+BUSY = AugmentConfig(
+    crop=0.3, flip=0.5, grayscale=0.1, background=0.4, padding=0.4, low_resolution=0.3,
     highlight_order=True, highlight_dropout=0.3, short_captions=0.3, long_captions=0.3,
 )  # fmt: skip
 SHIRT = Pair(
@@ -30,7 +49,7 @@ SHIRT = Pair(
     title="Striped shirt",
     highlights=("long sleeves", "cotton", "button-down collar"),
     description="A shirt for every day. It is soft. Wash it cold.",
-    picture="1.jpg",
+    image="1.jpg",
     brand="Alma",
     product="1",
     attributes=(),
@@ -45,7 +64,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(shop):
-    return read_pairs(Data(catalog=str(shop)))
+    return open_data(DataConfig(catalog=str(shop)))
 
 
 def test_a_pairs_caption_is_the_catalogues(shop, pairs):
@@ -65,12 +84,17 @@ def noise(n):
 # ---- the split
 
 
+def split_of(pairs, config):
+    return split_pairs(pairs, image_digests(pairs), config)
+
+
 def parts_of(found):
-    return {"train": found.train, "development": found.development, "test": found.test}
+    parts = {"train": found.train, "development": found.development, "test": found.test}
+    return {name: rows.tolist() for name, rows in parts.items()}
 
 
 def test_no_brand_is_in_two_parts_and_every_part_has_some(pairs):
-    found = split(pairs, Data(seed=1))
+    found = split_of(pairs, DataConfig(seed=1))
     brands = {name: {pairs[i].brand for i in rows} for name, rows in parts_of(found).items()}
     assert all(brands.values())
     assert found.held_out_by == "brand"
@@ -85,11 +109,11 @@ def test_a_brand_keeps_its_part_when_others_come(tmp_path, shop):
     lines = shop.read_text(encoding="utf-8").splitlines(keepends=True)
     few = shop.with_name("few.csv")
     few.write_text("".join(lines[:60]), encoding="utf-8")
-    data = Data(seed=3, development=0.3, test=0.3)
+    data = DataConfig(seed=3, development=0.3, test=0.3)
     part = {}
     for place in (few, shop):
-        pairs = read_pairs(replace(data, catalog=str(place)))
-        found = split(pairs, data)
+        pairs = open_data(data.model_copy(update={"catalog": str(place)}))
+        found = split_of(pairs, data)
         for name, rows in parts_of(found).items():
             for i in rows:
                 assert part.setdefault(pairs[i].brand, name) == name
@@ -106,13 +130,13 @@ def test_what_looks_or_reads_as_a_held_out_product_is_not_trained_on(tmp_path):
         rows.append(f"{i},thing,{text},{brand},{image}")
     table = tmp_path / "shop.csv"
     table.write_text("\n".join(rows), encoding="utf-8")
-    pairs = read_pairs(Data(catalog=str(table)))
+    pairs = open_data(DataConfig(catalog=str(table)))
     for seed in range(1, 6):
-        found = split(pairs, Data(seed=seed, development=0.3, test=0.3))
+        found = split_of(pairs, DataConfig(seed=seed, development=0.3, test=0.3))
         seen = {}
         for name, numbers in parts_of(found).items():
             for i in numbers:
-                for key in (pairs[i].picture, pairs[i].description):
+                for key in (pairs[i].image, pairs[i].description):
                     assert seen.setdefault(key, name) == name
 
 
@@ -122,8 +146,8 @@ def test_without_brands_titles_are_held_out(tmp_path):
         picture.save(tmp_path / f"{i}.png")
         rows.append(f"{i},title {i % 15},{i}.png")
     (tmp_path / "shop.csv").write_text("\n".join(rows), encoding="utf-8")
-    pairs = read_pairs(Data(catalog=str(tmp_path / "shop.csv")))
-    found = split(pairs, Data(seed=1))
+    pairs = open_data(DataConfig(catalog=str(tmp_path / "shop.csv")))
+    found = split_of(pairs, DataConfig(seed=1))
     assert found.held_out_by == "title"
     titles = [{pairs[i].title for i in rows} for rows in parts_of(found).values()]
     assert all(titles)
@@ -136,25 +160,27 @@ def test_without_brands_titles_are_held_out(tmp_path):
 
 def test_without_augmentation_the_caption_is_the_products():
     rng = np.random.default_rng(0)
-    assert draw_caption(SHIRT, Augment(), rng) == build_caption(SHIRT.highlights, SHIRT.title)
+    assert sample_caption(SHIRT, AugmentConfig(), rng) == build_caption(
+        SHIRT.highlights, SHIRT.title
+    )
 
 
 def test_captions_are_made_of_the_products_words_only():
     rng = np.random.default_rng(0)
     known = set(f"{SHIRT.caption} {SHIRT.description}".replace(",", "").split())
-    drawn = {draw_caption(SHIRT, BUSY, rng) for _ in range(300)}
+    drawn = {sample_caption(SHIRT, BUSY, rng) for _ in range(300)}
     assert len(drawn) > 20
     assert all(text and set(text.replace(",", "").split()) <= known for text in drawn)
 
 
 def test_highlights_change_places_and_drop_out():
     rng = np.random.default_rng(0)
-    shuffled = {draw_caption(SHIRT, Augment(highlight_order=True), rng) for _ in range(100)}
+    shuffled = {sample_caption(SHIRT, AugmentConfig(highlight_order=True), rng) for _ in range(100)}
     assert len(shuffled) == 6
     assert all(
         text.startswith("Striped shirt, ") and len(text) == len(SHIRT.caption) for text in shuffled
     )
-    dropped = {draw_caption(SHIRT, Augment(highlight_dropout=0.5), rng) for _ in range(200)}
+    dropped = {sample_caption(SHIRT, AugmentConfig(highlight_dropout=0.5), rng) for _ in range(200)}
     assert len(dropped) == 8
     assert "Striped shirt" in dropped
 
@@ -163,12 +189,12 @@ def test_short_captions_are_short_and_long_ones_come_from_the_description():
     rng = np.random.default_rng(0)
     long_title = replace(SHIRT, title="very " * 30 + "long")
     for pair in (SHIRT, long_title):
-        texts = {draw_caption(pair, Augment(short_captions=1.0), rng) for _ in range(50)}
-        assert max(len(text.split()) for text in texts) <= SHORT_WORDS + 2
-    texts = {draw_caption(SHIRT, Augment(long_captions=1.0), rng) for _ in range(50)}
+        texts = {sample_caption(pair, AugmentConfig(short_captions=1.0), rng) for _ in range(50)}
+        assert max(len(text.split()) for text in texts) <= MAX_SHORT_WORDS + 2
+    texts = {sample_caption(SHIRT, AugmentConfig(long_captions=1.0), rng) for _ in range(50)}
     assert all(any(part in text for part in ("every day", "soft", "cold")) for text in texts)
     nothing_said = replace(SHIRT, description="")
-    assert draw_caption(nothing_said, Augment(long_captions=1.0), rng) == SHIRT.caption
+    assert sample_caption(nothing_said, AugmentConfig(long_captions=1.0), rng) == SHIRT.caption
 
 
 # ---- pictures
@@ -190,15 +216,17 @@ def test_without_augmentation_pixels_are_those_of_evaluation(drawn, fit):
     pre = Preprocess(48, fit)
     rng = np.random.default_rng(0)
     for data in drawn:
-        stored = decode(data, pre, stored_px(pre, Augment()))
-        assert np.array_equal(draw_pixels(stored, 48, Augment(), rng), preprocess(data, pre))
+        stored = decode(data, pre, stored_px(pre, AugmentConfig()))
+        assert np.array_equal(
+            augment_image(stored, 48, AugmentConfig(), rng), preprocess(data, pre)
+        )
 
 
 def test_augmented_pixels_have_the_models_size_and_differ(drawn):
     pre, rng = Preprocess(48, "pad"), np.random.default_rng(0)
     stored = decode(drawn[0], pre, stored_px(pre, BUSY))
     before = stored.copy()
-    seen = [draw_pixels(stored, 48, BUSY, rng) for _ in range(20)]
+    seen = [augment_image(stored, 48, BUSY, rng) for _ in range(20)]
     assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in seen)
     assert len({pixels.tobytes() for pixels in seen}) == 20
     assert np.array_equal(stored, before)
@@ -207,7 +235,7 @@ def test_augmented_pixels_have_the_models_size_and_differ(drawn):
 def test_another_background_leaves_the_garment_alone(drawn):
     pre = Preprocess(64, "pad")
     stored = decode(drawn[0], pre, 64)
-    changed = draw_pixels(stored, 64, Augment(background=1.0), np.random.default_rng(1))
+    changed = augment_image(stored, 64, AugmentConfig(background=1.0), np.random.default_rng(1))
     is_white = (stored == 255).all(axis=2)
     assert 0.2 < is_white.mean() < 0.95
     assert (changed[is_white] != 255).any(axis=1).mean() > 0.8
@@ -218,21 +246,21 @@ def test_another_background_leaves_the_garment_alone(drawn):
 def test_a_scene_keeps_its_background():
     rng = np.random.default_rng(0)
     scene = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert np.array_equal(draw_pixels(scene, 64, Augment(background=1.0), rng), scene)
+    assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng), scene)
 
 
 def test_greyscale_and_flip(drawn):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
     stored = decode(drawn[1], pre, 64)
-    grey = draw_pixels(stored, 64, Augment(grey=1.0), rng)
+    grey = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
     assert (grey.max(axis=2) == grey.min(axis=2)).all()
-    assert np.array_equal(draw_pixels(stored, 64, Augment(flip=1.0), rng), stored[:, ::-1])
+    assert np.array_equal(augment_image(stored, 64, AugmentConfig(flip=1.0), rng), stored[:, ::-1])
 
 
 # ---- batches
 
 
-def loader_of(pairs, checkpoint, share=None, **keys):
+def loader_of(pairs, checkpoint, group=None, **keys):
     recipe = make_recipe({"augment": {"crop": 0.2, "flip": 0.5, "short_captions": 0.5}, **keys},
                          place="the test")  # fmt: skip
     return Loader(
@@ -243,12 +271,12 @@ def loader_of(pairs, checkpoint, share=None, **keys):
         tokenizer=checkpoint.tokenizer,
         preprocess=checkpoint.preprocess,
         n_patches=16,
-        share=share or Share(),
+        group=group or ProcessGroup(),
     )
 
 
 def some_batches(loader, first, n):
-    batches = loader.batches(first)
+    batches = loader.iter_batches(first)
     found = [next(batches) for _ in range(n)]
     batches.close()
     return found
@@ -256,7 +284,7 @@ def some_batches(loader, first, n):
 
 def test_an_epoch_shows_every_pair_once_and_the_next_in_another_order(pairs, tiny_checkpoint):
     loader = loader_of(pairs, open_checkpoint(tiny_checkpoint))
-    assert loader.steps_an_epoch == 5
+    assert loader.steps_per_epoch == 5
     batches = some_batches(loader, 0, 10)
     products = [[b.keys[:, 0] for b in batches[start : start + 5]] for start in (0, 5)]
     first, second = (np.concatenate(one) for one in products)
@@ -277,17 +305,18 @@ def test_processes_share_a_batch_in_order(pairs, tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     (whole,) = some_batches(loader_of(pairs, checkpoint), 3, 1)
     parts = [
-        some_batches(loader_of(pairs, checkpoint, Share(rank, 4)), 3, 1)[0] for rank in range(4)
+        some_batches(loader_of(pairs, checkpoint, ProcessGroup(rank, 4)), 3, 1)[0]
+        for rank in range(4)
     ]
     assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
     assert np.array_equal(np.concatenate([part.keys for part in parts]), whole.keys)
 
 
-def test_kept_patches_are_some_of_all(pairs, tiny_checkpoint):
-    loader = loader_of(pairs, open_checkpoint(tiny_checkpoint), model={"kept_patches": 0.5})
+def test_kept_patches_are_distinct_patches_of_the_image(pairs, tiny_checkpoint):
+    loader = loader_of(pairs, open_checkpoint(tiny_checkpoint), model={"patch_keep_ratio": 0.5})
     (batch,) = some_batches(loader, 0, 1)
-    assert batch.kept.shape == (16, 8)
-    assert all(len(set(row)) == 8 and min(row) >= 0 and max(row) < 16 for row in batch.kept)
+    assert batch.patches.shape == (16, 8)
+    assert all(len(set(row)) == 8 and min(row) >= 0 and max(row) < 16 for row in batch.patches)
 
 
 def test_tars_are_read_from_any_file_system(pairs, shop):
@@ -308,9 +337,9 @@ def test_tars_are_read_from_any_file_system(pairs, shop):
         lonely = tarfile.TarInfo("lonely.txt")
         lonely.size = 2
         tar.addfile(lonely, io.BytesIO(b"hi"))
-    found = read_pairs(Data(catalog="memory://bucket/shop-*.tar"))
+    found = open_data(DataConfig(catalog="memory://bucket/shop-*.tar"))
     assert [pair.title for pair in found] == [pairs[i].title for i in range(3)]
-    assert Image.open(io.BytesIO(found.read_image_bytes(2))).size == (8, 12)
+    assert Image.open(io.BytesIO(found.read_image(2))).size == (8, 12)
     assert [reject.product_id for reject in found.rejects] == ["lonely"]
 
 
@@ -318,14 +347,14 @@ def test_tars_are_read_from_any_file_system(pairs, shop):
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():
-    recipe = Optimizer(lr=0.1, warmup_steps=10)
+    recipe = OptimizerConfig(lr=0.1, warmup_steps=10)
     rates = [lr_at(step, 110, recipe) for step in range(110)]
     assert rates[:10] == pytest.approx([0.01 * (i + 1) for i in range(10)])
     assert rates[10] == pytest.approx(0.1)
     assert rates[60] == pytest.approx(0.05)
     assert rates[-1] < 1e-4
     assert sorted(rates[10:], reverse=True) == rates[10:]
-    assert lr_at(99, 110, replace(recipe, schedule="constant")) == 0.1
+    assert lr_at(99, 110, recipe.model_copy(update={"schedule": "constant"})) == 0.1
 
 
 def test_deeper_layers_move_less(tiny_checkpoint):
@@ -336,8 +365,8 @@ def test_deeper_layers_move_less(tiny_checkpoint):
         "text_model.encoder.layers.1.mlp.fc1.bias",
         "text_projection.weight",
     )
-    assert [speed_of(name, config, 0.5) for name in names] == [0.125, 0.25, 0.5, 1.0]
-    assert speed_of(names[0], config, 1.0) == 1.0
+    assert [layer_lr_scale(name, config, 0.5) for name in names] == [0.125, 0.25, 0.5, 1.0]
+    assert layer_lr_scale(names[0], config, 1.0) == 1.0
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
@@ -347,7 +376,7 @@ def test_the_optimizers_are_pytorchs_with_the_decay_where_it_belongs(tiny_checkp
     first = [torch.randn(4, 4), torch.randn(4), torch.tensor(2.0)]
     mine, theirs = ([torch.nn.Parameter(w.clone()) for w in first] for _ in range(2))
     names = ("visual_projection.weight", "vision_model.post_layernorm.bias")
-    recipe = Optimizer(kind=kind, lr=0.01, weight_decay=0.2)
+    recipe = OptimizerConfig(kind=kind, lr=0.01, weight_decay=0.2)
     own = make_optimizer(zip(names, mine[:2], strict=True), mine[2:], config, recipe)
     settings = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-6}
     if kind == "adam":
@@ -369,9 +398,9 @@ def test_the_optimizers_are_pytorchs_with_the_decay_where_it_belongs(tiny_checkp
 def test_the_average_follows_the_weights():
     average, weights = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
     for step in range(200):
-        follow(average, weights, 0.9, step)
+        update_ema(average, weights, 0.9, step)
     assert torch.allclose(average["w"], torch.ones(2), atol=1e-4)
-    follow(average, {"w": torch.zeros(2)}, 0.9, 10_000)
+    update_ema(average, {"w": torch.zeros(2)}, 0.9, 10_000)
     assert torch.allclose(average["w"], torch.full((2,), 0.9), atol=1e-3)
 
 
@@ -386,4 +415,7 @@ def test_rounding_to_half_is_what_float16_holds():
 
 
 def test_defaults_are_within_their_own_ranges():
-    assert make_recipe({}, place="nothing").schedule == Schedule()
+    groups = {}
+    for key in recipe_keys():
+        groups.setdefault(key.group, {})[key.name] = key.default
+    assert make_recipe(groups, place="defaults") == Recipe()

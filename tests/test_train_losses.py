@@ -12,17 +12,39 @@ from torch.nn import functional
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines import open_engine
+from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
-from fashionclip.train import losses
-from fashionclip.train.gradients import backward
-from fashionclip.train.loader import Share
-from fashionclip.train.losses import Relations, Sides, Temperature
-from fashionclip.train.passes import Inputs, make_passes, sides_of
-from fashionclip.train.recipe import Loss, Model
-from fashionclip.train.towers import choose_weights, open_towers, trainable, with_activation
+from fashionclip.train.distributed import SINGLE_PROCESS
+from fashionclip.train.loss import (
+    LOSS_TERMS,
+    Features,
+    Targets,
+    Temperature,
+    anchor,
+    distillation,
+    find_duplicates,
+    fit_bias,
+    gather_features,
+    info_nce,
+    siglip,
+    soft_targets,
+    term_weights,
+    total_loss,
+)
+from fashionclip.train.model import (
+    Inputs,
+    load_towers,
+    make_forward,
+    save_weights,
+    set_trainable,
+    trainable_weights,
+    with_activation,
+)
+from fashionclip.train.optimizer import backward
+from fashionclip.train.recipe import LossConfig, ModelConfig
 
 CPU = torch.device("cpu")
-ALL_WEIGHTS = Model()
+ALL_WEIGHTS = ModelConfig()
 N, DIM = 12, 8
 
 
@@ -39,44 +61,35 @@ def unit_rows(seed, n=N):
     return functional.normalize(torch.randn(n, DIM), dim=1)
 
 
-def whole(seed=0):
-    pictures, texts = unit_rows(seed), unit_rows(seed + 1)
-    return Sides(pictures, texts, pictures, texts)
+def features_of(images, texts, scale=10.0, bias=None):
+    """Features of a single process."""
+    bias = None if bias is None else torch.tensor(bias)
+    return Features(images, texts, images, texts, torch.tensor(scale), bias)
 
 
-def strangers(n=N):
-    return Relations(torch.zeros(n, n, dtype=torch.bool), None)
-
-
-def temperature(scale=10.0, bias=None):
-    made = Temperature(math.log(scale), has_bias=bias is not None)
-    if bias is not None:
-        with torch.no_grad():
-            made.logit_bias.fill_(bias)
-    return made
+def some_features(seed=0, scale=10.0, bias=None):
+    return features_of(unit_rows(seed), unit_rows(seed + 1), scale, bias)
 
 
 def test_infonce_is_the_mean_of_two_cross_entropies():
-    sides = whole()
-    logits = 10.0 * sides.pictures @ sides.texts.T
+    features = some_features()
+    logits = 10.0 * features.images @ features.texts.T
     labels = torch.arange(N)
     expected = (
         functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)
     ) / 2
-    found = losses.contrastive(sides, temperature(), strangers(), Loss())
-    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(info_nce(features, Targets()), expected, atol=1e-6)
 
 
 def test_siglip_is_the_sum_of_log_sigmoids_over_the_batch():
-    sides = whole(5)
+    features = some_features(5, 9.0, -3.0)
     total = 0.0
     for i in range(N):
         for j in range(N):
             z = 1.0 if i == j else -1.0
-            logit = 9.0 * float(sides.pictures[i] @ sides.texts[j]) - 3.0
+            logit = 9.0 * float(features.images[i] @ features.texts[j]) - 3.0
             total -= math.log(1 / (1 + math.exp(-z * logit)))  # Zhai et al. 2023, equation 1
-    found = losses.contrastive(sides, temperature(9.0, -3.0), strangers(), Loss(kind="siglip"))
-    assert float(found.detach()) == pytest.approx(total / N, rel=1e-5)
+    assert float(siglip(features, Targets())) == pytest.approx(total / N, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["infonce", "siglip"])
@@ -85,14 +98,11 @@ def test_pairs_that_are_the_same_do_not_repel_each_other(kind, negatives, repel)
     same = torch.zeros(N, N, dtype=torch.bool)
     same[2, 5] = same[5, 2] = True
     torch.manual_seed(0)
-    pictures = torch.eye(N)  # so that texts[j, i] is the likeness of picture i and text j
+    images = torch.eye(N)  # so that texts[j, i] is the similarity of image i and text j
     texts = torch.rand(N, N).requires_grad_()
-    losses.contrastive(
-        Sides(pictures, texts, pictures, texts),
-        temperature(5.0, -2.0 if kind == "siglip" else None),
-        Relations(same, None),
-        Loss(kind=kind, negatives=negatives),
-    ).backward()
+    features = features_of(images, texts, 5.0, -2.0 if kind == "siglip" else None)
+    excluded = same if negatives == "distinct" else None
+    LOSS_TERMS[kind](features, Targets(excluded)).backward()
     assert (texts.grad[5, 2] != 0) == repel
     assert (texts.grad[2, 5] != 0) == repel
     assert texts.grad[5, 3] > 0
@@ -100,119 +110,127 @@ def test_pairs_that_are_the_same_do_not_repel_each_other(kind, negatives, repel)
 
 
 def test_left_out_negatives_leave_the_other_rows_as_they_would_be_without_them():
-    sides = whole(9)
+    features = some_features(9)
     same = torch.zeros(N, N, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
-    found = losses.contrastive(sides, temperature(), Relations(same, None), Loss())
-    logits = 10.0 * sides.pictures @ sides.texts.T
+    logits = 10.0 * features.images @ features.texts.T
     total = 0.0
     for rows in (logits, logits.T):
         for i in range(N):
             others = [j for j in range(N) if not same[i, j]]
             total += float(torch.logsumexp(rows[i, others], 0) - rows[i, i])
-    assert float(found.detach()) == pytest.approx(total / (2 * N), rel=1e-5)
+    found = info_nce(features, Targets(same))
+    assert float(found) == pytest.approx(total / (2 * N), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["infonce", "siglip"])
 def test_soft_targets_share_a_row_among_like_pairs(kind):
-    sides = whole(11)
     attributes = torch.tensor([[1, 5]] * 3 + [[i + 10, i + 40] for i in range(N - 3)])
-    keys = torch.arange(3 * N).reshape(N, 3)
-    relations = losses.relate(keys, attributes, keys, attributes, 0)
+    soft = soft_targets(attributes, attributes, first=0, ratio=0.3)
+    features = some_features(11, 10.0, None if kind == "infonce" else -1.0)
     wanted = np.eye(N)
     for i in range(3):
         wanted[i] = [0.7 if j == i else 0.15 if j < 3 else 0.0 for j in range(N)]
-    logits = (10.0 * sides.pictures @ sides.texts.T).double().numpy()
+    logits = (10.0 * features.images @ features.texts.T).double().numpy()
     if kind == "infonce":
         expected = 0.0
         for rows in (logits, logits.T):
             logs = rows - np.log(np.exp(rows).sum(1, keepdims=True))
             expected -= (wanted * logs).sum() / (2 * N)
-        bias = None
     else:
-        bias = -1.0
-        odds = 1 / (1 + np.exp(-(logits + bias)))
+        odds = 1 / (1 + np.exp(-(logits - 1.0)))
         each = -(wanted * np.log(odds) + (1 - wanted) * np.log(1 - odds))
         expected = each.sum() / N
-    loss = Loss(kind=kind, soft_targets=0.3)
-    found = losses.contrastive(sides, temperature(10.0, bias), relations, loss)
-    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+    found = LOSS_TERMS[kind](features, Targets(soft=soft))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_pairs_are_the_same_by_product_by_caption_and_by_anothers_title():
     #        product caption title
     rows = [(1, 11, 21), (1, 12, 22), (3, 11, 23), (4, 23, 24), (5, 15, 25)]
     keys = torch.tensor(rows)
-    none = torch.zeros(5, 0, dtype=torch.int64)
-    same = losses.relate(keys, none, keys, none, 0).same
+    same = find_duplicates(keys, keys, first=0)
     pairs = {(i, j) for i, j in same.nonzero().tolist() if i < j}
     assert pairs == {(0, 1), (0, 2), (2, 3)}
     assert torch.equal(same, same.T)
-    late = losses.relate(keys[3:], none, keys, none, 3).same
+    late = find_duplicates(keys[3:], keys, first=3)
     assert torch.equal(late, same[3:])
 
 
-def test_distillation_is_the_divergence_from_the_teachers_likenesses():
-    sides, teacher = whole(13), whole(17)
+def test_distillation_is_the_divergence_from_the_teachers_similarities():
+    student, teacher = some_features(13), some_features(17, 20.0)
+    own, wanted = student.images @ student.texts.T, teacher.images @ teacher.texts.T
     expected = 0.0
-    for mine, theirs in ((sides.pictures @ sides.texts.T, teacher.pictures @ teacher.texts.T),):
-        for a, b in ((mine, theirs), (mine.T, theirs.T)):
-            p = torch.softmax(20.0 * b, 1)
-            q = torch.softmax(10.0 * a, 1)
-            expected += float((p * (p.log() - q.log())).sum() / N / 2)
-    ten, twenty = torch.tensor(10.0), torch.tensor(20.0)
-    found = losses.distillation(sides, ten, teacher, twenty)
+    for a, b in ((own, wanted), (own.T, wanted.T)):
+        p = torch.softmax(20.0 * b, 1)
+        q = torch.softmax(10.0 * a, 1)
+        expected += float((p * (p.log() - q.log())).sum() / N / 2)
+    found = distillation(student, Targets(teachers={"distill": teacher}))
     assert float(found) == pytest.approx(expected, rel=1e-4)
-    assert float(losses.distillation(sides, ten, sides, ten)) == pytest.approx(0.0, abs=1e-6)
+    itself = distillation(student, Targets(teachers={"distill": student}))
+    assert float(itself) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_drift_is_nothing_at_the_start_and_two_on_the_far_side():
-    sides = whole(19)
-    away = Sides(-sides.pictures, -sides.texts, -sides.pictures, -sides.texts)
-    assert float(losses.drift(sides, sides)) == pytest.approx(0.0, abs=1e-6)
-    assert float(losses.drift(away, sides)) == pytest.approx(2.0, abs=1e-6)
+def test_the_anchor_loss_is_zero_at_the_start_and_two_at_opposite_vectors():
+    start = some_features(19)
+    opposite = features_of(-start.images, -start.texts)
+    targets = Targets(teachers={"anchor": start})
+    assert float(anchor(start, targets)) == pytest.approx(0.0, abs=1e-6)
+    assert float(anchor(opposite, targets)) == pytest.approx(2.0, abs=1e-6)
+
+
+def test_the_loss_is_the_weighted_sum_of_the_recipes_terms():
+    features, start = some_features(29), some_features(31)
+    targets = Targets(teachers={"anchor": start, "distill": start})
+    weights = term_weights(LossConfig(anchor=0.5, distill=2.0))
+    assert weights == {"infonce": 1.0, "distill": 2.0, "anchor": 0.5}
+    expected = (
+        info_nce(features, targets)
+        + 2.0 * distillation(features, targets)
+        + 0.5 * anchor(features, targets)
+    )
+    assert torch.allclose(total_loss(features, targets, weights), expected)
+    assert term_weights(LossConfig(kind="siglip")) == {"siglip": 1.0}
 
 
 def test_the_fitting_bias_expects_as_many_true_pairs_as_there_are():
-    sides = whole(23)
-    bias = losses.fitting_bias(sides.pictures, sides.texts, 30.0)
-    odds = torch.sigmoid(30.0 * sides.pictures @ sides.texts.T + bias)
+    features = some_features(23)
+    bias = fit_bias(features.images, features.texts, 30.0)
+    odds = torch.sigmoid(30.0 * features.images @ features.texts.T + bias)
     assert float(odds.sum()) == pytest.approx(N, rel=1e-4)
 
 
 def test_the_temperature_stays_below_its_limit():
-    made = temperature(500.0)
+    made = Temperature(math.log(500.0), has_bias=False)
     made.clamp(100.0)
-    assert made.factor == pytest.approx(100.0, rel=1e-5)
+    assert made.scale == pytest.approx(100.0, rel=1e-5)
     made.clamp(math.inf)
-    assert made.factor == pytest.approx(100.0, rel=1e-5)
+    assert made.scale == pytest.approx(100.0, rel=1e-5)
 
 
 # ---- towers and gradients
 
 
-def some_inputs(checkpoint, n=10, seed=0, kept=None):
+def some_inputs(checkpoint, n=10, seed=0, patches=None):
     rng = np.random.default_rng(seed)
     side = checkpoint.config.vision.image_px
     pixels = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
     texts = [" ".join(["red dress with stripes"] * (1 + i % 5)) + f" {i}" for i in range(n)]
     tokens = checkpoint.tokenizer.encode(texts)
-    from fashionclip.engines.io import end_positions
-
     ends = end_positions(tokens, checkpoint.config)
     return Inputs(
         torch.from_numpy(pixels),
         torch.from_numpy(tokens.astype(np.int64)),
         torch.from_numpy(ends.astype(np.int64)),
-        kept,
+        patches,
     )
 
 
 def test_towers_in_training_see_what_the_cpu_engine_sees(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
-    towers = open_towers(checkpoint, CPU)
+    towers = load_towers(checkpoint, CPU)
     inputs = some_inputs(checkpoint, 40)
-    pictures, texts = make_passes(checkpoint, CPU, "float32").vectors(towers, inputs)
+    pictures, texts = make_forward(checkpoint, CPU, "float32").encode(towers, inputs)
     engine = open_engine(checkpoint, device="cpu", precision="float32")
     assert np.allclose(pictures.detach(), engine.encode_pixels(inputs.pixels.numpy()), atol=1e-4)
     assert np.allclose(texts.detach(), engine.encode_tokens(inputs.tokens.numpy()), atol=1e-4)
@@ -223,17 +241,16 @@ def test_loss_and_gradients_are_those_of_transformers(tiny_checkpoint):
 
     checkpoint = open_checkpoint(tiny_checkpoint)
     inputs = some_inputs(checkpoint)
-    passes = make_passes(checkpoint, CPU, "float32")
-    towers = open_towers(checkpoint, CPU)
+    forward = make_forward(checkpoint, CPU, "float32")
+    towers = load_towers(checkpoint, CPU)
     scale = Temperature(checkpoint.config.logit_scale, has_bias=False)
 
-    def loss_of(pictures, texts):
-        sides = sides_of(pictures, texts, Share())
-        return losses.contrastive(sides, scale, strangers(len(inputs)), Loss())
+    def loss_of(images, texts):
+        return info_nce(gather_features(images, texts, scale, SINGLE_PROCESS), Targets())
 
-    loss = backward(towers, inputs, passes, loss_of, chunk_size=0)
+    loss = backward(towers, inputs, forward, loss_of, chunk_size=0)
     model = CLIPModel.from_pretrained(tiny_checkpoint)
-    pixels = ((inputs.pixels.float() - passes.mean) / passes.std).permute(0, 3, 1, 2)
+    pixels = ((inputs.pixels.float() - forward.mean) / forward.std).permute(0, 3, 1, 2)
     theirs = model(input_ids=inputs.tokens, pixel_values=pixels, return_loss=True).loss
     theirs.backward()
     assert float(loss) == pytest.approx(float(theirs.detach()), rel=1e-5)
@@ -244,25 +261,25 @@ def test_loss_and_gradients_are_those_of_transformers(tiny_checkpoint):
 
 
 def gradients_of(checkpoint, inputs, *, chunk, model=ALL_WEIGHTS, kind="infonce"):
-    towers = open_towers(checkpoint, CPU)
-    choose_weights(towers, model, seed=0)
+    towers = load_towers(checkpoint, CPU)
+    set_trainable(towers, model, seed=0)
     scale = Temperature(checkpoint.config.logit_scale, has_bias=kind == "siglip")
-    passes = make_passes(checkpoint, CPU, "float32")
+    forward = make_forward(checkpoint, CPU, "float32")
     n = len(inputs)
     keys = torch.arange(3 * n).reshape(n, 3) // 6  # neighbours are the same product
-    none = torch.zeros(n, 0, dtype=torch.int64)
-    relations = losses.relate(keys, none, keys, none, 0)
     with torch.no_grad():
-        start = sides_of(*passes.vectors(open_towers(checkpoint, CPU), inputs), Share())
+        start = features_of(*forward.encode(load_towers(checkpoint, CPU), inputs), 9.0)
+    targets = Targets(
+        find_duplicates(keys, keys, first=0), teachers={"distill": start, "anchor": start}
+    )
+    weights = {kind: 1.0, "distill": 1.0, "anchor": 1.0}
 
-    def loss_of(pictures, texts):
-        sides = sides_of(pictures, texts, Share())
-        loss = losses.contrastive(sides, scale, relations, Loss(kind=kind))
-        loss = loss + losses.distillation(sides, scale.logit_scale.exp(), start, torch.tensor(9.0))
-        return loss + losses.drift(sides, start)
+    def loss_of(images, texts):
+        features = gather_features(images, texts, scale, SINGLE_PROCESS)
+        return total_loss(features, targets, weights)
 
-    loss = backward(towers, inputs, passes, loss_of, chunk_size=chunk)
-    named = {**trainable(towers), **dict(scale.named_parameters())}
+    loss = backward(towers, inputs, forward, loss_of, chunk_size=chunk)
+    named = {**trainable_weights(towers), **dict(scale.named_parameters())}
     return float(loss), {name: weight.grad for name, weight in named.items()}
 
 
@@ -280,10 +297,12 @@ def test_cached_gradients_are_those_of_the_whole_batch(tiny_checkpoint, chunk, k
 
 def test_layers_computed_twice_have_the_same_gradients(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
-    kept = torch.stack([torch.randperm(16)[:9] for _ in range(10)])
-    inputs = some_inputs(checkpoint, kept=kept)
+    patches = torch.stack([torch.randperm(16)[:9] for _ in range(10)])
+    inputs = some_inputs(checkpoint, patches=patches)
     once = gradients_of(checkpoint, inputs, chunk=0)[1]
-    twice = gradients_of(checkpoint, inputs, chunk=0, model=Model(checkpoint_activations=True))[1]
+    twice = gradients_of(
+        checkpoint, inputs, chunk=0, model=ModelConfig(checkpoint_activations=True)
+    )[1]
     assert all(torch.allclose(twice[name], one, atol=1e-6) for name, one in once.items())
 
 
@@ -291,7 +310,7 @@ def test_layers_computed_twice_have_the_same_gradients(tiny_checkpoint):
 def test_a_frozen_tower_has_no_gradients(tiny_checkpoint, frozen):
     checkpoint = open_checkpoint(tiny_checkpoint)
     inputs = some_inputs(checkpoint)
-    _, found = gradients_of(checkpoint, inputs, chunk=4, model=Model(freeze=frozen))
+    _, found = gradients_of(checkpoint, inputs, chunk=4, model=ModelConfig(freeze=frozen))
     other = {"vision": "text", "text": "vis"}[frozen]
     assert found
     assert all(name.startswith((other, "logit_scale")) for name in found)
@@ -301,16 +320,16 @@ def test_a_frozen_tower_has_no_gradients(tiny_checkpoint, frozen):
 def test_lora_trains_small_updates_only_and_begins_as_the_start(tiny_checkpoint):
     pytest.importorskip("peft")
     checkpoint = open_checkpoint(tiny_checkpoint)
-    towers = open_towers(checkpoint, CPU)
+    towers = load_towers(checkpoint, CPU)
     inputs = some_inputs(checkpoint)
-    passes = make_passes(checkpoint, CPU, "float32")
-    before = passes.vectors(towers, inputs)[0].detach()
-    choose_weights(towers, Model(lora_rank=2, freeze="text"), seed=0)
-    names = trainable(towers)
+    forward = make_forward(checkpoint, CPU, "float32")
+    before = forward.encode(towers, inputs)[0].detach()
+    set_trainable(towers, ModelConfig(lora_rank=2, freeze="text"), seed=0)
+    names = trainable_weights(towers)
     assert names
     assert all(".lora_" in name and name.startswith("vision") for name in names)
     assert sum(w.numel() for w in names.values()) < sum(w.numel() for w in towers.parameters()) / 4
-    assert torch.allclose(passes.vectors(towers, inputs)[0], before, atol=1e-6)
+    assert torch.allclose(forward.encode(towers, inputs)[0], before, atol=1e-6)
 
 
 def test_an_activation_by_recipe_changes_the_vectors_and_the_written_config(tiny_checkpoint):
@@ -322,7 +341,7 @@ def test_an_activation_by_recipe_changes_the_vectors_and_the_written_config(tiny
     )
     inputs = some_inputs(checkpoint)
     seen = [
-        make_passes(c, CPU, "float32").vectors(open_towers(c, CPU), inputs)[0]
+        make_forward(c, CPU, "float32").encode(load_towers(c, CPU), inputs)[0]
         for c in (checkpoint, other)
     ]
     assert not torch.allclose(*seen, atol=1e-4)
@@ -330,7 +349,7 @@ def test_an_activation_by_recipe_changes_the_vectors_and_the_written_config(tiny
 
 def test_texts_do_not_depend_on_their_neighbours_length(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
-    towers: Towers = open_towers(checkpoint, CPU)
+    towers: Towers = load_towers(checkpoint, CPU)
     inputs = some_inputs(checkpoint, 40)
     together = towers.encode_text(inputs.tokens, inputs.ends)
     alone = torch.cat(
@@ -341,21 +360,19 @@ def test_texts_do_not_depend_on_their_neighbours_length(tiny_checkpoint):
 
 def test_bfloat16_stays_near_float32(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
-    towers, inputs = open_towers(checkpoint, CPU), some_inputs(checkpoint)
-    exact = make_passes(checkpoint, CPU, "float32").vectors(towers, inputs)
-    rough = make_passes(checkpoint, CPU, "bfloat16").vectors(towers, inputs)
+    towers, inputs = load_towers(checkpoint, CPU), some_inputs(checkpoint)
+    exact = make_forward(checkpoint, CPU, "float32").encode(towers, inputs)
+    rough = make_forward(checkpoint, CPU, "bfloat16").encode(towers, inputs)
     for one, other in zip(exact, rough, strict=True):
         assert ((one * other).sum(1) > 0.99).all()
         assert other.dtype == torch.float32
 
 
 def test_a_checkpoint_goes_into_towers_and_out_again(tiny_checkpoint: Path, tmp_path: Path):
-    from fashionclip.train.towers import save_weights
-
     checkpoint = open_checkpoint(tiny_checkpoint)
-    towers = open_towers(checkpoint, CPU)
+    towers = load_towers(checkpoint, CPU)
     moved = {name: weight.detach() for name, weight in towers.named_parameters()}
-    save_weights(checkpoint, moved, torch.tensor(3.0), tmp_path / "out", lora_share=1.0)
+    save_weights(checkpoint, moved, torch.tensor(3.0), tmp_path / "out")
     again = open_checkpoint(tmp_path / "out")
     for name in towers.state_dict():
         assert np.array_equal(again.weights()[name], checkpoint.weights()[name])
@@ -365,7 +382,7 @@ def test_a_checkpoint_goes_into_towers_and_out_again(tiny_checkpoint: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_a_batch_of_4096_fits_where_128_do(tiny_checkpoint):
-    """But for the likenesses of all pairs, which a few matrices of 4,096 x 4,096 hold."""
+    """Apart from the similarities of all pairs, a few matrices of 4,096 x 4,096."""
     script = Path(__file__).with_name("large_batch.py")
 
     def megabytes(n, chunk):
@@ -374,6 +391,6 @@ def test_a_batch_of_4096_fits_where_128_do(tiny_checkpoint):
         return float(done.stdout)
 
     whole, in_chunks = megabytes(4096, 0), megabytes(4096, 128)
-    likenesses = 4 * 4096**2 / 2**20
-    assert in_chunks < megabytes(128, 0) + 5 * likenesses
+    similarities = 4 * 4096**2 / 2**20
+    assert in_chunks < megabytes(128, 0) + 5 * similarities
     assert in_chunks < 0.6 * whole

@@ -96,7 +96,7 @@ def test_the_same_command_goes_on_where_a_killed_one_was_choosing(whole, words, 
     after = {path.name: path.stat().st_mtime_ns for path in (whole.root / "scores").iterdir()}
     changed = {name for name in after if after[name] != scores[name]}
     assert len(changed) == 1
-    assert len(json.loads((whole.root / "cost.json").read_text("utf-8"))["sittings"]) == 2
+    assert len(json.loads((whole.root / "cost.json").read_text("utf-8"))["sessions"]) == 2
 
 
 def test_a_run_with_nothing_to_choose_by_stops_before_it_trains(words, tmp_path, capsys):

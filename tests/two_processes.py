@@ -9,11 +9,23 @@ from safetensors.numpy import save_file
 
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines.io import end_positions
-from fashionclip.train import distributed, losses
-from fashionclip.train.gradients import backward
-from fashionclip.train.passes import Inputs, make_passes, sides_of
-from fashionclip.train.recipe import Loss, Model
-from fashionclip.train.towers import choose_weights, open_towers, trainable
+from fashionclip.train import distributed
+from fashionclip.train.loss import (
+    LOSS_TERMS,
+    Targets,
+    Temperature,
+    find_duplicates,
+    gather_features,
+)
+from fashionclip.train.model import (
+    Inputs,
+    load_towers,
+    make_forward,
+    set_trainable,
+    trainable_weights,
+)
+from fashionclip.train.optimizer import backward
+from fashionclip.train.recipe import ModelConfig
 
 N, CHUNK = 12, 4
 
@@ -27,31 +39,29 @@ def main(folder: Path, out: Path) -> None:
     tokens = checkpoint.tokenizer.encode([f"red dress {'long ' * (i % 4)}{i}" for i in range(N)])
     arrays = (pixels, tokens.astype(np.int64), end_positions(tokens, checkpoint.config))
     keys = torch.arange(3 * N).reshape(N, 3) // 6
-    none = torch.zeros(N, 0, dtype=torch.int64)
-    with distributed.processes(cpu) as share:
-        mine = N // share.world
-        rows = slice(share.rank * mine, (share.rank + 1) * mine)
+    with distributed.process_group(cpu) as group:
+        n_own = N // group.size
+        rows = slice(group.rank * n_own, (group.rank + 1) * n_own)
         pixels, tokens, ends = (torch.from_numpy(a[rows].copy()) for a in arrays)
         inputs = Inputs(pixels, tokens, ends.long(), None)
-        relations = losses.relate(keys[rows], none[rows], keys, none, rows.start)
+        targets = Targets(find_duplicates(keys[rows], keys, first=rows.start))
         for kind in ("infonce", "siglip"):
-            towers = open_towers(checkpoint, cpu)
-            choose_weights(towers, Model(), seed=0)
-            model = distributed.spread(towers, share, parallel="ddp")
-            scale = losses.Temperature(3.0, has_bias=kind == "siglip")
+            towers = load_towers(checkpoint, cpu)
+            set_trainable(towers, ModelConfig(), seed=0)
+            model = distributed.parallelize(towers, group, parallel="ddp")
+            scale = Temperature(3.0, has_bias=kind == "siglip")
 
-            def loss_of(pictures, texts, scale=scale, kind=kind):
-                sides = sides_of(pictures, texts, share)
-                return losses.contrastive(sides, scale, relations, Loss(kind=kind))
+            def loss_of(images, texts, scale=scale, kind=kind):
+                return LOSS_TERMS[kind](gather_features(images, texts, scale, group), targets)
 
-            chunk = CHUNK if share.world > 1 else 0
-            loss = backward(model, inputs, make_passes(checkpoint, cpu, "float32"), loss_of,
-                            chunk_size=chunk)  # fmt: skip
+            chunk = CHUNK if group.size > 1 else 0
+            forward = make_forward(checkpoint, cpu, "float32")
+            loss = backward(model, inputs, forward, loss_of, chunk_size=chunk)
             distributed.average(loss, *(p.grad for p in scale.parameters()))
-            named = {**trainable(model), **dict(scale.named_parameters())}
+            named = {**trainable_weights(model), **dict(scale.named_parameters())}
             found = {name: weight.grad.numpy() for name, weight in named.items()}
-            if share.rank == 0:
-                path = out / f"{kind}-{share.world}.safetensors"
+            if group.is_first:
+                path = out / f"{kind}-{group.size}.safetensors"
                 save_file({**found, "loss": loss.numpy()}, path)
 
 

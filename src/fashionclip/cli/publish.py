@@ -1,7 +1,6 @@
 """``fashionclip publish``: a run's chosen checkpoint to a folder or the hub, with its card."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -62,12 +61,12 @@ def command(
     """
     require_extra("train", "onnx", "torch")
     from fashionclip.publish.publish import publish_run
-    from fashionclip.train.recipe import Publish, read_recipe
+    from fashionclip.train.recipe import PublishConfig, read_recipe
     from fashionclip.train.run import RunFolder
 
     begun = perf_counter()
     folder = RunFolder(run)
-    asked = read_recipe(folder.recipe).publish if folder.recipe.exists() else Publish()
+    asked = read_recipe(folder.recipe).publish if folder.recipe.exists() else PublishConfig()
     given: dict[str, Any] = {
         "to": to,
         "name": name,
@@ -77,10 +76,10 @@ def command(
         "datasets": datasets,
         "private": private,
     }
-    wishes = replace(asked, **{key: value for key, value in given.items() if value})
+    config = asked.model_copy(update={key: value for key, value in given.items() if value})
     published = publish_run(
         folder,
-        wishes,
+        config,
         pictures=held_out_pictures(folder),
         token=os.environ.get("HF_TOKEN"),
         tell=terminal.talk,
@@ -95,7 +94,7 @@ def command(
 
 def held_out_pictures(run: "RunFolder") -> "list[ImageRef]":
     """Test pictures of the run's data; none if the data are not there any more."""
-    from fashionclip.train.finish import read_test_pictures
+    from fashionclip.train.tune import read_test_pictures
 
     try:
         return read_test_pictures(run)

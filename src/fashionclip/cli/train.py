@@ -11,12 +11,12 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import cache_folder, examples, json_option, require_extra
-from fashionclip.train.recipe import keys, read_flag, read_recipe
+from fashionclip.train.recipe import parse_option, read_recipe, recipe_keys
 
 if TYPE_CHECKING:
-    from fashionclip.train.finish import Verdict
-    from fashionclip.train.selection.scoring import Scores
-    from fashionclip.train.watching import Progress
+    from fashionclip.train.run import Progress
+    from fashionclip.train.selection.suite import Scores
+    from fashionclip.train.tune import Verdict
 
 METAVARS = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
 
@@ -39,14 +39,12 @@ class RecipeCommand(click.Command):
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the keys of a recipe as options."""
-    for group, key, kind in reversed(list(keys())):
-        one_of = key.metadata["one_of"]
-        metavar = "|".join(one_of) if one_of else METAVARS.get(kind, "LIST")
+    for key in reversed(list(recipe_keys())):
         option = click.option(
-            f"--{group}.{key.name}",
-            f"{group}__{key.name}",
-            metavar=metavar,
-            help=f"{key.metadata['meaning']}  [{_shown(key.default)}]",
+            f"--{key.group}.{key.name}",
+            f"{key.group}__{key.name}",
+            metavar="|".join(key.choices) or ("LIST" if key.is_list else METAVARS[key.kind]),
+            help=f"{key.description}  [{_shown(key.default)}]",
         )
         command = option(command)
     return command
@@ -96,13 +94,11 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     from fashionclip.train.tune import tune  # loads PyTorch
 
     run = RunFolder(out)
-    is_first = os.environ.get("RANK", "0") == "0"  # as torchrun sets it
     with terminal.progress("Training", total=None, noun="steps") as update:
         tuned = tune(
             asked,
             run,
-            is_first=is_first,
-            watch=_progress_watcher(update),
+            on_progress=_progress_watcher(update),
             on_scores=lambda name, step, scores: terminal.talk(_scores_line(name, scores)),
             on_measure=lambda what, done, total: update(done, 0, total, what),
             cache=cache_folder() / "evaluation",
@@ -159,9 +155,11 @@ def _show_verdict(verdict: "Verdict") -> None:
 
 def _overrides(flags: Mapping[str, str | None]) -> dict[tuple[str, str], object]:
     """The keys that are set by options."""
-    kinds = {(group, key.name): kind for group, key, kind in keys()}
-    given = {tuple(name.split("__", 1)): text for name, text in flags.items() if text is not None}
-    return {(g, k): read_flag(text, kinds[g, k]) for (g, k), text in given.items()}
+    return {
+        (key.group, key.name): parse_option(text, key)
+        for key in recipe_keys()
+        if (text := flags.get(f"{key.group}__{key.name}")) is not None
+    }
 
 
 def _progress_watcher(update: terminal.Update) -> "Callable[[Progress], None]":

@@ -16,7 +16,7 @@ from fashionclip.metrics import title_of
 from fashionclip.publish.facts import RunFacts
 from fashionclip.publish.parity import Parity
 from fashionclip.publish.probes import limitations
-from fashionclip.train.recipe import Publish, write_recipe
+from fashionclip.train.recipe import PublishConfig, write_recipe
 
 EXAMPLE = "example.jpg"
 """A drawn product in the published folder, which the hub's widget shows."""
@@ -35,7 +35,7 @@ def model_card(
     facts: RunFacts,
     checkpoint: Checkpoint,
     parity: Sequence[Parity],
-    wishes: Publish,
+    wishes: PublishConfig,
     *,
     parity_pictures: str,
 ) -> str:
@@ -60,12 +60,12 @@ def model_card(
     return f"---\n{card_metadata(facts, wishes).to_yaml()}\n---\n\n{text}"
 
 
-def title_for(wishes: Publish) -> str:
+def title_for(wishes: PublishConfig) -> str:
     """The card's heading."""
     return wishes.title or wishes.name.partition("/")[2] or "A tuned fashion CLIP"
 
 
-def card_metadata(facts: RunFacts, wishes: Publish) -> ModelCardData:
+def card_metadata(facts: RunFacts, wishes: PublishConfig) -> ModelCardData:
     """The block of metadata that the hub reads."""
     more: dict[str, Any] = {}
     if wishes.license == "other":
@@ -131,7 +131,7 @@ def _emissions(cost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(
-    facts: RunFacts, checkpoint: Checkpoint, parity: Sequence[Parity], wishes: Publish
+    facts: RunFacts, checkpoint: Checkpoint, parity: Sequence[Parity], wishes: PublishConfig
 ) -> dict[str, Any]:
     start = facts.run.get("start", {}).get("name", "an unknown start")
     return {
@@ -240,10 +240,9 @@ def _rules(selection: Mapping[str, Any]) -> list[str]:
 def _cost(cost: Mapping[str, Any]) -> list[str]:
     if not cost:
         return []
-    sittings = len(cost["sittings"])
-    lines = ["| | |", "|---|---|", f"| time | {duration(cost['seconds'])} in {sittings} sittings |"]
-    if sittings == 1:
-        lines[-1] = f"| time | {duration(cost['seconds'])} |"
+    n_sessions = len(cost["sessions"])
+    sessions = f" in {n_sessions} sessions" if n_sessions > 1 else ""
+    lines = ["| | |", "|---|---|", f"| time | {duration(cost['seconds'])}{sessions} |"]
     lines.append(f"| hardware | {cost['hardware'] or 'not known'} |")
     if cost["energy_kwh"] is not None:
         lines.append(f"| energy | {_small(cost['energy_kwh'])} kWh |")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ from fashionclip.errors import EvaluationError, PublishError, TrainingError
 from fashionclip.evaluate.compare import Comparison, compare_runs
 from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.train.cost import read_cost
-from fashionclip.train.finish import EVALUATION
 from fashionclip.train.recipe import Recipe, read_recipe
-from fashionclip.train.run import RunFolder, read_facts
+from fashionclip.train.run import EVALUATION, RunFolder, read_facts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +72,16 @@ def read_run_facts(run: RunFolder) -> RunFacts:
 def _for_others(recipe: Recipe) -> Recipe:
     """Names in place of paths: where a shop keeps its files is nobody else's business."""
     data, model, plan = recipe.data, recipe.model, recipe.selection
-    return replace(
-        recipe,
-        data=replace(data, catalog=last_part(data.catalog), images=last_part(data.images)),
-        model=replace(
-            model, start=last_part(model.start) if _is_path(model.start) else model.start
-        ),
-        selection=replace(plan, folder="", sets=tuple(map(last_part, plan.sets))),
-        publish=replace(recipe.publish, to=""),
+    start = last_part(model.start) if _is_path(model.start) else model.start
+    changes = {"catalog": last_part(data.catalog), "images": last_part(data.images)}
+    sets = tuple(map(last_part, plan.sets))
+    return recipe.model_copy(
+        update={
+            "data": data.model_copy(update=changes),
+            "model": model.model_copy(update={"start": start}),
+            "selection": plan.model_copy(update={"folder": "", "sets": sets}),
+            "publish": recipe.publish.model_copy(update={"to": ""}),
+        }
     )
 
 

@@ -15,7 +15,7 @@ from fashionclip.publish.facts import RunFacts, read_run_facts
 from fashionclip.publish.hub import check_name, open_repository, upload
 from fashionclip.publish.parity import MOST, Parity, measure_parity
 from fashionclip.sample import generate_images, sample_products
-from fashionclip.train.recipe import Publish, write_recipe
+from fashionclip.train.recipe import PublishConfig, write_recipe
 from fashionclip.train.run import RunFolder
 
 HUB = "hub"
@@ -38,7 +38,7 @@ class Published:
 
 def publish_run(
     run: RunFolder,
-    wishes: Publish,
+    wishes: PublishConfig,
     *,
     pictures: Sequence[ImageRef] = (),
     token: str | None = None,
@@ -90,7 +90,7 @@ def _write(
     facts: RunFacts,
     run: RunFolder,
     folder: Path,
-    wishes: Publish,
+    wishes: PublishConfig,
     pictures: Sequence[ImageRef],
     tell: Tell,
 ) -> tuple[Parity, ...]:

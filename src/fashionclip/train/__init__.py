@@ -1,21 +1,19 @@
-"""Fine-tuning: a recipe and a catalogue in, a run folder with the checkpoint to keep out.
+"""Fine-tuning: from a recipe and a catalogue to a run folder with the selected checkpoint.
 
-``recipe``       what a run is asked to do: groups of keys, each with its range
-``values``       one value of a recipe, held against its key
-``run``          the run folder: where everything lies, what is written beside it
-``pairs``        catalogue rows and tars → pictures with their texts, and the split
-``captions``     a product's texts → the caption of this epoch
-``pictures``     a product's picture → the pixels of this epoch
-``loader``       batches ahead of the device, the same ones whatever the number of workers
-``towers``       a checkpoint → trainable weights, and back
-``losses``       vectors → loss
-``gradients``    cached gradients: large batches in small pieces
-``optimizer``    Adam and AdamW, schedule, clipping, moving average
-``distributed``  several processes as one
-``state``        everything that a run needs to go on
+``recipe``       the settings of a run, each with its range
+``data``         pairs of images and texts, and their split (``tars``: WebDataset shards)
+``augment``      random captions and images of a pair
+``loader``       batches ahead of the device
+``model``        towers with trainable weights, their forward pass, and checkpoints
+``teacher``      frozen models that the loss compares with
+``loss``         the table of loss terms
+``optimizer``    cached gradients, Adam and AdamW, schedule, moving average
+``distributed``  several processes
+``setup``        everything before the first step: data, split, start, run folder
+``state``        what a killed run resumes from
 ``loop``         the steps
-``selection``    which checkpoint to keep, and what other rules would have cost
-``finish``       the choice, and the judgement on test pictures
+``run``          the run folder and its log
+``selection``    the selection of a checkpoint, and what other rules would have cost
 ``cost``         time, energy, CO2, money
-``tune``         all of it in one go
+``tune``         all of it in one call
 """

@@ -1,8 +1,8 @@
-"""What a run costs: time, energy, CO2 and money, kept in ``cost.json`` sitting by sitting.
+"""The cost of a run: time, energy, CO2 and money, in ``cost.json``.
 
-A run that was killed and started again has several sittings; their sum is the run's cost. Energy
-comes from codecarbon's offline tracker. Its power figure is an estimate wherever the machine does
-not let its counters be read, and is called one.
+Each call of ``fashionclip train`` is a session; the cost of a run is the sum over its sessions.
+Energy comes from codecarbon's offline tracker. Where the machine's power counters cannot be read,
+its power is an estimate, and ``cost.json`` says so.
 """
 
 import json
@@ -15,13 +15,13 @@ from typing import Any
 
 from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
-from fashionclip.train.recipe import Cost
+from fashionclip.train.recipe import CostConfig
 from fashionclip.train.run import RunFolder
 
 NAME = "cost.json"
-_ANY_COUNTRY = "USA"  # the tracker wants one; without a stated country its CO2 is not told
+_ANY_COUNTRY = "USA"  # the tracker needs one; its CO2 is discarded if the recipe has none
 _MEASURED_CPU = {"intel_rapl": "RAPL counters", "intel_power_gadget": "Intel Power Gadget"}
-_GUESSED_CPU = {
+_ESTIMATED_CPU = {
     "cpu_load": "an estimate from the processor's load and its model's typical power",
     "constant": "an estimate: a constant for the processor's model",
 }
@@ -29,50 +29,50 @@ _GUESSED_CPU = {
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """What one sitting took so far."""
+    """Energy of a session so far."""
 
     kwh: float
     co2_kg: float | None
-    """None where no country is stated."""
+    """None if the recipe has no country."""
     hardware: str
     power: str
-    """How the power is known: by which counters, or that it is estimated and how."""
+    """Where the power comes from: counters, or an estimate and its kind."""
 
 
 class CostMeter:
-    """Counts a sitting from its making until ``stop``."""
+    """Measures a session, from its construction to ``stop``."""
 
-    def __init__(self, run: RunFolder, cost: Cost) -> None:
-        """Begin to count.
+    def __init__(self, run: RunFolder, cost: CostConfig) -> None:
+        """Start the session.
 
         Raises:
-            TrainingError: no such country.
+            TrainingError: the country is unknown.
         """
         self._run, self._cost = run, cost
         self._begun = time.perf_counter()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._earlier = _sittings(run)
+        self._earlier = _sessions(run)
         self._tracker = _start_tracker(cost.country)
 
     def save(self) -> dict[str, Any]:
-        """Write what the run has cost so far, and give it back.
+        """Write the cost of the run so far, and return it.
 
         Raises:
             TrainingError: the folder cannot be written.
         """
         has_country = bool(self._cost.country)
         energy = self._tracker.energy(has_country=has_country) if self._tracker else None
-        sitting: dict[str, Any] = {
+        session: dict[str, Any] = {
             "started": self._started,
             "seconds": time.perf_counter() - self._begun,
             "energy_kwh": energy.kwh if energy else None,
             "co2_kg": energy.co2_kg if energy else None,
         }
-        found = _total([*self._earlier, sitting], self._cost) | {
+        found = _total([*self._earlier, session], self._cost) | {
             "hardware": energy.hardware if energy else "",
             "power": energy.power
             if energy
-            else "not known: codecarbon is not installed, or cannot count here",
+            else "unknown: codecarbon is not installed, or cannot measure this machine",
             "tracker": f"codecarbon {version('codecarbon')}" if energy else "",
         }
         try:
@@ -83,7 +83,7 @@ class CostMeter:
         return found
 
     def stop(self) -> dict[str, Any]:
-        """End the sitting.
+        """End the session.
 
         Raises:
             TrainingError: the folder cannot be written.
@@ -95,7 +95,7 @@ class CostMeter:
 
 
 def read_cost(run: RunFolder) -> dict[str, Any]:
-    """What ``cost.json`` says; empty where there is none, or a damaged one."""
+    """Read ``cost.json``; empty if it is missing or damaged."""
     try:
         found = json.loads((run.root / NAME).read_bytes())
     except (OSError, ValueError):
@@ -103,16 +103,16 @@ def read_cost(run: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _sittings(run: RunFolder) -> list[dict[str, Any]]:
-    found = read_cost(run).get("sittings", [])
-    return [dict(sitting) for sitting in found]
+def _sessions(run: RunFolder) -> list[dict[str, Any]]:
+    found = read_cost(run).get("sessions", [])
+    return [dict(session) for session in found]
 
 
-def _total(sittings: list[dict[str, Any]], cost: Cost) -> dict[str, Any]:
-    """The sum over all sittings; a quantity that one of them lacks is not known of the run."""
+def _total(sessions: list[dict[str, Any]], cost: CostConfig) -> dict[str, Any]:
+    """The sum over all sessions; None for a quantity that one of them lacks."""
 
     def total(name: str) -> float | None:
-        values = [sitting[name] for sitting in sittings]
+        values = [session[name] for session in sessions]
         return None if None in values else sum(values)
 
     seconds = total("seconds") or 0.0
@@ -124,19 +124,19 @@ def _total(sittings: list[dict[str, Any]], cost: Cost) -> dict[str, Any]:
         "money": seconds / 3600 * cost.price if cost.price else None,
         "price_per_hour": cost.price or None,
         "currency": cost.currency,
-        "sittings": sittings,
+        "sessions": sessions,
     }
 
 
 class _Tracker:
-    """Codecarbon's offline tracker, silent, with what it last reported."""
+    """Codecarbon's offline tracker, without output."""
 
     def __init__(self, country: str) -> None:
         """Start it.
 
         Raises:
             ImportError: codecarbon is not installed.
-            TrainingError: it knows no such country.
+            TrainingError: the country is unknown.
         """
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.input import DataSource
@@ -147,14 +147,14 @@ class _Tracker:
             message = f"cost.country is '{country}'; write ISO 3166's three letters, such as DEU"
             raise TrainingError(message)
         self.last: Any = None
-        keep = self
+        tracker = self
 
-        class Keeper(BaseOutput):
+        class Output(BaseOutput):
             def out(self, total: Any, delta: Any) -> None:  # noqa: ANN401
-                keep.last = total
+                tracker.last = total
 
             def live_out(self, total: Any, delta: Any) -> None:  # noqa: ANN401
-                """Between reports nothing is kept."""
+                """Intermediate reports are not needed."""
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         self.library = OfflineEmissionsTracker(
@@ -162,12 +162,12 @@ class _Tracker:
             output_methods=[],
             log_level="critical",
             allow_multiple_runs=True,
-            output_handlers=[Keeper()],
+            output_handlers=[Output()],
         )
         self.library.start()
 
     def energy(self, *, has_country: bool) -> Energy | None:
-        """What it has counted so far; None if it cannot count here."""
+        """Energy so far; None if it cannot be measured on this machine."""
         self.library.flush()
         if (data := self.last) is None:
             return None
@@ -178,16 +178,16 @@ class _Tracker:
             kwh=float(data.energy_consumed),
             co2_kg=float(data.emissions) if has_country else None,
             hardware=", ".join(hardware),
-            power=self._how_known(data.gpu_count),
+            power=self._power_source(data.gpu_count),
         )
 
-    def _how_known(self, n_gpus: int) -> str:
-        """Which of the figures are read off counters, and which are estimates."""
-        parts = getattr(self.library, "_hardware", ())  # it has no public word for this
+    def _power_source(self, n_gpus: int) -> str:
+        """Which figures are read from counters, and which are estimates."""
+        parts = getattr(self.library, "_hardware", ())  # codecarbon has no public name for this
         mode = next((str(part._mode) for part in parts if hasattr(part, "_mode")), "")
         measured = _MEASURED_CPU.get(mode)
-        words = f"read off {measured}" if measured else _GUESSED_CPU.get(mode, "an estimate")
-        gpu = "; graphics card: read off NVML's counters" if n_gpus else ""
+        words = f"read from {measured}" if measured else _ESTIMATED_CPU.get(mode, "an estimate")
+        gpu = "; graphics card: read from NVML's counters" if n_gpus else ""
         return f"processor: {words}{gpu}; memory: an estimate from its size"
 
 

@@ -1,13 +1,14 @@
-"""Several processes as one: what ``torchrun`` starts, over gloo or NCCL.
+"""Training in several processes, as ``torchrun`` starts them, over gloo or NCCL.
 
-Vectors are gathered with their gradients; each process computes the loss of its own rows, and
-gradients are averaged. Alone, every function does nothing.
+Vectors are gathered with their gradients, each process computes the loss of its own rows, and
+gradients are averaged. In a single process every function here does nothing.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,45 +19,61 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fashionclip.engines.towers import Towers
 from fashionclip.errors import TrainingError
-from fashionclip.train.loader import Share
 
 TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessGroup:
+    """This process's rank among the processes of a run."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and selects the checkpoint."""
+        return self.rank == 0
+
+
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[Share]:
-    """Join the other processes, if ``torchrun`` started any; leave them in the end."""
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """Join the processes that ``torchrun`` started, if any; leave them at the end."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
-        yield share_here()
+        yield current_group()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
-        yield share_here()
+        yield current_group()
     finally:
         dist.destroy_process_group()
 
 
-def share_here() -> Share:
-    """This process's number, and how many there are."""
+def current_group() -> ProcessGroup:
+    """The group that this process has joined; a single process is a group of its own."""
     if not dist.is_initialized():
-        return Share()
-    return Share(dist.get_rank(), dist.get_world_size())
+        return SINGLE_PROCESS
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process, where several share a machine."""
+def local_device(device: torch.device) -> torch.device:
+    """The GPU of this process, where several processes share a machine."""
     if device.type == "cuda" and device.index is None and dist.is_torchelastic_launched():
         return torch.device("cuda", dist.get_node_local_rank())
     return device
 
 
-def spread(towers: Towers, share: Share, *, parallel: str) -> nn.Module:
-    """Wrap towers so that their gradients are averaged: ``ddp``, or ``fsdp`` in shards.
+def parallelize(towers: Towers, group: ProcessGroup, *, parallel: str) -> nn.Module:
+    """Wrap towers so that gradients are averaged: ``ddp``, or ``fsdp`` in shards.
 
     Raises:
-        TrainingError: ``fsdp`` was asked of a single process.
+        TrainingError: ``fsdp`` is set in a single process.
     """
-    if share.world == 1:
+    if group.size == 1:
         if parallel == "fsdp":
             message = "model.parallel = 'fsdp' needs several processes; start it with torchrun"
             raise TrainingError(message)
@@ -64,7 +81,7 @@ def spread(towers: Towers, share: Share, *, parallel: str) -> nn.Module:
     device = next(towers.parameters()).device
     if parallel == "ddp":
         return DistributedDataParallel(towers)
-    mesh = init_device_mesh(device.type, (share.world,))
+    mesh = init_device_mesh(device.type, (group.size,))
     for tower in (towers.vision_model, towers.text_model):
         for layer in tower.encoder.layers:
             fully_shard(layer, mesh=mesh)
@@ -73,8 +90,8 @@ def spread(towers: Towers, share: Share, *, parallel: str) -> nn.Module:
 
 
 @contextmanager
-def without_averaging(model: nn.Module) -> Iterator[None]:
-    """Let gradients add up in this process; the next pass outside averages them all."""
+def no_gradient_sync(model: nn.Module) -> Iterator[None]:
+    """Accumulate gradients locally; the next backward pass outside averages them."""
     if isinstance(model, DistributedDataParallel):
         with model.no_sync():
             yield
@@ -88,31 +105,31 @@ def without_averaging(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def gather(rows: Tensor) -> Tensor:
-    """The rows of all processes in their order; gradients flow back to whom they belong."""
-    if share_here().world == 1:
+def all_gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks; gradients flow back."""
+    if current_group().size == 1:
         return rows
-    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(rows)  # type: ignore[no-untyped-call]
     return gathered
 
 
 def average(*values: Tensor | None) -> None:
-    """Replace values by their means over the processes."""
-    world = share_here().world
+    """Replace each value by its mean over the processes."""
+    size = current_group().size
     for value in values:
-        if world > 1 and value is not None:
+        if size > 1 and value is not None:
             dist.all_reduce(value)
-            value /= world
+            value /= size
 
 
-def wait_for_all() -> None:
-    """Let no process go on before all are here."""
+def barrier() -> None:
+    """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
 
 
-def tell_all(value: object) -> object:
-    """The first process's value, in all of them."""
+def broadcast(value: T) -> T:
+    """The first process's value, in all processes."""
     if not dist.is_initialized():
         return value
     box = [value]
@@ -120,8 +137,8 @@ def tell_all(value: object) -> object:
     return box[0]
 
 
-class _Gather(torch.autograd.Function):
-    """all_gather whose backward pass adds up the gradients of all processes' losses."""
+class _AllGather(torch.autograd.Function):
+    """all_gather whose backward pass sums the gradients of all processes' losses."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's own

@@ -1,60 +1,115 @@
-"""How weights move: AdamW and the authors' Adam, layer by layer, with a schedule and an average."""
+"""Gradients and updates: cached gradients, Adam and AdamW, the schedule, the moving average."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fashionclip.checkpoint import CLIPConfig
-from fashionclip.train.recipe import Optimizer
+from fashionclip.train.distributed import no_gradient_sync
+from fashionclip.train.model import Forward, Inputs
+from fashionclip.train.recipe import OptimizerConfig
 
-FINAL_LR_SHARE = 0.0
-"""Of the peak, where a cosine ends."""
+
+def backward(
+    model: nn.Module,
+    inputs: Inputs,
+    forward: Forward,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    *,
+    chunk_size: int,
+) -> Tensor:
+    """Compute the loss of a batch, and add its gradients to those of all parameters.
+
+    With chunks, all vectors are computed first, without a graph; then the loss and its gradient by
+    each vector; then the vectors again, chunk by chunk, each with its part of that gradient. Memory
+    is that of a chunk, gradients are those of the batch.
+
+    Args:
+        model: the towers, wrapped or not.
+        inputs: this process's part of the batch.
+        forward: the towers' forward pass.
+        loss_of: unit vectors of images and texts, ``(n, dim)`` each, to this process's loss.
+        chunk_size: pairs that are computed at once; 0 for all.
+
+    Returns:
+        The loss, without its graph.
+
+    Source: Gao et al. 2021, arXiv 2101.06983, section 3 (gradient cache).
+    """
+    chunk = chunk_size or len(inputs)
+    if chunk >= len(inputs):
+        loss = loss_of(*forward.encode(model, inputs))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+    parts = [inputs[i : i + chunk] for i in range(0, len(inputs), chunk)]
+    with torch.no_grad():
+        cached = [forward.encode(model, part) for part in parts]
+    images, texts = (torch.cat(side).requires_grad_() for side in zip(*cached, strict=True))
+    loss = loss_of(images, texts)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert images.grad is not None  # the loss depends on both
+    assert texts.grad is not None
+    gradients = zip(images.grad.split(chunk), texts.grad.split(chunk), strict=True)  # type: ignore[no-untyped-call]
+    for i_part, (part, both) in enumerate(zip(parts, gradients, strict=True)):
+        is_last = i_part == len(parts) - 1
+        with nullcontext() if is_last else no_gradient_sync(model):
+            found = zip(forward.encode(model, part), both, strict=True)
+            with_graph = [(side, gradient) for side, gradient in found if side.requires_grad]
+            sides, by_side = zip(*with_graph, strict=True)
+            torch.autograd.backward(sides, by_side)
+    return loss.detach()
 
 
 def make_optimizer(
     named: Iterable[tuple[str, nn.Parameter]],
     temperature: Iterable[nn.Parameter],
-    config: CLIPConfig,
-    recipe: Optimizer,
+    model: CLIPConfig,
+    config: OptimizerConfig,
 ) -> torch.optim.Optimizer:
-    """Group parameters by their learning rate and decay, and make their optimizer.
+    """Group parameters by learning rate and decay, and make their optimizer.
 
     Args:
-        named: the towers' trainable parameters, by their transformers names.
+        named: the towers' trained parameters, by their transformers names.
         temperature: scale and bias.
-        config: for the number of layers.
-        recipe: kind, rates, decay.
+        model: for the number of layers.
+        config: kind, rates, decay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in named:
-        decays = recipe.kind == "adam" or weight.ndim > 1
-        key = (speed_of(name, config, recipe.layer_decay), recipe.weight_decay if decays else 0.0)
+        decays = config.kind == "adam" or weight.ndim > 1
+        key = (
+            layer_lr_scale(name, model, config.layer_decay),
+            config.weight_decay if decays else 0.0,
+        )
         groups.setdefault(key, []).append(weight)
     settings: list[dict[str, Any]] = [
-        {"params": weights, "speed": speed, "weight_decay": decay}
-        for (speed, decay), weights in groups.items()
+        {"params": weights, "lr_scale": lr_scale, "weight_decay": decay}
+        for (lr_scale, decay), weights in groups.items()
     ]
-    decay = recipe.weight_decay if recipe.kind == "adam" else 0.0
     settings.append(
-        {"params": list(temperature), "speed": recipe.scale_speed, "weight_decay": decay}
+        {
+            "params": list(temperature),
+            "lr_scale": config.temperature_lr_scale,
+            "weight_decay": config.weight_decay if config.kind == "adam" else 0.0,
+        }
     )
-    kind = torch.optim.Adam if recipe.kind == "adam" else torch.optim.AdamW
-    beta1, beta2 = recipe.betas
-    # one pass over memory a weight, instead of one an operation
+    kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
+    # fused: one pass over memory for each weight instead of one for each operation
     is_fused = all(w.device.type in {"cpu", "cuda"} for one in settings for w in one["params"])
-    return kind(settings, lr=recipe.lr, betas=(beta1, beta2), eps=recipe.eps, fused=is_fused)
+    return kind(settings, lr=config.lr, betas=config.betas, eps=config.eps, fused=is_fused)
 
 
-def speed_of(name: str, config: CLIPConfig, layer_decay: float) -> float:
-    """A weight's learning rate over the peak: the deeper in its tower, the smaller.
+def layer_lr_scale(name: str, model: CLIPConfig, layer_decay: float) -> float:
+    """A weight's learning rate over the peak: ``layer_decay`` to the power of its depth.
 
-    Source: Clark et al. 2020 (ELECTRA), layer-wise learning rate decay.
+    Source: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), layer-wise learning rate decay.
     """
     is_vision = name.startswith("vision") or name.startswith("visual")
-    n_layers = (config.vision if is_vision else config.text).layers
+    n_layers = (model.vision if is_vision else model.text).layers
     if ".encoder.layers." in name:
         depth = 1 + int(name.split(".encoder.layers.")[1].split(".")[0])
     else:
@@ -63,44 +118,43 @@ def speed_of(name: str, config: CLIPConfig, layer_decay: float) -> float:
     return float(layer_decay ** (n_layers + 1 - depth))
 
 
-def lr_at(step: int, n_steps: int, recipe: Optimizer) -> float:
-    """The learning rate of a step: a straight rise, then as the schedule says.
+def lr_at(step: int, n_steps: int, config: OptimizerConfig) -> float:
+    """The learning rate of a step: linear warm-up, then a cosine to 0 or a constant.
 
     Args:
         step: from 0.
         n_steps: of the whole run.
-        recipe: peak, warm-up and schedule.
+        config: peak, warm-up and schedule.
     """
-    if step < recipe.warmup_steps:
-        return recipe.lr * (step + 1) / recipe.warmup_steps
-    if recipe.schedule == "constant":
-        return recipe.lr
-    passed = (step - recipe.warmup_steps) / max(1, n_steps - recipe.warmup_steps)
-    wave = 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
-    return recipe.lr * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * wave)
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    passed = (step - config.warmup_steps) / max(1, n_steps - config.warmup_steps)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give each group its share of a learning rate."""
+    """Set the learning rate of every group, times the group's scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["speed"]
+        group["lr"] = lr * group["lr_scale"]
 
 
-def follow(
-    average: Mapping[str, Tensor], named: Mapping[str, Tensor], decay: float, step: int
+def update_ema(
+    average: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: float, step: int
 ) -> None:
-    """Move a moving average of weights a little towards the present ones.
+    """Update a moving average of weights.
 
-    The first steps count more, so that the average does not remember the start for long.
+    The decay starts small and grows with the step, so that the start is soon forgotten.
     """
-    share = 1 - min(decay, (1 + step) / (10 + step))
+    rate = 1 - min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
         for name, mean in average.items():
-            mean.lerp_(named[name].detach().to(mean), share)
+            mean.lerp_(weights[name].detach().to(mean), rate)
 
 
 def round_to_half(weights: Iterable[nn.Parameter], *, gradients: bool) -> None:
-    """Round weights, or their gradients, to what float16 holds, as OpenAI trained CLIP.
+    """Round weights, or their gradients, to float16 values, as in OpenAI's training of CLIP.
 
     Source: ``convert_models_to_fp32`` and ``convert_weights`` in openai/CLIP, issue 83: weights
         and gradients are float16, Adam's step is float32.

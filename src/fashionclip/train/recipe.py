@@ -1,227 +1,272 @@
-"""``Recipe``: everything a training run is asked to do, key by key, each with its range.
+"""``Recipe``: the settings of a training run, in nine groups.
 
-A recipe is a TOML file of nine groups; what it leaves out has the default given here. The
-command line offers every key as a flag, made from the same table. Importing this room loads
-nothing heavy.
+A recipe is a TOML file; keys that it leaves out have the defaults given here. Every key is also an
+option of ``fashionclip train``. Unknown keys and values outside their range are errors that name
+the key. This module does not load PyTorch.
 """
 
+import json
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from fashionclip.errors import TrainingError
-from fashionclip.train.values import checked, nearest, toml
 
 SHIPPED = ("recommended", "fashionclip-1", "fashionclip-2", "builtin")
 """Recipes that come with the package; ``read_recipe`` takes their names."""
+RENAMED = {
+    "kept_patches": "patch_keep_ratio",
+    "scale_max": "max_scale",
+    "scale_speed": "temperature_lr_scale",
+    "grey": "grayscale",
+    "rows": "max_rows",
+    "pictures": "max_images",
+}
+"""Keys of earlier versions, with their present names."""
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, le=0.999999)]
 
 
-def _key(
-    default: Any,  # noqa: ANN401 - the key's own type, said beside it
-    meaning: str,
-    *,
-    low: int | float = -math.inf,
-    high: int | float = math.inf,
-    one_of: Sequence[str] = (),
-) -> Any:  # noqa: ANN401
-    """A key of a recipe: its default, what it means, and what it may be (both ends included)."""
-    limits = {"meaning": meaning, "low": low, "high": high, "one_of": tuple(one_of)}
-    return field(default=default, metadata=limits)
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def _share(default: float, meaning: str) -> Any:  # noqa: ANN401
-    return _key(default, meaning, low=0.0, high=1.0)
+def _key(default: Any, description: str, **limits: Any) -> Any:  # noqa: ANN401 - any key's type
+    """A key with its default, its description and its range; TOML's arrays become tuples."""
+    if isinstance(default, tuple):
+        limits["strict"] = False
+    return Field(default, description=description, **limits)
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What is learned from."""
+class DataConfig(_Group):
+    """The training data and its split."""
 
     catalog: str = _key("", "Table, folder, URL, or WebDataset tars (shards-{000..009}.tar).")
-    images: str = _key("", "Folder or URL that picture names are relative to.")
-    columns: tuple[str, ...] = _key((), "Columns of unusual names, as ROLE=NAME.")
-    brand: str = _key("", "Column that is held out by; the usual one if empty.")
-    product: str = _key("", "Column that rows of one product share, if there is one.")
-    attributes: tuple[str, ...] = _key((), "Columns that soft targets are made of.")
-    development: float = _share(0.08, "Share of brands held out to choose a checkpoint by.")
-    test: float = _share(0.08, "Share of brands held out to judge the choice.")
-    seed: int = _key(0, "Decides which brands are held out.", low=0)
-    rows: int = _key(0, "Rows to read; 0 for all.", low=0)
-    workers: int = _key(0, "Threads that decode pictures; 0 for as many as there are cores.", low=0)
-    cache_gb: float = _key(4.0, "Memory for decoded pictures, a process.", low=0.0)
-    allow_private: bool = _key(False, "Fetch from addresses inside this network too.")
+    images: str = _key("", "Folder or URL that image names are relative to.")
+    columns: tuple[str, ...] = _key((), "Columns with unusual names, as ROLE=NAME.")
+    brand: str = _key("", "Brand column, if its name is unusual; brands are held out whole.")
+    product: str = _key("", "Column whose value is the same for all rows of a product.")
+    attributes: tuple[str, ...] = _key((), "Columns that soft targets are computed from.")
+    development: Ratio = _key(0.08, "Ratio of brands held out to select a checkpoint.")
+    test: Ratio = _key(0.08, "Ratio of brands held out to measure the selected checkpoint.")
+    seed: int = _key(0, "Seed of the split.", ge=0)
+    max_rows: int = _key(0, "Rows to read; 0 for all.", ge=0)
+    workers: int = _key(0, "Threads that decode images; 0 for one per core.", ge=0)
+    cache_gb: float = _key(4.0, "Memory for decoded images in GB, per process.", ge=0.0)
+    allow_private: bool = _key(False, "Also fetch images from private network addresses.")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What is trained, and how it is computed."""
+class ModelConfig(_Group):
+    """The model, and how it is computed."""
 
-    start: str = _key("builtin", "Folder or hub repository to start from.")
-    activation: str = _key(
-        "checkpoint",
-        "Activation of both towers; checkpoint for what its config.json says.",
-        one_of=("checkpoint", "quick_gelu", "gelu"),
+    start: str = _key("builtin", "Folder or hub repository of the initial checkpoint.")
+    activation: Literal["checkpoint", "quick_gelu", "gelu"] = _key(
+        "checkpoint", "Activation of both towers; checkpoint takes it from config.json."
     )
-    freeze: str = _key("none", "Tower that keeps its weights.", one_of=("none", "vision", "text"))
-    lora_rank: int = _key(0, "Rank of LoRA's updates; 0 trains the weights themselves.", low=0)
-    lora_alpha: int = _key(16, "What LoRA's updates are scaled by, over the rank.", low=1)
-    checkpoint_activations: bool = _key(False, "Compute layers twice instead of keeping them.")
-    kept_patches: float = _share(1.0, "Share of a picture's patches that a step looks at.")
+    freeze: Literal["none", "vision", "text"] = _key("none", "Tower that is not trained.")
+    lora_rank: int = _key(0, "Rank of LoRA's updates; 0 trains the weights themselves.", ge=0)
+    checkpoint_activations: bool = _key(
+        False, "Recompute activations in the backward pass instead of storing them."
+    )
+    patch_keep_ratio: Ratio = _key(1.0, "Ratio of an image's patches that a step encodes.")
     device: str = _key("auto", "cpu, cuda, cuda:1 or mps.")
-    precision: str = _key(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = _key(
         "auto",
-        "Numbers of the products; auto is bfloat16 where the hardware has it. float16 is "
-        "OpenAI's: weights and gradients rounded to it, Adam in float32.",
-        one_of=("auto", "float32", "bfloat16", "float16"),
+        "Precision of matrix products; auto is bfloat16 where the hardware has it. float16 "
+        "also rounds weights and gradients, as OpenAI's training did.",
     )
-    parallel: str = _key(
-        "ddp", "Under torchrun: a copy in each process, or shards.", one_of=("ddp", "fsdp")
+    parallel: Literal["ddp", "fsdp"] = _key(
+        "ddp", "Under torchrun: replicate the model (ddp) or shard it (fsdp)."
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What is minimised."""
+class LossConfig(_Group):
+    """The loss."""
 
-    kind: str = _key(
-        "infonce", "Softmax over the batch, or a sigmoid a pair.", one_of=("infonce", "siglip")
+    kind: Literal["infonce", "siglip"] = _key(
+        "infonce", "Softmax over the batch, or a sigmoid per pair."
     )
-    negatives: str = _key(
+    negatives: Literal["distinct", "all"] = _key(
         "distinct",
-        "distinct: pairs of one caption or product are not each other's negatives; all: they are.",
-        one_of=("distinct", "all"),
+        "distinct: pairs of the same product or caption are not negatives of each other; "
+        "all: they are.",
     )
-    scale_max: float = _key(100.0, "Largest factor of the cosines; inf for none.", low=1.0)
-    soft_targets: float = _share(0.0, "Share of a target that goes to pairs of like attributes.")
-    teacher: str = _key("start", "Frozen model to learn likenesses from: a checkpoint, or start.")
-    distill: float = _key(0.0, "Weight of learning the teacher's likenesses.", low=0.0)
-    anchor: float = _key(0.0, "Weight of staying near the untouched start's vectors.", low=0.0)
+    max_scale: float = _key(100.0, "Upper bound of the logit scale; inf for none.", ge=1.0)
+    soft_targets: Ratio = _key(0.0, "Ratio of each target given to pairs with like attributes.")
+    teacher: str = _key("start", "Frozen model to distill from: a checkpoint, or start.")
+    distill: float = _key(0.0, "Weight of distillation from the teacher.", ge=0.0)
+    anchor: float = _key(0.0, "Weight of the anchor loss: distance to the start's vectors.", ge=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Optimizer:
-    """How weights move."""
+class OptimizerConfig(_Group):
+    """The optimizer and its learning rate."""
 
-    kind: str = _key(
+    kind: Literal["adamw", "adam"] = _key(
         "adamw",
-        "adamw: decay apart from the gradient, matrices only; adam: decay "
-        "in the gradient, all weights.",
-        one_of=("adamw", "adam"),
+        "adamw: decoupled weight decay, on matrices only; adam: decay inside the gradient, on "
+        "all weights.",
     )
-    lr: float = _key(1e-5, "Peak learning rate.", low=0.0, high=0.1)
-    betas: tuple[float, ...] = _key((0.9, 0.98), "Adam's two decays.", low=0.0, high=0.999999)
-    eps: float = _key(1e-6, "Adam's epsilon.", low=0.0, high=0.1)
-    weight_decay: float = _key(0.2, "Weight decay.", low=0.0, high=10.0)
+    lr: float = _key(1e-5, "Peak learning rate.", ge=0.0, le=0.1)
+    betas: tuple[Decay, Decay] = _key((0.9, 0.98), "Adam's decay rates.")
+    eps: float = _key(1e-6, "Adam's epsilon.", ge=0.0, le=0.1)
+    weight_decay: float = _key(0.2, "Weight decay.", ge=0.0, le=10.0)
     layer_decay: float = _key(
-        1.0, "Learning rate of a layer, over that of the next.", low=0.01, high=1.0
+        1.0, "Ratio of a layer's learning rate to that of the next layer.", ge=0.01, le=1.0
     )
-    scale_speed: float = _key(1.0, "Learning rate of the temperature, over lr.", low=0.0)
-    warmup_steps: int = _key(0, "Steps in which the learning rate rises.", low=0)
-    schedule: str = _key("cosine", "What it does after that.", one_of=("cosine", "constant"))
-    clip_norm: float = _key(math.inf, "Longest gradient; inf for any.", low=0.0)
-    ema: float = _key(
-        0.0, "Decay of the weights' moving average; 0 for none.", low=0.0, high=0.999999
-    )
+    temperature_lr_scale: float = _key(1.0, "Ratio of the temperature's rate to lr.", ge=0.0)
+    warmup_steps: int = _key(0, "Steps of linear warm-up.", ge=0)
+    schedule: Literal["cosine", "constant"] = _key("cosine", "Learning rate after the warm-up.")
+    clip_norm: float = _key(math.inf, "Maximum norm of the gradient; inf for none.", ge=0.0)
+    ema: Decay = _key(0.0, "Decay of the weights' moving average; 0 for none.")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long, and what is kept on the way."""
+class ScheduleConfig(_Group):
+    """The length of the run, and what is written during it."""
 
-    batch_size: int = _key(256, "Pairs of a step, over all processes.", low=2)
+    batch_size: int = _key(256, "Pairs per step, over all processes.", ge=2)
     chunk_size: int = _key(
-        0, "Pairs computed at once, with the gradients of the whole batch; 0 for all.", low=0
+        0, "Pairs computed at once, with the gradients of the whole batch; 0 for all.", ge=0
     )
-    epochs: float = _key(4.0, "Passes over the data.", low=0.0)
-    steps: int = _key(0, "Steps to stop after; 0 to go by epochs.", low=0)
-    checkpoint_every: int = _key(0, "Steps between checkpoints; 0 for one an epoch.", low=0)
-    state_every: int = _key(100, "Steps between states that a killed run goes on from.", low=1)
-    log_every: int = _key(10, "Steps between lines of the log.", low=1)
-    seed: int = _key(0, "Of shuffling, augmentation and new weights.", low=0)
+    epochs: float = _key(4.0, "Passes over the data.", ge=0.0)
+    steps: int = _key(0, "Number of steps; 0 to go by epochs.", ge=0)
+    checkpoint_every: int = _key(0, "Steps between checkpoints; 0 for one per epoch.", ge=0)
+    state_every: int = _key(100, "Steps between saved states, which a killed run resumes.", ge=1)
+    log_every: int = _key(10, "Steps between lines of the log.", ge=1)
+    seed: int = _key(0, "Seed of shuffling, augmentation and new weights.", ge=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """What happens to pictures and texts on their way; 0 leaves them as they are."""
+class AugmentConfig(_Group):
+    """Augmentation of images and captions; 0 turns each off."""
 
-    crop: float = _share(0.0, "Most of a side that a crop takes away.")
-    flip: float = _share(0.0, "How often pictures are mirrored.")
-    grey: float = _share(0.0, "How often they lose their colours.")
-    background: float = _share(0.0, "How often a plain background gets another colour.")
-    padding: float = _share(0.0, "How often they shrink onto a larger background.")
-    low_resolution: float = _share(0.0, "How often they become coarse.")
+    crop: Ratio = _key(0.0, "Maximum ratio of a side that a crop removes.")
+    flip: Ratio = _key(0.0, "Probability of mirroring an image.")
+    grayscale: Ratio = _key(0.0, "Probability of converting an image to grayscale.")
+    background: Ratio = _key(0.0, "Probability of recoloring a plain background.")
+    padding: Ratio = _key(0.0, "Probability of shrinking an image onto a larger background.")
+    low_resolution: Ratio = _key(0.0, "Probability of reducing an image's resolution.")
     highlight_order: bool = _key(False, "Shuffle a caption's highlights.")
-    highlight_dropout: float = _share(0.0, "How often each highlight is left out.")
-    short_captions: float = _share(0.0, "How often a caption is a few words only.")
-    long_captions: float = _share(0.0, "How often a caption is a passage of the description.")
+    highlight_dropout: Ratio = _key(0.0, "Probability of dropping each highlight.")
+    short_captions: Ratio = _key(0.0, "Probability of a caption of a few words.")
+    long_captions: Ratio = _key(0.0, "Probability of a passage of the description.")
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """How the checkpoint to keep is chosen; only development pictures are looked at."""
+class SelectionConfig(_Group):
+    """How a checkpoint is selected, on development images only."""
 
     sets: tuple[str, ...] = _key(
         ("sample",), "Benchmarks, or tables of your own, outside the training data."
     )
     folder: str = _key("", "Folder that holds the benchmarks' folders.")
-    rule: str = _key("guarded", "How the checkpoint is chosen; docs/training.md has all rules.")
+    rule: str = _key("guarded", "Selection rule; docs/training.md lists them.")
     stop_below: float = _key(
-        5.0, "Points (of 100) that the sets' mean may fall below the start's.", low=0.0, high=100.0
+        5.0, "Points (of 100) that the sets' mean may fall below the start's.", ge=0.0, le=100.0
     )
-    alphas: tuple[float, ...] = _key(
-        (0.2, 0.4, 0.6, 0.8), "Shares of tuned weights mixed into the start.", low=0.0, high=1.0
+    alphas: tuple[Ratio, ...] = _key(
+        (0.2, 0.4, 0.6, 0.8), "Interpolation coefficients between start and tuned weights."
     )
-    average: int = _key(3, "Last checkpoints to average; below 2 averages none.", low=0)
-    pictures: int = _key(1000, "Development pictures scored, of a task and of pairs.", low=2)
+    average: int = _key(3, "Last checkpoints to average; below 2 averages none.", ge=0)
+    max_images: int = _key(1000, "Development images scored per task.", ge=2)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the run costs, for the card."""
+class CostConfig(_Group):
+    """What ``cost.json`` and the model card state about the run."""
 
-    country: str = _key("", "Where it runs, as ISO's three letters: DEU; empty leaves CO2 unsaid.")
-    price: float = _key(0.0, "Money an hour of this machine; 0 leaves it unsaid.", low=0.0)
-    currency: str = _key("USD", "Of that price.")
+    country: str = _key("", "ISO 3166 code of three letters, such as DEU; empty omits CO2.")
+    price: float = _key(0.0, "Price of this machine per hour; 0 omits the money.", ge=0.0)
+    currency: str = _key("USD", "Currency of the price.")
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Where the chosen checkpoint goes, and what its card says."""
+class PublishConfig(_Group):
+    """Where the selected checkpoint is published, and what its card states."""
 
-    to: str = _key("", "Folder, or hub; the run's own folder published/ if empty.")
+    to: str = _key("", "Folder, or hub; published/ in the run folder if empty.")
     name: str = _key("", "Repository on the hub, as OWNER/MODEL.")
     title: str = _key("", "Heading of the card; the name if empty.")
-    license: str = _key("other", "The hub's word for the licence, such as mit.")
+    license: str = _key("other", "Licence identifier of the hub, such as mit.")
     language: str = _key("en", "Language of the texts.")
-    datasets: tuple[str, ...] = _key((), "Data sets on the hub that are trained on.")
-    private: bool = _key(False, "Make a new repository private.")
+    datasets: tuple[str, ...] = _key((), "Data sets on the hub that the model is trained on.")
+    private: bool = _key(False, "Create a new repository as private.")
+
+
+class Recipe(_Group):
+    """The settings of a training run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: AugmentConfig = AugmentConfig()
+    selection: SelectionConfig = SelectionConfig()
+    cost: CostConfig = CostConfig()
+    publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Recipe":
+        """Refuse keys that contradict each other.
+
+        Raises:
+            ValueError: two of them do.
+        """
+        data, augment, schedule = self.data, self.augment, self.schedule
+        problem = ""
+        if data.development + data.test >= 1:
+            problem = "data.development + data.test must be below 1, to leave pairs to train on"
+        elif augment.short_captions + augment.long_captions > 1:
+            problem = "augment.short_captions + augment.long_captions must be at most 1"
+        elif schedule.chunk_size > schedule.batch_size:
+            problem = "schedule.chunk_size is larger than schedule.batch_size"
+        elif self.loss.soft_targets and not data.attributes:
+            problem = "loss.soft_targets needs data.attributes, such as ['colour', 'category']"
+        elif self.model.patch_keep_ratio == 0:
+            problem = "model.patch_keep_ratio is 0; a step must encode some patches"
+        elif not schedule.steps and not schedule.epochs:
+            problem = "schedule.epochs and schedule.steps are both 0; set one of them"
+        if problem:
+            raise ValueError(problem)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """A training run, as it was asked for."""
+class Key:
+    """One key of a recipe."""
 
-    data: Data = Data()
-    model: Model = Model()
-    loss: Loss = Loss()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    augment: Augment = Augment()
-    selection: Selection = Selection()
-    cost: Cost = Cost()
-    publish: Publish = Publish()
+    group: str
+    name: str
+    kind: type
+    """Of the value, or of a list's items: str, int, float or bool."""
+    is_list: bool
+    choices: tuple[str, ...]
+    """The allowed values; empty if any is."""
+    default: object
+    description: str
 
 
-def keys() -> Iterator[tuple[str, Field[Any], Any]]:
-    """Every key: its group's name, the field (its metadata says what it may be), its type."""
-    for group, kind in get_type_hints(Recipe).items():
-        hints = get_type_hints(kind)
-        for entry in fields(kind):
-            yield group, entry, hints[entry.name]
+def recipe_keys() -> Iterator[Key]:
+    """Every key, group by group."""
+    for group, info in Recipe.model_fields.items():
+        assert isinstance(info.annotation, type)
+        assert issubclass(info.annotation, BaseModel)
+        for name, entry in info.annotation.model_fields.items():
+            kind: Any = entry.annotation
+            is_list, choices = get_origin(kind) is tuple, ()
+            if is_list:
+                kind = get_args(kind)[0]
+                kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+            elif get_origin(kind) is Literal:
+                kind, choices = str, get_args(kind)
+            default, description = entry.default, entry.description or ""
+            yield Key(group, name, kind, is_list, choices, default, description)
 
 
 def read_recipe(
@@ -231,13 +276,13 @@ def read_recipe(
 
     Args:
         name: the file, or the name.
-        overrides: values by group and key that win over the file's.
+        overrides: values by group and key, which replace those of the file.
 
     Raises:
-        TrainingError: there is no such file, it is no TOML, a key is unknown, or a value has
-            another type, unit or range.
+        TrainingError: the file is missing or not TOML, a key is unknown, or a value has the wrong
+            type or lies outside its range.
     """
-    text, place = _text_of(name)
+    text, place = _read_text(name)
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
@@ -250,101 +295,134 @@ def read_recipe(
     return make_recipe(raw, place=place)
 
 
-def read_flag(text: str, kind: Any) -> object:  # noqa: ANN401
-    """A key's value as the command line gives it; lists have commas between their values.
-
-    What does not fit is handed on as it is, for ``make_recipe`` to say so.
-    """
-    if kind in {tuple[str, ...], tuple[float, ...]}:
-        one: type = str if kind == tuple[str, ...] else float
-        return [read_flag(part.strip(), one) for part in text.split(",") if part.strip()]
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        return text if kind is str else kind(text)
-    except ValueError:
-        return text
-
-
 def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
-    """Check tables of values, and make a recipe of them.
+    """Make a recipe of plain tables.
+
+    Args:
+        raw: values by group and key.
+        place: the file or name that error messages begin with.
 
     Raises:
-        TrainingError: a key is unknown, or a value has another type, unit or range.
+        TrainingError: a key is unknown, or a value has the wrong type or lies outside its range.
     """
-    table = {(group, entry.name): (entry, kind) for group, entry, kind in keys()}
-    groups: dict[str, dict[str, object]] = {}
-    for group, values in raw.items():
-        known = list(dict.fromkeys(name for name, _ in table))
-        if group not in known:
-            elsewhere = [f"[{g}] {k}" for g, k in table if k == group]
-            mend = f"it belongs under {elsewhere[0]}" if elsewhere else nearest(group, known)
-            message = f"{place}: no group [{group}]; {mend}"
-            raise TrainingError(message)
-        if not isinstance(values, Mapping):
-            message = f"{place}: {group} is a group; write [{group}] and its keys below"
-            raise TrainingError(message)
-        for key, value in values.items():
-            if (group, key) not in table:
-                elsewhere = [f"[{g}]" for g, k in table if k == key]
-                siblings = [k for g, k in table if g == group]
-                mend = f"it belongs to {elsewhere[0]}" if elsewhere else nearest(key, siblings)
-                message = f"{place}: [{group}] has no key '{key}'; {mend}"
-                raise TrainingError(message)
-            entry, kind = table[group, key]
-            where = f"{place}: {group}.{key}"
-            groups.setdefault(group, {})[key] = checked(value, entry, kind, where)
-    recipe = Recipe()
-    for group, values in groups.items():
-        recipe = replace(recipe, **{group: replace(getattr(recipe, group), **values)})
-    _check_together(recipe, place)
-    return recipe
+    try:
+        return Recipe.model_validate(dict(raw))
+    except ValidationError as exc:
+        message = f"{place}: {_explain(exc.errors()[0])}"
+        raise TrainingError(message) from exc
+
+
+def parse_option(text: str, key: Key) -> object:
+    """Parse a key's value from the command line; lists have commas between their items.
+
+    A text that does not fit is returned unchanged, so that ``make_recipe`` reports it.
+    """
+
+    def parse_one(text: str) -> object:
+        if key.kind is bool:
+            return {"true": True, "false": False}.get(text.lower(), text)
+        try:
+            return key.kind(text)
+        except ValueError:
+            return text
+
+    if key.is_list:
+        return [parse_one(part.strip()) for part in text.split(",") if part.strip()]
+    return parse_one(text)
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Write a recipe with every key, so that a later default cannot change what it says."""
+    """Write a recipe as TOML with every key, so that it does not depend on later defaults."""
     parts = []
-    for group, values in asdict(recipe).items():
-        lines = [f"{key} = {toml(value)}" for key, value in values.items()]
+    for group, values in recipe.model_dump().items():
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         parts.append("\n".join([f"[{group}]", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
-def _check_together(recipe: Recipe, place: str) -> None:
-    """Hold keys against each other.
+def _toml(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read_text(name: str | Path) -> tuple[str, str]:
+    """The text of a recipe, and its name in messages.
 
     Raises:
-        TrainingError: two of them contradict.
+        TrainingError: the file cannot be read.
     """
-    data, augment, schedule = recipe.data, recipe.augment, recipe.schedule
-    wrong = ""
-    if data.development + data.test >= 1:
-        wrong = "data.development and data.test leave nothing to train on; together below 1"
-    elif augment.short_captions + augment.long_captions > 1:
-        wrong = "augment.short_captions and augment.long_captions are more than 1 together"
-    elif schedule.chunk_size > schedule.batch_size:
-        wrong = "schedule.chunk_size is larger than schedule.batch_size"
-    elif recipe.loss.soft_targets and not data.attributes:
-        wrong = "loss.soft_targets needs data.attributes, such as ['colour', 'category']"
-    elif recipe.model.kept_patches == 0:
-        wrong = "model.kept_patches is 0; a step must look at some patches"
-    elif not schedule.steps and not schedule.epochs:
-        wrong = "schedule.epochs and schedule.steps are both 0; there is nothing to do"
-    if wrong:
-        message = f"{place}: {wrong}"
-        raise TrainingError(message)
-
-
-def _text_of(name: str | Path) -> tuple[str, str]:
     shipped = str(name).removesuffix(".toml")
     path = Path(name)
     try:
         if not path.exists() and shipped in SHIPPED:
-            return files("fashionclip").joinpath(f"recipes/{shipped}.toml").read_text(
-                "utf-8"
-            ), shipped
+            source = files("fashionclip").joinpath(f"recipes/{shipped}.toml")
+            return source.read_text("utf-8"), shipped
         return path.read_text(encoding="utf-8"), str(name)
     except (OSError, UnicodeDecodeError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
         message = f"the recipe {name} cannot be read ({why}); the package has {', '.join(SHIPPED)}"
         raise TrainingError(message) from exc
+
+
+_TYPES = {
+    "string_type": (str, "text in quotes"),
+    "int_type": (int, "a whole number"),
+    "float_type": (float, "a number"),
+    "bool_type": (bool, "true or false"),
+}
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One of pydantic's errors as a sentence that names the key and says how to mend it."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    group, *rest = map(str, error["loc"])
+    if not rest:
+        known = list(Recipe.model_fields)
+        if kind != "extra_forbidden":
+            return f"{group} is a group; write [{group}] and its keys below"
+        homes = [key.group for key in recipe_keys() if key.name == group]
+        hint = f"it belongs under [{homes[0]}] {group}" if homes else _nearest(group, known)
+        return f"no group [{group}]; {hint}"
+    name = f"{group}.{rest[0]}"
+    if kind == "extra_forbidden":
+        homes = [key.group for key in recipe_keys() if key.name == rest[0]]
+        siblings = [key.name for key in recipe_keys() if key.group == group]
+        hint = f"it belongs to [{homes[0]}]" if homes else _nearest(rest[0], siblings)
+        return f"[{group}] has no key '{rest[0]}'; {hint}"
+    if kind == "literal_error" and isinstance(value, str):
+        choices = re.findall("'(.+?)'", context["expected"])
+        return f"{name} is '{value}'; {_nearest(value, choices)}"
+    if kind in {"literal_error", *_TYPES}:
+        wanted, words = _TYPES.get(kind, _TYPES["string_type"])
+        return f"{name} is {value!r}; it is {words}{_type_hint(value, wanted)}"
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        bound = context.get("ge", context.get("le"))
+        if context.get("le") == 1.0:
+            percent = f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
+            return f"{name} is {value:g}; it is a share from 0 to 1{percent}"
+        side = "at least" if "ge" in context else "at most"
+        return f"{name} is {value:g}; it must be {side} {bound:g}"
+    default = next(k.default for k in recipe_keys() if (k.group, k.name) == (group, rest[0]))
+    return f"{name} is {value!r}; write a list, such as {_toml(default)}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The hint for an unknown name: the nearest known one, or all of them."""
+    near = [RENAMED[name]] if RENAMED.get(name) in known else get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"use one of: {', '.join(known)}"
+
+
+def _type_hint(value: object, wanted: type) -> str:
+    """How to mend a number that is written as text."""
+    if not isinstance(value, str) or wanted in {str, bool}:
+        return ""
+    try:
+        wanted(value)
+    except ValueError:
+        return " without a unit" if re.match(r"\d+(?!.*\d$)", value) else ""
+    return f", without quotes: {value}"

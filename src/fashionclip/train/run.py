@@ -1,7 +1,8 @@
-"""The run folder: where everything of a training run lies, and what is written beside it.
+"""The run folder of a training run: its paths, its facts, its log and its rejects.
 
-``log.jsonl`` is a line a logged step, or a line with an ``event``; ``run.json`` says what ran:
-versions, commit, seed, hash of the data. Both are written by the first process only.
+``run.json`` states what ran: versions, commit, seed, a hash of the data. ``log.jsonl`` has a line
+for each logged step and for each event. The first process alone writes them. This module does not
+load PyTorch.
 """
 
 import json
@@ -13,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
+from types import TracebackType
 from typing import Any
 
 from fashionclip import rejects
@@ -21,13 +24,15 @@ from fashionclip.errors import TrainingError
 from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]
-"""Called with a step and its checkpoint's folder as soon as that is whole; False ends the run."""
+"""Called with the step and the folder of each checkpoint; returning False ends the run."""
+EVALUATION = "evaluation"
+"""Folder of the evaluation of start and selected checkpoint, within the run folder."""
 PACKAGES = ("fashionclip", "torch", "numpy", "pillow", "tokenizers", "safetensors", "peft")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths of a run: what training, selection and publishing hand each other."""
+    """The paths of a run, which training, selection and publishing share."""
 
     root: Path
 
@@ -43,7 +48,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """A JSON object a line: logged steps and events."""
+        """Logged steps and events, a JSON object per line."""
         return self.root / "log.jsonl"
 
     @property
@@ -53,12 +58,12 @@ class RunFolder:
 
     @property
     def rejects(self) -> Path:
-        """Rows and pictures that could not be used, a line each."""
+        """Rows and images that could not be used, a JSON object per line."""
         return self.root / "rejects.jsonl"
 
     @property
     def states(self) -> Path:
-        """Folder of the states that a killed run goes on from."""
+        """Folder of the states that a killed run resumes from."""
         return self.root / "state"
 
     @property
@@ -68,7 +73,7 @@ class RunFolder:
 
     @property
     def selected(self) -> Path:
-        """The chosen checkpoint, as a transformers folder."""
+        """The selected checkpoint, as a transformers folder."""
         return self.root / "selected"
 
     def checkpoint(self, step: int) -> Path:
@@ -76,17 +81,17 @@ class RunFolder:
         return self.root / "checkpoints" / f"step-{step:06d}"
 
     def checkpoints(self) -> dict[int, Path]:
-        """Step to folder of every checkpoint there is, in order."""
+        """The folder of every checkpoint, by step, in order."""
         found = (self.root / "checkpoints").glob("step-*")
         return dict(sorted((int(path.name.removeprefix("step-")), path) for path in found))
 
     def scores(self, step: int) -> Path:
-        """What one checkpoint came to on development sets."""
+        """The scores of one checkpoint on development sets."""
         return self.root / "scores" / f"step-{step:06d}.json"
 
 
 def describe_run(**facts: object) -> dict[str, Any]:
-    """What ``run.json`` says of any run: versions, machine, commit; and the facts given."""
+    """The facts of every run (versions, machine, commit), and those given."""
     return {
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
@@ -97,7 +102,7 @@ def describe_run(**facts: object) -> dict[str, Any]:
 
 
 def write_facts(run: RunFolder, **facts: object) -> None:
-    """Add facts to ``run.json``, or replace those of the same names; the file appears whole.
+    """Add facts to ``run.json``, or replace those with the same names.
 
     Raises:
         TrainingError: the folder cannot be written.
@@ -136,7 +141,7 @@ def write_log(run: RunFolder, line: Mapping[str, object]) -> None:
 
 
 def drop_log_after(run: RunFolder, step: int) -> None:
-    """Take from the log the steps that a killed run took beyond its last state.
+    """Remove the steps from the log that a killed run took after its last state.
 
     Raises:
         OSError: the log cannot be written.
@@ -154,14 +159,14 @@ def write_reject(run: RunFolder, reject: Reject) -> None:
 
 
 def read_rejects(run: RunFolder) -> set[tuple[int | None, str | None]]:
-    """Row and id of every reject that is written down."""
+    """Row and id of every reject that is already written."""
     if not run.rejects.exists():
         return set()
     return {(reject.get("row"), reject.get("id")) for reject in rejects.read_rejects(run.rejects)}
 
 
 def git_commit() -> str | None:
-    """The commit of the working folder, with ``+`` where files differ from it; None outside git."""
+    """The commit of the working folder, with ``+`` if files differ from it; None outside git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -170,10 +175,108 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a run, after a step or at an event."""
+
+    step: int
+    n_steps: int
+    loss: float
+    samples_per_s: float
+    n_rejected: int
+    """Images that could not be read so far."""
+    scores: Mapping[str, float]
+    """Scores of the latest checkpoint."""
+    event: Mapping[str, Any] | None = None
+    """The event; None after a step."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class RunLog:
+    """Writes steps and events to ``log.jsonl`` and TensorBoard, in the first process only."""
+
+    def __init__(self, run: RunFolder, on_progress: OnProgress | None, *, is_first: bool) -> None:
+        """Store the folder and the callback; nothing is opened yet."""
+        self._run, self._on_progress = run, on_progress
+        self._is_first = is_first
+        self._board: Any = None
+        self._scores: dict[str, float] = {}
+        self._last = (0, 0, math.nan, 0.0)
+        self._n_rejected = 0
+        self._lock = Lock()
+
+    def __enter__(self) -> "RunLog":
+        """Open TensorBoard's log, if the package is installed."""
+        if self._is_first:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return self
+            self._board = SummaryWriter(str(self._run.tensorboard))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close TensorBoard's log."""
+        if self._board is not None:
+            self._board.close()
+
+    def step(
+        self, step: int, n_steps: int, figures: Mapping[str, float], *, is_logged: bool
+    ) -> None:
+        """Report a step."""
+        if not self._is_first:
+            return
+        self._last = (step, n_steps, figures["loss"], figures["samples_per_s"])
+        if is_logged:
+            write_log(self._run, {"step": step, **figures})
+            self._plot(step, figures)
+        self._report(None)
+
+    def event(self, event: str, **details: object) -> None:
+        """Report an event."""
+        if self._is_first:
+            line = {"event": event, **details}
+            write_log(self._run, line)
+            self._report(line)
+
+    def reject(self) -> None:
+        """Count an unreadable image; called from the loader's threads."""
+        with self._lock:
+            self._n_rejected += 1
+
+    def scores(self, step: int) -> None:
+        """Report the scores of a checkpoint, if it has any."""
+        try:
+            found = json.loads(self._run.scores(step).read_text(encoding="utf-8"))
+            self._scores = _flat(found["scores"])
+        except (OSError, ValueError, KeyError):
+            return
+        self._plot(step, {f"scores/{name}": value for name, value in self._scores.items()})
+        self._report({"event": "scores", "step": step, "scores": self._scores})
+
+    def _plot(self, step: int, figures: Mapping[str, float]) -> None:
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
+
+    def _report(self, event: Mapping[str, Any] | None) -> None:
+        if self._on_progress is not None:
+            step, n_steps, loss, rate = self._last
+            scores, n_rejected = self._scores, self._n_rejected
+            self._on_progress(Progress(step, n_steps, loss, rate, n_rejected, scores, event))
+
+
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line).get("step", 0))
-    except (ValueError, AttributeError):  # a line that was cut
+    except (ValueError, AttributeError):  # a truncated line
         return math.inf
 
 
@@ -182,3 +285,14 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested mappings, by their path."""
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{name}"] = float(value)
+    return found

@@ -1,7 +1,8 @@
-"""Everything that a run needs to go on, in one file that appears whole.
+"""The state that a killed run resumes from, in one file that appears whole or not at all.
 
-Weights that move, optimizer, averages and the step: position in the data and all randomness
-follow from the step. The last two states are kept, so that a broken one costs some steps only.
+It holds the trained weights, their moving average, the optimizer and the step. The position in the
+data and all random numbers follow from the step. The last two states are kept, so that a damaged
+one costs some steps only.
 """
 
 from collections.abc import Mapping
@@ -14,75 +15,75 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fashionclip.atomic import whole_file
-from fashionclip.train.losses import Temperature
+from fashionclip.train.loss import Temperature
 
 N_KEPT = 2
-SUFFIX = ".pt"
+_SUFFIX = ".pt"
 
 
 @dataclass(slots=True, eq=False)
-class Learner:
+class TrainState:
     """What changes from step to step."""
 
     weights: Mapping[str, nn.Parameter]
-    """Those that move, by name."""
+    """The trained weights, by name."""
     temperature: Temperature
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor] | None
-    """Moving average of ``weights``, if there is one."""
+    """Moving average of ``weights``, if the recipe has one."""
     step: int = 0
     """Steps done."""
 
 
-def collect(learner: Learner) -> dict[str, Any]:
-    """A learner's state with whole tensors on the CPU; every process must call it."""
-    state: dict[str, Any] = _whole(
+def collect(state: TrainState) -> dict[str, Any]:
+    """A state as whole tensors on the CPU; every process must call it."""
+    collected: dict[str, Any] = _whole(
         {
-            "step": learner.step,
-            "weights": dict(learner.weights),
-            "temperature": learner.temperature.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "average": learner.average,
+            "step": state.step,
+            "weights": dict(state.weights),
+            "temperature": state.temperature.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "average": state.average,
         }
     )
-    return state
+    return collected
 
 
-def restore(learner: Learner, state: Mapping[str, Any]) -> None:
-    """Bring a learner to a collected state, whatever number of processes it was collected by.
+def restore(state: TrainState, collected: Mapping[str, Any]) -> None:
+    """Set a state to a collected one, whatever number of processes that was collected by.
 
     Raises:
-        KeyError: the state is of other weights.
+        KeyError: the collected state is of other weights.
     """
     with torch.no_grad():
-        for name, weight in learner.weights.items():
-            weight.copy_(_like(state["weights"][name], weight))
-        if learner.average is not None:
-            for name, mean in learner.average.items():
-                mean.copy_(_like(state["average"][name], mean))
-    learner.temperature.load_state_dict(state["temperature"])
-    loaded = state["optimizer"]
-    ordered = [w for group in learner.optimizer.param_groups for w in group["params"]]
+        for name, weight in state.weights.items():
+            weight.copy_(_like(collected["weights"][name], weight))
+        if state.average is not None:
+            for name, mean in state.average.items():
+                mean.copy_(_like(collected["average"][name], mean))
+    state.temperature.load_state_dict(collected["temperature"])
+    loaded = collected["optimizer"]
+    ordered = [w for group in state.optimizer.param_groups for w in group["params"]]
     moments = {
         i: {k: _like(v, ordered[i]) if _is_moment(v, ordered[i]) else v for k, v in one.items()}
         for i, one in loaded["state"].items()
     }
-    learner.optimizer.load_state_dict({**loaded, "state": moments})
-    learner.step = int(state["step"])
+    state.optimizer.load_state_dict({**loaded, "state": moments})
+    state.step = int(collected["step"])
 
 
-def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+def save_state(folder: Path, collected: Mapping[str, Any]) -> None:
     """Write a collected state, and remove all but the last ``N_KEPT``.
 
     Raises:
-        OSError: it cannot be written; the earlier ones stay.
+        OSError: it cannot be written; the earlier states stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{state['step']:06d}{SUFFIX}"
+    path = folder / f"step-{collected['step']:06d}{_SUFFIX}"
     try:
         with whole_file(path) as part:
-            torch.save(dict(state), part)
-    except RuntimeError as exc:  # how PyTorch tells of a full disk
+            torch.save(dict(collected), part)
+    except RuntimeError as exc:  # PyTorch's error when the disk is full
         raise OSError(str(exc).splitlines()[0]) from exc
     for old in _states(folder)[:-N_KEPT]:
         old.unlink(missing_ok=True)
@@ -92,21 +93,21 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """Read the latest state that is whole.
 
     Returns:
-        The state, or None if there is none; and what is wrong with later ones.
+        The collected state, or None if there is none; and what is wrong with later files.
     """
-    wrong: list[str] = []
+    problems: list[str] = []
     for path in reversed(_states(folder)):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            return dict(state), wrong
-        except Exception as exc:  # a cut file fails in many ways
+            return dict(state), problems
+        except Exception as exc:  # a truncated file fails in many ways
             detail = (str(exc).splitlines() or [type(exc).__name__])[0][:120]
-            wrong.append(f"{path} cannot be read ({detail}); going on from the one before")
-    return None, wrong
+            problems.append(f"{path} cannot be read ({detail}); resuming from the one before")
+    return None, problems
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"step-*{SUFFIX}"))
+    return sorted(folder.glob(f"step-*{_SUFFIX}"))
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - a tree of anything

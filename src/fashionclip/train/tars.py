@@ -1,8 +1,8 @@
-"""WebDataset tars → pairs: each sample is the members of one name, told apart by their endings.
+"""Samples of WebDataset tars: the members with the same name are one sample.
 
-``0001.jpg`` is the picture, ``0001.txt`` its caption, ``0001.json`` its fields; a tar is read
-once, header by header, and pictures later from where they stand in it, so that every epoch is
-shuffled wholly. Tars may lie on any file system that fsspec knows.
+``0001.jpg`` is the image, ``0001.txt`` its caption, ``0001.json`` its fields. A tar is read once,
+header by header. Images are read later from their offsets, so that every epoch is shuffled over
+all shards. Tars can lie on any file system that fsspec supports.
 """
 
 import json
@@ -24,7 +24,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Bytes within a file or URL."""
+    """A range of bytes in a file or URL."""
 
     place: str
     offset: int
@@ -33,22 +33,22 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample of a tar."""
+    """A sample of a tar."""
 
     name: str
-    picture: Slice
+    image: Slice
     fields: Mapping[str, Any]
-    """Of its ``.json``; its ``.txt`` is ``caption``."""
+    """The fields of its ``.json``; ``caption`` is the text of its ``.txt``."""
     row: int
 
 
 def is_tar(place: str) -> bool:
-    """Whether a recipe's catalogue is one tar or several."""
+    """Whether a recipe's catalogue is a tar or a pattern of tars."""
     return place.endswith(".tar")
 
 
-def expand(place: str) -> list[str]:
-    """Name every shard of ``shards-{000..009}.tar`` or ``shards-*.tar``.
+def expand_shards(place: str) -> list[str]:
+    """The shards of ``shards-{000..009}.tar`` or ``shards-*.tar``.
 
     Raises:
         TrainingError: there is none.
@@ -58,10 +58,10 @@ def expand(place: str) -> list[str]:
         first, last = found.groups()
         numbers = range(int(first), int(last) + 1)
         head, tail = place[: found.start()], place[found.end() :]
-        return [one for n in numbers for one in expand(f"{head}{n:0{len(first)}d}{tail}")]
+        return [one for n in numbers for one in expand_shards(f"{head}{n:0{len(first)}d}{tail}")]
     if "*" not in place:
         return [place]
-    from fsspec.core import url_to_fs  # only patterns need to list a store
+    from fsspec.core import url_to_fs  # only patterns list a folder
 
     system, path = url_to_fs(place)
     names = sorted(system.glob(path))
@@ -78,14 +78,14 @@ def read_tars(place: str) -> Iterator[Sample | Reject]:
         TrainingError: a shard is missing, or is no tar.
     """
     row = 0
-    for shard in expand(place):
+    for shard in expand_shards(place):
         for name, members in _members(shard):
             row += 1
             yield _sample(shard, name, members, row)
 
 
 def read_slice(piece: Slice) -> bytes:
-    """Read the bytes of a slice; safe to call from several threads.
+    """Read the bytes of a slice; thread-safe.
 
     Raises:
         ImageFetchError: the file is gone, or shorter.
@@ -100,7 +100,7 @@ def read_slice(piece: Slice) -> bytes:
 
             system, path = url_to_fs(piece.place)
             found = system.cat_file(path, start=piece.offset, end=piece.offset + piece.size)
-    except Exception as exc:  # every store has errors of its own
+    except Exception as exc:  # every file system has its own errors
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
         message = f"{piece.place}: cannot be read ({why})"
         raise ImageFetchError(message) from exc
@@ -111,7 +111,7 @@ def read_slice(piece: Slice) -> bytes:
 
 
 def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
-    """Neighbouring members of one name: small texts as bytes, pictures as slices.
+    """Neighbouring members with the same name: small texts as bytes, images as slices.
 
     Raises:
         TrainingError: the shard is missing, or is no tar.
@@ -125,16 +125,16 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
             for member in tar:
                 if not member.isfile():
                     continue
-                stem, _, ending = _split(member.name)
+                stem, _, suffix = _split(member.name)
                 if stem != name and members:
                     yield name, members
                     members = {}
-                name, ending = stem, ending.lower()
-                if f".{ending}" in IMAGE_SUFFIXES:
-                    members[ending] = Slice(shard, member.offset_data, member.size)
-                elif ending in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
+                name, suffix = stem, suffix.lower()
+                if f".{suffix}" in IMAGE_SUFFIXES:
+                    members[suffix] = Slice(shard, member.offset_data, member.size)
+                elif suffix in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
                     text = tar.extractfile(member)
-                    members[ending] = text.read() if text else b""
+                    members[suffix] = text.read() if text else b""
             if members:
                 yield name, members
     except FileNotFoundError as exc:
@@ -146,18 +146,18 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """WebDataset's rule: the name ends at the first dot of its last part."""
+    """Split a name at the first dot of its last part, as WebDataset does."""
     folder, slash, last = name.rpartition("/")
-    stem, dot, ending = last.partition(".")
-    return f"{folder}{slash}{stem}", dot, ending
+    stem, dot, suffix = last.partition(".")
+    return f"{folder}{slash}{stem}", dot, suffix
 
 
 def _sample(
     shard: str, name: str, members: Mapping[str, Slice | bytes], row: int
 ) -> Sample | Reject:
-    picture = next((members[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in members), None)
-    if not isinstance(picture, Slice):
-        return Reject(row, name, shard, "the sample has no picture (jpg, png or webp)")
+    image = next((members[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in members), None)
+    if not isinstance(image, Slice):
+        return Reject(row, name, shard, "the sample has no image (jpg, png or webp)")
     fields: dict[str, Any] = {}
     try:
         if isinstance(text := members.get("json"), bytes):
@@ -167,4 +167,4 @@ def _sample(
             fields["caption"] = text.decode()
     except ValueError as exc:
         return Reject(row, name, shard, f"the sample's text cannot be read ({exc})")
-    return Sample(name, picture, fields, row)
+    return Sample(name, image, fields, row)

@@ -1,93 +1,83 @@
-"""Frozen models that a run learns likenesses from, or stays near to."""
+"""Frozen models whose vectors the loss compares with the student's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines.towers import Towers
 from fashionclip.errors import TrainingError
-from fashionclip.train import losses
-from fashionclip.train.loader import Share
-from fashionclip.train.passes import Inputs, Passes, make_passes, sides_of
-from fashionclip.train.recipe import Recipe
-from fashionclip.train.towers import open_towers
+from fashionclip.train.distributed import ProcessGroup
+from fashionclip.train.loss import Features, Temperature, gather_features
+from fashionclip.train.model import Forward, Inputs, load_towers, make_forward
+from fashionclip.train.recipe import LossConfig
 
-AT_ONCE = 128
-"""Pairs of one pass: a teacher keeps nothing for a backward pass."""
+PAIRS_PER_PASS = 128
+"""A teacher needs no backward pass, so its chunks can be larger than the student's."""
 START = "start"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Teacher:
-    """A frozen model, and how much it counts."""
+    """A frozen model."""
 
     towers: Towers
-    passes: Passes
-    distill: float
-    """Weight of learning its likenesses."""
-    anchor: float
-    """Weight of staying near its vectors."""
+    forward: Forward
+    temperature: Temperature
 
-    def sides(self, inputs: Inputs, share: Share) -> losses.Sides:
-        """Its vectors of a batch, on this process and on all."""
+    def features(self, inputs: Inputs, group: ProcessGroup) -> Features:
+        """Its vectors of a batch, of this process and of all."""
         size = self.towers.config.vision.image_px
         with torch.no_grad():
-            found = [
-                self.passes.vectors(self.towers, _resized(inputs.part(slice(i, i + AT_ONCE)), size))
-                for i in range(0, len(inputs), AT_ONCE)
+            parts = [
+                self.forward.encode(self.towers, _resized(inputs[i : i + PAIRS_PER_PASS], size))
+                for i in range(0, len(inputs), PAIRS_PER_PASS)
             ]
-            pictures, texts = (torch.cat(side) for side in zip(*found, strict=True))
-            return sides_of(pictures, texts, share)
-
-    def loss(
-        self, sides: losses.Sides, aim: losses.Sides, temperature: losses.Temperature
-    ) -> Tensor:
-        """What its weights come to for a batch, mean over own rows."""
-        total = sides.pictures.new_zeros(())
-        if self.distill:
-            scale = torch.tensor(self.towers.config.logit_scale, device=total.device).exp()
-            mine = temperature.logit_scale.exp()
-            total = total + self.distill * losses.distillation(sides, mine, aim, scale)
-        if self.anchor:
-            total = total + self.anchor * losses.drift(sides, aim)
-        return total
+            images, texts = (torch.cat(side) for side in zip(*parts, strict=True))
+            return gather_features(images, texts, self.temperature, group)
 
 
 def open_teachers(
-    recipe: Recipe, start: Checkpoint, device: torch.device, precision: str
-) -> Sequence[Teacher]:
-    """Open the frozen models that a recipe names; each once.
+    config: LossConfig, start: Checkpoint, device: torch.device, precision: str
+) -> dict[str, Teacher]:
+    """Open the frozen models that a recipe's loss needs, by the term that uses them.
 
     Raises:
-        TrainingError: a teacher reads other tokens than the start.
+        TrainingError: a teacher has another vocabulary than the start.
         CheckpointError: it cannot be opened.
     """
-    loss = recipe.loss
-    wanted: dict[str, dict[str, float]] = {}
-    if loss.distill:
-        wanted.setdefault(loss.teacher, {})["distill"] = loss.distill
-    if loss.anchor:
-        wanted.setdefault(START, {})["anchor"] = loss.anchor
-    teachers = []
-    for name, weights in wanted.items():
+    names = {}
+    if config.distill:
+        names["distill"] = config.teacher
+    if config.anchor:
+        names["anchor"] = START
+    opened: dict[str, Teacher] = {}
+    for name in set(names.values()):
         checkpoint = start if name == START else open_checkpoint(name)
         if checkpoint.tokenizer.rules.get_vocab() != start.tokenizer.rules.get_vocab():
-            message = f"loss.teacher: {name} has another vocabulary than {start.name}; choose one "
-            message += "with the same tokenizer"
+            message = (
+                f"loss.teacher: {name} has another vocabulary than {start.name}; choose one with "
+                "the same tokenizer"
+            )
             raise TrainingError(message)
-        towers = open_towers(checkpoint, device).requires_grad_(requires_grad=False)
-        passes = make_passes(checkpoint, device, precision)
-        counts = {"distill": 0.0, "anchor": 0.0, **weights}
-        teachers.append(Teacher(towers, passes, counts["distill"], counts["anchor"]))
-    return teachers
+        towers = load_towers(checkpoint, device).requires_grad_(requires_grad=False)
+        temperature = Temperature(checkpoint.config.logit_scale, has_bias=False).to(device)
+        opened[name] = Teacher(towers, make_forward(checkpoint, device, precision), temperature)
+    return {term: opened[name] for term, name in names.items()}
+
+
+def teacher_features(
+    teachers: Mapping[str, Teacher], inputs: Inputs, group: ProcessGroup
+) -> dict[str, Features]:
+    """The vectors of every teacher; a teacher of two terms encodes the batch once."""
+    found = {teacher: teacher.features(inputs, group) for teacher in set(teachers.values())}
+    return {term: found[teacher] for term, teacher in teachers.items()}
 
 
 def _resized(inputs: Inputs, size: int) -> Inputs:
-    """The same pictures at the teacher's size, all patches of them."""
+    """The same images at the teacher's size, with all their patches."""
     pixels = inputs.pixels
     if pixels.shape[1] != size:
         floats = pixels.permute(0, 3, 1, 2).float()

@@ -1,10 +1,8 @@
-"""Which checkpoint to keep: the question that in-domain loss answers wrongly.
+"""Selection of the checkpoint to keep, by held-out pairs and by sets outside the training data.
 
-``candidates``  checkpoints, interpolations with the start, averages
-``suite``       what every candidate is asked, on development pictures only
-``scoring``     a candidate's answers as figures
-``rules``       ways to choose, as data; what each would have cost on a set left out
-``curves``      the figures over the steps, drawn
-``select``      from a run folder to the checkpoint that is kept: ``selected/``
+``candidates``  checkpoints, their average, and interpolations with the start
+``suite``       the development tasks of every candidate, and its scores on them
+``rules``       selection rules as data, and what each would have cost on a set left out
+``select``      from a run folder to ``selected/``
 ``report``      ``selection.json``, ``.md`` and ``.svg``
 """

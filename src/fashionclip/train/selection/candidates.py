@@ -1,7 +1,7 @@
-"""What can be chosen: checkpoints, what lies between them and the start, and their averages.
+"""Candidates of a selection: checkpoints, their average, and interpolations with the start.
 
-Each is a weighted sum of checkpoints of one shape. Sums are made from the arrays on disk, one
-tensor at a time; neither PyTorch nor a second copy of the model is needed.
+A candidate is a weighted sum of checkpoints with the same shapes. Sums are computed from the files,
+one tensor at a time, so that memory is that of a tensor.
 """
 
 import hashlib
@@ -22,41 +22,41 @@ Kind = Literal["start", "checkpoint", "average", "interpolation"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A model that can be chosen: a weighted sum of checkpoints, whose weights sum to 1."""
+    """A weighted sum of checkpoints; the coefficients sum to 1."""
 
     name: str
     """``start``, ``step-000200``, ``average-of-3``, ``0.4 of step-000200``."""
     kind: Kind
     step: int
-    """Of the last checkpoint in it; 0 for the start."""
+    """Step of its last checkpoint; 0 for the start."""
     parts: tuple[tuple[Checkpoint, float], ...]
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over the parts' fingerprints and weights."""
+        """16 hex digits over the fingerprints and coefficients of its parts."""
         words = [f"{part.fingerprint} {weight!r}" for part, weight in self.parts]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
 def start_of(checkpoint: Checkpoint) -> Candidate:
-    """The untouched start, which can be chosen like any other."""
+    """The untouched start as a candidate."""
     return Candidate("start", "start", 0, ((checkpoint, 1.0),))
 
 
 def checkpoint_at(step: int, checkpoint: Checkpoint) -> Candidate:
-    """A checkpoint of the run."""
+    """A checkpoint of the run as a candidate."""
     return Candidate(step_name(step), "checkpoint", step, ((checkpoint, 1.0),))
 
 
 def step_name(step: int) -> str:
-    """``step-000123``: what a step's folder is called."""
+    """Name of a step's folder: ``step-000123``."""
     return f"step-{step:06d}"
 
 
 def average_of(candidates: Sequence[Candidate]) -> Candidate:
     """The mean of the weights of several checkpoints.
 
-    Source: Izmailov et al. 2018, arXiv 1803.05407 (weights averaged along one run).
+    Source: Izmailov et al. 2018, arXiv 1803.05407 (stochastic weight averaging).
     """
     share = 1 / len(candidates)
     parts = tuple((part, share * weight) for c in candidates for part, weight in c.parts)
@@ -70,7 +70,7 @@ def interpolation(start: Candidate, tuned: Candidate, alpha: float) -> Candidate
     Args:
         start: what training began with.
         tuned: a checkpoint or an average.
-        alpha: share of the tuned weights, above 0 and below 1.
+        alpha: coefficient of the tuned weights, above 0 and below 1.
 
     Source: Wortsman et al. 2022, arXiv 2109.01903 (WiSE-FT).
     """
@@ -82,8 +82,8 @@ def interpolation(start: Candidate, tuned: Candidate, alpha: float) -> Candidate
 def write_candidate(candidate: Candidate, folder: Path) -> None:
     """Write a candidate as a transformers folder, whole or not at all.
 
-    Words, preprocessing and activation are those of the last part, which is the tuned one. The sum
-    is computed in float32; a tensor is stored as float16 where every part's is.
+    Tokenizer, preprocessing and activation are those of the last part, which is the tuned one. The
+    sum is computed in float32; a tensor is stored as float16 if every part stores it so.
 
     Raises:
         CheckpointError: the parts are of different models, or the folder cannot be written.
@@ -95,8 +95,8 @@ def write_candidate(candidate: Candidate, folder: Path) -> None:
     for other, _ in others:
         _check_alike(last, other)
     tensors = last.weights()
-    everyone = [part.weights() for part, _ in candidate.parts]
-    halves = {name for name in tensors if all(of.dtype(name) == "F16" for of in everyone)}
+    every_part = [part.weights() for part, _ in candidate.parts]
+    halves = {name for name in tensors if all(of.dtype(name) == "F16" for of in every_part)}
     layout = {n: (tensors.shape(n), "F16" if n in halves else "F32") for n in tensors}
 
     def mixed(name: str) -> np.ndarray:
@@ -118,10 +118,10 @@ def write_candidate(candidate: Candidate, folder: Path) -> None:
 
 
 def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
-    """Refuse to mix models whose numbers mean different things.
+    """Refuse to mix checkpoints of different models.
 
     Raises:
-        CheckpointError: they differ in sizes, words or preprocessing.
+        CheckpointError: they differ in sizes, tokenizer or preprocessing.
     """
     of_one, of_other = (_sizes(part.config) for part in (one, other))
     differs = ""
@@ -140,7 +140,7 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
 
 
 def _sizes(config: CLIPConfig) -> CLIPConfig:
-    """Without what tuning may change: the temperature, and the activation that a recipe names."""
+    """The configuration without temperature and activation, which tuning may change."""
     vision = replace(config.vision, activation="gelu")
     text = replace(config.text, activation="gelu")
     return replace(config, vision=vision, text=text, logit_scale=0.0)

@@ -1,8 +1,8 @@
-"""Ways to choose a checkpoint, as data, and what each would have cost on a set left out.
+"""Selection rules as data, and what each would have cost on a set left out.
 
-A rule sees candidates' scores on development pictures, and nothing else. To learn what it is
-worth, each set is left out in turn: the rule chooses by the others, and its choice is held
-against the best that the set left out had to offer, and against the start.
+A rule uses the candidates' scores on development images alone. To estimate its value, each set is
+left out in turn: the rule selects by the other sets, and its choice is compared with the best
+candidate on the set left out, and with the start.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,52 +11,52 @@ from types import MappingProxyType
 
 from fashionclip.errors import TrainingError
 from fashionclip.train.selection.candidates import Candidate, Kind
-from fashionclip.train.selection.scoring import Scores
+from fashionclip.train.selection.suite import Scores
 
 POINTS = 100.0
-"""Scores are shares of 1; their differences are told in points of a hundredth."""
+"""Scores lie in 0…1; differences are reported in points of a hundredth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """A candidate with what it came to."""
+    """A candidate with its scores."""
 
     candidate: Candidate
     scores: Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sight:
-    """What a rule may look at."""
+class SelectionContext:
+    """What a rule may use besides a candidate's scores."""
 
     start: Scores
     sets: tuple[str, ...]
     """The sets that are not left out."""
 
-    def outside(self, scores: Scores) -> float:
-        """Mean over the sets in sight."""
+    def out_of_domain(self, scores: Scores) -> float:
+        """Mean over the sets that are not left out."""
         return sum(scores.sets[name] for name in self.sets) / len(self.sets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """The candidate of some kinds with the highest value; of equal ones the first."""
+    """Selects the candidate of some kinds with the highest value; the first of equal ones."""
 
-    words: str
-    """What it takes, as one would say it."""
+    description: str
+    """What it selects, in a phrase."""
     among: frozenset[Kind]
-    value: Callable[[Scored, Sight], float]
+    value: Callable[[Scored, SelectionContext], float]
 
-    def choose(self, scored: Sequence[Scored], sight: Sight) -> Scored:
-        """Take the best; where there is none of its kinds, the start."""
+    def choose(self, scored: Sequence[Scored], context: SelectionContext) -> Scored:
+        """Select the best candidate; the start if there is none of these kinds."""
         possible = [s for s in scored if s.candidate.kind in self.among] or list(scored[:1])
-        return max(possible, key=lambda s: self.value(s, sight))
+        return max(possible, key=lambda s: self.value(s, context))
 
 
-def _guarded(scored: Scored, sight: Sight) -> float:
-    """In-domain retrieval, but never at the price of what the start could do elsewhere."""
-    fallen = sight.outside(scored.scores) < sight.outside(sight.start)
-    return float("-inf") if fallen else scored.scores.in_domain
+def _guarded(scored: Scored, context: SelectionContext) -> float:
+    """In-domain retrieval, if the mean over the sets is not below the start's."""
+    is_worse = context.out_of_domain(scored.scores) < context.out_of_domain(context.start)
+    return float("-inf") if is_worse else scored.scores.in_domain
 
 
 _RUN = frozenset[Kind]({"checkpoint"})
@@ -67,37 +67,37 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "start": Rule(
             "the untouched start: no tuning at all",
             frozenset[Kind]({"start"}),
-            lambda scored, sight: 0.0,
+            lambda scored, context: 0.0,
         ),
         "last": Rule(
             "the last checkpoint",
             _RUN,
-            lambda scored, sight: float(scored.candidate.step),
+            lambda scored, context: float(scored.candidate.step),
         ),
         "validation-loss": Rule(
             "the checkpoint with the lowest loss on held-out pairs",
             _RUN,
-            lambda scored, sight: -scored.scores.validation_loss,
+            lambda scored, context: -scored.scores.validation_loss,
         ),
         "retrieval": Rule(
             "the checkpoint with the best retrieval on held-out pairs",
             _RUN,
-            lambda scored, sight: scored.scores.in_domain,
+            lambda scored, context: scored.scores.in_domain,
         ),
         "average": Rule(
             "the average of the last checkpoints",
             frozenset[Kind]({"average"}),
-            lambda scored, sight: float(scored.candidate.step),
+            lambda scored, context: float(scored.candidate.step),
         ),
         "out-of-domain": Rule(
             "the candidate of any kind with the best mean over the sets",
             _ALL,
-            lambda scored, sight: sight.outside(scored.scores),
+            lambda scored, context: context.out_of_domain(scored.scores),
         ),
         "both": Rule(
             "the candidate of any kind with the best mean of retrieval and the sets' mean",
             _ALL,
-            lambda scored, sight: scored.scores.in_domain + sight.outside(scored.scores),
+            lambda scored, context: scored.scores.in_domain + context.out_of_domain(scored.scores),
         ),
         DEFAULT_RULE: Rule(
             "the candidate of any kind with the best retrieval on held-out pairs whose mean over "
@@ -107,33 +107,33 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
-"""Every rule by its name, from the most naive on."""
+"""Every rule by its name, the simplest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A rule's choice without one set, on that set."""
+    """A rule's choice by the other sets, measured on the set left out."""
 
     set_name: str
     chosen: str
     cost: float
-    """Points that the best candidate for this set has more; 0 at best."""
+    """Points below the best candidate on this set; 0 at best."""
     against_start: float
-    """Points more than the start, or fewer."""
+    """Points above the start; negative if below."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What a rule would have cost."""
+class RuleRow:
+    """What a rule would have cost on each set left out."""
 
     rule: str
     chosen: str
-    """By all sets."""
+    """The choice by all sets."""
     left_out: tuple[LeftOut, ...]
     in_domain_cost: float
-    """Points of retrieval on held-out pairs that the best candidate has more than ``chosen``."""
+    """Points of held-out retrieval below the best candidate."""
     in_domain_gain: float
-    """Points of it that ``chosen`` has more than the start."""
+    """Points of held-out retrieval above the start."""
 
     @property
     def mean_cost(self) -> float:
@@ -142,46 +142,45 @@ class Row:
 
     @property
     def worst_cost(self) -> float:
-        """On the set where it cost most, in points."""
+        """The largest cost on a set, in points."""
         return max(left.cost for left in self.left_out)
 
     @property
     def worst_against_start(self) -> float:
-        """On the set where the choice did worst against the start, in points."""
+        """The lowest difference from the start on a set, in points."""
         return min(left.against_start for left in self.left_out)
 
 
 def find_rule(name: str) -> Rule:
-    """A rule by its name.
+    """Find a rule by its name.
 
     Raises:
         TrainingError: there is none.
     """
     if name in RULES:
         return RULES[name]
-    message = f"no rule of selection is called '{name}'; there are {', '.join(RULES)}"
+    message = f"selection.rule is '{name}'; use one of: {', '.join(RULES)}"
     raise TrainingError(message)
 
 
-def leave_one_set_out(scored: Sequence[Scored]) -> tuple[Row, ...]:
-    """Each rule's row of the table, in the order of ``RULES``.
+def leave_one_set_out(scored: Sequence[Scored]) -> tuple[RuleRow, ...]:
+    """The table of all rules, in the order of ``RULES``.
 
     Args:
-        scored: the candidates, the start first. With a single set there is nothing to choose by
-            when it is left out; rules that look at sets then choose by that set itself, and their
-            cost is no longer that of a set they have not seen.
+        scored: the candidates, the start first. With a single set, rules select by that set itself,
+            so their cost is not that of an unseen set.
     """
     start = scored[0].scores
     sets = tuple(start.sets)
     best = {name: max(s.scores.sets[name] for s in scored) for name in sets}
-    best_inside = max(s.scores.in_domain for s in scored)
+    best_in_domain = max(s.scores.in_domain for s in scored)
     rows = []
     for name, rule in RULES.items():
-        chosen = rule.choose(scored, Sight(start, sets))
+        chosen = rule.choose(scored, SelectionContext(start, sets))
         left_out = []
         for hidden in sets:
             others = tuple(other for other in sets if other != hidden) or sets
-            choice = rule.choose(scored, Sight(start, others))
+            choice = rule.choose(scored, SelectionContext(start, others))
             value = choice.scores.sets[hidden]
             left_out.append(
                 LeftOut(
@@ -192,11 +191,11 @@ def leave_one_set_out(scored: Sequence[Scored]) -> tuple[Row, ...]:
                 )
             )
         rows.append(
-            Row(
+            RuleRow(
                 rule=name,
                 chosen=chosen.candidate.name,
                 left_out=tuple(left_out),
-                in_domain_cost=POINTS * (best_inside - chosen.scores.in_domain),
+                in_domain_cost=POINTS * (best_in_domain - chosen.scores.in_domain),
                 in_domain_gain=POINTS * (chosen.scores.in_domain - start.in_domain),
             )
         )

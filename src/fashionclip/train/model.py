@@ -1,0 +1,239 @@
+"""The model in training: towers with trainable weights, their forward pass, and checkpoints.
+
+The recipe chooses which weights are trained: all, those of one tower, or LoRA's updates.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fashionclip.checkpoint import Checkpoint, save_checkpoint
+from fashionclip.checkpoint.config import Activation, expected_shapes
+from fashionclip.checkpoint.weights import SINGLE, write_weights
+from fashionclip.engines.cpu import has_bfloat16
+from fashionclip.engines.io import end_positions
+from fashionclip.engines.towers import Towers
+from fashionclip.errors import CheckpointError, MissingExtraError
+from fashionclip.train.loader import Batch
+from fashionclip.train.recipe import ModelConfig
+
+LORA_ALPHA = 16
+"""LoRA's updates are multiplied by this over their rank."""
+AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_TOWER = {"vision": ("vision_model.", "visual_projection."), "text": ("text_model.", "text_proj")}
+_LORA_TARGETS = r".*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """One process's part of a batch on the device, as the towers take it."""
+
+    pixels: Tensor
+    """uint8 ``(n, h, w, 3)``."""
+    tokens: Tensor
+    """int64 ``(n, token)``."""
+    ends: Tensor
+    """int64 ``(n,)``: position of each text's end token."""
+    patches: Tensor | None
+    """int64 ``(n, patch)``: patches to encode; None for all."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.pixels)
+
+    def __getitem__(self, rows: slice) -> "Inputs":
+        """Some of the pairs."""
+        patches = None if self.patches is None else self.patches[rows]
+        return Inputs(self.pixels[rows], self.tokens[rows], self.ends[rows], patches)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The forward pass: normalizes pixels, runs both towers under autocast, normalizes vectors."""
+
+    mean: Tensor
+    """``(3,)``: mean of each channel, of pixels in 0…255."""
+    std: Tensor
+    autocast: torch.dtype | None = None
+
+    def encode(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Unit vectors of images and texts, float32 ``(n, dim)`` each."""
+        with self._autocast(inputs.pixels.device):
+            pixels = (inputs.pixels.float() - self.mean) / self.std
+            found = model(pixels, inputs.tokens, inputs.ends, inputs.patches)
+        images, texts = (functional.normalize(side.float(), dim=-1) for side in found)
+        return images, texts
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        return nullcontext() if not self.autocast else torch.autocast(device.type, self.autocast)
+
+
+def make_forward(checkpoint: Checkpoint, device: torch.device, precision: str) -> Forward:
+    """The forward pass of a checkpoint's towers on a device."""
+    pre = checkpoint.preprocess
+    mean, std = (torch.tensor(three, device=device) * 255 for three in (pre.mean, pre.std))
+    return Forward(mean, std, AUTOCAST_TYPES.get(precision))
+
+
+def make_inputs(batch: Batch, checkpoint: Checkpoint, device: torch.device) -> Inputs:
+    """Move a batch to the device."""
+    ends = end_positions(batch.tokens, checkpoint.config)
+    arrays = (batch.pixels, batch.tokens.astype("int64"), ends.astype("int64"))
+    pixels, tokens, where = (torch.from_numpy(a).to(device, non_blocking=True) for a in arrays)
+    patches = None if batch.patches is None else torch.from_numpy(batch.patches).to(device)
+    return Inputs(pixels, tokens, where, patches)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device with a name; ``auto`` is a GPU where there is one."""
+    if name != "auto":
+        return torch.device("cpu" if name == "torch-cpu" else name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision of matrix products; ``auto`` is bfloat16 where the hardware has it."""
+    if name != "auto":
+        return name
+    is_native = False
+    if device.type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        is_native = has_bfloat16() is True
+    return "bfloat16" if is_native else "float32"
+
+
+def with_activation(checkpoint: Checkpoint, activation: str) -> Checkpoint:
+    """The same weights with the activation that a recipe names.
+
+    FashionCLIP 2.0 needs this: its start was trained with GELU, and tuned in OpenAI's classes,
+    which compute QuickGELU.
+    """
+    if activation == "checkpoint":
+        return checkpoint
+    config = checkpoint.config
+    chosen: Activation = "gelu" if activation == "gelu" else "quick_gelu"
+    vision = replace(config.vision, activation=chosen)
+    text = replace(config.text, activation=chosen)
+    return replace(checkpoint, config=replace(config, vision=vision, text=text))
+
+
+def load_towers(checkpoint: Checkpoint, device: torch.device) -> Towers:
+    """Load a checkpoint's weights into towers, as float32."""
+    towers = Towers(checkpoint.config)
+    weights = checkpoint.weights()
+    state = {
+        name: torch.from_numpy(np.array(weights[name], np.float32)) for name in towers.state_dict()
+    }
+    towers.load_state_dict(state)
+    return towers.to(device)
+
+
+def set_trainable(towers: Towers, config: ModelConfig, *, seed: int) -> None:
+    """Mark the weights that a recipe trains.
+
+    Args:
+        towers: their weights.
+        config: the frozen tower, LoRA's rank, whether activations are recomputed.
+        seed: of LoRA's initial weights.
+
+    Raises:
+        MissingExtraError: LoRA is set, and PEFT is not installed.
+    """
+    frozen = _TOWER.get(config.freeze, ())
+    if config.lora_rank:
+        _add_lora(towers, config.lora_rank, frozen, seed)
+    else:
+        for name, weight in towers.named_parameters():
+            weight.requires_grad_(not (frozen and name.startswith(frozen)))
+    towers.keep_inputs_only(keep=config.checkpoint_activations)
+
+
+def trainable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained weights by name, whether the model is wrapped or not."""
+    return {
+        name.removeprefix("module."): weight
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def save_weights(
+    checkpoint: Checkpoint,
+    trained: Mapping[str, Tensor],
+    logit_scale: Tensor,
+    folder: Path,
+    *,
+    lora_rank: int = 0,
+) -> None:
+    """Write a transformers folder, as float32: a checkpoint with trained weights.
+
+    Args:
+        checkpoint: the start; weights that are not in ``trained`` are its own.
+        trained: whole tensors by name; LoRA's updates are added to the weights they belong to.
+        logit_scale: the temperature's logarithm; the format has no place for a bias.
+        folder: appears whole or not at all.
+        lora_rank: rank of the updates, if there are any.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    stored = checkpoint.weights()
+
+    def tensor(name: str) -> np.ndarray:
+        if name == "logit_scale":
+            weight = logit_scale.detach()
+        elif name in trained:
+            weight = trained[name]
+        else:
+            weight = torch.from_numpy(np.array(stored[name], np.float32))
+            stem = name.removesuffix(".weight")
+            up = trained.get(f"{stem}.lora_B.default.weight")
+            if up is not None:
+                down = trained[f"{stem}.lora_A.default.weight"]
+                weight = weight + LORA_ALPHA / lora_rank * (up @ down)
+        found: np.ndarray = weight.detach().float().cpu().numpy()
+        return found
+
+    layout = {name: (shape, "F32") for name, shape in expected_shapes(checkpoint.config)}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder.parent) as temporary:
+            path = Path(temporary) / SINGLE
+            write_weights(path, layout, tensor)
+            save_checkpoint(checkpoint, folder, weights=path)
+    except OSError as exc:
+        message = f"the checkpoint {folder} cannot be written ({exc.strerror})"
+        raise CheckpointError(message) from exc
+
+
+def _add_lora(towers: Towers, rank: int, frozen: tuple[str, ...], seed: int) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as exc:
+        message = (
+            "LoRA needs PEFT; run `pip install 'fashionclip[train]'`, or set model.lora_rank = 0"
+        )
+        raise MissingExtraError(message) from exc
+    names = [
+        name
+        for name, module in towers.named_modules()
+        if isinstance(module, nn.Linear)
+        and re.fullmatch(_LORA_TARGETS, name)
+        and not (frozen and name.startswith(frozen))
+    ]
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=LORA_ALPHA, target_modules=names)
+    inject_adapter_in_model(config, towers)
+    for name, weight in towers.named_parameters():
+        weight.requires_grad_(".lora_" in name)
