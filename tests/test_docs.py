@@ -3,7 +3,8 @@
 Each page is run from top to bottom, in a folder that holds only the sample catalogue, made by the
 command that the page states: ``python`` blocks in one interpreter, ``console`` blocks (lines after
 ``$ ``) in a shell. A service that is started with ``&`` runs to the end of the page, on a free
-port instead of 8000 or 8001. A block after ``<!-- not run: reason -->`` is left out.
+port instead of 8000 or 8001, and ``postgresql://localhost/shop`` is a real database. A block after
+``<!-- not run: reason -->`` is left out.
 """
 
 import os
@@ -19,11 +20,13 @@ import pytest
 import yaml
 
 from fashionclip.store.filters import parse_filter
+from fashionclip.train.recipe import recipe_keys
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SAMPLE = "fashionclip demo --into sample"
+DATABASE = "postgresql://localhost/shop"
 INCLUDED = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>python|console)\n(?P<body>.*?)^```",
@@ -80,6 +83,15 @@ def with_free_ports(program):
     return program
 
 
+def with_database(program, request):
+    """The program with the URI of an empty database instead of the one on the pages."""
+    if DATABASE not in program:
+        return program
+    uri = request.getfixturevalue("postgres_server").new_database("docs")
+    program = re.sub(rf'"?{DATABASE}\?store=(\w+)"?', rf'"{uri}&store=\1"', program)
+    return program.replace(DATABASE, f'"{uri}"')
+
+
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
@@ -91,10 +103,10 @@ def sample(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
-def test_every_snippet_of_a_page_runs(page, sample, tmp_path):
+def test_every_snippet_of_a_page_runs(page, sample, tmp_path, request):
     folder = shutil.copytree(sample, tmp_path / "start")
     done = subprocess.run(
-        [sys.executable, "-c", program_of(page)],
+        [sys.executable, "-c", with_database(program_of(page), request)],
         cwd=folder,
         env=os.environ | ENVIRONMENT,
         capture_output=True,
@@ -127,6 +139,16 @@ def test_every_filter_of_the_search_page_is_understood():
     assert len(examples) >= 12
     for example in examples:
         parse_filter(example, columns | dict.fromkeys(text, "string"))
+
+
+def test_every_recipe_key_on_a_page_exists():
+    known = {f"{key.group}.{key.name}" for key in recipe_keys()}
+    groups = "|".join(sorted({name.partition(".")[0] for name in known}))
+    used = re.compile(rf"(?:--|`)((?:{groups})\.[a-z_]+)(?= |`)")
+    pages = [DOCS / f"{name}.md" for name in ("learning", "selection", "training")]
+    found = {key for page in pages for key in used.findall(page.read_text(encoding="utf-8"))}
+    assert len(found) > 20
+    assert found - known <= {"cost.json", "selection.md"}
 
 
 def test_the_install_page_names_every_extra():
