@@ -581,13 +581,13 @@ def test_broken_lines_of_json_are_rejected(tmp_path):
     assert ids(found) == ["1", "4"]
     assert {row: why.partition(" (")[0] for row, why in reasons(found).items()} == {
         2: "not valid JSON",
-        3: "not a JSON object but '[3]'; write {…} a line",
+        3: "not a JSON object but '[3]'; write one {…} per line",
         5: "nested too deep; flatten it",
     }
 
 
 def test_a_json_array_is_explained(tmp_path):
-    with pytest.raises(CatalogError, match=r"is one JSON array; write one object a line \(jq"):
+    with pytest.raises(CatalogError, match=r"is one JSON array; write one object per line \(jq"):
         Catalog.open(write(tmp_path, "shop.json", json.dumps(ROWS)))
 
 

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 Value = str | int | float | bool | None
-"""What a catalogue column may hold once it is read."""
+"""A value of a catalogue column."""
 
 Kind = Literal["string", "integer", "number", "boolean"]
-"""What a catalogue column holds; any value may also be missing (None)."""
+"""The kind of a catalogue column; any value may also be missing (None)."""
 
 INT64 = range(-(2**63), 2**63)
-"""Integers that stores and Parquet can keep; larger ones are text."""
+"""The integers of stores and Parquet; larger ones are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +25,25 @@ class Product:
     product_id: str
     """The shop's own identifier, unique within a catalogue."""
     caption: str
-    """The words that stand for the product; may be empty."""
+    """Its short description and highlights; may be empty."""
     image: str | bytes | None
-    """Its path or URL, the encoded picture itself, or None if the row names none."""
+    """A path or URL, the encoded image itself, or None if the row names none."""
     row: int
-    """Row of the table it was read from; the first product is row 1."""
+    """Row of its table, counted from 1."""
     columns: Mapping[str, Value]
-    """The catalogue's own columns, typed; never the picture's bytes."""
+    """The catalogue's own columns, typed; never the bytes of an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row or picture that could not be used, and why."""
+    """A row or image that could not be used, with the reason."""
 
     row: int | None
-    """Row of the table, the first product being row 1; None where no single row is to blame."""
+    """Row of the table, counted from 1; None where no single row is at fault."""
     product_id: str | None
-    """The product's identifier, if the row got as far as having one."""
+    """The product's identifier, if the row has one."""
     image: str | None
-    """The picture's location, if the row named one."""
+    """The image's location, if the row named one."""
     reason: str
     """One line: what is wrong and how to mend it."""
 
@@ -108,13 +108,13 @@ class Hit:
 
     product_id: str
     score: float
-    """Higher is closer; a cosine in -1…1 unless the search says otherwise."""
+    """Higher is closer; a cosine in -1…1, except in hybrid searches."""
     columns: Mapping[str, Value]
     """The product's catalogue columns, as they were indexed."""
 
 
 def hit_fields(hit: Hit) -> dict[str, Value]:
-    """A hit as programs read it, on the command line and over HTTP.
+    """A hit for JSON, on the command line and over HTTP.
 
     Returns:
         ``id`` and ``score``, then the catalogue's columns (less those of these two names).

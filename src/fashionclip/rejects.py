@@ -1,4 +1,4 @@
-"""Rejects files: rows and images that could not be used, one JSON object a line.
+"""Rejects files: rows and images that could not be used, one JSON object per line.
 
 Indexing, tagging, embedding, training and the catalogue check all write this one format.
 """
@@ -28,7 +28,7 @@ def rejects_beside(path: Path) -> Path:
 
 
 class RejectsFile:
-    """A rejects file that is replaced whole at the good end of a ``with`` block.
+    """A rejects file that is replaced when a ``with`` block ends without an error.
 
     Until then lines are added to ``NAME.part``, which a killed run leaves behind.
     """

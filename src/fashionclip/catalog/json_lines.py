@@ -48,7 +48,7 @@ class JsonLinesTable:
             except RecursionError:
                 yield BrokenRow(number, "nested too deep; flatten it")
             except ValueError as exc:
-                yield BrokenRow(number, f"not valid JSON ({exc}); write one whole object a line")
+                yield BrokenRow(number, f"not valid JSON ({exc}); write one object per line")
             else:
                 yield _row_of(number, found)
 
@@ -56,7 +56,7 @@ class JsonLinesTable:
         first = next((line for line in self._file.lines() if line.strip()), "")
         if first.lstrip().startswith("["):
             message = (
-                f"{self._path}: is one JSON array; write one object a line "
+                f"{self._path}: is one JSON array; write one object per line "
                 f"(jq -c '.[]' {self._path.name} > {self._path.stem}.jsonl) and read that"
             )
             raise CatalogError(message)
@@ -70,7 +70,9 @@ class JsonLinesTable:
 
 def _row_of(number: int, found: object) -> Row | BrokenRow:
     if not isinstance(found, dict):
-        return BrokenRow(number, f"not a JSON object but {str(found)[:40]!r}; write {{…}} a line")
+        return BrokenRow(
+            number, f"not a JSON object but {str(found)[:40]!r}; write one {{…}} per line"
+        )
     if all(name.isascii() for name in found):
         return Row(number, found)
     return Row(number, {clean_text(name): value for name, value in found.items()})

@@ -36,22 +36,19 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 class BadLine(str):
     """A line that no row can be made of, perhaps cut short."""
 
+    __slots__ = ("is_cut", "n_quotes", "reason")
     reason: str
     is_cut: bool
     """Whether the line is longer than its text."""
     n_quotes: int
-    """Quotation marks in the whole line, what was cut off included."""
+    """Quotation marks in the whole line."""
 
-    __slots__ = ("is_cut", "n_quotes", "reason")
-
-    @classmethod
-    def of(
+    def __new__(
         cls, text: str, reason: str, *, is_cut: bool = False, n_quotes: int | None = None
     ) -> "BadLine":
         """A bad line; ``n_quotes`` is counted in the text if it is not given."""
-        line = cls(text)
-        line.reason = reason
-        line.is_cut = is_cut
+        line = super().__new__(cls, text)
+        line.reason, line.is_cut = reason, is_cut
         line.n_quotes = text.count('"') if n_quotes is None else n_quotes
         return line
 
@@ -78,10 +75,10 @@ class TextFile:
                 if len(line) > MAX_ROW_CHARS and not line.endswith(("\n", "\r")):
                     yield _skip_rest(text, line)
                 elif "\0" in line:
-                    yield BadLine.of(line, "holds NUL bytes; save the table as text again")
+                    yield BadLine(line, "holds NUL bytes; save the table as text again")
                 elif self.errors == "surrogateescape" and _UNDECODED.search(line):
                     why = "holds bytes that are not UTF-8, unlike the rest of the table; mend them"
-                    yield BadLine.of(_UNDECODED.sub("\ufffd", line), why)
+                    yield BadLine(_UNDECODED.sub("\ufffd", line), why)
                 else:
                     yield line
 
@@ -157,7 +154,7 @@ def _skip_rest(text: io.TextIOBase, line: str) -> BadLine:
         if rest.endswith(("\n", "\r")):
             break
     why = f"longer than {MAX_ROW_CHARS:,} characters; shorten its fields"
-    return BadLine.of(line[:1000], why, is_cut=True, n_quotes=n_quotes)
+    return BadLine(line[:1000], why, is_cut=True, n_quotes=n_quotes)
 
 
 def _count_beyond_ascii(file: io.BufferedIOBase, head: bytes) -> tuple[int, int]:

@@ -97,7 +97,7 @@ def is_usual(name: str, role: str) -> bool:
 def guess_roles(
     names: Sequence[str], mapped: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 ) -> Roles:
-    """Say which column plays which part, by the usual names.
+    """Decide which column plays which part, by the usual names.
 
     Args:
         names: the table's columns.
@@ -130,7 +130,7 @@ def find_roles(
     where: str,
     has_images_by_id: bool,
 ) -> Roles:
-    """Say which column plays which part, and hold a catalogue to the roles that it needs.
+    """Decide which column plays which part, and check the roles that a catalogue needs.
 
     Args:
         names: the table's columns.

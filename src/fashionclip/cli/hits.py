@@ -1,4 +1,4 @@
-"""Hits as people see them: a table in the terminal, and a page of images."""
+"""Hits for people: a table in the terminal, and a page of images."""
 
 import base64
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Label sets: labels to choose from, as flat lists or trees, and the files that hold them.
+"""Label sets: labels to choose from, as flat lists or trees, and their files.
 
 A set's labels are the leaves of a tree; a flat list is a tree of depth one. The probability of a
 node is the sum over the leaves below it, so the levels of a tree never contradict each other.
