@@ -7,7 +7,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fashionclip import Catalog, FashionCLIP, Index, index_catalog
 from fashionclip.sample import write_sample_catalog
-from fashionclip.search import search
 
 QUERIES = ("red dress", "blue jeans", "white sneakers", "brown handbag", "green striped t-shirt")
 N_HITS, TILE, GAP, LEFT = 6, (132, 176), 14, 290
@@ -19,7 +18,7 @@ def main() -> None:
         table = write_sample_catalog(folder)
         model = FashionCLIP.from_pretrained()
         index_catalog(Catalog.open(table), model, f"{folder}/shop.lance")
-        index = Index.open(f"{folder}/shop.lance")
+        index = Index.open(f"{folder}/shop.lance", model=model)
         height = GAP + len(QUERIES) * (TILE[1] + 2 * GAP)
         sheet = Image.new("RGB", (LEFT + N_HITS * (TILE[0] + GAP), height), PAPER)
         pen = ImageDraw.Draw(sheet)
@@ -27,7 +26,7 @@ def main() -> None:
         for line, query in enumerate(QUERIES):
             top = GAP + line * (TILE[1] + 2 * GAP)
             pen.text((GAP * 2, top + TILE[1] // 2 - 16), query, INK, large)
-            for column, hit in enumerate(search(index, model, text=query, k=N_HITS)):
+            for column, hit in enumerate(index.search(query, k=N_HITS)):
                 left = LEFT + column * (TILE[0] + GAP)
                 with Image.open(Path(folder) / str(hit.columns["image"])) as picture:
                     sheet.paste(picture.resize(TILE, Image.Resampling.LANCZOS), (left, top))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +21,12 @@ from PIL import Image
 
 from fashionclip import indexing
 from fashionclip.catalog import Catalog
-from fashionclip.errors import ModelMismatchError
-from fashionclip.images.fetch import read_image_bytes
-from fashionclip.index import Index
+from fashionclip.errors import ModelMismatchError, StoreFormatError
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
+from fashionclip.product import Hit, Roles
+from fashionclip.store import Store, StoreMeta, create_store, open_store
+from fashionclip.store.filters import parse_filter
 
 Row = dict[str, str]
 
@@ -80,13 +82,28 @@ def rejects(folder: Path) -> list[dict]:
 
 def content(store: Path) -> dict[str, tuple[np.ndarray, dict]]:
     """All that an index holds, by id: what two runs must agree on."""
-    index = Index.open(store)
-    got = {name: index.get(name) for name in index.iter_ids()}
-    return {name: (vector, dict(hit.columns)) for name, (vector, hit) in got.items()}
+    found: dict[str, tuple[np.ndarray, dict]] = {}
+    for rows in open_store(store).scan():
+        columns = rows.columns.to_pylist()
+        found |= dict(zip(rows.ids, zip(rows.vectors, columns, strict=True), strict=True))
+    return found
+
+
+def columns_of(store: Store, product_id: str) -> dict:
+    (row,) = store.fetch([product_id]).columns.to_pylist()
+    return row
+
+
+def nearest(store: Store, vector: np.ndarray, *, k: int, where: str | None = None) -> list[Hit]:
+    condition = where and parse_filter(where, store.meta.columns, store.meta.roles)
+    return store.nearest(vector[None], k=k, where=condition or None)[0]
 
 
 def assert_same_content(one: Path, other: Path) -> None:
-    left, right = content(one), content(other)
+    assert_same_content_of(content(one), content(other))
+
+
+def assert_same_content_of(left: dict, right: dict) -> None:
     assert left.keys() == right.keys()
     for name, (vector, columns) in left.items():
         np.testing.assert_allclose(vector, right[name][0], atol=1e-5)
@@ -97,14 +114,16 @@ def test_a_catalogue_goes_in_and_each_picture_finds_its_product(tmp_path, model)
     rows = shop(tmp_path, 20)
     report = index_rows(tmp_path, rows, model)
     assert (report.stored, report.embedded, report.count, report.rejected) == (20, 20, 20, 0)
-    index = Index.open(tmp_path / "shop.lance")
+    index = open_store(tmp_path / "shop.lance")
     vectors = model.encode_images([picture(i) for i in range(20)])
     for i, vector in enumerate(vectors):
-        hit = index.nearest(vector, k=1)[0]
+        hit = nearest(index, vector, k=1)[0]
         assert (hit.product_id, hit.columns["price"]) == (f"p{i}", i)
     assert index.text_search("number 7", k=1)[0].product_id == "p7"
-    assert index.verify().bad == ()
+    assert index.verify().damaged == ()
     assert rejects(tmp_path) == []
+    roles = Roles(id="id", title="title", image="image", price="price")
+    assert index.meta.roles == roles
 
 
 def test_a_second_run_encodes_nothing(tmp_path, model):
@@ -127,14 +146,13 @@ def test_only_what_changed_is_encoded_or_written(tmp_path, model):
     rows.append(rows[0] | {"id": "new", "image": rows[1]["image"]})
     report = index_rows(tmp_path, rows, model)
     assert (report.stored, report.embedded, report.count) == (1, 2, 21)
-    index = Index.open(tmp_path / "shop.lance")
-    assert index.columns["price"] == "number"
-    assert index.get("p3")[1].columns["price"] == 99.5
-    assert index.text_search("kimono")[0].product_id == "p4"
-    assert "moved.png" in index.locations(["p6"])["p6"]
-    np.testing.assert_allclose(
-        index.get("p5")[0], model.encode_images([picture(500)])[0], atol=1e-5
-    )
+    index = open_store(tmp_path / "shop.lance")
+    assert index.meta.columns["price"] == "number"
+    assert columns_of(index, "p3")["price"] == 99.5
+    assert index.text_search("kimono", k=1)[0].product_id == "p4"
+    assert "moved.png" in index.fetch(["p6"]).images[0]
+    expected = model.encode_images([picture(500)])
+    np.testing.assert_allclose(index.fetch(["p5"]).vectors, expected, atol=1e-5)
     fresh = tmp_path / "fresh.lance"
     index_catalog(Catalog.open(tmp_path / "products.csv"), model, fresh)
     assert_same_content(tmp_path / "shop.lance", fresh)
@@ -165,8 +183,9 @@ def test_a_new_column_comes_in_later(tmp_path, model):
     index_rows(tmp_path, rows, model)
     report = index_rows(tmp_path, [row | {"baseColour": "Blue"} for row in rows], model)
     assert (report.updated, report.embedded) == (5, 0)
-    index = Index.open(tmp_path / "shop.lance")
-    assert len(index.nearest(index.get("p0")[0], where="baseColour = 'Blue'")) == 5
+    index = open_store(tmp_path / "shop.lance")
+    (vector,) = index.fetch(["p0"]).vectors
+    assert len(nearest(index, vector, k=10, where="baseColour = 'Blue'")) == 5
 
 
 @pytest.fixture
@@ -191,9 +210,7 @@ def test_what_cannot_be_used_is_a_line_with_row_picture_and_reason(tmp_path, mod
     assert all(set(line) == {"row", "id", "image", "reason"} for line in lines)
     assert all(line["reason"] and "\n" not in line["reason"] for line in lines)
     assert lines[0]["image"].endswith("1.png")
-    assert set(Index.open(tmp_path / "shop.lance").iter_ids()) == {"p0", "p6"} | {
-        f"p{i}" for i in range(8, 12)
-    }
+    assert set(content(tmp_path / "shop.lance")) == {"p0", "p6"} | {f"p{i}" for i in range(8, 12)}
 
 
 def test_rejects_are_mended_by_the_next_run(tmp_path, model, broken_rows):
@@ -223,10 +240,11 @@ def test_a_catalogue_of_rejects_removes_nothing(tmp_path, model):
 
 def test_another_models_index_is_left_alone(tmp_path, model, tiny_checkpoint):
     rows = shop(tmp_path, 3)
-    Index.create(tmp_path / "shop.lance", model="theirs", fingerprint="0" * 16, dim=model.dim)
+    meta = StoreMeta("", "theirs", "0" * 16, model.dim)
+    create_store(tmp_path / "shop.lance", meta)
     with pytest.raises(ModelMismatchError, match=r"the model 'theirs' .*, not of .*tiny"):
         index_rows(tmp_path, rows, model)
-    assert Index.open(tmp_path / "shop.lance").count == 0
+    assert len(open_store(tmp_path / "shop.lance")) == 0
 
 
 def test_progress_counts_the_rows_up_to_the_last(tmp_path, model, broken_rows):
@@ -246,7 +264,7 @@ def index_parquet(folder: Path, cells: dict[str, bytes], model: FashionCLIP) -> 
 
 
 def kept(folder: Path) -> list[bytes]:
-    places = (folder / "shop.lance" / "pictures").rglob("*")
+    places = (folder / "shop.lance" / "images").rglob("*")
     return sorted(place.read_bytes() for place in places if place.is_file())
 
 
@@ -256,9 +274,10 @@ def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_
     assert (report.stored, report.rejected) == (4, 1)
     assert rejects(tmp_path)[0]["image"] is None
     assert kept(tmp_path) == sorted(cells.values())
-    index = Index.open(tmp_path / "shop.lance")
-    for name, location in index.locations(list(cells)).items():
-        assert read_image_bytes(location) == cells[name]
+    index = open_store(tmp_path / "shop.lance")
+    rows = index.fetch(list(cells))
+    for name, location in zip(rows.ids, rows.images, strict=True):
+        assert index.blobs.read(location) == cells[name]
 
     again = index_parquet(tmp_path, cells, model)
     assert (again.unchanged, again.embedded, again.updated) == (4, 0, 0)
@@ -273,7 +292,7 @@ def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_
 def test_a_kept_picture_that_is_gone_comes_back(tmp_path, model):
     cells = {"a": picture(1), "b": picture(2)}
     index_parquet(tmp_path, cells, model)
-    shutil.rmtree(tmp_path / "shop.lance" / "pictures")
+    shutil.rmtree(tmp_path / "shop.lance" / "images")
     assert index_parquet(tmp_path, cells, model).unchanged == 2
     assert kept(tmp_path) == sorted(cells.values())
 
@@ -281,10 +300,10 @@ def test_a_kept_picture_that_is_gone_comes_back(tmp_path, model):
 def test_a_damaged_vector_is_embedded_again_by_the_run_after_it_was_met(tmp_path, model):
     rows = shop(tmp_path, 6)
     index_rows(tmp_path, rows, model)
-    store = tmp_path / "shop.lance"
-    index = Index.open(store)
-    index._table.update(where="_id = 'p2'", values={"_crc": 1})
-    assert index.verify().bad == ("p2",)
+    index = open_store(tmp_path / "shop.lance")
+    table = lance.dataset(str(tmp_path / "shop.lance" / "products.lance"))
+    table.update({"_crc": "1"}, where="_id = 'p2'")
+    assert index.verify().damaged == ("p2",)
     rows[2]["price"] = "77"
     report = index_rows(tmp_path, rows, model)
     assert report.rejected == 1
@@ -292,23 +311,57 @@ def test_a_damaged_vector_is_embedded_again_by_the_run_after_it_was_met(tmp_path
         "its stored vector was damaged and is removed: index again"
     )
     report = index_rows(tmp_path, rows, model)
-    assert (report.stored, report.rejected, index.verify().bad) == (1, 0, ())
+    assert (report.stored, report.rejected, index.verify().damaged) == (1, 0, ())
+
+
+def test_a_store_of_any_kind_can_be_indexed_into(tmp_path, model):
+    path = table(tmp_path, shop(tmp_path, 6))
+    report = index_catalog(
+        Catalog.open(path), model, "memory://any-kind", rejects=tmp_path / "rejects.jsonl"
+    )
+    store = open_store("memory://any-kind")
+    assert (report.stored, report.rejects_path, len(store)) == (6, tmp_path / "rejects.jsonl", 6)
+    again = index_catalog(Catalog.open(path), model, store)
+    assert (again.unchanged, again.embedded, again.rejects_path) == (6, 0, None)
+    store.close()
+
+
+def test_an_index_of_the_older_format_is_upgraded_and_keeps_its_vectors(tmp_path, model):
+    rows = shop(tmp_path, 8)
+    index_rows(tmp_path, rows, model)
+    folder = tmp_path / "shop.lance"
+    before = content(folder)
+    manifest = json.loads((folder / "index.json").read_text())
+    manifest |= {"format": 1, "created": "2026-01-31T12:00:00+00:00"}
+    (folder / "index.json").write_text(json.dumps(manifest))
+    (folder / "pictures" / "0123").mkdir(parents=True)
+    (folder / "pictures" / "0123" / "4567").write_bytes(b"of an older product")
+    message = r"older fashionclip: run 'fashionclip index CATALOG --into .*vectors are kept"
+    with pytest.raises(StoreFormatError, match=message):
+        open_store(folder)
+    report = index_rows(tmp_path, rows, model)
+    assert (report.was_upgraded, report.embedded, report.count) == (True, 0, 8)
+    assert open_store(folder).meta.roles.title == "title"
+    assert not list(folder.glob("pictures"))
+    assert not kept(tmp_path)
+    assert_same_content_of(before, content(folder))
+    assert not index_rows(tmp_path, rows, model).was_upgraded
 
 
 def test_many_batches_are_as_good_as_one(tmp_path, model, monkeypatch):
     rows = shop(tmp_path, 30)
     index_rows(tmp_path, rows, model)
-    monkeypatch.setattr(indexing, "ROWS_A_WRITE", 4)
+    monkeypatch.setattr(indexing, "ROWS_PER_WRITE", 4)
     monkeypatch.setattr(indexing, "READ_AHEAD", 3)
-    monkeypatch.setattr(indexing, "ROWS_A_TIDYING", 8)
-    monkeypatch.setattr("fashionclip.index.upkeep.APPROXIMATE_FROM", 10)
-    monkeypatch.setattr("fashionclip.index.upkeep.WORTH_SORTING", 5)
+    monkeypatch.setattr(indexing, "ROWS_PER_OPTIMIZE", 8)
+    monkeypatch.setattr("fashionclip.store.lance.upkeep.APPROXIMATE_FROM", 10)
+    monkeypatch.setattr("fashionclip.store.lance.upkeep.MIN_UNINDEXED", 5)
     other = tmp_path / "other.lance"
     report = index_catalog(
         Catalog.open(tmp_path / "products.csv"), model, other, batch_size=3, workers=2
     )
     assert report.stored == 30
-    assert Index.open(other).info().is_approximate
+    assert open_store(other).info().is_approximate
     assert_same_content(tmp_path / "shop.lance", other)
 
 
@@ -321,7 +374,7 @@ def test_what_was_encoded_is_stored_when_the_user_breaks_off(tmp_path, model):
 
     with pytest.raises(KeyboardInterrupt):
         index_rows(tmp_path, rows, model, progress=interrupt, batch_size=2)
-    assert Index.open(tmp_path / "shop.lance").count == 10
+    assert len(open_store(tmp_path / "shop.lance")) == 10
     report = index_rows(tmp_path, rows, model)
     assert (report.stored, report.unchanged) == (30, 10)
 
@@ -332,8 +385,11 @@ RUN = """
     from fashionclip.catalog import Catalog
     from fashionclip.errors import FashionCLIPError
     from fashionclip.model import FashionCLIP
+from fashionclip.product import Hit, Roles
+from fashionclip.store import Store, StoreMeta, create_store, open_store
+from fashionclip.store.filters import parse_filter
     catalog, checkpoint, store, pause = sys.argv[1:5]
-    indexing.ROWS_A_WRITE = 8
+    indexing.ROWS_PER_WRITE = 8
     if len(sys.argv) > 5:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
@@ -390,8 +446,8 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
     assert run.returncode == 0, err
     assert int(out.split()[-1]) < 120, "the killed runs stored nothing"
     assert_same_content(tmp_path / "shop.lance", tmp_path / "whole.lance")
-    index = Index.open(tmp_path / "shop.lance")
-    assert (index.count, index.verify().bad) == (120, ())
+    index = open_store(tmp_path / "shop.lance")
+    assert (len(index), index.verify().damaged) == (120, ())
 
 
 @pytest.mark.slow
@@ -405,8 +461,8 @@ def test_two_runs_at_once_make_one_index(tmp_path, model, tiny_checkpoint):
         outs = [run.communicate(timeout=120) for run in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], outs
     assert sorted(int(out.split()[-1]) for out, _ in outs) == [0, 60]
-    index = Index.open(tmp_path / "shop.lance")
-    assert (index.count, index.verify().bad) == (60, ())
+    index = open_store(tmp_path / "shop.lance")
+    assert (len(index), index.verify().damaged) == (60, ())
 
 
 @pytest.mark.slow

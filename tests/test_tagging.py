@@ -14,10 +14,10 @@ from PIL import Image
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import LabelError, ModelMismatchError
-from fashionclip.index import Index
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Reject
+from fashionclip.store import StoreMeta, create_store, open_store
 from fashionclip.tagging import (
     NONE_OF_THESE,
     LabelSet,
@@ -472,14 +472,14 @@ def test_an_index_is_tagged_as_its_catalogue_is(model, shop, tmp_path):
     index_catalog(catalog, model, tmp_path / "shop.lance")
     from_index = {
         item.product_id: item
-        for item in tag_index(Index.open(tmp_path / "shop.lance"), model, sets)
+        for item in tag_index(open_store(tmp_path / "shop.lance"), model, sets)
     }
     for item in tag_catalog(catalog, model, sets):
         if isinstance(item, TaggedProduct):
             for mine, stored in zip(item.tags, from_index[item.product_id].tags, strict=True):
                 assert mine.labels == stored.labels
                 assert mine.margin == pytest.approx(stored.margin, abs=1e-4)
-    other = Index.create(tmp_path / "other", model="old", fingerprint="00", dim=model.dim)
+    other = create_store(tmp_path / "other", StoreMeta("", "old", "00", model.dim))
     with pytest.raises(ModelMismatchError, match="'old'"):
         next(tag_index(other, model, sets))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.errors import FashionCLIPError
-    from fashionclip.index import Index
+    from fashionclip.index_api import Index, search
     from fashionclip.indexing import index_catalog
     from fashionclip.model import FashionCLIP
     from fashionclip.product import Hit, Product, Reject
@@ -21,10 +21,11 @@ _MODULES = {
     "FashionCLIP": "fashionclip.model",
     "FashionCLIPError": "fashionclip.errors",
     "Hit": "fashionclip.product",
-    "Index": "fashionclip.index",
+    "Index": "fashionclip.index_api",
     "Product": "fashionclip.product",
     "Reject": "fashionclip.product",
     "index_catalog": "fashionclip.indexing",
+    "search": "fashionclip.index_api",
 }
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Product",
     "Reject",
     "index_catalog",
+    "search",
 ]
 
 

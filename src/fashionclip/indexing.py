@@ -1,42 +1,53 @@
-"""A catalogue into an index: read, compare, encode what changed, store, tidy up.
+"""A catalogue into a store: read, compare, encode what changed, write, optimize.
 
-A product is represented by its picture's vector, as FashionCLIP does it; the caption is kept
-for full-text search. A run compares each picture's bytes and each row's values with what the
-index holds: a new or changed picture is encoded, a changed caption or column is written beside
-the vector that is there, everything else is passed over. Since every batch is stored at once
-and whole, a run that is killed at any moment has only lost the batch in hand, and the next one
-ends where an uninterrupted run would have ended.
+A product is represented by its image's vector, as in FashionCLIP; the caption is kept for full-text
+search. A run compares each image's bytes and each row's values with what is stored: a new or
+changed image is encoded, a changed caption or column is written beside the vector that is there,
+and everything else is left alone. Each batch is written at once and whole, so a run that is killed
+loses only the batch in hand, and the next run ends where an uninterrupted one would have ended.
 
-Products that the catalogue no longer has are removed at the end, after a pass that read the
-whole catalogue; a product whose row or picture could not be read this time keeps what is stored.
+Products that the catalogue no longer has are deleted at the end of a pass that read all of it. A
+product whose row or image could not be read this time keeps what is stored.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from fashionclip.catalog import Catalog
-from fashionclip.errors import FashionCLIPError, StoreError
-from fashionclip.index import Index, Known, pictures, row_digest
-from fashionclip.index.folder import REJECTS_NAME
+from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Reject
 from fashionclip.rejects import RejectsFile
+from fashionclip.store import (
+    Store,
+    StoreMeta,
+    Writer,
+    content_key,
+    create_store,
+    holds_store,
+    local_folder,
+    open_store,
+    require_model,
+    row_digest,
+    upgrade_store,
+)
+from fashionclip.store.blobs import blob_location, is_blob
 
-ROWS_A_WRITE = 512
-"""Products stored at once: what a kill can cost, and what shares the 10 ms of a write."""
-SECONDS_A_WRITE = 30.0  # a slow machine or network stores earlier
-ROWS_A_TIDYING = 20_000  # stored before the search indexes take them in: bounds memory and time
-TIDYING_SHARE = 5  # ... or a fifth of the index, so that tidying stays a fixed share of the work
-READERS = 8  # threads that fetch pictures; they wait for disks and networks, not for cores
-READ_AHEAD = 64  # pictures held as bytes before the model asks for them
-WAIT_S = 24 * 3600.0  # how long a run waits for another one that writes the same index
+ROWS_PER_WRITE = 512
+"""Products written at once: what a kill can cost, and what shares the 10 ms of a write."""
+MAX_SECONDS_PER_WRITE = 30.0  # a slow machine or network writes earlier
+ROWS_PER_OPTIMIZE = 20_000  # written before the search indexes take them in: bounds memory and time
+OPTIMIZE_RATIO = 5  # ... or a fifth of the store, so that it stays a fixed share of the work
+READ_THREADS = 8  # they fetch images, and wait for disks and networks, not for cores
+READ_AHEAD = 64  # images held as bytes before the model asks for them
+WAIT_S = 24 * 3600.0  # how long a run waits for another one that writes to the same store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +55,11 @@ class IndexReport:
     """What a run did."""
 
     stored: int
-    """Products that are new in the index."""
+    """Products that are new in the store."""
     updated: int
     """Products whose picture, caption or columns changed."""
     unchanged: int
-    """Products passed over."""
+    """Products left alone."""
     removed: int
     """Products that the catalogue no longer has."""
     rejected: int
@@ -59,8 +70,10 @@ class IndexReport:
     """Products in the index now."""
     seconds: float
     """Wall-clock time, waiting for another run included."""
-    rejects_path: Path
-    """The rejects file (JSON Lines); empty if nothing was rejected."""
+    rejects_path: Path | None
+    """The rejects file (JSON Lines), empty if nothing was rejected; None if none was wanted."""
+    was_upgraded: bool
+    """Whether the store had the format of an older version of this package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +93,29 @@ class IndexProgress:
 def index_catalog(
     catalog: Catalog,
     model: FashionCLIP,
-    store: str | Path,
+    store: Store | str | Path,
     *,
     batch_size: int = 32,
     workers: int | None = None,
     prune: bool = True,
+    rejects: Path | None = None,
     wait_s: float = WAIT_S,
     progress: Callable[[IndexProgress], None] | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> IndexReport:
-    """Bring an index to the state of a catalogue, encoding only what changed.
+    """Bring a store to the state of a catalogue, encoding only what changed.
 
     Args:
-        catalog: the products.
-        model: encodes their pictures; the index belongs to this model from then on.
-        store: the index folder; made if it is not there.
-        batch_size: pictures the model takes at once.
-        workers: threads that decode pictures; None for one a core.
-        prune: remove products that the catalogue no longer has.
-        wait_s: how long to wait for another run that writes the same index.
+        catalog: the products; the store takes over its roles.
+        model: encodes their images; the store belongs to this model from then on.
+        store: an open one, or its address (a folder, ``s3://…``, ``postgresql://…``); made if it
+            is not there, and upgraded if its format is an older one.
+        batch_size: images per batch of the model.
+        workers: threads that decode images; None for one per core.
+        prune: delete products that the catalogue no longer has.
+        rejects: a file for the rows and images that cannot be used; by default ``rejects.jsonl``
+            in the store's folder, and none where the store is not a folder.
+        wait_s: how long to wait for another run that writes to the same store.
         progress: called after each row.
         on_wait: called once, with who is writing, if there is a wait.
 
@@ -106,47 +123,77 @@ def index_catalog(
         What was done, in numbers.
 
     Raises:
-        CatalogError: the catalogue cannot be read (on); what was stored before stays.
-        ModelMismatchError: the index holds another model's vectors.
+        CatalogError: the catalogue cannot be read (on); what was written before stays.
+        ModelMismatchError: the store holds another model's vectors.
         StoreLockedError: another run was still writing after the wait.
-        StoreError: the index cannot be written (full disk, permissions) or is damaged.
+        StoreError: the store cannot be written (full disk, permissions) or is damaged.
         ValueError: ``batch_size`` is below 1.
     """
     began = time.monotonic()
-    index = Index.open_or_create(
-        store,
-        model=model.name,
-        fingerprint=model.fingerprint,
-        dim=model.dim,
-        columns=catalog.columns,
-    )
-    with (
-        index.writing(timeout_s=wait_s, on_wait=on_wait),
-        RejectsFile(index.path / REJECTS_NAME) as rejects,
-    ):
-        index.ensure_columns(catalog.columns)
-        run = _Run(catalog, model, index, rejects, progress)
+    opened, was_upgraded = _open(store, catalog, model)
+    require_model(opened, model=model.name, fingerprint=model.fingerprint)
+    folder = local_folder(opened.meta.uri)
+    path = rejects if rejects is not None else folder and folder / "rejects.jsonl"
+    with ExitStack() as stack:
+        writer = stack.enter_context(opened.writer(timeout_s=wait_s, on_wait=on_wait))
+        file = None if path is None else stack.enter_context(RejectsFile(path))
+        writer.set_roles(catalog.roles)
+        writer.set_columns(catalog.columns)
+        run = _Run(catalog, model, opened, writer, file, progress)
         run.embed(batch_size=batch_size, workers=workers)
-        removed = run.prune() if prune else 0
-        pictures.forget_others(index.path, index.iter_ids())
-        index.optimize()
-        count = index.count
+        deleted = run.prune() if prune else 0
+        opened.blobs.delete_others(_ids(opened))
+        writer.optimize()
+        count = len(opened)
     return IndexReport(
         stored=run.stored,
         updated=run.updated,
         unchanged=run.unchanged,
-        removed=removed,
-        rejected=rejects.count,
+        removed=deleted,
+        rejected=run.rejected,
         embedded=run.embedded,
         count=count,
         seconds=time.monotonic() - began,
-        rejects_path=rejects.path,
+        rejects_path=path,
+        was_upgraded=was_upgraded,
     )
 
 
+def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tuple[Store, bool]:
+    """The store to write to, made or upgraded where needed, and whether it was upgraded.
+
+    Raises:
+        StoreError: it cannot be opened, made or upgraded.
+    """
+    if not isinstance(store, str | Path):
+        return store, False
+    meta = StoreMeta(
+        str(store),
+        model.name,
+        model.fingerprint,
+        model.dim,
+        roles=catalog.roles,
+        columns=catalog.columns,
+    )
+    if not holds_store(store):
+        try:
+            return create_store(store, meta), False
+        except StoreError:
+            if not holds_store(store):  # nobody else made it meanwhile
+                raise
+    try:
+        return open_store(store), False
+    except StoreFormatError:
+        return upgrade_store(store), True
+
+
+def _ids(store: Store) -> Iterator[str]:
+    return (name for rows in store.scan(vectors=False, columns=False) for name in rows.ids)
+
+
 @dataclass(frozen=True, slots=True)
-class _Picked:
-    """A product whose picture has been read and must be encoded."""
+class _Changed:
+    """A product whose image has been read and must be encoded."""
 
     product: Product
     key: bytes
@@ -160,44 +207,46 @@ class _Run:
         self,
         catalog: Catalog,
         model: FashionCLIP,
-        index: Index,
-        rejects: RejectsFile,
+        store: Store,
+        writer: Writer,
+        rejects: RejectsFile | None,
         progress: Callable[[IndexProgress], None] | None,
     ) -> None:
-        self._catalog, self._model, self._index, self._rejects = catalog, model, index, rejects
-        self._progress = progress
+        self._catalog, self._model, self._store, self._writer = catalog, model, store, writer
+        self._rejects, self._progress = rejects, progress
         self._total = catalog.len_hint
-        self._kinds = index.columns
-        self._known: Known = index.known()
-        self._encoding: deque[_Picked] = deque()  # handed to the model, in its order
-        self._encoded: list[tuple[_Picked, np.ndarray]] = []
+        self._kinds = store.meta.columns
+        self._digests = store.digests()
+        self._encoding: deque[_Changed] = deque()  # given to the model, in its order
+        self._encoded: list[tuple[_Changed, np.ndarray]] = []
         self._rewritten: list[tuple[Product, bytes]] = []
-        self._wrote = time.monotonic()
-        self._untidy = 0
+        self._wrote_at = time.monotonic()
+        self._n_unoptimized = 0
         self.rows = self.stored = self.updated = self.unchanged = self.embedded = 0
+        self.rejected = 0
 
     # the pass
 
     def embed(self, *, batch_size: int, workers: int | None) -> None:
-        """Go through the catalogue once; what was encoded is stored even if the pass breaks off.
+        """Go through the catalogue once; what was encoded is written even if the pass breaks off.
 
         Raises:
-            StoreError: the index cannot be written.
+            StoreError: the store cannot be written.
             CatalogError: the catalogue cannot be read on.
         """
         try:
             vectors = self._model.iter_images(
-                self._changed_pictures(), batch_size=batch_size, workers=workers
+                self._changed_images(), batch_size=batch_size, workers=workers
             )
             for vector in vectors:
-                picked = self._encoding.popleft()
+                changed = self._encoding.popleft()
                 if isinstance(vector, FashionCLIPError):
-                    self._reject(picked.product, str(vector))
+                    self._reject(changed.product, str(vector))
                 else:
                     self.embedded += 1
-                    self._encoded.append((picked, vector))
-                self._write_when_due()
-                self._tell()
+                    self._encoded.append((changed, vector))
+                self._write_if_due()
+                self._report()
         except StoreError:  # the disk is full or worse: writing more is no way out
             raise
         except BaseException:
@@ -205,151 +254,151 @@ class _Run:
             raise
         self._write()
 
-    def _changed_pictures(self) -> Iterator[bytes]:
-        """The pictures to encode, each noted in ``_encoding`` as it is handed out."""
-        for product, picture in self._read_pictures():
+    def _changed_images(self) -> Iterator[bytes]:
+        """The images to encode; the product of each is added to ``_encoding`` first."""
+        for product, image in self._read_images():
             self.rows += 1
-            if isinstance(picture, StoreError):  # the disk is full or worse
-                raise picture
-            if isinstance(picture, FashionCLIPError):
-                self._reject(product, str(picture))
-                self._tell()
+            if isinstance(image, StoreError):  # the disk is full or worse
+                raise image
+            if isinstance(image, FashionCLIPError):
+                self._reject(product, str(image))
+                self._report()
                 continue
-            key = blake2b(picture, digest_size=16).digest()
-            found = self._known.find(product.product_id)
+            key = content_key(image)
+            found = self._digests.find(product.product_id)
             if found is None or found[0] != key:
-                self._encoding.append(_Picked(product, key, is_new=found is None))
-                yield picture
+                self._encoding.append(_Changed(product, key, is_new=found is None))
+                yield image
                 continue
             if found[1] == row_digest(product, self._kinds):
                 self.unchanged += 1
             else:
                 self._rewritten.append((product, key))
-                self._write_when_due()
-            self._tell()
+                self._write_if_due()
+            self._report()
 
-    def _read_pictures(self) -> Iterator[tuple[Product, bytes | FashionCLIPError]]:
-        """Products in the catalogue's order with their pictures' bytes, read a little ahead."""
+    def _read_images(self) -> Iterator[tuple[Product, bytes | FashionCLIPError]]:
+        """Products in the catalogue's order with their images' bytes, read a little ahead."""
         reading: deque[tuple[Product, Future[bytes | FashionCLIPError]]] = deque()
-        pool = ThreadPoolExecutor(READERS, thread_name_prefix="fashionclip-read")
+        pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="fashionclip-read")
         try:
-            for product in self._good_products():
-                kept = self._kept(product)
-                reading.append((kept, pool.submit(self._read, product, kept)))
+            for product in self._products():
+                located = product
+                if isinstance(product.image, bytes):  # the store keeps it
+                    location = blob_location(product.product_id, product.image)
+                    located = replace(product, image=location)
+                reading.append((located, pool.submit(self._read, product)))
                 if len(reading) >= READ_AHEAD:
-                    ready, picture = reading.popleft()
-                    yield ready, picture.result()
+                    ready, image = reading.popleft()
+                    yield ready, image.result()
             while reading:
-                ready, picture = reading.popleft()
-                yield ready, picture.result()
+                ready, image = reading.popleft()
+                yield ready, image.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _kept(self, product: Product) -> Product:
-        """The product with a place for its picture, where that lies in the table itself."""
-        if not isinstance(product.image, bytes):
-            return product
-        place = pictures.place_of(self._index.path, product.product_id, product.image)
-        return replace(product, image=str(place))
-
-    def _read(self, product: Product, kept: Product) -> bytes | FashionCLIPError:
+    def _read(self, product: Product) -> bytes | FashionCLIPError:
         try:
-            picture = self._catalog.read_image(product)
-            if kept is not product:
-                pictures.keep(Path(str(kept.image)), picture)
+            image = self._catalog.read_image(product)
+            if isinstance(product.image, bytes):
+                self._store.blobs.put(product.product_id, image)
         except FashionCLIPError as error:
             return error
-        return picture
+        return image
 
-    def _good_products(self) -> Iterator[Product]:
-        """The catalogue's products that have a picture; the rest goes to the rejects."""
+    def _products(self) -> Iterator[Product]:
+        """The catalogue's products that have an image; the others are rejected."""
         for item in self._catalog:
             if isinstance(item, Product) and item.image is not None:
-                self._known.meet(item.product_id)
+                self._digests.mark_seen(item.product_id)
                 yield item
                 continue
             self.rows += 1
             if isinstance(item, Product):
-                self._reject(item, "the row names no picture")
+                self._reject(item, "the row names no image")
             else:
                 if item.product_id is not None:
-                    self._known.meet(item.product_id)
+                    self._digests.mark_seen(item.product_id)
                 self._add_reject(item)
-            self._tell()
+            self._report()
 
     def _reject(self, product: Product, reason: str) -> None:
-        self._known.meet(product.product_id)
+        self._digests.mark_seen(product.product_id)
         location = product.image if isinstance(product.image, str) else None
-        if location is not None and pictures.is_kept(self._index.path, location):
-            location = None  # it lies in the table, and is not kept for a product that is not
+        if is_blob(location):
+            location = None  # the image is in the table, and is not kept without its product
         self._add_reject(Reject(product.row, product.product_id, location, reason))
 
     def _add_reject(self, reject: Reject) -> None:
-        try:
-            self._rejects.add(reject)
-        except OSError as exc:
-            message = f"{self._rejects.path} cannot be written: {exc.strerror or exc}"
-            raise StoreError(message) from exc
+        self.rejected += 1
+        if self._rejects is not None:
+            try:
+                self._rejects.add(reject)
+            except OSError as exc:
+                message = f"{self._rejects.path} cannot be written: {exc.strerror or exc}"
+                raise StoreError(message) from exc
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._progress is not None:
             rows = max(self.rows - len(self._encoding), 0)
-            self._progress(IndexProgress(rows, self._total, self.embedded, self._rejects.count))
+            self._progress(IndexProgress(rows, self._total, self.embedded, self.rejected))
 
     # writing
 
-    def _write_when_due(self) -> None:
-        is_full = len(self._encoded) >= ROWS_A_WRITE or len(self._rewritten) >= ROWS_A_WRITE
-        if is_full or time.monotonic() - self._wrote > SECONDS_A_WRITE:
+    def _write_if_due(self) -> None:
+        is_full = len(self._encoded) >= ROWS_PER_WRITE or len(self._rewritten) >= ROWS_PER_WRITE
+        if is_full or time.monotonic() - self._wrote_at > MAX_SECONDS_PER_WRITE:
             self._write()
 
     def _write(self) -> None:
         self._write_rewritten()
         if self._encoded:
-            picked, vectors = zip(*self._encoded, strict=True)
+            changed, vectors = zip(*self._encoded, strict=True)
             self._encoded = []
-            self._index.upsert(
-                [entry.product for entry in picked],
+            self._writer.upsert(
+                [entry.product for entry in changed],
                 np.stack(vectors).astype(np.float32),
-                [entry.key for entry in picked],
+                [entry.key for entry in changed],
             )
-            for product in (entry.product for entry in picked if not entry.is_new):
-                place = Path(str(product.image))
-                pictures.forget(self._index.path, product.product_id, but=place)
-            n_new = sum(entry.is_new for entry in picked)
+            for entry in changed:
+                if not entry.is_new:
+                    location = str(entry.product.image)
+                    self._store.blobs.delete(entry.product.product_id, except_location=location)
+            n_new = sum(entry.is_new for entry in changed)
             self.stored += n_new
-            self.updated += len(picked) - n_new
-            self._untidy += len(picked)
-        if self._untidy >= max(ROWS_A_TIDYING, self._index.count // TIDYING_SHARE):
-            self._index.optimize(finished=False)
-            self._untidy = 0
-        self._wrote = time.monotonic()
+            self.updated += len(changed) - n_new
+            self._n_unoptimized += len(changed)
+        if self._n_unoptimized >= max(ROWS_PER_OPTIMIZE, len(self._store) // OPTIMIZE_RATIO):
+            self._writer.optimize(is_finished=False)
+            self._n_unoptimized = 0
+        self._wrote_at = time.monotonic()
 
     def _write_rewritten(self) -> None:
-        """Store changed captions and columns beside the vectors that are there."""
+        """Write changed captions and columns beside the vectors that are there."""
         if not self._rewritten:
             return
         changed, self._rewritten = self._rewritten, []
-        vectors = self._index.vectors([product.product_id for product, _ in changed])
+        ids = [product.product_id for product, _ in changed]
+        rows = self._store.fetch(ids, columns=False)
+        vectors = dict(zip(rows.ids, rows.vectors if rows.vectors is not None else (), strict=True))
         whole = [entry for entry in changed if entry[0].product_id in vectors]
         if whole:
-            self._index.upsert(
+            self._writer.upsert(
                 [product for product, _ in whole],
                 np.stack([vectors[product.product_id] for product, _ in whole]),
                 [key for _, key in whole],
             )
         self.updated += len(whole)
-        broken = [product for product, _ in changed if product.product_id not in vectors]
-        self._index.remove(product.product_id for product in broken)
-        for product in broken:
+        damaged = [product for product, _ in changed if product.product_id not in vectors]
+        self._writer.delete(product.product_id for product in damaged)
+        for product in damaged:
             self._reject(product, "its stored vector was damaged and is removed: index again")
 
     # afterwards
 
     def prune(self) -> int:
-        """Remove the products that the pass did not meet; none if it met no product at all."""
-        if not self.rows or self.rows == self._rejects.count:
+        """Delete the products that the pass did not see; none if it read no product at all."""
+        if not self.rows or self.rows == self.rejected:
             return 0
-        gone = [name for name in self._index.iter_ids() if self._known.is_unmet(name)]
-        self._index.remove(gone)
-        return len(gone)
+        gone = [name for name in _ids(self._store) if self._digests.is_unseen(name)]
+        return self._writer.delete(gone)

@@ -17,9 +17,7 @@ from fashionclip.cli.tag import show_tags
 from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
-    from fashionclip.index import Index
-    from fashionclip.model import FashionCLIP
-    from fashionclip.product import Hit
+    from fashionclip.index_api import Hits, Index
 
 N_HITS = 4
 N_TAGGED = 6
@@ -72,18 +70,14 @@ class Query:
         parts += [f"--similar-to {self.similar_to}"] if self.similar_to else []
         return " ".join([*parts, f"--k {N_HITS}"])
 
-    def search(self, index: "Index", model: "FashionCLIP", *, k: int = N_HITS) -> "list[Hit]":
+    def search(self, index: "Index", *, k: int = N_HITS) -> "Hits":
         """Search an index.
 
         Raises:
-            FashionCLIPError: as ``search``.
+            FashionCLIPError: as ``Index.search``.
         """
-        from fashionclip.search import search
-
-        return search(
-            index,
-            model,
-            text=self.text,
+        return index.search(
+            self.text,
             avoid=self.avoid,
             where=self.where,
             similar_to=self.similar_to or (),
@@ -133,9 +127,10 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     """
     from fashionclip.errors import ModelMismatchError
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.index import Index
+    from fashionclip.index_api import Index
     from fashionclip.product import Reject
     from fashionclip.sample import write_sample_catalog
+    from fashionclip.store import open_store
     from fashionclip.tagging import read_labels, tag_index
 
     begun = perf_counter()
@@ -157,27 +152,26 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     catalog = open_catalog(str(table), images=None, columns={}, allow_private=False)
     model = open_model(None)
     try:
-        report = embed(catalog, model, store)
+        report = embed(catalog, model, str(store))
     except ModelMismatchError:  # the built-in model of an older version made this demo's index
         shutil.rmtree(store)
-        report = embed(catalog, model, store)
+        report = embed(catalog, model, str(store))
     if not as_json:
-        say_report(report, store)
+        say_report(report)
     say("")
     searches = []
-    index = Index.open(store)
+    index = Index(open_store(store), model=model)
     for query in QUERIES:
-        hits = query.search(index, model)
+        hits = query.search(index)
         words = query.command_line(store)
         searches.append({"search": words, "hits": [hit_fields(hit) for hit in hits]})
         show_command(words)
         if not as_json:
-            show_hits(hits, catalog.roles)
+            show_hits(hits, index.meta.roles)
     write_page(
         page,
-        QUERIES[0].search(index, model, k=N_PAGE_HITS),
-        index,
-        catalog.roles,
+        QUERIES[0].search(index, k=N_PAGE_HITS),
+        index.store,
         heading=QUERIES[0].text or "",
         facts=[],
         image=None,
@@ -185,21 +179,21 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     )
 
     show_command(f"fashionclip tag {store} --labels {labels}")
-    items = islice(tag_index(index, model, read_labels(labels)), N_TAGGED)
+    items = islice(tag_index(index.store, model, read_labels(labels)), N_TAGGED)
     tagged = [item for item in items if not isinstance(item, Reject)]
     if as_json:
         terminal.write_json(
             {
                 "folder": str(folder),
-                "index": report_fields(report, store),
+                "index": report_fields(report, str(store)),
                 "searches": searches,
                 "tags": [product.as_row() for product in tagged],
                 "page": str(page),
             }
         )
     else:
-        found = {product.product_id: index.get(product.product_id)[1] for product in tagged}
-        titles = {product_id: str(hit.columns["title"]) for product_id, hit in found.items()}
+        found = [index.get(product.product_id) for product in tagged]
+        titles = {hit.product_id: str(hit.columns["title"]) for hit in found}
         show_tags(tagged, len(tagged), titles=titles)
         say(NEXT.format(store=store, page=page))
     terminal.say_counts(

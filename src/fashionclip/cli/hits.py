@@ -12,8 +12,8 @@ from fashionclip.cli import terminal
 
 if TYPE_CHECKING:
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.index import Index
     from fashionclip.product import Hit, Roles
+    from fashionclip.store import Store
 
 MAX_SHOWN_COLUMNS = 5  # beside the title; --json has them all
 MAX_SHOWN_CHARS = 24  # columns with longer values are left out of the table
@@ -73,8 +73,7 @@ def _short_columns(hits: Sequence["Hit"], roles: "Roles") -> list[str]:
 def write_page(
     path: Path,
     hits: Sequence["Hit"],
-    index: "Index",
-    roles: "Roles",
+    store: "Store",
     *,
     heading: str,
     facts: Sequence[str],
@@ -86,8 +85,7 @@ def write_page(
     Args:
         path: the HTML file.
         hits: best first.
-        index: where the hits come from.
-        roles: of the index.
+        store: where the hits come from.
         heading: the query.
         facts: its filters; empty ones are left out.
         image: the image of the query, or its location, if there was one.
@@ -96,9 +94,13 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
-    places = index.locations([hit.product_id for hit in hits])
+    roles = store.meta.roles
+    rows = store.fetch([hit.product_id for hit in hits], vectors=False, columns=False)
+    locations = dict(zip(rows.ids, rows.images, strict=True))
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        images = list(pool.map(lambda hit: _read(places.get(hit.product_id), policy), hits))
+        images = list(
+            pool.map(lambda hit: _read(locations.get(hit.product_id), store, policy), hits)
+        )
     cards = []
     for hit, data in zip(hits, images, strict=True):
         details = [
@@ -109,7 +111,10 @@ def write_page(
         title = str(hit.columns.get(roles.title or "") or hit.product_id)
         cards.append(Card(hit.product_id, title, hit.score, details, data))
     page = build_page(
-        cards, heading=heading, facts=list(filter(None, facts)), query_image=_read(image, policy)
+        cards,
+        heading=heading,
+        facts=list(filter(None, facts)),
+        query_image=_read(image, store, policy),
     )
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
@@ -158,14 +163,14 @@ def _data_uri(image: bytes | None) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
-def _read(location: str | bytes | None, policy: "FetchPolicy") -> bytes | None:
+def _read(location: str | bytes | None, store: "Store", policy: "FetchPolicy") -> bytes | None:
     """An image's bytes; None where it cannot be read."""
     from fashionclip.errors import ImageFetchError
-    from fashionclip.images.fetch import read_image_bytes
+    from fashionclip.store.blobs import read_stored_image
 
     if location is None or isinstance(location, bytes):
         return location
     try:
-        return read_image_bytes(location, policy=policy)
+        return read_stored_image(location, store.blobs, policy=policy)
     except ImageFetchError:
         return None

@@ -1,4 +1,4 @@
-"""``fashionclip index``: a catalogue into a folder that can be searched."""
+"""``fashionclip index``: a catalogue into a store that can be searched."""
 
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fashionclip.indexing import IndexReport
     from fashionclip.model import FashionCLIP
 
-SHOWN_BROKEN = 10
+MAX_SHOWN_DAMAGED = 10
 
 
 @click.command(
@@ -40,18 +40,16 @@ SHOWN_BROKEN = 10
 @click.option(
     "--into",
     "store",
-    type=click.Path(path_type=Path, file_okay=False),
     metavar="STORE",
-    help="Folder of the index; made if it is not there.",
+    help="The index: a folder, s3://… or postgresql://…; made if it is not there.",
 )
 @click.option(
     "--verify",
     "verified",
-    type=click.Path(path_type=Path, file_okay=False),
     metavar="STORE",
-    help="Check every stored product against its checksum instead; status 1 if any is broken.",
+    help="Check every stored product against its checksum instead; status 1 if any is damaged.",
 )
-@click.option("--mend", is_flag=True, help="With --verify: take broken products out.")
+@click.option("--mend", is_flag=True, help="With --verify: delete damaged products.")
 @catalog_options
 @click.option(
     "--keep-missing",
@@ -68,8 +66,8 @@ SHOWN_BROKEN = 10
 @json_option
 def command(
     path: str | None,
-    store: Path | None,
-    verified: Path | None,
+    store: str | None,
+    verified: str | None,
     mend: bool,
     images: str | None,
     columns: dict[str, list[str]],
@@ -82,19 +80,21 @@ def command(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Embed the catalogue at PATH into STORE, a folder that can be searched.
+    """Embed the catalogue at PATH into STORE, which can then be searched.
 
     PATH is a table (CSV, TSV, JSON Lines, Parquet) or a folder with a table in it, such as
-    Kaggle's styles.csv and images/. Pictures come from a folder, from the table itself, or
+    Kaggle's styles.csv and images/. Images come from a folder, from the table itself, or
     from http(s), S3 and other addresses.
 
     Run it again and only what changed is embedded; stop it at any moment and the next run
-    goes on from there. Rows and pictures that cannot be used are listed in
-    STORE/rejects.jsonl, with their row and the reason.
+    goes on from there. Rows and images that cannot be used are listed with the reason in
+    STORE/rejects.jsonl, or in rejects.jsonl here where STORE is not a folder.
     """
     if verified is not None:
         verify(verified, as_json=as_json, mend=mend)
         return
+    from fashionclip.store import shown_uri
+
     if path is None or store is None:
         stop_for_usage("name a catalogue and where it goes: fashionclip index PATH --into STORE")
     catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
@@ -105,9 +105,11 @@ def command(
     )
     if as_json:
         terminal.write_json(report_fields(report, store))
-    if report.rejected:
+    if report.was_upgraded:
+        terminal.talk(f"{shown_uri(store)} had an older format: upgraded, its vectors are kept")
+    if report.rejected and report.rejects_path is not None:
         terminal.say_rejects(report.rejects_path, report.rejected)
-    say_report(report, store)
+    say_report(report)
     if not (report.stored or report.updated or report.unchanged):
         click.get_current_context().exit(1)  # not one product of this catalogue is in the index
 
@@ -115,7 +117,7 @@ def command(
 def embed(
     catalog: "Catalog",
     model: "FashionCLIP",
-    store: Path,
+    store: str,
     *,
     batch_size: int = 32,
     workers: int | None = None,
@@ -127,6 +129,7 @@ def embed(
         FashionCLIPError: as ``index_catalog``.
     """
     from fashionclip.indexing import IndexProgress, index_catalog
+    from fashionclip.store import local_folder, shown_uri
 
     with terminal.progress("Embedding", total=catalog.len_hint) as update:
 
@@ -140,15 +143,20 @@ def embed(
             batch_size=batch_size,
             workers=workers,
             prune=prune,
+            rejects=None if local_folder(store) else Path("rejects.jsonl"),
             progress=show,
-            on_wait=lambda holder: terminal.warn(f"waiting for {holder}, which writes {store}"),
+            on_wait=lambda holder: terminal.warn(
+                f"waiting for {holder}, which writes {shown_uri(store)}"
+            ),
         )
 
 
-def report_fields(report: "IndexReport", store: Path) -> dict[str, object]:
+def report_fields(report: "IndexReport", store: str) -> dict[str, object]:
     """Name the numbers of a run as programs read them."""
+    from fashionclip.store import shown_uri
+
     return {
-        "index": str(store),
+        "index": shown_uri(store),
         "products": report.count,
         "stored": report.stored,
         "updated": report.updated,
@@ -161,7 +169,7 @@ def report_fields(report: "IndexReport", store: Path) -> dict[str, object]:
     }
 
 
-def say_report(report: "IndexReport", store: Path) -> None:
+def say_report(report: "IndexReport") -> None:
     """End with the counts of a run, the good ones first."""
     changes = {
         "stored": report.stored,
@@ -175,35 +183,36 @@ def say_report(report: "IndexReport", store: Path) -> None:
     terminal.say_counts(*parts, seconds=report.seconds)
 
 
-def verify(store: Path, *, mend: bool, as_json: bool) -> None:
+def verify(store: str, *, mend: bool, as_json: bool) -> None:
     """Compare an index with its checksums; end with status 1 if they differ.
 
     Raises:
         StoreError: there is no index there, or it cannot be read at all.
     """
-    from fashionclip.index import Index
+    from fashionclip.store import open_store, shown_uri
 
     begun = perf_counter()
-    report = Index.open(store).verify(mend=mend)
+    report = open_store(store).verify(repair=mend)
     if as_json:
         terminal.write_json(
             {
-                "index": str(store),
+                "index": shown_uri(store),
                 "checked": report.checked,
-                "broken": report.bad,
+                "broken": report.damaged,
                 "removed": report.removed,
             }
         )
-    for product_id in report.bad[:SHOWN_BROKEN]:
-        terminal.talk(f"  broken: {product_id}")
-    if len(report.bad) > SHOWN_BROKEN:
-        terminal.talk(f"  … and {len(report.bad) - SHOWN_BROKEN:,} more")
+    for product_id in report.damaged[:MAX_SHOWN_DAMAGED]:
+        terminal.talk(f"  damaged: {product_id}")
+    if len(report.damaged) > MAX_SHOWN_DAMAGED:
+        terminal.talk(f"  … and {len(report.damaged) - MAX_SHOWN_DAMAGED:,} more")
     checked = terminal.counted(report.checked, "product")
     terminal.say_counts(
-        f"{checked} checked", f"{len(report.bad):,} broken", seconds=perf_counter() - begun
+        f"{checked} checked", f"{len(report.damaged):,} damaged", seconds=perf_counter() - begun
     )
-    if report.bad and not mend:
-        terminal.talk(f"mend it: fashionclip index --verify {store} --mend, then index again")
+    if report.damaged and not mend:
+        shown = shown_uri(store)
+        terminal.talk(f"mend it: fashionclip index --verify {shown} --mend, then index again")
         click.get_current_context().exit(1)
     if report.removed:
-        terminal.talk("broken products are out of the index; index the catalogue again")
+        terminal.talk("damaged products are deleted from the index; index the catalogue again")

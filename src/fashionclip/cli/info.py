@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from fashionclip.cli import terminal
 from fashionclip.cli.options import examples, json_option
 
 if TYPE_CHECKING:
-    from fashionclip.index import IndexInfo
+    from fashionclip.store import StoreInfo
 
 
 @click.command(
@@ -26,8 +25,12 @@ if TYPE_CHECKING:
 @json_option
 def command(what: str | None, as_json: bool) -> None:
     """Say what a model or an index is; without a name, what the built-in model is."""
-    is_store = what is not None and (Path(what) / "index.json").exists()
-    facts = index_facts(Path(what or "")) if is_store else model_facts(what)
+    from fashionclip.store import holds_store, open_store
+
+    if what is not None and (holds_store(what) or "://" in what):
+        facts = facts_of(open_store(what).info())
+    else:
+        facts = model_facts(what)
     if as_json:
         terminal.write_json(facts)
         return
@@ -40,31 +43,26 @@ def command(what: str | None, as_json: bool) -> None:
         terminal.show_markdown(without_front_matter(card))
 
 
-def index_facts(store: Path) -> dict[str, object]:
-    """Gather what an index knows about itself.
-
-    Raises:
-        StoreError: there is no index there, or it is damaged.
-    """
-    from fashionclip.index import Index
-
-    return facts_of(Index.open(store).info())
-
-
-def facts_of(info: "IndexInfo") -> dict[str, object]:
+def facts_of(info: "StoreInfo") -> dict[str, object]:
     """Name the figures of an index."""
-    rejects = info.path / "rejects.jsonl"
+    from fashionclip.store import local_folder
+
+    meta, folder = info.meta, local_folder(info.meta.uri)
+    rejects = None if folder is None else folder / "rejects.jsonl"
+    has_rejects = rejects is not None and rejects.exists() and rejects.stat().st_size
+    roles = {role: column for role, column in meta.roles.as_dict().items() if column}
     return {
-        "index": str(info.path),
-        "products": info.count,
-        "columns": dict(info.columns),
-        "model": info.manifest.model,
-        "fingerprint": info.manifest.fingerprint,
-        "dim": info.manifest.dim,
+        "index": meta.uri,
+        "products": info.n_products,
+        "columns": dict(meta.columns),
+        "roles": roles,
+        "model": meta.model,
+        "fingerprint": meta.fingerprint,
+        "dim": meta.dim,
         "search": "approximate" if info.is_approximate else "exact",
         "size_bytes": info.size_bytes,
-        "created": info.manifest.created,
-        "rejects": str(rejects) if rejects.exists() and rejects.stat().st_size else None,
+        "created": meta.created,
+        "rejects": str(rejects) if has_rejects else None,
     }
 
 
@@ -104,7 +102,7 @@ def without_front_matter(card: str) -> str:
 
 def _shown(name: str, value: object) -> object:
     if isinstance(value, Mapping):
-        return "\n".join(f"{name} ({kind})" for name, kind in value.items())
+        return "\n".join(f"{name} ({what})" for name, what in value.items())
     if isinstance(value, int):
         return f"{value / 1e6:,.1f} MB" if name == "size_bytes" else f"{value:,}"
     return value

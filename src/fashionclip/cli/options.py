@@ -1,6 +1,5 @@
 """Options that several commands share, so that an option means the same everywhere."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -185,17 +184,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fashionclip"
 
 
-def model_of(store: Path) -> str | None:
-    """The model of an index, without opening it and without reporting what is wrong with it.
+def model_of(store: str) -> str | None:
+    """The model of an index, without opening all of it.
 
     Returns:
-        A name that ``open_model`` takes: None for the built-in model.
+        A name that ``open_model`` takes: None for the built-in model, and where the index cannot
+        be read, which opening it will report.
     """
+    from fashionclip.errors import FashionCLIPError
+    from fashionclip.store import read_meta
+
     try:
-        name = json.loads((store / "index.json").read_bytes())["model"]
-    except (OSError, ValueError, TypeError, KeyError):
+        name = read_meta(store).model
+    except FashionCLIPError:
         return None
-    return None if name == "builtin" else str(name)
+    return None if name == "builtin" else name
 
 
 def open_catalog(

@@ -1,4 +1,4 @@
-"""``fashionclip search``: products by words, by a picture, by both, or like another product."""
+"""``fashionclip search``: products by text, by an image, by both, or like another product."""
 
 import sys
 from collections.abc import Sequence
@@ -23,11 +23,8 @@ from fashionclip.cli.options import (
 from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
-    from fashionclip.index import Index
     from fashionclip.model import FashionCLIP
-
-SHOWN_COLUMNS = 5
-"""Columns of the catalogue in a table of hits; ``--json`` has them all."""
+    from fashionclip.store import Store
 
 
 @click.command(
@@ -41,10 +38,10 @@ SHOWN_COLUMNS = 5
         '$ fashionclip search shop.lance "nike running shoes" --hybrid --json',
     )
 )
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @click.argument("words", nargs=-1)
 @click.option(
-    "--image", metavar="FILE", help="Picture to search with: a file, an address, or - for stdin."
+    "--image", metavar="FILE", help="Image to search with: a file, an address, or - for stdin."
 )
 @click.option(
     "--similar-to", metavar="ID", help="Find products that look like this one of the index."
@@ -77,7 +74,7 @@ SHOWN_COLUMNS = 5
 @model_options
 @json_option
 def command(
-    store: Path,
+    store: str,
     words: Sequence[str],
     image: str | None,
     similar_to: str | None,
@@ -93,10 +90,10 @@ def command(
     precision: str,
     as_json: bool,
 ) -> None:
-    """Search the index in STORE by WORDS, by a picture, by both, or for products like another.
+    """Search the index in STORE by WORDS, by an image, by both, or for products like another.
 
-    A score is a cosine, 1 for the same picture; how high words score differs between models.
-    With --hybrid it is a sum over ranks instead.
+    STORE is a folder, s3://… or postgresql://…. A score is a cosine, 1 for the same image; how
+    high words score differs between models. With --hybrid it is a sum over ranks instead.
     """
     text = " ".join(words).strip() or None
     if text is None and image is None and similar_to is None:
@@ -107,63 +104,56 @@ def command(
     if device == "auto":
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
     needs_model = bool(text or image or avoid or model_name)
-    index, model = open_both(
+    opened, model = open_both(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
     )
-    from fashionclip.catalog.roles import guess_roles
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.search import search
+    from fashionclip.index_api import Index
 
     policy = FetchPolicy(allow_private=allow_private)
-    picture = sys.stdin.buffer.read() if image == "-" else image
-    hits = search(
-        index,
-        model,
-        text=text,
-        image=picture,
+    index = Index(opened, model=model, policy=policy)
+    hits = index.search(
+        text,
+        image=sys.stdin.buffer.read() if image == "-" else image,
         similar_to=similar_to or (),
         weight=weight,
         avoid=avoid,
         where=where,
         k=k,
         hybrid=hybrid,
-        policy=policy,
     )
-    roles = guess_roles(list(index.columns))
     if as_json:
         terminal.write_json({"hits": [hit_fields(hit) for hit in hits]})
     else:
-        show_hits(hits, roles)
+        show_hits(hits, opened.meta.roles)
     if page is not None:
         write_page(
             page,
             hits,
-            index,
-            roles,
-            heading=text or (f"like {similar_to}" if similar_to else "like this picture"),
+            opened,
+            heading=text or (f"like {similar_to}" if similar_to else "like this image"),
             facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
-            image=image or (index.locations([similar_to]).get(similar_to) if similar_to else None),
+            image=image or (index.read_images([similar_to])[0] if similar_to else None),
             policy=policy,
         )
-        terminal.talk(f"page of pictures: {page}")
-    found = f"{len(hits):,} of {terminal.counted(index.count, 'product')}"
+        terminal.talk(f"page of images: {page}")
+    found = f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"
     terminal.say_counts(found, seconds=perf_counter() - begun)
 
 
 def open_both(
-    store: Path,
+    store: str,
     model_name: str | None,
     text: str | None,
     *,
     device: str,
     precision: str,
     needs_model: bool = True,
-) -> tuple["Index", "FashionCLIP | None"]:
-    """Open an index and the model it was made with, at the same time.
+) -> tuple["Store", "FashionCLIP | None"]:
+    """Open a store and the model that made it, at the same time.
 
-    Half of the wait is the import of LanceDB, the other half the model: LanceDB is imported
-    while the engine compiles the text tower, which the first words make it do, and while the
-    weights are hashed for the fingerprint.
+    The store's library is imported while the engine compiles the text tower, which the first text
+    makes it do, and while the weights are hashed for the fingerprint.
 
     Raises:
         StoreError: there is no index there, or it is damaged.
@@ -182,7 +172,7 @@ def open_both(
 
     with ThreadPoolExecutor(2) as beside:
         opening = beside.submit(warm)
-        from fashionclip.index import Index
+        from fashionclip.store import open_store
 
-        index = Index.open(store)
-        return index, opening.result()
+        opened = open_store(store)
+        return opened, opening.result()

@@ -103,22 +103,22 @@ def command(
     begins a set of which several labels may fit. "jeans | denim trousers" are synonyms, and
     indented lines make a tree. Where no label is probable enough, the tag is "none of these".
     """
+    from fashionclip.store import holds_store, open_store
     from fashionclip.tagging import read_label_files, write_tags
 
     begun = perf_counter()
     label_sets: Sequence[LabelSet] = read_label_files(label_files)
-    model = open_model(model_name or model_of(Path(path)), device=device, precision=precision)
+    model = open_model(model_name or model_of(path), device=device, precision=precision)
     if labelled is not None:
         catalog = open_catalog(
             labelled, images=images, columns=columns, allow_private=allow_private
         )
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
-    if (Path(path) / "index.json").exists():
-        from fashionclip.index import Index
+    if holds_store(path):
         from fashionclip.tagging import tag_index
 
-        index = Index.open(path)
-        products, total = tag_index(index, model, label_sets), index.count
+        store = open_store(path)
+        products, total = tag_index(store, model, label_sets), len(store)
     else:
         from fashionclip.tagging import tag_catalog
 

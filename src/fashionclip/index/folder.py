@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from fashionclip.atomic import write_whole
 from fashionclip.errors import StoreCorruptError, StoreError, StoreLockedError
 
-FORMAT = 1  # raised when an older fashionclip could not read what a newer one wrote
+FORMAT = 2  # raised when an older fashionclip could not read what a newer one wrote
 MANIFEST_NAME = "index.json"
 LOCK_NAME = "lock"
 HOLDER_NAME = "lock.holder"

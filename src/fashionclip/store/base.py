@@ -120,7 +120,12 @@ class BlobStore(Protocol):
         """
 
     def delete(self, product_id: str, *, except_location: str | None = None) -> None:
-        """Delete the images of a product, all or all but one."""
+        """Delete the images of a product, all or all but one.
+
+        Args:
+            product_id: whose images.
+            except_location: where its image is now, which may be outside the store.
+        """
 
     def delete_others(self, product_ids: Iterable[str]) -> None:
         """Delete the images of every product that is not named."""

@@ -90,7 +90,8 @@ class FolderBlobs:
     def delete(self, product_id: str, *, except_location: str | None = None) -> None:
         """Delete the images of a product, all or all but one."""
         folder = self._path(blob_location(product_id, b"")).parent
-        _clear(folder, None if except_location is None else self._path(except_location))
+        is_one = except_location is not None and is_blob(except_location)
+        _clear(folder, self._path(str(except_location)) if is_one else None)
 
     def delete_others(self, product_ids: Iterable[str]) -> None:
         """Delete the images of every product that is not named."""

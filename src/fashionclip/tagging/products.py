@@ -14,10 +14,10 @@ import numpy as np
 from fashionclip.atomic import whole_file
 from fashionclip.catalog import Catalog
 from fashionclip.errors import FashionCLIPError, LabelError
-from fashionclip.index.store import Store
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Product, Reject, as_reject
 from fashionclip.rejects import RejectsFile, rejects_beside
+from fashionclip.store import Store, require_model
 from fashionclip.tagging.calibration import calibrate
 from fashionclip.tagging.labels import SEVERAL_SEPARATOR, LabelSet
 from fashionclip.tagging.scoring import Tag, Tagger
@@ -118,37 +118,43 @@ def tag_catalog(
 
 
 def tag_index(
-    index: Store, model: FashionCLIP, label_sets: Sequence[LabelSet]
+    store: Store, model: FashionCLIP, label_sets: Sequence[LabelSet]
 ) -> Iterator[TaggedProduct | Reject]:
     """Tag the products of an index by their stored vectors; no image is read.
 
     Args:
-        index: made by the same model.
+        store: made by the same model.
         model: encodes the labels.
         label_sets: the labels to choose from.
 
     Yields:
-        Each product, or a reject where its stored vector is damaged.
+        Each product; at the end, a reject for each whose stored vector is damaged.
 
     Raises:
-        ModelMismatchError: the index holds another model's vectors.
+        ModelMismatchError: the store holds another model's vectors.
         LabelError: no label sets, or one was calibrated for another model.
         StoreCorruptError: the files are damaged.
     """
-    index.require_model(model.name, model.fingerprint)
+    require_model(store, model=model.name, fingerprint=model.fingerprint)
     tagger = Tagger(model, label_sets)
-    ids = index.iter_ids()
-    while batch := list(islice(ids, PRODUCTS_PER_BATCH)):
-        stored = index.vectors(batch)
-        whole = [product_id for product_id in batch if product_id in stored]
-        rows = tagger.tag(np.stack([stored[name] for name in whole])) if whole else []
-        tags = dict(zip(whole, rows, strict=True))
-        for name in batch:
-            if name in tags:
-                yield TaggedProduct(name, None, tags[name])
-            else:
-                reason = "its stored vector is damaged: fashionclip index --verify STORE --mend"
-                yield Reject(None, name, None, reason)
+    n_tagged = 0
+    for rows in store.scan(columns=False):
+        if rows.vectors is None or not rows.ids:
+            continue
+        for product_id, tags in zip(rows.ids, tagger.tag(rows.vectors), strict=True):
+            yield TaggedProduct(product_id, None, tags)
+        n_tagged += len(rows.ids)
+    if n_tagged < len(store):
+        for product_id in _damaged_ids(store):
+            reason = "its stored vector is damaged: fashionclip index --verify STORE --mend"
+            yield Reject(None, product_id, None, reason)
+
+
+def _damaged_ids(store: Store) -> Iterator[str]:
+    """The products whose vector a store does not hand out."""
+    for rows in store.scan(vectors=False, columns=False):
+        whole = set(store.fetch(rows.ids, columns=False).ids)
+        yield from (product_id for product_id in rows.ids if product_id not in whole)
 
 
 def write_tags(

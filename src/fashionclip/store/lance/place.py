@@ -31,7 +31,7 @@ from fashionclip.errors import (
     StoreLockedError,
 )
 from fashionclip.store.base import LOCK_TIMEOUT_S, BlobStore, StoreMeta
-from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, missing_blob
+from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
 
 FORMAT = 2  # raised when an older version of this package could not read what a newer one wrote
 MANIFEST_NAME = "index.json"
@@ -416,7 +416,8 @@ class RemoteBlobs:
     def delete(self, product_id: str, *, except_location: str | None = None) -> None:
         """Delete the images of a product, all or all but one."""
         folder = self._path(blob_location(product_id, b"")).rpartition("/")[0]
-        kept = None if except_location is None else self._path(except_location)
+        is_one = except_location is not None and is_blob(except_location)
+        kept = self._path(str(except_location)) if is_one else None
         self._remove(path for path in self._list(folder) if path != kept)
 
     def delete_others(self, product_ids: Iterable[str]) -> None:

@@ -177,7 +177,7 @@ def _is_outgrown(table: Dataset, index: VectorIndex) -> bool:
     """Whether the index should be built anew: too many products came since."""
     n = n_partitions(index)
     has_few = n < MAX_PARTITIONS and table.count_rows() >= MAX_GROWTH * ROWS_PER_PARTITION * n
-    return bool(index.num_segments >= MAX_SEGMENTS or has_few)
+    return bool(len(index.segments) >= MAX_SEGMENTS or has_few)
 
 
 def n_partitions(index: VectorIndex) -> int:

@@ -10,20 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import fashionclip
 from fashionclip.catalog import Catalog
 from fashionclip.errors import (
     FilterError,
     ImageError,
     ImageFetchError,
     ModelMismatchError,
+    ProductNotFoundError,
     StoreError,
 )
-from fashionclip.index import Index
+from fashionclip.index_api import Index, search
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product
 from fashionclip.sample import write_sample_catalog
-from fashionclip.search import NEUTRAL, POOL, avoided_directions, fuse, search
+from fashionclip.searching import (
+    MIN_POOL,
+    NEUTRAL,
+    Query,
+    avoided_directions,
+    fuse,
+    search_many,
+)
+from fashionclip.store import StoreMeta, create_store
 
 COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "grey": (120,) * 3}
 N_PRODUCTS = 48
@@ -53,6 +63,10 @@ def vectors(model):
     return model.encode_images([picture(i) for i in range(N_PRODUCTS)])
 
 
+def empty_store(path, model):
+    return create_store(path, StoreMeta("", model.name, model.fingerprint, model.dim))
+
+
 @pytest.fixture(scope="module")
 def index(model, vectors, tmp_path_factory):
     products = [
@@ -65,14 +79,14 @@ def index(model, vectors, tmp_path_factory):
         )
         for i in range(N_PRODUCTS)
     ]
-    path = tmp_path_factory.mktemp("stores") / "shop.lance"
-    found = Index.create(path, model=model.name, fingerprint=model.fingerprint, dim=model.dim)
+    found = empty_store(tmp_path_factory.mktemp("stores") / "shop.lance", model)
     keys = [
         hashlib.blake2b(product.product_id.encode(), digest_size=16).digest()
         for product in products
     ]
-    found.upsert(products, vectors, keys)
-    found.optimize()
+    with found.writer() as writer:
+        writer.upsert(products, vectors, keys)
+        writer.optimize()
     return found
 
 
@@ -91,7 +105,7 @@ def ranking(vectors, query):
 
 def test_words_find_the_products_closest_to_them(index, model, vectors):
     query = model.encode_text(["red shirt"])[0]
-    hits = search(index, model, text="red shirt", k=7)
+    hits = search(index, model=model, text="red shirt", k=7)
     assert ids(hits) == ranking(vectors, query)[:7]
     assert hits[0].score == pytest.approx(float((vectors @ query).max()), abs=1e-5)
     assert hits[0].columns["color"] in COLORS
@@ -100,7 +114,7 @@ def test_words_find_the_products_closest_to_them(index, model, vectors):
 def test_a_picture_of_a_product_finds_the_product(index, model, tmp_path):
     Image.fromarray(picture(11)).save(tmp_path / "mine.png")
     for source in (picture(11), Image.fromarray(picture(11)), tmp_path / "mine.png"):
-        best = search(index, model, image=source, k=1)[0]
+        best = search(index, model=model, image=source, k=1)[0]
         assert best.product_id == "p11"
         assert best.score == pytest.approx(1.0, abs=1e-4)
 
@@ -108,7 +122,9 @@ def test_a_picture_of_a_product_finds_the_product(index, model, tmp_path):
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
 def test_words_and_a_picture_are_mixed_by_the_share_of_the_words(index, model, vectors, weight):
     query = weight * model.encode_text(["blue jeans"])[0] + (1 - weight) * vectors[4]
-    hits = search(index, model, text="blue jeans", image=picture(4), weight=weight, k=N_PRODUCTS)
+    hits = search(
+        index, model=model, text="blue jeans", image=picture(4), weight=weight, k=N_PRODUCTS
+    )
     expected = vectors @ (query / np.linalg.norm(query))
     found = {hit.product_id: hit.score for hit in hits}
     assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
@@ -116,14 +132,14 @@ def test_words_and_a_picture_are_mixed_by_the_share_of_the_words(index, model, v
 
 def test_two_pictures_count_the_same(index, model, vectors):
     query = vectors[3] + vectors[8]
-    hits = search(index, model, image=picture(3), similar_to="p08", k=5)
+    hits = search(index, model=model, image=picture(3), similar_to="p08", k=5)
     assert ids(hits) == [name for name in ranking(vectors, query) if name != "p08"][:5]
 
 
 def test_templates_change_the_words_alone(index, model, vectors):
     query = model.encode_text(["dress"], templates="ensemble")[0]
     assert (
-        ids(search(index, model, text="dress", templates="ensemble", k=9))
+        ids(search(index, model=model, text="dress", templates="ensemble", k=9))
         == (ranking(vectors, query)[:9])
     )
 
@@ -132,20 +148,20 @@ def test_templates_change_the_words_alone(index, model, vectors):
 
 
 def test_a_product_is_not_similar_to_itself(index, vectors):
-    hits = search(index, None, similar_to="p20", k=N_PRODUCTS)
+    hits = search(index, similar_to="p20", k=N_PRODUCTS)
     assert ids(hits) == [name for name in ranking(vectors, vectors[20]) if name != "p20"]
 
 
 def test_like_several_products_is_like_their_mean(index, vectors):
-    hits = search(index, None, similar_to=["p03", "p08"], k=N_PRODUCTS)
+    hits = search(index, similar_to=["p03", "p08"], k=N_PRODUCTS)
     expected = ranking(vectors, vectors[3] + vectors[8])
     assert ids(hits) == [name for name in expected if name not in {"p03", "p08"}]
 
 
 def test_what_is_not_liked_leaves_and_takes_along_what_looks_like_it(index, vectors):
-    before = ids(search(index, None, similar_to="p03", k=N_PRODUCTS))
+    before = ids(search(index, similar_to="p03", k=N_PRODUCTS))
     disliked = before[0]
-    after = ids(search(index, None, similar_to="p03", unlike=[disliked], k=N_PRODUCTS))
+    after = ids(search(index, similar_to="p03", unlike=[disliked], k=N_PRODUCTS))
     assert set(after) == set(before) - {disliked}
     apart = vectors[int(disliked[1:])] - vectors[[int(name[1:]) for name in after]].mean(axis=0)
     most_like_it = max(after, key=lambda name: float(vectors[int(name[1:])] @ apart))
@@ -153,45 +169,47 @@ def test_what_is_not_liked_leaves_and_takes_along_what_looks_like_it(index, vect
 
 
 def test_things_to_avoid_alone_ask_of_all_products(index, model):
-    assert len(search(index, model, avoid="red", k=N_PRODUCTS)) == N_PRODUCTS
-    hits = search(index, model, unlike="p03", k=N_PRODUCTS)
+    assert len(search(index, model=model, avoid="red", k=N_PRODUCTS)) == N_PRODUCTS
+    hits = search(index, model=model, unlike="p03", k=N_PRODUCTS)
     assert len(hits) == N_PRODUCTS - 1
     assert "p03" not in ids(hits)
 
 
 def test_like_a_product_but_in_other_words(index, model, vectors):
     query = 0.4 * model.encode_text(["green"])[0] + 0.6 * vectors[20]
-    hits = search(index, model, similar_to="p20", text="green", weight=0.4, k=6)
+    hits = search(index, model=model, similar_to="p20", text="green", weight=0.4, k=6)
     assert ids(hits) == [name for name in ranking(vectors, query) if name != "p20"][:6]
 
 
 def test_an_unknown_product_is_named(index):
     with pytest.raises(StoreError, match="has no product 'p999'"):
-        search(index, None, similar_to="p999")
+        search(index, similar_to="p999")
 
 
 # filters and pages
 
 
 def test_a_filter_is_applied_before_the_search(index, model):
-    hits = search(index, model, text="red shirt", where="price < 3", k=10)
+    hits = search(index, model=model, text="red shirt", where="price < 3", k=10)
     assert sorted(ids(hits)) == ["p00", "p01", "p02"]
 
 
 def test_a_filter_on_a_column_that_is_not_there_is_an_error(index, model):
     with pytest.raises(FilterError, match="prise"):
-        search(index, model, text="red shirt", where="prise < 3")
+        search(index, model=model, text="red shirt", where="prise < 3")
 
 
 @pytest.mark.parametrize("extra", [{}, {"avoid": "green"}, {"hybrid": True}])
 def test_pages_put_together_are_one_long_page(index, model, extra):
-    whole = search(index, model, text="red shirt", k=20, **extra)
-    pages = [search(index, model, text="red shirt", k=5, offset=o, **extra) for o in (0, 5, 10, 15)]
+    whole = search(index, model=model, text="red shirt", k=20, **extra)
+    pages = [
+        search(index, model=model, text="red shirt", k=5, offset=o, **extra) for o in (0, 5, 10, 15)
+    ]
     assert [hit for page in pages for hit in page] == whole
 
 
 def test_a_page_beyond_the_end_is_empty(index, model):
-    assert search(index, model, text="red", offset=1000) == []
+    assert search(index, model=model, text="red", offset=1000) == []
 
 
 # things to avoid
@@ -206,7 +224,9 @@ def test_avoiding_follows_its_formula(index, model, vectors):
     shown = vectors @ (added / np.linalg.norm(added))
     z = (shown - np.median(shown)) / shown.std()
     expected = scores - 0.7 * scores.std() * np.maximum(0, z)
-    hits = search(index, model, text="red shirt", avoid="dress", avoid_weight=0.7, k=N_PRODUCTS)
+    hits = search(
+        index, model=model, text="red shirt", avoid="dress", avoid_weight=0.7, k=N_PRODUCTS
+    )
     found = {hit.product_id: hit.score for hit in hits}
     assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
     assert ids(hits) == sorted(found, key=lambda name: (-found[name], name))
@@ -218,21 +238,25 @@ def test_the_more_it_counts_the_lower_the_avoided_products_come(index, model, ve
     worst = [f"p{i:02}" for i in np.argsort(-shown)[:8]]
     places = []
     for weight in (0.0, 1.0, 3.0, 30.0):
-        found = ids(search(index, model, text="red", avoid="shirt", avoid_weight=weight, k=48))
+        found = ids(
+            search(index, model=model, text="red", avoid="shirt", avoid_weight=weight, k=48)
+        )
         places.append(np.mean([found.index(name) for name in worst]))
     assert places == sorted(places)
     assert places[-1] > places[0]
 
 
 def test_avoiding_several_things_and_with_a_picture_alone(index, model):
-    plain = ids(search(index, model, image=picture(2), k=48))
-    wary = ids(search(index, model, image=picture(2), avoid=["shirt", "dress"], k=48))
+    plain = ids(search(index, model=model, image=picture(2), k=48))
+    wary = ids(search(index, model=model, image=picture(2), avoid=["shirt", "dress"], k=48))
     assert sorted(plain) == sorted(wary)
     assert plain != wary
 
 
 def test_avoiding_blank_words_avoids_nothing(index, model):
-    assert search(index, model, text="red", avoid=["", "  "]) == search(index, model, text="red")
+    assert search(index, model=model, text="red", avoid=["", "  "]) == search(
+        index, model=model, text="red"
+    )
 
 
 def test_what_the_question_asks_for_is_not_held_against_its_answers():
@@ -259,7 +283,7 @@ def sample(tmp_path_factory):
     table = write_sample_catalog(folder / "catalog", n_products=120)
     model = FashionCLIP.from_pretrained(device="cpu")
     index_catalog(Catalog.open(table), model, folder / "shop.lance")
-    return Index.open(folder / "shop.lance"), model
+    return Index.open(folder / "shop.lance", model=model), model
 
 
 @pytest.mark.parametrize("color", ["red", "black"])
@@ -268,7 +292,7 @@ def test_what_is_avoided_leaves_the_first_page(sample, color):
     index, model = sample
     colors = {}
     for weight in (0.0, 1.0):
-        hits = search(index, model, text="clothes", avoid=color, avoid_weight=weight, k=120)
+        hits = search(index, model=model, text="clothes", avoid=color, avoid_weight=weight, k=120)
         colors[weight] = [hit.columns["colour"] for hit in hits]
     places = {w: np.flatnonzero(np.array(found) == color) for w, found in colors.items()}
     assert len(places[0.0]) == len(places[1.0]) >= 5  # demoted, not hidden
@@ -280,7 +304,9 @@ def test_what_was_asked_for_stays_when_something_is_avoided(sample):
     index, model = sample
     shares = []
     for weight in (0.0, 1.0):
-        hits = search(index, model, text="red dress", avoid="red shoes", avoid_weight=weight, k=10)
+        hits = search(
+            index, model=model, text="red dress", avoid="red shoes", avoid_weight=weight, k=10
+        )
         shares.append(sum(hit.columns["colour"] == "red" for hit in hits))
     assert shares[1] >= shares[0] - 1
 
@@ -289,18 +315,18 @@ def test_what_was_asked_for_stays_when_something_is_avoided(sample):
 
 
 def test_hybrid_is_reciprocal_rank_fusion_of_both_rankings(index, model):
-    by_vector = ids(search(index, model, text="blue dress", k=48))
+    by_vector = ids(search(index, model=model, text="blue dress", k=48))
     by_words = ids(index.text_search("blue dress", k=48))
     expected: dict[str, float] = {}
     for names in (by_vector, by_words):
         for rank, name in enumerate(names, start=1):
             expected[name] = expected.get(name, 0) + 1 / (60 + rank)
-    hits = search(index, model, text="blue dress", hybrid=True, k=48)
+    hits = search(index, model=model, text="blue dress", hybrid=True, k=48)
     assert {hit.product_id: pytest.approx(hit.score) for hit in hits} == expected
 
 
 def test_hybrid_finds_the_exact_words(index, model):
-    assert "p37" in ids(search(index, model, text="number 37", hybrid=True, k=3))
+    assert "p37" in ids(search(index, model=model, text="number 37", hybrid=True, k=3))
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True), max_size=3))
@@ -323,16 +349,14 @@ def test_fusion_keeps_every_product_once_and_rewards_agreement(rankings):
 
 
 def test_another_models_index_is_refused_by_name(model, tmp_path):
-    path = tmp_path / "other.lance"
-    other = Index.create(
-        path, model="shop/older-clip", fingerprint="0123456789abcdef", dim=model.dim
-    )
+    meta = StoreMeta("", "shop/older-clip", "0123456789abcdef", model.dim)
+    other = create_store(tmp_path / "other.lance", meta)
     with pytest.raises(
         ModelMismatchError, match=r"'shop/older-clip' \(01234567\), not of '.*tiny'"
     ):
-        search(other, model, text="red")
+        search(other, model=model, text="red")
     with pytest.raises(ModelMismatchError):
-        search(other, model, similar_to="p00")
+        search(other, model=model, similar_to="p00")
 
 
 @pytest.mark.parametrize(
@@ -349,29 +373,92 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
 )
 def test_a_question_that_makes_no_sense_says_how_to_mend_it(index, model, question, message):
     with pytest.raises(ValueError, match=message):
-        search(index, model, **question)
+        search(index, model=model, **question)
 
 
 def test_words_need_a_model(index):
-    with pytest.raises(ValueError, match="need the model that made the index"):
-        search(index, None, text="red")
+    (outcome,) = search_many(index, None, [Query(text="red")])
+    assert "need the model that made the index" in str(outcome)
 
 
 def test_a_picture_that_is_none_is_an_error(index, model, tmp_path):
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(ImageError):
-        search(index, model, image=tmp_path / "notes.jpg")
+        search(index, model=model, image=tmp_path / "notes.jpg")
     with pytest.raises(ImageFetchError, match=r"gone.jpg: no such file"):
-        search(index, model, image=str(tmp_path / "gone.jpg"))
+        search(index, model=model, image=str(tmp_path / "gone.jpg"))
 
 
-def test_the_pool_is_one_read_of_the_index(index):
-    assert POOL <= 1000  # beyond, the index counts its rows before each search
+# several at once
+
+
+def test_many_queries_are_answered_as_each_alone_would_be(index, model):
+    queries = [
+        Query(text="red shirt", k=5),
+        Query(text="blue", where="price < 20", k=3, offset=2),
+        Query(image=picture(3), k=4),
+        Query(similar_to="p08", unlike="p09", k=6),
+        Query(text="dress", avoid="red", k=7),
+        Query(text="number 37", hybrid=True, k=2),
+        Query(text="dress", templates="ensemble", k=2),
+    ]
+    together = search_many(index, model, queries)
+    for query, hits in zip(queries, together, strict=True):
+        (alone,) = search_many(index, model, [query])
+        assert ids(hits) == ids(alone)
+        assert [hit.score for hit in hits] == pytest.approx([h.score for h in alone], abs=1e-5)
+
+
+def test_a_query_that_cannot_be_answered_costs_only_itself(index, model, tmp_path):
+    (tmp_path / "notes.jpg").write_text("not an image")
+    outcomes = search_many(
+        index,
+        model,
+        [
+            Query(text="red", k=2),
+            Query(text="red", k=0),
+            Query(text="red", where="prise < 3"),
+            Query(similar_to="p999"),
+            Query(image=tmp_path / "notes.jpg"),
+            Query(),
+            Query(similar_to="p01", k=1),
+        ],
+    )
+    kinds = [type(one) for one in outcomes]
+    assert kinds == [
+        list, ValueError, FilterError, ProductNotFoundError, ImageError, ValueError, list
+    ]  # fmt: skip
+    assert [len(outcomes[0]), len(outcomes[6])] == [2, 1]
+    assert MIN_POOL >= 100
+
+
+# the public index
+
+
+def test_an_index_says_what_it_is_and_its_hits_show_themselves(sample):
+    index, _ = sample
+    assert repr(index).endswith("shop.lance: 120 products, model builtin>")
+    assert len(index) == 120
+    hits = index.search("red dress", k=3)
+    assert [len(hits), len(hits[1:])] == [3, 2]
+    assert len(repr(hits).splitlines()) == 3
+    assert hits[0].product_id in repr(hits)
+    assert str(hits[0].columns["title"])[:20] in repr(hits)
+    html = hits._repr_html_()
+    assert html.count("data:image/jpeg;base64,") == 3
+    assert repr(index.search("dress", where="price < 0")) == "no hits"
+    assert index.get(hits[0].product_id).columns == hits[0].columns
+
+
+def test_an_index_opens_its_model_by_itself(sample):
+    index, model = sample
+    again = Index.open(index.meta.uri)
+    assert again.search("red dress", k=5) == index.search("red dress", k=5)
+    assert again.model.fingerprint == model.fingerprint
+    assert fashionclip.search(index.meta.uri, "red dress", k=5) == again.search("red dress", k=5)
 
 
 def test_an_empty_index_answers_with_no_hits(model, tmp_path: Path):
-    empty = Index.create(
-        tmp_path / "empty.lance", model=model.name, fingerprint=model.fingerprint, dim=model.dim
-    )
-    assert search(empty, model, text="red") == []
-    assert search(empty, model, text="red", avoid="blue", hybrid=True) == []
+    empty = empty_store(tmp_path / "empty.lance", model)
+    assert search(empty, model=model, text="red") == []
+    assert search(empty, model=model, text="red", avoid="blue", hybrid=True) == []

@@ -1,0 +1,280 @@
+"""The public index: open it by its address, search it in a line, see the hits as images.
+
+>>> index = fashionclip.Index.open("shop.lance")
+>>> index.search("red dress", where="price < 50")
+"""
+
+import base64
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from pathlib import Path
+from typing import Any, overload
+
+from fashionclip.errors import ImageError, ImageFetchError, ProductNotFoundError
+from fashionclip.images.decode import thumbnail
+from fashionclip.images.fetch import FetchPolicy
+from fashionclip.model import FashionCLIP, ImageSource
+from fashionclip.product import Hit
+from fashionclip.searching import Query, not_found, search_many
+from fashionclip.store import Store, StoreMeta, open_store, require_model
+from fashionclip.store.blobs import read_stored_image
+from fashionclip.store.filters import Filter
+
+BUILTIN = "builtin"  # what a store calls the model that is part of the package
+THUMBNAIL_PX = 240
+FETCH_THREADS = 8
+MAX_TITLE_CHARS = 48
+
+
+class Index:
+    """A store of products, and the model that made it."""
+
+    def __init__(
+        self, store: Store, *, model: FashionCLIP | None = None, policy: FetchPolicy | None = None
+    ) -> None:
+        """Hold an open store; :meth:`open` opens one by its address.
+
+        Args:
+            store: vectors and products.
+            model: the model that made them; by default it is opened by its name when it is first
+                needed.
+            policy: how remote images may be fetched.
+
+        Raises:
+            ModelMismatchError: another model made the store.
+        """
+        self.store = store
+        self.policy = policy or FetchPolicy()
+        self._model = model
+        if model is not None:
+            require_model(store, model=model.name, fingerprint=model.fingerprint)
+
+    @classmethod
+    def open(cls, uri: str | Path, *, model: FashionCLIP | None = None) -> "Index":
+        """Open an index.
+
+        Args:
+            uri: a folder, ``s3://bucket/path``, ``postgresql://…`` or ``memory://NAME``.
+            model: the model that made it, where it is open already.
+
+        Raises:
+            StoreError: there is none, or it cannot be opened.
+            ModelMismatchError: another model made it.
+        """
+        return cls(open_store(uri), model=model)
+
+    @property
+    def meta(self) -> StoreMeta:
+        """Where the index is, its model, and the roles and kinds of its columns."""
+        return self.store.meta
+
+    @property
+    def model(self) -> FashionCLIP:
+        """The model that made the index.
+
+        Raises:
+            CheckpointError: it is not found.
+            ModelMismatchError: a model of this name is found, but it is not the same one.
+        """
+        if self._model is None:
+            name = model_name(self.meta)
+            model = FashionCLIP.from_pretrained(name)
+            require_model(self.store, model=model.name, fingerprint=model.fingerprint)
+            self._model = model
+        return self._model
+
+    def __len__(self) -> int:
+        """The number of products."""
+        return len(self.store)
+
+    def __repr__(self) -> str:
+        """Address, size and model."""
+        meta = self.meta
+        return f"<Index {meta.uri}: {len(self):,} products, model {meta.model}>"
+
+    def get(self, product_id: str) -> Hit:
+        """One product, with a score of 1.
+
+        Raises:
+            ProductNotFoundError: no product has this id; the message names those spelled alike.
+        """
+        rows = self.store.fetch([product_id], vectors=False)
+        if not rows.ids:
+            raise ProductNotFoundError(not_found(self.store, product_id))
+        return Hit(product_id, 1.0, rows.columns.to_pylist()[0])
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: ImageSource | None = None,
+        similar_to: str | Sequence[str] = (),
+        unlike: str | Sequence[str] = (),
+        weight: float = 0.5,
+        avoid: str | Sequence[str] = (),
+        avoid_weight: float = 1.0,
+        where: str | Filter | None = None,
+        k: int = 10,
+        offset: int = 0,
+        hybrid: bool = False,
+        templates: str | Sequence[str] | None = None,
+        exact: bool | None = None,
+    ) -> "Hits":
+        """The products that fit a query best; :class:`fashionclip.searching.Query` has the formula.
+
+        Args:
+            text: words.
+            image: a path, URL, bytes, Pillow image or array.
+            similar_to: ids of products of this index to search with; left out of the hits.
+            unlike: ids of products that hits should not look like; left out too.
+            weight: share of the words where there are words and an image, in 0…1.
+            avoid: phrases for what hits should not show.
+            avoid_weight: how much avoiding counts, 0 or more.
+            where: a filter over the catalogue's columns or roles, such as ``price < 50``.
+            k: hits wanted, at least 1.
+            offset: hits to leave out at the start, for pages.
+            hybrid: also match the words with the captions.
+            templates: prompt templates, as in ``FashionCLIP.encode_text``.
+            exact: True compares every vector even where there is an approximate index.
+
+        Raises:
+            ValueError: nothing to search for, or a number out of range.
+            FilterError: the filter is not understood, or does not fit the columns.
+            ProductNotFoundError: no product has an id that is named.
+            ImageFetchError, ImageError: the image cannot be fetched or decoded.
+            ModelMismatchError, CheckpointError: the index's model cannot be opened.
+        """
+        query = Query(
+            text=text,
+            image=image,
+            similar_to=similar_to,
+            unlike=unlike,
+            weight=weight,
+            avoid=avoid,
+            avoid_weight=avoid_weight,
+            where=where,
+            k=k,
+            offset=offset,
+            hybrid=hybrid,
+            templates=templates,
+            exact=exact,
+        )
+        query.check()
+        model = self.model if query.needs_model else self._model
+        (outcome,) = search_many(self.store, model, [query], policy=self.policy)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Hits(outcome, self)
+
+    def read_images(self, product_ids: Sequence[str]) -> list[bytes | None]:
+        """The encoded images of some products; None for one that cannot be read."""
+        rows = self.store.fetch(product_ids, vectors=False, columns=False)
+        locations = dict(zip(rows.ids, rows.images, strict=True))
+
+        def read(product_id: str) -> bytes | None:
+            location = locations.get(product_id)
+            if location is None:
+                return None
+            try:
+                return read_stored_image(location, self.store.blobs, policy=self.policy)
+            except ImageFetchError:
+                return None
+
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            return list(pool.map(read, product_ids))
+
+
+class Hits(Sequence[Hit]):
+    """The hits of a search, best first; a notebook shows them with their images."""
+
+    def __init__(self, hits: Sequence[Hit], index: Index) -> None:
+        """Hold hits of an index."""
+        self._hits = list(hits)
+        self._index = index
+
+    @overload
+    def __getitem__(self, i: int) -> Hit: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Hits": ...
+    def __getitem__(self, i: int | slice) -> "Hit | Hits":
+        """One hit by its rank, counted from 0, or some of them."""
+        return Hits(self._hits[i], self._index) if isinstance(i, slice) else self._hits[i]
+
+    def __len__(self) -> int:
+        """The number of hits."""
+        return len(self._hits)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether these are the same hits in the same order."""
+        return self._hits == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # a sequence that compares by its items
+
+    def __repr__(self) -> str:
+        """A table: rank, score, id and title."""
+        if not self._hits:
+            return "no hits"
+        width = max(len(hit.product_id) for hit in self._hits)
+        return "\n".join(
+            f"{rank:3}  {hit.score:6.3f}  {hit.product_id:{width}}  {self._title(hit)}".rstrip()
+            for rank, hit in enumerate(self._hits, start=1)
+        )
+
+    def _repr_html_(self) -> str:
+        """Cards with images, for a notebook."""
+        images = self._index.read_images([hit.product_id for hit in self._hits])
+        cards = [self._card(hit, image) for hit, image in zip(self._hits, images, strict=True)]
+        style = "display:flex;flex-wrap:wrap;gap:12px"
+        return f'<div style="{style}">{"".join(cards) or "no hits"}</div>'
+
+    def _card(self, hit: Hit, image: bytes | None) -> str:
+        shown = "<div style='height:180px'>no image</div>"
+        if image is not None:
+            try:
+                data = base64.b64encode(thumbnail(image, max_px=THUMBNAIL_PX)).decode("ascii")
+                shown = (
+                    '<img style="width:150px;height:180px;object-fit:contain" alt="" '
+                    f'src="data:image/jpeg;base64,{data}">'
+                )
+            except ImageError:
+                pass  # the title is still worth showing
+        title = escape(self._title(hit) or hit.product_id)
+        score = f"<small>{hit.score:.3f}</small>"
+        return f'<div style="width:150px">{shown}<div>{title}</div>{score}</div>'
+
+    def _title(self, hit: Hit) -> str:
+        title = str(hit.columns.get(self._index.meta.roles.title or "") or "")
+        return title if len(title) <= MAX_TITLE_CHARS else title[: MAX_TITLE_CHARS - 1] + "…"
+
+
+def search(
+    index: Index | Store | str | Path,
+    text: str | None = None,
+    *,
+    model: FashionCLIP | None = None,
+    **options: Any,  # noqa: ANN401  # those of Index.search
+) -> Hits:
+    """Search an index, a store, or what is at an address; see :meth:`Index.search`.
+
+    Args:
+        index: what is searched.
+        text: words.
+        model: the model that made the index, where it is open already.
+        options: as in :meth:`Index.search`.
+
+    Raises:
+        FashionCLIPError, ValueError: as :meth:`Index.search`.
+    """
+    if isinstance(index, str | Path):
+        index = Index.open(index, model=model)
+    elif not isinstance(index, Index):
+        index = Index(index, model=model)
+    elif model is not None and model is not index._model:
+        index = Index(index.store, model=model, policy=index.policy)
+    return index.search(text, **options)
+
+
+def model_name(meta: StoreMeta) -> str | None:
+    """The name under which ``FashionCLIP.from_pretrained`` opens the model of a store."""
+    return None if meta.model == BUILTIN else meta.model
