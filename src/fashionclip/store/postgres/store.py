@@ -50,8 +50,10 @@ from fashionclip.store.rows import (
 
 IDS_PER_QUERY = 5_000
 SCAN_ROWS = 2_048
-RERANKED = 16
+RERANKED = 6
 """Candidates beyond k that are ranked by their full vectors: the graph's are rounded."""
+MAX_COMPARED = 4_000
+"""Products that pass a filter, up to which all are compared: exact, and sooner than the graph."""
 SIMILAR_FROM = 500  # ids among which similar ones are looked for
 _FOLDING = ("pg_c_utf8", "und-x-icu")
 """Collations that fold the case of any letter; whichever the server has."""
@@ -174,16 +176,22 @@ class PostgresStore:
     ) -> list[Hit]:
         condition, values = self._condition(connection, header, where)
         columns = self._columns(header)
-        if header.is_approximate and not exact:
+        is_graph_used = header.is_approximate and not exact
+        if is_graph_used and condition:
+            is_graph_used = self._estimate(connection, condition, values) > MAX_COMPARED
+        if is_graph_used:
             half = f"halfvec({header.meta.dim})"
-            found = connection.execute(
-                f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
-                f"{condition} ORDER BY _vector::{half} <#> %s::{half} LIMIT %s)"
-                f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
-                " ORDER BY _distance, _id LIMIT %s",
-                [*values, query, k + RERANKED, query, k],
-                binary=True,
-            ).fetchall()
+            with connection.transaction():
+                # or the planner compares all that pass: it does not count what a vector costs
+                connection.execute("SET LOCAL enable_sort = off")
+                found = connection.execute(
+                    f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
+                    f"{condition} ORDER BY _vector::{half} <#> %s::{half} LIMIT %s)"
+                    f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
+                    " ORDER BY _distance, _id LIMIT %s",
+                    [*values, query, k + RERANKED, query, k],
+                    binary=True,
+                ).fetchall()
             if len(found) == k:
                 return _hits(header, found)
         found = connection.execute(  # or the graph found too few that pass the filter
@@ -193,6 +201,12 @@ class PostgresStore:
             binary=True,
         ).fetchall()
         return _hits(header, found)
+
+    def _estimate(self, connection: Connection, condition: str, values: Sequence[Any]) -> int:
+        """How many products pass a filter, as the planner guesses from its samples."""
+        query = f"EXPLAIN (FORMAT JSON) SELECT FROM {self._table}{condition}"
+        row = connection.execute(query, values).fetchone()
+        return 0 if row is None else int(row[0][0]["Plan"]["Plan Rows"])
 
     def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
         """The k products whose captions match some words best, by PostgreSQL's ``ts_rank``.

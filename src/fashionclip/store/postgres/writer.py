@@ -32,10 +32,10 @@ from fashionclip.store.rows import (
     widened_by,
 )
 
-APPROXIMATE_FROM = 10_000
-"""Products from which a graph pays: comparing all of them takes 50 ms, see benchmarks/stores.py."""
-GRAPH_M = 24  # links of a vector
-GRAPH_EF_CONSTRUCTION = 128  # candidates when a vector is linked
+APPROXIMATE_FROM = 5_000
+"""Products from which a graph pays: comparing all of them takes 30 ms, see benchmarks/stores.py."""
+GRAPH_M = 16  # links of a vector
+GRAPH_EF_CONSTRUCTION = 64  # candidates when a vector is linked
 CHANGES_KEPT = "1 day"  # a reader that looks less often reads everything again
 DDL_TIMEOUT = "60s"  # for readers to let go of the table
 LOCK_POLL_S = 0.1
