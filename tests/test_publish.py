@@ -117,8 +117,8 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
 @pytest.fixture(scope="module")
 def published(finished, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "model"
-    wishes = PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit")
-    return folder, publish_run(finished, wishes, pictures=pictures)
+    config = PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit")
+    return folder, publish_run(finished, config, pictures=pictures)
 
 
 # exports
@@ -170,10 +170,10 @@ def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, pictures):
     """The built-in model shows whole pictures; transformers' processor crops the middle."""
     save_checkpoint(open_checkpoint(), tmp_path / "model")
     rows = {row.name: row for row in measure_parity(tmp_path / "model", pictures)}
-    assert rows["transformers"].pictures > 0.9999
-    assert rows["transformers"].same_first == 1.0
+    assert rows["transformers"].images > 0.9999
+    assert rows["transformers"].same_best == 1.0
     own = rows["transformers, its own preprocessing"]
-    assert own.pictures < 0.99
+    assert own.images < 0.99
     assert own.texts is None
 
 
@@ -181,7 +181,7 @@ def test_broken_pictures_are_passed_over_and_none_at_all_is_said(tiny_checkpoint
     broken = [replace(pictures[0], source=b"not a picture", caption="something else")]
     (row, *_) = measure_parity(tiny_checkpoint, [*broken, *pictures])
     assert row.n == len({p.caption for p in pictures})
-    with pytest.raises(PublishError, match="none of the 1 pictures"):
+    with pytest.raises(PublishError, match="none of the 1 images"):
         measure_parity(tiny_checkpoint, broken)
 
 
@@ -210,7 +210,7 @@ def test_the_published_folder_opens_everywhere_and_holds_its_history(published, 
         "README.md",
     } <= names
     assert {row.name for row in told.parity} >= {"transformers", "openvino", "onnx"}
-    assert all(row.pictures > 0.999 for row in told.parity if "own" not in row.name)
+    assert all(row.images > 0.999 for row in told.parity if "own" not in row.name)
 
 
 def test_the_cards_block_is_what_the_hub_reads(published):
@@ -235,16 +235,16 @@ def test_the_card_tells_what_was_measured_and_nothing_else(published, finished):
     assert "| held-out/captions | MRR@10 |" in text
     assert "| better | 300 |" in text
     assert "fmnist, unseen only" in text
-    assert "On `fmnist` it is worse than the model it was tuned from, beyond the noise" in text
+    assert "On `fmnist` it is significantly worse than the model it was tuned from" in text
     assert "prefers the right one" in text
     assert "changing the labels by 'synonym' flips 14.8 % of the labels" in text
-    assert "1,000 pairs of pictures and texts\n(spring.csv)" in text
-    assert "110 pairs to choose by, 90 to judge by (5 and 4 brands" in text
+    assert "1,000 pairs of images and texts\n(spring.csv)" in text
+    assert "110 pairs to choose by, 90 to test on (5 and 4 brands" in text
     assert "| CO2 | 45.7 g, at the grid of DEU (codecarbon 3.3.2) |" in text
     assert "| money | 0.41 EUR, at 0.4 EUR an hour |" in text
     assert "62 min 3 s" in text
     assert "| **guarded** | step-000100 | 1.2 | 2.0 | -0.5 | +4.0 |" in text
-    assert "held-out pictures: the least cosine" in text
+    assert "held-out images: the least cosine" in text
     recipe = (published[0] / "training" / "recipe.toml").read_text(encoding="utf-8")
     assert 'catalog = "spring.csv"' in recipe
     assert "/home/ann" not in text + recipe  # where a shop keeps its files is its own business
@@ -258,7 +258,7 @@ def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
     run.facts.unlink()
     publish_run(run, PublishConfig(), pictures=pictures[:6])
     text = (run.root / "published" / "README.md").read_text(encoding="utf-8")
-    assert "Nothing was measured on test pictures." in text
+    assert "Nothing was measured on test images." in text
     assert "Not measured." in text
     data = ModelCard.load(run.root / "published" / "README.md").data.to_dict()
     assert data["license"] == "other"
@@ -280,14 +280,14 @@ def test_an_earlier_publication_is_replaced_and_nothing_else_is(
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "a.jpg").write_bytes(b"mine")
-    with pytest.raises(PublishError, match=r"photos holds something that is no model"):
+    with pytest.raises(PublishError, match=r"photos is not a model folder; choose another folder"):
         publish_run(finished, PublishConfig(to=str(precious)))
     assert (precious / "a.jpg").read_bytes() == b"mine"
 
 
 def test_a_run_without_a_choice_is_not_published(tiny_checkpoint, tmp_path):
     run = made_run(tmp_path / "run", tiny_checkpoint, strengths=())
-    with pytest.raises(PublishError, match=r"no chosen checkpoint.*goes on to choose one"):
+    with pytest.raises(PublishError, match=r"no chosen checkpoint.*and folder to choose one"):
         publish_run(run, PublishConfig(to=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
@@ -358,9 +358,9 @@ def test_a_model_goes_to_the_hub_and_comes_back_the_same(publish_to, finished, t
     ("words", "token", "message"),
     [
         ((), "hf_writer", "a model on the hub needs a name; pass --name OWNER/MODEL"),
-        (("--name", "no name"), "hf_writer", "'no name' is no repository's name"),
-        (("--name", "shop/clip"), None, "asks for a token that may write: run 'hf auth login'"),
-        (("--name", "else/clip"), "hf_reader", "the token may not write there"),
+        (("--name", "no name"), "hf_writer", "'no name' is not a repository's name"),
+        (("--name", "shop/clip"), None, "requires a token with write access: run 'hf auth login'"),
+        (("--name", "else/clip"), "hf_reader", "the token has no write access there"),
         pytest.param(
             ("--name", "shop/clip", "--license", "mine"),
             "hf_writer",
@@ -387,8 +387,8 @@ def test_the_command_prints_what_was_compared(finished, tmp_path, capsys):
     found = json.loads(out)
     assert found["place"] == str(tmp_path / "model")
     assert {row["export"] for row in found["parity"]} >= {"transformers", "openvino", "onnx"}
-    assert "compared on drawn products instead" in err  # the run's catalogue is not here
-    assert "drawn products: the least cosine" in (tmp_path / "model" / "README.md").read_text(
+    assert "compared on generated products instead" in err  # the run's catalogue is not here
+    assert "generated products: the least cosine" in (tmp_path / "model" / "README.md").read_text(
         "utf-8"
     )
     assert Path(found["place"], "README.md").exists()

@@ -78,7 +78,7 @@ class FashionCLIP:
             revision: branch, tag or commit of a hub repository.
             token: hub token for private repositories.
             cache_dir: where hub downloads are cached; None for the hub's own cache.
-            calibration: for ``int8``: images whose activations set the ranges; None for drawn
+            calibration: for ``int8``: images whose activations set the ranges; None for generated
                 product images.
             engine: an engine that is already open for this checkpoint; ``device``, ``precision``
                 and ``calibration`` are then ignored.

@@ -82,7 +82,7 @@ def command(
         config,
         pictures=held_out_pictures(folder),
         token=os.environ.get("HF_TOKEN"),
-        tell=terminal.talk,
+        on_step=terminal.talk,
     )
     if as_json:
         fields = [parity_fields(parity) for parity in published.parity]
@@ -93,13 +93,13 @@ def command(
 
 
 def held_out_pictures(run: "RunFolder") -> "list[ImageRef]":
-    """Test pictures of the run's data; none if the data are not there any more."""
+    """Test images of the run's data; none if the data are no longer there."""
     from fashionclip.train.tune import read_test_pictures
 
     try:
         return read_test_pictures(run)
     except FashionCLIPError as error:
-        terminal.warn(f"exports are compared on drawn products instead: {error}")
+        terminal.warn(f"exports are compared on generated products instead: {error}")
         return []
 
 
@@ -107,21 +107,21 @@ def parity_fields(parity: "Parity") -> dict[str, object]:
     """A comparison as plain values."""
     return {
         "export": parity.name,
-        "least_cosine_of_pictures": parity.pictures,
+        "least_cosine_of_pictures": parity.images,
         "least_cosine_of_texts": parity.texts,
-        "same_best_caption": parity.same_first,
+        "same_best_caption": parity.same_best,
         "n": parity.n,
     }
 
 
 def show_parity(rows: "tuple[Parity, ...]") -> None:
-    """Print how near each export is."""
+    """Print how close each export is."""
     cells = [
         [
             row.name,
-            f"{row.pictures:.6f}",
+            f"{row.images:.6f}",
             "" if row.texts is None else f"{row.texts:.6f}",
-            f"{100 * row.same_first:.1f} %",
+            f"{100 * row.same_best:.1f} %",
             str(row.n),
         ]
         for row in rows

@@ -7,12 +7,13 @@ so that little padding is computed.
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint as activation_checkpoint
 
-from fashionclip.checkpoint import CLIPConfig, TextConfig, TowerConfig, VisionConfig
+from fashionclip.checkpoint import Checkpoint, CLIPConfig, TextConfig, TowerConfig, VisionConfig
 from fashionclip.engines.io import QUICK_GELU_SLOPE
 
 TEXT_GROUPS = 4
@@ -34,6 +35,16 @@ class Towers(nn.Module):
         self.text_model = TextTower(config.text)
         self.visual_projection = nn.Linear(config.vision.width, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.projection_dim, bias=False)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Towers":
+        """Load a checkpoint's weights, in float32 on the CPU."""
+        towers, weights = cls(checkpoint.config), checkpoint.weights()
+        names = towers.state_dict()
+        towers.load_state_dict(
+            {name: torch.from_numpy(np.array(weights[name], np.float32)) for name in names}
+        )
+        return towers
 
     def forward(
         self, pixels: Tensor, tokens: Tensor, ends: Tensor, patch_indices: Tensor | None = None
@@ -182,7 +193,9 @@ class Encoder(nn.Module):
         """The token that ``pick`` selects ``(n, 1, width)``; the last layer computes no other."""
         for layer in self.layers[:-1]:
             if self.is_recomputed and torch.is_grad_enabled():
-                x = checkpoint(layer, x, is_causal=is_causal, use_reentrant=False)
+                x = activation_checkpoint.checkpoint(
+                    layer, x, is_causal=is_causal, use_reentrant=False
+                )
             else:
                 x = layer(x, is_causal=is_causal)
         states: Tensor = self.layers[-1](x, pick=pick, mask=last_mask)

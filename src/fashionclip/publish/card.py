@@ -1,4 +1,4 @@
-"""The model card: its metadata block, and a page generated from what was measured."""
+"""The model card: the hub's metadata block, and a page generated from what was measured."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from fashionclip.evaluate.report.markdown import cell, plain, table
 from fashionclip.evaluate.report.wording import duration
 from fashionclip.evaluate.results import TaskResult
 from fashionclip.metrics import title_of
-from fashionclip.publish.facts import RunFacts
+from fashionclip.publish.facts import RunFacts, limitations
 from fashionclip.publish.parity import Parity
-from fashionclip.publish.probes import limitations
 from fashionclip.train.recipe import PublishConfig, write_recipe
 
 EXAMPLE = "example.jpg"
-"""A drawn product in the published folder, which the hub's widget shows."""
+"""A generated product in the published folder, for the hub's widget."""
 WIDGET_LABELS = ("dress", "sneakers", "handbag", "t-shirt")
 _HUB = "https://huggingface.co"
+_RUN_FACTS = ("data_hash", "steps", "batch_size", "precision", "seed", "git_commit")
 _TASKS = {
     "zero-shot": ("zero-shot-image-classification", "Zero-shot image classification"),
     "retrieval": ("text-to-image-retrieval", "Text-to-image retrieval"),
@@ -35,18 +35,18 @@ def model_card(
     facts: RunFacts,
     checkpoint: Checkpoint,
     parity: Sequence[Parity],
-    wishes: PublishConfig,
+    config: PublishConfig,
     *,
-    parity_pictures: str,
+    parity_images: str,
 ) -> str:
-    """Write the card: the block that the hub reads, then the page.
+    """The card: the metadata block, then the page.
 
     Args:
         facts: of the run.
-        checkpoint: what is published.
+        checkpoint: the published model.
         parity: of its exports.
-        wishes: name, title, licence, language.
-        parity_pictures: in words, which pictures the exports were compared on.
+        config: name, title, licence, language.
+        parity_images: a description of the images that the exports were compared on.
     """
     environment = Environment(
         loader=PackageLoader("fashionclip", "publish"),
@@ -55,27 +55,27 @@ def model_card(
         keep_trailing_newline=True,
     )
     text = environment.get_template("card.md.jinja").render(
-        **_words(facts, checkpoint, parity, wishes), parity_pictures=parity_pictures
+        **_values(facts, checkpoint, config), parity=parity, parity_images=parity_images
     )
-    return f"---\n{card_metadata(facts, wishes).to_yaml()}\n---\n\n{text}"
+    return f"---\n{card_metadata(facts, config).to_yaml()}\n---\n\n{text}"
 
 
-def title_for(wishes: PublishConfig) -> str:
+def title_for(config: PublishConfig) -> str:
     """The card's heading."""
-    return wishes.title or wishes.name.partition("/")[2] or "A tuned fashion CLIP"
+    return config.title or config.name.partition("/")[2] or "A tuned fashion CLIP"
 
 
-def card_metadata(facts: RunFacts, wishes: PublishConfig) -> ModelCardData:
+def card_metadata(facts: RunFacts, config: PublishConfig) -> ModelCardData:
     """The block of metadata that the hub reads."""
     more: dict[str, Any] = {}
-    if wishes.license == "other":
+    if config.license == "other":
         more["license_name"] = "training-data-unverified"
-    if wishes.name:
+    if config.name:
         more["widget"] = [
             {
-                "src": f"{_HUB}/{wishes.name}/resolve/main/{EXAMPLE}",
+                "src": f"{_HUB}/{config.name}/resolve/main/{EXAMPLE}",
                 "candidate_labels": ", ".join(WIDGET_LABELS),
-                "example_title": "A drawn product",
+                "example_title": "A generated product",
             }
         ]
     if emissions := _emissions(facts.cost):
@@ -84,13 +84,13 @@ def card_metadata(facts: RunFacts, wishes: PublishConfig) -> ModelCardData:
     is_hub_name = start.count("/") == 1 and not start.startswith((".", "/", "~"))
     if is_hub_name and not Path(start).exists():
         more["base_model"] = start
-    if wishes.datasets:
-        more["datasets"] = list(wishes.datasets)
+    if config.datasets:
+        more["datasets"] = list(config.datasets)
     if results := [one for result in facts.results for one in _eval_results(result)]:
-        more |= {"eval_results": results, "model_name": wishes.name or title_for(wishes)}
+        more |= {"eval_results": results, "model_name": config.name or title_for(config)}
     return ModelCardData(
-        language=wishes.language,
-        license=wishes.license,
+        language=config.language,
+        license=config.license,
         library_name="transformers",
         pipeline_tag="zero-shot-image-classification",
         tags=["clip", "fashion", "image-search", "fashionclip", "openvino", "onnx"],
@@ -118,7 +118,7 @@ def _eval_results(result: TaskResult) -> list[EvalResult]:
 
 
 def _emissions(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """In the hub's words; grams."""
+    """Emissions by the hub's names, in grams."""
     if cost.get("co2_kg") is None:
         return {}
     return {
@@ -130,36 +130,27 @@ def _emissions(cost: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _words(
-    facts: RunFacts, checkpoint: Checkpoint, parity: Sequence[Parity], wishes: PublishConfig
-) -> dict[str, Any]:
+def _values(facts: RunFacts, checkpoint: Checkpoint, config: PublishConfig) -> dict[str, Any]:
     start = facts.run.get("start", {}).get("name", "an unknown start")
     return {
-        "title": title_for(wishes),
-        "name": wishes.name or "path/to/this/folder",
+        "title": title_for(config),
+        "name": config.name or "path/to/this/folder",
         "start": "the built-in model of fashionclip" if start == "builtin" else f"`{start}`",
         "pairs": facts.run.get("pairs", {}),
         "catalog": plain(facts.recipe.data.catalog) if facts.recipe else "unknown",
         "sizes": _sizes(checkpoint),
         "fit": checkpoint.preprocess.fit,
         "benchmark": "\n".join(_benchmark(facts)),
-        "parity": "\n".join(_parity(parity)),
-        "parity_n": parity[0].n if parity else 0,
         "selection": facts.selection,
-        "sets": ", ".join(facts.selection["left_out"][0]["sets"]) if facts.selection else "",
-        "rules": "\n".join(_rules(facts.selection)),
-        "run": _known(facts.run),
+        "run": {name: facts.run.get(name) for name in _RUN_FACTS},
         "brands": _brands(facts.run.get("held_out_brands", {})),
         "packages": ", ".join(f"{n} {v}" for n, v in facts.run.get("packages", {}).items()),
         "recipe": write_recipe(facts.recipe).strip() if facts.recipe else "",
-        "cost": "\n".join(_cost(facts.cost)),
+        "cost": facts.cost,
         "limits": limitations(facts),
+        "duration": duration,
+        "three_digits": _three_digits,
     }
-
-
-def _known(run: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("data_hash", "steps", "batch_size", "precision", "seed", "git_commit")
-    return {name: run.get(name) for name in names}
 
 
 def _brands(counts: Mapping[str, int]) -> str:
@@ -173,9 +164,9 @@ def _sizes(checkpoint: Checkpoint) -> str:
     weights = checkpoint.weights()
     n_weights = sum(math.prod(weights.shape(name)) for name in weights)
     return (
-        f"{n_weights / 1e6:.1f} million weights; pictures of {config.vision.image_px} px in "
-        f"patches of {config.vision.patch_px}, texts of up to {config.text.context_length} tokens, "
-        f"vectors of {config.projection_dim} numbers."
+        f"{n_weights / 1e6:.1f} million weights; images of {config.vision.image_px} px in patches "
+        f"of {config.vision.patch_px}, texts of up to {config.text.context_length} tokens, vectors "
+        f"of {config.projection_dim} numbers."
     )
 
 
@@ -200,63 +191,11 @@ def _benchmark(facts: RunFacts) -> list[str]:
                 shown = [cell(figure, n=ours.n) for figure in (theirs, ours)]
                 cells = [what, title_of(result.headline), *shown, verdict]
                 rows.append([*cells, f"{ours.n:,}"])
-    head = ["task", "figure", "before tuning", "this model", "verdict", "n"]
+    head = ["task", "metric", "before tuning", "this model", "verdict", "n"]
     return table(head, rows) if rows else []
 
 
-def _parity(parity: Sequence[Parity]) -> list[str]:
-    if not parity:
-        return []
-    rows = [
-        [
-            one.name,
-            f"{one.pictures:.6f}",
-            "—" if one.texts is None else f"{one.texts:.6f}",
-            f"{100 * one.same_first:.1f} %",
-        ]
-        for one in parity
-    ]
-    return table(["export", "pictures", "texts", "same best caption"], rows)
-
-
-def _rules(selection: Mapping[str, Any]) -> list[str]:
-    if not selection:
-        return []
-    rows = [
-        [
-            f"**{row['rule']}**" if row["rule"] == selection["rule"] else row["rule"],
-            row["chosen"],
-            f"{row['mean_cost']:.1f}",
-            f"{row['worst_cost']:.1f}",
-            f"{row['worst_against_start']:+.1f}",
-            f"{row['in_domain_gain']:+.1f}",
-        ]
-        for row in selection["left_out"]
-    ]
-    head = ["rule", "it chooses", "mean cost", "worst", "worst against the start", "in domain"]
-    return table(head, rows)
-
-
-def _cost(cost: Mapping[str, Any]) -> list[str]:
-    if not cost:
-        return []
-    n_sessions = len(cost["sessions"])
-    sessions = f" in {n_sessions} sessions" if n_sessions > 1 else ""
-    lines = ["| | |", "|---|---|", f"| time | {duration(cost['seconds'])}{sessions} |"]
-    lines.append(f"| hardware | {cost['hardware'] or 'not known'} |")
-    if cost["energy_kwh"] is not None:
-        lines.append(f"| energy | {_small(cost['energy_kwh'])} kWh |")
-    if cost["co2_kg"] is not None:
-        country = f"at the grid of {cost['country']}"
-        lines.append(f"| CO2 | {_small(1000 * cost['co2_kg'])} g, {country} ({cost['tracker']}) |")
-    if cost["money"] is not None:
-        rate = f"at {cost['price_per_hour']:g} {cost['currency']} an hour"
-        lines.append(f"| money | {cost['money']:.2f} {cost['currency']}, {rate} |")
-    lines.append(f"| how the power is known | {cost['power']} |")
-    return lines
-
-
-def _small(value: float) -> str:
-    """Three significant digits, without an exponent."""
+def _three_digits(value: float) -> str:
+    """A number with three significant digits, without an exponent."""
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
     return f"{value:,.{digits}f}"

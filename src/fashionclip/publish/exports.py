@@ -89,13 +89,13 @@ def write_onnx(checkpoint: Checkpoint, folder: Path) -> None:
         import onnx  # noqa: F401 - the exporter needs it
         import torch
 
-        from fashionclip.train.model import load_towers
+        from fashionclip.engines.towers import Towers
     except ImportError as exc:
         message = "ONNX files are written by PyTorch and onnx: pip install 'fashionclip[train]'"
         raise MissingExtraError(message) from exc
 
     size_px = checkpoint.config.vision.image_px
-    vision, text = _traceable(load_towers(checkpoint, torch.device("cpu")), checkpoint.config)
+    vision, text = _traceable(Towers.from_checkpoint(checkpoint), checkpoint.config)
     usage = {
         "vision_model": "float32 pixel_values (n, 3, h, w), normalised -> image_embeds",
         "text_model": "int64 input_ids (n, token) -> text_embeds",

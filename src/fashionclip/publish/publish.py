@@ -1,10 +1,15 @@
-"""From a run folder to what others can use: weights, exports, card, and how it came about."""
+"""A run folder to a published model: weights, exports, card, training records, upload."""
 
+import io
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from huggingface_hub import HfApi, errors
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import PublishError
@@ -12,19 +17,24 @@ from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.publish.card import EXAMPLE, model_card
 from fashionclip.publish.exports import EXPORTS
 from fashionclip.publish.facts import RunFacts, read_run_facts
-from fashionclip.publish.hub import check_name, open_repository, upload
-from fashionclip.publish.parity import MOST, Parity, measure_parity
+from fashionclip.publish.parity import MAX_IMAGES, Parity, measure_parity
 from fashionclip.sample import generate_images, sample_products
 from fashionclip.train.recipe import PublishConfig, write_recipe
 from fashionclip.train.run import RunFolder
 
 HUB = "hub"
-"""What is written in place of a folder to publish on the hub."""
+"""Given instead of a folder to publish on the Hugging Face hub."""
 CARD = "README.md"
-_HISTORY = ("cost.json", "selection.json", "selection.md", "selection.svg")
+_NO_RIGHT = "the token has no write access there; check the owner's name and the token's rights"
+_REFUSALS = {
+    401: "the hub requires a token with write access: run 'hf auth login', or set HF_TOKEN",
+    403: _NO_RIGHT,
+    404: _NO_RIGHT,
+}
+_TRAINING_RECORDS = ("cost.json", "selection.json", "selection.md", "selection.svg")
 
-Tell = Callable[[str], None]
-"""Called with what is being done."""
+OnStep = Callable[[str], None]
+"""Called with a description of each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +48,49 @@ class Published:
 
 def publish_run(
     run: RunFolder,
-    wishes: PublishConfig,
+    config: PublishConfig,
     *,
     pictures: Sequence[ImageRef] = (),
     token: str | None = None,
-    tell: Tell | None = None,
+    on_step: OnStep | None = None,
 ) -> Published:
-    """Write the chosen checkpoint of a run for others, into a folder or onto the hub.
+    """Write the chosen checkpoint of a run to a folder or to the hub.
 
-    The folder is in transformers' format, with ``openvino/``, ``onnx/`` and ``training/`` in it.
-    It appears whole or not at all; an earlier publication in its place is replaced.
+    The folder has transformers' format, with ``openvino/``, ``onnx/`` and ``training/`` in it. It
+    appears complete or not at all; an earlier publication in its place is replaced.
 
     Args:
         run: a run with a chosen checkpoint.
-        wishes: the place (``hub``, a folder, or nothing for ``published/`` in the run), and what
-            the card says.
-        pictures: with captions, to compare the exports on; drawn products if there are none.
-        token: of the hub, with the right to write.
-        tell: called with each step.
+        config: the place (``hub``, a folder, or nothing for ``published/`` in the run), and the
+            card's facts.
+        pictures: images with captions that the exports are compared on; generated products if there
+            are none.
+        token: of the hub, with write access.
+        on_step: called with each step.
 
     Raises:
-        PublishError: nothing was chosen, the place cannot be written, or the hub refuses.
+        PublishError: nothing was chosen, the folder cannot be written, or the hub refuses.
         CheckpointError: the chosen checkpoint is damaged.
         MissingExtraError: onnx is not installed.
     """
-    tell = tell or (lambda what: None)
-    to = wishes.to or str(run.root / "published")
-    if to == HUB:
-        if not wishes.name:
-            message = "a model on the hub needs a name; pass --name OWNER/MODEL"
-            raise PublishError(message)
-        check_name(wishes.name)
+    on_step = on_step or (lambda step: None)
+    to = config.to or str(run.root / "published")
     target = None if to == HUB else Path(to)
-    if target is not None:
-        _check_free(target)
-    facts = read_run_facts(run)
     if target is None:
-        open_repository(wishes.name, private=wishes.private, token=token)
-    home = None if target is None else _parent(target)
-    with tempfile.TemporaryDirectory(prefix=".publishing-", dir=home) as draft:
-        folder = Path(draft) / "model"
-        parity = _write(facts, run, folder, wishes, pictures, tell)
+        _check_name(config.name)
+    else:
+        _check_replaceable(target)
+    facts = read_run_facts(run)
+    if target is None:  # asked before minutes of measuring
+        with _hub_errors(config.name):
+            HfApi(token=token).create_repo(config.name, private=config.private, exist_ok=True)
+    parent = None if target is None else _parent(target)
+    with tempfile.TemporaryDirectory(prefix=".publishing-", dir=parent) as temporary:
+        folder = Path(temporary) / "model"
+        parity = _write(facts, run, folder, config, pictures, on_step)
         if target is None:
-            tell(f"uploading to {wishes.name}")
-            return Published(upload(folder, wishes.name, token=token), parity)
+            on_step(f"uploading to {config.name}")
+            return Published(_upload(folder, config.name, token), parity)
         _move(folder, target)
     return Published(str(target), parity)
 
@@ -90,65 +99,62 @@ def _write(
     facts: RunFacts,
     run: RunFolder,
     folder: Path,
-    wishes: PublishConfig,
+    config: PublishConfig,
     pictures: Sequence[ImageRef],
-    tell: Tell,
+    on_step: OnStep,
 ) -> tuple[Parity, ...]:
     try:
-        tell("writing the transformers folder")
+        on_step("writing the transformers folder")
         save_checkpoint(open_checkpoint(run.selected), folder)
         (folder / CARD).unlink(missing_ok=True)  # it would be the start's
         checkpoint: Checkpoint = open_checkpoint(folder)
         for name, export in EXPORTS.items():
-            tell(f"writing {name}")
+            on_step(f"writing {name}")
             export(checkpoint, folder / name)
-        tell("comparing the exports")
-        drawn = _drawn()
-        parity = measure_parity(folder, pictures or drawn)
-        what = "held-out pictures" if pictures else "drawn products"
-        text = model_card(
-            facts, checkpoint, parity, wishes, parity_pictures=f"{parity[0].n} {what}"
-        )
+        on_step("comparing the exports")
+        generated = _generated_products()
+        parity = measure_parity(folder, pictures or generated)
+        images = f"{parity[0].n} {'held-out images' if pictures else 'generated products'}"
+        text = model_card(facts, checkpoint, parity, config, parity_images=images)
         (folder / CARD).write_text(text, encoding="utf-8")
-        source = drawn[0].source
-        if isinstance(source, bytes):
-            (folder / EXAMPLE).write_bytes(source)
-        history = folder / "training"
-        history.mkdir()
+        if isinstance(example := generated[0].source, bytes):
+            (folder / EXAMPLE).write_bytes(example)
+        records = folder / "training"
+        records.mkdir()
         if facts.recipe is not None:
             text = write_recipe(facts.recipe)
-            (history / "recipe.toml").write_text(text, encoding="utf-8")
-        for name in _HISTORY:
+            (records / "recipe.toml").write_text(text, encoding="utf-8")
+        for name in _TRAINING_RECORDS:
             if (run.root / name).exists():
-                shutil.copyfile(run.root / name, history / name)
+                shutil.copyfile(run.root / name, records / name)
     except OSError as exc:
         message = f"the model cannot be written to {folder.parent} ({exc.strerror}); make room"
         raise PublishError(message) from exc
     return parity
 
 
-def _drawn() -> list[ImageRef]:
-    """Drawn products with their titles; nobody's photographs go into a published folder."""
-    import io
-
+def _generated_products() -> list[ImageRef]:
+    """Generated products with their titles, so that no shop's photograph is published."""
     found = []
-    for product, drawing in zip(sample_products(MOST), generate_images(MOST), strict=True):
+    for product, image in zip(
+        sample_products(MAX_IMAGES), generate_images(MAX_IMAGES), strict=True
+    ):
         file = io.BytesIO()
-        drawing.save(file, "jpeg", quality=90)
+        image.save(file, "jpeg", quality=90)
         found.append(ImageRef(product.product_id, file.getvalue(), product.title))
     return found
 
 
-def _check_free(target: Path) -> None:
-    """Refuse to write over what is no earlier publication.
+def _check_replaceable(target: Path) -> None:
+    """Refuse to replace a folder that is not an earlier publication.
 
     Raises:
-        PublishError: there is something else in its place.
+        PublishError: there is another file or folder.
     """
     if not target.exists():
         return
     if not target.is_dir() or (any(target.iterdir()) and not (target / "config.json").exists()):
-        message = f"{target} holds something that is no model; name another folder"
+        message = f"{target} is not a model folder; choose another folder"
         raise PublishError(message)
 
 
@@ -157,7 +163,7 @@ def _parent(target: Path) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        message = f"{parent} cannot be made ({exc.strerror}); name another folder"
+        message = f"{parent} cannot be created ({exc.strerror}); choose another folder"
         raise PublishError(message) from exc
     return parent
 
@@ -168,5 +174,57 @@ def _move(folder: Path, target: Path) -> None:
             target.rename(folder.parent / "earlier")
         folder.rename(target)
     except OSError as exc:
-        message = f"the model cannot be moved to {target} ({exc.strerror}); name another folder"
+        message = f"the model cannot be moved to {target} ({exc.strerror}); choose another folder"
+        raise PublishError(message) from exc
+
+
+def _check_name(name: str) -> None:
+    """Refuse an invalid repository name, before anything is computed.
+
+    Raises:
+        PublishError: it is missing or invalid.
+    """
+    if not name:
+        message = "a model on the hub needs a name; pass --name OWNER/MODEL"
+        raise PublishError(message)
+    try:
+        validate_repo_id(name)
+        is_valid = name.count("/") == 1
+    except errors.HFValidationError:
+        is_valid = False
+    if not is_valid:
+        message = f"'{name}' is not a repository's name; pass --name OWNER/MODEL"
+        raise PublishError(message)
+
+
+def _upload(folder: Path, name: str, token: str | None) -> str:
+    """Upload a folder as one commit, and return the commit's URL."""
+    with _hub_errors(name):
+        commit = HfApi(token=token).upload_folder(
+            repo_id=name, folder_path=folder, commit_message="Publish with fashionclip"
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into one line.
+
+    Raises:
+        PublishError: for any of them.
+    """
+    try:
+        yield
+    except Exception as exc:  # the client does not wrap its HTTP library's errors
+        detail = " ".join(str(exc).split())[:300]
+        reason = (
+            f"the upload failed ({type(exc).__name__}: {detail}); check the network and "
+            "HF_ENDPOINT, and run it again"
+        )
+        if isinstance(exc, errors.HfHubHTTPError):
+            status = exc.response.status_code if exc.response is not None else 0
+            reason = _REFUSALS.get(status, f"the hub refuses it ({detail})")
+        elif isinstance(exc, ValueError):  # the client's error for a card that the hub refuses
+            reason = f"the hub refuses the card ({detail})"
+        message = f"the model cannot be uploaded to '{name}': {reason}"
         raise PublishError(message) from exc

@@ -130,13 +130,7 @@ def with_activation(checkpoint: Checkpoint, activation: str) -> Checkpoint:
 
 def load_towers(checkpoint: Checkpoint, device: torch.device) -> Towers:
     """Load a checkpoint's weights into towers, as float32."""
-    towers = Towers(checkpoint.config)
-    weights = checkpoint.weights()
-    state = {
-        name: torch.from_numpy(np.array(weights[name], np.float32)) for name in towers.state_dict()
-    }
-    towers.load_state_dict(state)
-    return towers.to(device)
+    return Towers.from_checkpoint(checkpoint).to(device)
 
 
 def set_trainable(towers: Towers, config: ModelConfig, *, seed: int) -> None:
