@@ -4,7 +4,7 @@ import pytest
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
-from fashionclip.evaluate.benchmarks.download import download
+from fashionclip.evaluate.benchmarks.hub import download
 from hub_server import Repository, running_hub
 from test_fmnist import LABELS, write_parquet
 
@@ -49,7 +49,7 @@ def test_a_download_that_breaks_off_is_not_taken_for_the_set_and_goes_on_later(h
     repository = hub.repositories[FMNIST]
     repository.breaks = "train-00000-of-00001.parquet"
     benchmark = find_benchmark("fmnist")
-    with pytest.raises(BenchmarkError, match="could not be fetched"):
+    with pytest.raises(BenchmarkError, match="could not be downloaded"):
         download(benchmark, tmp_path / "data")
     assert not (tmp_path / "data" / "fmnist").exists()
     repository.breaks = None
@@ -57,7 +57,9 @@ def test_a_download_that_breaks_off_is_not_taken_for_the_set_and_goes_on_later(h
 
 
 def test_a_failed_download_is_one_line_with_the_way_by_hand(hub, tmp_path):
-    with pytest.raises(BenchmarkError, match="kagl could not be fetched from Marqo/KAGL") as caught:
+    with pytest.raises(
+        BenchmarkError, match="kagl could not be downloaded from Marqo/KAGL"
+    ) as caught:
         download(find_benchmark("kagl"), tmp_path)
     assert "unpack" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -83,6 +85,6 @@ def test_a_repository_that_changed_its_files_is_said_so(hub, tmp_path):
 @pytest.mark.parametrize("name", ["deep", "clothing", "sample"])
 def test_other_benchmarks_say_how_they_are_had_by_hand(name, tmp_path):
     benchmark = find_benchmark(name)
-    with pytest.raises(BenchmarkError, match=f"{name} cannot be fetched") as caught:
+    with pytest.raises(BenchmarkError, match=f"{name} cannot be downloaded") as caught:
         download(benchmark, tmp_path)
     assert benchmark.how_to_get in str(caught.value)

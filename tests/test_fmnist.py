@@ -69,7 +69,7 @@ def test_every_form_of_the_files_gives_the_same_tasks(write, tmp_path):
         assert task.labels.tolist() == LABELS["t10k"].tolist()
         assert len(task.images) == 20
         assert len(task.development_images) == len(task.development_labels) == 30
-        assert task.development == "drawn from the training file"
+        assert task.development == "sampled from the training file"
     np.testing.assert_array_equal(plain.images[3].source, pixels_of("t10k")[3])
     np.testing.assert_array_equal(inverted.images[3].source, as_product_image(pixels_of("t10k")[3]))
     np.testing.assert_array_equal(plain.development_images[5].source, pixels_of("train")[5])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark
-from fashionclip.evaluate.benchmarks.kagl.words import words_of
+from fashionclip.evaluate.benchmarks.kagl import words_of
 from fashionclip.metrics import percentile
 
 COLUMNS = (
@@ -103,10 +103,26 @@ def test_everything_that_the_table_can_answer_is_asked(loaded, tasks):
         *("kagl/sleeve", "kagl/wrong-sleeve", "kagl/neckline"),
     ]
     assert loaded.warnings == (
-        "not asked, because the table knows too little: kagl/wrong-neckline, kagl/material, "
-        "kagl/wrong-material",
+        "not measured, because the table knows too little: kagl/held-out-colour-queries, "
+        "kagl/held-out-pattern-queries, kagl/held-out-sleeve-queries, kagl/wrong-neckline, "
+        "kagl/material, kagl/wrong-material",
     )
     assert all("licence" in task.notes[-1] for task in loaded.tasks)
+
+
+def test_short_queries_search_the_held_out_brands_alone(tmp_path):
+    tasks = {t.name: t for t in load(write_kaggle(tmp_path / "kagl", rows_of(480))).tasks}
+    task = tasks["kagl/held-out-colour-queries"]
+    assert {brand_of(document) for document in task.documents} == {"catwalk"}
+    assert len(task.documents) == 120
+    assert "red t-shirt" in task.queries
+    for query, rows in zip(task.queries, task.relevant, strict=True):
+        assert len(rows) > 10
+        colour, kind = query.rsplit(" ", 2 if query.endswith("casual shoes") else 1)[0], query
+        titles = [task.documents[row].caption.casefold() for row in rows]
+        assert all(colour in title for title in titles), kind
+    assert "short-sleeved t-shirt" not in task.queries
+    assert all("-sleeved " in query for query in tasks["kagl/held-out-sleeve-queries"].queries)
 
 
 def test_brands_for_development_are_never_among_the_test_pictures(tasks):
@@ -143,7 +159,7 @@ def test_rare_article_types_are_cut_and_the_note_counts_them(tmp_path):
 
 
 def test_the_whole_listing_has_its_own_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr("fashionclip.evaluate.benchmarks.kagl.zero_shot.FULL_LISTING", 200)
+    monkeypatch.setattr("fashionclip.evaluate.benchmarks.kagl.FULL_LISTING", 200)
     folder = write_kaggle(tmp_path / "kagl", rows_of(209))
     task = load(folder).tasks[0]
     assert "the cut of the whole listing" in task.notes[0]

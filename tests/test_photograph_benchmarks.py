@@ -1,4 +1,4 @@
-"""DeepFashion and the clothing photographs: pictures in their owners' layouts."""
+"""DeepFashion, clothing photographs and people in a street, in their owners' layouts."""
 
 import csv
 from pathlib import Path
@@ -148,3 +148,38 @@ def test_clothing_that_is_half_unpacked_or_another_table(tmp_path):
     (tmp_path / "labels.csv").write_text("name,kind\n1,2\n", encoding="utf-8")
     with pytest.raises(BenchmarkError, match="needs rows with image, label and sender_id"):
         load("clothing", tmp_path)
+
+
+# people in a street
+
+
+def write_street(folder: Path, tags: list[str]) -> Path:
+    for i in range(len(tags)):
+        draw(folder / "photos" / f"{i}.jpg")
+    rows = [f"photos/{i}.jpg,{some}\n" for i, some in enumerate(tags)]
+    (folder / "photos.csv").write_text("image,garments\n" + "".join(rows), encoding="utf-8")
+    return folder
+
+
+def test_a_garment_on_enough_photographs_but_not_all_is_a_query(tmp_path):
+    tags = ["skin|bag" if i % 2 else "skin|coat" for i in range(24)]
+    tags[0] = "skin|coat|rare"
+    folder = write_street(tmp_path, tags)
+    (folder / "photos" / "3.jpg").unlink()
+    loaded = load("street", folder)
+    (task,) = loaded.tasks
+    assert task.queries == ("bag", "coat")
+    assert [len(rows) for rows in task.relevant] == [11, 12]
+    assert {task.documents[row].image_id for row in task.relevant[0]} == {
+        f"photos/{i}.jpg" for i in range(1, 24, 2) if i != 3
+    }
+    assert task.figures[0] == "map@23"
+    assert loaded.warnings == ("1 picture left out: no such file (photos/3.jpg)",)
+
+
+def test_a_street_without_its_table_or_enough_tags_is_refused(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"street: .*photos\.csv is missing"):
+        load("street", tmp_path)
+    write_street(tmp_path, ["bag", "coat"])
+    with pytest.raises(BenchmarkError, match="no garment on 10 or more of its pictures"):
+        load("street", tmp_path)

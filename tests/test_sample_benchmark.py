@@ -24,7 +24,7 @@ def test_it_asks_what_can_be_seen(tasks):
     assert list(tasks) == [
         *("sample/category", "sample/colour", "sample/pattern", "sample/sleeve"),
         *("sample/neckline", "sample/wrong-colour", "sample/wrong-pattern"),
-        *("sample/wrong-sleeve", "sample/wrong-neckline"),
+        *("sample/wrong-sleeve", "sample/wrong-neckline", "sample/search"),
     ]
 
 
@@ -64,3 +64,13 @@ def test_captions_keep_the_garment_and_change_the_attribute(tasks):
         assert right.startswith(f"a {value} ")
         assert right not in wrong
         assert {caption.rpartition(" ")[2] for caption in wrong} == {right.rpartition(" ")[2]}
+
+
+def test_a_query_asks_for_the_products_of_its_colour_pattern_and_category(tasks):
+    task = tasks["sample/search"]
+    attributes = {p.product_id: p.attributes for p in sample_products(150)}
+    assert not any(" solid " in query for query in task.queries)
+    for query, rows in zip(task.queries, task.relevant, strict=True):
+        some = [attributes[task.documents[row].image_id] for row in rows]
+        assert all(query.startswith(f"{a.colour} {a.pattern} ") for a in some)
+        assert len({(a.colour, a.pattern, a.category) for a in some}) == 1

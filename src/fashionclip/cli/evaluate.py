@@ -160,7 +160,7 @@ def download_missing(names: Sequence[str], data: Path | None) -> None:
     """Download the benchmarks that are not in the data folder; warn of those that cannot be."""
     from fashionclip.errors import BenchmarkError
     from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
-    from fashionclip.evaluate.benchmarks.download import download
+    from fashionclip.evaluate.benchmarks.hub import download
 
     if data is None:
         stop_for_usage("--download needs --data DIR, the folder to fetch into")

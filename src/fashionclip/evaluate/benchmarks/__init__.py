@@ -1,19 +1,8 @@
-"""Benchmarks by name: each finds its files in a folder and makes tasks of them.
+"""Benchmarks by name: each reads its files from a folder and makes tasks.
 
-``benchmark``  what every benchmark is, and the steps that all share
-``fmnist``     Fashion-MNIST, as IDX files or Parquet
-``kagl``       Kaggle's Fashion Product Images
-``deepfashion`` DeepFashion's categories
-``clothing``   photographs that people took of their clothes
-``drawn``      the sample catalogue, which needs no data
-``lookbench``  garments found by a picture
-``marqo``      Marqo's sets in their own files
-``own``        a table of one's own
-``unpacked``   Parquet with pictures in a column
-``download``   fetches what can be had without asking
-``wrong_words`` captions that differ in one word
-
-``find_benchmark`` knows them by name; a table of one's own is a benchmark too.
+To add a benchmark, write a module with a class that has the attributes of ``base.Benchmark`` and a
+``load`` that returns tasks, and add it to ``BENCHMARKS``. ``base`` holds the steps that several
+benchmarks share, ``hub`` downloads, and ``words.toml`` the words for their labels.
 """
 
 from collections.abc import Mapping
@@ -29,7 +18,8 @@ from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
 from fashionclip.evaluate.benchmarks.lookbench import LookBench
 from fashionclip.evaluate.benchmarks.marqo import Marqo
-from fashionclip.evaluate.benchmarks.sample import DrawnSample
+from fashionclip.evaluate.benchmarks.sample import SampleCatalog
+from fashionclip.evaluate.benchmarks.street import Street
 from fashionclip.evaluate.benchmarks.table import OwnTable
 
 _ALL: tuple[Benchmark, ...] = (
@@ -37,16 +27,17 @@ _ALL: tuple[Benchmark, ...] = (
     Kagl(),
     DeepFashion(),
     Clothing(),
+    Street(),
     LookBench(),
     Marqo(),
-    DrawnSample(),
+    SampleCatalog(),
 )
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({b.name: b for b in _ALL})
-"""The benchmarks that have a name, in the order in which reports list them."""
+"""Benchmarks by name, in the order in which reports list them."""
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of a name, or that of a table of one's own.
+    """The benchmark of a name, or that of a user's own table.
 
     Args:
         name: one of ``BENCHMARKS``, or the path of a table.
@@ -68,14 +59,14 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def find_folder(benchmark: Benchmark, data: Path | None) -> Path:
-    """The folder that a benchmark lies in; the current one for a benchmark without files.
+    """The folder of a benchmark's files; the current one for a benchmark without files.
 
     Args:
-        benchmark: whose ``places`` are looked at in turn.
+        benchmark: whose ``places`` are tried in turn.
         data: folder that relative places start from; None leaves only the absolute ones.
 
     Raises:
-        BenchmarkError: it is nowhere.
+        BenchmarkError: there is none.
     """
     if not benchmark.places:
         return Path()

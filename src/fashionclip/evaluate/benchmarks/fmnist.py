@@ -1,4 +1,4 @@
-"""Fashion-MNIST: ten kinds in 28 by 28 grey pixels, white on black as they are published.
+"""Fashion-MNIST: ten classes in 28 by 28 grey pixels, published white on black.
 
 IDX files as Zalando and Debian ship them, or the Parquet of ``zalando-datasets/fashion_mnist``.
 Source: Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747.
@@ -15,27 +15,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.base import Loaded, choose, class_labels
+from fashionclip.evaluate.benchmarks.base import Loaded, choose, class_labels, label_words, refuse
 from fashionclip.evaluate.tasks import ImageRef, ZeroShot
 
 _SIDE_PX = 28
 MARGIN_PX = 4
-"""White on each side of an inverted picture: product pictures leave a margin."""
+"""White on each side of an inverted image, as product images have."""
 N_DEVELOPMENT = 2_000
-_WORDS = {
-    "T-shirt/top": ("t-shirt", "tee", "short-sleeved top"),
-    "Trouser": ("trousers", "pants", "trouser"),
-    "Pullover": ("pullover", "sweater", "jumper"),
-    "Dress": ("dress", "frock"),
-    "Coat": ("coat", "overcoat", "jacket"),
-    "Sandal": ("sandal", "sandals", "open shoe"),
-    "Shirt": ("shirt", "button-up shirt", "blouse"),
-    "Sneaker": ("sneaker", "sneakers", "trainer", "sports shoe"),
-    "Bag": ("bag", "handbag", "purse"),
-    "Ankle boot": ("ankle boot", "ankle boots", "boot"),
-}
-CLASSES = class_labels(tuple(_WORDS), _WORDS)
+CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 """The ten classes in the order of the labels 0…9."""
 
 
@@ -51,7 +41,7 @@ class FashionMnist:
     name = "fmnist"
     title = "Fashion-MNIST, 10,000 test pictures"
     how_to_get = (
-        "fetch it with --download, or put the four IDX files of "
+        "get it with --download, or put the four IDX files of "
         "github.com/zalandoresearch/fashion-mnist into DIR/fmnist, or on Debian "
         "apt install dataset-fashion-mnist"
     )
@@ -70,8 +60,7 @@ class FashionMnist:
         """
         test = self._read(folder, "test")
         if test is None:
-            message = f"{self.name}: {folder} holds no test pictures; {self.how_to_get}"
-            raise BenchmarkError(message)
+            refuse(self, f"{folder} holds no test pictures")
         training = self._read(folder, "train")
         chosen = choose(len(training.labels) if training else 0, N_DEVELOPMENT)
         return Loaded((_task(test, training, chosen, True), _task(test, training, chosen, False)))
@@ -82,8 +71,7 @@ class FashionMnist:
             return _read_parquet(shards, split) if shards else _read_idx_pair(folder, split)
         except (OSError, EOFError, ValueError, zlib.error, struct.error) as exc:
             reason = " ".join(str(exc).split())[:160]
-            message = f"{self.name}: {folder} cannot be read ({reason}); {self.how_to_get}"
-            raise BenchmarkError(message) from exc
+            refuse(self, f"{folder} cannot be read ({reason})")
 
 
 def as_product_image(pixels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h2 w2"]:
@@ -108,12 +96,12 @@ def _task(
     numbers = chosen.tolist() if training else []
     return ZeroShot(
         name="fmnist" if inverted else "fmnist/white-on-black",
-        classes=CLASSES,
+        classes=class_labels(CLASSES, label_words("fmnist")),
         images=tuple(
             ImageRef(f"test/{i:05d}", change(pixels)) for i, pixels in enumerate(test.pixels)
         ),
         labels=test.labels,
-        development="drawn from the training file" if training else "",
+        development="sampled from the training file" if training else "",
         development_images=tuple(
             ImageRef(f"train/{i:05d}", change(training.pixels[i])) for i in numbers if training
         ),

@@ -1,8 +1,8 @@
 """LookBench: garments in the street or the studio, found by a picture.
 
 Source: arXiv 2601.14706, and SerendipityOneInc/look-bench for the names of subsets and splits and
-the columns ``image``, ``category`` and ``main_attribute``. How the owners' files lie on disk was
-not seen; ``docs/benchmarks.md`` says what is read here.
+the columns ``image``, ``category`` and ``main_attribute``. The owners' layout on disk was not
+available; ``docs/benchmarks.md`` describes the layouts that are read.
 """
 
 import csv
@@ -14,18 +14,18 @@ from typing import Any
 
 from fashionclip.catalog.rows import Cell
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.base import Loaded, has_image, left_out
-from fashionclip.evaluate.benchmarks.unpacked import read_with_images
+from fashionclip.evaluate.benchmarks.base import Loaded, has_file, left_out, refuse
+from fashionclip.evaluate.benchmarks.hub import read_with_images
 from fashionclip.evaluate.tasks import Garment, ImageRef, ImageToImage
 
 SUBSETS = ("real_studio_flat", "aigen_studio", "real_streetlook", "aigen_streetlook")
 NOISE = "noise"
-"""A subset of further documents that answer no query, put beside every gallery."""
+"""A subset of documents that answer no query and are added to every gallery."""
 _IDS = ("item_ID", "item_id", "id")
 
 
 class LookBench:
-    """The subsets that are there, each a task."""
+    """LookBench's subsets, as far as their files are there, each a task."""
 
     name = "lookbench"
     title = "LookBench, picture to picture"
@@ -57,15 +57,14 @@ class LookBench:
                 continue
             note = (
                 f"{len(gallery):,} documents of its gallery and {len(noise):,} of the noise set. "
-                "Attributes are every value of the columns whose name has 'attribute' in it. That "
-                "this is the owners' protocol to the letter was not verified."
+                "Attributes are all values of the columns whose name contains 'attribute'. It was "
+                "not verified that this is exactly the owners' protocol."
             )
             name = f"lookbench/{subset.replace('_', '-')}"
             documents = (*gallery, *noise)
             tasks.append(ImageToImage(name, tuple(queries), documents, (note,)))
         if not tasks:
-            message = f"{self.name}: {folder} has no subset with queries and a gallery; "
-            raise BenchmarkError(message + self.how_to_get)
+            refuse(self, f"{folder} has no subset with queries and a gallery")
         return Loaded(tuple(tasks), tuple(warnings))
 
     def _read(self, folder: Path, subset: str, split: str, warnings: list[str]) -> list[Garment]:
@@ -79,7 +78,7 @@ class LookBench:
         for number, row in enumerate(rows):
             image_id = f"{subset}/{split}/{_id_of(row, number)}"
             image = ImageRef(image_id, row["image"] or Path(image_id))
-            if row["image"] is None or not has_image(image):
+            if row["image"] is None or not has_file(image):
                 missing.append(image_id)
             elif row["category"]:
                 found.append(Garment(image, str(row["category"]), _attributes_of(row)))

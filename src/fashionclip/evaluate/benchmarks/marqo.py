@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.base import Loaded, choose, group_by, left_out
-from fashionclip.evaluate.benchmarks.unpacked import read_with_images
+from fashionclip.evaluate.benchmarks.base import Loaded, choose, group_by, left_out, refuse
+from fashionclip.evaluate.benchmarks.hub import read_with_images
 from fashionclip.evaluate.tasks import ImageRef, Retrieval, Task
 
 TEXT_TO_IMAGE_FIGURES = ("mrr@10", "recall@1", "recall@10", "precision@1", "precision@10")
@@ -47,7 +47,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 
 class Marqo:
-    """Those of Marqo's sets that are there."""
+    """Marqo's sets, as far as their files are there."""
 
     name = "marqo"
     title = "Marqo's benchmark of seven sets"
@@ -69,8 +69,7 @@ class Marqo:
             if (key := _set_of(sub.name)) and (shards := sorted(sub.glob("**/*.parquet")))
         }
         if not found:
-            message = f"{self.name}: {folder} holds none of {', '.join(_COLUMNS)}; "
-            raise BenchmarkError(message + self.how_to_get)
+            refuse(self, f"{folder} holds none of {', '.join(_COLUMNS)}")
         tasks: list[Task] = []
         warnings: list[str] = []
         for key, (sub, shards) in found.items():
@@ -126,11 +125,12 @@ def _tasks_of(
             relevant = group_by([str(row.get(column) or "") for row in rows])
             n_values = len(relevant)
             if is_text:
-                drawn = set(choose(n_values, N_QUERIES).tolist())
-                relevant = {q: r for i, (q, r) in enumerate(relevant.items()) if i in drawn}
+                sampled = set(choose(n_values, N_QUERIES).tolist())
+                relevant = {q: r for i, (q, r) in enumerate(relevant.items()) if i in sampled}
             note = (
                 f"Marqo's ground truth is not here ({path.name}): {len(relevant):,} of the "
-                f"{n_values:,} values of {column}, drawn here; the same value is relevant."
+                f"{n_values:,} values of {column}, sampled here; documents with the same value are "
+                "relevant."
             )
         if not relevant:
             continue

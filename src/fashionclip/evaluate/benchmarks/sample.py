@@ -1,152 +1,113 @@
-"""The drawn sample catalogue: nothing to fetch, and everything that is seen is known.
+"""The generated sample catalogue: no files, and every visible attribute is known.
 
-Figures on drawings say what a model cannot see at all, not how well it will do on photographs.
+Figures on drawings show what a model cannot see at all, not how it performs on photographs.
 """
 
 import io
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
-from fashionclip.evaluate.benchmarks.base import Loaded, class_labels, group_by
-from fashionclip.evaluate.benchmarks.wrong_words import wrong_attribute_task
-from fashionclip.evaluate.tasks import ImageRef, Task, ZeroShot
+from fashionclip.evaluate.benchmarks.base import (
+    Loaded,
+    class_labels,
+    group_by,
+    label_words,
+    wrong_attribute_task,
+    zero_shot_task,
+)
+from fashionclip.evaluate.tasks import ImageRef, Retrieval, Task, ZeroShot
 from fashionclip.sample import SampleProduct, generate_image, sample_products
 
 N_PRODUCTS, SEED = 400, 0
-"""The catalogue as it is shipped; the built-in model learned from other drawings."""
+"""The shipped catalogue; the built-in model learned from other drawings."""
 N_DEVELOPMENT, DEVELOPMENT_SEED = 100, 7
-_WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "category": {
-            "t-shirt": ("t-shirt", "tee"),
-            "sweater": ("sweater", "jumper", "pullover"),
-            "hoodie": ("hoodie", "hooded sweatshirt"),
-            "trousers": ("trousers", "pants"),
-            "jeans": ("jeans", "denim trousers"),
-            "sneakers": ("sneakers", "trainers", "sports shoes"),
-            "boots": ("boots", "ankle boots"),
-            "heels": ("high heels", "pumps", "heels"),
-            "handbag": ("handbag", "purse"),
-            "backpack": ("backpack", "rucksack"),
-            "cap": ("cap", "baseball cap"),
-        },
-        "colour": {"grey": ("grey", "gray")},
-        "pattern": {
-            "solid": ("plain", "solid", "single-coloured"),
-            "striped": ("striped", "stripy"),
-            "checked": ("checked", "plaid"),
-            "dotted": ("dotted", "polka-dotted"),
-            "floral": ("floral", "flower-printed"),
-            "graphic": ("graphic print", "printed"),
-        },
-        "sleeve": {
-            "short": ("short-sleeved garment", "garment with short sleeves"),
-            "long": ("long-sleeved garment", "garment with long sleeves"),
-            "sleeveless": ("sleeveless garment", "garment without sleeves"),
-        },
-        "neckline": {
-            "round": ("garment with a round neck", "crew neck"),
-            "v-neck": ("garment with a v-neck", "v-neck"),
-            "collar": ("garment with a collar", "shirt collar"),
-            "turtleneck": ("garment with a turtleneck", "roll neck"),
-            "hood": ("garment with a hood", "hooded"),
-        },
-    }
-)
-_IN_CAPTION: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "pattern": {"solid": "plain", "graphic": "printed"},
-        "sleeve": {"short": "short-sleeved", "long": "long-sleeved"},
-        "neckline": {
-            "round": "round-necked",
-            "v-neck": "v-necked",
-            "collar": "collared",
-            "hood": "hooded",
-        },
-    }
-)
-_ALIKE = (
-    frozenset({"blue", "navy", "light blue"}),
-    frozenset({"brown", "beige"}),
-    frozenset({"red", "burgundy"}),
-)
+_NOTE = "Drawings, not photographs."
+_Product = tuple[SampleProduct, ImageRef]
 
 
-class DrawnSample:
-    """The sample catalogue, sorted by what is drawn, and captions with one wrong word."""
+class SampleCatalog:
+    """The sample catalogue: classification, search, and captions with one wrong word."""
 
     name = "sample"
-    title = "the drawn sample catalogue, 400 products"
-    how_to_get = "it is drawn; nothing needs to be fetched"
+    title = "the generated sample catalogue, 400 products"
+    how_to_get = "it is generated and needs no files"
     places: tuple[str, ...] = ()
 
     def load(self, folder: Path) -> Loaded:
-        """Draw the products; ``folder`` is not looked at."""
-        test = _drawn(N_PRODUCTS, SEED)
-        development = _drawn(N_DEVELOPMENT, DEVELOPMENT_SEED)
-        tasks: list[Task] = [_zero_shot(facet, test, development) for facet in _WORDS]
-        for facet in ("colour", "pattern", "sleeve", "neckline"):
+        """Generate the products; ``folder`` is not used."""
+        test = _generate(N_PRODUCTS, SEED)
+        development = _generate(N_DEVELOPMENT, DEVELOPMENT_SEED)
+        facets = ("category", "colour", "pattern", "sleeve", "neckline")
+        tasks: list[Task | None] = [_zero_shot(facet, test, development) for facet in facets]
+        in_caption = label_words("sample")["caption"]
+        for facet in facets[1:]:
             known = [
-                (image, product.attributes.category, _IN_CAPTION.get(facet, {}).get(value, value))
+                (image, product.attributes.category, in_caption.get(facet, {}).get(value, value))
                 for product, image in test
                 if (value := _value(product, facet))
             ]
-            task = wrong_attribute_task(
-                f"sample/wrong-{facet}", facet, known, alike=_ALIKE, notes=(_NOTE,)
-            )
-            if task:
-                tasks.append(task)
-        return Loaded(tuple(tasks))
+            alike = label_words("sample")["alike"]
+            name = f"sample/wrong-{facet}"
+            tasks.append(wrong_attribute_task(name, facet, known, alike=alike, notes=(_NOTE,)))
+        tasks.append(_search(test))
+        return Loaded(tuple(task for task in tasks if task))
 
 
-_NOTE = "Drawings, not photographs."
-
-
-def _drawn(n_products: int, seed: int) -> list[tuple[SampleProduct, ImageRef]]:
-    def draw(product: SampleProduct) -> tuple[SampleProduct, ImageRef]:
+def _generate(n_products: int, seed: int) -> list[_Product]:
+    def generate(product: SampleProduct) -> _Product:
         file = io.BytesIO()
-        drawing = generate_image(product.attributes, seed=product.seed)
-        drawing.save(file, "jpeg", quality=90)  # as ``write_sample_catalog`` does
+        image = generate_image(product.attributes, seed=product.seed)
+        image.save(file, "jpeg", quality=90)  # as ``write_sample_catalog`` does
         image_id = product.product_id if seed == SEED else f"{product.product_id}-{seed}"
         return product, ImageRef(image_id, file.getvalue(), product.title)
 
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(draw, sample_products(n_products, seed=seed)))
+        return list(pool.map(generate, sample_products(n_products, seed=seed)))
 
 
 def _value(product: SampleProduct, facet: str) -> str:
     return getattr(product.attributes, facet) or ""
 
 
-def _zero_shot(
-    facet: str,
-    test: Sequence[tuple[SampleProduct, ImageRef]],
-    development: Sequence[tuple[SampleProduct, ImageRef]],
-) -> ZeroShot:
+def _zero_shot(facet: str, test: list[_Product], development: list[_Product]) -> ZeroShot:
     names = sorted(group_by([_value(product, facet) for product, _ in test]))
-    row = {name: number for number, name in enumerate(names)}
 
-    def labelled(
-        drawn: Sequence[tuple[SampleProduct, ImageRef]],
-    ) -> tuple[tuple[ImageRef, ...], np.ndarray]:
-        kept = [(image, row[v]) for product, image in drawn if (v := _value(product, facet))]
-        labels = np.array([label for _, label in kept], dtype=np.int64)
-        return tuple(image for image, _ in kept), labels
+    def labelled(products: list[_Product]) -> list[tuple[ImageRef, str]]:
+        return [(image, value) for product, image in products if (value := _value(product, facet))]
 
-    images, labels = labelled(test)
-    development_images, development_labels = labelled(development)
-    left_out = f"; {len(test) - len(images)} products have no {facet}"
-    return ZeroShot(
-        name=f"sample/{facet}",
-        classes=class_labels(names, _WORDS[facet]),
-        images=images,
-        labels=labels,
-        development=f"other drawings, seed {DEVELOPMENT_SEED}",
-        development_images=development_images,
-        development_labels=development_labels,
-        notes=(f"{len(names)} classes{left_out if len(images) < len(test) else ''}.", _NOTE),
+    kept = labelled(test)
+    n_without = len(test) - len(kept)
+    without = f"; {n_without} products have no {facet}" if n_without else ""
+    return zero_shot_task(
+        f"sample/{facet}",
+        class_labels(names, label_words("sample")[facet]),
+        kept,
+        labelled(development),
+        development_from=f"other drawings, seed {DEVELOPMENT_SEED}",
+        notes=(f"{len(names)} classes{without}.", _NOTE),
+    )
+
+
+def _search(test: list[_Product]) -> Retrieval:
+    words = label_words("sample")["category"]
+    queries = [
+        f"{a.colour} {a.pattern} {words.get(a.category, [a.category])[0]}"
+        if (a := product.attributes).pattern not in ("", None, "solid")
+        else ""
+        for product, _ in test
+    ]
+    groups = group_by(queries)
+    return Retrieval(
+        name="sample/search",
+        queries=tuple(groups),
+        documents=tuple(image for _, image in test),
+        relevant=tuple(np.asarray(rows) for rows in groups.values()),
+        figures=("hit@10", "precision@10", "mrr@10"),
+        notes=(
+            "Queries are colour, pattern and category of the products with a pattern; products "
+            "with all three are relevant.",
+            _NOTE,
+        ),
     )

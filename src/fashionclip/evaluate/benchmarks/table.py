@@ -1,10 +1,10 @@
-"""A table of one's own: ``image,label`` to sort pictures, ``query,image,relevant`` to find them.
+"""A user's own table: ``image,label`` for classification, ``query,image,relevant`` for retrieval.
 
-A column ``product`` names what several pictures show: views and colourways of one product. Beside
-``shop.csv``, a text file ``shop.classes.txt`` may say which classes there are, one a line as
+A column ``product`` names the product that several images show: views and colourways. Beside
+``shop.csv``, a text file ``shop.classes.txt`` may list the classes, one per line as
 ``fashionclip tag`` reads labels: ``jeans | denim trousers``.
 
-Every format that the catalogue reads will do: CSV, TSV, JSON Lines, Parquet, packed or not.
+The table may have any format of the catalogue: CSV, TSV, JSON Lines, Parquet, compressed or not.
 """
 
 import re
@@ -23,15 +23,16 @@ from fashionclip.errors import BenchmarkError, CatalogError
 from fashionclip.evaluate.benchmarks.base import (
     Loaded,
     class_labels,
-    has_image,
+    has_file,
     left_out,
+    zero_shot_task,
 )
 from fashionclip.evaluate.tasks import ImageRef, Retrieval, ZeroShot
 from fashionclip.images.fetch import DEFAULT_POLICY, is_url
 from fashionclip.metrics import percentile
 
 DEVELOPMENT_FROM = 80
-"""Pictures whose name has a percentile from this on are for development, if no column says so."""
+"""Images whose name has a percentile from this on are for development, if there is no column."""
 _SPLITS = {"test": "test", "development": "development", "dev": "development"}
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _YES = frozenset({"1", "true", "yes", "y", "1.0"})
@@ -39,8 +40,8 @@ _NO = frozenset({"0", "false", "no", "n", "0.0", ""})
 
 
 @dataclass(slots=True)
-class _Refused:
-    """Rows that are left out, by the reason why, and queries."""
+class _Rejected:
+    """Rows that are left out, by reason, and queries."""
 
     rows: dict[str, list[str]] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
@@ -56,19 +57,19 @@ class _Refused:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Line:
+class _Row:
     number: int
     image: ImageRef
     cells: Mapping[str, str]
 
 
 class OwnTable:
-    """A user's table, as a benchmark of one task."""
+    """A user's own table, as a benchmark of one task."""
 
     how_to_get = "write a table with the columns image,label or query,image,relevant"
 
     def __init__(self, path: Path) -> None:
-        """Name the table; it is read by ``load``."""
+        """Name the table; ``load`` reads it."""
         self.name = path.name
         self.title = f"the table {path.name}"
         self.places: tuple[str, ...] = (str(path.absolute().parent),)
@@ -79,16 +80,16 @@ class OwnTable:
         Raises:
             BenchmarkError: it cannot be read, has other columns, or nothing in it can be used.
         """
-        refused = _Refused()
-        names, lines = self._read(folder / self.name, refused)
+        rejected = _Rejected()
+        names, lines = self._read(folder / self.name, rejected)
         if "label" in names:
             listed = self._classes(folder)
-            task: ZeroShot | Retrieval = self._zero_shot(lines, refused, "split" in names, listed)
+            task: ZeroShot | Retrieval = self._zero_shot(lines, rejected, "split" in names, listed)
         else:
-            task = self._retrieval(lines, refused, "relevant" in names)
-        return Loaded((task,), refused.warnings())
+            task = self._retrieval(lines, rejected, "relevant" in names)
+        return Loaded((task,), rejected.warnings())
 
-    def _read(self, path: Path, refused: _Refused) -> tuple[set[str], list[_Line]]:
+    def _read(self, path: Path, rejected: _Rejected) -> tuple[set[str], list[_Row]]:
         try:
             place = find_table(str(path), policy=DEFAULT_POLICY)
             table = open_table(place, is_free_text=lambda name: bare_name(name) == "query")
@@ -100,17 +101,17 @@ class OwnTable:
             lines = []
             for row in table.rows():
                 if isinstance(row, BrokenRow):
-                    refused.add(row.number, row.reason)
+                    rejected.add(row.number, row.reason)
                     continue
                 cells = {bare: row.cells.get(name) for bare, name in names.items()}
-                image = _picture(cells["image"], row.number, images)
+                image = _image(cells["image"], row.number, images)
                 if image is None:
-                    refused.add(row.number, "the image is empty")
-                elif not has_image(image):
-                    refused.add(row.number, "the picture's file is missing")
+                    rejected.add(row.number, "the image is empty")
+                elif not has_file(image):
+                    rejected.add(row.number, "the picture's file is missing")
                 else:
                     texts = {bare: clean_text(as_text(cell)) for bare, cell in cells.items()}
-                    lines.append(_Line(row.number, image, texts))
+                    lines.append(_Row(row.number, image, texts))
         except CatalogError as exc:
             raise BenchmarkError(str(exc)) from exc
         return set(names), lines
@@ -142,53 +143,46 @@ class OwnTable:
 
     def _zero_shot(
         self,
-        lines: Sequence[_Line],
-        refused: _Refused,
+        lines: Sequence[_Row],
+        rejected: _Rejected,
         has_splits: bool,
         listed: Mapping[str, tuple[str, ...]] | None,
     ) -> ZeroShot:
-        kept: dict[str, tuple[_Line, str]] = {}
+        kept: dict[str, tuple[_Row, str]] = {}
         for line in lines:
             split = _split_of(line, has_splits)
             if not line.cells["label"]:
-                refused.add(line.number, "the label is empty")
+                rejected.add(line.number, "the label is empty")
             elif split is None:
-                refused.add(line.number, "the split is neither test nor development")
+                rejected.add(line.number, "the split is neither test nor development")
             elif line.image.image_id in kept:
-                refused.add(line.number, "the picture is in an earlier row")
+                rejected.add(line.number, "the picture is in an earlier row")
+            elif listed is not None and line.cells["label"] not in listed:
+                rejected.add(line.number, _not_listed(line.cells["label"], listed))
             else:
                 kept[line.image.image_id] = (line, split)
-        if listed is not None:
-            for line, _ in kept.values():
-                if line.cells["label"] not in listed:
-                    refused.add(line.number, _not_listed(line.cells["label"], listed))
-            kept = {id_: one for id_, one in kept.items() if one[0].cells["label"] in listed}
         names = sorted({line.cells["label"] for line, _ in kept.values()})
         if len(names) < 2:
             message = f"{self.name}: needs pictures of two labels or more, and has {len(names)}"
-            raise BenchmarkError(_with_reasons(message, refused))
-        test = [line for line, split in kept.values() if split == "test"]
-        development = [line for line, split in kept.values() if split == "development"]
-        if not test:
+            raise BenchmarkError(_with_reasons(message, rejected))
+        by_split: dict[str, list[tuple[ImageRef, str]]] = {"test": [], "development": []}
+        for line, split in kept.values():
+            by_split[split].append((line.image, line.cells["label"]))
+        if not by_split["test"]:
             message = f"{self.name}: has no test picture; write 'test' into the column split"
             raise BenchmarkError(message)
         words = {name: (_words(name),) for name in names} if listed is None else listed
-        row = {name: number for number, name in enumerate(words)}
         by_hash = "the fifth of the pictures whose name's MD5 (modulo 100) is 80 or more"
-        where = "the rows whose split is development" if has_splits else by_hash
-        return ZeroShot(
-            name=self.name,
-            classes=class_labels(tuple(words), words),
-            images=tuple(line.image for line in test),
-            labels=np.array([row[line.cells["label"]] for line in test], dtype=np.int64),
-            development=where if development else "",
-            development_images=tuple(line.image for line in development),
-            development_labels=np.array(
-                [row[line.cells["label"]] for line in development], dtype=np.int64
-            ),
+        return zero_shot_task(
+            self.name,
+            class_labels(tuple(words), words),
+            by_split["test"],
+            by_split["development"],
+            development_from="the rows whose split is development" if has_splits else by_hash,
+            notes=(),
         )
 
-    def _retrieval(self, lines: Sequence[_Line], refused: _Refused, has_marks: bool) -> Retrieval:
+    def _retrieval(self, lines: Sequence[_Row], rejected: _Rejected, has_marks: bool) -> Retrieval:
         documents: dict[str, ImageRef] = {}
         row: dict[str, int] = {}
         found: dict[str, list[int]] = {}
@@ -201,19 +195,19 @@ class OwnTable:
                 shows.setdefault(product, set()).add(number)
             mark = line.cells["relevant"].casefold() if has_marks else "1"
             if mark not in _YES | _NO:
-                refused.add(line.number, f"relevant is '{mark[:20]}', neither 1 nor 0")
+                rejected.add(line.number, f"relevant is '{mark[:20]}', neither 1 nor 0")
             elif line.cells["query"]:
                 rows = found.setdefault(line.cells["query"], [])
                 if mark in _YES and number not in rows:
                     rows.append(number)
-        refused.queries = [f"'{query[:40]}'" for query, rows in found.items() if not rows]
+        rejected.queries = [f"'{query[:40]}'" for query, rows in found.items() if not rows]
         asked = {query: rows for query, rows in found.items() if rows}
         if not asked:
             message = f"{self.name}: no query has a relevant picture"
-            raise BenchmarkError(_with_reasons(message, refused))
+            raise BenchmarkError(_with_reasons(message, rejected))
         notes = [
-            f"Every one of the {len(documents):,} pictures of the table is a document; what is not "
-            "marked as relevant counts as wrong."
+            f"All {len(documents):,} pictures of the table are documents; those that are not "
+            "marked as relevant count as wrong."
         ]
         if shows:
             notes.append("All pictures of a product are relevant where one of them is marked.")
@@ -227,13 +221,13 @@ class OwnTable:
 
 
 def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.ndarray:
-    """Rows of documents, and of other pictures of their products: views and colourways."""
+    """Rows of documents, and of other images of their products: views and colourways."""
     marked = set(rows)
     others = [some for some in shows.values() if some & marked]
     return np.array(sorted(marked.union(*others)), dtype=np.int64)
 
 
-def _picture(cell: Cell, number: int, images: ImageLocations) -> ImageRef | None:
+def _image(cell: Cell, number: int, images: ImageLocations) -> ImageRef | None:
     found = parse_image(cell)
     if isinstance(found, bytes):
         return ImageRef(f"row {number}", found)
@@ -244,7 +238,7 @@ def _picture(cell: Cell, number: int, images: ImageLocations) -> ImageRef | None
     return ImageRef(name, location if is_url(location) else Path(location))
 
 
-def _split_of(line: _Line, has_splits: bool) -> str | None:
+def _split_of(line: _Row, has_splits: bool) -> str | None:
     if has_splits:
         return _SPLITS.get(line.cells["split"].casefold())
     is_development = percentile(Path(line.image.image_id).name) >= DEVELOPMENT_FROM
@@ -261,6 +255,6 @@ def _words(label: str) -> str:
     return " ".join(label.replace("_", " ").split()).casefold()
 
 
-def _with_reasons(message: str, refused: _Refused) -> str:
-    reasons = "; ".join(refused.warnings())
+def _with_reasons(message: str, rejected: _Rejected) -> str:
+    reasons = "; ".join(rejected.warnings())
     return f"{message} ({reasons})" if reasons else message
