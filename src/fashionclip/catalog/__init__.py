@@ -2,7 +2,7 @@
 
 ``catalog``    ``Catalog``, the entry point
 ``roles``      which column plays which part
-``sources``    which files a path means, their format, and where a row's image is
+``sources``    which files a path means, the table of formats, and where a row's image is
 ``delimited``, ``json_lines``, ``parquet``   the formats, each a ``Table`` of ``rows``
 ``lines``      lines of a text file: compression and encoding
 ``rows``       what all formats have in common

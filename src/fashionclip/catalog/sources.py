@@ -21,16 +21,11 @@ from fashionclip.images.formats import IMAGE_SUFFIXES
 
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
-DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab")
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES)
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 MAX_REMOTE_TABLE_BYTES = 8 << 30
 TABLE_TIMEOUT_S = 600.0
 
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
-_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
     folder = str(local.absolute())
     kaggle = [entry for entry in files if _uncompressed_name(entry) == KAGGLE_TABLE]
     files = kaggle[:1] or files
-    if len(files) == 1 or (files and all(f.suffix.lower() in PARQUET_SUFFIXES for f in files)):
+    if len(files) == 1 or (files and all(map(_is_shard, files))):
         return TableFiles(tuple(files), folder)
     if not files:
         message = f"{path}: no table in this folder; expected one of {', '.join(TABLE_SUFFIXES)}"
@@ -74,6 +69,10 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
 def _is_table(entry: Path) -> bool:
     name = _uncompressed_name(entry)
     return name.endswith(TABLE_SUFFIXES) and not name.startswith(".") and entry.is_file()
+
+
+def _is_shard(entry: Path) -> bool:
+    return any(entry.suffix.lower() in found.suffixes for found in FORMATS if found.has_shards)
 
 
 def _uncompressed_name(entry: Path) -> str:
@@ -98,8 +97,39 @@ def _copy_table(url: str, policy: FetchPolicy) -> TableFiles:
     return TableFiles((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
 
 
+def _open_parquet(source: TableFiles, is_free_text: Callable[[str], bool]) -> Table:
+    from fashionclip.catalog.parquet import ParquetTable  # a quarter of a second to import
+
+    return ParquetTable(source.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A table format: how it is recognised and opened."""
+
+    suffixes: tuple[str, ...]
+    open: Callable[[TableFiles, Callable[[str], bool]], Table]
+    """Takes the files, and whether a column of a name holds prose (see ``DelimitedTable``)."""
+    magic: bytes = b""
+    """First bytes of its files, which decide before the suffix does; empty if there are none."""
+    has_shards: bool = False
+    """Whether all files of a folder may be one table."""
+
+
+FORMATS = (
+    Format(
+        (".csv", ".tsv", ".tab"),
+        lambda source, is_free_text: DelimitedTable(source.files[0], is_free_text=is_free_text),
+    ),
+    Format((".jsonl", ".ndjson", ".json"), lambda source, _: JsonLinesTable(source.files[0])),
+    Format((".parquet", ".pq"), _open_parquet, magic=b"PAR1", has_shards=True),
+)
+"""The formats; a file that matches none is read as the first."""
+TABLE_SUFFIXES = tuple(suffix for table_format in FORMATS for suffix in table_format.suffixes)
+
+
 def open_table(source: TableFiles, *, is_free_text: Callable[[str], bool]) -> Table:
-    """Open a table in the format that its first bytes and its name say.
+    """Open a table in the format that its first bytes or its name say.
 
     Args:
         source: its files.
@@ -111,17 +141,12 @@ def open_table(source: TableFiles, *, is_free_text: Callable[[str], bool]) -> Ta
     first = source.files[0]
     with reading(first), first.open("rb") as file:
         head = file.read(4)
-    name = _uncompressed_name(first)
-    if head == _PARQUET or name.endswith(PARQUET_SUFFIXES):
-        from fashionclip.catalog.parquet import ParquetTable  # a quarter of a second to import
-
-        return ParquetTable(source.files)
-    if head in _EXCEL:
+    by_magic = [found for found in FORMATS if found.magic and head.startswith(found.magic)]
+    by_name = [found for found in FORMATS if _uncompressed_name(first).endswith(found.suffixes)]
+    if head in _EXCEL and not by_magic:
         message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
         raise CatalogError(message)
-    if name.endswith(JSON_SUFFIXES):
-        return JsonLinesTable(first)
-    return DelimitedTable(first, is_free_text=is_free_text)
+    return (by_magic or by_name or FORMATS)[0].open(source, is_free_text)
 
 
 class ImageLocations:
