@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import TypeGuard
+from typing import NoReturn, TypeGuard
 
 from sqlglot import Dialect, ParseError, Token, TokenError, TokenType, exp, tokens
 
@@ -40,29 +40,14 @@ SHOWN_CHARACTERS = 200  # of a filter in a message
 SHOWN_COLUMNS = 40
 
 _OPERATORS: Mapping[type[exp.Expression], Operator] = {
-    exp.EQ: "=",
-    exp.NEQ: "<>",
-    exp.LT: "<",
-    exp.LTE: "<=",
-    exp.GT: ">",
-    exp.GTE: ">=",
-}
+    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="
+}  # fmt: skip
 _OPPOSITE: Mapping[Operator, Operator] = {
-    "=": "<>",
-    "<>": "=",
-    "<": ">=",
-    ">=": "<",
-    ">": "<=",
-    "<=": ">",
-}
+    "=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"
+}  # fmt: skip
 _MIRRORED: Mapping[Operator, Operator] = {
-    "=": "=",
-    "<>": "<>",
-    "<": ">",
-    ">": "<",
-    "<=": ">=",
-    ">=": "<=",
-}
+    "=": "=", "<>": "<>", "<": ">", ">": "<", "<=": ">=", ">=": "<="
+}  # fmt: skip
 _PARTS: Mapping[type[exp.Expression], frozenset[str]] = {
     **dict.fromkeys(
         (*_OPERATORS, exp.And, exp.Or, exp.Is, exp.Contains, exp.Escape),
@@ -108,6 +93,11 @@ class _Fault(Exception):
         self.place = place
 
 
+def _refuse(why: str, place: exp.Expression | int | None = None) -> NoReturn:
+    """Raise the fault of a node, or of a place in the text."""  # noqa: DOC501
+    raise _Fault(why, _place(place) if isinstance(place, exp.Expression) else place)
+
+
 def parse_condition(text: str, columns: Mapping[str, Kind], roles: Roles) -> Condition:
     """Read a filter; see :func:`fashionclip.store.filters.parse_filter`.
 
@@ -135,14 +125,9 @@ def _message(text: str, fault: _Fault, columns: Mapping[str, Kind]) -> str:
 
 
 def _tree(text: str) -> exp.Expression:
-    """The syntax tree of a filter.
-
-    Raises:
-        _Fault: it is no single expression.
-    """  # noqa: DOC501
+    """The syntax tree of a filter."""  # noqa: DOC501
     if len(text) > MAX_CHARACTERS:
-        message = f"it is longer than {MAX_CHARACTERS:,} characters"
-        raise _Fault(message)
+        _refuse(f"it is longer than {MAX_CHARACTERS:,} characters")
     try:
         text.encode()
         dialect = _Shop()
@@ -166,8 +151,7 @@ def _tree(text: str) -> exp.Expression:
         raise _Fault(message) from exc
     tree = trees[0] if len(trees) == 1 else None
     if not isinstance(tree, exp.Expression):
-        message = "it is empty"
-        raise _Fault(message)
+        _refuse("it is empty")
     return tree
 
 
@@ -175,12 +159,10 @@ def _check_words(words: Sequence[Token]) -> None:
     depth = 0
     for word in words:
         if word.token_type == TokenType.SEMICOLON:
-            message = "it holds a semicolon"
-            raise _Fault(message, word.start)
+            _refuse("it holds a semicolon", word.start)
         depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(word.token_type, 0)
         if depth > MAX_BRACKETS:
-            message = "its brackets are too deep"
-            raise _Fault(message, word.start)
+            _refuse("its brackets are too deep", word.start)
 
 
 def _open_quote(text: str) -> _Fault:
@@ -217,15 +199,10 @@ class _Parser:
             self._folded.setdefault(name.lower(), []).append(name)
 
     def condition(self, node: exp.Expression, *, is_negated: bool, depth: int) -> Condition:
-        """One condition, or its opposite.
-
-        Raises:
-            _Fault: it is not understood.
-        """
+        """One condition, or its opposite."""
         node, is_negated = _without_not(node, is_negated)
         if depth > MAX_DEPTH:
-            message = "its brackets are too deep"
-            raise _Fault(message, _place(node))
+            _refuse("its brackets are too deep", node)
         if isinstance(node, exp.And | exp.Or):
             kind = AllOf if isinstance(node, exp.And) != is_negated else AnyOf
             parts: list[Condition] = []
@@ -250,8 +227,7 @@ class _Parser:
             return self._compare(node, is_negated=is_negated)
         column = self._column(node)
         if column.kind != "boolean":
-            message = f"{column.name} alone is no condition; compare it: {_example(column)}"
-            raise _Fault(message, _place(node))
+            _refuse(f"{column.name} alone is no condition; compare it: {_example(column)}", node)
         return Compare(column, "=", not is_negated)
 
     def _compare(self, node: exp.Expression, *, is_negated: bool) -> Compare:
@@ -263,16 +239,15 @@ class _Parser:
             operator = _OPPOSITE[operator]
         column = self._column(left)
         if column.kind == "boolean" and operator not in {"=", "<>"}:
-            message = f"{column.name} is TRUE or FALSE; compare it with = or <>"
-            raise _Fault(message, _place(node))
+            _refuse(f"{column.name} is TRUE or FALSE; compare it with = or <>", node)
         if isinstance(right, exp.Column):
             other = self._column(right, is_value=True)
             if column.kind != other.kind and {column.kind, other.kind} != {"integer", "number"}:
-                message = (
+                _refuse(
                     f"{column.name} ({_HOLDS[column.kind]}) and {other.name} "
-                    f"({_HOLDS[other.kind]}) cannot be compared"
+                    f"({_HOLDS[other.kind]}) cannot be compared",
+                    node,
                 )
-                raise _Fault(message, _place(node))
             return Compare(column, operator, other)
         value = _value(right)
         if column.kind == "integer" and _is_fraction(value) and operator not in {"=", "<>"}:
@@ -285,16 +260,15 @@ class _Parser:
         if isinstance(node, exp.Escape):
             written = _value(node.expression)
             if not isinstance(written, str) or len(written) != 1:
-                message = "ESCAPE takes one character, as in like '50!%' escape '!'"
-                raise _Fault(message, _place(node.expression))
+                _refuse("ESCAPE takes one character, as in like '50!%' escape '!'", node.expression)
             escape, node = written, _bare(node.this)
         column, pattern = self._column(node.this), _value(node.expression)
         if column.kind != "string" or not isinstance(pattern, str):
-            message = f"LIKE compares text with '…'; {column.name} holds {_HOLDS[column.kind]}"
-            raise _Fault(message, _place(node))
+            _refuse(f"LIKE compares text with '…'; {column.name} holds {_HOLDS[column.kind]}", node)
         if len(pattern) > MAX_PATTERN_CHARACTERS:
-            message = f"the pattern is longer than {MAX_PATTERN_CHARACTERS:,} characters"
-            raise _Fault(message, _place(node.expression))
+            _refuse(
+                f"the pattern is longer than {MAX_PATTERN_CHARACTERS:,} characters", node.expression
+            )
         is_negated = is_negated != bool(node.args.get("negate"))
         ignores_case = isinstance(node, exp.ILike)
         return Like(column, _with_backslashes(pattern, escape), ignores_case, is_negated)
@@ -303,15 +277,13 @@ class _Parser:
         column = self._column(node.this)
         values = tuple(_fitting(_value(value), column, value) for value in node.expressions)
         if not values:
-            message = "IN takes a list, as in season IN ('Summer', 'Spring')"
-            raise _Fault(message, _place(node))
+            _refuse("IN takes a list, as in season IN ('Summer', 'Spring')", node)
         return OneOf(column, values, is_negated)
 
     def _between(self, node: exp.Between, *, is_negated: bool) -> Condition:
         column = self._column(node.this)
         if column.kind == "boolean":
-            message = f"{column.name} is TRUE or FALSE; compare it with = or <>"
-            raise _Fault(message, _place(node))
+            _refuse(f"{column.name} is TRUE or FALSE; compare it with = or <>", node)
         ends = []
         for end, rounded in (("low", math.ceil), ("high", math.floor)):
             value = _value(node.args[end])
@@ -328,33 +300,28 @@ class _Parser:
         if isinstance(wanted, exp.Null):
             return Is(column, None, is_negated)
         if not isinstance(wanted, exp.Boolean) or column.kind != "boolean":
-            message = "IS goes with NULL, and with TRUE and FALSE after a column of these"
-            raise _Fault(message, _place(node))
+            _refuse("IS goes with NULL, and with TRUE and FALSE after a column of these", node)
         return Is(column, bool(wanted.this), is_negated)
 
     def _contains(self, node: exp.Contains, *, is_negated: bool) -> Contains:
         column, value = self._column(node.this), _value(node.expression)
         if column.kind != "string" or isinstance(value, bool | float):
-            message = (
+            _refuse(
                 "contains looks for one element of a list, as in contains(materials, 'wool'); "
-                f"{column.name} holds {_HOLDS[column.kind]}"
+                f"{column.name} holds {_HOLDS[column.kind]}",
+                node,
             )
-            raise _Fault(message, _place(node))
         if len(str(value)) > MAX_PATTERN_CHARACTERS:
-            message = f"the value is longer than {MAX_PATTERN_CHARACTERS:,} characters"
-            raise _Fault(message, _place(node.expression))
+            _refuse(
+                f"the value is longer than {MAX_PATTERN_CHARACTERS:,} characters", node.expression
+            )
         return Contains(column, value, is_negated)
 
     def _column(self, node: exp.Expression, *, is_value: bool = False) -> Column:
-        """The column that a node names.
-
-        Raises:
-            _Fault: it is no name, or no column has it.
-        """
+        """The column that a node names."""
         node = _bare(node)
         if not isinstance(node, exp.Column):
-            message = f"{_described(node)} stands where a column's name should"
-            raise _Fault(message, _place(node))
+            _refuse(f"{_described(node)} stands where a column's name should", node)
         identifier = node.this
         _check(identifier)
         name, is_quoted = str(identifier.this), bool(identifier.args.get("quoted"))
@@ -366,8 +333,7 @@ class _Parser:
         hint = f"; did you mean {' or '.join(known[one] for one in near)}?" if near else ""
         if is_value:
             hint += "; a value stands in single quotes: '" + name.replace("'", "''") + "'"
-        message = f"there is no column {name!r}{hint}"
-        raise _Fault(message, _place(node))
+        _refuse(f"there is no column {name!r}{hint}", node)
 
     def _named(self, name: str, *, is_quoted: bool) -> Column | None:
         if name in self._columns:
@@ -414,24 +380,17 @@ def _chain(node: exp.Expression) -> Iterator[exp.Expression]:
 
 
 def _check(node: object) -> None:
-    """Hold a node against the table of what is understood.
-
-    Raises:
-        _Fault: its kind, or a part of it, is not in there.
-    """
+    """Hold a node against the table of what is understood."""
     if not isinstance(node, exp.Expression):
-        message = "something is missing"
-        raise _Fault(message)
+        _refuse("something is missing")
     if type(node) not in _PARTS:
         hint = "; ilike ignores letter case" if isinstance(node, exp.Lower | exp.Upper) else ""
-        message = f"{_described(node)} is not taken here{hint}"
-        raise _Fault(message, _place(node))
+        _refuse(f"{_described(node)} is not taken here{hint}", node)
     found = {name for name, part in node.args.items() if part}
     if not found <= _PARTS[type(node)]:
-        message = f"{_described(node)} is not taken here in this form"
         if isinstance(node, exp.Column):
-            message = "a name with a dot in it stands in double quotes"
-        raise _Fault(message, _place(node))
+            _refuse("a name with a dot in it stands in double quotes", node)
+        _refuse(f"{_described(node)} is not taken here in this form", node)
 
 
 def _described(node: exp.Expression) -> str:
@@ -449,28 +408,21 @@ def _place(node: exp.Expression) -> int | None:
 
 
 def _value(node: exp.Expression) -> Scalar:
-    """What a literal says; a date is the text of it, as ISO 8601 writes it.
-
-    Raises:
-        _Fault: it is no literal, or a number beyond all bounds.
-    """
+    """What a literal says; a date is the text of it, as ISO 8601 writes it."""
     node = _bare(node)
     if isinstance(node, exp.Neg):
         value = _value(node.this)
         if isinstance(value, bool | str):
-            message = "a minus stands before something that is no number"
-            raise _Fault(message, _place(node))
+            _refuse("a minus stands before something that is no number", node)
         return -value
     if isinstance(node, exp.Cast):
         return _date(node)
     if isinstance(node, exp.Boolean):
         return bool(node.this)
     if isinstance(node, exp.Null):
-        message = "nothing compares with NULL; write IS NULL or IS NOT NULL"
-        raise _Fault(message)
+        _refuse("nothing compares with NULL; write IS NULL or IS NOT NULL")
     if not isinstance(node, exp.Literal):
-        message = f"{_described(node)} stands where a value should"
-        raise _Fault(message, _place(node))
+        _refuse(f"{_described(node)} stands where a value should", node)
     text = str(node.this)
     return text.replace("\0", "\ufffd") if node.is_string else _number(text, node)
 
@@ -482,8 +434,7 @@ def _date(node: exp.Cast) -> str:
         exp.DataType.Type.TIMESTAMP,
     }
     if not is_date or not isinstance(literal, exp.Literal) or not literal.is_string:
-        message = "CAST is not taken here"
-        raise _Fault(message, _place(node))
+        _refuse("CAST is not taken here", node)
     text = str(literal.this)
     try:
         datetime.fromisoformat(text)
@@ -502,8 +453,7 @@ def _number(text: str, node: exp.Expression) -> int | float:
         message = "a number in it cannot be read"
         raise _Fault(message, _place(node)) from exc
     if not math.isfinite(value):
-        message = "a number in it is too large"
-        raise _Fault(message, _place(node))
+        _refuse("a number in it is too large", node)
     return value
 
 
@@ -512,22 +462,18 @@ def _is_fraction(value: Scalar) -> TypeGuard[float]:
 
 
 def _fitting(value: Scalar, column: Column, node: exp.Expression) -> Scalar:
-    """A value as the column's kind has it.
-
-    Raises:
-        _Fault: the column holds other things.
-    """
+    """A value as the column's kind has it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = {"string": isinstance(value, str), "boolean": isinstance(value, bool)}
     if not fits.get(column.kind, is_number) or (column.kind == "integer" and _is_fraction(value)):
-        message = f"{column.name} holds {_HOLDS[column.kind]}; write for example {_example(column)}"
-        raise _Fault(message, _place(node))
+        _refuse(
+            f"{column.name} holds {_HOLDS[column.kind]}; write for example {_example(column)}", node
+        )
     if isinstance(value, bool | str):
         return value
     limit = INT64.stop - 1 if column.kind == "integer" else sys.float_info.max
     if abs(value) > limit:
-        message = "a number in it is too large"
-        raise _Fault(message, _place(node))
+        _refuse("a number in it is too large", node)
     return int(value) if column.kind == "integer" else float(value) + 0.0  # -0.0 is 0.0
 
 

@@ -35,7 +35,6 @@ class PostgresImages:
 
         Raises:
             ImageFetchError: there is none of this location.
-            StoreError: the database cannot be read.
         """
         query = f"SELECT data FROM {self._table} WHERE product = %s AND image = %s"
         parts = _parts(location) if location.startswith(PREFIX) else ["", ""]
@@ -50,22 +49,14 @@ class PostgresImages:
         return data
 
     def delete(self, product_id: str, *, except_location: str | None = None) -> None:
-        """Delete the images of a product, all or all but one.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Delete the images of a product, all or all but one."""
         product, _ = _parts(blob_location(product_id, b""))
         kept = "" if except_location is None else _parts(except_location)[1]
         query = f"DELETE FROM {self._table} WHERE product = %s AND image <> %s"
         self._write(query, [product, kept])
 
     def delete_others(self, product_ids: Iterable[str]) -> None:
-        """Delete the images of every product that is not named.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Delete the images of every product that is not named."""
 
         def stored(connection: Connection) -> set[str]:
             rows = connection.execute(f"SELECT DISTINCT product FROM {self._table}", [])

@@ -150,7 +150,6 @@ class PostgresStore:
             ValueError: k is below 1; a vector is zero or not finite.
             ModelMismatchError: the vectors have not the store's dimension.
             FilterError: a filter names a column that is gone.
-            StoreError: the database cannot be read.
         """
         check_k(k)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
@@ -214,7 +213,6 @@ class PostgresStore:
         Raises:
             ValueError: k is below 1.
             FilterError: the filter names a column that is gone.
-            StoreError: the database cannot be read.
         """
         check_k(k)
         words = " | ".join(f"'{word}'" for word in dict.fromkeys(words_of(clean_text(text))))
@@ -239,7 +237,6 @@ class PostgresStore:
 
         Raises:
             FilterError: the filter names a column that is gone.
-            StoreError: the database cannot be read.
         """
 
         def work(connection: Connection) -> int:
@@ -254,7 +251,6 @@ class PostgresStore:
 
         Raises:
             FilterError: the filter names a column that is gone.
-            StoreError: the database cannot be read.
         """
 
         def work(connection: Connection) -> list[Hit]:
@@ -273,11 +269,7 @@ class PostgresStore:
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
     ) -> Rows:
-        """Those of some products that are stored; without damaged ones if vectors are wanted.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Those of some products that are stored; without damaged ones if vectors are wanted."""
         wanted = list(dict.fromkeys(map(clean_text, product_ids)))
 
         def work(connection: Connection) -> Rows:
@@ -294,29 +286,17 @@ class PostgresStore:
         return self._connections.read(work)
 
     def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
-        """Every product, in batches, as of one revision; damaged vectors are left out.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Every product, in batches, as of one revision; damaged vectors are left out."""
         for header, found in self._scan(lambda head: self._select_rows(head, vectors, columns)):
             yield _rows(header, found, vectors=vectors, columns=columns)
 
     def digests(self) -> StoredDigests:
-        """Content keys and row digests of what is stored.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Content keys and row digests of what is stored."""
         select = f"SELECT _id, _key, _row FROM {self._table}"
         return StoredDigests(row for _, found in self._scan(lambda _: select) for row in found)
 
     def changes_since(self, revision: int) -> Changes | None:
-        """What changed since a revision; None if the log does not reach back so far.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """What changed since a revision; None if the log does not reach back so far."""
 
         def work(connection: Connection) -> Changes | None:
             header = schema.read_header(connection, self._address)
@@ -334,11 +314,7 @@ class PostgresStore:
         return self._connections.read(work)
 
     def similar_ids(self, product_id: str) -> list[str]:
-        """Up to three stored ids that are spelled like one that is not stored.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Up to three stored ids that are spelled like one that is not stored."""
         start = clean_text(product_id[: max(1, len(product_id) // 2)])
 
         def work(connection: Connection) -> list[str]:
@@ -360,7 +336,6 @@ class PostgresStore:
 
         Raises:
             StoreLockedError: another writer was still at work after the wait.
-            StoreError: the database cannot be reached.
         """
         outer: PostgresWriter | None = getattr(self._writing, "writer", None)
         if outer is not None:
@@ -378,7 +353,6 @@ class PostgresStore:
 
         Raises:
             StoreCorruptError: the tables cannot even be read.
-            StoreError: the database cannot be reached.
         """
         n_checked, damaged = 0, []
 
@@ -404,11 +378,7 @@ class PostgresStore:
         return VerifyReport(n_checked, tuple(damaged), n_removed)
 
     def info(self) -> StoreInfo:
-        """The store in figures.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """The store in figures."""
 
         def work(connection: Connection) -> StoreInfo:
             header = schema.read_header(connection, self._address)

@@ -57,7 +57,6 @@ def writing(
 
     Raises:
         StoreLockedError: another writer was still at work after the wait.
-        StoreError: the database cannot be reached.
     """
     with connections.reported("waiting for it"):
         connection = connections.take()
@@ -150,7 +149,6 @@ class PostgresWriter:
                 not 16 bytes.
             ModelMismatchError: the vectors have not the store's dimension.
             StoreFullError: the server's disk is full.
-            StoreError: the database cannot be written.
         """
 
         def work() -> None:
@@ -167,11 +165,7 @@ class PostgresWriter:
         self._run(work, "writing products")
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Delete products; ids that are not stored are ignored. Returns how many were stored.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Delete products; ids that are not stored are ignored. Returns how many were stored."""
         ids = list(dict.fromkeys(map(clean_text, product_ids)))
 
         def work() -> int:
@@ -188,11 +182,7 @@ class PostgresWriter:
         return self._run(work, "deleting products", is_repeatable=False) if ids else 0
 
     def set_columns(self, columns: Mapping[str, Kind]) -> None:
-        """Add columns that are new and widen those that are too narrow.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Add columns that are new and widen those that are too narrow."""
 
         def work() -> None:
             header = self._header()
@@ -202,11 +192,7 @@ class PostgresWriter:
         self._run(work, "changing columns")
 
     def set_roles(self, roles: Roles) -> None:
-        """Replace the roles.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Replace the roles."""
 
         def work() -> None:
             if self._header().meta.roles != roles:
@@ -217,22 +203,14 @@ class PostgresWriter:
         self._run(work, "changing roles")
 
     def optimize(self, *, is_finished: bool = True) -> None:
-        """Update what the planner knows, and build the indexes that the size asks for.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Update what the planner knows, and build the indexes that the size asks for."""
         self._run(self._forget_changes, "tidying it")
         self._run(self._analyze, "tidying it")
         if is_finished:
             self._run(self._index, "building its indexes")
 
     def rebuild(self) -> None:
-        """Build every index anew, trusting nothing of them.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Build every index anew, trusting nothing of them."""
         self._run(
             lambda: self._execute(f"REINDEX TABLE {self._schema}.products", []),
             "building its indexes",
