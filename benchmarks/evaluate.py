@@ -1,11 +1,11 @@
-"""How long an evaluation takes, cold and from the cache, and how much of it is encoding.
+"""Time of an evaluation without and with the cache, and the share of encoding.
 
     python benchmarks/evaluate.py --on fmnist
     python benchmarks/evaluate.py --on kagl --data DIR
     python benchmarks/evaluate.py --on kagl --data DIR --vit-b-32
 
-The limit is the encoding itself: pictures have to be decoded and go through the model once.
-Everything else (digests, leakage check, figures with their intervals, the report) is overhead.
+The lower bound is the encoding: every image is decoded and encoded once. Everything else (digests,
+leakage check, figures with their intervals, the report) is overhead.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from fashionclip.model import FashionCLIP
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--on", default="fmnist", help="benchmarks, with commas between them")
+    parser.add_argument("--on", default="fmnist", help="benchmarks, separated by commas")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", help="a folder or a hub repository; default: built-in")
     parser.add_argument(
@@ -42,17 +42,17 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, folder: Path) -> float:
     begin = time.perf_counter()
-    questions = load_benchmarks(args.on.split(","), args.data)
+    suite = load_benchmarks(args.on.split(","), args.data)
     loaded = time.perf_counter() - begin
     model = FashionCLIP.from_pretrained(args.model)
-    run, pictures = evaluate_models([model], questions, cache=folder / "cache")
+    run, thumbnails = evaluate_models([model], suite, cache=folder / "cache")
     scored = time.perf_counter() - begin
-    write_run(run, folder / "run", pictures)
-    write_report(run, folder / "run", pictures)
+    write_run(run, folder / "run", thumbnails)
+    write_report(run, folder / "run", thumbnails)
     total = time.perf_counter() - begin
     (info,) = run.models
     print(
-        f"{args.on}, {info.name} ({info.engine}): {len(questions.tasks)} tasks in {total:.1f} s: "
+        f"{args.on}, {info.name} ({info.engine}): {len(suite.tasks)} tasks in {total:.1f} s: "
         f"reading {loaded:.1f}, encoding {info.encoding_seconds:.1f} "
         f"({info.encoding_seconds / total:.0%}), report {total - scored:.1f}",
         flush=True,

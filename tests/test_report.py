@@ -231,7 +231,7 @@ def test_details_of_every_kind_are_shown() -> None:
         "full stop 3.1 %",
         "predicted as",
         "first relevant at rank",
-        "Recall@10 of a random ranking 0.0040",
+        "by chance 0.0040",
         "Learned from 6,000 training pictures, with C = 0.316",
         "By colour",
         "What the right word loses to",

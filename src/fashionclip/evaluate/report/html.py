@@ -35,10 +35,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class MetricRows:
-    """One metric of a task: all models' figures, and what others published."""
+    """One metric of a task: all models' figures, chance, and what others published."""
 
     name: str
     lines: tuple[Line, ...]
+    chance: float | None
     published: tuple[Published, ...]
 
     @property
@@ -179,7 +180,8 @@ def _metric(
         for model, result in results
         if name in result.figures
     )
-    return MetricRows(name, lines, tuple(row for row in published if row.metric == name))
+    chance = wording.chance_of(results[0][1], name)
+    return MetricRows(name, lines, chance, tuple(row for row in published if row.metric == name))
 
 
 def _card(run: Run) -> dict[str, Any] | None:

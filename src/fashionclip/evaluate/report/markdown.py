@@ -7,6 +7,7 @@ from fashionclip.evaluate.report.published import CARD, CARD_COLUMNS, PUBLISHED,
 from fashionclip.evaluate.report.wording import (
     KINDS,
     by_text,
+    chance_of,
     choice_sentence,
     count,
     day_of,
@@ -152,6 +153,9 @@ def _task(run: Run, task: str) -> Iterator[str]:
             n = result.n - result.n_seen
             unseen = [cell(result.unseen.get(metric), n=n) for metric in metrics]
             rows.append([f"{plain(model)}, unseen only", count(n), *unseen])
+    chance = [chance_of(results[0][1], metric) for metric in metrics]
+    if any(value is not None for value in chance):
+        rows.append(["by chance", "—", *map(number, chance)])
     for model in dict.fromkeys(row.model for row in published):
         by_metric = {row.metric: row.value for row in published if row.model == model}
         values = [str(by_metric.get(m, "—")) for m in metrics]  # as precise as they were

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fashionclip.evaluate.results import Figure, Kind, Run, TaskResult
+from fashionclip.metrics import METRICS
 
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
@@ -60,6 +61,16 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def chance_of(result: TaskResult, metric: str) -> float | None:
+    """What chance gives: a random ranking, or always the commonest label; None if not known."""
+    for key in ("random", "chance"):
+        if metric in result.details.get(key, {}):
+            return float(result.details[key][metric])
+    base = metric.partition("@")[0]
+    chance = METRICS[base].chance if base in METRICS else None
+    return chance if isinstance(chance, float) else None
 
 
 def tasks_of(run: Run) -> list[str]:
