@@ -1,10 +1,10 @@
-"""``fashionclip embed``: the vectors of products, pictures or words, in a file."""
+"""``fashionclip embed``: write the vectors of products, images or texts to a file."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,6 @@ from fashionclip.cli.options import (
     open_model,
     stop_for_usage,
 )
-from fashionclip.cli.vectors import open_vectors
 from fashionclip.rejects import RejectsFile, rejects_beside
 
 if TYPE_CHECKING:
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
 
     from fashionclip.catalog import Catalog
     from fashionclip.model import FashionCLIP
-    from fashionclip.product import Product, Reject
+    from fashionclip.product import Reject
 
-TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
-"""What a single path ends in, if it is a catalogue and no picture."""
+VECTORS_PER_ROW_GROUP = 1024  # of a Parquet file
 
 
 @click.command(
@@ -50,9 +48,11 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
     type=OutputFile(".npz", ".parquet"),
     required=True,
     metavar="FILE",
-    help="Where the vectors go: .npz (ids, vectors, model) or .parquet (a row a vector).",
+    help="Where the vectors go: .npz (ids, vectors, model) or .parquet (one row per vector).",
 )
-@click.option("--text", "texts", multiple=True, metavar="WORDS", help="Words too. Repeatable.")
+@click.option(
+    "--text", "texts", multiple=True, metavar="WORDS", help="Also embed this text. Repeatable."
+)
 @catalog_options
 @model_options
 @batch_option
@@ -70,13 +70,13 @@ def command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Write the vectors of a catalogue's pictures, of picture files, or of words to a file.
+    """Write the vectors of a catalogue's images, of image files, or of texts to a file.
 
-    Vectors are float32 of unit length, so their product is their cosine. A row that cannot be
-    embedded is not in the file; it is listed among the rejects.
+    Vectors are float32 of unit length, so their dot product is their cosine. A row that cannot be
+    embedded is listed in the rejects file instead.
     """
     if not (paths or texts):
-        stop_for_usage("name a catalogue, pictures, or --text WORDS")
+        stop_for_usage("name a catalogue, image files, or --text WORDS")
     begun = perf_counter()
     source: Catalog | Sequence[str] = paths
     if is_catalog(paths):
@@ -84,12 +84,13 @@ def command(
     model = open_model(model_name, device=device, precision=precision)
     rejects: list[Reject] = []
     with whole_file(place) as part:
-        writer = open_vectors(part, model, suffix=place.suffix.lower())
-        with terminal.progress("Embedding", total=length_of(source), noun="pictures") as update:
-            pictures = embed_pictures(
+        writer = VectorFile(part, model, is_parquet=place.suffix.lower() == ".parquet")
+        n_images = len(source) if isinstance(source, Sequence) else source.len_hint
+        with terminal.progress("Embedding", total=n_images, noun="images") as update:
+            encoded = embed_images(
                 source, model, rejects, batch_size=batch_size, allow_private=allow_private
             )
-            for product_id, vector in pictures:
+            for product_id, vector in encoded:
                 writer.write([product_id], vector[None])
                 update(writer.count + len(rejects), len(rejects), None)
         if texts:
@@ -123,19 +124,17 @@ def command(
 
 
 def is_catalog(paths: Sequence[str]) -> bool:
-    """Whether the paths name one catalogue, and no pictures."""
+    """Whether the paths name one catalogue instead of image files."""
+    from fashionclip.catalog.sources import COMPRESSED_SUFFIXES, TABLE_SUFFIXES
+
     if len(paths) != 1:
         return False
-    name = paths[0].lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
-    return name.endswith(TABLES) or Path(paths[0]).is_dir()
+    name = paths[0].lower()
+    name = name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
+    return name.endswith((*TABLE_SUFFIXES, ".txt")) or Path(paths[0]).is_dir()
 
 
-def length_of(source: "Catalog | Sequence[str]") -> int:
-    """How many pictures there are to embed, those that will be rejected included."""
-    return len(source) if isinstance(source, Sequence) else source.len_hint
-
-
-def embed_pictures(
+def embed_images(
     source: "Catalog | Sequence[str]",
     model: "FashionCLIP",
     rejects: list["Reject"],
@@ -143,52 +142,100 @@ def embed_pictures(
     batch_size: int,
     allow_private: bool,
 ) -> "Iterator[tuple[str, np.ndarray]]":
-    """Encode the pictures of a catalogue, or picture files, as a stream.
+    """Encode the images of a catalogue, or image files, as a stream.
 
     Args:
-        source: the catalogue, or paths and addresses.
-        model: encodes the pictures.
-        rejects: takes what cannot be encoded.
-        batch_size: pictures the model takes at once.
-        allow_private: fetch from addresses inside this network too.
+        source: the catalogue, or paths and URLs.
+        model: encodes the images.
+        rejects: products that cannot be encoded are added to it.
+        batch_size: images per call of the model.
+        allow_private: fetch from internal addresses too.
 
     Yields:
-        Id (for a file: its path) and vector of each picture that could be encoded, in order.
+        Id (for a file: its path) and vector of each encoded image, in order.
 
     Raises:
-        CatalogError: the table cannot be read on.
+        CatalogError: the table cannot be read to its end.
     """
     from fashionclip.errors import FashionCLIPError
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.product import Product, Reject, as_reject
 
-    asked: deque[Product] = deque()
+    submitted: deque[Product] = deque()
 
     def images() -> Iterator[str | bytes]:
-        for product in products_of(source):
+        for row, item in enumerate(source, start=1):
+            product = Product(item, "", item, row, {}) if isinstance(item, str) else item
             if isinstance(product, Reject):
                 rejects.append(product)
             elif product.image is None:
                 rejects.append(as_reject(product, "the row names no image"))
             else:
-                asked.append(product)
+                submitted.append(product)
                 yield product.image
 
     policy = FetchPolicy(allow_private=allow_private)
     for vector in model.iter_images(images(), batch_size=batch_size, policy=policy):
-        product = asked.popleft()
+        product = submitted.popleft()
         if isinstance(vector, FashionCLIPError):
             rejects.append(as_reject(product, str(vector)))
         else:
             yield product.product_id, vector
 
 
-def products_of(source: "Catalog | Sequence[str]") -> "Iterator[Product | Reject]":
-    """Read a catalogue, or make a product of each picture file."""
-    from fashionclip.product import Product
+class VectorFile:
+    """A file of ids and vectors, with the model's name and fingerprint.
 
-    if not isinstance(source, Sequence):
-        yield from source
-        return
-    for row, path in enumerate(source, start=1):
-        yield Product(product_id=path, caption="", image=path, row=row, columns={})
+    Parquet is written in row groups; an .npz is kept in memory and written by ``close``.
+    """
+
+    def __init__(self, path: Path, model: "FashionCLIP", *, is_parquet: bool) -> None:
+        """Open the file; nothing is written yet."""
+        self.count = 0
+        """Number of vectors."""
+        self._path, self._dim = path, model.dim
+        self._model = {"model": model.name, "fingerprint": model.fingerprint}
+        self._ids: list[str] = []
+        self._vectors: list[np.ndarray] = []
+        self._parquet = self._open_parquet() if is_parquet else None
+
+    def _open_parquet(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        vector = pa.list_(pa.float32(), self._dim)
+        fields = [("id", pa.string()), ("vector", vector)]
+        return pq.ParquetWriter(self._path, pa.schema(fields, metadata=self._model))
+
+    def write(self, ids: Sequence[str], vectors: "np.ndarray") -> None:
+        """Add vectors ``(n, dim)`` with n ids."""
+        self._ids.extend(ids)
+        self._vectors.append(vectors)
+        self.count += len(ids)
+        if self._parquet is not None and len(self._ids) >= VECTORS_PER_ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the rest."""
+        self._flush()
+        if self._parquet is not None:
+            self._parquet.close()
+
+    def _flush(self) -> None:
+        import numpy as np
+
+        vectors = np.concatenate([np.empty((0, self._dim), np.float32), *self._vectors])
+        if self._parquet is None:
+            arrays: dict[str, Any] = {name: np.array(text) for name, text in self._model.items()}
+            with self._path.open("wb") as file:
+                np.savez(file, ids=np.array(self._ids, dtype=np.str_), vectors=vectors, **arrays)
+        elif self._ids:
+            import pyarrow as pa
+
+            flat = pa.array(vectors.reshape(-1), type=pa.float32())
+            columns = [
+                pa.array(self._ids, pa.string()),
+                pa.FixedSizeListArray.from_arrays(flat, self._dim),
+            ]
+            self._parquet.write_table(pa.table(columns, schema=self._parquet.schema))
+        self._ids, self._vectors = [], []

@@ -1,4 +1,4 @@
-"""``fashionclip info``: what a model or an index is."""
+"""``fashionclip info``: describe a model or an index."""
 
 import math
 import re
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="[MODEL|STORE]", required=False)
 @json_option
 def command(what: str | None, as_json: bool) -> None:
-    """Say what a model or an index is; without a name, what the built-in model is."""
+    """Describe a model or an index; without a name, the built-in model."""
     from fashionclip.store import holds_store, open_store
 
     if what is not None and (holds_store(what) or "://" in what):
@@ -44,7 +44,7 @@ def command(what: str | None, as_json: bool) -> None:
 
 
 def facts_of(info: "StoreInfo") -> dict[str, object]:
-    """Name the figures of an index."""
+    """The facts about an index."""
     from fashionclip.store import local_folder
 
     meta, folder = info.meta, local_folder(info.meta.uri)
@@ -67,11 +67,11 @@ def facts_of(info: "StoreInfo") -> dict[str, object]:
 
 
 def model_facts(name: str | None) -> dict[str, object]:
-    """Gather what a model folder says about itself, and what would run it here.
+    """The facts about a model, and about the engine that would run it here.
 
     Raises:
         CheckpointError: no such model, or not a CLIP checkpoint.
-        EngineError: nothing here can run it.
+        EngineError: no engine here can run it.
     """
     from fashionclip.checkpoint import open_checkpoint
     from fashionclip.engines import open_engine
@@ -84,6 +84,7 @@ def model_facts(name: str | None) -> dict[str, object]:
         "fingerprint": checkpoint.fingerprint,
         "dim": config.projection_dim,
         "image_px": checkpoint.preprocess.size_px,
+        "architecture": config.architecture,
         "fit": checkpoint.preprocess.fit,
         "text_tokens": config.text.context_length,
         "parameters": sum(
@@ -96,7 +97,7 @@ def model_facts(name: str | None) -> dict[str, object]:
 
 
 def without_front_matter(card: str) -> str:
-    """Cut the block of metadata that a model card begins with."""
+    """Remove the metadata block at the start of a model card."""
     return re.sub(r"\A---\n.*?\n---\n+", "", card, count=1, flags=re.DOTALL)
 
 

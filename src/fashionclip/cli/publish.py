@@ -1,4 +1,4 @@
-"""``fashionclip publish``: a run's chosen checkpoint to a folder or the hub, with its card."""
+"""``fashionclip publish``: publish a run's chosen checkpoint to a folder or the hub."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="OWNER/MODEL", help="Repository on the hub; also for the card.")
 @click.option("--title", metavar="TEXT", help="Heading of the card; from the name if not given.")
 @click.option(
-    "--license", metavar="ID", help="The hub's word for the licence, such as mit; or 'other'."
+    "--license", metavar="ID", help="The hub's name of the licence, such as mit; or 'other'."
 )
 @click.option("--language", metavar="CODE", help="Language of the texts, such as en.")
 @click.option(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "datasets",
     multiple=True,
     metavar="NAME",
-    help="Data set on the hub that was trained on. Repeatable.",
+    help="Training data set on the hub. Repeatable.",
 )
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @json_option
@@ -54,10 +54,10 @@ def command(
 ) -> None:
     """Publish a run's chosen checkpoint.
 
-    RUN is a folder of 'fashionclip train'. What is written loads in transformers unchanged, lies
-    beside it as OpenVINO and ONNX, and has a model card made from what the run measured. Each
-    export is compared with the model on held-out pictures, where the run's data are still there.
-    What is not given here is as the run's recipe says under [publish].
+    RUN is a folder of 'fashionclip train'. The published folder loads in transformers unchanged,
+    contains the model as OpenVINO and ONNX too, and has a model card made from the run's
+    measurements. Each export is compared with the model on held-out images, if the run's data are
+    still there. Defaults are in the run's recipe, under [publish].
     """
     require_extra("train", "onnx", "torch")
     from fashionclip.publish.publish import publish_run
@@ -80,7 +80,7 @@ def command(
     published = publish_run(
         folder,
         config,
-        pictures=held_out_pictures(folder),
+        pictures=held_out_images(folder),
         token=os.environ.get("HF_TOKEN"),
         on_step=terminal.talk,
     )
@@ -92,7 +92,7 @@ def command(
     terminal.say_counts(f"published at {published.place}", seconds=perf_counter() - begun)
 
 
-def held_out_pictures(run: "RunFolder") -> "list[ImageRef]":
+def held_out_images(run: "RunFolder") -> "list[ImageRef]":
     """Test images of the run's data; none if the data are no longer there."""
     from fashionclip.train.tune import read_test_pictures
 

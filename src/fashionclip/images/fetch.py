@@ -1,8 +1,8 @@
-"""A picture's location to its encoded bytes: files, the web, cloud stores.
+"""An image's location to its encoded bytes: files, http(s), cloud stores.
 
-Locations often come from a table that somebody else wrote, so nothing is fetched from inside
-this network unless the policy allows it, only regular files are read, and every transfer has a
-limit in bytes and, on the web, in seconds. What the bytes hold is not looked at here.
+Locations often come from a table of another party. Nothing is therefore fetched from internal
+addresses unless the policy allows it, only regular files are read, and every transfer has a limit
+in bytes and, on the web, in seconds.
 """
 
 import base64
@@ -19,12 +19,12 @@ from fashionclip.errors import ImageFetchError
 
 MIB = 1 << 20
 CHUNK_BYTES = 1 << 18
-SHOWN_LOCATION = 200  # characters of a location in a message
+MAX_SHOWN_CHARS = 200  # of a location in a message
 
 CLOUD_STORES = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "hf", "memory"}
 )
-"""fsspec protocols whose hosts the user's own settings name, not the location."""
+"""fsspec protocols whose hosts come from the user's settings, not from the location."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")  # two letters or more: C:\ is a drive
 _DATA_URL = re.compile(r"data:[^,]{0,200},", re.IGNORECASE)
@@ -32,15 +32,15 @@ _DATA_URL = re.compile(r"data:[^,]{0,200},", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched, and how much of it."""
+    """What may be fetched, within which limits."""
 
     allow_private: bool = False
-    """Fetch from internal addresses too (this machine, this network), and by protocols whose
+    """Also fetch from internal addresses (this machine, this network), and by protocols whose
     addresses cannot be checked, such as ``ftp`` and ``sftp``."""
     timeout_s: float = 20.0
-    """For a whole transfer on the web, redirects and the retry included."""
+    """For a whole transfer on the web, with redirects and the retry."""
     max_bytes: int = 64 * MIB
-    """Larger pictures are refused."""
+    """Larger files are refused."""
 
 
 DEFAULT_POLICY = FetchPolicy()
@@ -49,19 +49,19 @@ DEFAULT_POLICY = FetchPolicy()
 def read_image_bytes(
     location: str | bytes, *, base: str | None = None, policy: FetchPolicy = DEFAULT_POLICY
 ) -> bytes:
-    """Fetch a picture's encoded bytes.
+    """Fetch an image's encoded bytes.
 
-    A relative location may climb out of ``base`` and an absolute path may name any file: a
-    catalogue is its user's own data, and what is no picture is refused when it is decoded.
+    A relative location may leave ``base``, and an absolute path may name any file: a catalogue is
+    its user's own data, and files other than images are refused when they are decoded.
 
     Args:
         location: a path, an http(s), ``file:``, ``data:`` or fsspec URL (``s3://``, ``gs://``,
-            …); bytes are taken to be the picture itself and handed back.
-        base: folder or URL that relative locations start from; None for the working folder.
+            …); bytes are the image itself and returned unchanged.
+        base: folder or URL of relative locations; None for the working folder.
         policy: limits, and whether internal addresses are allowed.
 
     Raises:
-        ImageFetchError: it cannot be fetched; the message names the location and the mend.
+        ImageFetchError: it cannot be fetched; the message names the location and the remedy.
     """
     if isinstance(location, bytes):
         return location
@@ -74,13 +74,13 @@ def resolve_location(location: str, *, base: str | None) -> str:
     """Make a location absolute: a full path or a URL.
 
     Args:
-        location: as a table names it; ``//host/path`` means https.
-        base: folder or URL that relative locations start from; None for the working folder.
+        location: as in a table; ``//host/path`` means https.
+        base: folder or URL of relative locations; None for the working folder.
     """
     location = location.strip()
     if is_url(location):
         return location
-    if location.startswith("//"):  # how Shopify and others write their pictures' addresses
+    if location.startswith("//"):  # as Shopify and others write image URLs
         return f"https:{location}"
     if base is not None and is_url(base):
         name = location.replace("\\", "/").lstrip("/")
@@ -98,15 +98,15 @@ def is_url(location: str) -> bool:
 def copy_bytes(
     location: str, sink: io.BufferedIOBase, *, policy: FetchPolicy = DEFAULT_POLICY
 ) -> None:
-    """Fetch what is at an absolute location into a seekable file.
+    """Fetch an absolute location into a seekable file.
 
     Args:
-        location: as ``resolve_location`` gives it.
+        location: as ``resolve_location`` returns it.
         sink: an empty file to write to.
         policy: limits, and whether internal addresses are allowed.
 
     Raises:
-        ImageFetchError: it cannot be fetched; the message names the location and the mend.
+        ImageFetchError: it cannot be fetched; the message names the location and the remedy.
     """
     if not is_url(location):
         _copy_file(location, location, sink, policy)
@@ -126,13 +126,13 @@ def copy_bytes(
 
 
 def shown(location: str) -> str:
-    """A location as messages name it: one line, cut where it is very long."""
+    """A location for messages: one line, cut if it is very long."""
     line = " ".join(location.split())
-    return line if len(line) <= SHOWN_LOCATION else line[:SHOWN_LOCATION] + "…"
+    return line if len(line) <= MAX_SHOWN_CHARS else line[:MAX_SHOWN_CHARS] + "…"
 
 
 def why_too_large(location: str, policy: FetchPolicy) -> ImageFetchError:
-    """The error for a picture beyond the policy's limit."""
+    """The error for a file beyond the policy's limit."""
     limit = f"{policy.max_bytes / MIB:.4g} MiB"
     return ImageFetchError(
         f"{shown(location)}: larger than the limit of {limit}; use a smaller file"
@@ -166,11 +166,11 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
 
 
 def _find_file(path: Path) -> Path:
-    """The path if a regular file is there, with Windows' backslashes mended where need be.
+    """The path of a regular file, with Windows' backslashes replaced if necessary.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: something is there, but not a regular file.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a regular file.
     """
     try:
         mode = path.stat().st_mode
@@ -205,7 +205,7 @@ def _copy_through_fsspec(
     location: str, scheme: str, sink: io.BufferedIOBase, policy: FetchPolicy
 ) -> None:
     if "::" in location or not (policy.allow_private or scheme in CLOUD_STORES):
-        # a chain such as simplecache::http://… or an ftp:// host would get around the guard
+        # a chain such as simplecache::http://… or an ftp:// host would bypass the guard
         message = (
             f"{shown(location)}: fetched only from files, http(s) and cloud stores "
             f"(s3://, gs://, az://, …); for {scheme}:// pass --allow-private "
@@ -214,7 +214,7 @@ def _copy_through_fsspec(
         if "::" in location:
             message = f"{shown(location)}: chained URLs (::) are not fetched; name the file itself"
         raise ImageFetchError(message)
-    from fsspec.core import url_to_fs  # loads a file system only where one is asked for
+    from fsspec.core import url_to_fs  # loads a file system only when it is used
 
     try:
         system, path = url_to_fs(location)
@@ -228,7 +228,7 @@ def _copy_through_fsspec(
     except FileNotFoundError as exc:
         message = f"{shown(location)}: no such file; check the name and the images folder"
         raise ImageFetchError(message) from exc
-    except Exception as exc:  # every store has errors of its own
+    except Exception as exc:  # every store has its own error types
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
         message = f"{shown(location)}: cannot be read ({why})"
         raise ImageFetchError(message) from exc

@@ -1,14 +1,14 @@
-"""Bytes from http(s), guarded: public addresses only, a deadline, a size limit.
+"""Bytes from http(s), guarded against SSRF: public addresses only, a deadline, a size limit.
 
-The address that was checked is the one that is connected to, so a name that answers differently
-the second time (DNS rebinding) gains nothing; every redirect is checked the same way. The
-deadline covers the whole transfer, so a server that drips a byte a second cannot hold a run up.
-Connections are kept and shared between threads. Proxies of the environment are not used: behind
-one, addresses could not be checked.
+The address is checked at connect, and for every redirect, which prevents DNS rebinding; no HTTP
+library offers this. The deadline covers the whole transfer, so a slow server cannot stall a run.
+Connections are reused and shared between threads. Proxies in the environment are ignored, because
+addresses behind a proxy could not be checked.
 """
 
 import atexit
 import functools
+import http.client
 import ipaddress
 import socket
 import ssl
@@ -28,7 +28,7 @@ MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 64
 KEEPALIVE_S = 15.0
 BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 3.0  # of what a server may ask for with Retry-After
+MAX_BACKOFF_S = 3.0  # longer Retry-After headers are cut to this
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 503})
@@ -49,32 +49,29 @@ _NETWORKS = tuple(
         "fec0::/10",  # RFC 3879, site-local, retired
     )
 )
-"""Not public, whatever the version of Python says of them."""
+"""Not public, in every version of Python."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class InternalAddress(Exception):
-    """A host that has no public address."""
+    """A host has no public address."""
 
 
 def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
-    """Fetch a URL into a seekable file.
-
-    Tried a second time, once, when the connection breaks or the server says that it is busy.
+    """Fetch a URL into a seekable file, with one retry if the connection breaks or is busy.
 
     Raises:
-        ImageFetchError: refused, unreachable, too slow, too large, or an answer other than 200.
+        ImageFetchError: refused, unreachable, too slow, too large, or a status other than 200.
     """
-    deadline = time.monotonic() + policy.timeout_s
+    _deadlines.current = time.monotonic() + policy.timeout_s
     try:
-        pause_s = _try_fetch(url, sink, policy, deadline, is_last=False)
-        if pause_s is not None:
-            time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
+        if (pause_s := _try_fetch(url, sink, policy)) is not None:
+            time.sleep(max(0.0, min(pause_s, _deadlines.current - time.monotonic())))
             sink.seek(0)
             sink.truncate()
-            _try_fetch(url, sink, policy, deadline, is_last=True)
+            _follow(url, sink, policy, is_last=True)
     except InternalAddress as exc:
         message = (
             f"{shown(url)}: {exc} is an internal address; pass --allow-private "
@@ -93,35 +90,23 @@ def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
         raise ImageFetchError(message) from exc
 
 
-def _try_fetch(
-    url: str, sink: BufferedIOBase, policy: FetchPolicy, deadline: float, *, is_last: bool
-) -> float | None:
-    """Follow a URL to its end.
-
-    Returns:
-        None when the bytes are in the sink; otherwise the pause before another try, in seconds.
-
-    Raises:
-        ReadError: and its like, when the last try breaks off.
-        WriteError: the same.
-        RemoteProtocolError: the same.
-        ImageFetchError: as ``fetch``.
-    """
-    _deadlines.current = deadline
+def _try_fetch(url: str, sink: BufferedIOBase, policy: FetchPolicy) -> float | None:
+    """Fetch; if that may succeed a second time, return the pause before it, in seconds."""
     try:
-        return _follow(url, sink, policy, deadline, is_last=is_last)
+        return _follow(url, sink, policy, is_last=False)
     except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
-        if is_last:
-            raise
         return 0.0
 
 
-def _follow(
-    url: str, sink: BufferedIOBase, policy: FetchPolicy, deadline: float, *, is_last: bool
-) -> float | None:
+def _follow(url: str, sink: BufferedIOBase, policy: FetchPolicy, *, is_last: bool) -> float | None:
+    """Follow redirects and write the body; return a pause if the server is busy.
+
+    Raises:
+        ImageFetchError: too many redirects, and as ``fetch``.
+    """
     here = url
     for _ in range(MAX_REDIRECTS + 1):
-        remaining = max(deadline - time.monotonic(), 0.001)
+        remaining = max(_deadlines.current - time.monotonic(), 0.001)
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), remaining)
         target = _parse(here, asked=url)
         headers = [(b"Host", _host_header(target)), *_HEADERS]
@@ -141,7 +126,7 @@ def _write_body(
     reply: httpcore.Response, url: str, sink: BufferedIOBase, policy: FetchPolicy
 ) -> None:
     if reply.status != 200:
-        message = f"{shown(url)}: the server answered {reply.status}{_meaning(reply.status)}"
+        message = f"{shown(url)}: the server answered {reply.status}{_phrase(reply.status)}"
         raise ImageFetchError(message)
     length = _header(reply, b"content-length")
     if length.isdigit() and int(length) > policy.max_bytes:
@@ -155,10 +140,10 @@ def _write_body(
 
 
 def _parse(url: str, *, asked: str) -> httpcore.URL:
-    """Read a URL as people write it: spaces, umlauts and international hosts too.
+    """Parse a URL that may have spaces, umlauts or an international host name.
 
     Raises:
-        ImageFetchError: it is no http(s) URL.
+        ImageFetchError: it is not an http(s) URL.
     """
     try:
         parts = urlsplit(url)
@@ -190,43 +175,35 @@ def _header(reply: httpcore.Response, name: bytes) -> str:
 
 def _pause(reply: httpcore.Response) -> float:
     asked = _header(reply, b"retry-after")
-    return min(float(asked), LONGEST_BACKOFF_S) if asked.isdigit() else BACKOFF_S
+    return min(float(asked), MAX_BACKOFF_S) if asked.isdigit() else BACKOFF_S
 
 
-def _meaning(status: int) -> str:
-    from http import HTTPStatus
-
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
-
-
-# addresses
+def _phrase(status: int) -> str:
+    return f" {http.client.responses[status]}" if status in http.client.responses else ""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is out on the internet, and not in this machine or network.
+    """Whether an IP address is on the public internet.
 
-    Addresses that carry another one (IPv4-mapped, 6to4, NAT64) count as the one they carry.
+    Addresses that embed another one (IPv4-mapped, 6to4, NAT64) count as the embedded one.
     """
     try:
         ip: Address = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        carried = ip.ipv4_mapped or ip.sixtofour
-        if carried is None and ip in _NAT64:
-            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if carried is not None:
-            return is_public(str(carried))
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if embedded is None and ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
     if ip.is_multicast or ip.is_reserved or not (ip.is_global or ip in _NAT64):
         return False
     return not any(ip in network for network in _NETWORKS if network.version == ip.version)
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to addresses that it has resolved and checked itself."""
+    """Connects only to addresses that it has resolved and checked itself."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
@@ -277,7 +254,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline of the request that uses it."""
+    """A connection whose timeouts end at the deadline of the current request."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -305,7 +282,7 @@ class _DeadlineStream(httpcore.NetworkStream):
 
 
 class _Deadlines(threading.local):
-    """The deadline of the request that this thread is busy with."""
+    """The deadline of this thread's request."""
 
     current: float = float("inf")
 
@@ -323,7 +300,7 @@ def _remaining(timeout: float | None) -> float:
 
 @functools.lru_cache
 def _pool(allow_private: bool) -> httpcore.ConnectionPool:
-    """The connections of this process; internal ones are never shared with the guarded."""
+    """The process's connections; unguarded ones are never shared with guarded requests."""
     pool = httpcore.ConnectionPool(
         network_backend=_GuardedBackend(allow_private=allow_private),
         max_connections=MAX_CONNECTIONS,

@@ -1,1 +1,1 @@
-"""Text: captions of products, prompts of labels (``captions``), tokens (``tokenizer``)."""
+"""Text: product captions and label prompts (``captions``), tokens (``tokenizer``)."""

@@ -1,7 +1,6 @@
-"""The words of the system: captions for products, prompts for labels.
+"""Captions of products and prompts of labels.
 
-Pure functions. What FashionCLIP calls a caption is defined here and nowhere else;
-``Catalog.open(..., caption=...)`` takes any function of the same shape instead.
+``Catalog.open(..., caption=...)`` accepts any function like ``build_caption`` instead of it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,26 +21,25 @@ PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bare": ("{}",),
         "product": ("a photo of a {}",),
         "ensemble": _ENSEMBLE,
-        # OpenAI's prompts end in a full stop, people's labels do not; a model may read them apart
+        # OpenAI's prompts end in a full stop, most labels do not; models encode them differently
         "sentences": (*_ENSEMBLE, *(f"{template}." for template in _ENSEMBLE)),
     }
 )
-"""Prompt templates by name; ``{}`` is where the label goes."""
+"""Prompt templates by name; ``{}`` stands for the label."""
 
 
 def build_caption(highlights: Sequence[str], short_description: str) -> str:
-    """Join a product's highlights with its short description, as FashionCLIP's captions were.
+    """Join a product's short description and highlights, as in FashionCLIP's training data.
 
-    The order and the separator of the original are not published; here the short description
-    comes first, because truncation cuts the end, and the highlights follow, each once, after
-    commas.
+    The original's order and separator are not published. Here the short description comes first,
+    because truncation cuts the end; each distinct highlight follows after a comma.
 
     Args:
         highlights: attribute phrases such as ``"stripes"`` or ``"long sleeves"``.
         short_description: such as ``"80s styled t-shirt"``; may be empty.
 
     Returns:
-        One line of text, empty if there were no words at all.
+        One line of text, empty if there are no words.
 
     Source: model card of FashionCLIP, "Training Data": text is the concatenation of the
         highlights and the short description.
@@ -54,7 +52,7 @@ def build_caption(highlights: Sequence[str], short_description: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Collapse every run of white space, line ends too, into one space."""
+    """Replace every run of white space, line ends included, by one space."""
     return " ".join(text.split())
 
 
@@ -85,14 +83,7 @@ def read_templates(templates: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def prompts(label: str, templates: str | Iterable[str] | None = None) -> list[str]:
-    """Put a label into each template.
-
-    Args:
-        label: words for a class, such as ``"ankle boots"``.
-        templates: as ``read_templates`` takes them; None leaves the label bare.
-
-    Returns:
-        One prompt per template, in their order.
+    """The prompts of a label such as ``"ankle boots"``: one per template, in their order.
 
     Raises:
         ValueError: as ``read_templates``.

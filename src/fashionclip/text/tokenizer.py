@@ -1,7 +1,7 @@
-"""Text to tokens, with CLIP's byte-pair encoding as the checkpoint's files hold it.
+"""Text to tokens, with the byte-pair encoding in the checkpoint's files.
 
-The work is done by the ``tokenizers`` library; here are the rules around it: start and end
-token, the cut at the model's context, and padding to the longest text of a batch only.
+The ``tokenizers`` library encodes; this module adds start and end token, truncation at the model's
+context, and padding to the longest text of a batch.
 """
 
 import gzip
@@ -20,11 +20,11 @@ from fashionclip.errors import CheckpointError
 START = "<|startoftext|>"
 END = "<|endoftext|>"
 RELEASED = "bpe_simple_vocab_16e6.txt.gz"
-"""The vocabulary as OpenAI released it, and as the open_clip package carries it."""
-_RELEASED_MERGES = 49152 - 256 - 2  # how many of its lines count (simple_tokenizer.py)
-LONGEST_TEXT = 20_000
-"""Characters looked at: 77 tokens never reach so far, and a caption of 50 MB costs no minute."""
-# what CLIP splits words at (released code, simple_tokenizer.py)
+"""The vocabulary as OpenAI released it; the open_clip package contains it."""
+_N_RELEASED_MERGES = 49152 - 256 - 2  # of the file's lines (simple_tokenizer.py)
+MAX_CHARS = 20_000
+"""Longer texts are cut before tokenisation: 77 tokens are fewer characters than this."""
+# the pattern of CLIP's words (released code, simple_tokenizer.py)
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
     r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -33,11 +33,11 @@ _WORDS = (
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A checkpoint's tokenizer. Made by ``from_folder``; calls may come from any thread."""
+    """A checkpoint's tokenizer, thread-safe. Opened by ``from_folder``."""
 
     rules: tokenizers.Tokenizer
     context_length: int
-    """Most tokens a text may have, start and end included."""
+    """Maximum number of tokens of a text, with start and end."""
     start_id: int
     end_id: int
 
@@ -46,7 +46,7 @@ class Tokenizer:
         """Read ``tokenizer.json``, else ``vocab.json`` with ``merges.txt``, else ``RELEASED``.
 
         Raises:
-            CheckpointError: neither is there, they are broken, or they lack CLIP's end token.
+            CheckpointError: the files are missing or damaged, or lack CLIP's end token.
         """
         try:
             rules = _read_rules(folder)
@@ -58,7 +58,7 @@ class Tokenizer:
             raise CheckpointError(message) from exc
         except CheckpointError:
             raise
-        except Exception as exc:  # the library raises bare Exception for a broken file
+        except Exception as exc:  # the library raises Exception for a damaged file
             detail = " ".join(str(exc).split())[:200]
             message = f"the tokenizer in {folder} cannot be read ({detail}); fetch it again"
             raise CheckpointError(message) from exc
@@ -67,30 +67,30 @@ class Tokenizer:
             raise CheckpointError(_not_clips(folder))
         rules.no_padding()
         rules.enable_truncation(max_length=context_length)
-        if rules.encode("").ids != [start_id, end_id]:  # some files leave the frame to the caller
+        if rules.encode("").ids != [start_id, end_id]:  # some files do not add start and end
             rules.post_processor = _frame(start_id, end_id)
         return cls(rules, context_length, start_id, end_id)
 
     def encode(
         self, texts: Sequence[str], *, pad_to: int | None = None
     ) -> Int32[np.ndarray, "n token"]:
-        """Turn texts into tokens: start, words, end, then padding.
+        """Encode texts as tokens: start, words, end, then padding.
 
-        A text beyond the context is cut before its end token, which is kept. Padding repeats the
-        end token; attention is causal and the first end token is read, so it has no effect.
+        A text beyond the context is cut before its end token. Padding repeats the end token, which
+        has no effect, because attention is causal and the first end token is read.
 
         Args:
-            texts: any strings, empty ones too.
+            texts: any strings, also empty ones.
             pad_to: pad to this many tokens; None for the longest text of the batch.
 
         Returns:
-            int32 ids, one row a text.
+            int32 ids, one row per text.
 
         Raises:
-            TypeError: one of the texts is no string.
-            ValueError: ``pad_to`` is shorter than the longest text, or beyond the context.
+            TypeError: a text is not a string.
+            ValueError: ``pad_to`` is less than the longest text or beyond the context.
         """
-        ids = [encoding.ids for encoding in self.rules.encode_batch_fast([*map(_legible, texts)])]
+        ids = [encoding.ids for encoding in self.rules.encode_batch_fast([*map(_cleaned, texts)])]
         longest = max((len(row) for row in ids), default=2)
         width = longest if pad_to is None else pad_to
         if not longest <= width <= self.context_length:
@@ -102,11 +102,11 @@ class Tokenizer:
         return tokens
 
     def files(self) -> Mapping[str, str]:
-        """The tokenizer as files that transformers 4 and 5 load: name to content."""
+        """The tokenizer's files for transformers 4 and 5, by name."""
         rules = tokenizers.Tokenizer.from_str(self.rules.to_str())
         rules.no_truncation()
         model = json.loads(rules.to_str())["model"]
-        # start and end token may stand beside the vocabulary instead of in it
+        # start and end token may be outside the vocabulary
         vocab = dict(sorted(rules.get_vocab().items(), key=lambda entry: entry[1]))
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
         settings = {
@@ -146,26 +146,26 @@ def _read_rules(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _released_rules(file: Path) -> tokenizers.Tokenizer:
-    """Number the words as the released code does: bytes, bytes that end a word, merges, frame."""
+    """The released code's order of ids: bytes, bytes at word ends, merges, start and end."""
     lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
-    merges = [(left, right) for left, right in map(str.split, lines[1 : _RELEASED_MERGES + 1])]
+    merges = [(left, right) for left, right in map(str.split, lines[1 : _N_RELEASED_MERGES + 1])]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges), START, END]
     return clip_rules({word: i_word for i_word, word in enumerate(words)}, merges)
 
 
-def _legible(text: str) -> str:
-    """Cut a text that no model reads to its end, and replace halves of surrogate pairs.
+def _cleaned(text: str) -> str:
+    """Cut a very long text, and replace halves of surrogate pairs.
 
     Raises:
-        TypeError: it is no string.
+        TypeError: it is not a string.
     """
     if not isinstance(text, str):
         message = f"a text is a string, not {type(text).__name__}"
         raise TypeError(message)
-    if len(text) > LONGEST_TEXT:
-        text = text.lstrip()[:LONGEST_TEXT]
-    # JSON may hold halves of surrogate pairs, which no UTF-8 can
+    if len(text) > MAX_CHARS:
+        text = text.lstrip()[:MAX_CHARS]
+    # JSON may contain halves of surrogate pairs, which UTF-8 cannot encode
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -174,7 +174,7 @@ def _not_clips(folder: Path) -> str:
 
 
 def clip_rules(vocab: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
-    """Build CLIP's tokenizer around a vocabulary and its merges.
+    """CLIP's tokenizer for a vocabulary and its merges.
 
     Source: ``simple_tokenizer.py`` of the code released with Radford et al. 2021, and
     ``CLIPTokenizer`` in transformers, whose ids these equal.
