@@ -18,6 +18,7 @@ from fashionclip.errors import CheckpointError, EvaluationError, TrainingError
 from fashionclip.evaluate.leakage import TrainingData, read_training_data, write_training_data
 from fashionclip.evaluate.run import load_benchmarks
 from fashionclip.evaluate.tasks import ZeroShot
+from fashionclip.train.recipe import make_recipe
 from fashionclip.train.run import RunFolder
 from fashionclip.train.selection.candidates import (
     Candidate,
@@ -259,6 +260,13 @@ MIXED = made("0.4 of step-2", "interpolation", 2, of(1.6, 0.55, a=0.52, b=0.50, 
 ALL = (START, EARLY, LATE, LAST, MIXED)
 
 
+def test_a_recipe_can_name_each_rule_and_no_other():
+    for name in RULES:
+        assert make_recipe({"selection": {"rule": name}}, place="x").selection.rule == name
+    with pytest.raises(TrainingError, match=r"selection.rule is 'best'; .*'both' or 'guarded'"):
+        make_recipe({"selection": {"rule": "best"}}, place="x")
+
+
 def test_each_rule_takes_what_its_words_say():
     context = SelectionContext(START.scores, ("a", "b", "c"))
     chosen = {name: rule.choose(ALL, context).candidate.name for name, rule in RULES.items()}
@@ -281,7 +289,7 @@ def test_the_guard_keeps_the_start_where_everything_else_has_forgotten():
 
 def test_the_table_is_what_counting_by_hand_gives():
     rows = {row.rule: row for row in leave_one_set_out(ALL)}
-    last = {left.set_name: left for left in rows["last"].left_out}
+    last = rows["last"].sets
     assert last["a"].cost == pytest.approx(100 * (0.55 - 0.30))
     assert last["c"].cost == pytest.approx(100 * (0.51 - 0.35))
     assert last["b"].against_start == pytest.approx(100 * (0.45 - 0.50))
@@ -291,8 +299,7 @@ def test_the_table_is_what_counting_by_hand_gives():
     assert rows["last"].in_domain_cost == pytest.approx(2)
     assert rows["start"].worst_against_start == 0
     # without a, the first step's mean of b and c is below the start's; with a it would not be
-    guarded = {left.set_name: left.chosen for left in rows["guarded"].left_out}
-    assert guarded["a"] == "0.4 of step-2"
+    assert rows["guarded"].sets["a"].chosen == "0.4 of step-2"
 
 
 scores_of_a_set = st.floats(0, 1, allow_nan=False)
@@ -307,15 +314,14 @@ def test_no_rule_costs_less_than_nothing_and_the_choice_ignores_the_set_left_out
         for i, (a, b, c) in enumerate(triples, start=1)
     ]
     for row in leave_one_set_out(candidates):
-        assert all(left.cost >= 0 for left in row.left_out)
+        assert all(left.cost >= 0 for left in row.sets.values())
         assert row.worst_cost >= row.mean_cost - 1e-9
     changed = [
         replace(s, scores=replace(s.scores, sets={**s.scores.sets, "a": 1 - s.scores.sets["a"]}))
         for s in candidates
     ]
     before, after = (
-        [row.left_out[0].chosen for row in leave_one_set_out(some)]
-        for some in (candidates, changed)
+        [row.sets["a"].chosen for row in leave_one_set_out(some)] for some in (candidates, changed)
     )
     assert before == after
 
@@ -399,10 +405,6 @@ def test_nothing_to_choose_from_is_said(suite, questions, tiny_checkpoint, tmp_p
     start = open_checkpoint(tiny_checkpoint)
     with pytest.raises(TrainingError, match="no whole checkpoint"):
         select_checkpoint(RunFolder(tmp_path), start, suite, questions[1])
-    with pytest.raises(TrainingError, match=r"selection.rule is 'best'; use one of: start, last"):
-        watch_checkpoints(
-            RunFolder(tmp_path), start, suite, questions[1].model_copy(update={"rule": "best"})
-        )
 
 
 def test_training_goes_on_until_too_much_is_forgotten(suite, questions, tiny_checkpoint, tmp_path):

@@ -485,15 +485,20 @@ def test_tars_that_lack_something(tiny_checkpoint, tmp_path):
     [
         ({"optimiser": {}}, r"no group \[optimiser\]; did you mean 'optimizer'"),
         ({"optimizer": {"learning_rate": 1e-5}}, r"\[optimizer\] has no key 'learning_rate'"),
-        ({"schedule": {"lr": 1e-5}}, r"has no key 'lr'; it belongs to \[optimizer\]"),
-        ({"lr": 1e-5}, r"no group \[lr\]; it belongs under \[optimizer\] lr"),
-        ({"optimizer": {"lr": "1e-5"}}, "optimizer.lr is '1e-5'; it is a number, without quotes"),
-        ({"optimizer": {"lr": 5}}, "optimizer.lr is 5; it must be at most 0.1"),
-        ({"augment": {"flip": 50}}, "a share from 0 to 1; for 50 % write 0.5"),
-        ({"schedule": {"epochs": "4 epochs"}}, "it is a number without a unit"),
-        ({"optimizer": {"warmup_steps": 0.1}}, "warmup_steps is 0.1; it is a whole number"),
-        ({"model": {"freeze": True}}, "freeze is True; it is text in quotes"),
-        ({"loss": {"kind": "sigmoid"}}, "did you mean 'siglip'"),
+        ({"schedule": {"lr": 1e-5}}, r"has no key 'lr'; it is \[optimizer\] lr"),
+        ({"lr": 1e-5}, r"no group \[lr\]; it is \[optimizer\] lr"),
+        ({"optimizer": {"lr": 5}}, "optimizer.lr is 5; input should be less than or equal to 0.1"),
+        ({"augment": {"flip": 50}}, "less than or equal to 1; for 50 % write 0.5"),
+        (
+            {"schedule": {"epochs": "4 epochs"}},
+            "epochs is '4 epochs'; input should be a valid",
+        ),
+        (
+            {"optimizer": {"warmup_steps": 0.1}},
+            "warmup_steps is 0.1; input should be a valid",
+        ),
+        ({"model": {"freeze": True}}, "freeze is True; input should be 'none', 'vision' or 'text'"),
+        ({"loss": {"kind": "sigmoid"}}, "kind is 'sigmoid'; input should be 'infonce' or 'siglip'"),
         (
             {"data": {"development": 0.5, "test": 0.5}},
             "must be below 1, to leave pairs",
@@ -501,7 +506,7 @@ def test_tars_that_lack_something(tiny_checkpoint, tmp_path):
         ({"schedule": {"chunk_size": 512}}, "larger than schedule.batch_size"),
         ({"loss": {"soft_targets": 0.2}}, "needs data.attributes"),
         ({"optimizer": {"betas": [0.9]}}, r"write a list, such as \[0.9, 0.98\]"),
-        ({"selection": {"sets": "sample"}}, "sets is 'sample'; write a list, such as"),
+        ({"selection": {"sets": 5}}, "sets is 5; write a list, such as"),
         ({"data": 3}, r"data is a group; write \[data\] and its keys below"),
         *(
             ({group: {old: 0.5}}, rf"\[{group}\] has no key '{old}'; did you mean '{new}'")
@@ -575,7 +580,8 @@ def test_the_command_trains_and_says_where(shop, tiny_checkpoint, tmp_path):
 def test_a_wrong_option_is_an_error_of_one_line(tmp_path):
     done = run_it(["train", "builtin", "--out", str(tmp_path / "run"), "--optimizer.lr", "fast"])
     assert done.returncode == 1
-    assert done.stderr == "error: builtin: optimizer.lr is 'fast'; it is a number\n"
+    assert done.stderr.startswith("error: builtin: optimizer.lr is 'fast'; input should be a")
+    assert done.stderr.count("\n") == 1
 
 
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")

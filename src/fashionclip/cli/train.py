@@ -11,14 +11,14 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import cache_folder, examples, json_option, require_extra
-from fashionclip.train.recipe import parse_option, read_recipe, recipe_keys
+from fashionclip.train.recipe import read_recipe, recipe_keys
 
 if TYPE_CHECKING:
     from fashionclip.train.run import Progress
     from fashionclip.train.selection.suite import Scores
     from fashionclip.train.tune import Verdict
 
-METAVARS = {str: "TEXT", int: "N", float: "X", bool: "true|false"}
+METAVARS = {str: "TEXT", int: "N", float: "X", bool: "true|false", tuple: "LIST"}
 
 
 class RecipeCommand(click.Command):
@@ -43,7 +43,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         option = click.option(
             f"--{key.group}.{key.name}",
             f"{key.group}__{key.name}",
-            metavar="|".join(key.choices) or ("LIST" if key.is_list else METAVARS[key.kind]),
+            metavar="|".join(key.choices) or METAVARS[type(key.default)],
             help=f"{key.description}  [{_shown(key.default)}]",
         )
         command = option(command)
@@ -156,7 +156,7 @@ def _show_verdict(verdict: "Verdict") -> None:
 def _overrides(flags: Mapping[str, str | None]) -> dict[tuple[str, str], object]:
     """The keys that are set by options."""
     return {
-        (key.group, key.name): parse_option(text, key)
+        (key.group, key.name): text
         for key in recipe_keys()
         if (text := flags.get(f"{key.group}__{key.name}")) is not None
     }

@@ -13,7 +13,7 @@ from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.metrics import title_of
 from fashionclip.train.cost import read_cost
 from fashionclip.train.recipe import Recipe, read_recipe
-from fashionclip.train.run import EVALUATION, RunFolder, read_facts
+from fashionclip.train.run import RunFolder, read_facts
 
 MIN_CLASS_IMAGES = 10
 """Images that a class must have to be called weak."""
@@ -60,8 +60,8 @@ def read_run_facts(run: RunFolder) -> RunFacts:
         selection = run.root / "selection.json"
         chosen = json.loads(selection.read_bytes()) if selection.exists() else {}
         evaluation = None
-        if (run.root / EVALUATION).is_dir():
-            evaluation = read_run(run.root / EVALUATION)
+        if (run.evaluation).is_dir():
+            evaluation = read_run(run.evaluation)
         return RunFacts(
             run=read_facts(run),
             recipe=recipe,

@@ -281,30 +281,17 @@ def _open_catalog(config: DataConfig) -> Catalog:
 def _iter_catalog(
     config: DataConfig, catalog: Catalog, spool: IO[bytes]
 ) -> Iterator[Pair | Reject]:
-    roles = catalog.roles
     for product in catalog:
         if isinstance(product, Reject):
             yield product
             continue
-        cells = product.columns
 
-        def text(name: str | None, cells: Mapping[str, Any] = cells) -> str:
-            return as_text(cells.get(name)) if name else ""
+        def text_of(role: str, cells: Mapping[str, Any] = product.columns) -> str:
+            return as_text(cells.get(getattr(catalog.roles, role)))
 
-        image = product.image
-        yield _checked(
-            Pair(
-                pair_id=product.product_id,
-                title=_clean(text(roles.title) or text(roles.description)),
-                highlights=tuple(map(_clean, parse_highlights(text(roles.highlights)))),
-                description=_clean(text(roles.description)),
-                image=_spool(image, spool) if isinstance(image, bytes) else image or "",
-                brand=_clean(text(roles.brand)),
-                product=text(config.product) or product.product_id,
-                attributes=tuple(text(name) for name in config.attributes),
-                row=product.row,
-            )
-        )
+        found = product.image
+        image = _spool(found, spool) if isinstance(found, bytes) else found
+        yield _make_pair(config, product.product_id, product.row, image, text_of, product.columns)
 
 
 def _iter_tars(config: DataConfig) -> Iterator[Pair | Reject]:
@@ -313,30 +300,40 @@ def _iter_tars(config: DataConfig) -> Iterator[Pair | Reject]:
             yield sample
             continue
         names = {bare_name(name): value for name, value in sample.fields.items()}
-        yield _checked(
-            Pair(
-                pair_id=sample.name,
-                title=_clean(_role(names, "title") or _role(names, "description")),
-                highlights=tuple(map(_clean, parse_highlights(_role(names, "highlights")))),
-                description=_clean(_role(names, "description")),
-                image=sample.image,
-                brand=as_text(sample.fields.get(config.brand)) or _role(names, "brand"),
-                product=as_text(sample.fields.get(config.product)) or sample.name,
-                attributes=tuple(as_text(sample.fields.get(name)) for name in config.attributes),
-                row=sample.row,
-            )
-        )
+        if brand := sample.fields.get(config.brand):
+            names[USUAL_NAMES["brand"][0]] = brand
+
+        def text_of(role: str, names: Mapping[str, Any] = names) -> str:
+            return next((as_text(names[n]) for n in USUAL_NAMES[role] if names.get(n)), "")
+
+        yield _make_pair(config, sample.name, sample.row, sample.image, text_of, sample.fields)
 
 
-def _role(names: Mapping[str, Any], role: str) -> str:
-    return next((as_text(names[usual]) for usual in USUAL_NAMES[role] if names.get(usual)), "")
-
-
-def _checked(pair: Pair) -> Pair | Reject:
+def _make_pair(
+    config: DataConfig,
+    pair_id: str,
+    row: int,
+    image: str | Slice | None,
+    text_of: Callable[[str], str],
+    cells: Mapping[str, Any],
+) -> Pair | Reject:
+    """A pair of a row's texts by role; a reject if it has no image or no words."""
+    description = _clean(text_of("description"))
+    pair = Pair(
+        pair_id=pair_id,
+        title=_clean(text_of("title")) or description,
+        highlights=tuple(map(_clean, parse_highlights(text_of("highlights")))),
+        description=description,
+        image=image or "",
+        brand=_clean(text_of("brand")),
+        product=as_text(cells.get(config.product)) or pair_id,
+        attributes=tuple(as_text(cells.get(name)) for name in config.attributes),
+        row=row,
+    )
     if not pair.image:
-        return Reject(pair.row, pair.pair_id, None, "the row names no image")
+        return Reject(row, pair_id, None, "the row names no image")
     if not pair.caption:
-        return Reject(pair.row, pair.pair_id, pair.location or None, "the row has no words")
+        return Reject(row, pair_id, pair.location or None, "the row has no words")
     return pair
 
 

@@ -74,6 +74,7 @@ def train(
     recipe: Recipe,
     run: RunFolder,
     *,
+    setup: TrainSetup | None = None,
     on_checkpoint: OnCheckpoint | None = None,
     on_progress: OnProgress | None = None,
     changed_data: bool = False,
@@ -85,6 +86,7 @@ def train(
     Args:
         recipe: the settings.
         run: its folder.
+        setup: data and start, if they are already read.
         on_checkpoint: called with each checkpoint as soon as it is whole; False ends the run.
         on_progress: called after every step and event.
         changed_data: resume although the data have changed.
@@ -95,34 +97,15 @@ def train(
         FashionCLIPError: the data, the start or the device cannot be used.
     """
     with distributed.process_group(device_of(recipe)) as group:
-        setup = prepare(recipe, run, group)
-        return train_on(
-            setup,
-            run,
-            on_checkpoint=on_checkpoint,
-            on_progress=on_progress,
-            changed_data=changed_data,
-        )
-
-
-def train_on(
-    setup: TrainSetup,
-    run: RunFolder,
-    *,
-    on_checkpoint: OnCheckpoint | None = None,
-    on_progress: OnProgress | None = None,
-    changed_data: bool = False,
-) -> Outcome:
-    """Train on data that are already read; arguments and errors are those of ``train``."""
-    group = setup.group
-    if group.is_first:
-        claim(setup, run, changed_data=changed_data)
-    distributed.barrier()
-    facts = read_facts(run)
-    if facts["status"] in FINISHED:
-        return Outcome(int(facts["steps"]), math.nan, facts["status"])
-    with RunLog(run, on_progress, is_first=group.is_first) as log:
-        return _Trainer(setup, run, log).train(on_checkpoint)
+        setup = setup or prepare(recipe, run, group)
+        if group.is_first:
+            claim(setup, run, changed_data=changed_data)
+        distributed.barrier()
+        facts = read_facts(run)
+        if facts["status"] in FINISHED:
+            return Outcome(int(facts["steps"]), math.nan, facts["status"])
+        with RunLog(run, on_progress, is_first=group.is_first) as log:
+            return _Trainer(setup, run, log).train(on_checkpoint)
 
 
 def device_of(recipe: Recipe) -> torch.device:

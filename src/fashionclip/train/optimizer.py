@@ -18,7 +18,7 @@ def backward(
     model: nn.Module,
     inputs: Inputs,
     forward: Forward,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Callable[..., Tensor],
     *,
     chunk_size: int,
 ) -> Tensor:
@@ -32,7 +32,7 @@ def backward(
         model: the towers, wrapped or not.
         inputs: this process's part of the batch.
         forward: the towers' forward pass.
-        loss_of: unit vectors of images and texts, ``(n, dim)`` each, to this process's loss.
+        loss_of: what ``forward.encode`` returns, for the whole batch, to this process's loss.
         chunk_size: pairs that are computed at once; 0 for all.
 
     Returns:
@@ -48,19 +48,18 @@ def backward(
     parts = [inputs[i : i + chunk] for i in range(0, len(inputs), chunk)]
     with torch.no_grad():
         cached = [forward.encode(model, part) for part in parts]
-    images, texts = (torch.cat(side).requires_grad_() for side in zip(*cached, strict=True))
-    loss = loss_of(images, texts)
+    leaves = [torch.cat(rows).requires_grad_() for rows in zip(*cached, strict=True)]
+    loss = loss_of(*leaves)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert images.grad is not None  # the loss depends on both
-    assert texts.grad is not None
-    gradients = zip(images.grad.split(chunk), texts.grad.split(chunk), strict=True)  # type: ignore[no-untyped-call]
-    for i_part, (part, both) in enumerate(zip(parts, gradients, strict=True)):
+    split = [leaf.grad.split(chunk) for leaf in leaves if leaf.grad is not None]  # type: ignore[no-untyped-call]
+    gradients = zip(*split, strict=True)
+    for i_part, (part, wanted) in enumerate(zip(parts, gradients, strict=True)):
         is_last = i_part == len(parts) - 1
         with nullcontext() if is_last else no_gradient_sync(model):
-            found = zip(forward.encode(model, part), both, strict=True)
-            with_graph = [(side, gradient) for side, gradient in found if side.requires_grad]
-            sides, by_side = zip(*with_graph, strict=True)
-            torch.autograd.backward(sides, by_side)
+            found = zip(forward.encode(model, part), wanted, strict=True)
+            with_graph = [(rows, gradient) for rows, gradient in found if rows.requires_grad]
+            tensors, by_tensor = zip(*with_graph, strict=True)
+            torch.autograd.backward(tensors, by_tensor)
     return loss.detach()
 
 

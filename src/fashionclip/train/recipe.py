@@ -7,16 +7,14 @@ the key. This module does not load PyTorch.
 
 import json
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from fashionclip.errors import TrainingError
@@ -33,18 +31,29 @@ RENAMED = {
 }
 """Keys of earlier versions, with their present names."""
 
+
+def _split_list(value: object) -> object:
+    """Split the text of a command line's list at its commas."""
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, le=0.999999)]
 
 
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split_list)]
+
+
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _key(default: Any, description: str, **limits: Any) -> Any:  # noqa: ANN401 - any key's type
-    """A key with its default, its description and its range; TOML's arrays become tuples."""
-    if isinstance(default, tuple):
-        limits["strict"] = False
+    """A key with its default, its description and its range."""
     return Field(default, description=description, **limits)
 
 
@@ -53,10 +62,10 @@ class DataConfig(_Group):
 
     catalog: str = _key("", "Table, folder, URL, or WebDataset tars (shards-{000..009}.tar).")
     images: str = _key("", "Folder or URL that image names are relative to.")
-    columns: tuple[str, ...] = _key((), "Columns with unusual names, as ROLE=NAME.")
+    columns: Texts = _key((), "Columns with unusual names, as ROLE=NAME.")
     brand: str = _key("", "Brand column, if its name is unusual; brands are held out whole.")
     product: str = _key("", "Column whose value is the same for all rows of a product.")
-    attributes: tuple[str, ...] = _key((), "Columns that soft targets are computed from.")
+    attributes: Texts = _key((), "Columns that soft targets are computed from.")
     development: Ratio = _key(0.08, "Ratio of brands held out to select a checkpoint.")
     test: Ratio = _key(0.08, "Ratio of brands held out to measure the selected checkpoint.")
     seed: int = _key(0, "Seed of the split.", ge=0)
@@ -117,7 +126,9 @@ class OptimizerConfig(_Group):
         "all weights.",
     )
     lr: float = _key(1e-5, "Peak learning rate.", ge=0.0, le=0.1)
-    betas: tuple[Decay, Decay] = _key((0.9, 0.98), "Adam's decay rates.")
+    betas: Annotated[tuple[Decay, Decay], BeforeValidator(_split_list)] = _key(
+        (0.9, 0.98), "Adam's decay rates."
+    )
     eps: float = _key(1e-6, "Adam's epsilon.", ge=0.0, le=0.1)
     weight_decay: float = _key(0.2, "Weight decay.", ge=0.0, le=10.0)
     layer_decay: float = _key(
@@ -163,15 +174,22 @@ class AugmentConfig(_Group):
 class SelectionConfig(_Group):
     """How a checkpoint is selected, on development images only."""
 
-    sets: tuple[str, ...] = _key(
-        ("sample",), "Benchmarks, or tables of your own, outside the training data."
-    )
+    sets: Texts = _key(("sample",), "Benchmarks, or tables of your own, outside the training data.")
     folder: str = _key("", "Folder that holds the benchmarks' folders.")
-    rule: str = _key("guarded", "Selection rule; docs/training.md lists them.")
+    rule: Literal[
+        "start",
+        "last",
+        "validation-loss",
+        "retrieval",
+        "average",
+        "out-of-domain",
+        "both",
+        "guarded",
+    ] = _key("guarded", "Selection rule, as docs/training.md describes them.")
     stop_below: float = _key(
         5.0, "Points (of 100) that the sets' mean may fall below the start's.", ge=0.0, le=100.0
     )
-    alphas: tuple[Ratio, ...] = _key(
+    alphas: Annotated[tuple[Ratio, ...], BeforeValidator(_split_list)] = _key(
         (0.2, 0.4, 0.6, 0.8), "Interpolation coefficients between start and tuned weights."
     )
     average: int = _key(3, "Last checkpoints to average; below 2 averages none.", ge=0)
@@ -194,7 +212,7 @@ class PublishConfig(_Group):
     title: str = _key("", "Heading of the card; the name if empty.")
     license: str = _key("other", "Licence identifier of the hub, such as mit.")
     language: str = _key("en", "Language of the texts.")
-    datasets: tuple[str, ...] = _key((), "Data sets on the hub that the model is trained on.")
+    datasets: Texts = _key((), "Data sets on the hub that the model is trained on.")
     private: bool = _key(False, "Create a new repository as private.")
 
 
@@ -237,36 +255,23 @@ class Recipe(_Group):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key of a recipe."""
 
     group: str
     name: str
-    kind: type
-    """Of the value, or of a list's items: str, int, float or bool."""
-    is_list: bool
-    choices: tuple[str, ...]
-    """The allowed values; empty if any is."""
-    default: object
+    default: Any
     description: str
+    choices: tuple[str, ...]
+    """The allowed values; empty if the type alone decides."""
 
 
 def recipe_keys() -> Iterator[Key]:
     """Every key, group by group."""
     for group, info in Recipe.model_fields.items():
-        assert isinstance(info.annotation, type)
-        assert issubclass(info.annotation, BaseModel)
-        for name, entry in info.annotation.model_fields.items():
-            kind: Any = entry.annotation
-            is_list, choices = get_origin(kind) is tuple, ()
-            if is_list:
-                kind = get_args(kind)[0]
-                kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-            elif get_origin(kind) is Literal:
-                kind, choices = str, get_args(kind)
-            default, description = entry.default, entry.description or ""
-            yield Key(group, name, kind, is_list, choices, default, description)
+        for name, key in type(info.default).model_fields.items():
+            choices = get_args(key.annotation) if get_origin(key.annotation) is Literal else ()
+            yield Key(group, name, key.default, key.description or "", choices)
 
 
 def read_recipe(
@@ -276,7 +281,8 @@ def read_recipe(
 
     Args:
         name: the file, or the name.
-        overrides: values by group and key, which replace those of the file.
+        overrides: values by group and key, which replace those of the file; texts are parsed, and
+            lists can be texts with commas between the items.
 
     Raises:
         TrainingError: the file is missing or not TOML, a key is unknown, or a value has the wrong
@@ -310,25 +316,6 @@ def make_recipe(raw: Mapping[str, object], *, place: str) -> Recipe:
     except ValidationError as exc:
         message = f"{place}: {_explain(exc.errors()[0])}"
         raise TrainingError(message) from exc
-
-
-def parse_option(text: str, key: Key) -> object:
-    """Parse a key's value from the command line; lists have commas between their items.
-
-    A text that does not fit is returned unchanged, so that ``make_recipe`` reports it.
-    """
-
-    def parse_one(text: str) -> object:
-        if key.kind is bool:
-            return {"true": True, "false": False}.get(text.lower(), text)
-        try:
-            return key.kind(text)
-        except ValueError:
-            return text
-
-    if key.is_list:
-        return [parse_one(part.strip()) for part in text.split(",") if part.strip()]
-    return parse_one(text)
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -367,62 +354,31 @@ def _read_text(name: str | Path) -> tuple[str, str]:
         raise TrainingError(message) from exc
 
 
-_TYPES = {
-    "string_type": (str, "text in quotes"),
-    "int_type": (int, "a whole number"),
-    "float_type": (float, "a number"),
-    "bool_type": (bool, "true or false"),
-}
-
-
 def _explain(error: ErrorDetails) -> str:
-    """One of pydantic's errors as a sentence that names the key and says how to mend it."""
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    """One of pydantic's errors as a sentence that names the key."""
+    kind, value, path = error["type"], error["input"], [str(part) for part in error["loc"]]
     if kind == "value_error":
-        return str(context["error"])
-    group, *rest = map(str, error["loc"])
-    if not rest:
-        known = list(Recipe.model_fields)
-        if kind != "extra_forbidden":
-            return f"{group} is a group; write [{group}] and its keys below"
-        homes = [key.group for key in recipe_keys() if key.name == group]
-        hint = f"it belongs under [{homes[0]}] {group}" if homes else _nearest(group, known)
-        return f"no group [{group}]; {hint}"
-    name = f"{group}.{rest[0]}"
+        return str(error["ctx"]["error"])
+    keys = list(recipe_keys())
     if kind == "extra_forbidden":
-        homes = [key.group for key in recipe_keys() if key.name == rest[0]]
-        siblings = [key.name for key in recipe_keys() if key.group == group]
-        hint = f"it belongs to [{homes[0]}]" if homes else _nearest(rest[0], siblings)
-        return f"[{group}] has no key '{rest[0]}'; {hint}"
-    if kind == "literal_error" and isinstance(value, str):
-        choices = re.findall("'(.+?)'", context["expected"])
-        return f"{name} is '{value}'; {_nearest(value, choices)}"
-    if kind in {"literal_error", *_TYPES}:
-        wanted, words = _TYPES.get(kind, _TYPES["string_type"])
-        return f"{name} is {value!r}; it is {words}{_type_hint(value, wanted)}"
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        bound = context.get("ge", context.get("le"))
-        if context.get("le") == 1.0:
-            percent = f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
-            return f"{name} is {value:g}; it is a share from 0 to 1{percent}"
-        side = "at least" if "ge" in context else "at most"
-        return f"{name} is {value:g}; it must be {side} {bound:g}"
-    default = next(k.default for k in recipe_keys() if (k.group, k.name) == (group, rest[0]))
-    return f"{name} is {value!r}; write a list, such as {_toml(default)}"
+        *group, name = path
+        homes = [f"[{key.group}] {name}" for key in keys if key.name == name]
+        known = [key.name for key in keys if [key.group] == group] or list(Recipe.model_fields)
+        hint = f"it is {homes[0]}" if homes else _nearest(name, known)
+        where = f"[{group[0]}] has no key '{name}'" if group else f"there is no group [{name}]"
+        return f"{where}; {hint}"
+    if len(path) == 1:
+        return f"{path[0]} is a group; write [{path[0]}] and its keys below"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if "tuple" in kind or kind == "missing":
+        default = next(key.default for key in keys if [key.group, key.name] == path[:2])
+        message = f"write a list, such as {_toml(default)}"
+    if kind == "less_than_equal" and error["ctx"]["le"] == 1 and value <= 100:
+        message += f"; for {value:g} % write {value / 100:g}"
+    return f"{'.'.join(path[:2])} is {value!r}; {message}"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     """The hint for an unknown name: the nearest known one, or all of them."""
     near = [RENAMED[name]] if RENAMED.get(name) in known else get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"use one of: {', '.join(known)}"
-
-
-def _type_hint(value: object, wanted: type) -> str:
-    """How to mend a number that is written as text."""
-    if not isinstance(value, str) or wanted in {str, bool}:
-        return ""
-    try:
-        wanted(value)
-    except ValueError:
-        return " without a unit" if re.match(r"\d+(?!.*\d$)", value) else ""
-    return f", without quotes: {value}"

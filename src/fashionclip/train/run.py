@@ -25,56 +25,24 @@ from fashionclip.product import Reject
 
 OnCheckpoint = Callable[[int, Path], bool]
 """Called with the step and the folder of each checkpoint; returning False ends the run."""
-EVALUATION = "evaluation"
-"""Folder of the evaluation of start and selected checkpoint, within the run folder."""
 PACKAGES = ("fashionclip", "torch", "numpy", "pillow", "tokenizers", "safetensors", "peft")
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
     """The paths of a run, which training, selection and publishing share."""
 
-    root: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.root / "recipe.toml"
-
-    @property
-    def facts(self) -> Path:
-        """``run.json``."""
-        return self.root / "run.json"
-
-    @property
-    def log(self) -> Path:
-        """Logged steps and events, a JSON object per line."""
-        return self.root / "log.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard's event files."""
-        return self.root / "tensorboard"
-
-    @property
-    def rejects(self) -> Path:
-        """Rows and images that could not be used, a JSON object per line."""
-        return self.root / "rejects.jsonl"
-
-    @property
-    def states(self) -> Path:
-        """Folder of the states that a killed run resumes from."""
-        return self.root / "state"
-
-    @property
-    def start(self) -> Path:
-        """The untouched start, as a transformers folder."""
-        return self.root / "start"
-
-    @property
-    def selected(self) -> Path:
-        """The selected checkpoint, as a transformers folder."""
-        return self.root / "selected"
+    def __init__(self, root: Path) -> None:
+        """Name the paths below ``root``; nothing is read or written."""
+        self.root = root
+        self.recipe = root / "recipe.toml"  # with every key
+        self.facts = root / "run.json"
+        self.log = root / "log.jsonl"
+        self.tensorboard = root / "tensorboard"
+        self.rejects = root / "rejects.jsonl"
+        self.states = root / "state"
+        self.start = root / "start"  # the untouched start, a transformers folder
+        self.selected = root / "selected"  # the selected checkpoint, a transformers folder
+        self.evaluation = root / "evaluation"  # start and selected checkpoint on test pairs
 
     def checkpoint(self, step: int) -> Path:
         """The folder of one checkpoint."""

@@ -23,9 +23,9 @@ from fashionclip.model import FashionCLIP
 from fashionclip.train.cost import CostMeter
 from fashionclip.train.data import DataSource, image_digests, open_data, split_pairs
 from fashionclip.train.distributed import process_group
-from fashionclip.train.loop import Outcome, device_of, train_on
+from fashionclip.train.loop import Outcome, device_of, train
 from fashionclip.train.recipe import Recipe, read_recipe
-from fashionclip.train.run import EVALUATION, OnProgress, RunFolder, write_facts
+from fashionclip.train.run import OnProgress, RunFolder, write_facts
 from fashionclip.train.selection.report import write_choice
 from fashionclip.train.selection.select import (
     Choice,
@@ -94,7 +94,9 @@ def tune(
     with process_group(device_of(recipe)) as group:
         if not group.is_first:
             setup = prepare(recipe, run, group, source=source)
-            outcome = train_on(setup, run, on_progress=on_progress, changed_data=changed_data)
+            outcome = train(
+                recipe, run, setup=setup, on_progress=on_progress, changed_data=changed_data
+            )
             return Tuned(outcome, None, None, {})
         meter = CostMeter(run, recipe.cost)
         setup = prepare(recipe, run, group, source=source)
@@ -114,9 +116,10 @@ def tune(
             meter.save()
             return continues
 
-        outcome = train_on(
-            setup,
+        outcome = train(
+            recipe,
             run,
+            setup=setup,
             on_checkpoint=on_checkpoint,
             on_progress=on_progress,
             changed_data=changed_data,
@@ -166,11 +169,10 @@ def measure(
     found, shown = evaluate_models(
         models, replace(sets, tasks=tasks), cache=cache, progress=on_measure
     )
-    folder = run.root / EVALUATION
-    write_run(found, folder, shown)
-    write_report(found, folder, shown)
+    write_run(found, run.evaluation, shown)
+    write_report(found, run.evaluation, shown)
     comparison = compare_runs(found, found, old_model=run.start.name, new_model=run.selected.name)
-    write_whole(folder / _COMPARISON, comparison_markdown(comparison).encode())
+    write_whole(run.evaluation / _COMPARISON, comparison_markdown(comparison).encode())
     return Verdict(found, comparison)
 
 

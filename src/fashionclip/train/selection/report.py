@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fashionclip.atomic import write_whole
@@ -77,23 +78,11 @@ def choice_fields(choice: Choice) -> dict[str, Any]:
 
 
 def _row_fields(row: RuleRow) -> dict[str, Any]:
+    means = ("mean_cost", "worst_cost", "worst_against_start")
     return {
-        "rule": row.rule,
+        **asdict(row),
+        **{name: getattr(row, name) for name in means},
         "rule_in_words": RULES[row.rule].description,
-        "chosen": row.chosen,
-        "mean_cost": row.mean_cost,
-        "worst_cost": row.worst_cost,
-        "worst_against_start": row.worst_against_start,
-        "in_domain_cost": row.in_domain_cost,
-        "in_domain_gain": row.in_domain_gain,
-        "sets": {
-            left.set_name: {
-                "chosen": left.chosen,
-                "cost": left.cost,
-                "against_start": left.against_start,
-            }
-            for left in row.left_out
-        },
     }
 
 
@@ -116,7 +105,7 @@ def choice_markdown(choice: Choice) -> str:
         "",
         "## Candidates",
         "",
-        *_candidates(choice),
+        *_candidates_table(choice),
         "",
         "## What each rule would have cost on a set left out",
         "",
@@ -142,29 +131,22 @@ def left_out_table(choice: Choice) -> list[str]:
     for row in choice.table:
         mark = "**" if row.rule == choice.rule else ""
         cells = [f"{mark}{row.rule}{mark}", row.chosen]
-        cells += [f"{left.cost:.1f}" for left in row.left_out]
-        cells += [
-            f"{row.mean_cost:.1f}",
-            f"{row.worst_cost:.1f}",
-            f"{row.worst_against_start:+.1f}",
-        ]
-        cells += [f"{row.in_domain_gain:+.1f}", f"{row.in_domain_cost:.1f}"]
-        rows.append(cells)
+        costs = [left.cost for left in row.sets.values()]
+        cells += [f"{cost:.1f}" for cost in (*costs, row.mean_cost, row.worst_cost)]
+        cells += [f"{row.worst_against_start:+.1f}", f"{row.in_domain_gain:+.1f}"]
+        rows.append([*cells, f"{row.in_domain_cost:.1f}"])
     return table(head, rows)
 
 
-def _candidates(choice: Choice) -> Iterator[str]:
-    sets = list(choice.start.sets)
-    head = ["candidate", "loss", "recall@10", *sets, "mean of the sets"]
-    yield from table(head, [_cells(scored, choice) for scored in choice.candidates])
-
-
-def _cells(scored: Scored, choice: Choice) -> list[str]:
-    mark = "**" if scored is choice.chosen else ""
-    scores = scored.scores
-    values = [f"{scores.validation_loss:.3f}", f"{POINTS * scores.in_domain:.1f}"]
-    values += [f"{POINTS * value:.1f}" for value in scores.sets.values()]
-    return [f"{mark}{scored.candidate.name}{mark}", *values, f"{POINTS * scores.out_of_domain:.1f}"]
+def _candidates_table(choice: Choice) -> list[str]:
+    head = ["candidate", "loss", "recall@10", *choice.start.sets, "mean of the sets"]
+    rows = []
+    for scored in choice.candidates:
+        mark, scores = "**" if scored is choice.chosen else "", scored.scores
+        points = [scores.in_domain, *scores.sets.values(), scores.out_of_domain]
+        name, loss = f"{mark}{scored.candidate.name}{mark}", f"{scores.validation_loss:.3f}"
+        rows.append([name, loss, *(f"{POINTS * value:.1f}" for value in points)])
+    return table(head, rows)
 
 
 def _against(value: float, start: float) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fashionclip.errors import TrainingError
 from fashionclip.train.selection.candidates import Candidate, Kind
 from fashionclip.train.selection.suite import Scores
 
@@ -44,7 +43,7 @@ class Rule:
 
     description: str
     """What it selects, in a phrase."""
-    among: frozenset[Kind]
+    among: tuple[Kind, ...]
     value: Callable[[Scored, SelectionContext], float]
 
     def choose(self, scored: Sequence[Scored], context: SelectionContext) -> Scored:
@@ -59,47 +58,38 @@ def _guarded(scored: Scored, context: SelectionContext) -> float:
     return float("-inf") if is_worse else scored.scores.in_domain
 
 
-_RUN = frozenset[Kind]({"checkpoint"})
-_ALL = frozenset[Kind]({"start", "checkpoint", "average", "interpolation"})
-DEFAULT_RULE = "guarded"
+_CHECKPOINTS: tuple[Kind, ...] = ("checkpoint",)
+_ALL: tuple[Kind, ...] = ("start", "checkpoint", "average", "interpolation")
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "start": Rule(
-            "the untouched start: no tuning at all",
-            frozenset[Kind]({"start"}),
-            lambda scored, context: 0.0,
-        ),
+        "start": Rule("the untouched start: no tuning at all", ("start",), lambda s, context: 0.0),
         "last": Rule(
-            "the last checkpoint",
-            _RUN,
-            lambda scored, context: float(scored.candidate.step),
+            "the last checkpoint", _CHECKPOINTS, lambda s, context: float(s.candidate.step)
         ),
         "validation-loss": Rule(
             "the checkpoint with the lowest loss on held-out pairs",
-            _RUN,
-            lambda scored, context: -scored.scores.validation_loss,
+            _CHECKPOINTS,
+            lambda s, context: -s.scores.validation_loss,
         ),
         "retrieval": Rule(
             "the checkpoint with the best retrieval on held-out pairs",
-            _RUN,
-            lambda scored, context: scored.scores.in_domain,
+            _CHECKPOINTS,
+            lambda s, context: s.scores.in_domain,
         ),
         "average": Rule(
-            "the average of the last checkpoints",
-            frozenset[Kind]({"average"}),
-            lambda scored, context: float(scored.candidate.step),
+            "the average of the last checkpoints", ("average",), lambda s, context: 0.0
         ),
         "out-of-domain": Rule(
             "the candidate of any kind with the best mean over the sets",
             _ALL,
-            lambda scored, context: context.out_of_domain(scored.scores),
+            lambda s, context: context.out_of_domain(s.scores),
         ),
         "both": Rule(
             "the candidate of any kind with the best mean of retrieval and the sets' mean",
             _ALL,
-            lambda scored, context: scored.scores.in_domain + context.out_of_domain(scored.scores),
+            lambda s, context: s.scores.in_domain + context.out_of_domain(s.scores),
         ),
-        DEFAULT_RULE: Rule(
+        "guarded": Rule(
             "the candidate of any kind with the best retrieval on held-out pairs whose mean over "
             "the sets is not below the start's",
             _ALL,
@@ -107,14 +97,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
-"""Every rule by its name, the simplest first."""
+"""Every value of ``selection.rule``, the simplest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A rule's choice by the other sets, measured on the set left out."""
 
-    set_name: str
     chosen: str
     cost: float
     """Points below the best candidate on this set; 0 at best."""
@@ -129,7 +118,8 @@ class RuleRow:
     rule: str
     chosen: str
     """The choice by all sets."""
-    left_out: tuple[LeftOut, ...]
+    sets: Mapping[str, LeftOut]
+    """By the set left out."""
     in_domain_cost: float
     """Points of held-out retrieval below the best candidate."""
     in_domain_gain: float
@@ -138,29 +128,17 @@ class RuleRow:
     @property
     def mean_cost(self) -> float:
         """Over the sets left out, in points."""
-        return sum(left.cost for left in self.left_out) / len(self.left_out)
+        return sum(left.cost for left in self.sets.values()) / len(self.sets)
 
     @property
     def worst_cost(self) -> float:
         """The largest cost on a set, in points."""
-        return max(left.cost for left in self.left_out)
+        return max(left.cost for left in self.sets.values())
 
     @property
     def worst_against_start(self) -> float:
         """The lowest difference from the start on a set, in points."""
-        return min(left.against_start for left in self.left_out)
-
-
-def find_rule(name: str) -> Rule:
-    """Find a rule by its name.
-
-    Raises:
-        TrainingError: there is none.
-    """
-    if name in RULES:
-        return RULES[name]
-    message = f"selection.rule is '{name}'; use one of: {', '.join(RULES)}"
-    raise TrainingError(message)
+        return min(left.against_start for left in self.sets.values())
 
 
 def leave_one_set_out(scored: Sequence[Scored]) -> tuple[RuleRow, ...]:
@@ -177,24 +155,18 @@ def leave_one_set_out(scored: Sequence[Scored]) -> tuple[RuleRow, ...]:
     rows = []
     for name, rule in RULES.items():
         chosen = rule.choose(scored, SelectionContext(start, sets))
-        left_out = []
+        left_out = {}
         for hidden in sets:
             others = tuple(other for other in sets if other != hidden) or sets
             choice = rule.choose(scored, SelectionContext(start, others))
             value = choice.scores.sets[hidden]
-            left_out.append(
-                LeftOut(
-                    set_name=hidden,
-                    chosen=choice.candidate.name,
-                    cost=POINTS * (best[hidden] - value),
-                    against_start=POINTS * (value - start.sets[hidden]),
-                )
-            )
+            cost, gain = POINTS * (best[hidden] - value), POINTS * (value - start.sets[hidden])
+            left_out[hidden] = LeftOut(choice.candidate.name, cost, against_start=gain)
         rows.append(
             RuleRow(
                 rule=name,
                 chosen=chosen.candidate.name,
-                left_out=tuple(left_out),
+                sets=left_out,
                 in_domain_cost=POINTS * (best_in_domain - chosen.scores.in_domain),
                 in_domain_gain=POINTS * (chosen.scores.in_domain - start.in_domain),
             )

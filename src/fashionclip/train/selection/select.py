@@ -30,7 +30,6 @@ from fashionclip.train.selection.rules import (
     RuleRow,
     Scored,
     SelectionContext,
-    find_rule,
     leave_one_set_out,
 )
 from fashionclip.train.selection.suite import Scores, Suite, read_scores, score_checkpoint
@@ -69,11 +68,7 @@ def watch_checkpoints(
 
     The start is scored before the first checkpoint. The run ends when the mean over the sets has
     fallen more than ``config.stop_below`` points below the start's.
-
-    Raises:
-        TrainingError: there is no such rule.
     """
-    find_rule(config.rule)  # an unknown rule is an error before training
     score = _Scorer(run, suite, on_scores)
 
     def on_checkpoint(step: int, folder: Path) -> bool:
@@ -120,11 +115,10 @@ def select_checkpoint(
         on_scores: called with the scores of each candidate.
 
     Raises:
-        TrainingError: there is no checkpoint, no such rule, or the folder cannot be written.
+        TrainingError: there is no checkpoint, or the folder cannot be written.
         CheckpointError: the chosen weights cannot be written.
         EvaluationError: the start cannot be scored.
     """
-    rule = find_rule(config.rule)
     score = _Scorer(run, suite, on_scores)
     notes = list(suite.notes)
     scored = [score(start_of(start))]
@@ -137,7 +131,8 @@ def select_checkpoint(
         message = f"{run.root} holds no whole checkpoint to select from; train first"
         raise TrainingError("; ".join([message, *notes[len(suite.notes) :]]))
     scored += [score(candidate) for candidate in _mixtures(scored, config)]
-    chosen = rule.choose(scored, SelectionContext(scored[0].scores, tuple(suite.sets)))
+    context = SelectionContext(scored[0].scores, tuple(suite.sets))
+    chosen = RULES[config.rule].choose(scored, context)
     write_candidate(chosen.candidate, run.selected)
     _write_digests(run.selected, start, training if chosen.candidate.kind != "start" else None)
     if len(suite.sets) == 1:
