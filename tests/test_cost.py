@@ -1,4 +1,4 @@
-"""What a run costs, session by session."""
+"""The cost of a run, session by session."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def test_what_is_estimated_is_called_an_estimate(tmp_path):
     assert ("an estimate" in power.partition(";")[0]) != ("read from" in power.partition(";")[0])
 
 
-def test_the_stated_country_decides_the_co2_and_without_one_it_is_unsaid(tmp_path):
+def test_the_country_decides_the_co2_and_without_one_there_is_none(tmp_path):
     found = {}
     for country in ("FRA", "POL", ""):
         meter = CostMeter(RunFolder(tmp_path / (country or "none")), CostConfig(country=country))
@@ -60,6 +60,6 @@ def test_the_stated_country_decides_the_co2_and_without_one_it_is_unsaid(tmp_pat
     assert found[""]["money"] is None
 
 
-def test_a_country_that_is_none_is_refused_before_the_run(tmp_path):
+def test_an_unknown_country_is_refused_before_the_run(tmp_path):
     with pytest.raises(TrainingError, match=r"cost.country is 'Germany'.*DEU"):
         CostMeter(RunFolder(tmp_path), CostConfig(country="Germany"))

@@ -1,4 +1,4 @@
-"""Which checkpoint is kept: candidates, scores, rules, the table, the files."""
+"""Selection of a checkpoint: candidates, scores, rules, the table, the files."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def test_transformers_loads_an_average_unchanged(tiny_checkpoint, tmp_path):
     CLIPProcessor.from_pretrained(tmp_path / "average")
 
 
-def test_halves_stay_halves_and_the_built_in_model_can_be_mixed(tmp_path):
+def test_float16_stays_float16_and_the_built_in_model_can_be_mixed(tmp_path):
     builtin = open_checkpoint()
     tuned = perturb(builtin.folder, tmp_path / "tuned", strength=0.1)
     write_candidate(
@@ -158,10 +158,10 @@ def test_weights_that_are_streamed_are_what_the_library_reads(tmp_path_factory, 
         assert found[name].dtype == tensor.dtype
 
 
-# questions
+# tasks
 
 
-def test_test_pictures_never_reach_the_choice(questions):
+def test_test_images_are_never_used_for_selection(questions):
     pairs, plan = questions
     suite = build_suite(pairs, plan)
     tasks = [t for t in load_benchmarks(plan.sets, None).tasks if isinstance(t, ZeroShot)]
@@ -176,7 +176,7 @@ def test_test_pictures_never_reach_the_choice(questions):
         assert set(cut.images) == set(task.development_images)
 
 
-def test_a_set_without_development_pictures_is_named_and_left_out(questions, tmp_path):
+def test_a_set_without_development_images_is_noted_and_left_out(questions, tmp_path):
     pairs, plan = questions
     source = Path(plan.sets[0])
     table = tmp_path / "only-test.csv"
@@ -191,13 +191,13 @@ def test_a_set_without_development_pictures_is_named_and_left_out(questions, tmp
     assert "only-test.csv is not part of the selection: it has no development" in suite.notes[0]
 
 
-def test_pairs_without_words_are_no_pairs(questions):
+def test_pairs_without_captions_are_not_used(questions):
     pairs, plan = questions
     with pytest.raises(EvaluationError, match=r"2 held-out pairs.*has 0; hold out more brands"):
         build_suite([replace(pair, caption=" ") for pair in pairs], plan)
 
 
-def test_what_the_start_was_trained_on_is_said(questions, tiny_checkpoint, tmp_path):
+def test_sets_that_the_start_was_trained_on_are_noted(questions, tiny_checkpoint, tmp_path):
     from fashionclip.evaluate.leakage import digest_training_data
 
     pairs, plan = questions
@@ -214,7 +214,7 @@ def test_what_the_start_was_trained_on_is_said(questions, tiny_checkpoint, tmp_p
 # scores
 
 
-def test_the_loss_is_that_of_pytorch_and_twins_are_no_negatives():
+def test_the_validation_loss_is_pytorchs_and_excludes_equal_captions():
     import torch
     from torch.nn import functional
 
@@ -267,7 +267,7 @@ def test_a_recipe_can_name_each_rule_and_no_other():
         make_recipe({"selection": {"rule": "best"}}, place="x")
 
 
-def test_each_rule_takes_what_its_words_say():
+def test_each_rule_selects_what_its_description_says():
     context = SelectionContext(START.scores, ("a", "b", "c"))
     chosen = {name: rule.choose(ALL, context).candidate.name for name, rule in RULES.items()}
     assert chosen == {
@@ -282,7 +282,7 @@ def test_each_rule_takes_what_its_words_say():
     }
 
 
-def test_the_guard_keeps_the_start_where_everything_else_has_forgotten():
+def test_the_guarded_rule_keeps_the_start_where_all_others_are_worse():
     context = SelectionContext(START.scores, ("a", "b", "c"))
     assert RULES["guarded"].choose((START, LATE, LAST), context) is START
 
@@ -308,7 +308,7 @@ scores_of_a_set = st.floats(0, 1, allow_nan=False)
 @given(
     st.lists(st.tuples(scores_of_a_set, scores_of_a_set, scores_of_a_set), min_size=1, max_size=6)
 )
-def test_no_rule_costs_less_than_nothing_and_the_choice_ignores_the_set_left_out(triples):
+def test_costs_are_never_negative_and_the_choice_ignores_the_set_left_out(triples):
     candidates = [START] + [
         made(f"step-{i}", "checkpoint", i, of(1.0, c, a=a, b=b, c=c))
         for i, (a, b, c) in enumerate(triples, start=1)
@@ -341,7 +341,7 @@ def chosen_run(tmp_path_factory, questions, suite, tiny_checkpoint):
     return run, choice
 
 
-def test_every_kind_of_candidate_is_scored_and_one_is_kept_whole(chosen_run):
+def test_every_kind_of_candidate_is_scored_and_one_is_selected(chosen_run):
     run, choice = chosen_run
     names = [scored.candidate.name for scored in choice.candidates]
     assert names[:4] == ["start", "step-000100", "step-000200", "average-of-2"]
@@ -354,7 +354,7 @@ def test_every_kind_of_candidate_is_scored_and_one_is_kept_whole(chosen_run):
     assert sorted(p.name for p in run.root.iterdir() if p.name.startswith(".")) == []
 
 
-def test_the_kept_weights_carry_what_they_were_trained_on(chosen_run):
+def test_the_selected_weights_carry_digests_of_their_training_data(chosen_run):
     run, choice = chosen_run
     data = read_training_data(run.selected)
     if choice.chosen.candidate.kind == "start":
@@ -363,7 +363,7 @@ def test_the_kept_weights_carry_what_they_were_trained_on(chosen_run):
         assert data.description == "this run"
 
 
-def test_the_page_and_the_plot_say_the_same(chosen_run):
+def test_the_page_and_the_plot_agree(chosen_run):
     run, choice = chosen_run
     page = (run.root / "selection.md").read_text(encoding="utf-8")
     assert f"**{choice.chosen.candidate.name}**, by the rule `guarded`" in page
@@ -376,7 +376,7 @@ def test_the_page_and_the_plot_say_the_same(chosen_run):
     assert choice_markdown(choice) == page
 
 
-def test_a_second_choice_scores_nothing_anew(
+def test_a_second_selection_reuses_all_scores(
     chosen_run, questions, suite, tiny_checkpoint, monkeypatch
 ):
     run, choice = chosen_run
@@ -401,13 +401,13 @@ def test_a_checkpoint_cut_short_costs_only_itself(questions, suite, tiny_checkpo
     )
 
 
-def test_nothing_to_choose_from_is_said(suite, questions, tiny_checkpoint, tmp_path):
+def test_a_run_without_a_whole_checkpoint_is_an_error(suite, questions, tiny_checkpoint, tmp_path):
     start = open_checkpoint(tiny_checkpoint)
     with pytest.raises(TrainingError, match="no whole checkpoint"):
         select_checkpoint(RunFolder(tmp_path), start, suite, questions[1])
 
 
-def test_training_goes_on_until_too_much_is_forgotten(suite, questions, tiny_checkpoint, tmp_path):
+def test_a_run_stops_early_when_the_sets_mean_falls(suite, questions, tiny_checkpoint, tmp_path):
     run = made_run(tmp_path / "run", tiny_checkpoint, strengths=(0.0, 3.0))
     start = open_checkpoint(tiny_checkpoint)
     reported = []

@@ -1,8 +1,9 @@
-"""What a step sees: pairs, the split, drawn captions and pictures, batches; how weights move."""
+"""Training data: pairs, split, augmentation, batches; and the optimizer."""
 
 import io
 import json
 import tarfile
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from fashionclip.train.augment import (
     sample_caption,
     stored_px,
 )
-from fashionclip.train.data import Pair, image_digests, open_data, split_pairs
+from fashionclip.train.data import CatalogPairs, Pair, image_digests, open_data, split_pairs
 from fashionclip.train.distributed import ProcessGroup
 from fashionclip.train.loader import Loader
 from fashionclip.train.optimizer import (
@@ -39,6 +40,8 @@ from fashionclip.train.recipe import (
     make_recipe,
     recipe_keys,
 )
+from fashionclip.train.run import RunFolder
+from fashionclip.train.setup import claim, prepare
 
 BUSY = AugmentConfig(
     crop=0.3, flip=0.5, grayscale=0.1, background=0.4, padding=0.4, low_resolution=0.3,
@@ -119,8 +122,8 @@ def test_a_brand_keeps_its_part_when_others_come(tmp_path, shop):
                 assert part.setdefault(pairs[i].brand, name) == name
 
 
-def test_what_looks_or_reads_as_a_held_out_product_is_not_trained_on(tmp_path):
-    """Two shops' brands, one picture: whoever holds it out takes it from the training part."""
+def test_a_pair_that_repeats_a_held_out_image_or_text_is_not_trained_on(tmp_path):
+    """Two brands share an image: if one of them is held out, the other's pair is left out."""
     rows = ["id,title,description,brand,image"]
     for i, picture in enumerate(noise(40)):
         picture.save(tmp_path / f"{i}.png")
@@ -155,6 +158,22 @@ def test_without_brands_titles_are_held_out(tmp_path):
     assert not titles[0] & titles[2]
 
 
+def test_everything_before_the_first_step_reads_each_image_once(pairs, tiny_checkpoint, tmp_path):
+    reads = Counter()
+
+    def read(pair):
+        reads[pair.pair_id] += 1
+        return pairs.read_image(int(pair.row) - 1)
+
+    source = CatalogPairs([pairs[i] for i in range(len(pairs))], read, ())
+    recipe = make_recipe({"model": {"start": str(tiny_checkpoint)}}, place="the test")
+    run = RunFolder(tmp_path / "run")
+    setup = prepare(recipe, run, source=source)
+    claim(setup, run, changed_data=False)
+    assert reads == {pairs[i].pair_id: 1 for i in range(len(pairs))}
+    assert len(setup.split.train) > len(setup.split.test) > 0
+
+
 # ---- captions
 
 
@@ -168,9 +187,9 @@ def test_without_augmentation_the_caption_is_the_products():
 def test_captions_are_made_of_the_products_words_only():
     rng = np.random.default_rng(0)
     known = set(f"{SHIRT.caption} {SHIRT.description}".replace(",", "").split())
-    drawn = {sample_caption(SHIRT, BUSY, rng) for _ in range(300)}
-    assert len(drawn) > 20
-    assert all(text and set(text.replace(",", "").split()) <= known for text in drawn)
+    sampled = {sample_caption(SHIRT, BUSY, rng) for _ in range(300)}
+    assert len(sampled) > 20
+    assert all(text and set(text.replace(",", "").split()) <= known for text in sampled)
 
 
 def test_highlights_change_places_and_drop_out():
@@ -197,7 +216,7 @@ def test_short_captions_are_short_and_long_ones_come_from_the_description():
     assert sample_caption(nothing_said, AugmentConfig(long_captions=1.0), rng) == SHIRT.caption
 
 
-# ---- pictures
+# ---- images
 
 
 def encoded(picture):
@@ -249,7 +268,7 @@ def test_a_scene_keeps_its_background():
     assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng), scene)
 
 
-def test_greyscale_and_flip(drawn):
+def test_grayscale_and_flip(drawn):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
     stored = decode(drawn[1], pre, 64)
     grey = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
@@ -343,10 +362,10 @@ def test_tars_are_read_from_any_file_system(pairs, shop):
     assert [reject.product_id for reject in found.rejects] == ["lonely"]
 
 
-# ---- how weights move
+# ---- the optimizer
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing():
+def test_the_learning_rate_warms_up_then_decays_to_zero():
     recipe = OptimizerConfig(lr=0.1, warmup_steps=10)
     rates = [lr_at(step, 110, recipe) for step in range(110)]
     assert rates[:10] == pytest.approx([0.01 * (i + 1) for i in range(10)])
@@ -357,7 +376,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
     assert lr_at(99, 110, recipe.model_copy(update={"schedule": "constant"})) == 0.1
 
 
-def test_deeper_layers_move_less(tiny_checkpoint):
+def test_earlier_layers_have_smaller_learning_rates(tiny_checkpoint):
     config = open_checkpoint(tiny_checkpoint).config  # two layers a tower
     names = (
         "vision_model.embeddings.class_embedding",
@@ -395,7 +414,7 @@ def test_the_optimizers_are_pytorchs_with_the_decay_where_it_belongs(tiny_checkp
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_the_average_follows_the_weights():
+def test_the_moving_average_approaches_the_weights():
     average, weights = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
     for step in range(200):
         update_ema(average, weights, 0.9, step)

@@ -1,4 +1,4 @@
-"""Losses against plain versions of them; cached gradients and the towers against the whole."""
+"""Losses against plain implementations; cached gradients against those of the whole batch."""
 
 import math
 import subprocess
@@ -94,7 +94,7 @@ def test_siglip_is_the_sum_of_log_sigmoids_over_the_batch():
 
 @pytest.mark.parametrize("kind", ["infonce", "siglip"])
 @pytest.mark.parametrize(("negatives", "repel"), [("distinct", False), ("all", True)])
-def test_pairs_that_are_the_same_do_not_repel_each_other(kind, negatives, repel):
+def test_duplicates_are_not_negatives_of_each_other(kind, negatives, repel):
     same = torch.zeros(N, N, dtype=torch.bool)
     same[2, 5] = same[5, 2] = True
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def test_pairs_that_are_the_same_do_not_repel_each_other(kind, negatives, repel)
     assert texts.grad[5, 5] < 0
 
 
-def test_left_out_negatives_leave_the_other_rows_as_they_would_be_without_them():
+def test_excluded_negatives_take_no_part_in_the_softmax():
     features = some_features(9)
     same = torch.zeros(N, N, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
@@ -124,7 +124,7 @@ def test_left_out_negatives_leave_the_other_rows_as_they_would_be_without_them()
 
 
 @pytest.mark.parametrize("kind", ["infonce", "siglip"])
-def test_soft_targets_share_a_row_among_like_pairs(kind):
+def test_soft_targets_are_shared_among_alike_pairs(kind):
     attributes = torch.tensor([[1, 5]] * 3 + [[i + 10, i + 40] for i in range(N - 3)])
     soft = soft_targets(attributes, attributes, first=0, ratio=0.3)
     features = some_features(11, 10.0, None if kind == "infonce" else -1.0)
@@ -193,7 +193,7 @@ def test_the_loss_is_the_weighted_sum_of_the_recipes_terms():
     assert term_weights(LossConfig(kind="siglip")) == {"siglip": 1.0}
 
 
-def test_the_fitting_bias_expects_as_many_true_pairs_as_there_are():
+def test_the_fitted_bias_expects_as_many_matching_pairs_as_there_are():
     features = some_features(23)
     bias = fit_bias(features.images, features.texts, 30.0)
     odds = torch.sigmoid(30.0 * features.images @ features.texts.T + bias)
@@ -226,7 +226,7 @@ def some_inputs(checkpoint, n=10, seed=0, patches=None):
     )
 
 
-def test_towers_in_training_see_what_the_cpu_engine_sees(tiny_checkpoint):
+def test_training_towers_give_the_vectors_of_the_cpu_engine(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     towers = load_towers(checkpoint, CPU)
     inputs = some_inputs(checkpoint, 40)
@@ -295,7 +295,7 @@ def test_cached_gradients_are_those_of_the_whole_batch(tiny_checkpoint, chunk, k
         assert torch.allclose(found[name], gradient, rtol=1e-5, atol=1e-5), name
 
 
-def test_layers_computed_twice_have_the_same_gradients(tiny_checkpoint):
+def test_recomputed_activations_give_the_same_gradients(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     patches = torch.stack([torch.randperm(16)[:9] for _ in range(10)])
     inputs = some_inputs(checkpoint, patches=patches)
@@ -317,7 +317,7 @@ def test_a_frozen_tower_has_no_gradients(tiny_checkpoint, frozen):
     assert all(gradient is not None for gradient in found.values())
 
 
-def test_lora_trains_small_updates_only_and_begins_as_the_start(tiny_checkpoint):
+def test_lora_trains_its_updates_only_and_begins_at_the_start(tiny_checkpoint):
     pytest.importorskip("peft")
     checkpoint = open_checkpoint(tiny_checkpoint)
     towers = load_towers(checkpoint, CPU)

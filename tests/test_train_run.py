@@ -1,4 +1,4 @@
-"""Training as users do it: begun, killed, gone on with; bad pictures, full disks, wrong recipes."""
+"""Training runs: killed and resumed, unreadable images, full disks, wrong recipes."""
 
 import json
 import math
@@ -190,7 +190,7 @@ def test_a_finished_run_is_not_run_again(whole, shop, tiny_checkpoint):
     assert whole.log.read_text(encoding="utf-8") == before
 
 
-def test_whoever_is_called_back_may_end_the_run(shop, tiny_checkpoint, tmp_path):
+def test_the_checkpoint_callback_can_end_the_run(shop, tiny_checkpoint, tmp_path):
     run, seen = RunFolder(tmp_path / "run"), []
 
     def on_checkpoint(step, folder):
@@ -234,7 +234,7 @@ def test_whoever_is_called_back_may_end_the_run(shop, tiny_checkpoint, tmp_path)
     ],
     ids=lambda keys: " ".join(keys),
 )
-def test_every_way_of_learning_runs_and_goes_on(shop, tiny_checkpoint, tmp_path, keys):
+def test_every_option_trains_and_resumes(shop, tiny_checkpoint, tmp_path, keys):
     if "model__lora_rank" in keys:
         pytest.importorskip("peft")
     recipe = recipe_of(shop, tiny_checkpoint, schedule__steps=2, schedule__state_every=1, **keys)
@@ -263,7 +263,7 @@ def test_every_way_of_learning_runs_and_goes_on(shop, tiny_checkpoint, tmp_path,
         }
 
 
-def test_a_teacher_may_have_other_sizes_but_not_other_words(shop, tiny_checkpoint, tmp_path):
+def test_a_teacher_can_have_another_size_but_no_other_vocabulary(shop, tiny_checkpoint, tmp_path):
     larger = write_checkpoint(tmp_path / "larger", vision={"image_size": 48}, projection_dim=20)
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):  # ties are broken at random
         (larger / name).unlink(missing_ok=True)
@@ -286,7 +286,7 @@ def test_cached_gradients_train_as_the_whole_batch_does(whole, shop, tiny_checkp
         assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_sixteen_pairs_can_be_learned_by_heart(shop, tiny_checkpoint, tmp_path):
+def test_sixteen_pairs_can_be_memorized(shop, tiny_checkpoint, tmp_path):
     run = RunFolder(tmp_path / "run")
     recipe = make_recipe(
         {
@@ -306,7 +306,7 @@ def test_sixteen_pairs_can_be_learned_by_heart(shop, tiny_checkpoint, tmp_path):
 # ---- bad input
 
 
-def test_broken_pictures_are_passed_over_and_listed_once(own_shop, tiny_checkpoint, tmp_path):
+def test_unreadable_images_are_skipped_and_listed_once(own_shop, tiny_checkpoint, tmp_path):
     for name in sorted((own_shop.parent / "images").iterdir())[::4]:
         name.write_bytes(f"{name} is no picture any more".encode())
     run = RunFolder(tmp_path / "run")
@@ -319,7 +319,7 @@ def test_broken_pictures_are_passed_over_and_listed_once(own_shop, tiny_checkpoi
     assert all(math.isfinite(loss) for _, loss, _ in losses_of(run))
 
 
-def test_hardly_a_picture_that_can_be_read_stops_the_run(own_shop, tiny_checkpoint, tmp_path):
+def test_too_many_unreadable_images_stop_the_run(own_shop, tiny_checkpoint, tmp_path):
     shutil.rmtree(own_shop.parent / "images")
     (own_shop.parent / "images").mkdir()
     with pytest.raises(TrainingError, match=r"images in a row cannot be read; see rejects\.jsonl"):
@@ -349,7 +349,7 @@ def test_captions_of_one_letter_and_of_ten_thousand(own_shop, tiny_checkpoint, t
     assert all(math.isfinite(loss) for _, loss, _ in losses_of(run))
 
 
-def test_rows_without_words_or_picture_are_rejects(own_shop, tiny_checkpoint, tmp_path):
+def test_rows_without_words_or_image_are_rejects(own_shop, tiny_checkpoint, tmp_path):
     for column in ("title", "description", "highlights"):
         rewritten(own_shop, column, lambda i, row, column=column: "" if i == 0 else row[column])
     rewritten(own_shop, "image", lambda i, row: "" if i == 1 else row["image"])
@@ -399,7 +399,7 @@ def test_no_data_and_no_column_are_refused(shop, tiny_checkpoint, tmp_path):
     assert not run.facts.exists()
 
 
-def test_a_run_whose_data_changed_stops_and_goes_on_when_told(own_shop, tiny_checkpoint, tmp_path):
+def test_a_run_whose_data_changed_stops_and_resumes_if_asked(own_shop, tiny_checkpoint, tmp_path):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(own_shop, tiny_checkpoint)
 
     def kill(progress):
@@ -444,7 +444,7 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_weights(shop, tiny_chec
     assert latest.read_bytes() == before
 
 
-# ---- other places for data
+# ---- other data sources
 
 
 def test_tars_and_parquet_train_as_the_folder_does(whole, shop, tiny_checkpoint, tmp_path):
@@ -568,7 +568,7 @@ def run_it(words, launcher=("-m", "fashionclip.cli"), **settings):
 
 
 @pytest.mark.slow
-def test_the_command_trains_and_says_where(shop, tiny_checkpoint, tmp_path):
+def test_the_command_trains_and_reports_the_run(shop, tiny_checkpoint, tmp_path):
     words = command_of(recipe_of(shop, tiny_checkpoint), tmp_path / "run", "--schedule.steps", "2")
     done = run_it([*words, "--json"])
     assert done.returncode == 0, done.stderr
@@ -615,7 +615,7 @@ def test_a_full_disk_costs_states_and_checkpoints_not_the_steps(shop, tiny_check
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 1)])
-def test_a_killed_run_goes_on_with_another_number_of_processes(
+def test_a_killed_run_resumes_with_another_number_of_processes(
     whole, shop, tiny_checkpoint, tmp_path, before, after
 ):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)

@@ -1,4 +1,4 @@
-"""A whole run by one command: trained, chosen, judged, counted, published; and once more."""
+"""A whole run by one command: trained, selected, measured, published; and resumed."""
 
 import json
 
@@ -53,7 +53,7 @@ def whole(words, tmp_path_factory):
     return run
 
 
-def test_one_command_goes_the_whole_way(whole, tiny_checkpoint):
+def test_one_command_trains_selects_measures_and_publishes(whole, tiny_checkpoint):
     chosen = json.loads((whole.root / "selection.json").read_text(encoding="utf-8"))
     assert chosen["chosen"] == "step-000004"
     assert [c["name"] for c in chosen["candidates"]][:3] == ["start", "step-000002", "step-000004"]
@@ -84,7 +84,7 @@ def test_nothing_that_was_held_out_was_trained_on(whole):
     assert all(result.n_seen == 0 for result in held_out)
 
 
-def test_the_same_command_goes_on_where_a_killed_one_was_choosing(whole, words, capsys):
+def test_the_same_command_resumes_a_killed_selection(whole, words, capsys):
     before = {step: folder.stat().st_mtime_ns for step, folder in whole.checkpoints().items()}
     scores = {path.name: path.stat().st_mtime_ns for path in (whole.root / "scores").iterdir()}
     (whole.root / "selection.json").unlink()
@@ -99,7 +99,7 @@ def test_the_same_command_goes_on_where_a_killed_one_was_choosing(whole, words, 
     assert len(json.loads((whole.root / "cost.json").read_text("utf-8"))["sessions"]) == 2
 
 
-def test_a_run_with_nothing_to_choose_by_stops_before_it_trains(words, tmp_path, capsys):
+def test_a_run_without_held_out_pairs_stops_before_it_trains(words, tmp_path, capsys):
     run = tmp_path / "run"
     flags = ["--out", str(run), "--data.development", "0"]
     assert run_program([*words, *flags]) == 1

@@ -94,10 +94,10 @@ def command(
 
 def held_out_images(run: "RunFolder") -> "list[ImageRef]":
     """Test images of the run's data; none if the data are no longer there."""
-    from fashionclip.train.tune import read_test_pictures
+    from fashionclip.train.tune import read_test_images
 
     try:
-        return read_test_pictures(run)
+        return read_test_images(run)
     except FashionCLIPError as error:
         terminal.warn(f"exports are compared on generated products instead: {error}")
         return []

@@ -108,7 +108,7 @@ def command(recipe: str, out: Path, changed_data: bool, as_json: bool, **flags: 
     if choice is None or tuned.verdict is None:
         return
     published = publish_run(
-        run, asked.publish, pictures=tuned.test_pictures, token=os.environ.get("HF_TOKEN")
+        run, asked.publish, pictures=tuned.test_images, token=os.environ.get("HF_TOKEN")
     )
     if as_json:
         terminal.write_json(

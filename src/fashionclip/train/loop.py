@@ -48,11 +48,10 @@ from fashionclip.train.run import (
     OnProgress,
     RunFolder,
     RunLog,
+    RunRejects,
     drop_log_after,
     read_facts,
-    read_rejects,
     write_facts,
-    write_reject,
 )
 from fashionclip.train.setup import FINISHED, TrainSetup, claim, prepare
 from fashionclip.train.state import TrainState, collect, load_state, restore, save_state
@@ -104,7 +103,7 @@ def train(
         facts = read_facts(run)
         if facts["status"] in FINISHED:
             return Outcome(int(facts["steps"]), math.nan, facts["status"])
-        with RunLog(run, on_progress, is_first=group.is_first) as log:
+        with closing(RunLog(run, on_progress, is_first=group.is_first)) as log:
             return _Trainer(setup, run, log).train(on_checkpoint)
 
 
@@ -310,11 +309,10 @@ class _Trainer:
             self.log.event("state not saved", step=self.state.step, reason=reason)
 
     def _make_loader(self) -> Loader:
-        known = read_rejects(self.run) if self.group.is_first else set()
+        rejects = RunRejects(self.run)
 
         def on_reject(reject: Reject) -> None:
-            if (reject.row, reject.product_id) not in known:
-                write_reject(self.run, reject)
+            rejects.add(reject)
             self.log.reject()
 
         vision = self.checkpoint.config.vision

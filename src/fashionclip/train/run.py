@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 from fashionclip import rejects
@@ -101,11 +100,8 @@ def read_facts(run: RunFolder) -> dict[str, Any]:
 
 def write_log(run: RunFolder, line: Mapping[str, object]) -> None:
     """Append a line to ``log.jsonl``; a full disk costs the line, not the run."""
-    try:
-        with run.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(line)) + "\n")
-    except OSError:
-        return
+    with suppress(OSError), run.log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(line)) + "\n")
 
 
 def drop_log_after(run: RunFolder, step: int) -> None:
@@ -120,17 +116,21 @@ def drop_log_after(run: RunFolder, step: int) -> None:
         write_whole(run.log, "".join(kept).encode())
 
 
-def write_reject(run: RunFolder, reject: Reject) -> None:
-    """Append a line to ``rejects.jsonl``; a full disk costs the line, not the run."""
-    with suppress(OSError):
-        rejects.append_reject(run.rejects, reject)
+class RunRejects:
+    """``rejects.jsonl`` of a run, in which each row stands once, also after the run is resumed."""
 
+    def __init__(self, run: RunFolder) -> None:
+        """Read the rejects that are already written."""
+        self._path = run.rejects
+        known = rejects.read_rejects(run.rejects) if run.rejects.exists() else ()
+        self._known = {(reject.get("row"), reject.get("id")) for reject in known}
 
-def read_rejects(run: RunFolder) -> set[tuple[int | None, str | None]]:
-    """Row and id of every reject that is already written."""
-    if not run.rejects.exists():
-        return set()
-    return {(reject.get("row"), reject.get("id")) for reject in rejects.read_rejects(run.rejects)}
+    def add(self, reject: Reject) -> None:
+        """Append a line, if it is new; a full disk costs the line, not the run."""
+        if (reject.row, reject.product_id) not in self._known:
+            self._known.add((reject.row, reject.product_id))
+            with suppress(OSError):
+                rejects.append_reject(self._path, reject)
 
 
 def git_commit() -> str | None:
@@ -166,31 +166,21 @@ class RunLog:
     """Writes steps and events to ``log.jsonl`` and TensorBoard, in the first process only."""
 
     def __init__(self, run: RunFolder, on_progress: OnProgress | None, *, is_first: bool) -> None:
-        """Store the folder and the callback; nothing is opened yet."""
+        """Open TensorBoard's log, if the package is installed."""
         self._run, self._on_progress = run, on_progress
         self._is_first = is_first
-        self._board: Any = None
         self._scores: dict[str, float] = {}
         self._last = (0, 0, math.nan, 0.0)
         self._n_rejected = 0
         self._lock = Lock()
-
-    def __enter__(self) -> "RunLog":
-        """Open TensorBoard's log, if the package is installed."""
-        if self._is_first:
-            try:
+        self._board: Any = None
+        if is_first:
+            with suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return self
-            self._board = SummaryWriter(str(self._run.tensorboard))
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+                self._board = SummaryWriter(str(run.tensorboard))
+
+    def close(self) -> None:
         """Close TensorBoard's log."""
         if self._board is not None:
             self._board.close()

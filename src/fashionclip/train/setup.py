@@ -26,12 +26,11 @@ from fashionclip.train.distributed import SINGLE_PROCESS, ProcessGroup, broadcas
 from fashionclip.train.recipe import Recipe, read_recipe, write_recipe
 from fashionclip.train.run import (
     RunFolder,
+    RunRejects,
     describe_run,
     read_facts,
-    read_rejects,
     write_facts,
     write_log,
-    write_reject,
 )
 
 FREE_KEYS = {
@@ -148,10 +147,9 @@ def claim(setup: TrainSetup, run: RunFolder, *, changed_data: bool) -> None:
         write_log(run, {"event": "data changed", "data_hash": data_hash})
     if not run.start.exists():
         save_checkpoint(setup.start, run.start)
-    known = read_rejects(run)
+    rejects = RunRejects(run)
     for reject in setup.source.rejects:
-        if (reject.row, reject.product_id) not in known:
-            write_reject(run, reject)
+        rejects.add(reject)
     wanted = setup.recipe.schedule.batch_size
     if not facts and setup.batch_size < wanted:
         reason = f"{len(split.train)} pairs are fewer than a batch of {wanted}"

@@ -58,7 +58,7 @@ class Tuned:
     """None in processes other than the first."""
     verdict: Verdict | None
     cost: dict[str, Any]
-    test_pictures: tuple[ImageRef, ...] = ()
+    test_images: tuple[ImageRef, ...] = ()
     """Held-out test images with their captions."""
 
 
@@ -107,8 +107,8 @@ def tune(
                 f"{len(test)} for the test; raise data.development and data.test"
             )
             raise TrainingError(message)
-        pictures = held_out_pictures(setup.source, development)
-        suite = build_suite(pictures, recipe.selection, start=setup.start)
+        held_out = held_out_images(setup.source, development)
+        suite = build_suite(held_out, recipe.selection, start=setup.start)
         score = watch_checkpoints(run, setup.start, suite, recipe.selection, on_scores)
 
         def on_checkpoint(step: int, folder: Path) -> bool:
@@ -139,8 +139,8 @@ def tune(
         for name, rows in (("development", development), ("test", test))
     }
     write_facts(run, selected=choice.chosen.candidate.name, held_out_brands=brands)
-    test_pictures = tuple(held_out_pictures(setup.source, test))
-    return Tuned(outcome, choice, verdict, meter.stop(), test_pictures)
+    test_images = tuple(held_out_images(setup.source, test))
+    return Tuned(outcome, choice, verdict, meter.stop(), test_images)
 
 
 def measure(
@@ -178,14 +178,14 @@ def measure(
 
 def held_out_tasks(source: DataSource, rows: np.ndarray) -> Iterator[Retrieval]:
     """Images of held-out pairs retrieved by their captions, and by their titles alone."""
-    pictures = held_out_pictures(source, rows)
-    if len(pictures) < 2:
+    images = held_out_images(source, rows)
+    if len(images) < 2:
         return
-    yield held_out_task("held-out/captions", pictures)
+    yield held_out_task("held-out/captions", images)
     pairs = [source[row] for row in rows.tolist()]
     titled = [
-        replace(picture, caption=pair.title)
-        for picture, pair in zip(pictures, pairs, strict=True)
+        replace(image, caption=pair.title)
+        for image, pair in zip(images, pairs, strict=True)
         if pair.title
     ]
     if len(titled) > 1 and any(pair.highlights for pair in pairs):
@@ -199,13 +199,13 @@ def training_data(setup: TrainSetup) -> TrainingData:
     def samples() -> Iterator[tuple[ImageRef, list[str]]]:
         for row in setup.split.train.tolist():
             pair = setup.source[row]
-            yield _picture(setup.source, row), [pair.caption, pair.title]
+            yield _image_ref(setup.source, row), [pair.caption, pair.title]
 
     description = f"{name}, less the held-out {setup.split.held_out_by}s"
     return digest_training_data(samples(), description=description)
 
 
-def read_test_pictures(run: RunFolder) -> list[ImageRef]:
+def read_test_images(run: RunFolder) -> list[ImageRef]:
     """Read the held-out test images of a finished run again.
 
     Raises:
@@ -214,15 +214,15 @@ def read_test_pictures(run: RunFolder) -> list[ImageRef]:
     recipe = read_recipe(run.recipe)
     source = open_data(recipe.data)
     split = split_pairs(source, image_digests(source), recipe.data)
-    return held_out_pictures(source, split.test)
+    return held_out_images(source, split.test)
 
 
-def held_out_pictures(source: DataSource, rows: np.ndarray) -> list[ImageRef]:
+def held_out_images(source: DataSource, rows: np.ndarray) -> list[ImageRef]:
     """Pairs as evaluation takes them, with their captions."""
-    return [_picture(source, row) for row in rows.tolist()]
+    return [_image_ref(source, row) for row in rows.tolist()]
 
 
-def _picture(source: DataSource, row: int) -> ImageRef:
+def _image_ref(source: DataSource, row: int) -> ImageRef:
     pair = source[row]
     image: str | Path | bytes
     if isinstance(pair.image, str) and pair.image:
