@@ -44,7 +44,7 @@ DIM = 8
 COLOURS = ("Blue", "Red", "Green")
 COUNTER = itertools.count()
 
-STORES = ["memory", "lance", "postgres"]
+STORES = ["memory", "lance", "s3", "postgres"]
 DURABLE = ["lance", "postgres"]
 """Stores that other processes can open."""
 
@@ -58,6 +58,8 @@ def uri_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], st
             return f"memory://test-{next(COUNTER)}"
         if kind == "postgres":
             return f"{request.getfixturevalue('postgres_uri')}&store=shop-{next(COUNTER)}"
+        if kind == "s3":
+            return f"{request.getfixturevalue('s3_bucket')}/shop-{next(COUNTER)}"
         return str(tmp_path / f"shop-{next(COUNTER)}.lance")
 
     return new
@@ -737,7 +739,7 @@ def perform(store: Store, operation: tuple) -> None:
             writer.optimize()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in STORES if kind != "memory"])
+@pytest.mark.parametrize("kind", ["lance", "postgres"])
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

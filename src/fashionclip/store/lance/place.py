@@ -40,6 +40,7 @@ IMAGES_NAME = "images"
 OLD_IMAGES_NAME = "pictures"  # of format 1
 LOCK_NAME = "lock"
 HOLDER_NAME = "lock.holder"
+IDENTITY_TTL_S = 5.0  # a request to an object store takes tens of milliseconds
 OWN_NAMES = (MANIFEST_NAME, LOCK_NAME, "rejects.jsonl", TABLE_NAME)
 
 Identity = tuple[object, ...] | None
@@ -299,12 +300,13 @@ class RemotePlace:
         try:
             self._files, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         except ImportError as exc:
-            message = f"{uri}: {exc}"
+            message = f"{uri}: {exc}; for S3: pip install 'fashionclip[s3]'"
             raise MissingExtraError(message) from exc
         except ValueError as exc:
             message = f"{uri} cannot be reached: {exc}"
             raise StoreError(message) from exc
         self._root = root.rstrip("/")
+        self._identity: tuple[float, Identity] = (0.0, None)
         self._manifest = f"{self._root}/{MANIFEST_NAME}"
         self.lock: Lock = ThreadLock()
         self.blobs: BlobStore = RemoteBlobs(self._files, f"{self._root}/{IMAGES_NAME}", uri)
@@ -322,11 +324,15 @@ class RemotePlace:
             return bool(self._files.exists(self._manifest))
 
     def identity(self) -> Identity:
-        """The manifest's bytes: an object store has no inodes."""
-        try:
-            return (self.read(),)
-        except StoreError:
-            return None
+        """The manifest's bytes, read every few seconds: an object store has no inodes."""
+        until, found = self._identity
+        if time.monotonic() > until:
+            try:
+                found = (self.read(),)
+            except StoreError:
+                found = None
+            self._identity = time.monotonic() + IDENTITY_TTL_S, found
+        return found
 
     def read(self) -> bytes:
         """The manifest's bytes.
