@@ -1,4 +1,4 @@
-"""Vectors that are written down, so that what a scorer makes of them can be checked by eye."""
+"""An encoder with written-down vectors, so that figures can be checked by eye."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from fashionclip.evaluate.tasks import ImageRef
 
 
 class ByHand:
-    """Vectors that are written down: a picture's are its name's, a prompt's those of its word."""
+    """An encoder: an image has the vector of its source, a prompt that of its word."""
 
     logit_scale = 10.0
 
@@ -35,6 +35,6 @@ class ByHand:
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
 
-def looks(*vectors, name="p"):
-    """Pictures p0, p1, … that look like the vectors."""
+def refs(*vectors, name="p"):
+    """Images p0, p1, … whose vectors are these."""
     return tuple(ImageRef(f"{name}{i}", np.array([v])) for i, v in enumerate(vectors))

@@ -29,7 +29,7 @@ class Somewhere:
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_benchmark_says_what_it_is_and_how_to_get_it_in_one_line(name):
+def test_every_benchmark_has_a_title_and_one_line_on_how_to_get_it(name):
     benchmark = find_benchmark(name)
     assert benchmark.name == name
     assert benchmark.title
@@ -37,7 +37,7 @@ def test_every_benchmark_says_what_it_is_and_how_to_get_it_in_one_line(name):
     assert "\n" not in benchmark.how_to_get
 
 
-def test_an_unknown_name_is_told_what_there_is():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(BenchmarkError, match=r"'fmnst' \(did you mean 'fmnist'\?\).*image,label"):
         find_benchmark("fmnst")
     with pytest.raises(BenchmarkError, match=r"no benchmark and no file is called 'gone\.csv'"):
@@ -51,7 +51,7 @@ def test_the_first_of_a_benchmarks_places_that_is_there_is_its_folder(tmp_path):
     assert find_folder(Somewhere(), tmp_path) == tmp_path / "some"
 
 
-def test_a_benchmark_that_is_nowhere_says_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_benchmark_says_where_to_get_it(tmp_path):
     with pytest.raises(BenchmarkError, match=r"some: .* has no folder some; ask for it"):
         find_folder(Somewhere(), tmp_path)
     with pytest.raises(BenchmarkError, match="some: no data folder is given; ask for it"):
@@ -70,7 +70,7 @@ def test_a_name_keeps_its_percentile_for_ever():
     assert found == {"nike": 99, "puma": 22, "kurt geiger london": 44, "": 66}
 
 
-def test_a_draw_is_the_same_every_time_and_without_repetition():
+def test_a_sample_is_the_same_every_time_and_without_repetition():
     drawn = choose(1000, 50)
     assert drawn.tolist() == choose(1000, 50).tolist() == sorted(set(drawn.tolist()))
     assert drawn.tolist() != choose(1000, 50, seed=1).tolist()

@@ -112,7 +112,7 @@ def test_a_small_difference_is_noise() -> None:
     assert {row.verdict for row in comparison.rows} == {NOISE}
 
 
-def test_values_are_those_of_the_shared_pictures_and_both_n_are_told() -> None:
+def test_values_are_those_of_the_shared_images_and_both_n_are_given() -> None:
     truth, one = draws(200, 0.6, seed=1)
     _, other = draws(200, 0.8, seed=2)
     names = [f"p{i}" for i in range(200)]
@@ -165,7 +165,7 @@ def test_gains_on_what_was_seen_in_training_do_not_open_the_gate() -> None:
     assert "without what was seen in training is worse" in line
 
 
-def test_what_cannot_be_compared_says_why() -> None:
+def test_a_row_that_cannot_be_compared_has_a_reason() -> None:
     truth, one = draws(40, 0.6, seed=1)
     moved = ["cap", *truth[1:]] if truth[0] != "cap" else ["bag", *truth[1:]]
     old = labelled(one, truth)
@@ -212,7 +212,7 @@ def test_a_task_that_one_run_lacks_is_a_line() -> None:
     assert lost == "shop: only the old run measured Accuracy"
 
 
-def test_the_gate_looks_at_the_benchmarks_it_is_given() -> None:
+def test_the_gate_checks_the_named_benchmarks() -> None:
     truth, weak = draws(300, 0.5, seed=1)
     _, strong = draws(300, 0.9, seed=2)
     before = run_of(

@@ -45,7 +45,7 @@ def test_what_was_fetched_is_not_fetched_again(hub, tmp_path):
     assert not any("GET" in request and ".parquet" in request for request in hub.requests)
 
 
-def test_a_download_that_breaks_off_is_not_taken_for_the_set_and_goes_on_later(hub, tmp_path):
+def test_an_interrupted_download_is_not_used_and_continues_later(hub, tmp_path):
     repository = hub.repositories[FMNIST]
     repository.breaks = "train-00000-of-00001.parquet"
     benchmark = find_benchmark("fmnist")
@@ -74,7 +74,7 @@ def test_no_network_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_a_repository_that_changed_its_files_is_said_so(hub, tmp_path):
+def test_a_repository_without_the_expected_files_is_an_error(hub, tmp_path):
     folder = hub.repositories[FMNIST].folder
     for path in folder.glob("fashion_mnist/*"):
         path.rename(folder / path.name.replace("parquet", "arrow"))
@@ -83,7 +83,7 @@ def test_a_repository_that_changed_its_files_is_said_so(hub, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["deep", "clothing", "sample"])
-def test_other_benchmarks_say_how_they_are_had_by_hand(name, tmp_path):
+def test_the_error_for_other_benchmarks_says_how_to_get_them_by_hand(name, tmp_path):
     benchmark = find_benchmark(name)
     with pytest.raises(BenchmarkError, match=f"{name} cannot be downloaded") as caught:
         download(benchmark, tmp_path)

@@ -110,7 +110,7 @@ def test_pictures_that_cannot_be_read_are_rows_of_nan_and_cost_nothing_else(mode
     assert np.isnan(vectors.encode_images(images_of([photos[1]]))).all()
 
 
-def test_texts_are_kept_too_and_templates_average_to_unit_length(model, tmp_path):
+def test_texts_are_cached_and_templates_average_to_unit_length(model, tmp_path):
     words = ["a red dress", "blue jeans", "a red dress"]
     found = CachedEncoder(model, tmp_path).encode_text(words, templates="ensemble")
     assert np.allclose(found, model.encode_text(words, templates="ensemble"), atol=1e-5)
@@ -121,7 +121,7 @@ def test_texts_are_kept_too_and_templates_average_to_unit_length(model, tmp_path
     assert CachedEncoder(model, None).encode_text([]).shape == (0, model.dim)
 
 
-def test_a_killed_run_goes_on_where_it_stopped(model, photos, tmp_path, monkeypatch):
+def test_a_killed_run_continues_where_it_stopped(model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("fashionclip.evaluate.cache.FLUSH_INTERVAL_S", 0.0)
 
     def stop_after_four(what, n):

@@ -92,7 +92,7 @@ def brand_of(image):
     return image.caption.split()[0].lower()
 
 
-def test_everything_that_the_table_can_answer_is_asked(loaded, tasks):
+def test_every_task_that_the_table_allows_is_made(loaded, tasks):
     assert list(tasks) == [
         *("kagl/article-type", "kagl/sub-category", "kagl/master-category", "kagl/colour"),
         *("kagl/gender", "kagl/season", "kagl/usage"),
@@ -332,5 +332,5 @@ def test_marqos_copy_answers_the_same_questions(tmp_path):
         ("Lip Gloss", "lip gloss"),
     ],
 )
-def test_labels_are_said_as_a_person_would(label, words):
+def test_labels_have_everyday_words(label, words):
     assert words_of("articleType", [label])[label][0] == words

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashionclip.checkpoint.folder import TRAINED_ON
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.cache import image_digest
 from fashionclip.evaluate.leakage import (
-    TRAINED_ON,
     LeakageCheck,
     digest_training_data,
     read_training_data,
@@ -49,15 +49,15 @@ def test_the_same_file_is_found_and_another_is_not(training, drawn):
     assert files.tolist() == [True, False]
 
 
-def test_copies_of_other_size_and_quality_look_the_same(training, drawn):
+def test_copies_of_another_size_and_quality_are_near_duplicates(training, drawn):
     copies = [
         ImageRef(f"{i}", jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4)), 60))
         for i, image in enumerate(drawn)
     ]
-    files, looks = found_by(LeakageCheck([training], None), copies)
+    files, duplicates = found_by(LeakageCheck([training], None), copies)
     assert not files.any()
-    assert looks[:20].all()
-    assert looks[20:].sum() <= 1  # drawn products can be twins
+    assert duplicates[:20].all()
+    assert duplicates[20:].sum() <= 1  # drawn products can be twins
 
 
 def test_the_same_garment_in_another_colour_is_another_picture(training, drawn):
@@ -66,9 +66,9 @@ def test_the_same_garment_in_another_colour_is_another_picture(training, drawn):
         for i, im in enumerate(drawn[:20])
     ]
     coloured = [np.ptp(np.asarray(im, int), axis=2).mean() > 20 for im in drawn[:20]]
-    _, looks = found_by(LeakageCheck([training], None), swapped)
+    _, duplicates = found_by(LeakageCheck([training], None), swapped)
     assert sum(coloured) > 3
-    assert not looks[np.array(coloured)].any()
+    assert not duplicates[np.array(coloured)].any()
 
 
 @pytest.mark.parametrize("text", ["product 7", "PRODUCT  7.", "Product, 7!", "\uff30roduct 7"])
@@ -89,7 +89,7 @@ def test_digests_survive_the_folder_and_say_what_they_are(training, tmp_path):
     assert np.array_equal(again.hashes, training.hashes)
 
 
-def test_a_folder_without_a_record_says_nothing_and_a_damaged_one_is_an_error(tmp_path):
+def test_a_folder_without_a_record_has_none_and_a_damaged_one_is_an_error(tmp_path):
     assert read_training_data(tmp_path) is None
     (tmp_path / TRAINED_ON).write_bytes(b"not a record")
     with pytest.raises(EvaluationError, match=TRAINED_ON):
@@ -97,9 +97,9 @@ def test_a_folder_without_a_record_says_nothing_and_a_damaged_one_is_an_error(tm
 
 
 def test_nothing_known_finds_nothing(drawn):
-    files, looks = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(drawn[0]))])
+    files, duplicates = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(drawn[0]))])
     assert not files.any()
-    assert not looks.any()
+    assert not duplicates.any()
 
 
 def test_pictures_that_cannot_be_read_are_passed_over(training, tmp_path: Path):
@@ -112,11 +112,11 @@ def test_pictures_that_cannot_be_read_are_passed_over(training, tmp_path: Path):
     assert not data.images
     assert len(data.texts) == 2
     absent = [ImageRef("x", tmp_path / "absent.jpg"), ImageRef("y", b"no")]
-    looks = LeakageCheck([training], None).is_near_duplicate(absent, [None, b"0" * 16])
-    assert not looks.any()
+    duplicates = LeakageCheck([training], None).is_near_duplicate(absent, [None, b"0" * 16])
+    assert not duplicates.any()
 
 
-def test_looks_are_kept_in_the_cache(training, drawn, tmp_path):
+def test_perceptual_hashes_are_cached(training, drawn, tmp_path):
     images = [ImageRef(str(i), jpeg(image)) for i, image in enumerate(drawn[18:22])]
     digests = [image_digest(image) for image in images]
     first = LeakageCheck([training], tmp_path).is_near_duplicate(images, digests)

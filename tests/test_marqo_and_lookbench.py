@@ -47,7 +47,7 @@ def load(name, folder):
     return find_benchmark(name).load(folder)
 
 
-def test_marqos_own_queries_are_asked_where_their_ground_truth_is_there(tmp_path):
+def test_marqos_own_queries_are_used_where_their_ground_truth_exists(tmp_path):
     folder = write_polyvore(tmp_path / "polyvore")
     write_truth(folder, "text-image", {"a red thing": {"p0": 1, "p2": 1}, "b": {"p5": 1, "p9": 0}})
     write_truth(folder, "category-image+text", {"Boots": {"p1": 1, "p3": 1}})
@@ -188,7 +188,7 @@ def test_lookbench_can_be_laid_out_as_tables(tmp_path):
     )
 
 
-def test_lookbench_without_a_gallery_or_a_category_is_told(tmp_path):
+def test_lookbench_without_a_gallery_or_a_category_has_a_warning(tmp_path):
     folder = write_lookbench(tmp_path / "a")
     (folder / "real_studio_flat" / "gallery-00000-of-00001.parquet").unlink()
     loaded = load("lookbench", folder)

@@ -60,7 +60,7 @@ def test_an_interval_of_weighted_f1_covers_95_times_in_100():
     assert 0.91 <= covered / 400 <= 0.98
 
 
-def test_an_interval_over_draws_is_that_of_drawing_items_and_draws_one_by_one():
+def test_an_interval_over_trainings_equals_resampling_items_and_trainings_one_by_one():
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 120)
     draws = np.array([labels(rng, 120, 3, right)[1] for right in (0.1, 0.5, 0.9)])
@@ -80,7 +80,7 @@ def test_an_interval_over_draws_is_that_of_drawing_items_and_draws_one_by_one():
     assert (low, high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.02)
 
 
-def test_an_interval_over_draws_that_are_alike_is_that_of_the_items():
+def test_an_interval_over_equal_trainings_is_that_of_the_items():
     rng = np.random.default_rng(4)
     truth, predicted = labels(rng, 500, 4, 0.6)
     alone, thrice, none = repeated_intervals(
@@ -107,7 +107,7 @@ def test_an_interval_is_scipys_percentile_bootstrap(few):
     assert [low, high] == pytest.approx([expected.low, expected.high], abs=0.004)
 
 
-def test_drawing_cells_is_drawing_pictures():
+def test_resampling_cells_equals_resampling_images():
     rng = np.random.default_rng(3)
     truth, predicted = labels(rng, 200, 4, 0.6)
     drawn = [
@@ -201,7 +201,7 @@ def test_a_difference_is_second_less_first():
     assert found.p == pytest.approx(2 / 2001)
 
 
-def test_the_same_answers_twice_differ_by_nothing_surely():
+def test_equal_predictions_differ_by_exactly_nothing():
     truth, a = labels(np.random.default_rng(7), 100, 3, 0.5)
     found = paired_labels(truth, a, a, 3, macro_f1)
     assert (found.value, found.low, found.high, found.p, found.n) == (0, 0, 0, 1, 100)
@@ -221,7 +221,7 @@ def test_a_difference_of_labels_is_the_difference_of_the_figures(seed, n_classes
     assert other.value == pytest.approx(-found.value, abs=1e-12)
 
 
-def test_drawing_triples_is_drawing_pictures():
+def test_resampling_triples_equals_resampling_images():
     rng = np.random.default_rng(8)
     truth, a = labels(rng, 250, 4, 0.6)
     b = np.where(rng.random(250) < 0.3, truth, a)
@@ -234,7 +234,7 @@ def test_drawing_triples_is_drawing_pictures():
     assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.008)
 
 
-def test_models_that_are_alike_are_told_apart_one_time_in_twenty():
+def test_equal_models_differ_one_time_in_twenty():
     rng = np.random.default_rng(9)
     n_trials, apart = 400, 0
     for trial in range(n_trials):

@@ -60,7 +60,7 @@ def test_deepfashions_test_partition_is_measured(anno, evaluation, tmp_path):
     assert task.notes[1] == "4 categories, of which 3 have test pictures."
 
 
-def test_a_seeded_part_of_the_test_partition_is_drawn(tmp_path, monkeypatch):
+def test_a_seeded_part_of_the_test_partition_is_sampled(tmp_path, monkeypatch):
     monkeypatch.setattr(deepfashion, "N_TEST", 7)
     folder = write_deepfashion(tmp_path)
     drawn = [[p.image_id for p in load("deep", folder).tasks[0].images] for _ in range(2)]
@@ -68,7 +68,7 @@ def test_a_seeded_part_of_the_test_partition_is_drawn(tmp_path, monkeypatch):
     assert len(drawn[0]) == 7
 
 
-def test_a_half_unpacked_folder_is_told_by_number_and_name(tmp_path):
+def test_a_half_unpacked_folder_has_a_warning_with_number_and_names(tmp_path):
     folder = write_deepfashion(tmp_path)
     for i in (2, 5, 8, 11):
         (folder / f"img/Some_Thing_{i % 3}/img_{i:08d}.jpg").unlink()

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from by_hand import ByHand, looks
+from by_hand import ByHand, refs
 from fashionclip.errors import MissingExtraError
 from fashionclip.evaluate.probe import score_probe
 from fashionclip.evaluate.tasks import ClassLabel, Probe, WrongAttribute
@@ -31,7 +31,7 @@ def clouds(n, seed, spread=0.6):
 def probe(n_training=120, n_test=90, **more):
     learned, known = clouds(n_training, 0)
     asked, truth = clouds(n_test, 1)
-    return Probe("t", CLASSES, looks(*learned, name="l"), known, looks(*asked), truth, **more)
+    return Probe("t", CLASSES, refs(*learned, name="l"), known, refs(*asked), truth, **more)
 
 
 def test_a_probe_is_scikit_learns_logistic_regression():
@@ -48,7 +48,7 @@ def test_a_probe_is_scikit_learns_logistic_regression():
     assert found.figures["weighted_f1"].n == 90
 
 
-def test_few_pictures_teach_less_and_their_draws_differ():
+def test_few_images_give_lower_figures_and_their_samples_differ():
     found = score_probe(probe(), ByHand(WORDS))
     shots = found.details["shots"]
     assert list(shots) == ["1", "2", "4", "8", "16"]
@@ -61,12 +61,12 @@ def test_few_pictures_teach_less_and_their_draws_differ():
     assert score_probe(probe(), ByHand(WORDS)).figures == found.figures
 
 
-def test_a_probe_tells_what_it_could_not_use():
+def test_a_probe_warns_of_what_it_could_not_use():
     one = probe(shots=(1, 4), seeds=2)
     broken = replace(
         one,
-        training_images=(*one.training_images[:7], *looks(*[UNREADABLE] * 113, name="x")),
-        images=(*one.images[:89], *looks(UNREADABLE, name="y")),
+        training_images=(*one.training_images[:7], *refs(*[UNREADABLE] * 113, name="x")),
+        images=(*one.images[:89], *refs(UNREADABLE, name="y")),
     )
     found = score_probe(broken, ByHand(WORDS))
     assert (found.n, found.left_out, found.details["n_training"]) == (89, 1, 7)
@@ -99,7 +99,7 @@ def test_a_probe_without_seen_pictures():
     assert "trained on all 90" in score_probe(one, ByHand(WORDS), seen=seen | True).warnings[-1]
 
 
-def test_nothing_to_learn_is_said():
+def test_a_probe_with_nothing_to_learn_has_a_warning():
     one = probe(shots=(1,))
     alike = replace(one, training_labels=np.zeros(120, np.int64))
     assert "fewer than two classes" in score_probe(alike, ByHand(WORDS)).warnings[-1]
@@ -122,7 +122,7 @@ BLUISH_RED = np.array([0.6, 0.8, 0.0], np.float32)
 TASK = WrongAttribute(
     name="t",
     attribute="colour",
-    images=looks(RED, BLUISH_RED, GREEN, GREEN),
+    images=refs(RED, BLUISH_RED, GREEN, GREEN),
     values=("red", "red", "green", "blue"),
     right=("a red cap", "a red cap", "an extra green cap", "blue shoes"),
     wrong=(
@@ -152,8 +152,8 @@ def test_the_right_caption_has_to_win():
     assert found.shown == ("p3", "p1")
 
 
-def test_captions_of_unreadable_pictures_are_left_out_and_told():
-    broken = replace(TASK, images=looks(RED, UNREADABLE, GREEN, GREEN))
+def test_captions_of_unreadable_images_are_left_out_with_a_warning():
+    broken = replace(TASK, images=refs(RED, UNREADABLE, GREEN, GREEN))
     found = score_wrong_attribute(broken, ByHand(WORDS), seen=np.array([True, True, False, False]))
     assert (found.n, found.left_out, found.n_seen) == (3, 1, 1)
     assert found.items["seen"] == [True, False, False]
@@ -170,12 +170,12 @@ def test_captions_of_unreadable_pictures_are_left_out_and_told():
         ({"wrong": (*TASK.wrong[:3], ())}, "image p3 has no wrong caption"),
     ],
 )
-def test_a_scorecard_that_contradicts_itself_is_refused(change, said):
+def test_a_wrong_attribute_task_that_contradicts_itself_is_refused(change, said):
     with pytest.raises(ValueError, match=said):
         score_wrong_attribute(replace(TASK, **change), ByHand(WORDS))
 
 
-def test_an_empty_scorecard_is_said():
+def test_a_task_without_images_has_a_warning():
     empty = WrongAttribute("t", "colour", (), (), (), ())
     found = score_wrong_attribute(empty, ByHand(WORDS))
     assert found.warnings == ("There is nothing to measure: it has no pictures.",)

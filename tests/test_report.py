@@ -112,7 +112,7 @@ def test_every_figure_is_there_with_its_interval_and_n() -> None:
                     assert title_of(metric) in text
 
 
-def test_both_say_whether_a_figure_is_a_hit_rate_or_a_recall() -> None:
+def test_both_reports_explain_whether_a_figure_is_a_hit_rate_or_a_recall() -> None:
     sentences = (
         "Share of queries with at least one relevant product in the first 10",
         "Share of a query's relevant products that are in the first 10",
@@ -139,7 +139,7 @@ def test_published_rows_are_marked_and_have_their_source() -> None:
     assert not any("†" in line for line in rows)
 
 
-def test_the_card_says_what_the_card_says() -> None:
+def test_the_published_figures_are_those_of_the_model_card() -> None:
     card = {(row.model, row.task): row.value for row in PUBLISHED if row.source == CARD}
     assert len(card) == 12
     values = [card["FashionCLIP 2.0", task] for task in CARD_COLUMNS.values()]
@@ -176,7 +176,7 @@ def test_the_markdown_has_all_headlines_in_one_table() -> None:
     assert number(result.unseen[result.headline].value) in row
 
 
-def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
+def test_warnings_notes_and_missing_benchmarks_are_in_both_reports() -> None:
     page = _Page(made_page()).text
     for text in (page, markdown(made_run()).replace("\\", "")):
         assert "2 pictures could not be read and are left out: img-17, img-233" in text
@@ -189,7 +189,7 @@ def test_warnings_notes_and_missing_benchmarks_are_told() -> None:
     assert "- builtin: only here" in markdown(run)
 
 
-def test_both_say_what_hangs_on_the_wording() -> None:
+def test_both_reports_describe_the_choice_of_prompts() -> None:
     page, text = _Page(made_page()).text, markdown(made_run())
     prompts = made_run().results["builtin"][0].details["prompts"]
     for told in (page, text):
@@ -314,7 +314,7 @@ def test_a_class_without_a_picture_is_an_empty_row() -> None:
     assert titles == ["a → a: 3 of 4 (75.0 %)", "a → b: 1 of 4 (25.0 %)"]
 
 
-def test_a_whisker_says_in_words_what_it_draws() -> None:
+def test_a_whisker_has_a_label_with_its_numbers() -> None:
     page = _Page(html(one_model(figures={"weighted_f1": Figure(0.5, 0.4, 0.75, 1200)}), {}))
     place = next(i for i, (_, a) in enumerate(page.tags) if a.get("class") == "whisker dot")
     label = "0.500, 95 % interval 0.400 to 0.750, n = 1,200"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from by_hand import ByHand, looks
+from by_hand import ByHand, refs
 from fashionclip.evaluate.retrieval import score_image_to_image, score_retrieval
 from fashionclip.evaluate.tasks import Garment, ImageRef, ImageToImage, Retrieval
 
@@ -27,7 +27,7 @@ def like(a, b, share=0.9):
 TASK = Retrieval(
     name="t",
     queries=("a red dress", "a blue dress"),
-    documents=looks(RED, like(RED, BLUE, 0.6), like(BLUE, RED, 0.6), BLUE, GREEN),
+    documents=refs(RED, like(RED, BLUE, 0.6), like(BLUE, RED, 0.6), BLUE, GREEN),
     relevant=(rows(0, 2), rows(4)),
     figures=("mrr@3", "hit@1", "recall@2", "recall@3", "precision@10", "map@3", "ndcg@3"),
 )
@@ -66,7 +66,7 @@ def test_rankings_can_be_checked_by_eye():
 def test_figures_are_trec_evals():
     rng = np.random.default_rng(0)
     words = {f"query-{i:02}": vector for i, vector in enumerate(rng.normal(size=(40, 8)))}
-    documents = looks(*rng.normal(size=(60, 8)).astype(np.float32))
+    documents = refs(*rng.normal(size=(60, 8)).astype(np.float32))
     relevant = tuple(rng.choice(60, size=rng.integers(1, 9), replace=False) for _ in words)
     asked = ("recall@10", "precision@1", "precision@10", "map@10", "ndcg@10", "hit@5")
     made = ByHand(words)
@@ -100,8 +100,8 @@ def test_documents_can_be_pictures_joined_with_their_words():
     )
 
 
-def test_what_cannot_be_read_is_no_answer_and_is_told():
-    broken = replace(TASK, documents=(*TASK.documents[:4], *looks(UNREADABLE, name="broken")))
+def test_an_unreadable_image_is_no_document_and_is_named_in_a_warning():
+    broken = replace(TASK, documents=(*TASK.documents[:4], *refs(UNREADABLE, name="broken")))
     found = score_retrieval(broken, ByHand(WORDS))
     assert (found.n, found.left_out, found.details["n_documents"]) == (1, 1, 4)
     assert found.warnings == (
@@ -119,12 +119,12 @@ def test_figures_without_the_queries_that_were_seen():
     assert "trained on all 2 queries" in everything.warnings[-1]
 
 
-def test_queries_with_the_same_words_are_told_apart():
+def test_queries_with_equal_words_have_different_names():
     twice = replace(TASK, queries=("red", "red", "red (2)"), relevant=(rows(0), rows(1), rows(2)))
     assert score_retrieval(twice, ByHand(WORDS)).items["item"] == ["red", "red (3)", "red (2)"]
 
 
-def test_nothing_to_find_is_said():
+def test_a_task_without_answers_has_no_figures_and_a_warning():
     empty = Retrieval("t", (), TASK.documents, ())
     assert score_retrieval(empty, ByHand(WORDS)).warnings == (
         "There is nothing to measure: it has no queries.",
@@ -157,7 +157,7 @@ def garments(*described):
     return tuple(
         Garment(image, category, frozenset(words.split()))
         for image, (_, category, words) in zip(
-            looks(*(vector for vector, _, _ in described)), described, strict=True
+            refs(*(vector for vector, _, _ in described)), described, strict=True
         )
     )
 
@@ -204,7 +204,7 @@ def test_a_picture_is_not_its_own_answer():
     assert copies.figures["fine_recall@1"].n == 4
 
 
-def test_what_has_no_equal_is_left_out_and_told():
+def test_a_query_without_a_document_of_its_category_is_left_out_with_a_warning():
     lonely = (*WARDROBE[:3], *garments((GREEN, "hat", "green"))[:1])
     lonely = tuple(
         replace(g, image=replace(g.image, image_id=f"q{i}")) for i, g in enumerate(lonely)
@@ -223,7 +223,7 @@ def test_what_has_no_equal_is_left_out_and_told():
     assert seen.unseen["coarse_recall@1"].n == 2
 
 
-def test_no_query_and_no_match_are_said():
+def test_no_queries_and_no_matches_are_named_in_a_warning():
     empty = score_image_to_image(ImageToImage("t", (), WARDROBE), ByHand(WORDS))
     assert "it has no queries" in empty.warnings[-1]
     alone = score_image_to_image(ImageToImage("t", WARDROBE[:1], WARDROBE[:1]), ByHand(WORDS))

@@ -20,7 +20,7 @@ def tasks():
     return {task.name: task for task in loaded.tasks}
 
 
-def test_it_asks_what_can_be_seen(tasks):
+def test_there_is_a_task_for_every_visible_attribute(tasks):
     assert list(tasks) == [
         *("sample/category", "sample/colour", "sample/pattern", "sample/sleeve"),
         *("sample/neckline", "sample/wrong-colour", "sample/wrong-pattern"),

@@ -74,7 +74,7 @@ def test_a_fifth_of_the_names_is_for_development_wherever_the_pictures_lie(tmp_p
     assert "fifth of the pictures" in task.development
 
 
-def test_a_column_says_what_is_for_development(tmp_path):
+def test_a_column_names_the_development_rows(tmp_path):
     rows = [
         (*row, "Test" if i < 4 else "development")
         for i, row in enumerate(labelled(draw(tmp_path, 6)))

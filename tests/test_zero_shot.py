@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from by_hand import ByHand, looks
+from by_hand import ByHand, refs
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.prompts import (
     STYLES,
@@ -31,7 +31,7 @@ UNREADABLE = np.full(3, np.nan, np.float32)
 
 
 def task(vectors, labels, **more):
-    return ZeroShot("t", CLASSES, looks(*vectors), np.array(labels, dtype=np.int64), **more)
+    return ZeroShot("t", CLASSES, refs(*vectors), np.array(labels, dtype=np.int64), **more)
 
 
 def like(a, b, share=0.9):
@@ -80,11 +80,11 @@ def test_figures_are_scikit_learns():
         assert found.figures[metric].value == pytest.approx(expected, abs=1e-9)
 
 
-def test_top_5_is_told_only_where_there_are_more_than_five_classes():
+def test_top_5_is_reported_only_with_more_than_five_classes():
     rng = np.random.default_rng(1)
     words = {f"kind-{i}": vector for i, vector in enumerate(rng.normal(size=(6, 3)))}
     classes = tuple(ClassLabel(word, word) for word in words)
-    six = ZeroShot("t", classes, looks(*rng.normal(size=(60, 3))), rng.integers(0, 6, 60))
+    six = ZeroShot("t", classes, refs(*rng.normal(size=(60, 3))), rng.integers(0, 6, 60))
     found = score_zero_shot(six, ByHand(words))
     assert found.figures["accuracy"].value < found.figures["top_5"].value < 1
     five = replace(six, classes=classes[:5], labels=six.labels % 5)
@@ -105,7 +105,7 @@ def test_the_worst_confusions_show_the_surest_pictures_first():
 # what a model has seen
 
 
-def test_pictures_seen_in_training_are_also_told_apart():
+def test_figures_without_images_seen_in_training_are_reported_too():
     seen = np.array([True, True, False, False, True, False])
     found = score_zero_shot(SIX, ByHand(WORDS), seen=seen)
     assert found.n_seen == 3
@@ -169,13 +169,13 @@ def test_a_class_without_a_picture_is_named():
 def test_a_set_of_one_class_is_called_that():
     found = score_zero_shot(task([DRESS, BOOT], [0, 0]), ByHand(WORDS))
     assert "All pictures are of one class, Dress" in found.warnings[0]
-    alone = ZeroShot("t", CLASSES[:1], looks(DRESS, BOOT), np.array([0, 0]))
+    alone = ZeroShot("t", CLASSES[:1], refs(DRESS, BOOT), np.array([0, 0]))
     found = score_zero_shot(alone, ByHand(WORDS))
     assert found.figures["accuracy"].value == 1
     assert "There is only one class" in found.warnings[0]
 
 
-def test_classes_that_are_said_alike_are_named():
+def test_classes_with_equal_words_are_named_in_a_warning():
     alike = replace(SIX, classes=(*CLASSES, ClassLabel("dress", "Dress")))
     found = score_zero_shot(alike, ByHand(WORDS))
     assert found.warnings[0] == (
@@ -191,9 +191,12 @@ def test_classes_that_are_said_alike_are_named():
         ({"labels": np.array([0, 1])}, "6 images have 2 labels"),
         ({"classes": ()}, "no classes"),
         ({"classes": (*CLASSES, CLASSES[0])}, "two classes have one name"),
-        ({"development_images": looks(DRESS, name="d")}, "1 development images have 0 labels"),
         (
-            {"development_images": looks(BAG), "development_labels": np.array([2])},
+            {"development_images": refs(DRESS, name="d")},
+            "1 development images have 0 labels",
+        ),
+        (
+            {"development_images": refs(BAG), "development_labels": np.array([2])},
             "two images with the id p0",
         ),
     ],
@@ -212,7 +215,7 @@ def biased(development_vector):
     return made, replace(
         SIX,
         development="drawn for this",
-        development_images=looks(DRESS, development_vector, BAG, name="d"),
+        development_images=refs(DRESS, development_vector, BAG, name="d"),
         development_labels=np.array([0, 1, 2]),
     )
 
@@ -239,7 +242,7 @@ def test_test_pictures_have_no_say_in_the_choice():
     assert chosen.figures["weighted_f1"] == prompts["styles"]["bare"]["test"]
 
 
-def test_the_choice_is_over_before_a_test_picture_is_looked_at():
+def test_the_prompts_are_chosen_before_a_test_image_is_encoded():
     model, split = biased(BOOT)
     score_zero_shot(split, model)
     assert model.asked == ["d0", "d1", "d2", *(f"p{i}" for i in range(6))]
@@ -369,7 +372,7 @@ def test_what_a_full_stop_a_plural_a_capital_and_a_synonym_change():
     assert found["synonym"].tolist() == [BAG.tolist(), BOOT.tolist()]
 
 
-def test_a_change_that_changes_no_word_is_not_told():
+def test_a_change_that_affects_no_word_is_left_out():
     colours = (ClassLabel("Red", "red"), ClassLabel("Navy", "navy blue"))
     model = ByHand({"red": DRESS, "navy": BOOT})
     assert list(changed_vectors(colours, "bare", model)) == ["full stop", "capital"]
@@ -401,7 +404,7 @@ def drawings(n, seed, name):
     return tuple(images), np.array(labels)
 
 
-def test_the_built_in_model_sorts_the_drawn_catalogue():
+def test_the_built_in_model_classifies_the_sample_catalogue():
     images, labels = drawings(60, 0, "")
     images += (ImageRef("broken", b"no picture"),)
     development, of_development = drawings(40, 7, "d")

@@ -102,7 +102,7 @@ def test_several_models_and_tables_stand_side_by_side(
     assert other_model.name in card
 
 
-def test_a_second_run_encodes_nothing_and_says_the_same(fashionclip, model, labels, tmp_path):
+def test_a_second_run_encodes_nothing_and_has_equal_results(fashionclip, model, labels, tmp_path):
     def measure(out):
         words = ("--on", labels, "--cache", tmp_path / "cache", "--out", tmp_path / out, "--json")
         return fashionclip("evaluate", model, *words).json["models"]
@@ -125,7 +125,7 @@ def test_the_terminal_shows_a_line_a_task(fashionclip, model, labels, queries, t
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_killed_run_goes_on_where_it_stopped(
+def test_a_killed_run_continues_where_it_stopped(
     start, fashionclip, model, labels, web_shop, tmp_path
 ):
     """The second table's pictures are on a server that falls silent; there the run is killed."""
@@ -194,7 +194,7 @@ def test_a_data_set_that_is_half_unpacked_is_measured_on_what_is_there(
     assert 0 < colour["n"] <= 15
 
 
-def test_a_broken_picture_is_told_and_every_figure_states_its_n(
+def test_a_broken_image_has_a_warning_and_every_figure_its_n(
     fashionclip, model, shop, labels, tmp_path
 ):
     shutil.copytree(shop / "images", tmp_path / "images")
@@ -209,9 +209,7 @@ def test_a_broken_picture_is_told_and_every_figure_states_its_n(
     assert any("dress-blue" in line for line in result["warnings"])
 
 
-def test_what_could_not_be_scored_is_told_in_the_terminal(
-    fashionclip, model, shop, queries, tmp_path
-):
+def test_items_left_out_are_reported_in_the_terminal(fashionclip, model, shop, queries, tmp_path):
     (shop / "images" / "torn.jpg").write_bytes(b"no picture")
     rows = read(queries)
     table = shop / "torn.csv"
@@ -244,7 +242,7 @@ def test_a_run_without_a_figure_is_reported_and_ends_with_status_1(fashionclip, 
     assert "There is nothing to measure" in (tmp_path / "run" / "report.md").read_text("utf-8")
 
 
-def test_a_slip_in_a_name_is_told_before_anything_is_fetched(fashionclip, model, tmp_path):
+def test_a_typo_in_a_name_is_refused_before_any_download(fashionclip, model, tmp_path):
     words = ("--on", "kagl,fminst", "--data", tmp_path, "--download", "--out", tmp_path / "run")
     line = one_line(fashionclip("evaluate", model, *words))
     assert "no benchmark and no file is called 'fminst' (did you mean 'fmnist'?)" in line
@@ -316,7 +314,7 @@ def test_two_models_of_one_name_are_refused(fashionclip, model, labels, tmp_path
 # what the model has seen
 
 
-def test_what_a_model_was_trained_on_is_told_apart(fashionclip, model, shop, labels, tmp_path):
+def test_training_images_are_reported_apart(fashionclip, model, shop, labels, tmp_path):
     rows = read(shop / "products.csv")[1:]
     seen = [(id_, f"images/{image}", title) for id_, image, title, *_ in rows if "red" in image]
     write(shop / "trained.csv", ("id", "image", "title"), seen)

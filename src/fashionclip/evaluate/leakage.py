@@ -252,15 +252,3 @@ def _loaded(image: ImageRef, policy: FetchPolicy | None) -> ImageRef:
 def _hash_of(image: ImageRef) -> np.ndarray:
     assert not isinstance(image.source, str | Path)
     return perceptual_hash(open_image(image.source, target_px=DECODE_PX))
-
-
-__all__ = [
-    "TRAINED_ON",
-    "Leakage",
-    "LeakageCheck",
-    "TrainingData",
-    "digest_training_data",
-    "read_training_data",
-    "text_digest",
-    "write_training_data",
-]
