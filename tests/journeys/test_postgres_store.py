@@ -1,0 +1,69 @@
+"""A shop keeps its index in PostgreSQL: the same commands, a URI instead of a folder."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def uri(postgres_server):
+    return f"{postgres_server.new_database('journey')}&store=winter"
+
+
+@pytest.fixture(scope="module")
+def indexed(shop, uri, model, shell):
+    return shell(
+        *("index", shop / "products.csv", "--images", shop / "images"),
+        *("--into", uri, "--model", model, "--json"),
+    )
+
+
+def test_a_catalogue_goes_into_the_database_and_again_without_embedding(
+    indexed, shop, uri, model, fashionclip
+):
+    assert indexed.status == 0, indexed.err
+    assert (indexed.json["stored"], indexed.json["embedded"]) == (20, 20)
+    again = fashionclip(
+        *("index", shop / "products.csv", "--images", shop / "images"),
+        *("--into", uri, "--model", model, "--json"),
+    )
+    assert (again.json["unchanged"], again.json["embedded"]) == (20, 0)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_search_finds_what_it_finds_in_a_folder(uri, store, fashionclip):
+    for words in (
+        ["red shirt"],
+        ["red shirt", "--where", "price < 60 and gender = 'Women'"],
+        ["shirt", "--not", "red"],
+        ["--similar-to", "P003"],
+        ["blue jeans", "--hybrid"],
+    ):
+        there, here = (fashionclip("search", one, *words, "--json") for one in (uri, store))
+        assert there.status == 0, there.err
+        found, expected = there.json["hits"], here.json["hits"]
+        if "--hybrid" not in words:  # each engine ranks words in its own way
+            assert [hit["id"] for hit in found] == [hit["id"] for hit in expected], words
+            scores = [hit["score"] for hit in expected]
+            assert [hit["score"] for hit in found] == pytest.approx(scores, abs=1e-5)
+        assert {key: found[0][key] for key in ("title", "price")}.keys() <= expected[0].keys()
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_filter_with_a_tail_is_refused_in_one_line(uri, fashionclip):
+    ended = fashionclip("search", uri, "shirt", "--where", "price < 20 garbage")
+    assert ended.status != 0
+    assert ended.err.startswith("error: filter 'price < 20 garbage' cannot be used at character 12")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("indexed")
+def test_products_are_tagged_and_the_store_is_described_and_verified(uri, fashionclip, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("# kind\nshirt\ndress\njeans\n", encoding="utf-8")
+    tagged = fashionclip("tag", uri, "--labels", labels, "--out", tmp_path / "tags.jsonl")
+    assert tagged.status == 0, tagged.err
+    assert len((tmp_path / "tags.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+    info = fashionclip("info", uri, "--json")
+    assert info.status == 0, info.err
+    assert (info.json["products"], info.json["index"]) == (20, uri)
+    verified = fashionclip("index", "--verify", uri, "--json")
+    assert (verified.status, verified.json["broken"]) == (0, []), verified.err
