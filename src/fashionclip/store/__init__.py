@@ -13,7 +13,6 @@ them: a module each, imported when it is first named, with these functions:
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
 
 from fashionclip.errors import StoreError
 from fashionclip.store.base import (
@@ -26,6 +25,7 @@ from fashionclip.store.base import (
     VerifyReport,
     Writer,
     require_model,
+    shown_uri,
 )
 from fashionclip.store.digests import StoredDigests, content_key, row_digest
 
@@ -119,15 +119,6 @@ def upgrade_store(uri: str | Path) -> Store:
     """
     store: Store = _module(uri).upgrade_store(str(uri))
     return store
-
-
-def shown_uri(uri: str | Path) -> str:
-    """An address as messages and programs may see it: without a password."""
-    parts = urlsplit(str(uri)) if _scheme(uri) else None
-    if parts is None or not parts.password:
-        return str(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username or ''}@{host}").geturl()
 
 
 def local_folder(uri: str | Path) -> Path | None:

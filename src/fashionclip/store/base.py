@@ -5,9 +5,11 @@ belongs to one model, whose fingerprint is in its metadata. ``tests/test_store_c
 over every store, with the memory store as the reference.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -270,6 +272,12 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+def shown_uri(uri: str | Path) -> str:
+    """An address as messages and programs may see it: without a password."""
+    shown = re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", str(uri))
+    return re.sub(r"(?<=[?&])password=[^&]*&?", "", shown).rstrip("?&")
 
 
 def require_model(store: Store, *, model: str, fingerprint: str) -> None:

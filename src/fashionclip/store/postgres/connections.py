@@ -17,6 +17,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from fashionclip.errors import StoreCorruptError, StoreError, StoreFullError
+from fashionclip.store.base import shown_uri
 
 DEFAULT_STORE = "fashionclip"
 MIN_PGVECTOR = (0, 8)  # the first with iterative scans, without which a filter loses hits
@@ -79,8 +80,7 @@ def read_address(uri: str) -> Address:
     Raises:
         StoreError: it is no such URI.
     """
-    shown = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", uri)
-    shown = re.sub(r"(?<=[?&])password=[^&]*&?", "", shown).rstrip("?&")
+    shown = shown_uri(uri)
     try:
         parts = urlsplit(uri)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
