@@ -1,8 +1,8 @@
-"""How people call what the built-in model learns from: articles, sleeves, fabrics."""
+"""Names of categories and attribute values, as people write them in captions and queries."""
 
 from collections.abc import Mapping, Sequence
 
-NAMES: Mapping[str, Sequence[str]] = {
+SYNONYMS: Mapping[str, Sequence[str]] = {
     "Tshirts": ("t-shirt", "tee", "tshirt"),
     "Casual Shoes": ("casual shoes", "sneakers", "sneaker", "shoes"),
     "Sports Shoes": ("sports shoes", "running shoes", "sneakers", "sneaker", "trainers"),
@@ -42,34 +42,35 @@ NAMES: Mapping[str, Sequence[str]] = {
     "backpack": ("backpack", "bag"),
     "cap": ("cap", "baseball cap", "hat"),
 }
-_SAYINGS: Mapping[str, Mapping[str, str]] = {
+"""The usual name of a category comes first. Keys are the labels of the data sources."""
+_VALUE_NAMES: Mapping[str, Mapping[str, str]] = {
     "sleeve": {"short": "short sleeves", "long": "long sleeves", "no sleeves": "sleeveless"},
-    "neck": {"round": "round neck", "hood": "hooded"},
-    "fabric": {"pure cotton": "cotton"},
+    "neckline": {"round": "round neck", "hood": "hooded"},
+    "material": {"pure cotton": "cotton"},
 }
+_PLURAL_ONLY = ("ss", "jeans", "trousers", "shorts", "pants", "glasses", "leggings")
 
 
-def article_words(label: str) -> tuple[str, ...]:
-    """How people call a label of the sources: the usual word first."""
-    if label in NAMES:
-        return tuple(NAMES[label])
-    plain = lowered(label)
-    ends_singly = plain.endswith(
-        ("ss", "jeans", "trousers", "shorts", "pants", "glasses", "leggings")
-    )
-    return (plain,) if ends_singly or not plain.endswith("s") else (plain[:-1], plain)
+def category_names(label: str) -> tuple[str, ...]:
+    """Names of a category label, the usual one first."""
+    if label in SYNONYMS:
+        return tuple(SYNONYMS[label])
+    name = normalize(label)
+    has_singular = name.endswith("s") and not name.endswith(_PLURAL_ONLY)
+    return (name[:-1], name) if has_singular else (name,)
 
 
-def lowered(value: str) -> str:
-    """In small letters, with single spaces."""
+def value_name(attribute: str, value: str | None) -> str:
+    """An attribute value as people write it: ``short`` of ``sleeve`` is ``short sleeves``."""
+    name = normalize(value or "")
+    return _VALUE_NAMES.get(attribute, {}).get(name, name)
+
+
+def normalize(value: str) -> str:
+    """Lower case, with single spaces."""
     return " ".join(value.casefold().split())
 
 
-def sleeved(sleeves: str) -> str:
-    """``short sleeves`` as people say it before a noun: ``short-sleeved``."""
-    return sleeves.removesuffix(" sleeves") + "-sleeved" if " " in sleeves else sleeves
-
-
-def said(facet: str, value: str | None) -> str:
-    """A value as people say it: ``short`` of a sleeve is ``short sleeves``."""
-    return _SAYINGS.get(facet, {}).get(value or "", value or "")
+def as_adjective(sleeve: str) -> str:
+    """A sleeve before a noun: ``short sleeves`` is ``short-sleeved``."""
+    return sleeve.removesuffix(" sleeves") + "-sleeved" if " " in sleeve else sleeve

@@ -1,0 +1,138 @@
+"""Prepare the training data of the built-in model: one table, its images, a start, a teacher.
+
+    python projects/builtin/prepare.py --kagl DIR --clothing DIR --into OUT
+
+writes ``OUT/catalog.parquet`` and, beside it, ``images/`` (the images that are derived),
+``start/`` (an untrained checkpoint) and, with a teacher, ``patch-targets.npy`` and
+``soft-labels.parquet``. ``fashionclip train projects/builtin/recipe.toml`` trains on them.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sources import (
+    ATTRIBUTES,
+    Row,
+    encode_image,
+    generated_rows,
+    make_image,
+    read_clothing,
+    read_kagl,
+    sample_phrase,
+    scene_rows,
+    window_rows,
+)
+from start import write_start
+
+from fashionclip.atomic import write_whole
+from fashionclip.text.captions import build_caption
+
+N_PHRASES = 8
+"""Short captions made of each row's attributes."""
+MIN_LABELS = 10
+"""A value that fewer rows have is left out of the attribute columns."""
+
+
+def main() -> None:
+    """Read the arguments; write everything that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kagl", type=Path, required=True, help="styles.csv and images/")
+    parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
+    parser.add_argument("--into", type=Path, required=True, help="folder to write")
+    parser.add_argument("--generated", type=int, default=2500, help="generated products")
+    parser.add_argument("--windows", type=int, default=5, help="windows of each photograph")
+    parser.add_argument("--scenes", type=int, default=2, help="scenes of each product")
+    parser.add_argument("--sets", type=int, default=2, help="times windows and scenes are sampled")
+    parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rows = collect_rows(args)
+    args.into.mkdir(parents=True, exist_ok=True)
+    paths = write_images(rows, args.into / "images")
+    rng = np.random.default_rng(args.seed)
+    phrases = [[sample_phrase(row, rng) for _ in range(N_PHRASES)] for row in rows]
+    write_table(rows, paths, phrases, args.into / "catalog.parquet")
+    texts = [build_caption(row.highlights, row.title) for row in rows if row.title]
+    texts += [phrase for some in phrases for phrase in some]
+    texts += [row.description for row in rows if row.description and not row.is_derived]
+    write_start(args.into / "start", texts, seed=args.seed)
+    if not args.no_teacher:
+        write_teacher(rows, paths, args.into)
+    print(f"{len(rows):,} rows in {args.into / 'catalog.parquet'}")
+
+
+def collect_rows(args: argparse.Namespace) -> list[Row]:
+    """The rows of all sources and those derived from them."""
+    kagl, clothing = list(read_kagl(args.kagl)), list(read_clothing(args.clothing))
+    whole = [*kagl, *clothing, *generated_rows(args.generated)]
+    derived = []
+    for seed in range(args.sets):
+        derived += window_rows(clothing, args.windows, seed=seed)
+        derived += scene_rows(kagl, clothing, args.scenes, seed=seed)
+    return [*whole, *derived]
+
+
+def write_images(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Make the images of derived rows, unless they are there; the files of all rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def path_of(row: Row) -> Path:
+        if not row.is_derived:
+            assert row.file is not None
+            return row.file.absolute()
+        path = folder / f"{row.row_id}.jpg"
+        if not path.exists():
+            write_whole(path, encode_image(make_image(row)))
+        return path.absolute()
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(path_of, rows))
+
+
+def write_table(
+    rows: Sequence[Row], paths: Sequence[Path], phrases: Iterable[Sequence[str]], file: Path
+) -> None:
+    """Write the training table."""
+    columns: dict[str, list[str]] = {
+        "id": [row.row_id for row in rows],
+        "image": [str(path) for path in paths],
+        "title": [row.title or phrase[0] for row, phrase in zip(rows, phrases, strict=True)],
+        "highlights": [json.dumps(row.highlights) for row in rows],
+        "description": [row.description for row in rows],
+        "phrases": [json.dumps(some) for some in phrases],
+        "product": [row.product or row.row_id for row in rows],
+    }
+    for name in ATTRIBUTES:
+        columns[name] = frequent([row.attributes.get(name, "") for row in rows])
+    pq.write_table(pa.table(columns), file)
+
+
+def frequent(values: Sequence[str]) -> list[str]:
+    """Values, with an empty text for those that fewer than ``MIN_LABELS`` rows have."""
+    names, counts = np.unique(np.array(values, dtype=object).astype(str), return_counts=True)
+    common = {str(name) for name, n in zip(names, counts, strict=True) if n >= MIN_LABELS}
+    return [value if value in common else "" for value in values]
+
+
+def write_teacher(rows: Sequence[Row], paths: Sequence[Path], folder: Path) -> None:
+    """Write the teacher's targets: of patches, and of the two category attributes."""
+    from teacher import soft_labels, write_patch_targets
+
+    targets = write_patch_targets(paths, folder / "patch-targets.npy")
+    groups = [str(row.file or row.row_id) for row in rows]
+    columns: dict[str, object] = {"id": [row.row_id for row in rows]}
+    for name in ("category", "garment"):
+        labels = frequent([row.attributes.get(name, "") for row in rows])
+        for label, probabilities in soft_labels(targets, labels, groups).items():
+            columns[f"{name}={label}"] = probabilities
+    pq.write_table(pa.table(columns), folder / "soft-labels.parquet")
+
+
+if __name__ == "__main__":
+    main()
