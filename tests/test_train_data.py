@@ -17,10 +17,13 @@ from fashionclip.sample import generate_images, write_sample_catalog
 from fashionclip.text.captions import build_caption
 from fashionclip.train.augment import (
     MAX_SHORT_WORDS,
+    View,
     augment_image,
     decode,
+    mix_images,
     sample_caption,
     stored_px,
+    view_patches,
 )
 from fashionclip.train.data import CatalogPairs, Pair, image_digests, open_data, split_pairs
 from fashionclip.train.distributed import ProcessGroup
@@ -56,6 +59,7 @@ SHIRT = Pair(
     brand="Alma",
     product="1",
     attributes=(),
+    captions=("soft shirt",),
     row=1,
 )
 
@@ -237,7 +241,7 @@ def test_without_augmentation_pixels_are_those_of_evaluation(drawn, fit):
     for data in drawn:
         stored = decode(data, pre, stored_px(pre, AugmentConfig()))
         assert np.array_equal(
-            augment_image(stored, 48, AugmentConfig(), rng), preprocess(data, pre)
+            augment_image(stored, 48, AugmentConfig(), rng)[0], preprocess(data, pre)
         )
 
 
@@ -245,7 +249,7 @@ def test_augmented_pixels_have_the_models_size_and_differ(drawn):
     pre, rng = Preprocess(48, "pad"), np.random.default_rng(0)
     stored = decode(drawn[0], pre, stored_px(pre, BUSY))
     before = stored.copy()
-    seen = [augment_image(stored, 48, BUSY, rng) for _ in range(20)]
+    seen = [augment_image(stored, 48, BUSY, rng)[0] for _ in range(20)]
     assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in seen)
     assert len({pixels.tobytes() for pixels in seen}) == 20
     assert np.array_equal(stored, before)
@@ -254,7 +258,7 @@ def test_augmented_pixels_have_the_models_size_and_differ(drawn):
 def test_another_background_leaves_the_garment_alone(drawn):
     pre = Preprocess(64, "pad")
     stored = decode(drawn[0], pre, 64)
-    changed = augment_image(stored, 64, AugmentConfig(background=1.0), np.random.default_rng(1))
+    changed, _ = augment_image(stored, 64, AugmentConfig(background=1.0), np.random.default_rng(1))
     is_white = (stored == 255).all(axis=2)
     assert 0.2 < is_white.mean() < 0.95
     assert (changed[is_white] != 255).any(axis=1).mean() > 0.8
@@ -265,15 +269,17 @@ def test_another_background_leaves_the_garment_alone(drawn):
 def test_a_scene_keeps_its_background():
     rng = np.random.default_rng(0)
     scene = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng), scene)
+    assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng)[0], scene)
 
 
 def test_grayscale_and_flip(drawn):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
     stored = decode(drawn[1], pre, 64)
-    grey = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
+    grey, _ = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
     assert (grey.max(axis=2) == grey.min(axis=2)).all()
-    assert np.array_equal(augment_image(stored, 64, AugmentConfig(flip=1.0), rng), stored[:, ::-1])
+    flipped, view = augment_image(stored, 64, AugmentConfig(flip=1.0), rng)
+    assert np.array_equal(flipped, stored[:, ::-1])
+    assert view == View(0.0, 0.0, 1.0, is_flipped=True)
 
 
 # ---- batches
@@ -438,3 +444,35 @@ def test_defaults_are_within_their_own_ranges():
     for key in recipe_keys():
         groups.setdefault(key.group, {})[key.name] = key.default
     assert make_recipe(groups, place="defaults") == Recipe()
+
+
+def test_patch_targets_follow_the_crop_and_the_flip_of_an_image():
+    targets = np.arange(16, dtype=np.float32).reshape(16, 1)
+    whole = View(0.0, 0.0, 1.0, is_flipped=False)
+    assert np.array_equal(view_patches(targets, whole), targets)
+    flipped = view_patches(targets, View(0.0, 0.0, 1.0, is_flipped=True))
+    assert np.array_equal(flipped.reshape(4, 4), targets.reshape(4, 4)[:, ::-1])
+    corner = view_patches(targets, View(0.5, 0.5, 0.5, is_flipped=False)).reshape(4, 4)
+    assert corner[0, 0] == pytest.approx(1.75 * 4 + 1.75)
+    assert corner.max() <= 15
+
+
+def test_mixed_images_hold_a_rectangle_of_patches_of_another():
+    pixels = np.stack([np.full((64, 64, 3), i, np.uint8) for i in range(6)])
+    targets = np.repeat(np.arange(6, dtype=np.float32)[:, None, None], 16, axis=1)
+    other, ratio = mix_images(pixels, targets, 16, 1.0, np.random.default_rng(0))
+    for i in range(6):
+        own = (pixels[i, ..., 0] == i).mean()
+        assert own == pytest.approx(1.0 if other[i] == i else ratio[i])
+        assert set(np.unique(pixels[i])) <= {i, other[i]}
+        assert np.array_equal(targets[i].reshape(4, 4), pixels[i, ::16, ::16, 0])
+    nothing = pixels.copy()
+    mix_images(pixels, None, 16, 0.0, np.random.default_rng(0))
+    assert np.array_equal(pixels, nothing)
+
+
+def test_further_captions_are_sampled_as_often_as_asked_for():
+    augment, rng = AugmentConfig(further_captions=0.25), np.random.default_rng(0)
+    captions = [sample_caption(SHIRT, augment, rng) for _ in range(2_000)]
+    assert captions.count("soft shirt") == pytest.approx(500, abs=60)
+    assert set(captions) == {"soft shirt", SHIRT.caption}

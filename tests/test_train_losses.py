@@ -15,6 +15,7 @@ from fashionclip.engines import open_engine
 from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
 from fashionclip.train.distributed import SINGLE_PROCESS
+from fashionclip.train.loader import Batch
 from fashionclip.train.loss import (
     LOSS_TERMS,
     Features,
@@ -26,6 +27,7 @@ from fashionclip.train.loss import (
     fit_bias,
     gather_features,
     info_nce,
+    mixed_targets,
     siglip,
     soft_targets,
     term_weights,
@@ -33,6 +35,7 @@ from fashionclip.train.loss import (
 )
 from fashionclip.train.model import (
     Inputs,
+    PatchHead,
     load_towers,
     make_forward,
     save_weights,
@@ -41,6 +44,7 @@ from fashionclip.train.model import (
     with_activation,
 )
 from fashionclip.train.optimizer import backward
+from fashionclip.train.prompts import PromptTargets, prompt_loss
 from fashionclip.train.recipe import LossConfig, ModelConfig
 
 CPU = torch.device("cpu")
@@ -394,3 +398,46 @@ def test_a_batch_of_4096_fits_where_128_do(tiny_checkpoint):
     similarities = 4 * 4096**2 / 2**20
     assert in_chunks < megabytes(128, 0) + 5 * similarities
     assert in_chunks < 0.6 * whole
+
+
+def test_prompt_loss_is_the_cross_entropy_of_adjusted_logits():
+    rng = np.random.default_rng(0)
+    images = functional.normalize(torch.from_numpy(rng.normal(size=(3, 4))).float(), dim=1)
+    texts = functional.normalize(torch.from_numpy(rng.normal(size=(2, 4))).float(), dim=1)
+    labels = torch.tensor([[1.0, 0.0], [0.25, 0.75], [0.0, 0.0]])
+    log_prior = torch.tensor([0.9, 0.1]).log()
+    found = prompt_loss(images, torch.tensor(5.0), [PromptTargets(texts, labels, log_prior)])
+    logits = 5.0 * images[:2] @ texts.T + log_prior
+    wanted = functional.cross_entropy(logits, labels[:2])
+    assert found.item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+def test_a_patch_head_loses_all_of_the_variance_at_first_and_none_of_what_it_predicts():
+    torch.manual_seed(0)
+    head = PatchHead(width=6, n_channels=3)
+    states, targets = torch.randn(4, 10, 6), torch.randn(4, 9, 3)
+    assert head(states, targets).item() == pytest.approx(2.0)
+    constant = torch.ones(3)
+    with torch.no_grad():
+        head.patch.bias.copy_(constant)
+        head.image.bias.copy_(constant)
+    assert head(states, constant.expand(4, 9, 3)).item() == pytest.approx(0.0)
+
+
+def test_the_targets_of_mixed_images_follow_their_areas():
+    batch = Batch(
+        rows=np.arange(3),
+        pixels=np.zeros((3, 1, 1, 3), np.uint8),
+        tokens=np.zeros((3, 1), np.int32),
+        keys=np.zeros((3, 3), np.int64),
+        attributes=np.zeros((3, 0), np.int64),
+        patches=None,
+        patch_targets=None,
+        mixed_with=np.array([1, 1, 2]),
+        mix_ratio=np.array([0.75, 1.0, 1.0], dtype=np.float32),
+    )
+    of_images, of_texts = mixed_targets(batch, None, first=1, n_all=5)
+    assert of_images[0].tolist() == [0.0, 0.75, 0.25, 0.0, 0.0]
+    assert of_images[2].tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
+    assert of_texts[1].tolist() == pytest.approx([0.0, 0.2, 0.8, 0.0, 0.0])
+    assert of_texts.sum(1).tolist() == pytest.approx([1.0, 1.0, 1.0])

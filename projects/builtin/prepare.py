@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from labels import category_names
 from sources import (
     ATTRIBUTES,
+    CATEGORY_ATTRIBUTES,
     Row,
     encode_image,
     generated_rows,
@@ -108,13 +110,18 @@ def write_table(
         "phrases": [json.dumps(some) for some in phrases],
         "product": [row.product or row.row_id for row in rows],
     }
-    for name in ATTRIBUTES:
-        columns[name] = frequent([row.attributes.get(name, "") for row in rows])
+    columns |= {name: attribute_values(rows, name) for name in ATTRIBUTES}
     pq.write_table(pa.table(columns), file)
 
 
-def frequent(values: Sequence[str]) -> list[str]:
-    """Values, with an empty text for those that fewer than ``MIN_LABELS`` rows have."""
+def attribute_values(rows: Sequence[Row], attribute: str) -> list[str]:
+    """The values of an attribute by the names that prompts use; empty where unknown or rare.
+
+    A value is rare that fewer than ``MIN_LABELS`` rows have.
+    """
+    values = [row.attributes.get(attribute, "") for row in rows]
+    if attribute in CATEGORY_ATTRIBUTES:
+        values = [category_names(value)[0] if value else "" for value in values]
     names, counts = np.unique(np.array(values, dtype=object).astype(str), return_counts=True)
     common = {str(name) for name, n in zip(names, counts, strict=True) if n >= MIN_LABELS}
     return [value if value in common else "" for value in values]
@@ -128,7 +135,7 @@ def write_teacher(rows: Sequence[Row], paths: Sequence[Path], folder: Path) -> N
     groups = [str(row.file or row.row_id) for row in rows]
     columns: dict[str, object] = {"id": [row.row_id for row in rows]}
     for name in ("category", "garment"):
-        labels = frequent([row.attributes.get(name, "") for row in rows])
+        labels = attribute_values(rows, name)
         for label, probabilities in soft_labels(targets, labels, groups).items():
             columns[f"{name}={label}"] = probabilities
     pq.write_table(pa.table(columns), folder / "soft-labels.parquet")

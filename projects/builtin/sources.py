@@ -22,7 +22,7 @@ from scenes import Scene, paste, sample_scenes
 
 from fashionclip.images.decode import open_image
 from fashionclip.metrics import percentile
-from fashionclip.sample import SampleProduct, draw_product, sample_products
+from fashionclip.sample import SampleProduct, generate_image, sample_products
 
 HELD_OUT_BRANDS = 8
 """Percent of the hashes of brand names."""
@@ -177,7 +177,7 @@ def scene_rows(
 def make_image(row: Row) -> Image.Image:
     """The image that a row shows."""
     if row.generated is not None:
-        return draw_product(row.generated.attributes, seed=row.generated.seed)
+        return generate_image(row.generated.attributes, seed=row.generated.seed)
     assert row.file is not None  # every other row has one
     image = open_image(row.file.read_bytes())
     if row.scene is not None:

@@ -10,9 +10,8 @@ from safetensors.numpy import save
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel
 
-from fashionclip.checkpoint.config import read_config, write_config
+from fashionclip.checkpoint.config import read_config, write_config, write_preprocess
 from fashionclip.checkpoint.folder import write_folder
-from fashionclip.checkpoint.preprocessor import write_preprocess
 from fashionclip.images.decode import Preprocess
 from fashionclip.text.tokenizer import END, START, Tokenizer, clip_rules
 

@@ -92,6 +92,15 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Tensor, patch_indices: Tensor | None = None) -> Tensor:
         """States of the class token; arguments as in ``Towers.forward``."""
+        return self.encode(self._embed(pixels, patch_indices))
+
+    def encode_tokens(self, pixels: Tensor, patch_indices: Tensor | None = None) -> Tensor:
+        """The last layer's states of all tokens ``(n, 1 + patch, width)``, class token first."""
+        embedded = self.pre_layrnorm(self._embed(pixels, patch_indices))
+        states: Tensor = self.encoder(embedded, lambda tokens: tokens)
+        return states
+
+    def _embed(self, pixels: Tensor, patch_indices: Tensor | None) -> Tensor:
         parts = self.embeddings
         kernel = parts.patch_embedding.weight.permute(0, 2, 3, 1).flatten(1)
         x = functional.linear(cut_patches(pixels, self.config), kernel)
@@ -99,8 +108,7 @@ class VisionTower(nn.Module):
         if patch_indices is not None:
             x = x.gather(1, patch_indices[:, :, None].expand(-1, -1, x.shape[2]))
         first = parts.class_embedding + parts.position_embedding.weight[0]
-        x = torch.cat([first.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
-        return self.encode(x)
+        return torch.cat([first.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
 
     def encode(self, embedded: Tensor) -> Tensor:
         """States of the class token ``(n, width)``, from embeddings ``(n, token, width)``."""

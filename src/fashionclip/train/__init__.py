@@ -6,7 +6,7 @@
 ``loader``       batches ahead of the device
 ``model``        towers with trainable weights, their forward pass, and checkpoints
 ``teacher``      frozen models that the loss compares with
-``loss``         the table of loss terms
+``loss``         the table of loss terms (``prompts``: zero-shot classification as one)
 ``optimizer``    cached gradients, Adam and AdamW, schedule, moving average
 ``distributed``  several processes
 ``setup``        everything before the first step: data, split, start, run folder

@@ -4,11 +4,13 @@ Images are decoded once and kept slightly larger than the model's input; each ep
 crop and a resize. Only grayscale changes the colors of a garment, because captions name them.
 """
 
+import math
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from fashionclip.images.decode import Preprocess, background_color, preprocess
@@ -34,7 +36,7 @@ def sample_caption(pair: Pair, augment: AugmentConfig, rng: np.random.Generator)
 
     Args:
         pair: its texts.
-        augment: probabilities of short and long captions, and of changes to the highlights.
+        augment: probabilities of the kinds of captions, and of changes to the highlights.
         rng: source of randomness.
 
     Returns:
@@ -43,8 +45,12 @@ def sample_caption(pair: Pair, augment: AugmentConfig, rng: np.random.Generator)
     kind = rng.random()
     if kind < augment.short_captions:
         return _short_caption(pair, rng)
-    if kind < augment.short_captions + augment.long_captions and pair.description:
+    kind -= augment.short_captions
+    if kind < augment.long_captions and pair.description:
         return _passage(pair, rng)
+    kind -= augment.long_captions
+    if 0 <= kind < augment.further_captions and pair.captions:
+        return pair.captions[int(rng.integers(len(pair.captions)))]
     highlights = list(pair.highlights)
     if augment.highlight_order:
         highlights = [highlights[i] for i in rng.permutation(len(highlights))]
@@ -96,12 +102,22 @@ def decode(data: bytes, pre: Preprocess, side: int) -> UInt8[np.ndarray, "side s
     return preprocess(data, larger)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """The square of a stored image that an augmented image shows, in units of the stored side."""
+
+    left: float
+    top: float
+    size: float
+    is_flipped: bool
+
+
 def augment_image(
     stored: UInt8[np.ndarray, "side side 3"],
     size: int,
     augment: AugmentConfig,
     rng: np.random.Generator,
-) -> UInt8[np.ndarray, "size size 3"]:
+) -> tuple[UInt8[np.ndarray, "size size 3"], View]:
     """Augment a stored image, and bring it to the model's size.
 
     Args:
@@ -112,37 +128,112 @@ def augment_image(
     """
     chance = rng.random(5)
     image = Image.fromarray(stored)
+    offset = (0, 0)
     if chance[0] < augment.background:
         image = _recolor_background(image, rng)
     if chance[1] < augment.padding:
-        image = _pad(image, rng)
-    image = _crop(image, size, augment.crop, rng)
+        image, offset = _pad(image, rng)
+    image, (left, top, cut) = _crop(image, size, augment.crop, rng)
     if chance[2] < augment.low_resolution:
         side = max(1, round(size / rng.uniform(1.5, MAX_DOWNSCALE)))
         small = image.resize((side, side), Image.Resampling.BILINEAR)
         image = small.resize((size, size), Image.Resampling.BILINEAR)
     if chance[3] < augment.grayscale:
         image = image.convert("L").convert("RGB")
-    pixels = np.asarray(image)
-    return pixels[:, ::-1] if chance[4] < augment.flip else pixels
+    pixels, is_flipped = np.asarray(image), bool(chance[4] < augment.flip)
+    side = len(stored)
+    view = View((left - offset[0]) / side, (top - offset[1]) / side, cut / side, is_flipped)
+    return pixels[:, ::-1] if is_flipped else pixels, view
 
 
-def _crop(image: Image.Image, size: int, max_ratio: float, rng: np.random.Generator) -> Image.Image:
+def view_patches(
+    targets: Float32[np.ndarray, "patch channel"], view: View
+) -> Float32[np.ndarray, "patch channel"]:
+    """Targets of a whole image's patches as those of the patches of a view: bilinear samples.
+
+    Args:
+        targets: row by row, of a square grid.
+        view: what the augmented image shows.
+    """
+    side = math.isqrt(len(targets))
+    grid = targets.reshape(side, side, -1)
+    centers = (np.arange(side) + 0.5) / side * view.size
+    down = np.clip((view.top + centers) * side - 0.5, 0, side - 1)
+    across = np.clip((view.left + centers) * side - 0.5, 0, side - 1)
+    if view.is_flipped:
+        across = across[::-1]
+    for axis, places in ((0, down), (1, across)):
+        low = np.floor(places).astype(np.int64)
+        high = np.minimum(low + 1, side - 1)
+        share = (places - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        grid = grid.take(low, axis) * (1 - share) + grid.take(high, axis) * share
+    return grid.reshape(targets.shape).astype(np.float32)
+
+
+def mix_images(
+    pixels: UInt8[np.ndarray, "n size size 3"],
+    patch_targets: Float32[np.ndarray, "n patch channel"] | None,
+    n_patches: int,
+    probability: float,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """Paste a rectangle of patches of another image into some images of a batch, in place.
+
+    Args:
+        pixels: the images.
+        patch_targets: targets of all patches, which move with them.
+        n_patches: patches of an image.
+        probability: that an image is changed.
+        rng: source of randomness.
+
+    Returns:
+        For each image the index of the other one, or its own, and the ratio that is its own.
+
+    Source: Yun et al. 2019, arXiv 1905.04899 (CutMix).
+    """
+    n, side = len(pixels), math.isqrt(n_patches)
+    other, ratio = np.arange(n), np.ones(n, np.float32)
+    if not probability:
+        return other, ratio
+    px = pixels.shape[1] // side
+    chosen = np.flatnonzero(rng.random(n) < probability)
+    other[chosen] = rng.permutation(n)[: len(chosen)]
+    before = pixels.copy()
+    moved = None if patch_targets is None else patch_targets.reshape(n, side, side, -1)
+    before_moved = None if moved is None else moved.copy()
+    for i in chosen.tolist():
+        height, width = rng.integers(side // 4 + 1, max(side // 4 + 2, 3 * side // 4), size=2)
+        top, left = (int(rng.integers(0, side - edge + 1)) for edge in (height, width))
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        pixel_rows = slice(top * px, (top + height) * px)
+        pixel_columns = slice(left * px, (left + width) * px)
+        pixels[i, pixel_rows, pixel_columns] = before[other[i], pixel_rows, pixel_columns]
+        if moved is not None and before_moved is not None:
+            moved[i, rows, columns] = before_moved[other[i], rows, columns]
+        ratio[i] = 1 - height * width / n_patches
+    return other, ratio
+
+
+def _crop(
+    image: Image.Image, size: int, max_ratio: float, rng: np.random.Generator
+) -> tuple[Image.Image, tuple[float, float, float]]:
+    """A random square at the model's size; its left and top edge and its side."""
     side = image.width
     cut = side * (1 - max_ratio * rng.random()) if max_ratio else float(side)
-    left, top = rng.random(2) * (side - cut)
+    left, top = (rng.random(2) * (side - cut)).tolist()
     if (cut, side) == (size, size):
-        return image
+        return image, (left, top, cut)
     box = (left, top, left + cut, top + cut)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box), (left, top, cut)
 
 
-def _pad(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _pad(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int]]:
+    """The image on a larger background, and where its corner lies."""
     side = round(image.width / (1 - MAX_PADDING * rng.random()))
     canvas = Image.new("RGB", (side, side), background_color(image))
     left, top = (int(n) for n in rng.integers(side - image.width + 1, size=2))
     canvas.paste(image, (left, top))
-    return canvas
+    return canvas, (left, top)
 
 
 def _recolor_background(image: Image.Image, rng: np.random.Generator) -> Image.Image:

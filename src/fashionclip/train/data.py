@@ -48,6 +48,8 @@ class Pair:
     """Pairs of the same product are not negatives of each other."""
     attributes: tuple[str, ...]
     """Values of the recipe's attribute columns; empty where unknown."""
+    captions: tuple[str, ...]
+    """Further captions."""
     row: int
 
     @property
@@ -267,7 +269,8 @@ def _open_catalog(config: DataConfig) -> Catalog:
     catalog = Catalog.open(
         config.catalog, images=config.images or None, columns=mapping or None, policy=policy
     )
-    for key, names in (("product", [config.product]), ("attributes", config.attributes)):
+    named = {"product": [config.product], "captions": [config.captions]}
+    for key, names in {**named, "attributes": config.attributes}.items():
         for name in filter(None, names):
             if name not in catalog.columns:
                 known = ", ".join(catalog.columns)
@@ -328,6 +331,7 @@ def _make_pair(
         brand=_clean(text_of("brand")),
         product=as_text(cells.get(config.product)) or pair_id,
         attributes=tuple(as_text(cells.get(name)) for name in config.attributes),
+        captions=tuple(map(_clean, parse_highlights(as_text(cells.get(config.captions))))),
         row=row,
     )
     if not pair.image:

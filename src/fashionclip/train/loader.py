@@ -14,13 +14,20 @@ from hashlib import blake2b
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Float16, Float32, Int32, Int64, UInt8
 
 from fashionclip.errors import ImageError, ImageFetchError, TrainingError
 from fashionclip.images.decode import Preprocess
 from fashionclip.product import Reject
 from fashionclip.text.tokenizer import Tokenizer
-from fashionclip.train.augment import augment_image, decode, sample_caption, stored_px
+from fashionclip.train.augment import (
+    augment_image,
+    decode,
+    mix_images,
+    sample_caption,
+    stored_px,
+    view_patches,
+)
 from fashionclip.train.data import DataSource
 from fashionclip.train.distributed import SINGLE_PROCESS, ProcessGroup
 from fashionclip.train.recipe import Recipe
@@ -47,6 +54,12 @@ class Batch:
     """Hashes of the attributes' values; 0 where unknown."""
     patches: Int64[np.ndarray, "n patch"] | None
     """Indices of the patches to encode; None for all."""
+    mixed_with: Int64[np.ndarray, " n"]
+    """The row of this part that a part of each image is of; the own row where none is."""
+    mix_ratio: Float32[np.ndarray, " n"]
+    """Ratio of each image that is its own."""
+    patch_targets: Float32[np.ndarray, "n patch channel"] | None
+    """Targets of the patches that are encoded."""
 
 
 class Loader:
@@ -84,6 +97,7 @@ class Loader:
         self._tokenizer, self._pre = tokenizer, preprocess
         self._n_patches = n_patches
         self._on_reject = on_reject
+        self.patch_targets = load_patch_targets(recipe, source[len(source) - 1].row, n_patches)
         self._broken: set[int] = set()
         self._lock = Lock()
         self._stored = _DecodedImages(len(rows), stored_px(preprocess, recipe.augment), recipe)
@@ -104,7 +118,7 @@ class Loader:
                         pending.append(self._submit(pool, step))
                         step += 1
                     examples = [one for future in pending.popleft() for one in future.result()]
-                    yield self._collate(examples)
+                    yield self._collate(examples, step - len(pending) - 1)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -142,15 +156,19 @@ class Loader:
                 continue
             row = int(self._rows[i_row])
             pair = self._source[row]
-            pixels = augment_image(stored, self._pre.size_px, recipe.augment, rng)
+            pixels, view = augment_image(stored, self._pre.size_px, recipe.augment, rng)
             caption = sample_caption(pair, recipe.augment, rng)
             n_kept = max(1, round(self._n_patches * recipe.model.patch_keep_ratio))
             patches = None
             if n_kept < self._n_patches:
                 patches = rng.permutation(self._n_patches)[:n_kept]
-            keys = [_hash(text) for text in (pair.product, caption, pair.title or caption)]
-            attributes = [_hash(value) if value else 0 for value in pair.attributes]
-            return _Example(row, pixels, caption, keys, attributes, patches)
+            keys = [hash_text(text) for text in (pair.product, caption, pair.title or caption)]
+            attributes = [hash_text(value) if value else 0 for value in pair.attributes]
+            targets = None
+            if self.patch_targets is not None:
+                whole = self.patch_targets[pair.row - 1].astype(np.float32)
+                targets = view_patches(whole, view)
+            return _Example(row, pixels, caption, keys, attributes, patches, targets)
         message = (
             f"{max_tries} images in a row cannot be read; see rejects.jsonl, and check data.images"
         )
@@ -175,15 +193,27 @@ class Loader:
         self._stored.put(i_row, found)
         return found
 
-    def _collate(self, examples: "Sequence[_Example]") -> Batch:
+    def _collate(self, examples: "Sequence[_Example]", step: int) -> Batch:
         patches = [one.patches for one in examples if one.patches is not None]
+        pixels = np.stack([one.pixels for one in examples])
+        targets = [one.patch_targets for one in examples if one.patch_targets is not None]
+        patch_targets = np.stack(targets) if targets else None
+        rng = np.random.default_rng((self._recipe.schedule.seed, step, self._group.rank, 1))
+        ratio = self._recipe.augment.mix
+        mixed_with, mix_ratio = mix_images(pixels, patch_targets, self._n_patches, ratio, rng)
+        if patch_targets is not None and patches:
+            indices = np.stack(patches)[:, :, None]
+            patch_targets = np.take_along_axis(patch_targets, indices, axis=1)
         return Batch(
             rows=np.array([one.row for one in examples], dtype=np.int64),
-            pixels=np.stack([one.pixels for one in examples]),
+            pixels=pixels,
             tokens=self._tokenizer.encode([one.caption for one in examples]),
             keys=np.array([one.keys for one in examples], dtype=np.int64),
             attributes=np.array([one.attributes for one in examples], dtype=np.int64),
             patches=np.stack(patches).astype(np.int64) if patches else None,
+            mixed_with=mixed_with,
+            mix_ratio=mix_ratio,
+            patch_targets=patch_targets,
         )
 
 
@@ -197,6 +227,32 @@ class _Example:
     keys: Sequence[int]
     attributes: Sequence[int]
     patches: np.ndarray | None
+    patch_targets: np.ndarray | None
+
+
+def load_patch_targets(
+    recipe: Recipe, n_rows: int, n_patches: int
+) -> Float32[np.ndarray, "row patch channel"] | Float16[np.ndarray, "row patch channel"] | None:
+    """Memory-map the recipe's patch targets; None without any.
+
+    Raises:
+        TrainingError: they cannot be read, or are not of these rows and patches.
+    """
+    path = recipe.data.patch_targets
+    if not (path and recipe.loss.patches):
+        return None
+    try:
+        targets: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as exc:
+        message = f"data.patch_targets: {path} is no NumPy file of numbers ({exc})"
+        raise TrainingError(message) from exc
+    if targets.ndim != 3 or len(targets) < n_rows or targets.shape[1] != n_patches:
+        message = (
+            f"data.patch_targets: {path} has the shape {targets.shape}; it must be "
+            f"({n_rows}, {n_patches}, channels)"
+        )
+        raise TrainingError(message)
+    return targets
 
 
 class _DecodedImages:
@@ -220,7 +276,7 @@ class _DecodedImages:
             self._is_filled[i_row] = True
 
 
-def _hash(text: str) -> int:
+def hash_text(text: str) -> int:
     """A positive number of 63 bits for a text, whatever its case."""
     digest = blake2b(text.casefold().encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 1) or 1

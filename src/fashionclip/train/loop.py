@@ -4,13 +4,15 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 
+from fashionclip.engines.io import end_positions
 from fashionclip.errors import CheckpointError, TrainingError
 from fashionclip.product import Reject
 from fashionclip.train import distributed
@@ -24,6 +26,7 @@ from fashionclip.train.loss import (
     total_loss,
 )
 from fashionclip.train.model import (
+    PatchHead,
     choose_device,
     choose_precision,
     load_towers,
@@ -41,6 +44,13 @@ from fashionclip.train.optimizer import (
     round_to_half,
     set_lr,
     update_ema,
+)
+from fashionclip.train.prompts import (
+    PromptTargets,
+    open_prompts,
+    prompt_labels,
+    sample_prompts,
+    to_targets,
 )
 from fashionclip.train.recipe import Recipe
 from fashionclip.train.run import (
@@ -121,7 +131,7 @@ class _Trainer:
         self.group, self.device, self.n_steps = setup.group, device, setup.n_steps
         self.checkpoint = with_activation(setup.start, recipe.model.activation)
         self.precision = choose_precision(recipe.model.precision, device)
-        towers = load_towers(self.checkpoint, device)
+        towers = self.towers = load_towers(self.checkpoint, device)
         set_trainable(towers, recipe.model, seed=recipe.schedule.seed)
         self.teachers = open_teachers(recipe.loss, setup.start, device, self.precision)
         self.term_weights = term_weights(recipe.loss)
@@ -136,6 +146,11 @@ class _Trainer:
         if not weights:
             message = "no weights are trained; set model.freeze to none, vision or text"
             raise TrainingError(message)
+        self.prompts = open_prompts(setup.source, setup.split.train.tolist(), recipe)
+        self.patch_head = self._make_patch_head()
+        if self.patch_head is not None:
+            named = self.patch_head.named_parameters()
+            weights |= {f"patch_head.{name}": weight for name, weight in named}
         optimizer = make_optimizer(
             weights.items(), self.temperature.parameters(), self.checkpoint.config, recipe.optimizer
         )
@@ -197,12 +212,21 @@ class _Trainer:
             teachers=teacher_features(self.teachers, inputs, self.group),
         )
 
-        def loss_of(images: Tensor, texts: Tensor) -> Tensor:
+        def loss_of(images: Tensor, texts: Tensor, patches: Tensor | None = None) -> Tensor:
             features = gather_features(images, texts, self.temperature, self.group)
-            return total_loss(features, targets, self.term_weights)
+            more = replace(targets, prompts=self._prompt_targets(batch), patches=patches)
+            return total_loss(features, more, self.term_weights)
 
-        chunk_size = min(recipe.schedule.chunk_size, len(inputs))
-        loss = backward(self.model, inputs, self.forward, loss_of, chunk_size=chunk_size)
+        if self.patch_head is None:
+            chunk_size = min(recipe.schedule.chunk_size, len(inputs))
+            loss = backward(self.model, inputs, self.forward, loss_of, chunk_size=chunk_size)
+        else:
+            assert batch.patch_targets is not None
+            vectors, states = self.forward.encode_with_patches(self.towers, inputs)
+            wanted = torch.from_numpy(batch.patch_targets).to(self.device)
+            loss = loss_of(*vectors, self.patch_head(states, wanted))
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
         distributed.average(loss, *(p.grad for p in self.temperature.parameters()))
         weights = list(state.weights.values())
         is_half = self.precision == "float16"
@@ -217,6 +241,28 @@ class _Trainer:
         if state.average is not None:
             update_ema(state.average, state.weights, recipe.optimizer.ema, state.step)
         return float(loss), {"logit_scale": self.temperature.scale, "lr": lr, "gradient_norm": norm}
+
+    def _make_patch_head(self) -> PatchHead | None:
+        targets = self.loader.patch_targets
+        if targets is None:
+            return None
+        return PatchHead(self.checkpoint.config.vision.width, targets.shape[2]).to(self.device)
+
+    def _prompt_targets(self, batch: Batch) -> list[PromptTargets]:
+        """The prompts of this step: their text vectors, with a graph, and the images' labels."""
+        if not self.prompts:
+            return []
+        rng = np.random.default_rng((self.recipe.schedule.seed, self.state.step, 2))
+        some, texts = sample_prompts(self.prompts, rng)
+        tokens = self.checkpoint.tokenizer.encode([text for one in texts for text in one])
+        ends = end_positions(tokens, self.checkpoint.config)
+        both = (torch.from_numpy(a.astype("int64")).to(self.device) for a in (tokens, ends))
+        vectors = self.forward.encode_texts(self.towers, *both)
+        rows = np.array([self.setup.source[int(row)].row - 1 for row in batch.rows])
+        return [
+            to_targets(one, part, prompt_labels(one, batch, rows))
+            for one, part in zip(some, torch.split(vectors, [len(t) for t in texts]), strict=True)
+        ]
 
     def _clip(self, weights: list[nn.Parameter]) -> float:
         """Clip the gradient to the recipe's norm; returns its norm before."""

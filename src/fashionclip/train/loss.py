@@ -6,7 +6,7 @@ of the ``Features`` of a batch and of its ``Targets``; to add one, write the fun
 the table and give it a weight in ``term_weights``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from fashionclip.train.distributed import SINGLE_PROCESS, ProcessGroup, all_gather
 from fashionclip.train.loader import Batch
+from fashionclip.train.prompts import PromptTargets, prompt_loss
 from fashionclip.train.recipe import LossConfig
 
 N_BISECTIONS = 60
@@ -77,6 +78,12 @@ class Targets:
     """``(n, N)``: target probabilities, rows sum to 1; None if each row's own pair has all."""
     teachers: Mapping[str, Features] = field(default_factory=dict)
     """Vectors of the same pairs by frozen models, by the term that uses them."""
+    soft_texts: Tensor | None = None
+    """``(n, N)``: as ``soft``, of texts against images, where the two differ."""
+    prompts: Sequence[PromptTargets] = ()
+    """Of the term ``prompts``."""
+    patches: Tensor | None = None
+    """Scalar: the patch head's loss, of the term ``patches``."""
 
 
 LossTerm = Callable[[Features, Targets], Tensor]
@@ -127,7 +134,38 @@ def make_targets(
     if config.soft_targets and attributes.shape[1]:
         ratio = config.soft_targets
         soft = soft_targets(attributes, all_attributes, first=first, ratio=ratio)
-    return Targets(excluded, soft, teachers or {})
+    soft_texts = None
+    if (batch.mix_ratio < 1).any():
+        soft, soft_texts = mixed_targets(batch, soft, first=first, n_all=len(all_keys))
+    return Targets(excluded, soft, teachers or {}, soft_texts)
+
+
+def mixed_targets(
+    batch: Batch, soft: Tensor | None, *, first: int, n_all: int
+) -> tuple[Tensor, Tensor]:
+    """Targets where an image is of two pairs: by area for its texts, and the reverse for texts.
+
+    Args:
+        batch: which images are mixed with which.
+        soft: ``(n, N)`` targets of the images before; None if each row's own pair has all.
+        first: index of the first own row among all.
+        n_all: N.
+
+    Returns:
+        ``(n, N)`` float32 each, of images and of texts; rows sum to 1.
+    """
+    n = len(batch.rows)
+    device = None if soft is None else soft.device
+    own = torch.arange(n, device=device)
+    ratio = torch.from_numpy(batch.mix_ratio).to(device)
+    other = torch.from_numpy(batch.mixed_with).to(device)
+    if soft is None:
+        soft = torch.zeros(n, n_all, device=device)
+        soft[own, first + own] = 1.0
+    parts = torch.diag(ratio)
+    parts[own, other] += 1 - ratio
+    by_text = parts.T / parts.sum(0)[:, None].clamp(min=1e-12)
+    return parts @ soft, by_text @ soft
 
 
 def find_duplicates(keys: Tensor, all_keys: Tensor, *, first: int) -> Tensor:
@@ -188,8 +226,9 @@ def info_nce(features: Features, targets: Targets) -> Tensor:
     """
     by_image = features.scale * features.images @ features.all_texts.T
     by_text = features.scale * features.texts @ features.all_images.T
-    both = [_cross_entropy(logits, features, targets) for logits in (by_image, by_text)]
-    return (both[0] + both[1]) / 2
+    soft_texts = targets.soft if targets.soft_texts is None else targets.soft_texts
+    loss = _cross_entropy(by_image, features, targets.excluded, targets.soft)
+    return (loss + _cross_entropy(by_text, features, targets.excluded, soft_texts)) / 2
 
 
 def siglip(features: Features, targets: Targets) -> Tensor:
@@ -245,15 +284,34 @@ def anchor(features: Features, targets: Targets) -> Tensor:
     return 1 - cosine.mean() / 2
 
 
+def prompts(features: Features, targets: Targets) -> Tensor:
+    """Zero-shot classification by attributes; see ``prompt_loss``."""
+    return prompt_loss(features.images, features.scale, targets.prompts)
+
+
+def patches(features: Features, targets: Targets) -> Tensor:
+    """Regression of the patches' targets; see ``PatchHead``."""
+    assert targets.patches is not None
+    return targets.patches
+
+
 LOSS_TERMS: Mapping[str, LossTerm] = MappingProxyType(
-    {"infonce": info_nce, "siglip": siglip, "distill": distillation, "anchor": anchor}
+    {
+        "infonce": info_nce,
+        "siglip": siglip,
+        "distill": distillation,
+        "anchor": anchor,
+        "prompts": prompts,
+        "patches": patches,
+    }
 )
 """Every term by its name in a recipe."""
 
 
 def term_weights(config: LossConfig) -> dict[str, float]:
     """The terms of a recipe's loss, with their weights; terms of weight 0 are not computed."""
-    weights = {config.kind: 1.0, "distill": config.distill, "anchor": config.anchor}
+    others = ("distill", "anchor", "prompts", "patches")
+    weights = {config.kind: 1.0, **{name: getattr(config, name) for name in others}}
     return {name: weight for name, weight in weights.items() if weight}
 
 
@@ -285,8 +343,9 @@ def fit_bias(images: Tensor, texts: Tensor, scale: float) -> float:
     return (low + high) / 2
 
 
-def _cross_entropy(logits: Tensor, features: Features, targets: Targets) -> Tensor:
-    soft, excluded = targets.soft, targets.excluded
+def _cross_entropy(
+    logits: Tensor, features: Features, excluded: Tensor | None, soft: Tensor | None
+) -> Tensor:
     if soft is None:
         if excluded is not None:
             logits = logits.masked_fill(excluded, -torch.inf)

@@ -72,8 +72,54 @@ class Forward:
         images, texts = (functional.normalize(side.float(), dim=-1) for side in found)
         return images, texts
 
+    def encode_with_patches(
+        self, towers: Towers, inputs: Inputs
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """As ``encode``, and the last states of all tokens, ``(n, 1 + patch, width)``."""
+        with self._autocast(inputs.pixels.device):
+            pixels = (inputs.pixels.float() - self.mean) / self.std
+            states = towers.vision_model.encode_tokens(pixels, inputs.patches)
+            images = towers.visual_projection(towers.vision_model.post_layernorm(states[:, 0]))
+            texts = towers.encode_text(inputs.tokens, inputs.ends)
+        both = (functional.normalize(side.float(), dim=-1) for side in (images, texts))
+        return (next(both), next(both)), states.float()
+
+    def encode_texts(self, towers: Towers, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Unit vectors of texts, float32 ``(n, dim)``."""
+        with self._autocast(tokens.device):
+            found = towers.encode_text(tokens, ends)
+        return functional.normalize(found.float(), dim=-1)
+
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         return nullcontext() if not self.autocast else torch.autocast(device.type, self.autocast)
+
+
+class PatchHead(nn.Module):
+    """Predicts the patches' targets from the image tower's states; it is not part of the model."""
+
+    def __init__(self, width: int, n_channels: int) -> None:
+        """Predict 0 at first: a loss of 2, with targets whose mean is 0."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.patch = nn.Linear(width, n_channels)
+        self.image = nn.Linear(width, n_channels)
+        for linear in (self.patch, self.image):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, states: Tensor, targets: Tensor) -> Tensor:
+        """The part of the targets' variance that is not predicted: of patches, and of their mean.
+
+        Args:
+            states: ``(n, 1 + patch, width)``, class token first.
+            targets: ``(n, patch, channel)``.
+        """
+        normal = self.norm(states)
+        mean = targets.mean(1)
+        by_patch = (self.patch(normal[:, 1:]) - targets).square().sum() / targets.square().sum()
+        by_image = (self.image(normal[:, 0]) - mean).square().sum() / mean.square().sum()
+        loss: Tensor = by_patch + by_image
+        return loss
 
 
 def make_forward(checkpoint: Checkpoint, device: torch.device, precision: str) -> Forward:

@@ -65,7 +65,14 @@ class DataConfig(_Group):
     columns: Texts = _key((), "Columns with unusual names, as ROLE=NAME.")
     brand: str = _key("", "Brand column, if its name is unusual; brands are held out whole.")
     product: str = _key("", "Column whose value is the same for all rows of a product.")
-    attributes: Texts = _key((), "Columns that soft targets are computed from.")
+    attributes: Texts = _key((), "Columns that soft targets and prompts are computed from.")
+    captions: str = _key("", "Column of further captions: a JSON list in each row.")
+    soft_labels: str = _key(
+        "", "Parquet file of label probabilities: rows as in catalog, columns ATTRIBUTE=VALUE."
+    )
+    patch_targets: str = _key(
+        "", "NumPy file of the patches' targets: (row, patch, channel), rows as in catalog."
+    )
     development: Ratio = _key(0.08, "Ratio of brands held out to select a checkpoint.")
     test: Ratio = _key(0.08, "Ratio of brands held out to measure the selected checkpoint.")
     seed: int = _key(0, "Seed of the split.", ge=0)
@@ -115,6 +122,8 @@ class LossConfig(_Group):
     teacher: str = _key("start", "Frozen model to distill from: a checkpoint, or start.")
     distill: float = _key(0.0, "Weight of distillation from the teacher.", ge=0.0)
     anchor: float = _key(0.0, "Weight of the anchor loss: distance to the start's vectors.", ge=0.0)
+    prompts: float = _key(0.0, "Weight of zero-shot classification by attributes.", ge=0.0)
+    patches: float = _key(0.0, "Weight of the regression of data.patch_targets.", ge=0.0)
 
 
 class OptimizerConfig(_Group):
@@ -169,6 +178,8 @@ class AugmentConfig(_Group):
     highlight_dropout: Ratio = _key(0.0, "Probability of dropping each highlight.")
     short_captions: Ratio = _key(0.0, "Probability of a caption of a few words.")
     long_captions: Ratio = _key(0.0, "Probability of a passage of the description.")
+    further_captions: Ratio = _key(0.0, "Probability of a caption of data.captions.")
+    mix: Ratio = _key(0.0, "Probability of pasting a part of another image of the batch (CutMix).")
 
 
 class SelectionConfig(_Group):
@@ -236,22 +247,34 @@ class Recipe(_Group):
         Raises:
             ValueError: two of them do.
         """
-        data, augment, schedule = self.data, self.augment, self.schedule
-        problem = ""
-        if data.development + data.test >= 1:
-            problem = "data.development + data.test must be below 1, to leave pairs to train on"
-        elif augment.short_captions + augment.long_captions > 1:
-            problem = "augment.short_captions + augment.long_captions must be at most 1"
-        elif schedule.chunk_size > schedule.batch_size:
-            problem = "schedule.chunk_size is larger than schedule.batch_size"
-        elif self.loss.soft_targets and not data.attributes:
-            problem = "loss.soft_targets needs data.attributes, such as ['colour', 'category']"
-        elif self.model.patch_keep_ratio == 0:
-            problem = "model.patch_keep_ratio is 0; a step must encode some patches"
-        elif not schedule.steps and not schedule.epochs:
-            problem = "schedule.epochs and schedule.steps are both 0; set one of them"
-        if problem:
-            raise ValueError(problem)
+        data, augment, schedule, loss = self.data, self.augment, self.schedule, self.loss
+        captions = augment.short_captions + augment.long_captions + augment.further_captions
+        example = "data.attributes, such as ['colour', 'category']"
+        problems = {
+            "data.development + data.test must be below 1, to leave pairs to train on": (
+                data.development + data.test >= 1
+            ),
+            "augment.short_captions + augment.long_captions + augment.further_captions must be at "
+            "most 1": captions > 1,
+            "schedule.chunk_size is larger than schedule.batch_size": (
+                schedule.chunk_size > schedule.batch_size
+            ),
+            f"loss.soft_targets needs {example}": loss.soft_targets and not data.attributes,
+            f"loss.prompts needs {example}": loss.prompts and not data.attributes,
+            "loss.patches needs data.patch_targets": loss.patches and not data.patch_targets,
+            "loss.patches needs whole batches; set schedule.chunk_size to 0": (
+                loss.patches and schedule.chunk_size
+            ),
+            "model.patch_keep_ratio is 0; a step must encode some patches": (
+                self.model.patch_keep_ratio == 0
+            ),
+            "schedule.epochs and schedule.steps are both 0; set one of them": (
+                not schedule.steps and not schedule.epochs
+            ),
+        }
+        for problem, is_so in problems.items():
+            if is_so:
+                raise ValueError(problem)
         return self
 
 

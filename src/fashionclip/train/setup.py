@@ -93,6 +93,10 @@ def prepare(
         FashionCLIPError: the data or the start cannot be read.
     """
     _check_recipe(recipe, run)
+    for term in ("prompts", "patches"):
+        if group.size > 1 and getattr(recipe.loss, term):
+            message = f"loss.{term} trains in one process; run it without torchrun"
+            raise TrainingError(message)
     start = open_checkpoint(recipe.model.start)
     source = source or open_data(recipe.data)
     images = broadcast(image_digests(source) if group.is_first else [])
