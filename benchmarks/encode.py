@@ -1,12 +1,12 @@
-"""How fast pictures and words become vectors, against the usual way, in one run.
+"""Speed of encoding images and texts, compared with transformers in the same run.
 
-The usual way is ``transformers``: ``CLIPImageProcessor`` and ``CLIPModel`` in float32, 32 at a
-time, texts padded to 77. The model is a ViT-B/32 with random weights (the size of FashionCLIP),
-so that nothing need be downloaded. Ways take turns, and medians are printed (of the ratios: of
-those of each round), because machines are noisy; never compare rates of two runs.
+The baseline is ``CLIPImageProcessor`` and ``CLIPModel`` in float32, 32 at a time, with texts padded
+to 77. The model is a ViT-B/32 with random weights (FashionCLIP's size), so nothing is downloaded.
+Methods take turns, and medians are printed (of ratios: over rounds), because machines are noisy.
+Never compare rates of two runs.
 
-    python benchmarks/encode.py                        # drawn sample pictures
-    python benchmarks/encode.py --images photographs/  # your own JPEGs
+    python benchmarks/encode.py                    # generated sample images
+    python benchmarks/encode.py --images photos/   # your own JPEGs
 """
 
 import argparse
@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as op
 import torch
 import transformers
 from PIL import Image
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.engines import open_engine
+from fashionclip.engines.graph import op, ov
 from fashionclip.engines.openvino import precisions_here
 from fashionclip.images.decode import preprocess
 from fashionclip.model import FashionCLIP

@@ -225,7 +225,7 @@ def test_int8_keeps_the_direction_and_leaves_texts_alone(tiny):
 def test_int8_runs_in_int8(tiny):
     """The compiled graph says so itself: every linear layer of the picture tower but two."""
     engine = OpenVINOEngine(tiny, precision="int8", calibration=pictures(8))
-    compiled = engine._compile_images()
+    compiled = engine.compile_image_tower()
     kinds = [
         node.get_rt_info()["primitiveType"].value
         for node in compiled.get_runtime_model().get_ops()
@@ -291,7 +291,7 @@ def test_auto_on_a_machine_without_a_gpu_is_openvino_and_never_imports_torch(tin
         "import sys; from pathlib import Path; import numpy as np\n"
         "from fashionclip.checkpoint import open_checkpoint\n"
         "import fashionclip.engines as engines\n"
-        "engines._GPU_DEVICE_FILES = ()\n"
+        "engines.GPU_DEVICE_FILES = ()\n"
         "engine = engines.open_engine(open_checkpoint(Path(sys.argv[1])))\n"
         "engine.encode_tokens(np.array([[1, 2, 3]], np.int32))\n"
         "sys.exit(engine.device != 'cpu' or 'torch' in sys.modules)"

@@ -19,7 +19,7 @@ from fashionclip.errors import EngineError
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch-cpu")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
-_GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
+GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 
 
 @runtime_checkable
@@ -107,5 +107,5 @@ def _may_have_gpu() -> bool:
     if system == "Darwin":
         return platform.machine() == "arm64"
     if system == "Linux":
-        return any(Path(file).exists() for file in _GPU_DEVICE_FILES)
+        return any(Path(file).exists() for file in GPU_DEVICE_FILES)
     return True

@@ -75,8 +75,8 @@ class OpenVINOEngine:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        self._images = _LazyTower(self._compile_images)
-        self._texts = _LazyTower(self._compile_texts)
+        self._images = _LazyTower(self.compile_image_tower)
+        self._texts = _LazyTower(self._compile_text_tower)
 
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
         """Encode images of the checkpoint's size to unit vectors.
@@ -106,7 +106,8 @@ class OpenVINOEngine:
             vectors[rows] = self._texts(*padded)[: len(vectors[rows])]
         return to_unit(vectors)
 
-    def _compile_images(self) -> ov.CompiledModel:
+    def compile_image_tower(self) -> ov.CompiledModel:
+        """Compile the image tower; the first image does it otherwise."""
         pre = self._checkpoint.preprocess
         weights = self._checkpoint.weights()
         model, inputs = graph.image_tower(self._config, weights, mean=pre.mean, std=pre.std)
@@ -149,7 +150,7 @@ class OpenVINOEngine:
             for i, name in enumerate(inputs)
         }
 
-    def _compile_texts(self) -> ov.CompiledModel:
+    def _compile_text_tower(self) -> ov.CompiledModel:
         model = graph.text_tower(self._config, self._checkpoint.weights())
         return self._core.compile_model(model, "CPU", self._settings)
 
