@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-ROWS_A_GROUP = 1_000
+ROWS_PER_GROUP = 1_000
 
 
 def draw(path: Path, n: int) -> None:
@@ -37,8 +37,8 @@ def draw(path: Path, n: int) -> None:
     )
     rng = np.random.default_rng(0)
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, n, ROWS_A_GROUP):
-            rows = range(start, min(start + ROWS_A_GROUP, n))
+        for start in range(0, n, ROWS_PER_GROUP):
+            rows = range(start, min(start + ROWS_PER_GROUP, n))
             columns = {
                 "id": [f"sku-{i:08d}" for i in rows],
                 "title": [f"dress number {i} with a pattern of its own" for i in rows],

@@ -48,7 +48,7 @@ def row_digest(product: Product, kinds: Mapping[str, Kind]) -> bytes:
 
 def checksum(product_id: str, vector: Float32[np.ndarray, " dim"]) -> int:
     """CRC-32 over an id and its vector's bytes: a flipped bit in either never goes unnoticed."""
-    return zlib.crc32(vector.astype("<f4").tobytes(), zlib.crc32(product_id.encode()))
+    return zlib.crc32(np.ascontiguousarray(vector, "<f4").data, zlib.crc32(product_id.encode()))
 
 
 def id_digest(product_id: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
@@ -261,24 +261,25 @@ class Snapshot:
         """
         is_kept = np.ones(len(self), dtype=bool)
         is_kept[gone] = False
-        kept = pa.array(is_kept)
+        kept = np.flatnonzero(is_kept)
         new = added.vectors if added.vectors is not None else self.vectors[:0]
-        columns = take_rows(self.columns, pa.array(np.flatnonzero(is_kept)))
-        vectors = (
-            np.concatenate([self.vectors[is_kept], new])
-            if len(added.ids)
-            else (self.vectors[is_kept] if len(gone) else self.vectors)
-        )
+        vectors = self.vectors
+        if len(gone) or len(new):
+            vectors = np.empty((len(kept) + len(new), meta.dim), np.float32)
+            np.take(self.vectors, kept, axis=0, out=vectors[: len(kept)], mode="clip")
+            vectors[len(kept) :] = new
         pruning = self.pruning and self.pruning.updated(is_kept, new)
         if pruning is None and len(vectors) >= MIN_ROWS and len(self) < MIN_ROWS:
             pruning = fit_pruning(vectors)
+        rows = pa.array(kept, pa.int64())
+        columns = take_rows(self.columns, rows)
         return Snapshot(
             revision=revision,
             meta=meta,
-            ids=[*(name for name, k in zip(self.ids, is_kept, strict=True) if k), *added.ids],
-            captions=_joined(self.captions.filter(kept), added.captions),
-            images=_joined(self.images.filter(kept), added.images),
-            content_keys=_joined(self.content_keys.filter(kept), added.content_keys),
+            ids=[*compress(self.ids, is_kept.tolist()), *added.ids],
+            captions=_joined(self.captions.take(rows), added.captions),
+            images=_joined(self.images.take(rows), added.images),
+            content_keys=_joined(self.content_keys.take(rows), added.content_keys),
             vectors=vectors,
             columns=stack_tables([_widened(columns, meta.columns), added.columns], meta.columns),
             pruning=pruning,

@@ -34,6 +34,7 @@ from fashionclip.store.base import (
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter, fit_filter, to_datafusion
 from fashionclip.store.lance import schema, upkeep
+from fashionclip.store.lance.changes import changed_rows
 from fashionclip.store.lance.faults import reported
 from fashionclip.store.lance.place import Identity, Manifest, Place
 from fashionclip.store.lance.schema import kinds_in, shown_name, stored_name
@@ -398,32 +399,13 @@ class LanceStore:
             before = table.checkout_version(version)
         except (OSError, ValueError):  # it was cleaned up
             return None
-        old, new = self._unshared(before, table)
+        with reported(self._place.uri):
+            old, new = changed_rows(before, table)
         return Changes(
             now,
             upserted=frozenset(name for name, digest in new.items() if old.get(name) != digest),
             deleted=frozenset(old.keys() - new.keys()),
         )
-
-    def _unshared(
-        self, before: Dataset, after: Dataset
-    ) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
-        """Digests by product, of the fragments that two versions do not share."""
-        with reported(self._place.uri):
-            pairs = [
-                {repr(fragment.metadata): fragment for fragment in table.get_fragments()}
-                for table in (before, after)
-            ]
-            names = [schema.ID, schema.KEY, schema.ROW, schema.CRC]
-            found: list[dict[str, tuple[object, ...]]] = []
-            for table, mine, theirs in ((before, *pairs), (after, *reversed(pairs))):
-                fragments = [mine[key] for key in mine.keys() - theirs.keys()]
-                values: list[list[Any]] = []
-                if fragments:
-                    rows = table.scanner(columns=names, fragments=fragments).to_table()
-                    values = [rows[name].to_pylist() for name in names]
-                found.append({name: tuple(rest) for name, *rest in zip(*values, strict=True)})
-        return found[0], found[1]
 
     def similar_ids(self, product_id: str) -> list[str]:
         """Up to three stored ids that are spelled like one that is not stored.
