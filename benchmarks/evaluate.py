@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace, folder: Path) -> float:
     model = FashionCLIP.from_pretrained(args.model)
     run, thumbnails = evaluate_models([model], suite, cache=folder / "cache")
     scored = time.perf_counter() - begin
-    write_run(run, folder / "run", thumbnails)
+    write_run(run, folder / "run")
     write_report(run, folder / "run", thumbnails)
     total = time.perf_counter() - begin
     (info,) = run.models

@@ -109,7 +109,7 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
         for place, name in enumerate(("start", "selected"))
     }
     write_run(
-        Run(models, results, {}, "2026-11-26T04:00:00+00:00", "0.1.0"), run.root / "evaluation", {}
+        Run(models, results, {}, "2026-11-26T04:00:00+00:00", "0.1.0"), run.root / "evaluation"
     )
     return run
 

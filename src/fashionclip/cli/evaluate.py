@@ -138,7 +138,7 @@ def command(
             policy=FetchPolicy(allow_private=allow_private),
             progress=lambda what, done, total: update(done, 0, total, what),
         )
-    write_run(run, out, thumbnails)
+    write_run(run, out)
     write_report(run, out, thumbnails)
     if as_json:
         terminal.write_json(run_fields(run, out))

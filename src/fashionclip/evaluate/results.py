@@ -1,8 +1,8 @@
 """The results of a run: figures with intervals, and how they lie on disk.
 
 A run folder holds ``results.json`` (everything but the items), ``items/<model>/<task>.parquet``
-(the outcome of every image or query, by which ``compare`` pairs two runs), ``pictures.json``
-(thumbnails for the report), ``report.md`` and ``report.html``.
+(the outcome of every image or query, by which ``compare`` pairs two runs), ``report.md`` and
+``report.html``.
 
 Every file is replaced whole, ``results.json`` last. It holds digests of the other files, so that a
 run that was killed while it replaced an older one is recognised.
@@ -27,7 +27,6 @@ Kind = Literal["zero-shot", "retrieval", "picture-to-picture", "probe", "wrong-a
 FORMAT = 1
 """Raised when an older fashionclip could not read what a newer one writes."""
 RESULTS_NAME = "results.json"
-THUMBNAILS_NAME = "pictures.json"
 ITEMS_NAME = "items"
 MAX_FILE_NAME = 120
 """Characters of a model's or task's name in a file name, before a digest replaces the rest."""
@@ -108,22 +107,21 @@ class Run:
     """Of this package."""
 
 
-def write_run(run: Run, folder: str | Path, thumbnails: Mapping[str, str]) -> None:
-    """Write a run and the thumbnails of its report; an older run in the folder is replaced.
+def write_run(run: Run, folder: str | Path) -> None:
+    """Write a run; an older run in the folder is replaced.
 
     NaN becomes null in JSON, and is read as NaN again where a number belongs.
 
     Args:
         run: what was measured.
         folder: made if it is missing.
-        thumbnails: data URIs by ``<task>/<image_id>``.
 
     Raises:
         EvaluationError: the folder cannot be written.
         ValueError: the columns of a task's items differ in length.
     """
     folder = Path(folder)
-    files = {THUMBNAILS_NAME: _json(dict(thumbnails))} | {
+    files = {
         _items_name(model, result.task): _parquet(result)
         for model, results in run.results.items()
         for result in results
@@ -176,20 +174,6 @@ def read_run(folder: str | Path) -> Run:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise EvaluationError(_damaged(folder / RESULTS_NAME)) from exc
-
-
-def read_thumbnails(folder: str | Path) -> dict[str, str]:
-    """Read the thumbnails of a run: data URIs by ``<task>/<image_id>``.
-
-    Raises:
-        EvaluationError: as :func:`read_run`.
-    """
-    folder = Path(folder)
-    try:
-        digest = _read_document(folder)["files"][THUMBNAILS_NAME]
-        return dict(json.loads(_read_checked(folder / THUMBNAILS_NAME, digest)))
-    except (KeyError, TypeError, ValueError) as exc:
-        raise EvaluationError(_damaged(folder / THUMBNAILS_NAME)) from exc
 
 
 def _fields(record: ModelInfo | TaskResult | Figure) -> dict[str, Any]:

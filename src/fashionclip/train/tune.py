@@ -169,7 +169,7 @@ def measure(
     found, shown = evaluate_models(
         models, replace(sets, tasks=tasks), cache=cache, progress=on_measure
     )
-    write_run(found, run.evaluation, shown)
+    write_run(found, run.evaluation)
     write_report(found, run.evaluation, shown)
     comparison = compare_runs(found, found, old_model=run.start.name, new_model=run.selected.name)
     write_whole(run.evaluation / _COMPARISON, comparison_markdown(comparison).encode())
