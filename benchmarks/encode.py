@@ -47,8 +47,8 @@ QUERIES = (
 
 
 @dataclass
-class Way:
-    """One way of doing the work: its name, and what it does with a batch of inputs."""
+class Method:
+    """A function from inputs to vectors, and its name."""
 
     name: str
     encode: Callable[[Sequence], np.ndarray]
@@ -62,15 +62,15 @@ def main() -> None:
     print_machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        found = find_pictures(
-            arguments.images, folder / "drawn", arguments.pictures + arguments.calibration
+        found = find_images(
+            arguments.images, folder / "drawn", arguments.n_images + arguments.calibration
         )
         files = found[arguments.calibration :]
         calibration = [file.read_bytes() for file in found[: arguments.calibration]]
         checkpoint = write_vit_b_32(folder / "vit-b-32")
         large = enlarge(files, folder / "large")
         sets = {"as they are": files, "enlarged": large}
-        pictures_end_to_end(checkpoint, sets, calibration, arguments.rounds)
+        images_end_to_end(checkpoint, sets, calibration, arguments.rounds)
         engine_alone(checkpoint, files, calibration, arguments.rounds)
         reduced_decoding(checkpoint, large)
         texts(checkpoint, arguments.rounds)
@@ -78,44 +78,46 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--images", type=Path, help="folder of JPEGs; default: drawn pictures")
-    parser.add_argument("--pictures", type=int, default=64, help="how many of them")
     parser.add_argument(
-        "--calibration", type=int, default=64, help="other pictures, to calibrate int8"
+        "--images", type=Path, help="folder of JPEGs; default: the sample catalogue"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns each way takes")
-    parser.add_argument("--threads", type=int, help="threads of the usual way; default: PyTorch's")
+    parser.add_argument("--n-images", type=int, default=64, help="number of images")
+    parser.add_argument(
+        "--calibration", type=int, default=64, help="number of other images, to calibrate int8"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each method")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; default: its own choice")
     return parser.parse_args()
 
 
-def pictures_end_to_end(
+def images_end_to_end(
     checkpoint: Checkpoint,
     sets: dict[str, list[Path]],
     calibration: list[bytes],
     rounds: int,
 ) -> None:
-    ways = [Way("usual, float32", usual_pictures(checkpoint))]
+    methods = [Method("transformers, float32", transformers_image_encoder(checkpoint))]
     for precision in float_precisions():
         model = FashionCLIP.from_pretrained(checkpoint.folder, device="cpu", precision=precision)
-        ways.append(Way(f"ours, {precision}", model.encode_images))
-    whole = FashionCLIP.from_pretrained(
+        methods.append(Method(f"fashionclip, {precision}", model.encode_images))
+    int8 = FashionCLIP.from_pretrained(
         checkpoint.folder, device="cpu", precision="int8", calibration=calibration
     )
-    ways.append(Way("ours, int8", whole.encode_images))
+    methods.append(Method("fashionclip, int8", int8.encode_images))
     for name, files in sets.items():
         size = "x".join(map(str, Image.open(files[0]).size))
-        print(f"\nPictures from files, {name} ({size}, {len(files)} files), end to end")
-        report(ways, files, rounds, unit="pictures/s")
+        print(f"\nImages from files, {name} ({size}, {len(files)} files), end to end")
+        report(methods, files, rounds, unit="images/s")
 
 
 def engine_alone(
     checkpoint: Checkpoint, files: list[Path], calibration: list[bytes], rounds: int
 ) -> None:
-    """Rates of arithmetic, against a large matrix product's in the same precision."""
+    """Arithmetic throughput, compared with a large matrix product in the same precision."""
     pre = checkpoint.preprocess
     batch = np.stack([preprocess(file.read_bytes(), pre) for file in files[:BATCH]])
     seen = np.stack([preprocess(data, pre) for data in calibration])
-    flop_engine = flop_per_picture(checkpoint) * len(batch)
+    flop_engine = flop_per_image(checkpoint) * len(batch)
     jobs: dict[str, tuple[float, Callable[[], object]]] = {}
     for precision in (*float_precisions(), "int8"):
         engine = open_engine(checkpoint, device="cpu", precision=precision, calibration=seen)
@@ -129,10 +131,10 @@ def engine_alone(
     half = torch.randn(4096, 4096).to(torch.bfloat16)
     jobs["product of 4096 x 4096, PyTorch bfloat16"] = (2.0 * 4096**3, lambda: half @ half)
     turns = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
-    # the best turn of each: a peak is what the hardware can do, not what neighbours leave of it
+    # the best turn: the peak of the hardware, without the load of other programs
     rates = {name: flop / min(turns[name]) / 1e9 for name, (flop, _) in jobs.items()}
     gflop = flop_engine / len(batch) / 1e9
-    print(f"\nEngine alone, batch {len(batch)}, {gflop:.2f} GFLOP a picture, best turn of each")
+    print(f"\nEngine alone, batch {len(batch)}, {gflop:.2f} GFLOP per image, best turn of each")
     for name, rate in rates.items():
         print(f"  {name:<44} {rate:8.0f} GFLOP/s")
     for precision in float_precisions():
@@ -146,30 +148,30 @@ def engine_alone(
 
 
 def reduced_decoding(checkpoint: Checkpoint, files: list[Path]) -> None:
-    """What decoding large JPEGs at reduced size does to their vectors."""
+    """The effect of decoding large JPEGs at reduced size on their vectors."""
     pre, engine = checkpoint.preprocess, open_engine(checkpoint, device="cpu", precision="float32")
     reduced = np.stack([preprocess(file.read_bytes(), pre) for file in files])
     full = np.stack([preprocess(Image.open(file), pre) for file in files])
     cosines = (engine.encode_pixels(reduced) * engine.encode_pixels(full)).sum(axis=1)
     print(
         f"\nJPEGs decoded at reduced size against full size ({len(files)} enlarged files): cosine "
-        f"least {cosines.min():.6f}, mean {cosines.mean():.6f}"
+        f"min {cosines.min():.6f}, mean {cosines.mean():.6f}"
     )
 
 
 def texts(checkpoint: Checkpoint, rounds: int) -> None:
     queries = [f"{query} {i}" for i in range(8) for query in QUERIES]
-    ways = [Way("usual, float32, padded to 77", usual_texts(checkpoint))]
+    methods = [Method("transformers, float32, padded to 77", transformers_text_encoder(checkpoint))]
     for precision in float_precisions():
         model = FashionCLIP.from_pretrained(checkpoint.folder, device="cpu", precision=precision)
-        ways.append(Way(f"ours, {precision}", model.encode_text))
+        methods.append(Method(f"fashionclip, {precision}", model.encode_text))
     print(f"\nShort queries ({len(queries)} texts)")
-    report(ways, queries, rounds, unit="texts/s")
-    alone = take_turns({"one": lambda: ways[-1].encode(queries[:1])}, 20)["one"]
+    report(methods, queries, rounds, unit="texts/s")
+    alone = take_turns({"one": lambda: methods[-1].encode(queries[:1])}, 20)["one"]
     print(f"  one query alone: {statistics.median(alone) * 1e3:.1f} ms")
 
 
-def usual_pictures(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndarray]:
+def transformers_image_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndarray]:
     processor = transformers.CLIPImageProcessor.from_pretrained(checkpoint.folder)
     model = transformers.CLIPModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
 
@@ -185,7 +187,7 @@ def usual_pictures(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndar
     return encode
 
 
-def usual_texts(checkpoint: Checkpoint) -> Callable[[Sequence[str]], np.ndarray]:
+def transformers_text_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[str]], np.ndarray]:
     tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint.folder)
     model = transformers.CLIPModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
 
@@ -206,24 +208,27 @@ def usual_texts(checkpoint: Checkpoint) -> Callable[[Sequence[str]], np.ndarray]
     return encode
 
 
-def report(ways: list[Way], inputs: Sequence, rounds: int, *, unit: str) -> None:
-    """Time the ways in turns; print rates, ratios to the first way, cosines to its vectors."""
-    vectors = {way.name: way.encode(inputs) for way in ways}
-    turns = take_turns({way.name: lambda w=way: w.encode(inputs) for way in ways}, rounds)
-    exact = vectors[ways[0].name]
+def report(methods: list[Method], inputs: Sequence, rounds: int, *, unit: str) -> None:
+    """Time the methods in turns; print rates, ratios to the first one, cosines to its vectors."""
+    vectors = {method.name: method.encode(inputs) for method in methods}
+    turns = take_turns(
+        {method.name: lambda m=method: m.encode(inputs) for method in methods}, rounds
+    )
+    exact = vectors[methods[0].name]
     alike = (exact[:-1] * exact[1:]).sum(axis=1).mean()
-    for way in ways:
-        rate = len(inputs) / statistics.median(turns[way.name])
-        # round by round: what slows the machine meanwhile slows both sides of each ratio
+    for method in methods:
+        rate = len(inputs) / statistics.median(turns[method.name])
+        # per round, so that a slow moment of the machine affects both sides of a ratio
         ratios = [
-            usual / ours for usual, ours in zip(turns[ways[0].name], turns[way.name], strict=True)
+            first / own
+            for first, own in zip(turns[methods[0].name], turns[method.name], strict=True)
         ]
-        cosines = (vectors[way.name] * exact).sum(axis=1)
+        cosines = (vectors[method.name] * exact).sum(axis=1)
         print(
-            f"  {way.name:<30} {rate:8.1f} {unit}  x {statistics.median(ratios):5.2f}  "
-            f"cosine least {cosines.min():.5f} mean {cosines.mean():.5f}"
+            f"  {method.name:<36} {rate:7.1f} {unit}  x {statistics.median(ratios):5.2f}  "
+            f"cosine min {cosines.min():.5f} mean {cosines.mean():.5f}"
         )
-    print(f"  (cosine of neighbouring inputs, for scale: {alike:.3f})")
+    print(f"  (cosine of different inputs, for comparison: {alike:.3f})")
 
 
 def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -254,8 +259,8 @@ def openvino_product(size: int, precision: str) -> Callable[[], object]:
     return request.infer
 
 
-def flop_per_picture(checkpoint: Checkpoint) -> float:
-    """Multiplications and additions that the picture tower cannot do without."""
+def flop_per_image(checkpoint: Checkpoint) -> float:
+    """Multiplications and additions of the image tower."""
     vision = checkpoint.config.vision
     patches = (vision.image_px // vision.patch_px) ** 2
     tokens, width = patches + 1, vision.width
@@ -270,7 +275,7 @@ def flop_per_picture(checkpoint: Checkpoint) -> float:
 
 
 def float_precisions() -> tuple[str, ...]:
-    """What this CPU computes in, float16 aside."""
+    """Precisions of this CPU, except float16."""
     return tuple(p for p in precisions_here() if p != "float16")
 
 
@@ -280,7 +285,7 @@ def unit(features: object) -> np.ndarray:
 
 
 def write_vit_b_32(folder: Path) -> Checkpoint:
-    """Random weights, spread so that different pictures differ, with the built-in tokenizer."""
+    """Random weights, spread so that different images differ, with the built-in tokenizer."""
     tokenizer = open_checkpoint().tokenizer
     ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
     config = transformers.CLIPConfig(text_config={**ends, "pad_token_id": tokenizer.end_id})
@@ -301,8 +306,8 @@ def write_vit_b_32(folder: Path) -> Checkpoint:
     return open_checkpoint(folder)
 
 
-def find_pictures(images: Path | None, scratch: Path, count: int) -> list[Path]:
-    """JPEGs spread over a folder, or drawn ones."""
+def find_images(images: Path | None, scratch: Path, count: int) -> list[Path]:
+    """JPEGs spread over a folder, or those of the sample catalogue."""
     if images is None:
         write_sample_catalog(scratch, n_products=count)
         images = scratch
@@ -312,7 +317,7 @@ def find_pictures(images: Path | None, scratch: Path, count: int) -> list[Path]:
 
 
 def enlarge(files: list[Path], folder: Path) -> list[Path]:
-    """The same pictures as a camera gives them: large JPEGs."""
+    """The same images as large JPEGs, the size of a camera's."""
     folder.mkdir()
     made = []
     for i_file, file in enumerate(files):
@@ -336,7 +341,7 @@ def print_machine() -> None:
         name = fields.get("model name", name)
         flags = fields.get("flags", fields.get("Features", ""))
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-    have = " ".join(flag for flag in wanted if flag in flags.split()) or "none of those we look for"
+    have = " ".join(flag for flag in wanted if flag in flags.split()) or "none of the listed ones"
     print(f"CPU: {name}; flags: {have}; threads: {torch.get_num_threads()}")
     print(
         f"Python {platform.python_version()}, openvino {ov.__version__.split('-')[0]}, "
