@@ -133,6 +133,24 @@ def test_a_password_that_is_wrong_is_named_and_not_shown(postgres_server, postgr
         admin.execute("SELECT pg_reload_conf()")
 
 
+def test_a_user_who_may_only_read_can_search(postgres_uri, admin, store, uri):
+    upsert(store, products(20))
+    name = schema_of(uri)
+    admin.execute(
+        f"""CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA "{name}" TO reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA "{name}" TO reader"""
+    )
+    reader = open_store(uri.replace("postgres@", "reader@"))
+    where = parse_filter("price < 5", reader.meta.columns)
+    assert len(found(reader, unit_vectors(1), where=where)) == 5
+    assert len(reader.text_search("dress", k=3)) == 3
+    assert sum(len(rows.ids) for rows in reader.scan()) == 20
+    with pytest.raises(StoreError, match="this user may not do that: grant the right") as error:
+        upsert(reader, products(1))
+    one_line(error)
+    reader.close()
+
+
 def test_a_database_that_is_not_there_is_named(postgres_uri):
     with pytest.raises(StoreError, match="it has no database of this name: create it") as error:
         open_store(postgres_uri.replace("/tests?", "/nowhere?"))

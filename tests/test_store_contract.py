@@ -438,8 +438,11 @@ def test_columns_widen_and_lose_nothing(store):
 
 def test_values_that_no_column_holds_are_made_to_fit(store):
     odd = {"big": 2**70, "nan": float("nan"), "none": None, "half": "\ud800", "true": True}
-    upsert(store, [Product("x", "\udfff", None, 1, odd)])
-    assert columns_of(store, "x") == {"big": str(2**70), "nan": None, "half": "?", "true": True}
+    odd |= {"nul": "a\0b"}
+    upsert(store, [Product("x", "\udfff\0", None, 1, odd)])
+    expected = {"big": str(2**70), "nan": None, "half": "?", "true": True, "nul": "a\ufffdb"}
+    assert columns_of(store, "x") == expected
+    assert store.count(where(store, "nul = 'a\0b'")) == 1
     assert store.verify().damaged == ()
 
 
