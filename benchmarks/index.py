@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionclip.index import Index, snapshot, upkeep
+from fashionclip.index.columns import stored_name
 from fashionclip.product import Product
-from fashionclip.serve.masks import passing
+from fashionclip.store.filters import mask, parse_filter
 
 K = 10
 CLUSTERS = 500
@@ -101,6 +102,11 @@ def timed(
         "p99_ms": round(float(np.percentile(times, 99)), 1),
         "recall@10": round(float(np.mean(recalls)), 3),
     }
+
+
+def passing(where: str, resident: snapshot.Snapshot) -> NDArray[np.bool_]:
+    parsed = parse_filter(where, {"price": "number"})
+    return mask(parsed, lambda name: resident.table.column(stored_name(name)))
 
 
 def compare(index: Index, vectors: Vectors, prices: NDArray, queries: Vectors) -> list[dict]:

@@ -31,11 +31,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fashionclip.index import Index, rows, snapshot
-from fashionclip.index.columns import stored_name
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
 from fashionclip.serve.service import BUILTIN
+from fashionclip.store import Store, create_store, open_store
+from fashionclip.store.memory import MemoryStore
 
 RATE = 20.0  # requests a second of the steady load
 CLIENTS = 32
@@ -255,33 +255,29 @@ def port_of(process: subprocess.Popen, log) -> int:  # noqa: ANN001
     raise SystemExit(f"the service did not start:\n{log.read()}")
 
 
-def grown(source: Index, n: int, folder: Path) -> Path:
-    """A copy of an index with more products: its own, again and again, vectors jittered."""
-    table = [batch for batch in source.queries.scan(None)]
-    vectors = np.concatenate([rows.vectors(batch) for batch in table])
-    stored = [row for batch in table for row in batch.drop_columns([rows.VECTOR]).to_pylist()]
+def grown(source: Store, n: int, folder: Path) -> Path:
+    """A copy of a store with more products: its own, again and again, with noise on the vectors."""
+    scanned = list(source.scan())
+    vectors = np.concatenate([rows.vectors for rows in scanned])
+    captions = [caption for rows in scanned for caption in rows.captions]
+    images = [image for rows in scanned for image in rows.images]
+    columns = [row for rows in scanned for row in rows.columns.to_pylist()]
     rng = np.random.default_rng(0)
     path = folder / "grown.lance"
-    index = Index.create(
-        path,
-        model=source.manifest.model,
-        fingerprint=source.manifest.fingerprint,
-        dim=vectors.shape[1],
-        columns=dict(source.columns),
-    )
-    for start in range(0, n, BATCH):
-        places = range(start, min(start + BATCH, n))
-        some = vectors[[i % len(vectors) for i in places]]
-        noise = rng.normal(size=some.shape) * [[0.02 * (i >= len(vectors))] for i in places]
-        some = some + noise
-        some = (some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32)
-        products = []
-        for i in places:
-            row = stored[i % len(stored)]
-            columns = {name: row.get(stored_name(name)) for name in source.columns}
-            products.append(Product(str(i), row[rows.CAPTION], row[rows.IMAGE], i, columns))
-        index.upsert(products, some, [bytes(16)] * len(products))
-    index.optimize(finished=True)
+    store = create_store(path, source.meta)
+    with store.writer() as writer:
+        for start in range(0, n, BATCH):
+            places = range(start, min(start + BATCH, n))
+            some = vectors[[i % len(vectors) for i in places]]
+            noise = rng.normal(size=some.shape) * [[0.02 * (i >= len(vectors))] for i in places]
+            some = some + noise
+            some = (some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32)
+            products = []
+            for i in places:
+                row = i % len(vectors)
+                products.append(Product(str(i), captions[row], images[row], i, columns[row]))
+            writer.upsert(products, some, [bytes(16)] * len(products))
+        writer.optimize()
     return path
 
 
@@ -358,23 +354,22 @@ def memory(service: Service, asked: Iterator[str], n: int) -> dict:
 
 
 def ranking(path: Path, model: str, asked: Iterator[str]) -> dict:
-    """A lone search without text tower and HTTP: by the sketch, and by all vectors."""
-    seen = snapshot.read(Index.open(path).queries)
+    """A single search without text tower and HTTP: with and without PCA pruning."""
+    now = MemoryStore.copy_of(open_store(path)).snapshot
     named = FashionCLIP.from_pretrained(None if model == BUILTIN else model)
     queries = named.encode_text(list(islice(asked, RANKED)))
-    ms: dict[str, list[float]] = {"by_sketch": [], "by_all_vectors": []}
+    ms: dict[str, list[float]] = {"pruned": [], "by_all_vectors": []}
     for query in queries:  # in turns
-        for name, one in zip(ms, (seen, replace(seen, sketch=None)), strict=True):
+        for name, one in zip(ms, (now, replace(now, pruning=None)), strict=True):
             began = time.perf_counter()
-            one.best(query[None], [HITS], [None])
+            one.nearest(query[None], ks=[HITS], masks=[None])
             ms[name].append(1000 * (time.perf_counter() - began))
     found = {f"{name}_ms": percentile(times, 50) for name, times in ms.items()}
-    if seen.sketch is None:
+    if now.pruning is None:
         return found
     n = len(queries)
-    left = seen.sketch.contenders(queries, [HITS] * n, seen.vectors, [None] * n)
-    components = seen.sketch.basis.shape[1]
-    return found | {"components": components, "read_whole": round(np.median([*map(len, left)]))}
+    left = now.pruning.candidates(queries, now.vectors, ks=[HITS] * n, masks=[None] * n)
+    return found | {"candidates": round(np.median([*map(len, left)]))}
 
 
 def show(report: dict) -> None:
@@ -393,15 +388,11 @@ def show(report: dict) -> None:
         )
     print(f"  with batches: x {report['ratio']:.2f}; aimed at: x {RATIO:g}")
     print(
-        "\na lone search among the vectors: {by_sketch_ms} ms, "
-        "{by_all_vectors_ms} ms without a sketch".format(**report["ranking"])
+        "\na single search among the vectors: {pruned_ms} ms, "
+        "{by_all_vectors_ms} ms without PCA pruning".format(**report["ranking"])
     )
-    if "components" in report["ranking"]:
-        print(
-            "  of {components} components; {read_whole:,} products read whole".format(
-                **report["ranking"]
-            )
-        )
+    if "candidates" in report["ranking"]:
+        print("  {candidates:,} products scored exactly".format(**report["ranking"]))
     if "memory" in report:
         print("\nresident memory of the process that answers")
         for requests, mb in report["memory"]["requests_and_mb"]:
@@ -425,10 +416,9 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("requests", "memory"):
         setattr(options, name, min(getattr(options, name), MOST_REQUESTS))
-    os.environ.setdefault("LANCEDB_LOG", "error")  # read when LanceDB is first imported
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.open(options.index)
-        n_products = index.info().count
+        index = open_store(options.index)
+        n_products = len(index)
         path = options.index
         if n_products < options.grow_to:
             path, n_products = grown(index, options.grow_to, Path(folder)), options.grow_to
@@ -439,7 +429,7 @@ def main() -> None:
                 loaded("closed", service.port, list(islice(asked[name], 300)), CLIENTS, 20.0)
             report = {
                 "products": n_products,
-                "model": index.manifest.model,
+                "model": index.meta.model,
                 "cores": os.cpu_count(),
                 "load": round(os.getloadavg()[0], 1),
                 "latency": latency(batching, asked["batches"], options.requests),
@@ -449,7 +439,7 @@ def main() -> None:
             report["ratio"] = round(rates["batches"] / rates["one by one"], 2)
             if options.memory:
                 report["memory"] = memory(batching, asked["batches"], options.memory)
-        report["ranking"] = ranking(path, index.manifest.model, asked["batches"])
+        report["ranking"] = ranking(path, index.meta.model, asked["batches"])
     if options.json:
         print(json.dumps(report))
     else:

@@ -18,17 +18,17 @@ from PIL import Image
 from fashionclip.catalog import Catalog
 from fashionclip.client import Client, NewProduct
 from fashionclip.errors import ImageError, RefusedError, ServiceError
-from fashionclip.index import Index
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
-from fashionclip.search import search
+from fashionclip.searching import Query, search_many
 from fashionclip.serve.app import create_app, listen
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware.connections import Connections
 from fashionclip.serve.middleware.keys import new_key
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
+from fashionclip.store import open_store
 
 
 class Running:
@@ -92,7 +92,8 @@ def picture(store):
 def test_search_finds_what_the_library_finds(client, store):
     asked = {"text": "red dress", "avoid": ["stripes"], "where": "price < 90", "k": 5}
     found = client.search(**asked)
-    expected = search(Index.open(store), FashionCLIP.from_pretrained(), **asked)
+    model = FashionCLIP.from_pretrained()
+    (expected,) = search_many(open_store(store), model, [Query(**asked)])
     assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([h.score for h in expected], abs=2e-3)
     without_id = [{**hit.columns} for hit in expected]

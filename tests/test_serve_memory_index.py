@@ -1,4 +1,4 @@
-"""An index in memory: the same answers as from the files, and the files followed as they change."""
+"""The index in memory: it answers as its store does, and follows the store as that changes."""
 
 import shutil
 import time
@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fashionclip.errors import FilterError, ModelMismatchError, ProductNotFoundError, StoreError
-from fashionclip.index import Index
+from fashionclip.errors import FilterError, ModelMismatchError, StoreError
 from fashionclip.product import Product
-from fashionclip.serve.memory_index import MAX_MASKS, InMemoryIndex
+from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
+from fashionclip.store import StoreMeta, create_store, open_store
+from fashionclip.store.filters import parse_filter
 
 DIM, N = 16, 300
 COLUMNS = {"price": "integer", "colour": "string"}
@@ -30,22 +31,37 @@ def products(n, start=0, price=0):
 
 
 def make(path, *, fingerprint="0" * 16, seed=0, n=N, price=0):
-    index = Index.create(path, model="m", fingerprint=fingerprint, dim=DIM, columns=COLUMNS)
-    index.upsert(products(n, price=price), vectors(n, seed), [bytes(16)] * n)
-    return index
+    meta = StoreMeta(str(path), "m", fingerprint, DIM, columns=COLUMNS)
+    store = create_store(path, meta)
+    if n:
+        write(store, products(n, price=price), seed)
+    return store
+
+
+def write(store, new, seed=0):
+    with store.writer() as writer:
+        writer.upsert(new, vectors(len(new), seed), [bytes(16)] * len(new))
+
+
+def where(text, columns=COLUMNS):
+    return None if text is None else parse_filter(text, columns)
+
+
+def ids(hits):
+    return [hit.product_id for hit in hits]
 
 
 @pytest.fixture
-def store(tmp_path):
+def path(tmp_path):
     make(tmp_path / "shop.lance")
     return tmp_path / "shop.lance"
 
 
 @pytest.fixture
-def memory(store):
-    memory = InMemoryIndex(store, max_batch=8, metrics=Metrics())
-    yield memory
-    memory.close()
+def index(path):
+    index = InMemoryIndex(path, metrics=Metrics())
+    yield index
+    index.close()
 
 
 def wait_for(holds):
@@ -55,123 +71,124 @@ def wait_for(holds):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("where", [None, '"price" < 40', '("colour" = \'r\' AND "price" >= 7)'])
-def test_it_answers_as_the_files_do(memory, store, where):
-    index = Index.open(store)
-    for query in vectors(5, seed=9):
-        held, stored = (one.nearest(query, k=12, where=where) for one in (memory, index))
-        assert [hit.product_id for hit in held] == [hit.product_id for hit in stored]
-        np.testing.assert_allclose(
-            [hit.score for hit in held], [hit.score for hit in stored], atol=1e-6
-        )
-        assert [hit.columns for hit in held] == [hit.columns for hit in stored]
-    vector, hit = memory.get("p007")
-    np.testing.assert_array_equal(vector, index.get("p007")[0])
-    assert (hit.product_id, hit.score) == ("p007", 1.0)
-    with pytest.raises(ProductNotFoundError, match="no product 'nobody' here"):
-        memory.get("nobody")
-    assert set(memory.vectors(["p001", "nobody"])) == {"p001"}
+@pytest.mark.parametrize("text", [None, "price < 40", "colour = 'r' and price >= 7"])
+def test_it_answers_as_its_store_does(index, path, text):
+    queries = vectors(5, seed=9)
+    store = open_store(path)
+    held, stored = (one.nearest(queries, k=12, where=where(text)) for one in (index, store))
+    for mine, theirs in zip(held, stored, strict=True):
+        assert ids(mine) == ids(theirs)
+        np.testing.assert_allclose([h.score for h in mine], [h.score for h in theirs], atol=1e-6)
+        assert [hit.columns for hit in mine] == [hit.columns for hit in theirs]
+    held, stored = (one.text_search("caption 7", k=3, where=where(text)) for one in (index, store))
+    assert ids(held) == ids(stored)
+    assert len(index) == len(store)
+    assert index.meta == store.meta
 
 
-def test_a_filter_for_other_columns_is_no_fault_of_ours(memory):
-    with pytest.raises(FilterError, match="ask again"):
-        memory.nearest(vectors(1)[0], where='"size" = 3')
+def test_what_another_program_writes_is_seen_soon(index, path):
+    store = open_store(path)
+    write(store, products(5, start=N), seed=3)
+    with store.writer() as writer:
+        assert writer.delete(["p000"]) == 1
+    wait_for(lambda: len(index) == N + 4)
+    assert ids(index.nearest(vectors(5, seed=3)[2:3], k=1)[0]) == ["p302"]
+    with store.writer() as writer:
+        writer.set_columns({"size": "number"})
+    wait_for(lambda: "size" in index.meta.columns)
 
 
-def test_what_another_program_writes_is_seen_soon(memory, store):
-    index = Index.open(store)
-    index.upsert(products(5, start=N), vectors(5, seed=3), [bytes(16)] * 5)
-    index.remove(["p000"])
-    wait_for(lambda: memory.now.count == N + 4)
-    assert memory.nearest(vectors(5, seed=3)[2], k=1)[0].product_id == "p302"
-    index.ensure_columns({"size": "number"})
-    wait_for(lambda: "size" in memory.columns)
+def test_a_write_is_in_memory_before_its_block_ends(index, path):
+    with index.writing(timeout_s=5.0) as writer:
+        writer.upsert(products(1, price=1000), vectors(1), [bytes(16)])  # p000 now costs 1000
+        writer.delete(["p001"])
+        index.take_in(["p000", "p001"])
+        assert index.count(where("price = 1000")) == 1
+        assert len(index) == N - 1
+    assert len(open_store(path)) == N - 1
 
 
-def test_masks_are_of_the_snapshot_they_are_asked_for(memory):
-    before = memory.now
-    old = memory.mask('"price" < 10', before)
-    assert memory.mask('"price" < 10', before) is old
-    with memory.writing(timeout_s=5.0) as index:
-        index.upsert(products(1, price=1000), vectors(1), [bytes(16)])  # p000 now costs 1000
-        memory.wrote(["p000"])
-    after = memory.now
-    assert after.count == before.count
-    for seen, expected in [(before, range(10)), (after, range(1, 10))]:
-        mask = memory.mask('"price" < 10', seen)
-        ids = np.array(seen.table.column("_id").to_pylist())
-        assert set(ids[mask]) == {f"p{i:03d}" for i in expected}
-
-
-def test_masks_are_kept_within_bounds_and_not_beyond_their_snapshot(memory):
-    for price in range(MAX_MASKS + 50):
-        memory.mask(f'"price" < {price}', memory.now)
-    assert len(memory._held.masks) <= MAX_MASKS
-    with memory.writing(timeout_s=5.0) as index:
-        index.remove(["p001"])
-        memory.wrote(["p001"])
-    assert not memory._held.masks
-
-
-def test_filters_hold_while_rows_change_places(memory):
-    """A mask that belonged to another snapshot would let wrong products through."""
-    query = vectors(1, seed=5)[0]
+def test_filters_apply_to_the_very_products_that_are_ranked(index):
+    """A mask of another snapshot would let wrong products pass."""
+    query = vectors(1, seed=5)
+    green = where("colour = 'g'")
     with ThreadPoolExecutor(4) as pool:
 
-        def ask():
+        def search():
             for _ in range(60):
-                hits = memory.nearest(query, k=30, where="\"colour\" = 'g'")
+                (hits,) = index.nearest(query, k=30, where=green)
                 assert {hit.columns["colour"] for hit in hits} == {"g"}
 
-        asking = [pool.submit(ask) for _ in range(3)]
+        searching = [pool.submit(search) for _ in range(3)]
         for i in range(12):
-            with memory.writing(timeout_s=5.0) as index:
-                index.upsert(products(1, start=i), vectors(1, seed=i), [bytes(16)])
-                memory.wrote([f"p{i:03d}"])
-        for one in asking:
+            with index.writing(timeout_s=5.0) as writer:
+                writer.upsert(products(1, start=i), vectors(1, seed=i), [bytes(16)])
+                index.take_in([f"p{i:03d}"])
+        for one in searching:
             one.result()
 
 
-def test_a_folder_that_goes_and_comes_back_is_followed(memory, store):
-    shutil.rmtree(store)
-    wait_for(lambda: memory.fault)
-    assert memory.now.count == N
-    assert len(memory.nearest(vectors(1)[0], k=3, where='"price" < 40')) == 3
-    with pytest.raises(StoreError), memory.writing(timeout_s=1.0):
+def test_a_filter_of_a_column_that_is_gone_is_the_clients_error(index):
+    with pytest.raises(FilterError):
+        index.nearest(vectors(1), k=3, where=where("size = 3", {"size": "integer"}))
+
+
+def test_a_store_that_is_deleted_and_made_anew_is_followed(index, path):
+    shutil.rmtree(path)
+    wait_for(lambda: index.fault)
+    assert len(index) == N
+    (hits,) = index.nearest(vectors(1), k=3, where=where("price < 40"))
+    assert len(hits) == 3
+    assert len(index.text_search("caption", k=4)) == 4  # of memory now
+    with pytest.raises(StoreError), index.writing(timeout_s=1.0):
         pass
-    make(store, seed=4, n=20, price=500)
-    wait_for(lambda: not memory.fault and memory.now.count == 20)
-    assert memory.get("p003")[1].columns["price"] == 503
+    make(path, seed=4, n=0)
+    wait_for(lambda: "still empty" in index.fault)
+    assert len(index) == N
+    write(open_store(path), products(20, price=500), seed=4)
+    wait_for(lambda: not index.fault and len(index) == 20)
+    assert index.count(where("price = 503")) == 1
 
 
-def test_a_folder_that_was_changed_for_another_is_noticed_before_a_write(store):
-    memory = InMemoryIndex(store, max_batch=8, metrics=Metrics())
-    memory.close()  # so that nobody follows
-    shutil.rmtree(store)
-    make(store, seed=4, n=20)
-    with memory.writing(timeout_s=5.0) as index:
-        assert index.count == 20
-        assert memory.now.count == 20
-        index.remove(["p003"])
-        memory.wrote(["p003"])
-    assert memory.now.count == Index.open(store).count == 19
+def test_a_store_that_was_replaced_is_noticed_before_a_write(path):
+    index = InMemoryIndex(path, metrics=Metrics())
+    index.close()  # so that the follower does not notice it
+    shutil.rmtree(path)
+    make(path, seed=4, n=20)
+    with index.writing(timeout_s=5.0) as writer:
+        assert len(index) == 20
+        writer.delete(["p003"])
+        index.take_in(["p003"])
+    assert len(index) == len(open_store(path)) == 19
 
 
-def test_another_models_folder_is_left_alone(memory, store):
-    shutil.rmtree(store)
-    make(store, fingerprint="1" * 16, n=20)
-    wait_for(lambda: "holds vectors of the model" in memory.fault)
-    assert memory.now.count == N
-    with pytest.raises(ModelMismatchError), memory.writing(timeout_s=1.0):
+def test_the_store_of_another_model_is_neither_read_nor_written(index, path):
+    shutil.rmtree(path)
+    make(path, fingerprint="1" * 16, n=20)
+    wait_for(lambda: "holds vectors of the model" in index.fault)
+    assert len(index) == N
+    with pytest.raises(ModelMismatchError), index.writing(timeout_s=1.0):
         pass
 
 
-def test_what_nobody_thought_of_does_not_end_the_following(memory, store, monkeypatch):
-    def breaks(_):
+def test_an_unexpected_error_does_not_end_the_following(index, path, monkeypatch):
+    def breaks(*_, **__):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("fashionclip.serve.memory_index.snapshot.read", breaks)
-        Index.open(store).remove(["p009"])
-        wait_for(lambda: memory.fault == "ZeroDivisionError")
-    wait_for(lambda: not memory.fault and memory.now.count == N - 1)
+        patch.setattr(InMemoryIndex, "refresh_from", breaks)
+        with open_store(path).writer() as writer:
+            writer.delete(["p009"])
+        wait_for(lambda: index.fault == "ZeroDivisionError")
+    wait_for(lambda: not index.fault and len(index) == N - 1)
+
+
+def test_any_store_can_be_followed():
+    store = make("memory://followed", n=30)
+    index = InMemoryIndex("memory://followed", metrics=Metrics())
+    try:
+        write(store, products(1, start=77))
+        wait_for(lambda: len(index) == 31)
+    finally:
+        index.close()
+        store.close()

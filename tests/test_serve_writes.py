@@ -1,4 +1,4 @@
-"""Products put in and taken out by several at once: written together, and never one for another."""
+"""Writes of several clients at once: written together, by the catalogue's own columns."""
 
 import shutil
 import time
@@ -6,17 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fashionclip.errors import StoreFullError, StoreLockedError
-from fashionclip.index import Index, pictures
+from fashionclip.errors import ImageFetchError, StoreFullError, StoreLockedError
 from fashionclip.model import FashionCLIP
+from fashionclip.product import Roles
 from fashionclip.serve import writes
 from fashionclip.serve.images import ImageDecoder
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.writes import NewProduct, StoreWriter
+from fashionclip.store import open_store
+from fashionclip.store.blobs import FolderBlobs
 from small_shop import draw, encoded, index_shop, write_catalog
 
-PICTURE = encoded(draw("purple", "shoe"))
+IMAGE = encoded(draw("purple", "shoe"))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,13 @@ def whole(tiny_checkpoint, tmp_path_factory):
 
 
 @pytest.fixture
-def index(whole, tmp_path):
-    index = InMemoryIndex(shutil.copytree(whole, tmp_path / "s"), max_batch=8, metrics=Metrics())
+def path(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "s")
+
+
+@pytest.fixture
+def index(path):
+    index = InMemoryIndex(path, metrics=Metrics())
     yield index
     index.close()
 
@@ -46,98 +53,171 @@ def writer(index, model):
     writer.close()
 
 
-def new(product_id, picture=PICTURE, **columns):
-    return NewProduct(product_id, picture, columns)
+def new(product_id, image=IMAGE, *, add_columns=False, **columns):
+    return NewProduct(product_id, image, columns, add_columns=add_columns)
 
 
 def soon(seconds=20.0):
     return time.monotonic() + seconds
 
 
-def test_writes_that_arrive_together_become_one_version(writer, index):
+def stored(index, product_id):
+    """The columns of a product; None if it is not stored."""
+    hit = index.snapshot.hit(product_id)
+    return None if hit is None else hit.columns
+
+
+def test_writes_that_arrive_together_are_written_together(writer, index, path):
     with ThreadPoolExecutor(16) as pool:
         with index.writing(timeout_s=5.0):
-            writing = [pool.submit(writer.put, [new(f"x{i}", year=i)], soon()) for i in range(16)]
+            pending = [pool.submit(writer.put, [new(f"x{i}", year=i)], soon()) for i in range(16)]
             end = soon()
-            while writer.n_waiting < 8:  # of which one batch has its hands full
+            while writer.n_waiting < 8:  # another batch holds the rest
                 assert time.monotonic() < end
                 time.sleep(0.01)
-            before = index.index.queries.version
-            assert index.now.count == 18
-        assert [one.result() for one in writing] == [[]] * 16
-    assert index.now.count == Index.open(index.index.path).count == 34
-    assert index.index.queries.version - before <= 4
-    assert index.now.get("x7").columns["year"] == 7
+            before = open_store(path).revision
+            assert len(index) == 18
+        assert [one.result() for one in pending] == [[]] * 16
+    assert len(index) == len(open_store(path)) == 34
+    assert open_store(path).revision - before <= 8
+    assert stored(index, "x7")["year"] == 7
 
 
 def test_of_several_changes_to_one_product_the_last_counts(writer, index):
     assert writer.put([new("x", year=1), new("y", year=1), new("x", year=2)], soon()) == []
-    assert index.now.get("x").columns["year"] == 2
+    assert stored(index, "x")["year"] == 2
+    location = index.snapshot.image("x")
+    assert index.blobs.read(location) == IMAGE
     assert writer.remove(["x", "x", "nobody", "y"], soon()) == 2
-    assert index.now.get("x") is None
-    assert not list((index.index.path / pictures.FOLDER).iterdir())
+    assert stored(index, "x") is None
+    with pytest.raises(ImageFetchError):
+        index.blobs.read(location)
 
 
-def test_of_two_that_make_one_column_the_first_decides_what_it_holds(writer, index):
-    refusals = writer.put([new("a", size=3), new("b", size="M"), new("c", size=4)], soon())
-    assert [one.product_id for one in refusals] == ["b"]
-    assert index.columns["size"] == "integer"
+def test_a_new_image_takes_the_place_of_the_old_one(writer, index):
+    other = encoded(draw("green", "shirt"))
+    writer.put([new("x")], soon())
+    old = index.snapshot.image("x")
+    writer.put([new("x", other)], soon())
+    assert index.blobs.read(index.snapshot.image("x")) == other
+    with pytest.raises(ImageFetchError):
+        index.blobs.read(old)
+
+
+# columns
+
+
+def test_keys_are_column_names_or_roles(writer, index):
+    with index.writing(timeout_s=5.0) as store:
+        store.set_columns({"Product name": "string", "cost": "number"})
+        store.set_roles(Roles(id="id", title="Product name", brand="cost", category="category"))
+        index.take_in([])
+    assert writer.put([new("x", title="Linen shirt", brand=9, category="shirt")], soon()) == []
+    found = stored(index, "x")
+    assert found["title"] == "Linen shirt"  # the catalogue's own column of this name
+    assert found["cost"] == 9
+    assert found["id"] == "x"
+    hat = NewProduct("y", IMAGE, {"Product name": "Hat", "brand": None})
+    assert writer.put([hat], soon()) == []
+    assert stored(index, "y")["Product name"] == "Hat"
+
+
+def test_one_column_under_two_names_is_an_error(writer, index):
+    with index.writing(timeout_s=5.0) as store:
+        store.set_columns({"cost": "number"})
+        store.set_roles(Roles(id="id", title="title", brand="cost"))
+        index.take_in([])
+    (twice,) = writer.put([new("z", cost=3, brand=4)], soon())
+    assert "the column cost is given twice" in twice.reason
+
+
+def test_an_unknown_column_is_refused_by_name_unless_it_may_be_added(writer, index):
+    roles = index.meta.roles
+    (refused,) = writer.put([new("x", colur="red"), new("y", year=1)], soon())
+    assert refused.product_id == "x"
+    assert "no column 'colur'; did you mean 'colour'? (add_columns=true" in refused.reason
+    assert "colur" not in index.meta.columns
+    assert writer.put([new("x", colur="red", add_columns=True)], soon()) == []
+    assert stored(index, "x")["colur"] == "red"
+    assert index.meta.roles == roles
+
+
+def test_a_write_never_changes_how_other_products_are_shown(writer, index):
+    """A column with the usual name of a role does not take the role over."""
+    writer.put([new("x", name="Shirt", product_title="Shirt", add_columns=True)], soon())
+    assert index.meta.roles.title == "title"
+    assert writer.put([new("y", brand="Acme", add_columns=True)], soon()) == []
+    assert index.meta.roles.brand == "brand"  # no column had this role
+    assert index.meta.roles.title == "title"
+
+
+def test_the_first_product_with_a_new_column_decides_its_kind(writer, index):
+    sizes = [("a", 3), ("b", "M"), ("c", 4)]
+    rejected = writer.put([new(name, size=size, add_columns=True) for name, size in sizes], soon())
+    assert [one.product_id for one in rejected] == ["b"]
+    assert index.meta.columns["size"] == "integer"
     with ThreadPoolExecutor(2) as pool:
-        with index.writing(timeout_s=5.0):  # so that both are looked at before either is stored
-            one = pool.submit(writer.put, [new("d", width=1)], soon())
-            taken_up_together = time.monotonic() + 5
-            other = pool.submit(writer.put, [new("e", width="wide")], soon())
-            while not writer.n_waiting and time.monotonic() < taken_up_together:
-                time.sleep(0.01)  # of the two, mostly, one is in hand and the other waits
-        outcomes = [one.result(), other.result()]
-    assert sorted(len(outcome) for outcome in outcomes) == [0, 1]
-    assert index.columns["width"] in {"integer", "string"}
+        with index.writing(timeout_s=5.0):  # so that both are checked before either is stored
+            one = pool.submit(writer.put, [new("d", width=1, add_columns=True)], soon())
+            end = time.monotonic() + 5
+            other = pool.submit(writer.put, [new("e", width="wide", add_columns=True)], soon())
+            while not writer.n_waiting and time.monotonic() < end:
+                time.sleep(0.01)  # mostly, one of the two is in a batch and the other waits
+        results = [one.result(), other.result()]
+    assert sorted(len(result) for result in results) == [0, 1]
+    assert index.meta.columns["width"] in {"integer", "string"}
 
 
-def test_a_write_that_fails_stores_nothing_and_the_next_one_does(writer, index, monkeypatch):
+# trouble
+
+
+def test_a_write_that_fails_stores_nothing_and_the_next_one_succeeds(writer, index, monkeypatch):
     def full(*_):
         raise StoreFullError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "keep", full)
+        patch.setattr(FolderBlobs, "put", full)
         with pytest.raises(StoreFullError):
             writer.put([new("x")], soon())
-    assert index.now.get("x") is None
+    assert stored(index, "x") is None
     assert writer.put([new("x")], soon()) == []
-    assert index.now.get("x") is not None
+    assert stored(index, "x") is not None
 
 
-def test_who_has_waited_its_time_waits_no_longer(writer, index):
-    other = Index.open(index.index.path)
-    with other.writing(timeout_s=5.0), ThreadPoolExecutor(6) as pool:
-        began = time.monotonic()
-        writing = [pool.submit(writer.put, [new(f"x{i}")], soon(1.0)) for i in range(6)]
-        for one in writing:
+def test_a_client_waits_for_another_writer_until_its_deadline(writer, path):
+    other = open_store(path)
+    with other.writer(timeout_s=5.0), ThreadPoolExecutor(6) as pool:
+        started = time.monotonic()
+        pending = [pool.submit(writer.put, [new(f"x{i}")], soon(1.0)) for i in range(6)]
+        for one in pending:
             with pytest.raises(StoreLockedError):
                 one.result()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - started < 10
     assert writer.put([new("x")], soon()) == []
 
 
-def test_tidying_that_fails_takes_nothing_back(writer, index, monkeypatch):
+def test_what_was_written_stays_if_compacting_fails(writer, index, path, monkeypatch):
     def full(*_, **__):
         raise StoreFullError("the disk is full")
 
     monkeypatch.setattr(writes, "CHANGES_PER_OPTIMIZE", 2)
-    monkeypatch.setattr(Index, "optimize", full)
-    assert writer.put([new("x"), new("y"), new("z")], soon()) == []
-    monkeypatch.undo()
-    monkeypatch.setattr(writes, "CHANGES_PER_OPTIMIZE", 2)
-    assert writer.put([new("u"), new("v")], soon()) == []
-    assert {"x", "y", "z", "u", "v"} <= set(Index.open(index.index.path).iter_ids())
-    assert index.now.version == index.index.queries.version
+    with index.writing(timeout_s=5.0) as store:
+        writer_type = type(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_type, "optimize", full)
+        assert writer.put([new("x"), new("y"), new("z"), new("v")], soon()) == []
+    assert writer.put([new("u"), new("w")], soon()) == []
+    assert {"x", "y", "z", "u", "v", "w"} <= {
+        name for rows in open_store(path).scan(vectors=False) for name in rows.ids
+    }
+    assert index.revision == open_store(path).revision
 
 
-def test_a_product_that_another_program_just_wrote_is_taken_out(writer, index, model):
-    other = Index.open(index.index.path)
-    for i in range(8):  # each within the milliseconds that a query's view may be old
-        assert index.index.queries.version
-        other.remove([f"P{i:02d}"])
+def test_a_product_that_another_program_just_deleted_does_not_count(writer, index, path):
+    other = open_store(path)
+    for i in range(8):  # each before the follower can have seen it
+        with other.writer() as writing:
+            writing.delete([f"P{i:02d}"])
         assert writer.remove([f"P{i:02d}"], soon()) == 0
     assert writer.remove(["P00", "P08"], soon()) == 1
-    assert index.now.count == 9
+    assert len(index) == 9

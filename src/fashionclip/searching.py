@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
@@ -61,6 +61,8 @@ class Query:
     text: str | None = None
     image: ImageSource | None = None
     """A path, URL, bytes, Pillow image or array."""
+    image_vector: Float32[np.ndarray, " dim"] | None = None
+    """The unit vector of an image that is encoded already; it counts as ``image`` does."""
     similar_to: str | Sequence[str] = ()
     """Ids of stored products; they themselves are left out."""
     unlike: str | Sequence[str] = ()
@@ -94,9 +96,14 @@ class Query:
     def words(self) -> str | None:
         """The text to search with; ``NEUTRAL`` where there are only things to avoid."""
         text = (self.text or "").strip()
-        has_other = self.image is not None or bool(_several(self.similar_to))
+        has_other = self.has_image or bool(_several(self.similar_to))
         is_penalised = bool(self.phrases or _several(self.unlike))
         return text or (NEUTRAL if is_penalised and not has_other else None)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is an image, encoded or not."""
+        return self.image is not None or self.image_vector is not None
 
     @property
     def is_reranked(self) -> bool:
@@ -117,7 +124,7 @@ class Query:
         """
         faults = {
             "nothing to look for: give text, image or similar_to": (
-                self.words is None and self.image is None and not _several(self.similar_to)
+                self.words is None and not self.has_image and not _several(self.similar_to)
             ),
             "hybrid matches words with captions: give text too": self.hybrid and not self.words,
             f"weight is {self.weight}; it is the share of the words, 0 to 1": (
@@ -226,7 +233,9 @@ class _Search:
             except (FashionCLIPError, ValueError) as exc:
                 self._errors[i] = exc
             else:
-                self._pending[i] = _Pending(query, where, {}, [], [])
+                vector = query.image_vector
+                images = [] if vector is None else [vector]
+                self._pending[i] = _Pending(query, where, {}, images, [])
         named = [name for one in self._pending.values() for name in one.excluded]
         if not named:
             return

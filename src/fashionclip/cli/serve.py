@@ -28,7 +28,7 @@ keeps their cores from other threads."""
         "$ fashionclip serve shop.lance --host 0.0.0.0 --key-file shop.keys",
     )
 )
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", required=False)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."
 )
@@ -82,7 +82,7 @@ keeps their cores from other threads."""
 @model_options
 @json_option
 def command(
-    store: Path | None,
+    store: str | None,
     host: str,
     port: int,
     key_file: Path | None,
@@ -100,6 +100,8 @@ def command(
 ) -> None:
     """Serve the index in STORE: a search page for people, an API for programs.
 
+    STORE is a folder, s3://… or postgresql://…; the service answers from a copy in memory.
+
     By default it listens on this machine only. Logs are JSON lines on stderr. Ctrl-C or SIGTERM
     stop it after the accepted requests are answered. SIGHUP restarts the worker.
     """
@@ -113,13 +115,14 @@ def command(
     from fashionclip.serve.middleware.keys import Keys
     from fashionclip.serve.middleware.rates import is_loopback
     from fashionclip.serve.settings import Settings
+    from fashionclip.store import read_meta, shown_uri
 
     if key_file is None and not open_to_all and not is_loopback(host):
         stop_for_usage(
             f"{host} can be reached from other machines: make a key with --new-key read "
             "--key-file FILE and pass --key-file FILE, or pass --open-to-all"
         )
-    _check_index(store)
+    read_meta(store)  # fails early if there is no index; the worker opens it
     if key_file is not None:
         Keys.read(key_file)
     settings = Settings(
@@ -138,22 +141,11 @@ def command(
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPIN_LOG2_CYCLES)  # for the worker
 
     def report_address(address: str) -> None:
-        terminal.talk(f"{store} at {address}")
+        terminal.talk(f"{shown_uri(store)} at {address}")
         if as_json:
             terminal.write_json({"url": address})
 
     serve(store, settings, on_address=report_address)
-
-
-def _check_index(store: Path) -> None:
-    """Check that there is an index; the worker opens it.
-
-    Raises:
-        StoreError: there is none.
-    """
-    from fashionclip.index.folder import Manifest
-
-    Manifest.read(store)
 
 
 def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:

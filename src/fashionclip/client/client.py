@@ -219,11 +219,16 @@ class Client:
                 rows.append(np.frombuffer(base64.b64decode(one["embedding"]), dtype="<f4"))
         return np.stack(rows).astype(np.float32) if rows else np.empty((0, 0), dtype=np.float32)
 
-    def put(self, products: Iterable[NewProduct]) -> PutResult:
+    def put(self, products: Iterable[NewProduct], *, add_columns: bool = False) -> PutResult:
         """Store products, replacing those of the same ids; searches find them when this returns.
 
         A long list is sent in several requests. If one of them fails, the earlier ones are stored,
         and it is safe to put all products again.
+
+        Args:
+            products: the products.
+            add_columns: add columns that the catalogue does not have; otherwise a product with
+                an unknown column is rejected.
 
         Raises:
             RefusedError: the service rejects the request.
@@ -239,9 +244,10 @@ class Client:
             }
             for product in products
         )
+        path = "/products" + ("?add_columns=true" if add_columns else "")
         stored, rejected = 0, list[Rejection]()
         for chunk in _chunks(items):
-            reply = self._send_patiently("PUT", "/products", {"products": chunk})
+            reply = self._send_patiently("PUT", path, {"products": chunk})
             result = _json_object(reply)
             if "stored" not in result:
                 _refuse(reply)

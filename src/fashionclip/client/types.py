@@ -35,6 +35,7 @@ class NewProduct:
     product_id: str
     image: ImageInput
     columns: Mapping[str, Value] = field(default_factory=dict)
+    """By the catalogue's own column names, or by role: ``title``, ``price``, ``brand``, …"""
     caption: str = ""
     """If empty, the service builds it from the columns."""
 

@@ -20,11 +20,12 @@ from pydantic_core import to_json
 
 from fashionclip.errors import BusyError, FashionCLIPError, ImageError, ProductNotFoundError
 from fashionclip.product import Hit, hit_fields
+from fashionclip.searching import Query
 from fashionclip.serve import schemas
 from fashionclip.serve.http_errors import client_message
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
 from fashionclip.serve.schemas import error_responses
-from fashionclip.serve.service import Query, SearchService
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.writes import NewProduct
 
@@ -160,7 +161,7 @@ class _Api:
 
     async def embeddings(self, body: schemas.EmbeddingsRequest, request: Request) -> _Json:
         """Encode texts and images to unit vectors; compatible with OpenAI's clients."""
-        name, dim = self._service.manifest.model, self._service.manifest.dim
+        name, dim = self._service.meta.model, self._service.meta.dim
         if body.model not in {None, name}:
             _not_found(f"the model here is {name!r}, not {body.model!r}")
         if body.dimensions not in {None, dim}:
@@ -211,7 +212,9 @@ class _Api:
         page = await self._service.search(query)
         return _hits(page.hits, has_more=page.has_more)
 
-    async def put(self, body: schemas.PutRequest, request: Request) -> _Json:
+    async def put(
+        self, body: schemas.PutRequest, request: Request, add_columns: schemas.AddColumns = False
+    ) -> _Json:
         """Store products, replacing those of the same ids; answered when they are on disk."""
         request.state.n = self._limited(
             "the number of products", len(body.products), self._settings.batch
@@ -225,7 +228,9 @@ class _Api:
             if isinstance(image, Exception):
                 rejected.append({"id": product.id, "reason": client_message(image)})
             else:
-                new.append(NewProduct(product.id, image, product.columns, product.caption))
+                new.append(
+                    NewProduct(product.id, image, product.columns, product.caption, add_columns)
+                )
         rejections = await self._service.put(new) if new else []
         stored = len(new) - len(rejections)
         rejected += [{"id": one.product_id, "reason": one.reason} for one in rejections]
@@ -274,7 +279,7 @@ class _Api:
             {
                 "status": "stale" if self._service.fault else "ready",
                 "products": self._service.count,
-                "model": self._service.manifest.model,
+                "model": self._service.meta.model,
             }
         )
 

@@ -100,12 +100,12 @@ def create_app(
 
 
 def serve(
-    store: Path, settings: Settings, *, on_address: Callable[[str], None] | None = None
+    store: str | Path, settings: Settings, *, on_address: Callable[[str], None] | None = None
 ) -> None:
     """Serve an index until the process is told to stop.
 
     Args:
-        store: the index folder.
+        store: the store's URI: a folder, ``s3://…`` or ``postgresql://…``.
         settings: address, keys and limits.
         on_address: called with the service's URL as soon as the socket accepts connections.
 
@@ -155,7 +155,7 @@ class _Parent(Multiprocess):
         super().keep_subprocess_alive()
 
 
-def build(store: Path, settings: Settings, connections: Connections) -> App:
+def build(store: str | Path, settings: Settings, connections: Connections) -> App:
     """Open store, model and keys, in the worker.
 
     Raises:

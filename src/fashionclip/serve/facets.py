@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
-from fashionclip.index import Snapshot
-from fashionclip.index.columns import stored_name
-from fashionclip.product import Roles, Value
+from fashionclip.product import Value
+from fashionclip.store.memory import Snapshot
 
 MAX_DISTINCT = 400  # values of a column that is a facet
 MAX_SHOWN_VALUES = 60  # the most frequent ones, to keep the page small
@@ -51,21 +50,21 @@ class _Encoded:
 class Facets:
     """The facets of one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, roles: Roles) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         """Encode the columns, so that counting is fast.
 
         Args:
-            snapshot: the products.
-            roles: ids, titles, descriptions and images are no facets.
+            snapshot: the products; ids, titles, descriptions and images are no facets.
         """
-        self.snapshot, self._roles = snapshot, roles
+        self.snapshot, self._roles = snapshot, snapshot.meta.roles
+        roles = self._roles
         self._encoded: dict[str, _Encoded] = {}
         self._numbers: dict[str, np.ndarray] = {}
         ignored = {roles.id, roles.title, roles.description, roles.image, *roles.further_images}
-        for name, kind in snapshot.columns.items():
+        for name, kind in snapshot.meta.columns.items():
             if name in ignored:
                 continue
-            column = snapshot.table.column(stored_name(name))
+            column = snapshot.columns.column(name)
             if kind in {"integer", "number"}:
                 numbers = column.cast(pa.float64()).to_numpy()
                 if len(np.unique(numbers[np.isfinite(numbers)])) > 1:
@@ -81,7 +80,7 @@ class Facets:
         """
         rows = slice(None) if mask is None else mask
         found = []
-        for name in self.snapshot.columns:
+        for name in self.snapshot.meta.columns:
             if name in self._encoded:
                 encoded = self._encoded[name]
                 values = _counts(encoded.codes[rows], encoded.values)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 PIXEL = (
@@ -27,6 +28,9 @@ Where = Annotated[
         description="A filter: comparisons over the catalogue's columns, as in SQL.",
         examples=["price < 50 and gender = 'Women'"],
     ),
+]
+AddColumns = Annotated[
+    bool, Query(description="Add columns that the catalogue does not have; else an error.")
 ]
 Scalar = str | int | float | bool | None
 
@@ -123,7 +127,11 @@ class ProductIn(_Request):
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
     caption: str = Field("", description="If empty, it is built from the columns.")
-    columns: dict[str, Scalar] = Field({}, examples=[{"title": "Red dress", "price": 39.9}])
+    columns: dict[str, Scalar] = Field(
+        {},
+        description="By the catalogue's own column names, or by role: title, price, brand, …",
+        examples=[{"title": "Red dress", "price": 39.9}],
+    )
 
 
 class PutRequest(_Request):

@@ -1,68 +1,46 @@
 """Everything that page and API ask of a store and its model, as coroutines.
 
-Searches by text alone, which are most, are computed in batches: one pass of the model and one
+Searches that arrive together are computed together: one pass of the model for all texts, and one
 product with all vectors. Other calls run in a bounded pool of threads, whose calls of the model
-and of the index are batched too. Calls beyond a queue are rejected (429).
+are batched too. Calls beyond a queue are rejected (429).
 """
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from fashionclip.errors import FashionCLIPError
-from fashionclip.images.fetch import FetchPolicy, read_image_bytes
-from fashionclip.index import Manifest, Snapshot, rows
+from fashionclip.errors import FashionCLIPError, ProductNotFoundError, StoreError
+from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Kind, Roles
-from fashionclip.search import search
-from fashionclip.serve.batching import BatchingEngine, BoundedExecutor, MicroBatcher
+from fashionclip.searching import Query, search_many
+from fashionclip.serve.batching import (
+    BatchingEngine,
+    BoundedExecutor,
+    MicroBatcher,
+    log_store_error,
+)
 from fashionclip.serve.cache import LRUCache
 from fashionclip.serve.facets import Facet, Facets
-from fashionclip.serve.filters import parse_filter
 from fashionclip.serve.images import ImageDecoder, Thumbnails, fetch_image, thumbnail_tag
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
+from fashionclip.store import StoreMeta, require_model
+from fashionclip.store.blobs import read_stored_image
+from fashionclip.store.filters import parse_filter
+from fashionclip.store.memory import Snapshot
 
 BUILTIN = "builtin"  # the name of the package's own model in a store
 THREADS_PER_BATCH_ITEM = 2  # so that one batch fills while another is computed
 IMAGE_THREADS = 16  # images that are fetched or made small at once
 WRITE_THREADS = 16  # writes that are prepared at once, and then written together
 MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A search; see :func:`fashionclip.search.search`. Without a query it lists products."""
-
-    text: str = ""
-    image: bytes | None = None
-    """Encoded."""
-    avoid: Sequence[str] = ()
-    similar_to: Sequence[str] = ()
-    unlike: Sequence[str] = ()
-    where: str | None = None
-    weight: float = 0.5
-    k: int = 10
-    offset: int = 0
-    hybrid: bool = False
-
-    @property
-    def is_text_alone(self) -> bool:
-        """Whether products are ranked by a text and nothing else."""
-        others = self.image or self.avoid or self.similar_to or self.unlike or self.hybrid
-        return bool(self.text.strip()) and not others
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether products are ranked, not just listed."""
-        return bool(self.text or self.image or self.avoid or self.similar_to or self.unlike)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +56,8 @@ class Page:
 class _FacetCounts:
     """Facets of one snapshot, with those of the filters that were used last."""
 
-    def __init__(self, snapshot: Snapshot, roles: Roles) -> None:
-        self.facets = Facets(snapshot, roles)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.facets = Facets(snapshot)
         self.all = self.facets.counted(None)
         self.suggestions = self.facets.suggestions()
         self.by_filter: LRUCache[str, tuple[Facet, ...]] = LRUCache(MAX_COUNTED_FILTERS)
@@ -88,11 +66,11 @@ class _FacetCounts:
 class SearchService:
     """A store and its model, open for searches and writes."""
 
-    def __init__(self, store: Path, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, store: str | Path, settings: Settings, metrics: Metrics) -> None:
         """Open both, and encode one text, so that the first request does not wait for that.
 
         Args:
-            store: the index folder.
+            store: the store's URI.
             settings: the service's limits, the model's device and precision.
             metrics: counts queues and batches.
 
@@ -101,32 +79,35 @@ class SearchService:
         """
         self._settings = settings
         max_batch, queue = settings.max_batch, settings.queue
-        self._index = InMemoryIndex(store, max_batch=max_batch, metrics=metrics)
-        name = settings.model or self._index.manifest.model
+        self._index = InMemoryIndex(store, metrics=metrics)
+        name = settings.model or self._index.meta.model
         model = FashionCLIP.from_pretrained(
             None if name == BUILTIN else name, device=settings.device, precision=settings.precision
         )
-        self._index.require_model(model.name, model.fingerprint)
-        self._text_model = model  # its calls come in batches already
+        require_model(self._index, model=model.name, fingerprint=model.fingerprint)
+        self._search_model = model  # its calls come in batches already
         self._engine = BatchingEngine(model.engine, metrics, max_batch=max_batch)
         self._model = FashionCLIP(model.checkpoint, engine=self._engine)
         self._model.encode_text("product")
         self._decoder = ImageDecoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
         policy = FetchPolicy(allow_private=settings.allow_private)
-        self._thumbnails = Thumbnails(lambda place: read_image_bytes(place, policy=policy))
+        self._thumbnails = Thumbnails(
+            lambda location: read_stored_image(location, self._index.blobs, policy=policy)
+        )
         self._writer = StoreWriter(self._index, self._engine, self._decoder, metrics)
         self._facet_counts: _FacetCounts | None = None
-        self._text_searches: MicroBatcher[Query, Page] = MicroBatcher(
-            self._search_texts,
-            name="text_searches",
-            metrics=metrics,
-            max_batch=max_batch,
-            max_pending=queue,
+        self._text_searches, self._searches = (
+            MicroBatcher[Query, list[Hit]](
+                self._search_many,
+                name=name,
+                metrics=metrics,
+                max_batch=max_batch,
+                max_pending=queue,
+            )
+            for name in ("text_searches", "searches")  # searches by text alone are the fastest
         )
         n_threads = THREADS_PER_BATCH_ITEM * max_batch
-        self._searches = BoundedExecutor(
-            "searches", metrics, n_threads=n_threads, max_pending=queue
-        )
+        self._calls = BoundedExecutor("calls", metrics, n_threads=n_threads, max_pending=queue)
         self._images = BoundedExecutor(
             "images", metrics, n_threads=IMAGE_THREADS, max_pending=queue
         )
@@ -137,27 +118,27 @@ class SearchService:
     @property
     def columns(self) -> Mapping[str, Kind]:
         """The catalogue's columns and their kinds."""
-        return self._index.columns
+        return self._index.meta.columns
 
     @property
     def roles(self) -> Roles:
         """Which column plays which part."""
-        return self._index.roles
+        return self._index.meta.roles
 
     @property
     def version(self) -> str:
         """Changes whenever the products change."""
-        return str(self._index.now.version)
+        return str(self._index.revision)
 
     @property
     def count(self) -> int:
         """How many products there are."""
-        return self._index.now.count
+        return len(self._index)
 
     @property
-    def manifest(self) -> Manifest:
-        """Which model the index belongs to."""
-        return self._index.manifest
+    def meta(self) -> StoreMeta:
+        """Model, roles and columns."""
+        return self._index.meta
 
     @property
     def fault(self) -> str:
@@ -165,16 +146,28 @@ class SearchService:
         return self._index.fault
 
     async def search(self, query: Query) -> Page:
-        """Find products, or list them where nothing is asked.
+        """Find products, or list them if the query has only a filter.
+
+        Args:
+            query: its image is given as bytes.
 
         Raises:
             BusyError: too many searches are pending.
-            FilterError, ImageError, StoreError: as :func:`fashionclip.search.search`.
+            FilterError, ImageError, ProductNotFoundError, StoreError: as
+                :func:`fashionclip.searching.search_many`.
             ValueError: a number is out of range.
         """
-        if query.is_text_alone:
-            return await self._text_searches.submit(query)
-        return await self._searches.run(self._search, query)
+        others = query.avoid or query.similar_to or query.unlike
+        if not (query.text or query.image or others):
+            return await self._calls.run(self._list, query)
+        batcher = self._text_searches
+        if query.image or others or query.hybrid:
+            batcher = self._searches
+        if isinstance(query.image, bytes):
+            vector = await self._calls.run(self._encode_image, query.image)
+            query = replace(query, image=None, image_vector=vector)
+        hits = await batcher.submit(replace(query, k=query.k + 1))  # one more shows if there are
+        return Page(hits[: query.k], has_more=len(hits) > query.k)
 
     async def facets(self, where: str | None) -> Sequence[Facet]:
         """The facets of the products that pass a filter.
@@ -182,15 +175,15 @@ class SearchService:
         Raises:
             FilterError: the filter does not fit the columns.
         """
-        return await self._searches.run(self._facets, where)
+        return await self._calls.run(self._facets, where)
 
     async def suggestions(self) -> Sequence[str]:
         """A few queries that find something here."""
-        return (await self._searches.run(self._count_facets)).suggestions
+        return (await self._calls.run(self._count_facets)).suggestions
 
     async def product(self, product_id: str) -> Hit | None:
         """One product; None if there is none of that id."""
-        return self._index.now.get(product_id)
+        return self._index.snapshot.hit(product_id)
 
     async def similar(self, product_id: str, k: int, *, where: str | None = None) -> Sequence[Hit]:
         """The products that resemble one most.
@@ -211,7 +204,7 @@ class SearchService:
             ImageError: it is not an image.
             ValueError: no labels, or a template without ``{}``.
         """
-        return await self._searches.run(self._classify, image, labels, templates)
+        return await self._calls.run(self._classify, image, labels, templates)
 
     async def embed(self, inputs: Sequence[str | bytes]) -> Float32[np.ndarray, "n dim"]:
         """Encode texts (str) and images (bytes) to unit vectors, in their order.
@@ -219,7 +212,7 @@ class SearchService:
         Raises:
             ImageError: one is not an image; the message says which.
         """
-        return await self._searches.run(self._embed, inputs)
+        return await self._calls.run(self._embed, inputs)
 
     def thumbnail_tag(self, product_id: str, width_px: int) -> str | None:
         """The entity tag of a product's thumbnail; None if the product has no image."""
@@ -268,76 +261,54 @@ class SearchService:
 
     def close(self) -> None:
         """Finish what is pending."""
-        self._text_searches.close()
-        for executor in (self._searches, self._images, self._writes):
+        for executor in (self._calls, self._images, self._writes):
             executor.close()
+        self._text_searches.close()
+        self._searches.close()
         self._writer.close()
         self._index.close()
         self._engine.close()
 
     def _image_of(self, product_id: str) -> tuple[str, bytes] | None:
         """Location and content key of a product's image."""
-        now = self._index.now
-        place = now.places.get(product_id)
-        location = None if place is None else now.table.column(rows.IMAGE)[place].as_py()
-        return None if location is None else (location, now.table.column(rows.KEY)[place].as_py())
+        rows = self._index.fetch([product_id], vectors=False, columns=False)
+        location = rows.images[0] if rows.ids else None
+        return None if location is None else (location, rows.content_keys[0])
 
-    def _search_texts(self, queries: Sequence[Query]) -> list[Page | Exception]:
-        """Answer searches by text alone, each as ``_search`` would."""
-        seen = self._index.now
-        answers: dict[int, Page | Exception] = {}
-        masks: dict[int, np.ndarray | None] = {}
-        for i, query in enumerate(queries):
-            try:
-                masks[i] = self._mask(query, seen)
-            except FashionCLIPError as exc:  # a wrong filter concerns its own client only
-                answers[i] = exc
-        if masks:
-            vectors = self._text_model.encode_text([queries[i].text for i in masks])
-            ks = [queries[i].offset + queries[i].k + 1 for i in masks]
-            rankings = seen.best(vectors, ks, list(masks.values()))
-            for i, hits in zip(masks, rankings, strict=True):
-                answers[i] = _page(hits[queries[i].offset :], queries[i].k)
-        return [answers[i] for i in range(len(queries))]
+    def _search_many(self, queries: Sequence[Query]) -> list[list[Hit] | Exception]:
+        try:
+            outcomes = search_many(self._index, self._search_model, queries)
+        except StoreError as exc:
+            log_store_error(exc)
+            raise
+        pairs = zip(queries, outcomes, strict=True)
+        return [
+            self._not_found(query) if isinstance(outcome, ProductNotFoundError) else outcome
+            for query, outcome in pairs
+        ]
 
-    def _mask(self, query: Query, seen: Snapshot) -> np.ndarray | None:
-        """The rows that pass a query's filter; None for all."""
-        if query.where is None:
-            return None
-        return self._index.mask(parse_filter(query.where, seen.columns), seen)
+    def _not_found(self, query: Query) -> ProductNotFoundError:
+        """The error of a query for a product that does not exist, without the store's place."""
+        ids = (*query.similar_to, *query.unlike)
+        missing = next((name for name in ids if self._index.snapshot.hit(name) is None), ids[0])
+        return ProductNotFoundError(f"there is no product {missing!r} here")
 
-    def _search(self, query: Query) -> Page:
-        seen = self._index.now
-        where = None if query.where is None else parse_filter(query.where, seen.columns)
-        wanted = query.k + 1  # one more shows whether there are more
-        if not query.is_ranked:
-            mask = None if where is None else self._index.mask(where, seen)
-            total = seen.count if mask is None else int(mask.sum())
-            hits = seen.listed(mask, k=wanted, offset=query.offset)
-            return Page(hits[: query.k], has_more=len(hits) > query.k, total=total)
-        with ExitStack() as stack:
-            image = query.image
-            hits = search(
-                self._index,
-                self._model,
-                text=query.text,
-                image=stack.enter_context(self._decoder.opened(image)) if image else None,
-                similar_to=query.similar_to,
-                unlike=query.unlike,
-                weight=query.weight,
-                avoid=query.avoid,
-                where=where,
-                k=wanted,
-                offset=query.offset,
-                hybrid=query.hybrid,
-            )
-        return _page(hits, query.k)
+    def _list(self, query: Query) -> Page:
+        """A page of the products that pass the query's filter."""
+        now = self._index.snapshot
+        mask = None if query.where is None else self._mask(str(query.where), now)
+        total = len(now) if mask is None else int(mask.sum())
+        hits = now.list_hits(mask, k=query.k, offset=query.offset)
+        return Page(hits, has_more=query.offset + len(hits) < total, total=total)
+
+    def _mask(self, where: str, now: Snapshot) -> np.ndarray:
+        return now.mask(parse_filter(where, now.meta.columns, now.meta.roles))
 
     def _count_facets(self) -> _FacetCounts:
-        seen = self._index.now
+        now = self._index.snapshot
         counts = self._facet_counts
-        if counts is None or counts.facets.snapshot is not seen:
-            counts = self._facet_counts = _FacetCounts(seen, self.roles)
+        if counts is None or counts.facets.snapshot is not now:
+            counts = self._facet_counts = _FacetCounts(now)
         return counts
 
     def _facets(self, where: str | None) -> tuple[Facet, ...]:
@@ -346,11 +317,13 @@ class SearchService:
             return counts.all
         facets = counts.by_filter.get(where)
         if facets is None:
-            seen = counts.facets.snapshot
-            mask = self._index.mask(parse_filter(where, seen.columns), seen)
-            facets = counts.facets.counted(mask)
+            facets = counts.facets.counted(self._mask(where, counts.facets.snapshot))
             counts.by_filter.put(where, facets)
         return facets
+
+    def _encode_image(self, image: bytes) -> Float32[np.ndarray, " dim"]:
+        (vector,) = self._engine.encode_pixels(self._decoder.preprocess(image)[None])
+        return np.asarray(vector, dtype=np.float32)
 
     def _classify(
         self, image: bytes, labels: Sequence[str], templates: str | Sequence[str] | None
@@ -376,8 +349,3 @@ class SearchService:
         if pixels:
             vectors[list(pixels)] = self._engine.encode_pixels(np.stack(list(pixels.values())))
         return vectors
-
-
-def _page(hits: Sequence[Hit], k: int) -> Page:
-    """The first hits; one beyond them shows that there are more."""
-    return Page(hits[:k], has_more=len(hits) > k)

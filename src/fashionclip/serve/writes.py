@@ -1,34 +1,34 @@
 """Products stored and deleted through the service.
 
-Writes that arrive together become one version of the store. A write that was answered is on disk,
+Writes that arrive together become one revision of the store. A write that was answered is on disk,
 and searches find it. Images that came over HTTP are kept with the store.
 """
 
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 
 import numpy as np
 
 from fashionclip.catalog.cells import parse_highlights
-from fashionclip.catalog.roles import guess_roles
 from fashionclip.engines import Engine
 from fashionclip.errors import FashionCLIPError, StoreError
-from fashionclip.index import Index, pictures
 from fashionclip.product import Kind, Product, Roles, Value, kind_of, widen
 from fashionclip.serve.batching import MicroBatcher
 from fashionclip.serve.images import ImageDecoder
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
+from fashionclip.store import Writer, content_key
 from fashionclip.text.captions import build_caption
 
-MAX_BATCH = 512  # changes in one version of the store
+MAX_BATCH = 512  # changes in one revision of the store
 CHANGES_PER_OPTIMIZE = 2_000
 MAX_COLUMNS = 200
 MAX_NAME_CHARS = 100  # of a column
+ROLE_NAMES = tuple(field.name for field in fields(Roles) if field.name != "further_images")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _KIND_NAMES = {
     "string": "text",
@@ -46,8 +46,11 @@ class NewProduct:
     image: bytes
     """Encoded."""
     columns: Mapping[str, Value]
+    """Keys are names of columns, or of roles: ``title``, ``price``, ``brand``, …"""
     caption: str = ""
     """If empty, it is built from the columns as a catalogue's captions are."""
+    add_columns: bool = False
+    """Whether unknown columns are added; otherwise they are an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,11 @@ class StoreWriter:
         rejections: list[Rejection] = []
         valid: list[NewProduct] = []
         pixels = []
-        columns = dict(self._index.columns)
+        meta = self._index.meta
+        columns = dict(meta.columns)
         for product in products:
             try:
-                _check(product, columns)
+                _own_columns(product, columns, meta.roles)
                 pixels.append(self._decoder.preprocess(product.image))
             except (FashionCLIPError, ValueError) as exc:
                 rejections.append(Rejection(product.product_id, str(exc)))
@@ -155,82 +159,103 @@ class StoreWriter:
         A change whose deadline passed while it was waiting still tries once to get the lock.
         """
         wait_s = max(0.0, min(change.deadline for change in changes) - time.monotonic())
-        with self._index.writing(timeout_s=wait_s) as index:
+        with self._index.writing(timeout_s=wait_s) as writer:
             last, results = self._last_changes(changes)
-            self._upsert(index, [change for change in last.values() if change.new is not None])
-            stored = self._index.now.places
-            gone = [name for name, change in last.items() if change.new is None and name in stored]
-            if gone:
-                index.remove(gone)
-            self._index.wrote(list(last))
-            for name in gone:
-                pictures.forget(index.path, name)
-            self._optimize(index, len(last))
+            blobs = self._index.blobs
+            products = [one for one in last.values() if isinstance(one, _Stored)]
+            deleted = [name for name, one in last.items() if one is None]
+            if products:
+                self._upsert(writer, products)
+            if deleted:
+                writer.delete(deleted)
+            self._index.take_in(list(last))
+            for one in products:
+                blobs.delete(one.product.product_id, except_location=str(one.product.image))
+            for name in deleted:
+                blobs.delete(name)
+            self._optimize(writer, len(last))
         return results
 
     def _last_changes(
         self, changes: Sequence[_Change]
-    ) -> tuple[Mapping[str, _Change], Sequence[bool | Rejection]]:
-        """The last change of each product, and the result of every change.
+    ) -> tuple[Mapping[str, "_Stored | None"], Sequence[bool | Rejection]]:
+        """The last change of each product (None deletes it), and the result of every change.
 
         Columns are checked again, since an earlier change may have added one.
         """
-        columns = dict(self._index.columns)
-        stored = self._index.now.places
-        last: dict[str, _Change] = {}
+        now = self._index.snapshot
+        columns = dict(now.meta.columns)
+        last: dict[str, _Stored | None] = {}
         results: list[bool | Rejection] = []
         for change in changes:
-            name = change.product_id
-            was_stored = last[name].new is not None if name in last else name in stored
-            if change.new is not None:
+            name, new = change.product_id, change.new
+            was_stored = last[name] is not None if name in last else now.hit(name) is not None
+            stored = None
+            if new is not None and change.vector is not None:
                 try:
-                    _check(change.new, columns)
+                    values = _own_columns(new, columns, now.meta.roles)
                 except ValueError as exc:
                     results.append(Rejection(name, str(exc)))
                     continue
-            last[name] = change
+                product = Product(name, new.caption, None, 0, values)
+                stored = _Stored(product, new.image, change.vector)
+            last[name] = stored
             results.append(was_stored)
         return last, results
 
-    def _upsert(self, index: Index, changes: Sequence[_Change]) -> None:
-        if not changes:
-            return
-        products, vectors, keys, places = [], [], [], []
-        for change in changes:
-            if change.new is None or change.vector is None:
-                continue
-            new, name = change.new, change.product_id
-            place = pictures.place_of(index.path, name, new.image)
-            pictures.keep(place, new.image)
-            places.append(place)
-            caption = new.caption or _caption(
-                new.columns, guess_roles([*{**self._index.columns, **new.columns}])
+    def _upsert(self, writer: Writer, stored: Sequence["_Stored"]) -> None:
+        meta = self._index.meta
+        new_names = {name for one in stored for name in one.product.columns} - set(meta.columns)
+        new_roles = {
+            name: name
+            for name in new_names
+            if name in ROLE_NAMES and getattr(meta.roles, name) is None
+        }
+        roles = replace(meta.roles, **new_roles)  # type: ignore[arg-type]  # none is a tuple
+        for one in stored:
+            product = one.product
+            one.product = replace(
+                product,
+                caption=product.caption or _caption(product.columns, roles),
+                image=self._index.blobs.put(product.product_id, one.image),
             )
-            products.append(Product(name, caption, str(place), 0, new.columns))
-            vectors.append(change.vector)
-            keys.append(blake2b(new.image, digest_size=16).digest())
-        index.upsert(products, np.stack(vectors), keys)
-        for product, place in zip(products, places, strict=True):
-            pictures.forget(index.path, product.product_id, but=place)
+        writer.upsert(
+            [one.product for one in stored],
+            np.stack([one.vector for one in stored]),
+            [content_key(one.image) for one in stored],
+        )
+        if new_roles:
+            writer.set_roles(roles)
 
-    def _optimize(self, index: Index, n_changes: int) -> None:
+    def _optimize(self, writer: Writer, n_changes: int) -> None:
         """Compact the store after many small writes; if that fails, what was written stays."""
         self._n_since_optimize += n_changes
         if self._n_since_optimize >= CHANGES_PER_OPTIMIZE:
             self._n_since_optimize = 0
             try:
-                index.optimize(finished=False)
-                self._index.wrote(())
+                writer.optimize(is_finished=False)
+                self._index.take_in(())
             except StoreError as exc:
                 logs.warn(str(exc))
 
 
-def _check(product: NewProduct, columns: dict[str, Kind]) -> None:
-    """Reject a product that would change a column for all products, or could not be found.
+@dataclass(slots=True, eq=False)
+class _Stored:
+    """A product on its way to the store."""
+
+    product: Product
+    image: bytes
+    """Encoded."""
+    vector: np.ndarray
+
+
+def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) -> dict[str, Value]:
+    """A product's values by the catalogue's own column names.
 
     Args:
-        product: the product.
-        columns: the columns' kinds; the product's new columns are added.
+        product: its keys are names of columns or roles.
+        columns: the catalogue's columns; the product's new ones are added.
+        roles: which column plays which part.
 
     Raises:
         ValueError: the product cannot be stored; the message says why.
@@ -238,21 +263,60 @@ def _check(product: NewProduct, columns: dict[str, Kind]) -> None:
     if _UNPRINTABLE.search(product.product_id):
         message = "an id must not contain control characters or lone surrogates"
         raise ValueError(message)
-    fresh: dict[str, Kind] = {}
+    found: dict[str, Value] = {}
+    new: dict[str, Kind] = {}
     for name, value in product.columns.items():
-        kind, own = columns.get(name), kind_of(value)
-        if kind is not None and widen(kind, own) != kind:
-            message = f"the column {name} holds {_KIND_NAMES[kind]}, not {value!r:.60}"
+        column = name if name in columns else _column_of_role(name, roles)
+        kind = kind_of(value)
+        if column is None or column not in columns:
+            if kind is None:
+                continue
+            _check_new_column(name, columns, product)
+            column, new[name] = name, kind
+        elif widen(columns[column], kind) != columns[column]:
+            message = f"the column {column} holds {_KIND_NAMES[columns[column]]}, not {value!r:.60}"
             raise ValueError(message)
-        if kind is None and own is not None:
-            if not name.strip() or len(name) > MAX_NAME_CHARS or _UNPRINTABLE.search(name):
-                message = f"{name[:20]!r} is not a name for a column; use letters"
-                raise ValueError(message)
-            fresh[name] = own
-    if len(columns) + len(fresh) > MAX_COLUMNS and fresh:
+        if column in found:
+            message = f"the column {column} is given twice: once by its name, once by its role"
+            raise ValueError(message)
+        found[column] = value
+    if new and len(columns) + len(new) > MAX_COLUMNS:
         message = f"an index has at most {MAX_COLUMNS} columns; leave some out"
         raise ValueError(message)
-    columns.update(fresh)
+    if roles.id in columns:
+        found.setdefault(roles.id, _as_kind(product.product_id, columns[roles.id]))
+    columns.update(new)
+    return found
+
+
+def _column_of_role(name: str, roles: Roles) -> str | None:
+    """The column of a role; None if there is none, or no such role."""
+    column: str | None = getattr(roles, name) if name in ROLE_NAMES else None
+    return column
+
+
+def _check_new_column(name: str, columns: Mapping[str, Kind], product: NewProduct) -> None:
+    """Reject a column that the catalogue does not have, unless it may be added.
+
+    Raises:
+        ValueError: it may not be added, or its name cannot be one.
+    """
+    if not name.strip() or len(name) > MAX_NAME_CHARS or _UNPRINTABLE.search(name):
+        message = f"{name[:20]!r} is not a name for a column; use letters"
+        raise ValueError(message)
+    if not product.add_columns:
+        nearest = get_close_matches(name, [*columns, *ROLE_NAMES], n=1, cutoff=0.6)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        message = f"this catalogue has no column {name!r}{hint} (add_columns=true adds it)"
+        raise ValueError(message)
+
+
+def _as_kind(product_id: str, kind: Kind) -> Value:
+    """An id as a column of this kind holds it; None if it cannot."""
+    if kind == "string":
+        return product_id
+    is_integer = product_id.isdecimal() and str(int(product_id)) == product_id
+    return int(product_id) if kind == "integer" and is_integer else None
 
 
 def _caption(columns: Mapping[str, Value], roles: Roles) -> str:

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from fashionclip.errors import FashionCLIPError, ImageError
 from fashionclip.product import Hit
+from fashionclip.searching import Query
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.http_errors import HttpError, client_message, http_error_of
 from fashionclip.serve.images import UploadedImages
@@ -22,7 +23,7 @@ from fashionclip.serve.middleware.keys import COOKIE, Keys
 from fashionclip.serve.page import api_docs, view
 from fashionclip.serve.page.rendering import Renderer, sentence
 from fashionclip.serve.page.state import PAGE_SIZE, State, image_url
-from fashionclip.serve.service import Query, SearchService
+from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 
 LOGIN = "/login"
