@@ -113,7 +113,7 @@ def test_checkpoints_of_different_models_are_not_mixed(tiny_checkpoint, tmp_path
     mixed = interpolation(
         start_of(open_checkpoint(tiny_checkpoint)), checkpoint_at(1, open_checkpoint(other)), 0.5
     )
-    with pytest.raises(CheckpointError, match=r"different sizes.*one run"):
+    with pytest.raises(CheckpointError, match=r"differ in sizes.*one run"):
         write_candidate(mixed, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 

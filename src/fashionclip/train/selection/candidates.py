@@ -123,18 +123,15 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
     Raises:
         CheckpointError: they differ in sizes, tokenizer or preprocessing.
     """
-    of_one, of_other = (_sizes(part.config) for part in (one, other))
-    differs = ""
-    if of_one != of_other:
-        differs = "sizes or conventions"
-    elif one.tokenizer.rules.to_str() != other.tokenizer.rules.to_str():
-        differs = "tokenizers"
-    elif one.preprocess != other.preprocess:
-        differs = "preprocessing"
-    if differs:
+    is_alike = (
+        _sizes(one.config) == _sizes(other.config)
+        and one.tokenizer.rules.to_str() == other.tokenizer.rules.to_str()
+        and one.preprocess == other.preprocess
+    )
+    if not is_alike:
         message = (
-            f"{one.folder} and {other.folder} have different {differs}, so their weights cannot be "
-            "mixed; take checkpoints of one run"
+            f"{one.folder} and {other.folder} differ in sizes, tokenizer or preprocessing, so they "
+            "cannot be mixed; take checkpoints of one run"
         )
         raise CheckpointError(message)
 
