@@ -1,5 +1,10 @@
 """A shop keeps its index in PostgreSQL: the same commands, a URI instead of a folder."""
 
+import json
+import time
+import urllib.request
+from contextlib import closing
+
 import pytest
 
 
@@ -67,3 +72,41 @@ def test_products_are_tagged_and_the_store_is_described_and_verified(uri, fashio
     assert (info.json["products"], info.json["index"]) == (20, uri)
     verified = fashionclip("index", "--verify", uri, "--json")
     assert (verified.status, verified.json["broken"]) == (0, []), verified.err
+
+
+@pytest.mark.usefixtures("indexed")
+def test_the_service_answers_from_the_database_and_follows_it(
+    uri, start, shop, model, fashionclip, tmp_path
+):
+    service = start("serve", uri, "--port", 0)
+    with closing(service.stderr), closing(service.stdout):
+        try:
+            address = service.stderr.readline().split()[-1].rstrip("/")
+            found = search(address, {"text": "red shirt", "where": "price < 60", "k": 3})
+            assert len(found) == 3
+            assert all(hit["price"] < 60 for hit in found)
+            table = tmp_path / "products.csv"
+            text = (shop / "products.csv").read_text(encoding="utf-8")
+            table.write_text(text.replace(",10\n", ",7777\n"), encoding="utf-8")
+            ended = fashionclip(
+                *("index", table, "--images", shop / "images"),
+                *("--into", uri, "--model", model, "--json"),
+            )
+            assert (ended.json["updated"], ended.json["embedded"]) == (1, 0), ended.err
+            give_up = time.monotonic() + 30
+            while not search(address, {"where": "price = 7777"}):
+                assert time.monotonic() < give_up, "the service does not see the new price"
+                time.sleep(0.2)
+        finally:
+            service.terminate()
+            service.wait(30)
+
+
+def search(address, query):
+    request = urllib.request.Request(
+        f"{address}/search",
+        json.dumps(query).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["hits"]

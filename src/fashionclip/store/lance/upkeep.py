@@ -4,7 +4,7 @@ From ``APPROXIMATE_FROM`` products on, vectors are in IVF partitions, and a quer
 exact cosine and after its filter, with those of the partitions next to it. The fewer products pass
 a filter, the more partitions are searched for the same work, so that a filter costs neither time
 nor recall, as it does in a graph. Partitions are learned from a sample and quick to build; figures
-are in benchmarks/index.py.
+are in benchmarks/stores.py.
 """
 
 import math

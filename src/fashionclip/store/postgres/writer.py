@@ -391,16 +391,28 @@ class PostgresWriter:
             StoreError: it failed.
         """  # noqa: DOC501
         with self._connections.reported(doing):
+            self._require_lock()
             try:
                 with self._connection.transaction():
                     return work()
             except psycopg.OperationalError:
                 if not (is_repeatable and self._connection.closed):
                     raise
-            self._connection = self._connections.open()
-            _lock(self._connection, self._address, timeout_s=RELOCK_TIMEOUT_S, on_wait=None)
+            self._require_lock()
             with self._connection.transaction():
                 return work()
+
+    def _require_lock(self) -> None:
+        """Take the lock again where it went with a lost connection."""
+        if not self._connection.closed:
+            return
+        connection = self._connections.open()
+        try:
+            _lock(connection, self._address, timeout_s=RELOCK_TIMEOUT_S, on_wait=None)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
     def _vector_oid(self) -> int:
         return self._number("SELECT 'vector'::regtype::oid", [])
