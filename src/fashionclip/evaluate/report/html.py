@@ -13,8 +13,9 @@ from fashionclip.evaluate.report import wording
 from fashionclip.evaluate.report.published import (
     CARD,
     CARD_COLUMNS,
-    PUBLISHED,
     Published,
+    card_measured,
+    card_published,
     published_on,
 )
 from fashionclip.evaluate.results import Figure, Run, TaskResult
@@ -145,7 +146,9 @@ def html(run: Run, thumbnails: Mapping[str, str]) -> str:
         run=run,
         kinds=wording.KINDS,
         sections=[_section(run, task, n) for n, task in enumerate(wording.tasks_of(run), start=1)],
-        card=_card(run),
+        card_columns=list(CARD_COLUMNS),
+        card_measured=card_measured(run),
+        card_published=card_published(),
         card_source=CARD,
         thumbnails={key: uri for key, uri in thumbnails.items() if uri.startswith("data:image/")},
         numbered_classes=NUMBERED_CLASSES,
@@ -182,27 +185,6 @@ def _metric(
     )
     chance = wording.chance_of(results[0][1], name)
     return MetricRows(name, lines, chance, tuple(row for row in published if row.metric == name))
-
-
-def _card(run: Run) -> dict[str, Any] | None:
-    """The card's table: results by model and column, then published values; None without any."""
-    measured = {
-        model: {
-            column: next(
-                (r for r in results if r.task == task and "weighted_f1" in r.figures), None
-            )
-            for column, task in CARD_COLUMNS.items()
-        }
-        for model, results in run.results.items()
-    }
-    if not any(any(row.values()) for row in measured.values()):
-        return None
-    published: dict[str, dict[str, float]] = {}
-    columns = {task: column for column, task in CARD_COLUMNS.items()}
-    for row in PUBLISHED:
-        if row.source == CARD:
-            published.setdefault(row.model, {})[columns[row.task]] = row.value
-    return {"columns": list(CARD_COLUMNS), "measured": measured, "published": published}
 
 
 def _curves(results: Sequence[tuple[str, TaskResult]]) -> Curves:

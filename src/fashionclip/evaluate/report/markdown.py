@@ -3,7 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from fashionclip.evaluate.report.published import CARD, CARD_COLUMNS, PUBLISHED, published_on
+from fashionclip.evaluate.report.published import (
+    CARD,
+    CARD_COLUMNS,
+    card_measured,
+    card_published,
+    published_on,
+)
 from fashionclip.evaluate.report.wording import (
     KINDS,
     by_text,
@@ -81,31 +87,26 @@ def _models(run: Run) -> Iterator[str]:
 
 
 def _card(run: Run) -> Iterator[str]:
-    rows = [row for model in run.models for row in _card_rows(run, model.name)]
-    if not rows:
+    measured = card_measured(run)
+    if not measured:
         return
+    rows = []
+    for model, results in measured.items():
+        figures = [r.figures["weighted_f1"] if r else None for r in results.values()]
+        rows.append([plain(model), *map(cell, figures)])
+        unseen = [r.unseen.get("weighted_f1") if r else None for r in results.values()]
+        if any(unseen):
+            rows.append([f"{plain(model)}, unseen only", *map(cell, unseen)])
+    for model, values in card_published().items():
+        rows.append([f"{plain(model)} †", *(f"{values[column]:.2f}" for column in CARD_COLUMNS)])
     yield "## The model card's table"
     yield ""
     yield "Weighted F1, zero-shot. Rows marked † are published, not measured here."
     yield ""
-    for model in dict.fromkeys(row.model for row in PUBLISHED if row.source == CARD):
-        by_task = {p.task: p.value for p in PUBLISHED if (p.model, p.source) == (model, CARD)}
-        values = [f"{by_task[task]:.2f}" for task in CARD_COLUMNS.values()]
-        rows.append([f"{plain(model)} †", *values])
     yield from table(["Model", *CARD_COLUMNS], rows)
     yield ""
     yield f"† Source: {plain(CARD)}. On its authors' pictures and prompts."
     yield ""
-
-
-def _card_rows(run: Run, model: str) -> Iterator[list[str]]:
-    by_task = {result.task: result for result in run.results.get(model, ())}
-    results = [by_task.get(task) for task in CARD_COLUMNS.values()]
-    if any(results):
-        yield [plain(model), *(cell(r.figures.get("weighted_f1") if r else None) for r in results)]
-    if any(r is not None and r.unseen for r in results):
-        unseen = (cell(r.unseen.get("weighted_f1") if r else None) for r in results)
-        yield [f"{plain(model)}, unseen only", *unseen]
 
 
 def _overview(run: Run) -> Iterator[str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from fashionclip.evaluate.results import Run, TaskResult
+
 CARD = "model card of patrickjohncyh/fashion-clip"
 MARQO = "leaderboard of marqo-ai/marqo-FashionCLIP, 9 August 2024"
 
@@ -69,3 +71,24 @@ PUBLISHED: tuple[Published, ...] = tuple(_rows())
 def published_on(task: str) -> tuple[Published, ...]:
     """The published figures of a task; none for most."""
     return tuple(row for row in PUBLISHED if row.task == task)
+
+
+def card_published() -> dict[str, dict[str, float]]:
+    """The model card's table: weighted F1 by model and column."""
+    columns = {task: column for column, task in CARD_COLUMNS.items()}
+    table: dict[str, dict[str, float]] = {}
+    for row in PUBLISHED:
+        if row.source == CARD:
+            table.setdefault(row.model, {})[columns[row.task]] = row.value
+    return table
+
+
+def card_measured(run: Run) -> dict[str, dict[str, TaskResult | None]]:
+    """A run's results for the same table, by model and column; models without any are left out."""
+    table = {}
+    for model, results in run.results.items():
+        measured = {result.task: result for result in results if "weighted_f1" in result.figures}
+        row = {column: measured.get(task) for column, task in CARD_COLUMNS.items()}
+        if any(row.values()):
+            table[model] = row
+    return table
