@@ -173,10 +173,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder, postgres(options.postgres) as address:
         stores, report["stores"] = {}, {}
-        for label, uri in {"PostgreSQL": address, "LanceDB": f"{folder}/shop.lance"}.items():
+        for label, uri in {"PostgreSQL": address, "Lance": f"{folder}/shop.lance"}.items():
             stores[label], report["stores"][label] = build(uri, vectors, prices)
         began = time.perf_counter()
-        stores["memory"] = MemoryStore.copy_of(stores["LanceDB"])
+        stores["memory"] = MemoryStore.copy_of(stores["Lance"])
         report["stores"]["memory"] = {"write_s": round(time.perf_counter() - began, 1)}
         for label, store in stores.items():
             report["stores"][label]["size_mb"] = round(store.info().size_bytes / 1e6)

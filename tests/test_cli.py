@@ -49,7 +49,7 @@ def start(*words, **options):
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
         "import sys; from fashionclip.cli.main import run; run(['--help']); "
-        "heavy = {'torch', 'numpy', 'openvino', 'lancedb', 'pyarrow', 'rich', 'PIL'}; "
+        "heavy = {'torch', 'numpy', 'openvino', 'lance', 'pyarrow', 'rich', 'PIL'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     seconds = []

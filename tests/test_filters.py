@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-import lancedb
+import lance
 import numpy as np
 import psycopg
 import pyarrow as pa
@@ -240,7 +240,7 @@ TABLE = pa.table(
 
 @pytest.fixture(scope="module")
 def lance_table(tmp_path_factory):
-    return lancedb.connect(tmp_path_factory.mktemp("filters")).create_table("rows", TABLE)
+    return lance.write_dataset(TABLE, tmp_path_factory.mktemp("filters") / "rows.lance")
 
 
 @pytest.fixture(scope="module")
@@ -262,11 +262,11 @@ def postgres(postgres_uri):
 
 
 class Engines:
-    """The same rows in LanceDB, in PostgreSQL and, as ``TABLE``, in Arrow."""
+    """The same rows in Lance, in PostgreSQL and, as ``TABLE``, in Arrow."""
 
-    def __init__(self, lance, postgres):
+    def __init__(self, lance_table, postgres):
         """Take the stores' tables."""
-        self.lance, self.postgres = lance, postgres
+        self.lance, self.postgres = lance_table, postgres
 
     def passing(self, where):
         """The ids that pass a filter, by engine."""
@@ -276,10 +276,10 @@ class Engines:
             f"SELECT {STORED['id']} FROM filtered WHERE {sql}", parameters
         )
         condition = to_datafusion(where, lambda name: STORED[name])
-        lance = self.lance.search().where(condition).limit(len(ROWS) + 1).to_arrow()
+        found_by_lance = self.lance.to_table(filter=condition)
         return {
             "arrow": {row["id"] for row, passes in zip(ROWS, passed, strict=True) if passes},
-            "datafusion": set(lance.column(STORED["id"]).to_pylist()),
+            "datafusion": set(found_by_lance.column(STORED["id"]).to_pylist()),
             "postgres": {name for (name,) in found},
         }
 

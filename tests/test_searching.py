@@ -20,7 +20,7 @@ from fashionclip.errors import (
     ProductNotFoundError,
     StoreError,
 )
-from fashionclip.index_api import Index, search
+from fashionclip.index import Index, search
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product

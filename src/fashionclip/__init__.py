@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.errors import FashionCLIPError
-    from fashionclip.index_api import Index, search
+    from fashionclip.index import Index, search
     from fashionclip.indexing import index_catalog
     from fashionclip.model import FashionCLIP
     from fashionclip.product import Hit, Product, Reject
@@ -21,11 +21,11 @@ _MODULES = {
     "FashionCLIP": "fashionclip.model",
     "FashionCLIPError": "fashionclip.errors",
     "Hit": "fashionclip.product",
-    "Index": "fashionclip.index_api",
+    "Index": "fashionclip.index",
     "Product": "fashionclip.product",
     "Reject": "fashionclip.product",
     "index_catalog": "fashionclip.indexing",
-    "search": "fashionclip.index_api",
+    "search": "fashionclip.index",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ from fashionclip.cli.tag import show_tags
 from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
-    from fashionclip.index_api import Hits, Index
+    from fashionclip.index import Hits, Index
 
 N_HITS = 4
 N_TAGGED = 6
@@ -127,7 +127,7 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     """
     from fashionclip.errors import ModelMismatchError
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.index_api import Index
+    from fashionclip.index import Index
     from fashionclip.product import Reject
     from fashionclip.sample import write_sample_catalog
     from fashionclip.store import open_store

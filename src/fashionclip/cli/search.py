@@ -108,7 +108,7 @@ def command(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
     )
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.index_api import Index
+    from fashionclip.index import Index
 
     policy = FetchPolicy(allow_private=allow_private)
     index = Index(opened, model=model, policy=policy)

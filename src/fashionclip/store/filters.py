@@ -162,7 +162,7 @@ def fit_filter(where: Filter, columns: Mapping[str, Kind], roles: Roles | None =
 
 
 def to_datafusion(where: Filter, stored_name: Callable[[str], str]) -> str:
-    """The filter as LanceDB's engine takes it.
+    """The filter as Lance's engine takes it.
 
     Args:
         where: the filter.
@@ -288,9 +288,9 @@ class _Writer:
 
 
 class _DataFusion(_Writer):
-    """SQL for LanceDB.
+    """SQL for Lance.
 
-    DataFusion takes ``g <> 'a' OR g <> 'b'`` for true where g is NULL, and indexes of LanceDB take
+    DataFusion takes ``g <> 'a' OR g <> 'b'`` for true where g is NULL, and indexes of Lance take
     what is not in them for NULL or not: so that a negated comparison says that g is not NULL.
     """
 
