@@ -122,7 +122,9 @@ def test_a_password_that_is_wrong_is_named_and_not_shown(postgres_server, postgr
     rules.write_text("local all guarded scram-sha-256\n" + before)
     admin.execute("SELECT pg_reload_conf()")
     try:
-        with pytest.raises(StoreError, match="it refuses the password: check user") as error:
+        with pytest.raises(
+            StoreError, match="the server refuses the password: check user"
+        ) as error:
             open_store(postgres_uri.replace("postgres@", "guarded:s3cret@"))
         assert "s3cret" not in one_line(error)
         with pytest.raises(StoreError, match="this user may not do that") as error:
@@ -152,7 +154,9 @@ def test_a_user_who_may_only_read_can_search(postgres_uri, admin, store, uri):
 
 
 def test_a_database_that_is_not_there_is_named(postgres_uri):
-    with pytest.raises(StoreError, match="it has no database of this name: create it") as error:
+    with pytest.raises(
+        StoreError, match="the server has no database of this name: create"
+    ) as error:
         open_store(postgres_uri.replace("/tests?", "/nowhere?"))
     one_line(error)
 

@@ -31,21 +31,20 @@ OPENING = "opening it"
 Connection = psycopg.Connection[Any]
 Result = TypeVar("Result")
 
+# SQLSTATE codes: appendix A of PostgreSQL's documentation
 _REASONS = {
-    "28P01": "it refuses the password: check user and password (or PGPASSWORD, ~/.pgpass)",
-    "28000": "it refuses this user: check the user, and pg_hba.conf on the server",
-    "3D000": "it has no database of this name: create it first (createdb)",
+    "28P01": "the server refuses the password: check user, password, PGPASSWORD and ~/.pgpass",
+    "28000": "the server refuses this user: check the user, and pg_hba.conf on the server",
+    "3D000": "the server has no database of this name: create it first (createdb)",
     "42501": "this user may not do that: grant the right, or use another user",
-    "25006": "it takes no writes (a standby, or read-only): use the primary server",
-    "53300": "it has no connection left: raise max_connections, or close some",
-    "57P03": "it is starting up or shutting down: run this again shortly",
+    "25006": "the server is read-only, or a standby: use the primary server",
+    "53200": "the server is out of memory: give it more, then run this again",
+    "53300": "the server has no connection left: raise max_connections, or close some",
+    "57P03": "the server is starting up or shutting down: run this again shortly",
     "55P03": "readers held the table for too long while a column was widened: run this again",
     "54000": "an id or value is too long for its index: shorten it",
 }
-_FULL = {
-    "53100": "the server's disk is full: make room, then run this again",
-    "53200": "the server is out of memory: give it more, then run this again",
-}
+_DISK_FULL = "53100"
 _LOST = ("57P01", "57P02", "08000", "08003", "08006")
 _DAMAGED = ("XX001", "XX002", "58P01", "58030")
 _WIDENED = ("42883", "42804", "42703")
@@ -58,7 +57,7 @@ _BY_TEXT = {
     "remaining connection slots": "53300",
     "starting up": "57P03",
     "shutting down": "57P03",
-    "No space left on device": "53100",
+    "No space left on device": _DISK_FULL,
 }
 
 
@@ -284,8 +283,11 @@ class Connections:
         if 'database "' in text and text.endswith("does not exist"):
             state = "3D000"
         text = text if len(text) <= MAX_REASON else text[:MAX_REASON] + "…"
-        if state in _FULL:
-            return StoreFullError(f"{where} cannot be used: {_FULL[state]}")
+        if state == _DISK_FULL:
+            message = (
+                f"{where} cannot be used: the server's disk is full: make room, then run again"
+            )
+            return StoreFullError(message)
         if state in _REASONS:
             return StoreError(f"{where} cannot be used: {_REASONS[state]}")
         if state in _GONE:
