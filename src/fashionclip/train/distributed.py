@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from fashionclip.engines.towers import Towers
@@ -110,8 +109,8 @@ def all_gather(rows: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks; gradients flow back."""
     if current_group().size == 1:
         return rows
-    parts = functional.all_gather(rows.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(parts)
+    gathered: Tensor = _AllGather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
 
 
 def average(*values: Tensor | None) -> None:
@@ -136,3 +135,22 @@ def broadcast(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+class _AllGather(torch.autograd.Function):
+    """all_gather with gradients; that of ``torch.distributed.nn`` is deprecated."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's own
+        ctx.n_rows = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * ctx.n_rows
+        own: Tensor = gradient[first : first + ctx.n_rows]
+        return own
