@@ -141,6 +141,16 @@ def test_every_filter_of_the_search_page_is_understood():
         parse_filter(example, columns | dict.fromkeys(text, "string"))
 
 
+def test_every_shown_output_is_that_of_a_script_or_command_that_exists():
+    for page in PAGES:
+        for command in re.findall(
+            r"^<!-- \w+ of: (.+) -->$", page.read_text("utf-8"), re.MULTILINE
+        ):
+            program, first = command.split()[:2]
+            assert program in {"fashionclip", "python", "sed"}
+            assert program != "python" or (ROOT / first).exists(), command
+
+
 def test_every_recipe_key_on_a_page_exists():
     known = {f"{key.group}.{key.name}" for key in recipe_keys()}
     groups = "|".join(sorted({name.partition(".")[0] for name in known}))
