@@ -1,11 +1,11 @@
 # The service as an image: `docker compose up`, or see docs/service.md.
-# What it needs to write is the index at /data and a tmpfs at /tmp; the rest may be read-only.
+# It writes to the index at /data and to a tmpfs at /tmp; the rest may be read-only.
 
 FROM python:3.12-slim AS build
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-# what only builders, and OpenVINO on other hardware than the processor, would use stays behind
+# without headers, tests, and OpenVINO's plugin for GPUs
 RUN python -m venv /opt/fashionclip \
     && /opt/fashionclip/bin/pip install --no-cache-dir ".[serve]" \
     && /opt/fashionclip/bin/pip uninstall --yes pip \

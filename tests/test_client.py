@@ -1,4 +1,4 @@
-"""The client against the real service: answers, refusals, patience, and connections that break."""
+"""The client with the real service: answers, errors, retries and broken connections."""
 
 import base64
 import io
@@ -32,17 +32,17 @@ from fashionclip.store import open_store
 
 
 class Running:
-    """The service over an index, in a thread, at an address that outlives it."""
+    """The service in a thread; its socket stays open when it stops."""
 
     def __init__(self, store, **settings):
-        """Take an address."""
+        """Open the socket."""
         self.store = store
         self.settings = Settings(**{"rate_per_minute": 0, "port": 0, **settings})
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
     def __enter__(self):
-        """Open the index and answer."""
+        """Open the index and serve it."""
         metrics = Metrics()
         service = SearchService(self.store, self.settings, metrics)
         self.connections = Connections(head_seconds=15.0)
@@ -56,7 +56,7 @@ class Running:
         return self
 
     def __exit__(self, *_):
-        """Answer what has come, and end."""
+        """Answer pending requests and stop."""
         self.server.should_exit = True
         self.thread.join()
 
@@ -85,15 +85,15 @@ def client(service):
 
 
 @pytest.fixture(scope="module")
-def picture(store):
+def image(store):
     return next(iter(sorted((store.parent / "sample" / "images").glob("*.jpg"))))
 
 
 def test_search_finds_what_the_library_finds(client, store):
-    asked = {"text": "red dress", "avoid": ["stripes"], "where": "price < 90", "k": 5}
-    found = client.search(**asked)
+    query = {"text": "red dress", "avoid": ["stripes"], "where": "price < 90", "k": 5}
+    found = client.search(**query)
     model = FashionCLIP.from_pretrained()
-    (expected,) = search_many(open_store(store), model, [Query(**asked)])
+    (expected,) = search_many(open_store(store), model, [Query(**query)])
     assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([h.score for h in expected], abs=2e-3)
     without_id = [{**hit.columns} for hit in expected]
@@ -110,17 +110,17 @@ def test_pages_fit_together_and_end(client):
 
 
 @pytest.mark.parametrize("form", [str, Path, lambda place: place.read_bytes()])
-def test_a_picture_is_a_path_or_bytes(client, picture, form):
-    assert client.search(image=form(picture), k=1).hits[0].product_id == picture.stem
+def test_an_image_is_a_path_or_bytes(client, image, form):
+    assert client.search(image=form(image), k=1).hits[0].product_id == image.stem
 
 
-def test_a_picture_in_a_data_url(client, picture):
-    url = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-    assert client.search(image=url, k=1).hits[0].product_id == picture.stem
+def test_an_image_may_be_a_data_url(client, image):
+    url = f"data:image/jpeg;base64,{base64.b64encode(image.read_bytes()).decode()}"
+    assert client.search(image=url, k=1).hits[0].product_id == image.stem
 
 
-def test_alike_and_unlike(client, picture):
-    name = picture.stem
+def test_similar_and_unlike_products(client, image):
+    name = image.stem
     alike = client.similar(name, k=3)
     assert [hit.product_id for hit in alike.hits] == [
         hit.product_id for hit in client.search(similar_to=[name], k=3).hits
@@ -129,54 +129,54 @@ def test_alike_and_unlike(client, picture):
     assert name not in {hit.product_id for hit in (*alike.hits, *unlike.hits)}
 
 
-def test_a_product_and_its_picture(client, picture):
-    product = client.product(picture.stem)
-    assert (product.product_id, product.score) == (picture.stem, 1.0)
+def test_a_product_and_its_image(client, image):
+    product = client.product(image.stem)
+    assert (product.product_id, product.score) == (image.stem, 1.0)
     assert {"title", "price"} <= product.columns.keys()
-    with Image.open(io.BytesIO(client.image(picture.stem, width_px=100))) as small:
+    with Image.open(io.BytesIO(client.image(image.stem, width_px=100))) as small:
         assert small.format == "JPEG"
         assert small.width <= 160
 
 
-def test_labels_come_most_probable_first(client, picture):
-    ranked = client.classify(picture, ["dress", "shoe", "bag"], templates=["a picture of a {}"])
+def test_labels_come_most_probable_first(client, image):
+    ranked = client.classify(image, ["dress", "shoe", "bag"], templates=["a image of a {}"])
     assert {one.label for one in ranked} == {"dress", "shoe", "bag"}
     assert sum(one.probability for one in ranked) == pytest.approx(1, abs=1e-4)
     assert [one.probability for one in ranked] == sorted(o.probability for o in ranked)[::-1]
 
 
-def test_vectors_are_the_models_own_in_their_order(client, picture):
-    inputs = ["red dress", picture, picture.read_bytes(), *(f"shirt {i}" for i in range(130))]
+def test_vectors_are_the_models_own_in_their_order(client, image):
+    inputs = ["red dress", image, image.read_bytes(), *(f"shirt {i}" for i in range(130))]
     vectors = client.embed(iter(inputs))
     model = FashionCLIP.from_pretrained()
     assert vectors.dtype == np.float32
     assert vectors.shape == (133, model.dim)
     np.testing.assert_allclose(vectors[0], model.encode_text("red dress")[0], atol=5e-3)
-    np.testing.assert_allclose(vectors[1], model.encode_images([picture])[0], atol=5e-3)
+    np.testing.assert_allclose(vectors[1], model.encode_images([image])[0], atol=5e-3)
     np.testing.assert_array_equal(vectors[1], vectors[2])
     np.testing.assert_allclose(vectors[-1], model.encode_text("shirt 129")[0], atol=5e-3)
     assert client.embed([]).shape == (0, 0)
 
 
-def test_products_come_and_go(client, picture):
+def test_products_are_stored_and_removed(client, image):
     names = [f"a/b c?{i}#ü" for i in range(70)]
-    picture_bytes = picture.read_bytes()
+    image_bytes = image.read_bytes()
     columns = {"title": "Grün", "price": 5.5}
     outcome = client.put(
-        [*(NewProduct(n, picture_bytes, columns) for n in names), NewProduct("bad", b"no picture")]
+        [*(NewProduct(n, image_bytes, columns) for n in names), NewProduct("bad", b"no picture")]
     )
     assert outcome.stored == 70
     assert [one.product_id for one in outcome.rejected] == ["bad"]
     assert "image" in outcome.rejected[0].reason
     assert client.product(names[-1]).columns["title"] == "Grün"
     assert client.image(names[-1])
-    assert client.similar(names[0], k=1).hits[0].product_id in {*names, picture.stem}
+    assert client.similar(names[0], k=1).hits[0].product_id in {*names, image.stem}
     assert client.remove([*names, "nobody"]) == 70
     only_bad = client.put([NewProduct("bad", b"no picture")])
     assert (only_bad.stored, len(only_bad.rejected)) == (0, 1)
 
 
-def test_the_state_of_the_service(client):
+def test_health_and_readiness(client):
     assert client.health()
     state = client.ready()
     assert (state.is_ready, state.status, state.model) == (True, "ready", "builtin")
@@ -195,7 +195,7 @@ def test_the_state_of_the_service(client):
         (lambda client: client.search(image="http://shop.example/1.jpg"), 400, "image"),
     ],
 )
-def test_what_the_service_refuses_is_told_in_its_words(client, ask, status, code):
+def test_errors_have_the_services_message_and_code(client, ask, status, code):
     with pytest.raises(RefusedError) as refused:
         ask(client)
     error = refused.value
@@ -204,7 +204,7 @@ def test_what_the_service_refuses_is_told_in_its_words(client, ask, status, code
     assert error.request_id
 
 
-def test_a_picture_that_is_not_there_is_not_sent(client):
+def test_a_missing_image_file_is_an_error(client):
     with pytest.raises(ImageError, match=r"nowhere\.jpg: cannot be read"):
         client.search(image="nowhere.jpg")
 
@@ -223,8 +223,8 @@ def test_keys(store, tmp_path):
     service.socket.close()
 
 
-def test_it_comes_back_when_told_to_and_no_sooner(store):
-    """Two requests are let through at once, then one a second."""
+def test_a_busy_service_is_asked_again_after_retry_after(store):
+    """The service accepts two requests at once, then one per second."""
     with Running(store, rate_per_minute=60, burst=2) as service:
         with Client(service.url, patience_s=0.0) as hasty:
             for _ in range(2):
@@ -240,15 +240,15 @@ def test_it_comes_back_when_told_to_and_no_sooner(store):
     service.socket.close()
 
 
-def test_connections_are_kept(client, service):
+def test_connections_are_reused(client, service):
     before = service.connections.n_open
     for _ in range(5):
         client.search("dress")
     assert service.connections.n_open == before + 1
 
 
-def test_a_service_that_is_renewed_is_not_noticed(store):
-    """The connection that was kept is dead; whoever asks by it asks again."""
+def test_a_restart_of_the_service_is_not_noticed(store):
+    """The open connection breaks, and the request is sent again."""
     service = Running(store)
     with Client(service.url, patience_s=0.0) as client:
         for _ in range(2):
@@ -257,7 +257,7 @@ def test_a_service_that_is_renewed_is_not_noticed(store):
     service.socket.close()
 
 
-def test_a_service_that_is_gone_is_told_of_in_a_line():
+def test_an_unreachable_service_is_an_error_of_one_line():
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
         client = Client(f"http://127.0.0.1:{port}", timeout_s=0.1)
@@ -269,13 +269,13 @@ def test_a_service_that_is_gone_is_told_of_in_a_line():
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://"])
-def test_an_address_that_is_none(url):
+def test_an_invalid_address_is_an_error(url):
     with pytest.raises(ValueError, match="is no address of a service"):
         Client(url)
 
 
 class Stranger(BaseHTTPRequestHandler):
-    """A proxy before a service that is down, at ``/down``; elsewhere another service."""
+    """A proxy of a service that is down (at ``/down``), and some other service."""
 
     def do_GET(self):
         """Answer with a page of its own."""
@@ -286,10 +286,10 @@ class Stranger(BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, *args):
-        """Say nothing."""
+        """Log nothing."""
 
 
-def test_strangers_answers_are_told_apart():
+def test_answers_of_other_servers_are_recognised():
     with HTTPServer(("127.0.0.1", 0), Stranger) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

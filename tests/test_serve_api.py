@@ -1,4 +1,4 @@
-"""The API from the client's side: every endpoint, in process, over a small index."""
+"""The API as a client sees it: every endpoint, in process, over a small index."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(table, tiny_checkpoint):
-    """The index; only read it."""
+    """The index, for reading only."""
     path = table.parent / "shop.lance"
     index_shop(table, tiny_checkpoint, path)
     return path
@@ -64,7 +64,7 @@ def written(store, tmp_path_factory):
 
 @pytest.fixture
 def writable(written):
-    """The same, whose new products are gone after the test."""
+    """The same client; products that a test adds are deleted after it."""
     yield written
     there = found(written.post("/search", json={"k": 200}))
     if fresh := set(there) - set(ids()):
@@ -81,8 +81,8 @@ def ok(answer):
     return answer.json()
 
 
-def refused(answer, status, code):
-    """The message of a refusal: one line, with the request's number."""
+def rejected(answer, status, code):
+    """The message of an error answer: one line, with the request's id."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert error["code"] == code
@@ -131,27 +131,27 @@ def test_search_finds_what_the_library_finds(client, store, model, question):
 
 
 @pytest.mark.parametrize("form", ["base64", "data", "data url"])
-def test_search_by_a_picture_finds_that_picture(client, form):
-    picture = as_base64(draw("blue", "dress"))
-    asked = {
-        "base64": {"image": picture},
-        "data": {"image": f"data:image/png;base64,{picture}"},
-        "data url": {"image_url": f"data:image/png;base64,{picture}"},
+def test_search_by_an_image_finds_that_image(client, form):
+    image = as_base64(draw("blue", "dress"))
+    query = {
+        "base64": {"image": image},
+        "data": {"image": f"data:image/png;base64,{image}"},
+        "data url": {"image_url": f"data:image/png;base64,{image}"},
     }[form]
-    (best,) = ok(client.post("/search", json={**asked, "k": 1}))["hits"]
+    (best,) = ok(client.post("/search", json={**query, "k": 1}))["hits"]
     assert best["title"] == "blue dress"
     assert best["score"] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_words_and_a_picture_weigh_as_told(client, store, model):
-    picture = draw("blue", "dress")
+def test_text_and_image_are_weighted(client, store, model):
+    image = draw("blue", "dress")
     for weight in (0.0, 0.3, 1.0):
-        asked = {"text": "red", "image": as_base64(picture), "weight": weight}
-        expected = library_search(store, model, text="red", image=picture, weight=weight)
-        assert found(client.post("/search", json=asked)) == [hit.product_id for hit in expected]
+        query = {"text": "red", "image": as_base64(image), "weight": weight}
+        expected = library_search(store, model, text="red", image=image, weight=weight)
+        assert found(client.post("/search", json=query)) == [hit.product_id for hit in expected]
 
 
-def test_pages_fit_together_and_say_whether_more_follow(client):
+def test_pages_fit_together_and_show_whether_there_are_more(client):
     whole = found(client.post("/search", json={"text": "red", "k": 18}))
     parts = []
     for offset in range(0, 18, 5):
@@ -163,7 +163,7 @@ def test_pages_fit_together_and_say_whether_more_follow(client):
     assert ok(client.post("/search", json={"text": "red", "offset": 18}))["hits"] == []
 
 
-def test_nothing_asked_lists_what_there_is(client):
+def test_an_empty_search_lists_products(client):
     everything = ok(client.post("/search", json={"k": 100}))
     assert [hit["id"] for hit in everything["hits"]] == sorted(ids())
     assert not everything["has_more"]
@@ -173,7 +173,7 @@ def test_nothing_asked_lists_what_there_is(client):
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "code", "says"),
+    ("query", "status", "code", "says"),
     [
         ({"where": "1=1; drop table products"}, 400, "filter", "semicolon"),
         ({"where": "price < (select 1)"}, 400, "filter", "not taken here|stands where"),
@@ -199,10 +199,10 @@ def test_nothing_asked_lists_what_there_is(client):
     ],
     ids=str,
 )
-def test_what_cannot_be_searched_for_is_refused_in_one_line(client, asked, status, code, says):
+def test_an_invalid_search_is_rejected_in_one_line(client, query, status, code, says):
     import re
 
-    message = refused(client.post("/search", json=asked), status, code)
+    message = rejected(client.post("/search", json=query), status, code)
     assert re.search(says, message), message
 
 
@@ -210,7 +210,7 @@ def test_what_cannot_be_searched_for_is_refused_in_one_line(client, asked, statu
     ("body", "says"),
     [(b"{", "not JSON"), (b"\xff\xfe", "pars|JSON"), (b"", ""), (b"[" * 100_000, "pars|JSON")],
 )  # fmt: skip
-def test_a_body_that_is_no_json_is_refused(client, body, says):
+def test_a_body_that_is_not_json_is_rejected(client, body, says):
     import re
 
     answer = client.post("/search", content=body, headers={"content-type": "application/json"})
@@ -236,37 +236,37 @@ def test_a_product_is_found_by_any_id(client, product_id):
     assert client.get(f"/images/{quote(product_id, safe='')}").status_code == 200
 
 
-def test_what_is_not_here_is_said_so(client):
-    refused(client.get("/products/nobody"), 404, "not_found")
-    refused(client.get("/products/nobody/similar"), 404, "not_found")
-    refused(client.get("/images/nobody"), 404, "not_found")
-    refused(client.get("/nowhere"), 404, "not_found")
+def test_what_does_not_exist_is_a_404(client):
+    rejected(client.get("/products/nobody"), 404, "not_found")
+    rejected(client.get("/products/nobody/similar"), 404, "not_found")
+    rejected(client.get("/images/nobody"), 404, "not_found")
+    rejected(client.get("/nowhere"), 404, "not_found")
     wrong = client.get("/search")
-    refused(wrong, 405, "method_not_allowed")
+    rejected(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
-    refused(client.get("/products/P00/similar?k=x"), 422, "invalid")
+    rejected(client.get("/products/P00/similar?k=x"), 422, "invalid")
 
 
 # the model
 
 
 def test_embeddings_are_the_models_own(client, model):
-    asked = {"input": ["red dress", "blue jeans"], "model": model.name}
-    answer = ok(client.post("/v1/embeddings", json=asked))
+    query = {"input": ["red dress", "blue jeans"], "model": model.name}
+    answer = ok(client.post("/v1/embeddings", json=query))
     assert (answer["object"], answer["model"]) == ("list", model.name)
     assert [one["index"] for one in answer["data"]] == [0, 1]
     vectors = [one["embedding"] for one in answer["data"]]
-    np.testing.assert_allclose(vectors, model.encode_text(asked["input"]), atol=1e-5)
+    np.testing.assert_allclose(vectors, model.encode_text(query["input"]), atol=1e-5)
     one = ok(client.post("/v1/embeddings", json={"input": "red dress"}))
     np.testing.assert_allclose(one["data"][0]["embedding"], vectors[0], atol=1e-5)
-    packed = ok(client.post("/v1/embeddings", json={**asked, "encoding_format": "base64"}))
+    packed = ok(client.post("/v1/embeddings", json={**query, "encoding_format": "base64"}))
     unpacked = np.frombuffer(base64.b64decode(packed["data"][1]["embedding"]), dtype="<f4")
     np.testing.assert_allclose(unpacked, vectors[1], atol=1e-6)
 
 
-def test_texts_and_pictures_may_be_mixed(client, model):
-    picture = draw("green", "shoe")
-    plain, url = as_base64(picture), f"data:image/png;base64,{as_base64(picture)}"
+def test_texts_and_images_may_be_mixed(client, model):
+    image = draw("green", "shoe")
+    plain, url = as_base64(image), f"data:image/png;base64,{as_base64(image)}"
     inputs = [
         "green shoe",
         {"text": "green shoe"},
@@ -278,11 +278,11 @@ def test_texts_and_pictures_may_be_mixed(client, model):
     answer = ok(client.post("/v1/embeddings", json={"input": inputs}))
     vectors = np.array([one["embedding"] for one in answer["data"]], dtype=np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-    (text,), (seen,) = model.encode_text("green shoe"), model.encode_images([picture])
+    (text,), (seen,) = model.encode_text("green shoe"), model.encode_images([image])
     np.testing.assert_allclose(vectors[:2], [text] * 2, atol=1e-5)
     np.testing.assert_allclose(vectors[2:], [seen] * 4, atol=1e-5)
-    asked = {"input": [plain], "modality": "image"}
-    (one,) = ok(client.post("/v1/embeddings", json=asked))["data"]
+    query = {"input": [plain], "modality": "image"}
+    (one,) = ok(client.post("/v1/embeddings", json=query))["data"]
     np.testing.assert_allclose(one["embedding"], seen, atol=1e-5)
 
 
@@ -298,7 +298,7 @@ def test_openais_own_client_gets_its_vectors(client, model):
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "says"),
+    ("query", "status", "says"),
     [
         ({"input": []}, 400, "nothing to encode"),
         ({"input": ["x"] * 65}, 400, "maximum is 64"),
@@ -310,27 +310,27 @@ def test_openais_own_client_gets_its_vectors(client, model):
         ({}, 422, "input"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(client, asked, status, says):
+def test_inputs_that_cannot_be_embedded_are_rejected(client, query, status, says):
     import re
 
-    answer = client.post("/v1/embeddings", json=asked)
+    answer = client.post("/v1/embeddings", json=query)
     assert answer.status_code == status, answer.text
     assert re.search(says, answer.json()["error"]["message"])
 
 
 def test_labels_are_scored_as_the_library_scores_them(client, model):
-    picture, labels = draw("red", "dress"), ["shoe", "dress", "shirt"]
+    image, labels = draw("red", "dress"), ["shoe", "dress", "shirt"]
     for templates in ("product", "ensemble", ["a {}", "the {}"], None):
-        asked = {"image": as_base64(picture), "labels": labels, "templates": templates}
-        answer = ok(client.post("/classify", json=asked))["labels"]
-        expected = model.classify([picture], labels, templates=templates).probabilities[0]
+        query = {"image": as_base64(image), "labels": labels, "templates": templates}
+        answer = ok(client.post("/classify", json=query))["labels"]
+        expected = model.classify([image], labels, templates=templates).probabilities[0]
         assert [one["label"] for one in answer] == [labels[i] for i in np.argsort(-expected)]
         given = {one["label"]: one["probability"] for one in answer}
         np.testing.assert_allclose([given[name] for name in labels], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("query", "status"),
     [
         ({"labels": ["x"]}, 400),
         ({"image": "aGVsbG8=", "labels": []}, 422),
@@ -340,14 +340,14 @@ def test_labels_are_scored_as_the_library_scores_them(client, model):
         ({"image": as_base64(draw("red")), "labels": ["x"], "templates": ["{}"] * 17}, 400),
     ],
 )
-def test_what_cannot_be_classified_is_refused(client, asked, status):
-    assert client.post("/classify", json=asked).status_code == status
+def test_an_invalid_classification_is_rejected(client, query, status):
+    assert client.post("/classify", json=query).status_code == status
 
 
-# pictures
+# images
 
 
-def test_thumbnails_are_jpegs_that_a_browser_keeps(client):
+def test_thumbnails_are_jpegs_that_browsers_cache(client):
     first = client.get("/images/P00", params={"width": 20})
     assert first.status_code == 200
     assert first.headers["content-type"] == "image/jpeg"
@@ -362,8 +362,8 @@ def test_thumbnails_are_jpegs_that_a_browser_keeps(client):
     assert fresh.status_code == 200
     assert client.get("/images/P00", params={"width": 900}).headers["etag"] != tag
     assert client.get("/images/P01", params={"width": 20}).headers["etag"] != tag
-    refused(client.get("/images/P00?width=0"), 422, "invalid")
-    refused(client.get("/images/P00?width=10001"), 422, "invalid")
+    rejected(client.get("/images/P00?width=0"), 422, "invalid")
+    rejected(client.get("/images/P00?width=10001"), 422, "invalid")
     head = client.head("/images/P00")
     assert (head.status_code, head.content) == (200, b"")
 
@@ -377,16 +377,16 @@ def put(client, *products, add_columns=False):
 
 
 def new(product_id, colour="purple", garment="shoe", **columns):
-    picture = as_base64(draw(colour, garment, size_px=52))
-    return {"id": product_id, "image": picture, "columns": columns}
+    image = as_base64(draw(colour, garment, size_px=52))
+    return {"id": product_id, "image": image, "columns": columns}
 
 
 @pytest.mark.parametrize("product_id", ["new", *ODD_IDS, "."])
 def test_a_product_is_found_as_soon_as_it_is_put_and_gone_when_deleted(writable, product_id):
     product = new(product_id, title="Purple shoe", price=3, year=2031)
     assert ok(put(writable, product)) == {"stored": 1, "rejected": []}
-    asked = {"image": product["image"], "k": 1}
-    (hit,) = ok(writable.post("/search", json=asked))["hits"]
+    query = {"image": product["image"], "k": 1}
+    (hit,) = ok(writable.post("/search", json=query))["hits"]
     assert (hit["id"], hit["title"], hit["price"], hit["year"]) == (
         product_id, "Purple shoe", 3.0, 2031,
     )  # fmt: skip
@@ -403,17 +403,17 @@ def test_a_product_is_found_as_soon_as_it_is_put_and_gone_when_deleted(writable,
     assert ok(writable.delete("/products", params={"id": [product_id, "none"]})) == {"removed": 0}
 
 
-def test_putting_again_replaces_and_keeps_one_picture(writable):
+def test_putting_again_replaces_the_product_and_its_image(writable):
     for price, colour in [(1, "red"), (2, "green")]:
         ok(put(writable, new("X", colour, price=price)))
     assert ok(writable.get("/products/X"))["price"] == 2
-    pictures = [path for path in (writable.store / "images").rglob("*") if path.is_file()]
-    assert len(pictures) == 1
+    images = [path for path in (writable.store / "images").rglob("*") if path.is_file()]
+    assert len(images) == 1
     ok(writable.delete("/products?id=X"))
     assert list((writable.store / "images").iterdir()) == []
 
 
-def test_a_caption_is_made_of_the_columns_or_given(writable):
+def test_a_caption_is_given_or_built_from_the_columns(writable):
     plain = new("made", title="Zebrine boots", highlights='["quilted"]')
     given = {**new("given"), "caption": "Ocelot boots"}
     ok(put(writable, plain, given, add_columns=True))
@@ -446,7 +446,7 @@ def test_a_caption_is_made_of_the_columns_or_given(writable):
     ],
     ids=str,
 )
-def test_a_bad_product_is_refused_with_a_reason_and_costs_no_good_one(writable, product, says):
+def test_a_bad_product_is_rejected_with_a_reason_and_the_others_are_stored(writable, product, says):
     before = ok(writable.get("/products/P00"))
     answer = ok(put(writable, new("good", title="fine"), product))
     assert answer["stored"] == 1
@@ -455,13 +455,13 @@ def test_a_bad_product_is_refused_with_a_reason_and_costs_no_good_one(writable, 
     assert says in one["reason"]
     assert ok(writable.get("/products/good"))["title"] == "fine"
     alone = put(writable, product)
-    refused(alone, 422, "invalid")
+    rejected(alone, 422, "invalid")
     assert alone.json()["stored"] == 0
     assert [one["id"] for one in alone.json()["rejected"]] == [product["id"]]
     assert ok(writable.get("/products/P00")).items() >= before.items()
 
 
-def test_half_characters_are_refused_not_stored_as_something_else(writable):
+def test_lone_surrogates_are_rejected_and_not_replaced(writable):
     body = json.dumps({"products": [new("a\ud800"), new("b", title="half \udfff of it")]})
     headers = {"content-type": "application/json"}
     answer = writable.put("/products", content=body, headers=headers)
@@ -472,17 +472,17 @@ def test_half_characters_are_refused_not_stored_as_something_else(writable):
 
 
 @pytest.mark.parametrize("body", [{}, {"products": []}, {"products": [{}]}, {"items": []}])
-def test_a_put_of_nothing_is_refused(writable, body):
-    refused(writable.put("/products", json=body), 422, "invalid")
-    refused(writable.delete("/products"), 422, "invalid")
+def test_an_empty_put_is_rejected(writable, body):
+    rejected(writable.put("/products", json=body), 422, "invalid")
+    rejected(writable.delete("/products"), 422, "invalid")
 
 
-def test_more_than_a_batch_is_refused_whole(writable):
-    refused(put(writable, *(new(f"x{i}") for i in range(65))), 400, "invalid")
-    refused(writable.delete("/products", params={"id": ["x"] * 201}), 400, "invalid")
+def test_more_products_than_a_request_may_have_are_rejected(writable):
+    rejected(put(writable, *(new(f"x{i}") for i in range(65))), 400, "invalid")
+    rejected(writable.delete("/products", params={"id": ["x"] * 201}), 400, "invalid")
 
 
-def test_new_columns_come_with_the_products_that_have_them(writable):
+def test_columns_are_added_on_demand(writable):
     ok(put(writable, new("X", fabric="silk", sizes=3, vegan=True), add_columns=True))
     assert found(writable.post("/search", json={"where": "fabric = 'silk' and vegan"})) == ["X"]
     assert ok(writable.get("/products/P00"))["fabric"] is None
@@ -517,14 +517,14 @@ def test_metrics_count_requests_batches_and_products(store):
     assert 'fashionclip_queue_depth{queue="text_searches"} 0.0' in lines
 
 
-def test_a_request_keeps_its_number(client):
+def test_a_request_keeps_its_id(client):
     answer = client.get("/health", headers={"x-request-id": "shop-7"})
     assert answer.headers["x-request-id"] == "shop-7"
     answer = client.get("/products/nobody", headers={"x-request-id": "shop-8"})
     assert answer.json()["error"]["request_id"] == "shop-8"
 
 
-def test_the_description_is_whole_and_its_examples_work(client):
+def test_the_openapi_description_is_complete_and_its_examples_work(client):
     described = ok(client.get("/openapi.json"))
     assert set(described["paths"]) == {
         "/search", "/classify", "/v1/embeddings", "/products", "/products/{product_id}",
@@ -540,19 +540,19 @@ def test_the_description_is_whole_and_its_examples_work(client):
             ok(client.post(path, json=example))
 
 
-def test_an_engines_fault_is_one_line_without_paths(store, monkeypatch):
+def test_an_internal_error_is_one_line_without_paths(store, monkeypatch):
     with serving(store) as client:
 
         def breaks(*_, **__):
             raise OSError("/work/secret/place")
 
         monkeypatch.setattr("fashionclip.store.memory.Snapshot.nearest", breaks)
-        message = refused(client.post("/search", json={"text": "x"}), 500, "internal")
+        message = rejected(client.post("/search", json={"text": "x"}), 500, "internal")
         assert "secret" not in message
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-def test_pictures_of_the_usual_kinds_are_read(client, kind):
-    picture = base64.b64encode(encoded(draw("black", "shoe"), kind)).decode()
-    (best, *_) = ok(client.post("/search", json={"image": picture}))["hits"]
+def test_images_of_the_usual_formats_are_read(client, kind):
+    image = base64.b64encode(encoded(draw("black", "shoe"), kind)).decode()
+    (best, *_) = ok(client.post("/search", json={"image": image}))["hits"]
     assert best["title"] == "black shoe"

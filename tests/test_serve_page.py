@@ -1,4 +1,4 @@
-"""The web page without a browser: its addresses, its words, what it never lets through."""
+"""The web page without a browser: URLs, texts, escaping, keys."""
 
 import re
 import shlex
@@ -39,7 +39,7 @@ def serving(store, **asked):
 
 @pytest.fixture(scope="module")
 def store(tiny_checkpoint, tmp_path_factory):
-    """The index; only read it."""
+    """The index, for reading only."""
     table = write_catalog(tmp_path_factory.mktemp("catalog"))
     index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
     return table.parent / "shop.lance"
@@ -89,14 +89,14 @@ ASKED = st.builds(
 
 @settings(max_examples=50)
 @given(ASKED)
-def test_an_address_says_the_whole_search(asked):
+def test_a_url_holds_the_whole_search(asked):
     state = State(**asked)
     assert State.read(parse_qsl(urlsplit(state.url).query)) == state
 
 
 @settings(max_examples=50, deadline=None)  # the first filter imports the parser
 @given(WORDS, WORDS, NUMBERS)
-def test_filters_are_always_ones_that_the_service_takes(column, value, low):
+def test_filters_of_the_page_are_always_valid(column, value, low):
     state = State(chosen={column: (value,)}, ranges={"price": (low, 80.0)})
     columns = {column: "string", "price": "number"}
     where = state.where(columns)
@@ -104,7 +104,7 @@ def test_filters_are_always_ones_that_the_service_takes(column, value, low):
     parse_filter(where, columns)
 
 
-def test_what_is_no_number_is_as_if_it_were_not_there():
+def test_invalid_numbers_are_ignored():
     state = State.read([("min.price", "cheap"), ("max.price", "nan"), ("offset", "-3"), ("q", " ")])
     assert state == State()
     assert State.read([("max.price", "49,95")]).ranges == {"price": (None, 49.95)}
@@ -117,11 +117,11 @@ def test_what_is_no_number_is_as_if_it_were_not_there():
     ("name", "label"),
     [("baseColour", "Base colour"), ("in_stock", "In stock"), ("SKU", "SKU"), ("_", "_")],
 )
-def test_columns_have_names_that_people_read(name, label):
+def test_column_names_become_labels(name, label):
     assert column_label(name) == label
 
 
-def test_prices_ranges_and_lists_are_words():
+def test_prices_ranges_and_lists_become_text():
     assert [money(1234), money(49.9), money(0)] == ["1,234", "49.90", "0"]
     assert [span(None, 5.0), span(5.0, None), span(5.0, 7.5)] == ["up to 5", "from 5", "5 to 7.5"]
     assert parts_of('["a", "", "b"]') == ["a", "b"]
@@ -133,7 +133,7 @@ def test_prices_ranges_and_lists_are_words():
     assert (card.price, card.brand, card.title) == ("", "", "Shirt")
 
 
-def test_many_filters_share_a_budget_and_what_is_chosen_stays():
+def test_many_filters_share_a_budget_and_chosen_values_stay():
     values = tuple((f"value {i}", 60 - i) for i in range(60))
     facets = [Facet(f"c{i}", "text", values) for i in range(40)]
     groups = view.groups(State(chosen={"c3": ("value 59",)}), facets, Roles())
@@ -155,7 +155,7 @@ def test_the_start_lists_everything_and_suggests_searches(client):
     assert all(shown(client.get(link)) for link in suggested)
 
 
-def test_filters_narrow_and_count_what_else_there_is(client):
+def test_filters_narrow_results_and_count_the_other_values(client):
     answer = client.get("/?f.colour=red&f.category=dress&f.category=shoe&min.price=5")
     assert len(shown(answer)) == 2
     assert ">2 products<" in answer.text
@@ -168,7 +168,7 @@ def test_filters_narrow_and_count_what_else_there_is(client):
 
 
 @pytest.mark.parametrize("product_id", ODD_IDS)
-def test_ids_of_every_sort_have_a_page_a_picture_and_neighbours(client, product_id):
+def test_any_id_has_a_page_an_image_and_similar_products(client, product_id):
     answer = client.get(f"/p/{quote(product_id, safe='')}")
     assert answer.status_code == 200
     assert len(shown(answer)) == 12
@@ -180,7 +180,7 @@ def test_ids_of_every_sort_have_a_page_a_picture_and_neighbours(client, product_
     assert product_id not in shown(found)
 
 
-def test_a_picture_is_kept_searched_by_and_scored(client):
+def test_an_uploaded_image_is_searched_by_and_scored(client):
     kept = client.post(
         "/pictures", content=encoded(draw("green", "shoe")), headers={"Content-Type": "image/png"}
     )
@@ -197,13 +197,13 @@ def test_a_picture_is_kept_searched_by_and_scored(client):
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/png"])
-def test_what_is_no_picture_is_told_in_words(client, kind):
+def test_an_upload_that_is_not_an_image_is_rejected(client, kind):
     answer = client.post("/pictures", content=b"no picture", headers={"Content-Type": kind})
     assert answer.status_code == 400
     assert "image" in answer.json()["error"]["message"]
 
 
-def test_what_is_gone_is_left_out_and_said(client):
+def test_what_no_longer_exists_is_ignored_with_a_notice(client):
     answer = client.get(
         "/?q=shirt&like=gone&unlike=P01&picture=none&f.nowhere=1&min.price=9&max.price=1"
     )
@@ -225,7 +225,7 @@ def test_what_is_gone_is_left_out_and_said(client):
         ([("q", "kept"), *(("avoid", str(i)) for i in range(21))], "21 things"),
     ],
 )
-def test_too_much_is_refused_in_words_and_kept(client, asked, told):
+def test_a_search_over_the_limits_is_rejected_and_stays_in_the_form(client, asked, told):
     answer = client.get("/?" + urlencode(asked))
     assert answer.status_code == 400
     assert told in unescape(answer.text)
@@ -233,7 +233,7 @@ def test_too_much_is_refused_in_words_and_kept(client, asked, told):
     assert f'name="q" type="search" value="{typed}"' in answer.text
 
 
-def test_too_many_labels_are_refused_and_kept(client):
+def test_too_many_labels_are_rejected_and_stay_in_the_form(client):
     labels = ",".join(f"label {i}" for i in range(65))
     answer = client.get("/playground?" + urlencode({"labels": labels}))
     assert answer.status_code == 400
@@ -241,7 +241,7 @@ def test_too_many_labels_are_refused_and_kept(client):
     assert "label 64" in answer.text
 
 
-def test_browsers_are_told_of_faults_in_a_page_and_programs_in_json(client):
+def test_errors_are_a_page_for_browsers_and_json_for_programs(client):
     for path in ("/nowhere", "/p/nothing"):
         answer = client.get(path)
         assert answer.status_code == 404
@@ -250,7 +250,7 @@ def test_browsers_are_told_of_faults_in_a_page_and_programs_in_json(client):
     assert answer.json()["error"]["code"] == "not_found"
 
 
-def test_too_many_requests_are_told_in_a_page_with_a_way_on(store):
+def test_a_rate_limit_is_a_page_with_a_retry_link(store):
     with serving(store, rate_per_minute=1, burst=1) as client:
         assert client.get("/").status_code == 200
         answer = client.get("/?q=shirt")
@@ -262,14 +262,14 @@ def test_too_many_requests_are_told_in_a_page_with_a_way_on(store):
         )
 
 
-# what a page never does
+# safety
 
 
 PATHS = ("/", "/?q=shirt&like=P00&scores=1", "/p/P00", "/playground", "/docs", "/p/none", "/none")
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_on_a_page_breaks_the_policy_or_comes_from_elsewhere(client, path):
+def test_pages_obey_their_content_security_policy(client, path):
     answer = client.get(path)
     text = answer.text
     assert "script-src 'self'" in answer.headers["content-security-policy"]
@@ -279,13 +279,13 @@ def test_nothing_on_a_page_breaks_the_policy_or_comes_from_elsewhere(client, pat
 
 
 @pytest.mark.parametrize("place", ["/?q=", "/?like=", "/?avoid=", "/?f.colour=", "/p/", "/none/"])
-def test_what_comes_in_goes_out_escaped(client, place):
+def test_input_is_escaped(client, place):
     answer = client.get(place + quote('"><script>alert(1)</script>', safe=""))
     assert "<script>alert" not in answer.text
     assert "alert(1)" in answer.text
 
 
-def test_style_and_script_may_be_kept_for_ever(client):
+def test_static_files_may_be_cached_for_ever(client):
     sources = re.findall(r'(?:href|src)="(/static/[^"]*)"', client.get("/").text)
     assert len(sources) == 3
     for source in sources:
@@ -295,10 +295,10 @@ def test_style_and_script_may_be_kept_for_ever(client):
     assert client.get("/static/../app.py").status_code == 404
 
 
-# for programs
+# API documentation
 
 
-def test_every_call_is_described_and_its_command_works(client):
+def test_every_endpoint_is_documented_and_its_command_works(client):
     text = client.get("/docs").text
     described = client.get("/openapi.json").json()["paths"]
     commands = [unescape(one) for one in re.findall(r"<pre><code>(.*?)</code>", text, re.DOTALL)]
@@ -323,7 +323,7 @@ def test_every_call_is_described_and_its_command_works(client):
 
 @pytest.fixture(scope="module")
 def locked(store, tmp_path_factory):
-    """A service behind keys, and one that opens it."""
+    """A client of a service with keys, and a key."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     key = new_key(keys, "read")
     with serving(store, key_file=keys) as client:
@@ -333,7 +333,7 @@ def locked(store, tmp_path_factory):
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-def test_a_key_opens_the_page_and_leads_back_to_where_one_was_going(locked):
+def test_signing_in_leads_back_to_the_requested_page(locked):
     client, key = locked
     answer = client.get("/?q=red+shirt&f.colour=red")
     assert answer.status_code == 303

@@ -1,4 +1,4 @@
-"""Who may do what, how much of it, and what never gets in: the service's guards one by one."""
+"""Keys, limits, logs, metrics and image URLs: the service's protections one by one."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def log():
 # keys
 
 
-def test_a_key_opens_what_it_was_made_for_and_nothing_else_does(tmp_path):
+def test_a_key_has_its_scope_and_unknown_keys_have_none(tmp_path):
     path = tmp_path / "keys"
     reader, writer = new_key(path, "read"), new_key(path, "write")
     keys = Keys.read(path)
@@ -55,7 +55,7 @@ def test_a_key_opens_what_it_was_made_for_and_nothing_else_does(tmp_path):
     assert Keys().scopes(reader) == frozenset()
 
 
-def test_the_file_holds_no_key_and_is_its_owners_alone(tmp_path):
+def test_the_key_file_has_no_key_and_only_its_owner_can_read_it(tmp_path):
     path = tmp_path / "deep" / "keys"
     secret = new_key(path, "read")
     assert secret not in path.read_text()
@@ -72,7 +72,7 @@ def test_the_file_holds_no_key_and_is_its_owners_alone(tmp_path):
     "content",
     [b"", b"\n", b"secret\n", b"{}\n", b"[]", b"\xff", b'{"scope": "all", "salt": "", "hash": ""}'],
 )
-def test_a_file_that_holds_no_keys_is_refused_and_left_as_it_is(tmp_path, content):
+def test_a_file_without_keys_is_an_error_and_is_not_changed(tmp_path, content):
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(ServiceError, match=r"make a new key|make one"):
@@ -82,7 +82,7 @@ def test_a_file_that_holds_no_keys_is_refused_and_left_as_it_is(tmp_path, conten
     assert path.read_bytes() == content
 
 
-def test_keys_that_cannot_be_read_or_written_are_one_line(tmp_path):
+def test_a_key_file_that_cannot_be_read_or_written_is_an_error_of_one_line(tmp_path):
     with pytest.raises(ServiceError, match="No such file"):
         Keys.read(tmp_path / "none")
     (tmp_path / "file").touch()
@@ -92,11 +92,11 @@ def test_keys_that_cannot_be_read_or_written_are_one_line(tmp_path):
         new_key(tmp_path / "keys", "admin")
 
 
-# the layer before every route
+# the middleware before every route
 
 
 async def echo(scope, receive, send):
-    """An app that tells how many bytes came, or fails when asked to."""
+    """An app that answers with the number of bytes it got, or fails on demand."""
     body = b""
     while True:
         message = await receive()
@@ -104,7 +104,7 @@ async def echo(scope, receive, send):
         if not message.get("more_body"):
             break
     if scope["path"] == "/broken":
-        raise RuntimeError("the inside of the house: secret /etc/passwd")
+        raise RuntimeError("an internal secret /etc/passwd")
     if scope["path"] == "/breaks-off":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("too late")
@@ -119,17 +119,17 @@ def guarded(keys=None, app=echo, **settings):
 
 @dataclass
 class Answer:
-    """What came back."""
+    """An answer."""
 
     status: int
     headers: dict[str, str]
     body: bytes
     read: int
-    """Parts of the body that were asked for."""
+    """Parts of the body that were read."""
 
     @property
     def code(self):
-        """Which mistake it tells of."""
+        """Its error code."""
         return json.loads(self.body)["error"]["code"]
 
 
@@ -176,7 +176,7 @@ def ask(app, method="GET", path="/search", body=None, *, parts=None, pause_s=0.0
     return Answer(start["status"], answered, b"".join(m.get("body", b"") for m in sent[1:]), read)
 
 
-def test_a_body_comes_through_whole():
+def test_a_body_reaches_the_app_complete():
     app = guarded(body_bytes=1000)
     assert ask(app, "POST", body=b"x" * 1000).body == b"1000"
     assert ask(app, "POST", parts=[b"x" * 400, b"", b"x" * 600]).body == b"1000"
@@ -184,7 +184,7 @@ def test_a_body_comes_through_whole():
     assert ask(app).body == b"0"
 
 
-def test_a_body_over_the_limit_is_refused_and_not_read_to_its_end():
+def test_a_body_over_the_limit_is_rejected_before_its_end():
     app = guarded(body_bytes=1000)
     declared = ask(app, "POST", body=b"x" * 1001)
     assert (declared.status, declared.code, declared.read) == (413, "too_large", 0)
@@ -194,7 +194,7 @@ def test_a_body_over_the_limit_is_refused_and_not_read_to_its_end():
     assert ask(app, "POST", body=b"x", content_length="9" * 4000).status == 413
 
 
-def test_a_body_that_drips_is_given_up():
+def test_a_slow_body_is_rejected():
     app = guarded(body_seconds=0.2)
     began = time.monotonic()
     slow = ask(app, "POST", parts=itertools.repeat(b"x"), pause_s=0.05)
@@ -202,7 +202,7 @@ def test_a_body_that_drips_is_given_up():
     assert time.monotonic() - began < 2
 
 
-def test_all_bodies_together_take_only_so_much_memory():
+def test_the_memory_of_all_bodies_is_limited():
     app = guarded(held_bytes=1000)
     for _ in range(3):  # what was held is let go, whether it was taken or refused
         assert ask(app, "POST", body=b"x" * 1000).status == 200
@@ -210,7 +210,7 @@ def test_all_bodies_together_take_only_so_much_memory():
         assert (full.status, full.code, full.headers["retry-after"]) == (503, "busy", "1")
 
 
-def test_a_client_that_leaves_is_no_fault():
+def test_a_client_that_disconnects_is_no_error():
     gone = ask(guarded(), "POST", parts=[b"x", {"type": "http.disconnect"}])
     assert gone.status == 0
 
@@ -228,12 +228,12 @@ def test_a_client_that_leaves_is_no_fault():
         "\xff",
     ],
 )
-def test_bodies_of_other_kinds_are_refused(content_type):
+def test_other_content_types_are_rejected(content_type):
     other = ask(guarded(), "POST", body=b"{}", content_type=content_type)
     assert (other.status, other.code) == (415, "content_type")
 
 
-def test_bodies_of_known_kinds_are_taken_as_they_are():
+def test_known_content_types_are_accepted():
     app = guarded()
     assert (
         ask(app, "POST", body=b"{}", content_type="Application/JSON; charset=utf-8").status == 200
@@ -243,7 +243,7 @@ def test_bodies_of_known_kinds_are_taken_as_they_are():
     assert ask(app, "POST", body=b"x", content_encoding="gzip").status == 415
 
 
-def test_every_answer_carries_its_number_and_the_headers_that_guard_it():
+def test_every_answer_has_its_request_id_and_the_security_headers():
     for path in ("/search", "/broken"):
         answer = ask(guarded(), path=path)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
@@ -257,20 +257,20 @@ def test_every_answer_carries_its_number_and_the_headers_that_guard_it():
         assert len(ask(guarded(), x_request_id=forged).headers["x-request-id"]) == 32
 
 
-def test_a_fault_inside_is_one_line_outside_and_a_trace_in_the_log(log):
+def test_an_internal_error_is_one_line_for_the_client_and_a_traceback_in_the_log(log):
     broken = ask(guarded(), path="/broken", x_request_id="one")
     assert (broken.status, broken.code) == (500, "internal")
     assert b"secret" not in broken.body
     assert b"Traceback" not in broken.body
     failure, request = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert "RuntimeError: the inside" in failure["trace"]
+    assert "RuntimeError: an internal" in failure["trace"]
     assert failure["request_id"] == request["request_id"] == "one"
     assert request["status"] == 500
     with pytest.raises(RuntimeError, match="too late"):  # the server breaks the connection off
         ask(guarded(), path="/breaks-off")
 
 
-def test_a_line_is_logged_for_each_request_without_what_was_in_it(log):
+def test_each_request_is_logged_without_its_content(log):
     headers = {"authorization": "Bearer fc_secret", "x_request_id": "seven"}
     ask(guarded(), "POST", "/search", body=b'{"text": "red dress"}', **headers)
     (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -286,7 +286,7 @@ def test_a_line_is_logged_for_each_request_without_what_was_in_it(log):
     }
 
 
-def test_more_requests_than_the_rate_allows_are_told_when_to_come_back():
+def test_requests_over_the_rate_are_rejected_with_retry_after():
     app = guarded(rate_per_minute=6, burst=3)
     assert [ask(app).status for _ in range(5)] == [200, 200, 200, 429, 429]
     late = ask(app)
@@ -296,7 +296,7 @@ def test_more_requests_than_the_rate_allows_are_told_when_to_come_back():
     assert ask(guarded(rate_per_minute=0, burst=1)).status == 200
 
 
-def test_buckets_fill_again_and_are_forgotten_when_there_are_too_many(monkeypatch):
+def test_buckets_refill_and_the_oldest_are_dropped(monkeypatch):
     now = 0.0
     monkeypatch.setattr(rates.time, "monotonic", lambda: now)
     limiter = rates.RateLimiter(per_second=2.0, burst=1)
@@ -309,14 +309,14 @@ def test_buckets_fill_again_and_are_forgotten_when_there_are_too_many(monkeypatc
     assert limiter.take("a", 1.0) == 0.0  # dropped, so it starts with a full bucket
 
 
-def test_an_ipv6_customer_counts_once_for_the_whole_network():
+def test_an_ipv6_network_is_one_client():
     assert rates.client_of("2001:db8::1") == rates.client_of("2001:db8::ffff:2%eth0")
     assert rates.client_of("2001:db8::1") != rates.client_of("2001:db8:0:1::1")
     assert rates.client_of("203.0.113.5") == "203.0.113.5"
     assert rates.client_of("not:an:address") == "not:an:address"
 
 
-def test_more_requests_at_once_than_allowed_are_turned_away_but_health_is_not():
+def test_too_many_requests_at_once_are_rejected_except_probes():
     async def run():
         leave = asyncio.Event()
 
@@ -358,7 +358,7 @@ def test_more_requests_at_once_than_allowed_are_turned_away_but_health_is_not():
     ]
 
 
-def test_what_a_key_was_not_made_for_is_forbidden(tmp_path):
+def test_requests_outside_a_keys_scope_are_forbidden(tmp_path):
     path = tmp_path / "keys"
     reader, writer = new_key(path, "read"), new_key(path, "write")
     app = guarded(key_file=path)
@@ -387,7 +387,7 @@ def test_what_a_key_was_not_made_for_is_forbidden(tmp_path):
     assert ask(app, path="/metrics").status == 401
 
 
-def test_the_pages_cookie_reads_and_never_writes(tmp_path):
+def test_the_cookie_allows_reading_only(tmp_path):
     path = tmp_path / "keys"
     writer = new_key(path, "write")
     app = guarded(key_file=path, host="0.0.0.0")
@@ -402,7 +402,7 @@ def test_the_pages_cookie_reads_and_never_writes(tmp_path):
     assert ask(app, path="/static/page.css").status == 200
 
 
-def test_wrong_keys_are_tried_no_faster_than_anything_else(tmp_path):
+def test_wrong_keys_count_against_the_rate(tmp_path):
     new_key(tmp_path / "keys", "read")
     app = guarded(key_file=tmp_path / "keys", rate_per_minute=1, burst=5)
     tried = [ask(app, authorization=f"Bearer fc_{i}").status for i in range(7)]
@@ -412,7 +412,7 @@ def test_wrong_keys_are_tried_no_faster_than_anything_else(tmp_path):
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example:8000", "", "[::", "10.0.0.1"]
 )
-def test_without_keys_no_web_site_gets_in_by_a_name_that_leads_here(host):
+def test_without_keys_other_host_names_are_rejected(host):
     assert ask(guarded(), host=host).status == 421
     assert ask(guarded(host="0.0.0.0"), host=host).status == 200  # as was insisted on
 
@@ -420,14 +420,14 @@ def test_without_keys_no_web_site_gets_in_by_a_name_that_leads_here(host):
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:9", "127.0.0.1", "[::1]:8000", "127.8.8.8"]
 )
-def test_this_machine_by_any_of_its_names_gets_in(host):
+def test_without_keys_the_names_of_this_machine_are_accepted(host):
     assert ask(guarded(), host=host).status == 200
 
 
 # metrics
 
 
-def test_what_is_counted_comes_out_in_prometheus_format(log):
+def test_metrics_are_in_prometheus_format(log):
     metrics = Metrics()
     app = LimitsMiddleware(echo, Settings(body_bytes=10), metrics)
     ask(app)
@@ -450,7 +450,7 @@ def test_what_is_counted_comes_out_in_prometheus_format(log):
 
 
 class Elsewhere(BaseHTTPRequestHandler):
-    """A web server within this machine, as a cloud's metadata service would be."""
+    """A web server on this machine, like a cloud's metadata service."""
 
     visits: ClassVar[list[str]] = []
 
@@ -480,7 +480,7 @@ class Elsewhere(BaseHTTPRequestHandler):
             self.wfile.write(b"a picture")
 
     def log_message(self, *args):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +499,7 @@ FETCHES = Settings(allow_image_urls=True)
 INSIDE = Settings(allow_image_urls=True, allow_private=True, body_bytes=100_000, body_seconds=0.5)
 
 
-def test_image_urls_are_fetched_only_where_the_service_was_told_so(elsewhere):
+def test_image_urls_are_fetched_only_if_allowed(elsewhere):
     Elsewhere.visits.clear()
     with pytest.raises(ImageFetchError, match="--allow-image-urls"):
         fetch_image(f"{elsewhere}/picture", Settings(allow_private=True))
@@ -516,7 +516,7 @@ def test_image_urls_are_fetched_only_where_the_service_was_told_so(elsewhere):
      "http://0.0.0.0:{port}/", "http://169.254.169.254/latest/meta-data/", "http://10.0.0.1/",
      "http://[fe80::1]/", "http://user:pass@127.0.0.1:{port}/", "HTTP://127.1:{port}/"],
 )  # fmt: skip
-def test_no_internal_address_is_fetched_or_told_of(elsewhere, url):
+def test_internal_addresses_are_neither_fetched_nor_named(elsewhere, url):
     Elsewhere.visits.clear()
     with pytest.raises(ImageFetchError) as refused:
         fetch_image(url.format(port=elsewhere.rpartition(":")[2]), FETCHES)
@@ -530,13 +530,13 @@ def test_no_internal_address_is_fetched_or_told_of(elsewhere, url):
      "gopher://127.0.0.1/", "data:text/html,x", "https://", "http://", "", "//127.0.0.1/",
      "simplecache::http://127.0.0.1/", "http://" + "x" * 3000, "hf://datasets/a/b"],
 )  # fmt: skip
-def test_nothing_but_the_web_is_reached_by_a_url(url):
+def test_only_http_urls_are_fetched(url):
     with pytest.raises(ImageFetchError):
         fetch_image(url, INSIDE)
 
 
-def test_a_redirect_inside_is_not_followed(elsewhere, monkeypatch):
-    """The first address passes for a public one; where it leads does not."""
+def test_a_redirect_to_an_internal_address_is_not_followed(elsewhere, monkeypatch):
+    """The first address counts as public; the redirect's target does not."""
     answers = iter([True])
     monkeypatch.setattr(web, "is_public", lambda address: next(answers, False))
     web._pool(allow_private=False).close()
@@ -546,7 +546,7 @@ def test_a_redirect_inside_is_not_followed(elsewhere, monkeypatch):
     assert Elsewhere.visits == ["/moved"]
 
 
-def test_a_name_that_answers_otherwise_the_second_time_gains_nothing(elsewhere, monkeypatch):
+def test_a_name_that_resolves_differently_the_second_time_is_not_fetched(elsewhere, monkeypatch):
     port = int(elsewhere.rpartition(":")[2])
     addresses = iter(["93.184.215.14", "127.0.0.1", "127.0.0.1"])
     reached = []
@@ -570,7 +570,7 @@ def test_a_name_that_answers_otherwise_the_second_time_gains_nothing(elsewhere, 
 
 
 @pytest.mark.parametrize("path", ["/endless", "/drip"])
-def test_pictures_from_elsewhere_have_limits_in_bytes_and_seconds(elsewhere, path):
+def test_fetched_images_are_limited_in_bytes_and_seconds(elsewhere, path):
     began = time.monotonic()
     with pytest.raises(ImageFetchError, match=r"larger than|within 0\.5 s"):
         fetch_image(elsewhere + path, INSIDE)

@@ -1,4 +1,4 @@
-"""The web page as people use it: a browser over the sample catalogue, served by the command."""
+"""The web page in a browser, over the sample catalogue, served by the command."""
 
 import base64
 import csv
@@ -50,14 +50,14 @@ BRING = """([type, name, kind, data]) => {
 
 @dataclass
 class Seen:
-    """A page, and what happened that should not."""
+    """A browser page, and the errors that happened in it."""
 
     page: Page
     address: str
     faults: list[str] = field(default_factory=list)
 
     def open(self, path: str = "/") -> Page:
-        """Go to a path of the service and wait until its pictures are there."""
+        """Go to a path of the service and wait until its images are loaded."""
         self.page.goto(self.address + path)
         self.page.wait_for_load_state("networkidle")
         return self.page
@@ -68,7 +68,7 @@ class Seen:
         return cards.evaluate_all("cards => cards.map(card => card.dataset.product)")
 
     def titles(self) -> list[str]:
-        """What they are called."""
+        """Their titles."""
         return self.page.locator("#results .card .cover").all_inner_texts()
 
     def bring(self, how: str, path: Path, kind: str = "image/jpeg") -> None:
@@ -77,7 +77,7 @@ class Seen:
         self.page.evaluate(BRING, [how, path.name, kind, data])
 
     def settle(self) -> None:
-        """Wait until results have come."""
+        """Wait for results."""
         expect(self.page.locator("body.is-waiting")).to_have_count(0)
 
 
@@ -142,7 +142,7 @@ def start_service(store, tmp_path_factory) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture(scope="module")
 def address(start_service) -> str:
-    """A service that everybody may ask as often as they like."""
+    """A service without a rate limit."""
     return start_service("--rate", 0).address
 
 
@@ -157,7 +157,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser, address) -> Iterator[Callable[..., Seen]]:
-    """Opens a browser; in the end nothing was amiss in any of its pages."""
+    """Opens pages; at the end none of them may have had an error."""
     opened: list[tuple[BrowserContext, Seen]] = []
 
     def begin(at: str = address, **options: object) -> Seen:
@@ -191,7 +191,7 @@ def picture_of(catalog: Path, row: dict[str, str]) -> Path:
     return catalog / row["image"]
 
 
-def test_the_start_suggests_what_there_is_to_find(visit):
+def test_the_start_page_suggests_searches_that_find_something(visit):
     seen = visit()
     page = seen.open()
     tiles = page.locator(".tiles a")
@@ -202,7 +202,7 @@ def test_the_start_suggests_what_there_is_to_find(visit):
     assert words.split()[-1].lower() in seen.titles()[0].lower()
 
 
-def test_words_find_products_and_the_address_can_be_shared(visit):
+def test_a_text_finds_products_and_the_url_can_be_shared(visit):
     seen = visit()
     page = seen.open()
     page.fill("#q", "handbag")
@@ -229,7 +229,7 @@ def test_scores_are_shown_on_demand(visit):
 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
-def test_a_picture_that_is_brought_in_finds_what_it_shows(visit, catalog, products, how):
+def test_a_dropped_or_pasted_image_finds_what_it_shows(visit, catalog, products, how):
     seen = visit()
     page = seen.open("/?q=")
     row = products[1]
@@ -249,7 +249,7 @@ def test_a_picture_that_is_brought_in_finds_what_it_shows(visit, catalog, produc
     expect(page.locator("#found")).to_have_text("“in red”")
 
 
-def test_a_picture_can_be_chosen_and_words_that_were_typed_stay(visit, catalog, products):
+def test_an_image_can_be_chosen_and_typed_text_stays(visit, catalog, products):
     seen = visit()
     page = seen.open("/?f.gender=Women")
     page.fill("#q", "striped")
@@ -262,7 +262,7 @@ def test_a_picture_can_be_chosen_and_words_that_were_typed_stay(visit, catalog, 
     assert "f.gender=Women" in page.url
 
 
-def test_the_camera_takes_a_picture(visit):
+def test_the_camera_takes_an_image(visit):
     seen = visit()
     page = seen.open()
     page.click("#pick")
@@ -273,7 +273,7 @@ def test_the_camera_takes_a_picture(visit):
     expect(page.locator("#pictures")).to_be_hidden()
 
 
-def test_filters_say_how_many_they_leave_and_leave_as_many(visit, products):
+def test_the_counts_of_filters_are_right(visit, products):
     seen = visit()
     page = seen.open()
     box = page.get_by_label("Dress ", exact=False).first
@@ -295,7 +295,7 @@ def test_filters_say_how_many_they_leave_and_leave_as_many(visit, products):
     expect(page.locator("#count")).to_have_text(f"1 to 24 of {len(products)} products")
 
 
-def test_pages_follow_each_other_and_back_goes_back(visit):
+def test_paging_and_the_back_button_work(visit):
     seen = visit()
     page = seen.open("/?q=dress")
     first = seen.ids()
@@ -312,7 +312,7 @@ def test_pages_follow_each_other_and_back_goes_back(visit):
     assert seen.ids() == second
 
 
-def test_a_product_shows_itself_its_tags_and_its_neighbours(visit, products):
+def test_a_product_page_shows_predictions_and_similar_products(visit, products):
     seen = visit()
     page = seen.open("/?q=handbag")
     title, product_id = seen.titles()[0], seen.ids()[0]
@@ -345,7 +345,7 @@ def test_more_and_less_like_this(visit):
     assert disliked in seen.ids()
 
 
-def test_things_to_leave_out_are_said_in_words(visit):
+def test_things_to_leave_out_are_typed(visit):
     seen = visit()
     page = seen.open("/?q=shirt")
     before = seen.ids()
@@ -412,7 +412,7 @@ def test_the_dialog_keeps_the_focus_and_escape_closes_it(visit):
     expect(page.locator("#pick")).to_be_focused()
 
 
-def test_on_a_phone_nothing_hangs_over_and_filters_are_a_drawer(visit):
+def test_on_a_phone_nothing_overflows_and_filters_are_a_drawer(visit):
     seen = visit(viewport=PHONE, has_touch=True, is_mobile=True)
     for path in ("/", "/?q=dress&f.category=dress", "/p/S0001", "/playground", "/docs", "/nowhere"):
         page = seen.open(path)
@@ -463,7 +463,7 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_no_page_breaks_a_rule_of_accessibility(visit, look):
+def test_pages_obey_the_accessibility_rules(visit, look):
     seen = visit(**LOOKS[look])
     found = []
 
@@ -491,7 +491,7 @@ def test_no_page_breaks_a_rule_of_accessibility(visit, look):
     assert (paper == "rgb(255, 255, 255)") == (look != "dark")
 
 
-def test_what_cannot_be_used_is_told_in_words_and_keeps_what_was_typed(visit, tmp_path):
+def test_an_unusable_image_is_an_error_message_and_typed_text_stays(visit, tmp_path):
     seen = visit()
     page = seen.open()
     page.fill("#q", "red dress")
@@ -522,7 +522,7 @@ def test_what_cannot_be_used_is_told_in_words_and_keeps_what_was_typed(visit, tm
     expect(page.locator("#q")).to_have_value("dress")
 
 
-def test_a_service_that_is_busy_or_gone_says_so_and_can_be_asked_again(visit, start_service):
+def test_a_busy_or_stopped_service_is_an_error_message_with_a_retry_button(visit, start_service):
     service = start_service("--rate", 6)  # one token in ten seconds: refused stays refused
     seen = visit(service.address)
     page = seen.open("/?q=dress")
@@ -548,7 +548,7 @@ def test_a_service_that_is_busy_or_gone_says_so_and_can_be_asked_again(visit, st
 
 
 def exhaust(address: str) -> None:
-    """Ask until the service has had enough."""
+    """Send requests until the service rejects them."""
     with pytest.raises(urllib.error.HTTPError, match="429"):  # noqa: PT012
         for _ in range(400):
             ask(address + "/login")
@@ -559,7 +559,7 @@ def ask(url: str) -> None:
         answer.read()
 
 
-def test_behind_keys_the_page_signs_in_and_goes_where_it_was_asked_for(
+def test_with_keys_the_page_signs_in_and_opens_the_requested_page(
     visit, start_service, shell, tmp_path, catalog, products
 ):
     keys = tmp_path / "keys"
@@ -593,7 +593,7 @@ def test_behind_keys_the_page_signs_in_and_goes_where_it_was_asked_for(
     expect(page.locator("h1")).to_have_text("This shop is behind a key")
 
 
-def test_the_picture_of_the_readme_can_be_drawn(address, browser, tmp_path):
+def test_the_screenshot_of_the_readme_can_be_made(address, browser, tmp_path):
     from runpy import run_path
 
     from PIL import Image

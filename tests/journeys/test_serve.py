@@ -1,4 +1,4 @@
-"""The service as a process of its own, on a port, and everything that is thrown at it."""
+"""The service as a process on a port: bad input, slow clients, restarts, other writers."""
 
 import contextlib
 import http.client
@@ -66,7 +66,7 @@ class Service:
         self.log.extend(iter(self.process.stderr.readline, ""))
 
     def __enter__(self):
-        """Hand out itself."""
+        """Return the service."""
         return self
 
     def __exit__(self, *_):
@@ -86,7 +86,7 @@ class Service:
         return [json.loads(line) for line in list(self.log)]
 
     def workers(self):
-        """The processes that have served, the newest last."""
+        """The ids of the worker processes so far, the newest last."""
         told = (str(line.get("message")) for line in self.lines())
         found = (re.fullmatch(r"Started server process \[(\d+)\]", text) for text in told)
         return [int(match[1]) for match in found if match]
@@ -125,7 +125,7 @@ class Service:
         return self.ask("PUT", "/products", {"products": products})
 
     def wait_until(self, holds, seconds=UP_S):
-        """Wait until something holds; errors of the network do not count."""
+        """Wait until a condition holds; network errors are ignored."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -137,7 +137,7 @@ class Service:
 
 
 def serve(store, *, limits=None, **options):
-    """The service with some limits of its own (Settings)."""
+    """The service with other limits (fields of ``Settings``)."""
     limits = {"port": 0, "rate_per_minute": 0, "max_batch": 8, **(limits or {})}
     return Service([sys.executable, "-c", START, str(store), json.dumps(limits)], **options)
 
@@ -151,14 +151,14 @@ def new(product_id, colour="purple", *, size_px=50, **columns):
 
 
 def code(answer):
-    """Which mistake an answer tells of; none tells where the index lies."""
+    """Status and error code of an answer, which must not name the index's place."""
     assert b"/tmp" not in answer.content
     assert b".lance" not in answer.content
     return answer.status, json.loads(answer.content)["error"]["code"]
 
 
 def answer_on(connection):
-    """What comes on a bare connection: the status and the rest."""
+    """The answer on a bare connection."""
     answer = http.client.HTTPResponse(connection)
     answer.begin()
     answer.content = answer.read()
@@ -172,7 +172,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(table, model):
-    """The index, never served itself."""
+    """The index, which is only copied."""
     path = table.parent / "whole.lance"
     index_shop(table, model, path)
     return path
@@ -186,7 +186,7 @@ def store(whole, tmp_path):
 
 @pytest.fixture(scope="module")
 def sturdy(whole, tmp_path_factory):
-    """The command as a user gives it, with image URLs; nobody changes its index."""
+    """The command with --allow-image-urls; its index does not change."""
     store = shutil.copytree(whole, tmp_path_factory.mktemp("sturdy") / "shop.lance")
     words = [sys.executable, "-m", "fashionclip.cli", "serve", str(store), "--rate", "0"]
     with Service([*words, "--port", "0", "--allow-image-urls"]) as service:
@@ -195,7 +195,7 @@ def sturdy(whole, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def impatient(whole, tmp_path_factory):
-    """A service that waits two seconds for heads, bodies and other writers."""
+    """A service that waits two seconds for heads and bodies, and one for other writers."""
     store = shutil.copytree(whole, tmp_path_factory.mktemp("impatient") / "shop.lance")
     limits = {"head_seconds": 2.0, "body_seconds": 2.0, "write_seconds": 1.0}
     with serve(store, limits=limits) as service:
@@ -207,7 +207,7 @@ def impatient(whole, tmp_path_factory):
 
 
 def bomb(side):
-    """A PNG of a few hundred bytes that says it is side x side pixels."""
+    """A PNG of a few hundred bytes that declares side x side pixels."""
 
     def chunk(kind, data):
         sum_ = zlib.crc32(kind + data)
@@ -218,7 +218,7 @@ def bomb(side):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def test_a_picture_bomb_is_refused_before_it_is_decoded(sturdy):
+def test_an_image_bomb_is_rejected_before_it_is_decoded(sturdy):
     import base64
 
     picture = base64.b64encode(bomb(30_000)).decode()
@@ -238,7 +238,7 @@ def test_a_picture_bomb_is_refused_before_it_is_decoded(sturdy):
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_a_gigabyte_is_turned_away_at_the_door(sturdy, is_declared):
+def test_a_gigabyte_is_rejected_early(sturdy, is_declared):
     size = "Content-Length: 1000000000" if is_declared else "Transfer-Encoding: chunked"
     head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{size}"
     with sturdy.connect() as connection:
@@ -265,7 +265,7 @@ def test_sql_in_a_filter_is_not_run(sturdy, where):
     assert len(sturdy.search(where="price > 0", k=100)) == 18
 
 
-def test_an_image_url_reaches_nothing_inside(sturdy):
+def test_an_image_url_reaches_no_internal_server(sturdy):
     visits = []
 
     class Inside(BaseHTTPRequestHandler):
@@ -273,7 +273,7 @@ def test_an_image_url_reaches_nothing_inside(sturdy):
             visits.append(self.path)
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Inside) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -301,7 +301,7 @@ def test_an_image_url_reaches_nothing_inside(sturdy):
     ],
     ids=range(6),
 )
-def test_what_is_no_http_harms_nobody(sturdy, noise):
+def test_bytes_that_are_not_http_do_no_harm(sturdy, noise):
     with sturdy.connect() as connection:
         connection.sendall(noise)
         connection.settimeout(5)
@@ -313,7 +313,7 @@ def test_what_is_no_http_harms_nobody(sturdy, noise):
 # slow and silent clients
 
 
-def test_heads_and_bodies_that_drip_are_given_up(impatient):
+def test_slow_heads_and_bodies_are_disconnected(impatient):
     head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     drips = [
         (b"", b"G"),
@@ -338,7 +338,7 @@ def test_heads_and_bodies_that_drip_are_given_up(impatient):
     assert impatient.search(text="red", k=1)
 
 
-def test_a_body_that_goes_on_after_its_answer_is_cut_off(impatient):
+def test_a_body_that_continues_after_its_answer_is_disconnected(impatient):
     head = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with impatient.connect() as connection:
         connection.sendall(head + b"Content-Length: 1000000\r\n\r\n")
@@ -351,7 +351,7 @@ def test_a_body_that_goes_on_after_its_answer_is_cut_off(impatient):
     assert time.monotonic() - began < 5
 
 
-def test_a_client_that_does_not_read_its_answers_is_let_go(impatient):
+def test_a_client_that_does_not_read_its_answers_is_disconnected(impatient):
     asked = json.dumps({"input": ["red"] * 64}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n"
     one = head.encode() + b"Content-Type: application/json\r\n\r\n" + asked
@@ -367,7 +367,7 @@ def test_a_client_that_does_not_read_its_answers_is_let_go(impatient):
     assert time.monotonic() - began < 15
 
 
-def test_ten_thousand_silent_connections_keep_nobody_out(sturdy):
+def test_ten_thousand_silent_connections_do_not_block_others(sturdy):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_000
     if hard != resource.RLIM_INFINITY and hard < wanted + 500:
@@ -393,7 +393,7 @@ def test_ten_thousand_silent_connections_keep_nobody_out(sturdy):
 # keys and rates
 
 
-def test_keys_and_rates_hold(store, tmp_path):
+def test_keys_and_rates_are_enforced(store, tmp_path):
     keys = tmp_path / "keys"
     reader, writer = new_key(keys, "read"), new_key(keys, "write")
     limits = {"key_file": str(keys), "rate_per_minute": 6, "burst": 12}
@@ -422,7 +422,7 @@ def test_keys_and_rates_hold(store, tmp_path):
         assert not any(secret in log for secret in (reader, writer, "fc_wrong"))
 
 
-def test_a_full_queue_sends_away_and_does_not_grow(store):
+def test_a_full_queue_rejects_requests_and_does_not_grow(store):
     with serve(store, limits={"queue": 3, "max_batch": 1}) as service:
         body = {"input": ["a red dress with long sleeves"] * 64}
         deepest = []
@@ -454,7 +454,7 @@ def test_a_full_queue_sends_away_and_does_not_grow(store):
 # processes that come and go
 
 
-def test_a_killed_worker_is_replaced_and_what_was_answered_is_kept(store):
+def test_a_killed_worker_is_replaced_and_answered_writes_are_kept(store):
     with serve(store) as service:
         for i in range(3):
             assert service.put(new(f"kept-{i}", price=1.5 + i)).status == 200
@@ -466,7 +466,7 @@ def test_a_killed_worker_is_replaced_and_what_was_answered_is_kept(store):
         assert len(service.search(k=100)) == 21
 
 
-def test_a_stop_answers_what_was_accepted(store):
+def test_a_stop_answers_accepted_requests(store):
     with serve(store, limits={"max_batch": 1}) as service:
         body = json.dumps({"input": ["a red dress"] * 64}).encode()
         waiting = []
@@ -493,7 +493,7 @@ def test_a_stop_answers_what_was_accepted(store):
     assert open_store(store).fetch(["last"]).ids == ["last"]
 
 
-def test_a_fresh_process_takes_over_without_a_request_lost(store):
+def test_a_restart_loses_no_request(store):
     with serve(store) as service:
         is_over = threading.Event()
         statuses = []
@@ -537,7 +537,7 @@ def test_a_fresh_process_takes_over_without_a_request_lost(store):
         assert len(statuses) > 20
 
 
-def test_a_service_that_cannot_start_says_so_and_ends(store, other_model):
+def test_a_service_that_cannot_start_ends_with_a_message(store, other_model):
     (store / "index.json").write_text(
         json.dumps({**json.loads((store / "index.json").read_text()), "model": str(other_model)})
     )
@@ -551,7 +551,7 @@ def test_a_service_that_cannot_start_says_so_and_ends(store, other_model):
 # an index that changes under it
 
 
-def test_the_index_is_rewritten_under_it(store, table, model, other_model, tmp_path):
+def test_a_changing_index_is_followed(store, table, model, other_model, tmp_path):
     with serve(store) as service:
         lines = table.read_text("utf-8").splitlines()
         more = json.loads(lines[0]) | {"id": "later", "price": 500.0, "title": "later on"}
@@ -601,7 +601,7 @@ def state(service):
     return json.loads(answer.content)["status"]
 
 
-def test_a_write_waits_for_another_program_and_no_longer_than_told(impatient):
+def test_a_write_waits_for_another_writer_up_to_its_limit(impatient):
     other = open_store(impatient.store)
     with other.writer(timeout_s=5.0), ThreadPoolExecutor(10) as pool:
         began = time.monotonic()
@@ -615,8 +615,8 @@ def test_a_write_waits_for_another_program_and_no_longer_than_told(impatient):
     assert impatient.ask("DELETE", "/products?id=w0").status == 200
 
 
-def test_writers_at_once_lose_nothing(impatient, table, model):
-    """Of this service, beside another program that indexes the same folder."""
+def test_concurrent_writers_lose_nothing(impatient, table, model):
+    """Writers of this service beside another program that indexes into the same folder."""
     other = open_store(impatient.store)
 
     def put(i):
@@ -639,7 +639,7 @@ def test_writers_at_once_lose_nothing(impatient, table, model):
     assert removed == {"removed": len(stored)}
 
 
-def test_the_next_index_run_knows_what_was_put(store, table, model):
+def test_the_next_index_run_embeds_nothing_that_was_put(store, table, model):
     with serve(store) as service:
         line = json.loads(table.read_text("utf-8").splitlines()[0])
         picture = (table.parent / line.pop("image")).read_bytes()
@@ -651,7 +651,7 @@ def test_the_next_index_run_knows_what_was_put(store, table, model):
         assert (report.embedded, report.updated, report.removed) == (0, 1, 0)
 
 
-def test_a_full_disk_refuses_writes_and_goes_on_answering(store):
+def test_a_full_disk_rejects_writes_and_searches_continue(store):
     with serve(store, limits={"file_bytes": 60_000}) as service:
         assert service.put(new("fits", price=7.5)).status == 200
         import numpy as np
@@ -674,7 +674,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_answering(store):
         assert {"fits", "fits too"} <= set(service.search(k=100))
 
 
-def test_every_line_of_the_log_is_json_and_tells_no_words(sturdy):
+def test_every_line_of_the_log_is_json_without_queries(sturdy):
     number = f"check-{os.getpid()}"
     sturdy.ask("POST", "/search", {"text": "unmistakable words"}, {"X-Request-ID": number})
     sturdy.wait_until(lambda: any(number in line for line in sturdy.log), 10)

@@ -35,8 +35,8 @@ from fashionclip.serve.http_errors import (
 )
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
-from fashionclip.serve.middleware.connections import App, Connections, raise_file_limit
-from fashionclip.serve.middleware.limits import LimitsMiddleware
+from fashionclip.serve.middleware.connections import Connections, raise_file_limit
+from fashionclip.serve.middleware.limits import App, LimitsMiddleware
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 

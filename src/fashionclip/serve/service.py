@@ -185,16 +185,6 @@ class SearchService:
         """One product; None if there is none of that id."""
         return self._index.snapshot.hit(product_id)
 
-    async def similar(self, product_id: str, k: int, *, where: str | None = None) -> Sequence[Hit]:
-        """The products that resemble one most.
-
-        Raises:
-            ProductNotFoundError: no product has this id.
-            FilterError: the filter does not fit the columns.
-        """
-        page = await self.search(Query(similar_to=(product_id,), k=k, where=where))
-        return page.hits
-
     async def classify(
         self, image: bytes, labels: Sequence[str], templates: str | Sequence[str] | None
     ) -> Sequence[tuple[str, float]]:

@@ -13,7 +13,7 @@ and the end of a connection, and the ASGI app sees where requests begin and end.
 import asyncio
 import signal
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from types import FrameType
@@ -21,19 +21,13 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fashionclip.serve.middleware.limits import App, Message, Receive, Scope, Send
+
 LINGER_S = 1.0  # how long a stopping service waits for requests that are on their way
 RESERVED_FILES = 256  # of those that a process may open: the store's, the log, the model
 MIN_CONNECTIONS, MAX_CONNECTIONS = 64, 16_384
 POLL_S = 0.05
 
-App = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[Any]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
-]
 _CONNECTION: ContextVar["_Connection | None"] = ContextVar("connection", default=None)
 
 
@@ -64,12 +58,8 @@ class Connections:
     def track(self, app: App) -> App:
         """Wrap an app so that the connections know when their requests begin and end."""
 
-        async def tracked(
-            scope: MutableMapping[str, Any],
-            receive: Callable[[], Awaitable[Any]],
-            send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-        ) -> None:
-            async def sending(message: MutableMapping[str, Any]) -> None:
+        async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sending(message: Message) -> None:
                 if self._is_stopping and message["type"] == "http.response.start":
                     fields = [*message.get("headers", ()), (b"connection", b"close")]
                     message = {**message, "headers": fields}

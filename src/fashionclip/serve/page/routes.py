@@ -140,7 +140,7 @@ class _Page:
                 message = f"there is no product {product_id!r}; it may have been deleted"
                 return self._renderer.error(HTTPStatus.NOT_FOUND, message)
             similar, facets, image = await asyncio.gather(
-                self._service.similar(product_id, N_SIMILAR),
+                self._service.search(Query(similar_to=(product_id,), k=N_SIMILAR)),
                 self._service.facets(None),
                 self._service.thumbnail(product_id, MODEL_PX),
             )
@@ -159,7 +159,7 @@ class _Page:
             breadcrumbs=view.breadcrumbs(hit, facets, roles),
             predictions=predictions,
             playground_url=f"/playground?{urlencode({'product': product_id})}",
-            similar=[view.card(other, roles) for other in similar],
+            similar=[view.card(other, roles) for other in similar.hits],
         )
 
     async def playground(self, request: Request) -> HTMLResponse:
