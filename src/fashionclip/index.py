@@ -33,7 +33,7 @@ class Index:
     def __init__(
         self, store: Store, *, model: FashionCLIP | None = None, policy: FetchPolicy | None = None
     ) -> None:
-        """Hold an open store; :meth:`open` opens one by its address.
+        """Hold an open store; ``open`` opens one by its address.
 
         Args:
             store: vectors and products.
@@ -121,7 +121,7 @@ class Index:
         templates: str | Sequence[str] | None = None,
         exact: bool | None = None,
     ) -> "Hits":
-        """The products that fit a query best; :class:`fashionclip.searching.Query` has the formula.
+        """The products that fit a query best; ``Query`` has the formula.
 
         Args:
             text: words.
@@ -255,16 +255,16 @@ def search(
     model: FashionCLIP | None = None,
     **options: Any,  # noqa: ANN401  # those of Index.search
 ) -> Hits:
-    """Search an index, a store, or what is at an address; see :meth:`Index.search`.
+    """Search an index, a store, or what is at an address; see ``Index.search``.
 
     Args:
         index: what is searched.
         text: words.
         model: the model that made the index, where it is open already.
-        options: as in :meth:`Index.search`.
+        options: as in ``Index.search``.
 
     Raises:
-        FashionCLIPError, ValueError: as :meth:`Index.search`.
+        FashionCLIPError, ValueError: as ``Index.search``.
     """
     if isinstance(index, str | Path):
         index = Index.open(index, model=model)

@@ -354,7 +354,7 @@ def not_found(store: Store, product_id: str) -> str:
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Reciprocal rank fusion of rankings, best first; see :class:`Query`."""
+    """Reciprocal rank fusion of rankings, best first; see ``Query``."""
     scores: dict[str, float] = {}
     products: dict[str, Hit] = {}
     for hits in rankings:
@@ -367,7 +367,7 @@ def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
 def avoided_directions(
     vectors: Mapping[str, Float[np.ndarray, " dim"]], text: str | None, phrases: Sequence[str]
 ) -> Float[np.ndarray, "phrase dim"]:
-    """What each phrase adds to the query's text, as unit vectors; see :class:`Query`.
+    """What each phrase adds to the query's text, as unit vectors; see ``Query``.
 
     Args:
         vectors: unit vectors of the text, the phrases and ``NEUTRAL``.

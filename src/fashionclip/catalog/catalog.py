@@ -31,7 +31,7 @@ MAX_ID_CHARS = 1_000
 class Catalog:
     """A shop's products, read from a table while they are iterated over.
 
-    Iterating gives a :class:`Product` or a :class:`Reject` for each row, in the table's order,
+    Iterating gives a ``Product`` or a ``Reject`` for each row, in the table's order,
     and can be repeated. Memory does not grow with the table, except for 24 to 48 bytes per
     identifier during a pass, by which duplicates are found.
 

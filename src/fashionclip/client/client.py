@@ -142,7 +142,7 @@ class Client:
     def similar(
         self, product_id: str, *, where: str | None = None, k: int = 10, offset: int = 0
     ) -> Hits:
-        """The products that resemble one most; see :meth:`search`.
+        """The products that resemble one most; see ``search``.
 
         Raises:
             RefusedError: there is no such product (``code`` is ``not_found``).

@@ -224,7 +224,7 @@ def _require_capacity(n_pending: int, max_pending: int) -> None:
 
 
 class BatchingEngine:
-    """An engine that batches calls from several threads; see :class:`engines.Engine`."""
+    """An engine that batches calls from several threads; see ``engines.Engine``."""
 
     def __init__(self, engine: Engine, metrics: Metrics, *, max_batch: int) -> None:
         """Wrap an engine.

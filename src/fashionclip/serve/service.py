@@ -154,7 +154,7 @@ class SearchService:
         Raises:
             BusyError: too many searches are pending.
             FilterError, ImageError, ProductNotFoundError, StoreError: as
-                :func:`fashionclip.searching.search_many`.
+                ``search_many``.
             ValueError: a number is out of range.
         """
         others = query.avoid or query.similar_to or query.unlike

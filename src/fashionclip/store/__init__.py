@@ -82,7 +82,7 @@ def create_store(uri: str | Path, meta: StoreMeta) -> Store:
     """Make an empty store.
 
     Args:
-        uri: where, as for :func:`open_store`; it takes the place of ``meta.uri``.
+        uri: where, as for ``open_store``; it takes the place of ``meta.uri``.
         meta: the model, and the roles and columns to begin with.
 
     Raises:
@@ -96,7 +96,7 @@ def read_meta(uri: str | Path) -> StoreMeta:
     """Model and roles of a store, without opening all of it; columns may be missing.
 
     Raises:
-        StoreError: as :func:`open_store`.
+        StoreError: as ``open_store``.
     """
     meta: StoreMeta = _module(uri).read_meta(str(uri))
     return meta
@@ -115,7 +115,7 @@ def upgrade_store(uri: str | Path) -> Store:
     """Open a store of an older format, and bring it to the newest one; its vectors stay.
 
     Raises:
-        StoreError: as :func:`open_store`, or it cannot be written.
+        StoreError: as ``open_store``, or it cannot be written.
     """
     store: Store = _module(uri).upgrade_store(str(uri))
     return store

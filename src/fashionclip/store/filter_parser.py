@@ -99,7 +99,7 @@ def _refuse(why: str, place: exp.Expression | int | None = None) -> NoReturn:
 
 
 def parse_condition(text: str, columns: Mapping[str, Kind], roles: Roles) -> Condition:
-    """Read a filter; see :func:`fashionclip.store.filters.parse_filter`.
+    """Read a filter; see ``parse_filter``.
 
     Raises:
         FilterError: it is not understood, or does not fit the columns.

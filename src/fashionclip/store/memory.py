@@ -1,8 +1,8 @@
 """The store in memory: exact, quick, and gone with its process.
 
-The service answers from a copy of another store (:meth:`MemoryStore.copy_of`) that follows it
-(:meth:`MemoryStore.refresh_from`), and tests take this store as the reference for all others. Its
-content is a :class:`Snapshot` that never changes: a write puts a newer one in its place, so that a
+The service answers from a copy of another store (``MemoryStore.copy_of``) that follows it
+(``MemoryStore.refresh_from``), and tests take this store as the reference for all others. Its
+content is a ``Snapshot`` that never changes: a write puts a newer one in its place, so that a
 reader needs no lock.
 """
 
@@ -305,7 +305,7 @@ class Snapshot:
 
 
 class MemoryStore:
-    """Vectors and products of one model in memory; see :class:`fashionclip.store.Store`."""
+    """Vectors and products of one model in memory; see ``Store``."""
 
     def __init__(self, meta: StoreMeta, *, blobs: BlobStore | None = None) -> None:
         """Begin empty.

@@ -102,7 +102,7 @@ class LabelSet:
     """A word without information. A label must fit an image better than this word does. None
     switches the comparison off; ``several`` needs it."""
     calibration: Calibration | None = field(default=None, repr=False)
-    """The result of :func:`fashionclip.tagging.calibrate`, if there is one."""
+    """The result of ``calibrate``, if there is one."""
 
     def __post_init__(self) -> None:
         """Refuse contradictions.
@@ -257,7 +257,7 @@ def read_labels(source: str | Path) -> list[LabelSet]:
     """Read the label sets of a file.
 
     Args:
-        source: a text file, a JSON file of :func:`save_labels`, or ``NAME=FILE``, which names
+        source: a text file, a JSON file of ``save_labels``, or ``NAME=FILE``, which names
             the first set of a text file; the default is the file's name.
 
     Raises:
@@ -286,10 +286,10 @@ def read_labels(source: str | Path) -> list[LabelSet]:
 
 
 def read_label_files(sources: Iterable[str | Path]) -> list[LabelSet]:
-    """Read the label sets of several files, each named as in :func:`read_labels`.
+    """Read the label sets of several files, each named as in ``read_labels``.
 
     Raises:
-        LabelError: as :func:`read_labels`, or two sets have the same name.
+        LabelError: as ``read_labels``, or two sets have the same name.
     """
     return _checked_names([labels for source in sources for labels in read_labels(source)])
 

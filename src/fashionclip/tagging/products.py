@@ -48,7 +48,7 @@ class TaggedProduct:
 
         ``NAME`` is the label, a path such as ``Clothing > Tops``, or ``none of these``; for
         ``several`` it is a list. ``NAME_probability`` is its probability (for none of these, that
-        of the most probable label), a list for ``several``. ``NAME_margin``: see :class:`Tag`.
+        of the most probable label), a list for ``several``. ``NAME_margin``: see ``Tag``.
         """
         fields: dict[str, object] = {"id": self.product_id}
         for tag in self.tags:
@@ -65,7 +65,7 @@ class TaggedProduct:
 
 @dataclass(frozen=True, slots=True)
 class TagReport:
-    """What :func:`write_tags` wrote."""
+    """What ``write_tags`` wrote."""
 
     tagged: int
     """Rows of the table."""
@@ -215,7 +215,7 @@ def calibrate_on_catalog(
         model: encodes images and labels.
         label_sets: what to calibrate; a set without a column stays as it is.
         columns: the column of each set, where it does not have the set's name.
-        precision: as :func:`calibrate`.
+        precision: as ``calibrate``.
         batch_size: images the model takes at once.
         workers: threads that fetch and decode images; None for one per core.
 
@@ -223,7 +223,7 @@ def calibrate_on_catalog(
         LabelError: no set has a column, a cell holds a label that its set does not have, or no
             product is labelled.
         CatalogError: the catalogue cannot be read.
-        ValueError: as :func:`calibrate`.
+        ValueError: as ``calibrate``.
     """
     wanted = {labels.name: (columns or {}).get(labels.name, labels.name) for labels in label_sets}
     found = {name: column for name, column in wanted.items() if column in catalog.columns}

@@ -51,7 +51,7 @@ class RateLimiter:
         self._buckets: LRUCache[str, TokenBucket] = LRUCache(MAX_CLIENTS)
 
     def take(self, client: str, cost: float) -> float:
-        """Take a request's cost from a client's bucket; see :meth:`TokenBucket.take`."""
+        """Take a request's cost from a client's bucket; see ``TokenBucket.take``."""
         if self._per_second <= 0:
             return 0.0
         bucket = self._buckets.get(client)

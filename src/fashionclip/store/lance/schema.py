@@ -126,7 +126,7 @@ def to_table(
 
 
 def names_of(kinds: Mapping[str, Kind], *, vectors: bool, columns: bool) -> list[str]:
-    """The table's columns that :func:`to_rows` needs."""
+    """The table's columns that ``to_rows`` needs."""
     own = [ID, IMAGE, KEY]
     own += [VECTOR, CRC] if vectors else []
     own += [CAPTION] if columns else []

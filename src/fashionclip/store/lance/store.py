@@ -92,7 +92,7 @@ def create_table(place: Place, meta: StoreMeta) -> None:
 
 
 class LanceStore:
-    """Vectors and products of one model in a Lance table; see :class:`fashionclip.store.Store`."""
+    """Vectors and products of one model in a Lance table; see ``Store``."""
 
     def __init__(self, place: Place) -> None:
         """Open what is at a place.
@@ -187,7 +187,7 @@ class LanceStore:
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
     ) -> list[list[Hit]]:
-        """The k products closest to each vector; see :class:`fashionclip.store.Store`.
+        """The k products closest to each vector; see ``Store``.
 
         Raises:
             ValueError: k is below 1; a vector is zero or not finite.
@@ -326,7 +326,7 @@ class LanceStore:
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
     ) -> Rows:
-        """Those of some products that are stored; see :class:`fashionclip.store.Store`.
+        """Those of some products that are stored; see ``Store``.
 
         Raises:
             StoreCorruptError: the files are damaged.

@@ -73,7 +73,7 @@ def upgrade_store(uri: str) -> "PostgresStore":
     """Open a store, which migrates it.
 
     Raises:
-        StoreError: as :func:`open_store`.
+        StoreError: as ``open_store``.
     """
     return open_store(uri)
 

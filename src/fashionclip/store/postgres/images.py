@@ -9,7 +9,7 @@ from fashionclip.store.postgres.schema import quoted
 
 
 class PostgresImages:
-    """Blobs in a table; see :class:`fashionclip.store.BlobStore`."""
+    """Blobs in a table; see ``BlobStore``."""
 
     def __init__(self, connections: Connections) -> None:
         """Keep them in the database of some connections."""

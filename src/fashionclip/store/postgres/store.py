@@ -74,10 +74,10 @@ def holds_store(uri: str) -> bool:
 
 
 class PostgresStore:
-    """Vectors and products in PostgreSQL; see :class:`fashionclip.store.Store`."""
+    """Vectors and products in PostgreSQL; see ``Store``."""
 
     def __init__(self, connections: Connections) -> None:
-        """Read by some connections; use :meth:`open` or :meth:`create`."""
+        """Read by some connections; use ``open`` or ``create``."""
         self._connections = connections
         self._address: Address = connections.address
         self._table = f"{quoted(self._address.store)}.products"

@@ -118,7 +118,7 @@ def _holder(connection: Connection, key: int) -> str:
 
 
 class PostgresWriter:
-    """The one writer of a store; see :class:`fashionclip.store.Writer`."""
+    """The one writer of a store; see ``Writer``."""
 
     def __init__(self, connections: Connections, connection: Connection) -> None:
         """Write by a connection that holds the lock."""
