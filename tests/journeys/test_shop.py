@@ -79,7 +79,7 @@ def test_a_search_loads_no_more_than_it_needs(store):
     code = (
         f"import sys; from fashionclip.cli.main import run; run(['search', {str(store)!r}, 'red', "
         "'--json']); heavy = {'torch', 'transformers', 'openvino_telemetry', "
-        "'pandas', 'rich', 'urllib3.util'}; "
+        "'lancedb', 'rich', 'urllib3.util'}; "
         "print([name for name in heavy if sys.modules.get(name)], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
