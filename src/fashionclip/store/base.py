@@ -6,8 +6,9 @@ over every store, with the memory store as the reference.
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from fashionclip.errors import ModelMismatchError
+from fashionclip.errors import ModelMismatchError, StoreLockedError
 from fashionclip.product import Hit, Kind, Product, Roles
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter
@@ -299,3 +300,32 @@ def require_model(store: Store, *, model: str, fingerprint: str) -> None:
             "use that model, or index the catalogue into another place"
         )
         raise ModelMismatchError(message)
+
+
+class ThreadLock:
+    """One writer at a time among the threads of this process."""
+
+    def __init__(self, uri: str) -> None:
+        """Prepare the lock of a store; it is not held yet."""
+        self._uri = uri
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def held(
+        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        """Be the only writer while the block runs.
+
+        Raises:
+            StoreLockedError: another thread was still writing after the wait.
+        """
+        if not self._lock.acquire(blocking=False):
+            if on_wait is not None:
+                on_wait("another thread of this process")
+            if not self._lock.acquire(timeout=timeout_s if timeout_s >= 0 else -1):
+                message = f"the index {self._uri} is being written to by another thread: wait"
+                raise StoreLockedError(message)
+        try:
+            yield
+        finally:
+            self._lock.release()

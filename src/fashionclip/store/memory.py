@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int
 
-from fashionclip.errors import StoreError, StoreLockedError
+from fashionclip.errors import StoreError
 from fashionclip.product import Hit, Kind, Product, Roles, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
@@ -30,6 +30,7 @@ from fashionclip.store.base import (
     Store,
     StoreInfo,
     StoreMeta,
+    ThreadLock,
     VerifyReport,
     Writer,
 )
@@ -165,11 +166,7 @@ class Snapshot:
         return np.array([row for row in found if row is not None], np.int64)
 
     def mask(self, where: Filter) -> Bool[np.ndarray, " n"]:
-        """True for the rows that pass a filter; not to be written to.
-
-        Raises:
-            FilterError: the filter names a column that is gone.
-        """
+        """True for the rows that pass a filter; not to be written to."""
         found = self.masks.get(where)
         if found is None:
             found = mask(fit_filter(where, self.meta.columns, self.meta.roles), self._column)
@@ -315,17 +312,14 @@ class MemoryStore:
             blobs: where images are kept; by default in memory too.
         """
         self._blobs = MemoryBlobs() if blobs is None else blobs
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # held while a snapshot takes another one's place
+        self._writers = ThreadLock(meta.uri)
         self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
         self._snapshot = _empty_snapshot(meta)
 
     @classmethod
     def copy_of(cls, store: Store) -> "MemoryStore":
-        """Read a whole store into memory; its damaged rows are left out.
-
-        Raises:
-            StoreCorruptError: it cannot be read.
-        """
+        """Read a whole store into memory; its damaged rows are left out."""
         copy = cls(store.meta, blobs=store.blobs)
         copy._read(store)
         return copy
@@ -339,9 +333,6 @@ class MemoryStore:
 
         Returns:
             Whether there was anything to take in.
-
-        Raises:
-            StoreError: the other store cannot be read; what is here stays.
         """
         with self._lock:
             now, meta, revision = self._snapshot, store.meta, store.revision
@@ -414,13 +405,7 @@ class MemoryStore:
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
     ) -> list[list[Hit]]:
-        """The k products closest to each vector; ``exact`` makes no difference.
-
-        Raises:
-            ValueError: k is below 1; a vector is zero or not finite.
-            ModelMismatchError: the vectors have not the store's dimension.
-            FilterError: a filter names a column that is gone.
-        """
+        """The k products closest to each vector; ``exact`` makes no difference."""
         check_k(k)
         now = self._snapshot
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
@@ -429,12 +414,7 @@ class MemoryStore:
         return now.nearest(unit_queries(vectors), ks=[k] * len(vectors), masks=masks)
 
     def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best, by BM25.
-
-        Raises:
-            ValueError: k is below 1.
-            FilterError: the filter names a column that is gone.
-        """
+        """The k products whose captions match some words best, by BM25."""
         check_k(k)
         now = self._snapshot
         passing = None if where is None else now.mask(where)
@@ -444,20 +424,12 @@ class MemoryStore:
         return now.hits(found[:k])
 
     def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter.
-
-        Raises:
-            FilterError: the filter names a column that is gone.
-        """
+        """How many products pass a filter."""
         now = self._snapshot
         return len(now) if where is None else int(now.mask(where).sum())
 
     def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1: a page.
-
-        Raises:
-            FilterError: the filter names a column that is gone.
-        """
+        """Products that pass a filter, in the order of their ids, with a score of 1: a page."""
         now = self._snapshot
         return now.list_hits(None if where is None else now.mask(where), k=k, offset=offset)
 
@@ -521,16 +493,8 @@ class MemoryStore:
         Raises:
             StoreLockedError: another thread was still writing after the wait.
         """
-        if not self._lock.acquire(blocking=False):
-            if on_wait is not None:
-                on_wait("another thread of this process")
-            if not self._lock.acquire(timeout=timeout_s if timeout_s >= 0 else -1):
-                message = f"the index {self.meta.uri} is being written to by another thread: wait"
-                raise StoreLockedError(message)
-        try:
+        with self._writers.held(timeout_s=timeout_s, on_wait=on_wait):
             yield _MemoryWriter(self)
-        finally:
-            self._lock.release()
 
     def verify(self, *, repair: bool = False) -> VerifyReport:
         """Memory is not damaged: a report without findings."""
@@ -585,13 +549,7 @@ class _MemoryWriter:
         vectors: Float32[np.ndarray, "n dim"],
         content_keys: Sequence[bytes],
     ) -> None:
-        """Store products, replacing those of the same ids.
-
-        Raises:
-            ValueError: lengths differ, a vector is not finite or not of unit length, or a key has
-                not 16 bytes.
-            ModelMismatchError: the vectors have not the store's dimension.
-        """
+        """Store products, replacing those of the same ids."""
         meta = self._store.meta
         check_batch(products, vectors, content_keys, dim=meta.dim, model=meta.model, uri=meta.uri)
         if not products:

@@ -10,14 +10,13 @@ import json
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -30,7 +29,7 @@ from fashionclip.errors import (
     StoreFormatError,
     StoreLockedError,
 )
-from fashionclip.store.base import LOCK_TIMEOUT_S, BlobStore, StoreMeta
+from fashionclip.store.base import LOCK_TIMEOUT_S, StoreMeta, ThreadLock
 from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
 
 FORMAT = 2  # raised when an older version of this package could not read what a newer one wrote
@@ -47,51 +46,7 @@ Identity = tuple[object, ...] | None
 """What tells a manifest from another one that came into its place; None where there is none."""
 
 
-@runtime_checkable
-class Lock(Protocol):
-    """Lets one writer in at a time."""
-
-    def held(
-        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
-    ) -> AbstractContextManager[None]:
-        """A context in which nobody else writes."""
-
-
-@runtime_checkable
-class Place(Protocol):
-    """A folder or a prefix that holds a store, or will."""
-
-    uri: str
-    table_uri: str
-    lock: Lock
-    blobs: BlobStore
-
-    def prepare(self) -> None:
-        """Make the folder, if it takes one."""
-
-    def exists(self) -> bool:
-        """Whether a manifest is there."""
-
-    def identity(self) -> Identity:
-        """What changes when another store is made here."""
-
-    def read(self) -> bytes:
-        """The manifest's bytes."""
-
-    def write(self, data: bytes) -> None:
-        """Replace the manifest."""
-
-    def clear_unfinished(self) -> None:
-        """Remove what a run left that was killed while it made the store."""
-
-    def upgrade_images(self) -> None:
-        """Move the images of format 1 to where they are now."""
-
-    def size_bytes(self) -> int:
-        """Bytes of all files."""
-
-
-def place_of(uri: str) -> Place:
+def place_of(uri: str) -> "Place":
     """The place that a folder's path or an object store's URL names."""
     return RemotePlace(uri) if "://" in uri else FolderPlace(uri)
 
@@ -115,7 +70,7 @@ class Manifest:
         return cls(FORMAT, meta.model, meta.fingerprint, meta.dim, now)
 
     @classmethod
-    def read(cls, place: Place) -> "Manifest":
+    def read(cls, place: "Place") -> "Manifest":
         """Read the manifest of a store.
 
         Raises:
@@ -160,11 +115,11 @@ class Manifest:
             )
             raise StoreFormatError(message)
 
-    def write(self, place: Place) -> None:
+    def write(self, place: "Place") -> None:
         """Write the manifest whole or not at all."""
         place.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
-    def upgrade(self, place: Place) -> None:
+    def upgrade(self, place: "Place") -> None:
         """Bring an older store to this format; the table is the same in both."""
         if self.format < FORMAT:
             place.upgrade_images()
@@ -188,8 +143,8 @@ class FolderPlace:
         self.uri = uri
         self._folder = Path(uri)
         self.table_uri = str(self._folder.absolute() / TABLE_NAME)
-        self.lock: Lock = FolderLock(self._folder)
-        self.blobs: BlobStore = FolderBlobs(self._folder / IMAGES_NAME)
+        self.lock = FolderLock(self._folder)
+        self.blobs = FolderBlobs(self._folder / IMAGES_NAME)
 
     def prepare(self) -> None:
         """Make the folder.
@@ -308,18 +263,14 @@ class RemotePlace:
         self._root = root.rstrip("/")
         self._identity: tuple[float, Identity] = (0.0, None)
         self._manifest = f"{self._root}/{MANIFEST_NAME}"
-        self.lock: Lock = ThreadLock()
-        self.blobs: BlobStore = RemoteBlobs(self._files, f"{self._root}/{IMAGES_NAME}", uri)
+        self.lock = ThreadLock(uri)
+        self.blobs = RemoteBlobs(self._files, f"{self._root}/{IMAGES_NAME}", uri)
 
     def prepare(self) -> None:
         """Nothing: prefixes need not be made."""
 
     def exists(self) -> bool:
-        """Whether the manifest is there.
-
-        Raises:
-            StoreError: the object store cannot be reached.
-        """
+        """Whether the manifest is there."""
         with _reaching(self.uri):
             return bool(self._files.exists(self._manifest))
 
@@ -351,11 +302,7 @@ class RemotePlace:
                 raise StoreError(message) from exc
 
     def write(self, data: bytes) -> None:
-        """Replace the manifest.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
+        """Replace the manifest."""
         with _reaching(self.uri):
             self._files.pipe_file(self._manifest, data)
 
@@ -381,11 +328,7 @@ class RemotePlace:
         """Nothing: format 1 knew no object stores."""
 
     def size_bytes(self) -> int:
-        """Bytes of all objects.
-
-        Raises:
-            StoreError: the object store cannot be reached.
-        """
+        """Bytes of all objects."""
         with _reaching(self.uri):
             return int(self._files.du(self._root))
 
@@ -398,11 +341,7 @@ class RemoteBlobs:
         self._files, self._root, self._uri = files, root, uri
 
     def put(self, product_id: str, data: bytes) -> str:
-        """Write an image and return its location.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
+        """Write an image and return its location."""
         location = blob_location(product_id, data)
         with _reaching(self._uri):
             self._files.pipe_file(self._path(location), data)
@@ -475,41 +414,15 @@ def _reaching(uri: str) -> Iterator[None]:
         raise StoreError(message) from exc
 
 
-class ThreadLock:
-    """One writer at a time among the threads of this process."""
-
-    def __init__(self) -> None:
-        """Nobody holds it yet."""
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def held(
-        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
-    ) -> Iterator[None]:
-        """Be the only writer while the block runs.
-
-        Raises:
-            StoreLockedError: another thread was still writing after the wait.
-        """
-        if not self._lock.acquire(blocking=False):
-            if on_wait is not None:
-                on_wait("another thread of this process")
-            if not self._lock.acquire(timeout=timeout_s if timeout_s >= 0 else -1):
-                message = "the index is being written to by another thread: wait for it to end"
-                raise StoreLockedError(message)
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-
 class FolderLock:
     """One writer at a time on a folder; the thread that holds it may take it again."""
 
     def __init__(self, folder: Path) -> None:
         """Prepare the lock of a folder; it is not held yet."""
         self._folder = folder
-        self._threads = ThreadLock()  # a file lock alone would make a thread wait for itself
+        self._threads = ThreadLock(
+            str(folder)
+        )  # a file lock alone would make a thread wait for itself
         self._is_held = False
 
     @contextmanager
@@ -577,3 +490,6 @@ def _damaged(uri: str, how: str) -> str:
         f"{uri}/{MANIFEST_NAME} {how}: restore it from a copy, or delete the index and index the "
         "catalogue again"
     )
+
+
+Place = FolderPlace | RemotePlace

@@ -95,13 +95,7 @@ class LanceStore:
     """Vectors and products of one model in a Lance table; see ``Store``."""
 
     def __init__(self, place: Place) -> None:
-        """Open what is at a place.
-
-        Raises:
-            StoreError: there is no store.
-            StoreFormatError: it is of an older or newer format.
-            StoreCorruptError: it is damaged.
-        """
+        """Open what is at a place."""
         self._place = place
         self._planner = upkeep.ProbePlanner()
         self._meta: tuple[int, StoreMeta] | None = None
@@ -118,11 +112,7 @@ class LanceStore:
         schema.check_schema(table_schema, dim=self._manifest.dim, uri=self._place.uri)
 
     def latest(self) -> Dataset:
-        """The table at its newest version, for reading; another write makes another object.
-
-        Raises:
-            StoreError: the store is gone, or another one that cannot be opened is in its place.
-        """
+        """The table at its newest version, for reading; another write makes another object."""
         if self._place.identity() != self._identity:
             self._open()
         with reported(self._place.uri):
@@ -139,11 +129,7 @@ class LanceStore:
 
     @property
     def meta(self) -> StoreMeta:
-        """Model, roles and columns, as of now.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
+        """Model, roles and columns, as of now."""
         return self._meta_of(self.latest())
 
     def _meta_of(self, table: Dataset) -> StoreMeta:
@@ -158,11 +144,7 @@ class LanceStore:
 
     @property
     def revision(self) -> int:
-        """A number that grows with every write, also where the store is deleted and made anew.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
+        """A number that grows with every write, also where the store is deleted and made anew."""
         return self._revision_of(self.latest())
 
     def _revision_of(self, table: Dataset) -> int:
@@ -187,14 +169,7 @@ class LanceStore:
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
     ) -> list[list[Hit]]:
-        """The k products closest to each vector; see ``Store``.
-
-        Raises:
-            ValueError: k is below 1; a vector is zero or not finite.
-            ModelMismatchError: the vectors have not the store's dimension.
-            FilterError: a filter names a column that is gone.
-            StoreCorruptError: the files are damaged.
-        """
+        """The k products closest to each vector; see ``Store``."""
         check_k(k)
         table = self.latest()
         meta = self._meta_of(table)
@@ -244,13 +219,7 @@ class LanceStore:
         return [found[i] for i in range(len(queries))]
 
     def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best, by BM25.
-
-        Raises:
-            ValueError: k is below 1.
-            FilterError: the filter names a column that is gone.
-            StoreCorruptError: the files are damaged.
-        """
+        """The k products whose captions match some words best, by BM25."""
         check_k(k)
         table = self.latest()
         fitted = self._fitted(table, where)
@@ -282,12 +251,7 @@ class LanceStore:
             return list(scanner.to_table().to_pylist())
 
     def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter.
-
-        Raises:
-            FilterError: the filter names a column that is gone.
-            StoreCorruptError: the files are damaged.
-        """
+        """How many products pass a filter."""
         table = self.latest()
         return self._count(table, self._fitted(table, where))
 
@@ -303,12 +267,7 @@ class LanceStore:
         return k if k <= MAX_UNCOUNTED_K else max(1, min(k, self._count(table, None)))
 
     def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1: a page.
-
-        Raises:
-            FilterError: the filter names a column that is gone.
-            StoreCorruptError: the files are damaged.
-        """
+        """Products that pass a filter, in the order of their ids, with a score of 1: a page."""
         table = self.latest()
         fitted = self._fitted(table, where)
         with reported(self._place.uri):
@@ -326,11 +285,7 @@ class LanceStore:
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
     ) -> Rows:
-        """Those of some products that are stored; see ``Store``.
-
-        Raises:
-            StoreCorruptError: the files are damaged.
-        """
+        """Those of some products that are stored; see ``Store``."""
         table = self.latest()
         meta = self._meta_of(table)
         kinds = meta.columns if columns else {}
@@ -352,11 +307,7 @@ class LanceStore:
         )
 
     def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
-        """Every product, in batches, as of one revision.
-
-        Raises:
-            StoreCorruptError: the files are damaged.
-        """
+        """Every product, in batches, as of one revision."""
         table = self.latest()
         kinds = self._meta_of(table).columns if columns else {}
         names = schema.names_of(kinds, vectors=vectors, columns=columns)
@@ -370,11 +321,7 @@ class LanceStore:
             yield from table.to_batches(columns=names, filter=where, batch_size=SCAN_ROWS)
 
     def digests(self) -> StoredDigests:
-        """Content keys and row digests of what is stored.
-
-        Raises:
-            StoreCorruptError: the files are damaged.
-        """
+        """Content keys and row digests of what is stored."""
         names = [schema.ID, schema.KEY, schema.ROW]
         return StoredDigests(
             entry
@@ -386,9 +333,6 @@ class LanceStore:
         """What changed since a revision; None if its version is gone or was another store's.
 
         The files that both versions share are not read: a write leaves most of them as they are.
-
-        Raises:
-            StoreCorruptError: the files are damaged.
         """
         table = self.latest()
         now = self._revision_of(table)
@@ -408,11 +352,7 @@ class LanceStore:
         )
 
     def similar_ids(self, product_id: str) -> list[str]:
-        """Up to three stored ids that are spelled like one that is not stored.
-
-        Raises:
-            StoreCorruptError: the files are damaged.
-        """
+        """Up to three stored ids that are spelled like one that is not stored."""
         table = self.latest()
         start = schema.prefix_filter(clean_text(product_id[: max(1, len(product_id) // 2)]))
         ids: list[str] = []
@@ -428,21 +368,12 @@ class LanceStore:
     def writer(
         self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
     ) -> Iterator[Writer]:
-        """Be the only writer while the block runs; re-entrant within a thread.
-
-        Raises:
-            StoreLockedError: another run was still writing after the wait.
-            StoreError: the place cannot be written to.
-        """
+        """Be the only writer while the block runs; re-entrant within a thread."""
         with self._place.lock.held(timeout_s=timeout_s, on_wait=on_wait):
             yield _LanceWriter(self)
 
     def verify(self, *, repair: bool = False) -> VerifyReport:
-        """Compare every row with the checksums written beside it.
-
-        Raises:
-            StoreCorruptError: the files cannot even be read.
-        """
+        """Compare every row with the checksums written beside it."""
         table = self.latest()
         kinds = self._meta_of(table).columns
         checked, damaged = 0, list[str]()
@@ -458,11 +389,7 @@ class LanceStore:
         return VerifyReport(checked, tuple(damaged), removed)
 
     def info(self) -> StoreInfo:
-        """The store in figures.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
+        """The store in figures."""
         table = self.latest()
         with reported(self._place.uri):
             is_approximate = upkeep.vector_index(table) is not None
@@ -493,14 +420,7 @@ class _LanceWriter:
         vectors: Float32[np.ndarray, "n dim"],
         content_keys: Sequence[bytes],
     ) -> None:
-        """Store products, replacing those of the same ids; all or nothing.
-
-        Raises:
-            ValueError: lengths differ, a vector is not finite or not of unit length, or a key has
-                not 16 bytes.
-            ModelMismatchError: the vectors have not the store's dimension.
-            StoreError: the store is full or cannot be written.
-        """
+        """Store products, replacing those of the same ids; all or nothing."""
         meta = self._store.meta
         check_batch(products, vectors, content_keys, dim=meta.dim, model=meta.model, uri=meta.uri)
         if not products:
@@ -513,11 +433,7 @@ class _LanceWriter:
             merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Delete products; ids that are not stored are ignored. Returns how many were stored.
-
-        Raises:
-            StoreError: the store cannot be written.
-        """
+        """Delete products; ids that are not stored are ignored. Returns how many were stored."""
         table = self._store.for_writing()
         with reported(self._uri):
             return sum(
@@ -529,9 +445,6 @@ class _LanceWriter:
         """Add columns that are new and widen those that are too narrow.
 
         Rows written before a column was widened are taken as changed by the next indexing run.
-
-        Raises:
-            StoreError: the store cannot be written.
         """
         wider = widened_by(self._store.meta.columns, columns)
         if wider:
@@ -539,11 +452,7 @@ class _LanceWriter:
                 upkeep.evolve(self._store.for_writing(), wider)
 
     def set_roles(self, roles: Roles) -> None:
-        """Replace the roles.
-
-        Raises:
-            StoreError: the store cannot be written.
-        """
+        """Replace the roles."""
         if roles != self._store.meta.roles:
             with reported(self._uri):
                 table = self._store.for_writing()
@@ -556,9 +465,6 @@ class _LanceWriter:
 
         Args:
             is_finished: no more writes are to come, so that the vector index may be built anew.
-
-        Raises:
-            StoreError: the store cannot be written.
         """
         with reported(self._uri):
             upkeep.optimize(self._store.for_writing(), is_finished=is_finished)
