@@ -1,4 +1,4 @@
-"""CSV and its kin: the delimiter, the columns, the rows.
+"""CSV and other delimited text: the delimiter, the columns, the rows.
 
 Python's own parser does the reading. A quote that is opened and never closed would swallow the
 rows below it. So the lines of a record that breaks the rules are parsed again, and reading

@@ -1,1 +1,1 @@
-"""The command line: one thin file a command, printing and nothing else."""
+"""The command line: one thin file per command, which parses, calls and prints."""

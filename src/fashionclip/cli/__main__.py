@@ -1,4 +1,4 @@
-"""``python -m fashionclip.cli``: the program, where its script is not on the path."""
+"""``python -m fashionclip.cli``, for when the ``fashionclip`` script is not on PATH."""
 
 from fashionclip.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Hits for people: a table in the terminal, and a page of images."""
+"""How hits are displayed: a table in the terminal, and a page of images."""
 
 import base64
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
+from fashionclip.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from fashionclip.images.fetch import FetchPolicy
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_COLUMNS = 5  # beside the title; --json has them all
 MAX_SHOWN_CHARS = 24  # columns with longer values are left out of the table
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 THUMBNAIL_PX = 360
 """Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""
 FETCH_THREADS = 8

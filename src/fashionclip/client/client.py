@@ -1,4 +1,4 @@
-"""The client itself: a method per endpoint, over one HTTP connection pool."""
+"""``Client``: one method per endpoint, over one HTTP connection pool."""
 
 import base64
 import json

@@ -1,7 +1,8 @@
 """The image formats that are read, in one list: decoding, catalogues, archives and the service.
 
 To read another format, add it here. Formats without suffixes are decoded, but not looked for by
-name. What the installed Pillow cannot decode is an ``ImageError``.
+name. Pillow must know the format: one that comes with a plugin (JPEG XL, HEIC) also needs the
+plugin among the dependencies and its import in ``decode``.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Zero-shot tags: labels of one's own for products, without training.
+"""Zero-shot tags: your own labels for products, without training.
 
 ``read_labels`` or ``LabelSet.of`` makes label sets. ``tag_catalog`` (images) and ``tag_index``
 (stored vectors) give a stream of tagged products, which ``write_tags`` writes as a table.

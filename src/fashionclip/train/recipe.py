@@ -196,7 +196,7 @@ class SelectionConfig(_Group):
         "out-of-domain",
         "both",
         "guarded",
-    ] = _key("guarded", "Selection rule, as docs/training.md describes them.")
+    ] = _key("guarded", "Selection rule, as docs/selection.md describes them.")
     stop_below: float = _key(
         5.0, "Points (of 100) that the sets' mean may fall below the start's.", ge=0.0, le=100.0
     )

@@ -1,4 +1,4 @@
-"""Frozen models whose vectors the loss compares with the student's."""
+"""Teachers for distillation and the anchor loss: frozen models whose vectors the loss uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Benchmarks by name: each reads its files from a folder and makes tasks.
 
 To add a benchmark, write a module with a class that has the attributes of ``base.Benchmark`` and a
-``load`` that returns tasks, and add it to ``BENCHMARKS``. ``base`` holds the steps that several
+``load`` that returns tasks, and add it to ``_ALL``. ``base`` holds the steps that several
 benchmarks share, ``hub`` downloads, and ``words.toml`` the words for their labels.
 """
 
