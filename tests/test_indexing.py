@@ -385,9 +385,6 @@ RUN = """
     from fashionclip.catalog import Catalog
     from fashionclip.errors import FashionCLIPError
     from fashionclip.model import FashionCLIP
-from fashionclip.product import Hit, Roles
-from fashionclip.store import Store, StoreMeta, create_store, open_store
-from fashionclip.store.filters import parse_filter
     catalog, checkpoint, store, pause = sys.argv[1:5]
     indexing.ROWS_PER_WRITE = 8
     if len(sys.argv) > 5:
