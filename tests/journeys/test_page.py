@@ -240,12 +240,12 @@ def test_a_dropped_or_pasted_image_finds_what_it_shows(visit, catalog, products,
     expect(page.locator("#found")).to_have_text("Like your picture")
     expect(page.locator("#drop")).to_be_hidden()
     assert seen.ids()[0] == row["id"]
-    expect(page.get_by_label("Take your picture out")).to_be_visible()
+    expect(page.get_by_label("Remove your picture")).to_be_visible()
     page.fill("#q", "in red")
     page.press("#q", "Enter")
     expect(page.locator("#found")).to_have_text("“in red”, like your picture")
     assert "picture=" in page.url
-    page.get_by_label("Take your picture out").click()
+    page.get_by_label("Remove your picture").click()
     expect(page.locator("#found")).to_have_text("“in red”")
 
 
@@ -300,7 +300,7 @@ def test_paging_and_the_back_button_work(visit):
     page = seen.open("/?q=dress")
     first = seen.ids()
     page.click("a[rel=next]")
-    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    expect(page.locator("#count")).to_have_text("Best matches, 25 to 48")
     second = seen.ids()
     assert len(second) == 24
     assert not set(first) & set(second)
@@ -308,7 +308,7 @@ def test_paging_and_the_back_button_work(visit):
     expect(page.locator("#count")).to_have_text("The 24 best matches")
     assert seen.ids() == first
     page.go_forward()
-    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    expect(page.locator("#count")).to_have_text("Best matches, 25 to 48")
     assert seen.ids() == second
 
 
@@ -354,7 +354,7 @@ def test_things_to_leave_out_are_typed(visit):
     page.press("#avoid", "Enter")
     expect(page.get_by_label("Remove: Without “stripes”")).to_be_visible()
     assert seen.ids() != before
-    page.get_by_label("Match the words of titles too").check()
+    page.get_by_label("Match words in titles too").check()
     expect(page).to_have_url(re.compile("avoid=stripes&.*hybrid=1|hybrid=1&.*avoid=stripes"))
 
 
@@ -446,9 +446,9 @@ def test_without_javascript_it_searches_filters_pages_and_scores(visit):
     expect(page.locator(".chip.on")).to_have_count(2)
     expect(page.locator("#q")).to_have_value("dress")
     page.click("a[rel=next]")
-    expect(page.locator("#count")).to_have_text("Best fits, 25 to 48")
+    expect(page.locator("#count")).to_have_text("Best matches, 25 to 48")
     page.click(".card .cover >> nth=0")
-    page.click("text=Score it against labels of your own")
+    page.click("text=Score your own labels")
     page.fill("#labels", "dress, shoe")
     page.click("text=Score the picture")
     expect(page.locator(".ranked li")).to_have_count(2)
@@ -504,17 +504,17 @@ def test_an_unusable_image_is_an_error_message_and_typed_text_stays(visit, tmp_p
     broken.write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
     seen.bring("drop", broken)
     expect(page.locator("#picture-error")).to_be_visible()  # its text was there before
-    expect(page.locator("#picture-error")).to_contain_text("picture")
+    expect(page.locator("#picture-error")).to_contain_text("image")
     expect(page.locator("#q")).to_have_value("red dress")
     page.keyboard.press("Escape")
     page.fill("#q", "word " * 500)
     page.press("#q", "Enter")
-    expect(page.get_by_role("alert")).to_contain_text("2,000 are the most")
+    expect(page.get_by_role("alert")).to_contain_text("the maximum is 2,000")
     assert page.input_value("#q").startswith("word word")
     seen.faults.clear()  # the browser's lines for two refusals
     page = seen.open("/?q=dress&like=S0001&like=gone&f.nowhere=1&min.price=90&max.price=20")
     notices = " ".join(page.locator(".notice").all_inner_texts())
-    assert "Product gone is no longer here" in notices
+    assert "Product gone no longer exists" in notices
     assert "no column “nowhere”" in notices
     assert "swap the two" in notices
     page.click("text=Search without filters")
@@ -567,11 +567,11 @@ def test_with_keys_the_page_signs_in_and_opens_the_requested_page(
     service = start_service("--rate", 0, "--key-file", keys)
     seen = visit(service.address)
     page = seen.open("/?q=red+dress&f.gender=Women")
-    expect(page.locator("h1")).to_have_text("This shop is behind a key")
+    expect(page.locator("h1")).to_have_text("This shop needs a key")
     assert not Axe().run(page).response["violations"]
     page.fill("#key", key[:-1])
     page.click("button:text('Sign in')")
-    expect(page.get_by_role("alert")).to_contain_text("not known here")
+    expect(page.get_by_role("alert")).to_contain_text("not valid here")
     seen.faults.clear()  # the browser's line for the refusal
     page.fill("#key", key)
     page.click("button:text('Sign in')")
@@ -588,9 +588,9 @@ def test_with_keys_the_page_signs_in_and_opens_the_requested_page(
     expect(page.locator(".ranked li").first).to_be_visible()
     assert "Authorization: Bearer" in seen.open("/docs").inner_text("main")
     page.click("text=Sign out")
-    expect(page.locator("h1")).to_have_text("This shop is behind a key")
+    expect(page.locator("h1")).to_have_text("This shop needs a key")
     seen.open("/")
-    expect(page.locator("h1")).to_have_text("This shop is behind a key")
+    expect(page.locator("h1")).to_have_text("This shop needs a key")
 
 
 def test_the_screenshot_of_the_readme_can_be_made(address, browser, tmp_path):

@@ -32,7 +32,7 @@ MODEL_PX = 400  # width of the product image that the model sees
 MAX_LIKED = 50  # products to resemble or not, as in the API
 MAX_AVOIDED = 20
 EXPECTED_ERRORS = (FashionCLIPError, ValueError)
-IMAGE_DROPPED = "Your image is no longer kept here; drop it again to search by it."
+IMAGE_DROPPED = "Your picture is no longer kept here; drop it again to search by it."
 LIST_ENDS = "The list ends here; a filter or other words reach the rest."
 
 
@@ -183,7 +183,7 @@ class _Page:
             if image is None and product_id:
                 image = await self._service.thumbnail(product_id, MODEL_PX)
                 if image is None:
-                    error = f"Product {product_id!r} has no image to score; choose another one."
+                    error = f"Product {product_id!r} has no picture to score; choose another one."
             labels = labels or view.category_labels(await self._service.facets(None), roles)
             if image is not None and labels:
                 ranked = await self._ranked(image, labels)
@@ -197,7 +197,7 @@ class _Page:
             token=token,
             product="" if token else product_id,
             image_src=source if image is not None else "",
-            image_name="Your image" if token else f"Product {product_id}",
+            image_name="Your picture" if token else f"Product {product_id}",
             labels=labels,
             ranked=ranked,
             error=error,

@@ -328,7 +328,7 @@ def price_of(hit: Hit, roles: Roles) -> str:
 
 def heading(state: State) -> str:
     """What the results are, in a few words."""
-    pick = "your image" if state.image else "your pick" if state.like else ""
+    pick = "your picture" if state.image else "your pick" if state.like else ""
     if state.text:
         return f"“{state.text}”, like {pick}" if pick else f"“{state.text}”"
     if pick:
