@@ -1,9 +1,9 @@
 """Speed of encoding images and texts, compared with transformers in the same run.
 
-The baseline is ``CLIPImageProcessor`` and ``CLIPModel`` in float32, 32 at a time, with texts padded
-to 77. The model is a ViT-B/32 with random weights (FashionCLIP's size), so nothing is downloaded.
-Methods take turns, and medians are printed (of ratios: over rounds), because machines are noisy.
-Never compare rates of two runs.
+The baseline is ``CLIPImageProcessor`` and ``CLIPModel`` in float32, with batches of 32 and texts
+padded to 77 tokens. The model is a ViT-B/32 with random weights (FashionCLIP's size), so nothing is
+downloaded. The methods take turns in each round; rates and ratios are medians over the rounds.
+Rates of two runs cannot be compared, because the load of the machine differs.
 
     python benchmarks/encode.py                    # generated sample images
     python benchmarks/encode.py --images photos/   # your own JPEGs
@@ -62,11 +62,11 @@ def main() -> None:
     print_machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        found = find_images(
-            arguments.images, folder / "drawn", arguments.n_images + arguments.calibration
+        images = find_images(
+            arguments.images, folder / "sample", arguments.n_images + arguments.calibration
         )
-        files = found[arguments.calibration :]
-        calibration = [file.read_bytes() for file in found[: arguments.calibration]]
+        files = images[arguments.calibration :]
+        calibration = [file.read_bytes() for file in images[: arguments.calibration]]
         checkpoint = write_vit_b_32(folder / "vit-b-32")
         large = enlarge(files, folder / "large")
         sets = {"as they are": files, "enlarged": large}
@@ -85,8 +85,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--calibration", type=int, default=64, help="number of other images, to calibrate int8"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each method")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; default: its own choice")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each method is timed")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; default: PyTorch's choice")
     return parser.parse_args()
 
 
@@ -116,11 +116,13 @@ def engine_alone(
     """Arithmetic throughput, compared with a large matrix product in the same precision."""
     pre = checkpoint.preprocess
     batch = np.stack([preprocess(file.read_bytes(), pre) for file in files[:BATCH]])
-    seen = np.stack([preprocess(data, pre) for data in calibration])
+    calibration_pixels = np.stack([preprocess(data, pre) for data in calibration])
     flop_engine = flop_per_image(checkpoint) * len(batch)
     jobs: dict[str, tuple[float, Callable[[], object]]] = {}
     for precision in (*float_precisions(), "int8"):
-        engine = open_engine(checkpoint, device="cpu", precision=precision, calibration=seen)
+        engine = open_engine(
+            checkpoint, device="cpu", precision=precision, calibration=calibration_pixels
+        )
         jobs[f"engine, {precision}"] = (flop_engine, lambda e=engine: e.encode_pixels(batch))
     for precision in float_precisions():
         for size in (2048, 4096):
@@ -131,10 +133,10 @@ def engine_alone(
     half = torch.randn(4096, 4096).to(torch.bfloat16)
     jobs["product of 4096 x 4096, PyTorch bfloat16"] = (2.0 * 4096**3, lambda: half @ half)
     turns = take_turns({name: job for name, (_, job) in jobs.items()}, rounds)
-    # the best turn: the peak of the hardware, without the load of other programs
+    # the shortest time is the least affected by other programs
     rates = {name: flop / min(turns[name]) / 1e9 for name, (flop, _) in jobs.items()}
     gflop = flop_engine / len(batch) / 1e9
-    print(f"\nEngine alone, batch {len(batch)}, {gflop:.2f} GFLOP per image, best turn of each")
+    print(f"\nEngine alone, batch {len(batch)}, {gflop:.2f} GFLOP per image, best round of each")
     for name, rate in rates.items():
         print(f"  {name:<44} {rate:8.0f} GFLOP/s")
     for precision in float_precisions():
@@ -144,7 +146,7 @@ def engine_alone(
             if name.startswith("product") and name.endswith(precision)
         )
         share = rates[f"engine, {precision}"] / peak
-        print(f"  engine's share of the fastest {precision} product: {share:.0%}")
+        print(f"  the engine's rate over that of the fastest {precision} product: {share:.0%}")
 
 
 def reduced_decoding(checkpoint: Checkpoint, files: list[Path]) -> None:
@@ -167,8 +169,8 @@ def texts(checkpoint: Checkpoint, rounds: int) -> None:
         methods.append(Method(f"fashionclip, {precision}", model.encode_text))
     print(f"\nShort queries ({len(queries)} texts)")
     report(methods, queries, rounds, unit="texts/s")
-    alone = take_turns({"one": lambda: methods[-1].encode(queries[:1])}, 20)["one"]
-    print(f"  one query alone: {statistics.median(alone) * 1e3:.1f} ms")
+    single = take_turns({"single": lambda: methods[-1].encode(queries[:1])}, 20)["single"]
+    print(f"  a single query: {statistics.median(single) * 1e3:.1f} ms")
 
 
 def transformers_image_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[Path]], np.ndarray]:
@@ -177,12 +179,12 @@ def transformers_image_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[Pat
 
     @torch.inference_mode()
     def encode(files: Sequence[Path]) -> np.ndarray:
-        found = []
+        features = []
         for start in range(0, len(files), BATCH):
             images = [Image.open(file).convert("RGB") for file in files[start : start + BATCH]]
             inputs = processor(images=images, return_tensors="pt")
-            found.append(unit(model.get_image_features(**inputs)))
-        return np.concatenate(found)
+            features.append(unit(model.get_image_features(**inputs)))
+        return np.concatenate(features)
 
     return encode
 
@@ -193,7 +195,7 @@ def transformers_text_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[str]
 
     @torch.inference_mode()
     def encode(queries: Sequence[str]) -> np.ndarray:
-        found = []
+        features = []
         for start in range(0, len(queries), BATCH):
             inputs = tokenizer(
                 list(queries[start : start + BATCH]),
@@ -202,33 +204,33 @@ def transformers_text_encoder(checkpoint: Checkpoint) -> Callable[[Sequence[str]
                 truncation=True,
                 return_tensors="pt",
             )
-            found.append(unit(model.get_text_features(**inputs)))
-        return np.concatenate(found)
+            features.append(unit(model.get_text_features(**inputs)))
+        return np.concatenate(features)
 
     return encode
 
 
 def report(methods: list[Method], inputs: Sequence, rounds: int, *, unit: str) -> None:
-    """Time the methods in turns; print rates, ratios to the first one, cosines to its vectors."""
+    """Time the methods in turns; print rates, and ratios and cosines to the first method."""
     vectors = {method.name: method.encode(inputs) for method in methods}
     turns = take_turns(
         {method.name: lambda m=method: m.encode(inputs) for method in methods}, rounds
     )
-    exact = vectors[methods[0].name]
-    alike = (exact[:-1] * exact[1:]).sum(axis=1).mean()
+    baseline = vectors[methods[0].name]
+    cosine_between_inputs = (baseline[:-1] * baseline[1:]).sum(axis=1).mean()
     for method in methods:
         rate = len(inputs) / statistics.median(turns[method.name])
-        # per round, so that a slow moment of the machine affects both sides of a ratio
+        # ratios within a round: a slow moment of the machine affects both times
         ratios = [
-            first / own
-            for first, own in zip(turns[methods[0].name], turns[method.name], strict=True)
+            reference / own
+            for reference, own in zip(turns[methods[0].name], turns[method.name], strict=True)
         ]
-        cosines = (vectors[method.name] * exact).sum(axis=1)
+        cosines = (vectors[method.name] * baseline).sum(axis=1)
         print(
             f"  {method.name:<36} {rate:7.1f} {unit}  x {statistics.median(ratios):5.2f}  "
             f"cosine min {cosines.min():.5f} mean {cosines.mean():.5f}"
         )
-    print(f"  (cosine of different inputs, for comparison: {alike:.3f})")
+    print(f"  (cosine of different inputs, for comparison: {cosine_between_inputs:.3f})")
 
 
 def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -266,7 +268,7 @@ def flop_per_image(checkpoint: Checkpoint) -> float:
     tokens, width = patches + 1, vision.width
     linear = 4 * width * width + 2 * width * vision.mlp_width
     layer = 2 * tokens * linear + 4 * tokens * tokens * width
-    # of the last layer only keys and values see all tokens
+    # the last layer needs keys and values of all tokens, and everything else of the first one only
     last = 2 * tokens * 2 * width * width + 2 * (linear - 2 * width * width) + 4 * tokens * width
     first = 2 * patches * 3 * vision.patch_px**2 * width
     return float(
@@ -285,7 +287,10 @@ def unit(features: object) -> np.ndarray:
 
 
 def write_vit_b_32(folder: Path) -> Checkpoint:
-    """Random weights, spread so that different images differ, with the built-in tokenizer."""
+    """Write a ViT-B/32 with the built-in tokenizer.
+
+    The random weights are large enough that vectors of different images differ.
+    """
     tokenizer = open_checkpoint().tokenizer
     ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
     config = transformers.CLIPConfig(text_config={**ends, "pad_token_id": tokenizer.end_id})
@@ -307,7 +312,7 @@ def write_vit_b_32(folder: Path) -> Checkpoint:
 
 
 def find_images(images: Path | None, scratch: Path, count: int) -> list[Path]:
-    """JPEGs spread over a folder, or those of the sample catalogue."""
+    """JPEGs at regular steps of a folder, or those of the sample catalogue."""
     if images is None:
         write_sample_catalog(scratch, n_products=count)
         images = scratch
@@ -317,17 +322,17 @@ def find_images(images: Path | None, scratch: Path, count: int) -> list[Path]:
 
 
 def enlarge(files: list[Path], folder: Path) -> list[Path]:
-    """The same images as large JPEGs, the size of a camera's."""
+    """Write the same images as JPEGs of a camera's size."""
     folder.mkdir()
-    made = []
+    enlarged = []
     for i_file, file in enumerate(files):
         image = Image.open(file).convert("RGB").resize(LARGE_PX, Image.Resampling.LANCZOS)
         target = folder / f"{i_file}.jpg"
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=90)
         target.write_bytes(buffer.getvalue())
-        made.append(target)
-    return made
+        enlarged.append(target)
+    return enlarged
 
 
 def print_machine() -> None:

@@ -1,11 +1,12 @@
-"""Time of an evaluation without and with the cache, and the share of encoding.
+"""Time of an evaluation with an empty cache and with a full one, and the share of encoding.
 
     python benchmarks/evaluate.py --on fmnist
     python benchmarks/evaluate.py --on kagl --data DIR
     python benchmarks/evaluate.py --on kagl --data DIR --vit-b-32
 
-The lower bound is the encoding: every image is decoded and encoded once. Everything else (digests,
-leakage check, figures with their intervals, the report) is overhead.
+The same evaluation runs twice. The first run decodes and encodes every image once, which is the
+lower bound of its time; the second reads the vectors from the cache. The rest of both is digests,
+the leakage check, metrics with their intervals, and the report.
 """
 
 import argparse
@@ -24,10 +25,10 @@ from fashionclip.model import FashionCLIP
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--on", default="fmnist", help="benchmarks, separated by commas")
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, help="the folder of the data sets")
     parser.add_argument("--model", help="a folder or a hub repository; default: built-in")
     parser.add_argument(
-        "--vit-b-32", action="store_true", help="random weights of FashionCLIP's size instead"
+        "--vit-b-32", action="store_true", help="use random weights of FashionCLIP's size"
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -35,21 +36,21 @@ def main() -> None:
             args.model = str(Path(folder) / "vit-b-32")
             Path(args.model).mkdir()
             write_vit_b_32(Path(args.model))
-        cold = measure(args, Path(folder))
-        cached = measure(args, Path(folder))
-    print(f"from the cache: {cold / cached:.1f} times as fast")
+        without_cache = measure(args, Path(folder))
+        with_cache = measure(args, Path(folder))
+    print(f"from the cache: {without_cache / with_cache:.1f} times as fast")
 
 
 def measure(args: argparse.Namespace, folder: Path) -> float:
-    begin = time.perf_counter()
+    started = time.perf_counter()
     suite = load_benchmarks(args.on.split(","), args.data)
-    loaded = time.perf_counter() - begin
+    loaded = time.perf_counter() - started
     model = FashionCLIP.from_pretrained(args.model)
     run, thumbnails = evaluate_models([model], suite, cache=folder / "cache")
-    scored = time.perf_counter() - begin
+    scored = time.perf_counter() - started
     write_run(run, folder / "run")
     write_report(run, folder / "run", thumbnails)
-    total = time.perf_counter() - begin
+    total = time.perf_counter() - started
     (info,) = run.models
     print(
         f"{args.on}, {info.name} ({info.engine}): {len(suite.tasks)} tasks in {total:.1f} s: "

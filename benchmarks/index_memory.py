@@ -1,11 +1,11 @@
 """Peak memory of indexing against the size of the catalogue.
 
+For each size, a catalogue with small random images in a Parquet table is generated, and indexed in
+a new process with the built-in model. One line of JSON is printed: the products, the peak resident
+memory of that process, its time and its rate. Memory should hardly grow with the catalogue.
+
     python benchmarks/index_memory.py            # 10,000 and 100,000 products
     python benchmarks/index_memory.py 1000 5000
-
-Draws a catalogue of tiny pictures inside a Parquet table (streamed to disk, so that the drawing
-takes no memory worth speaking of), indexes it in a fresh process with the built-in model, or
-with ``--model``, and prints that process's peak resident memory and rate.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from PIL import Image
 ROWS_PER_GROUP = 1_000
 
 
-def draw(path: Path, n: int) -> None:
+def write_catalog(path: Path, n_products: int) -> None:
+    """Write the table row group by row group, so that memory does not grow with it."""
     schema = pa.schema(
         [
             ("id", pa.string()),
@@ -37,18 +38,18 @@ def draw(path: Path, n: int) -> None:
     )
     rng = np.random.default_rng(0)
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, n, ROWS_PER_GROUP):
-            rows = range(start, min(start + ROWS_PER_GROUP, n))
+        for start in range(0, n_products, ROWS_PER_GROUP):
+            rows = range(start, min(start + ROWS_PER_GROUP, n_products))
             columns = {
                 "id": [f"sku-{i:08d}" for i in rows],
-                "title": [f"dress number {i} with a pattern of its own" for i in rows],
+                "title": [f"dress number {i} with a pattern" for i in rows],
                 "price": rng.uniform(5, 500, len(rows)),
-                "image": [square(rng) for _ in rows],
+                "image": [random_jpeg(rng) for _ in rows],
             }
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def square(rng: np.random.Generator) -> bytes:
+def random_jpeg(rng: np.random.Generator) -> bytes:
     file = io.BytesIO()
     pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST).save(file, "JPEG")
@@ -61,9 +62,9 @@ def measure(path: Path, store: Path, model_name: str | None) -> None:
     from fashionclip.model import FashionCLIP
 
     model = FashionCLIP.from_pretrained(model_name)
-    began = time.perf_counter()
+    started = time.perf_counter()
     report = index_catalog(Catalog.open(path), model, store, batch_size=64)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         json.dumps(
@@ -80,8 +81,10 @@ def measure(path: Path, store: Path, model_name: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sizes", nargs="*", type=int, default=[10_000, 100_000])
-    parser.add_argument("--model", help="a checkpoint other than the built-in one")
+    parser.add_argument(
+        "sizes", nargs="*", type=int, default=[10_000, 100_000], help="numbers of products"
+    )
+    parser.add_argument("--model", help="a checkpoint instead of the built-in one")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -91,7 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in options.sizes:
             path, store = Path(folder) / f"{n}.parquet", Path(folder) / f"{n}.lance"
-            draw(path, n)
+            write_catalog(path, n)
             command = [sys.executable, __file__, "--measure", str(path), str(store)]
             command += ["--model", options.model] if options.model else []
             done = subprocess.run(command, check=True, capture_output=True, text=True)

