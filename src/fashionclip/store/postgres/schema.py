@@ -21,6 +21,8 @@ SQL_TYPES: Mapping[Kind, str] = {
 }
 GRAPH = "products_graph"
 """The approximate index of the vectors (HNSW)."""
+INLINE_BYTES = 768  # of a row, besides its half vector
+MAX_INLINE_BYTES = 8160  # a page
 MAX_IDENTIFIER_BYTES = 63
 SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 
@@ -44,9 +46,11 @@ CREATE TABLE {schema}.products (
     _row bytea,
     _crc bigint NOT NULL,
     _words tsvector NOT NULL,
-    _vector vector({dim}) NOT NULL
-) WITH (toast_tuple_target = 256);
+    _vector vector({dim}) NOT NULL,
+    _half halfvec({dim}) GENERATED ALWAYS AS (_vector::halfvec({dim})) STORED
+) WITH (toast_tuple_target = {inline_bytes});
 ALTER TABLE {schema}.products ALTER COLUMN _vector SET STORAGE EXTERNAL;
+ALTER TABLE {schema}.products ALTER COLUMN _half SET STORAGE {half_storage};
 CREATE INDEX ON {schema}.products USING gin (_words);
 CREATE TABLE {schema}.changes (
     revision bigint NOT NULL,
@@ -191,8 +195,15 @@ def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> 
             raise StoreError(message)
         if not _schema_exists(connection, address.store):
             connection.execute(f"CREATE SCHEMA {schema}")
-        layout = _LAYOUT.format(schema=schema, dim=meta.dim)
-        connection.execute(layout)
+        connection.execute(
+            _LAYOUT.format(
+                schema=schema,
+                dim=meta.dim,
+                # beside the half vector, short columns; the full vector and long texts go elsewhere
+                inline_bytes=min(2 * meta.dim + INLINE_BYTES, MAX_INLINE_BYTES),
+                half_storage="PLAIN" if 2 * meta.dim < MAX_INLINE_BYTES // 2 else "MAIN",
+            )
+        )
         for migration in MIGRATIONS:
             connection.execute(migration.format(schema=schema))
         names = {name: stored_name(name, i) for i, name in enumerate(meta.columns)}

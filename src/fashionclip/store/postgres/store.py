@@ -1,8 +1,7 @@
 """Reading a store in PostgreSQL: nearest vectors, words of captions, pages, changes.
 
-The table holds the vectors in full precision, out of line, so that a filter reads little; the graph
-(HNSW) holds them in half precision. It proposes candidates, which are ranked by the full vectors,
-so that scores and their order do not depend on it.
+A row holds its vector in half precision, and in full precision out of line. The halves, and a graph
+over them (HNSW), propose candidates. These are ranked by the full vectors, so scores are exact.
 """
 
 import threading
@@ -52,8 +51,11 @@ IDS_PER_QUERY = 5_000
 SCAN_ROWS = 2_048
 RERANKED = 6
 """Candidates beyond k that are ranked by their full vectors: the graph's are rounded."""
-MAX_COMPARED = 4_000
+MAX_COMPARED = 2_000
 """Products that pass a filter, up to which all are compared: exact, and sooner than the graph."""
+_GRAPH_FIRST = ("enable_sort", "enable_indexscan")
+"""What the planner may not use: without sorting it takes the graph; without an ordered index, which
+is the second try where the graph found too few that pass a filter, it compares all that pass."""
 SIMILAR_FROM = 500  # ids among which similar ones are looked for
 _FOLDING = ("pg_c_utf8", "und-x-icu")
 """Collations that fold the case of any letter; whichever the server has."""
@@ -175,25 +177,24 @@ class PostgresStore:
     ) -> list[Hit]:
         condition, values = self._condition(connection, header, where)
         columns = self._columns(header)
-        is_graph_used = header.is_approximate and not exact
-        if is_graph_used and condition:
-            is_graph_used = self._estimate(connection, condition, values) > MAX_COMPARED
-        if is_graph_used:
-            half = f"halfvec({header.meta.dim})"
-            with connection.transaction():
-                # or the planner compares all that pass: it does not count what a vector costs
-                connection.execute("SET LOCAL enable_sort = off")
-                found = connection.execute(
-                    f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
-                    f"{condition} ORDER BY _vector::{half} <#> %s::{half} LIMIT %s)"
-                    f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
-                    " ORDER BY _distance, _id LIMIT %s",
-                    [*values, query, k + RERANKED, query, k],
-                    binary=True,
-                ).fetchall()
-            if len(found) == k:
-                return _hits(header, found)
-        found = connection.execute(  # or the graph found too few that pass the filter
+        if header.is_approximate and not exact:
+            half = f"_half <#> %s::halfvec({header.meta.dim})"
+            query_text = (
+                f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
+                f"{condition} ORDER BY {half} LIMIT %s)"
+                f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
+                " ORDER BY _distance, _id LIMIT %s"
+            )
+            parameters = [*values, query, k + RERANKED, query, k]
+            is_compared = condition and self._estimate(connection, condition, values) < MAX_COMPARED
+            for ruled_out in ("enable_indexscan",) if is_compared else _GRAPH_FIRST:
+                with connection.transaction():
+                    connection.execute(f"SET LOCAL {ruled_out} = off")
+                    found = connection.execute(query_text, parameters, binary=True).fetchall()
+                if len(found) == k:
+                    break
+            return _hits(header, found)
+        found = connection.execute(
             f"SELECT _id, _vector <#> %s AS _distance{columns} FROM {self._table}{condition}"
             " ORDER BY _distance, _id LIMIT %s",
             [query, *values, k],

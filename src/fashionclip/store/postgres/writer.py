@@ -364,7 +364,7 @@ class PostgresWriter:
         memory = f"SET LOCAL maintenance_work_mem = '{min(megabytes, 4096)}MB'"
         create = (
             f"CREATE INDEX {GRAPH} ON {self._schema}.products USING hnsw"
-            f" ((_vector::halfvec({dim})) halfvec_ip_ops)"
+            " (_half halfvec_ip_ops)"
             f" WITH (m = {GRAPH_M}, ef_construction = {GRAPH_EF_CONSTRUCTION})"
         )
         try:
