@@ -1,17 +1,24 @@
-"""The built-in model: small, complete, readable by transformers, and of some use."""
+"""The built-in model: small, complete, readable by transformers, with one set of figures."""
 
 import json
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fashionclip.checkpoint import open_checkpoint
+from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import generate_images, sample_products
 
-MOST_BYTES = 30_000_000
+ROOT = Path(__file__).parents[1]
+MAX_BYTES = 30_000_000
+FIGURE_ROW = re.compile(
+    r"^\| (?:.* \()?`([\w/-]+)`\)? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +31,68 @@ def folder() -> Path:
 
 
 def test_the_package_grows_by_no_more_than_thirty_megabytes() -> None:
-    assert sum(path.stat().st_size for path in folder().iterdir()) <= MOST_BYTES
+    assert sum(path.stat().st_size for path in folder().iterdir()) <= MAX_BYTES
 
 
-def test_its_card_says_what_it_was_trained_on_and_what_it_measured() -> None:
+def figures_on(page: str) -> dict[str, tuple[str, ...]]:
+    """Task to metric, figure and figure on unseen items, as a page's table has them."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    table = text.partition("<!-- figures: ")[2].partition("<!-- end of figures -->")[0]
+    return {task: tuple(found) for task, *found in FIGURE_ROW.findall(table)}
+
+
+def test_its_card_names_the_licence_of_the_data_and_the_figure_on_fashion_mnist() -> None:
     card = open_checkpoint().card
     assert card.startswith("---\nlanguage: en\n")
     assert "Kaggle's listing calls the data set MIT" in card.replace("\n", " ")
-    assert re.search(
-        r"\| Fashion-MNIST test, zero-shot.*\| 10,000 \| 0\.\d{3} \[0\.\d{3} to 0\.\d{3}\] \|", card
+    assert re.search(r"\(`fmnist`\) \| Weighted F1 \| 0\.\d{3} \[0\.\d{3} to 0\.\d{3}\]", card)
+
+
+def test_the_card_and_the_documentation_give_the_same_figures() -> None:
+    card = figures_on("src/fashionclip/builtin/README.md")
+    page = figures_on("docs/benchmarks.md")
+    assert len(card) > 15
+    assert card == {task: page[task] for task in card}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    columns = [page["fmnist"][1], page["kagl/article-type"][1], "—"]
+    assert f"| builtin | {' | '.join(columns)} |" in readme
+    assert f"| builtin, unseen only | — | {page['kagl/article-type'][2]} | — |" in readme
+
+
+@pytest.mark.parametrize("page", ["src/fashionclip/builtin/README.md", "docs/benchmarks.md"])
+def test_the_figures_are_those_of_the_weights_that_ship(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"Weights {open_checkpoint().fingerprint}, cpu float32," in text
+
+
+def test_the_figures_of_a_run_replace_those_between_the_marks(tmp_path: Path) -> None:
+    names = runpy.run_path(str(ROOT / "projects" / "builtin" / "write_figures.py"))
+    write_figures = SimpleNamespace(**names)
+    result = TaskResult(
+        *("kagl/colour", "zero-shot", "weighted_f1", 4, 0),
+        figures={"weighted_f1": Figure(0.5, 0.25, 0.75, 4)},
+        n_seen=1,
+        unseen={"weighted_f1": Figure(0.25, 0.125, 0.5, 3)},
+        details={"chance": {"weighted_f1": 0.1}, "prompts": {"chosen": "bare"}},
     )
+    model = ModelInfo("builtin", "abc", 2, "cpu float32")
+    run = Run((model,), {"builtin": (result,)}, {}, "2026-11-29T12:00:00+00:00", "0.1.0")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{write_figures.START}\nold\n{write_figures.END}\nafter\n")
+    write_figures.write_block(page, write_figures.figures_table(run))
+    lines = page.read_text().splitlines()
+    assert [lines[0], lines[-1]] == ["before", "after"]
+    assert "old" not in lines
+    assert lines[4] == (
+        "| `kagl/colour` | Weighted F1 | 0.500 [0.250 to 0.750], n = 4 "
+        "| 0.250 [0.125 to 0.500], n = 3 | 0.100 |"
+    )
+    assert lines[6] == (
+        "Weights abc, cpu float32, fashionclip 0.1.0, 29 November 2026. "
+        "Styles of the prompts: `bare` for `kagl/colour`."
+    )
+    with pytest.raises(ValueError, match="the run lacks fmnist"):
+        write_figures.figures_table(run, {"fmnist": "Fashion-MNIST"})
 
 
 def test_its_configuration_leaves_nothing_to_a_readers_default() -> None:
