@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_nothing_half_written(tiny_checkpoint, tmp_path, monk
     room = tmp_path / "room"
     room.mkdir()
     monkeypatch.setattr(
-        "fashionclip.train.selection.candidates.write_weights",
+        "fashionclip.checkpoint.folder.write_weights",
         lambda path, *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(CheckpointError, match="No space left on device"):

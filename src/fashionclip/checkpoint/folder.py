@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fashionclip.checkpoint.config import (
     CLIPConfig,
@@ -19,7 +21,14 @@ from fashionclip.checkpoint.config import (
     write_preprocess,
 )
 from fashionclip.checkpoint.hub import fetch
-from fashionclip.checkpoint.weights import SHARDED, SINGLE, Weights, open_weights
+from fashionclip.checkpoint.weights import (
+    SHARDED,
+    SINGLE,
+    Layout,
+    Weights,
+    open_weights,
+    write_weights,
+)
 from fashionclip.errors import CheckpointError
 from fashionclip.images.decode import Preprocess
 from fashionclip.text.tokenizer import Tokenizer
@@ -94,7 +103,12 @@ def open_checkpoint(
     return _read(fetch(name, revision=revision, token=token, cache_dir=cache_dir), name)
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, weights: Path | None = None) -> None:
+def save_checkpoint(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    weights: tuple[Layout, Callable[[str], np.ndarray]] | None = None,
+) -> None:
     """Write a checkpoint as a folder that transformers 4 and 5 load unchanged.
 
     A new folder appears complete or not at all. In an existing folder each file is replaced
@@ -103,8 +117,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, weights: Path | Non
     Args:
         checkpoint: the model.
         folder: where it is written.
-        weights: a file ``model.safetensors`` instead of the checkpoint's own; the card and the
-            digests of the training data, which belong to other weights, are then left out.
+        weights: other weights than the checkpoint's own, as ``write_weights`` takes them; the card
+            and the digests of the training data, which belong to its own, are then left out.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -121,7 +135,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, weights: Path | Non
         write_preprocess(checkpoint.preprocess), indent=2
     )
     if weights is not None:
-        write_folder(folder, texts, [weights])
+        layout, tensor = weights
+        write_folder(
+            folder, texts, [], write=lambda draft: write_weights(draft / SINGLE, layout, tensor)
+        )
         return
     if checkpoint.card:
         texts[CARD] = checkpoint.card
@@ -138,9 +155,15 @@ def write_folder(
     texts: Mapping[str, str],
     copies: list[Path],
     *,
-    blobs: Mapping[str, bytes] | None = None,
+    write: Callable[[Path], object] | None = None,
 ) -> None:
     """Write files into a folder: first all of them beside it, then each is moved into place.
+
+    Args:
+        folder: where the files go.
+        texts: text by file name.
+        copies: files to copy.
+        write: called with a folder to write further files into.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -152,8 +175,8 @@ def write_folder(
             draft.mkdir()
             for name, text in texts.items():
                 (draft / name).write_bytes(text.encode())  # the same line ends on every system
-            for name, blob in (blobs or {}).items():
-                (draft / name).write_bytes(blob)
+            if write is not None:
+                write(draft)
             for path in copies:
                 shutil.copyfile(path, draft / path.name)
             if not folder.exists():

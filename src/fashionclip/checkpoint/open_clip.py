@@ -428,4 +428,5 @@ def _write(
 ) -> None:
     # ascontiguousarray would make a vector of the scalar logit_scale
     contiguous = {key: np.asarray(array, order="C") for key, array in weights.items()}
-    write_folder(folder, texts, [], blobs={name: save(contiguous, metadata={"format": "pt"})})
+    data = save(contiguous, metadata={"format": "pt"})
+    write_folder(folder, texts, [], write=lambda draft: (draft / name).write_bytes(data))

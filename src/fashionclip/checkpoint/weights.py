@@ -19,6 +19,8 @@ from safetensors import safe_open
 from fashionclip.checkpoint.config import CLIPConfig, expected_shapes
 from fashionclip.errors import CheckpointError
 
+Layout = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and type (``F32`` or ``F16``) of every tensor, by name."""
 SINGLE = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
 _BUFFERS = ("position_ids",)  # 0, 1, 2, … in old files; not a weight
@@ -119,14 +121,14 @@ def open_files(paths: Iterable[Path]) -> Weights:
 
 def write_weights(
     path: Path,
-    layout: Mapping[str, tuple[tuple[int, ...], str]],
+    layout: Layout,
     tensor: Callable[[str], np.ndarray],
 ) -> None:
     """Write a safetensors file with one tensor in memory at a time.
 
     Args:
         path: the file; it is written in place, so pass a temporary name.
-        layout: shape and type (F32 or F16) of every tensor, by name.
+        layout: shape and type of every tensor.
         tensor: returns the tensor of a name.
 
     Raises:

@@ -1,7 +1,6 @@
 """``fashionclip embed``: write the vectors of products, images or texts to a file."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,7 @@ from fashionclip.rejects import RejectsFile, rejects_beside
 if TYPE_CHECKING:
     import numpy as np
 
-    from fashionclip.catalog import Catalog
     from fashionclip.model import FashionCLIP
-    from fashionclip.product import Reject
 
 VECTORS_PER_ROW_GROUP = 1024  # of a Parquet file
 
@@ -77,31 +74,36 @@ def command(
     """
     if not (paths or texts):
         stop_for_usage("name a catalogue, image files, or --text WORDS")
+    from fashionclip.images.fetch import FetchPolicy
+    from fashionclip.product import Product, Reject
+
     begun = perf_counter()
-    source: Catalog | Sequence[str] = paths
+    rows: Iterable[Product | Reject]
     if is_catalog(paths):
-        source = open_catalog(paths[0], images=images, columns=columns, allow_private=allow_private)
+        rows = open_catalog(paths[0], images=images, columns=columns, allow_private=allow_private)
+        n_rows = rows.len_hint
+    else:
+        rows = (Product(path, "", path, row, {}) for row, path in enumerate(paths, start=1))
+        n_rows = len(paths)
     model = open_model(model_name, device=device, precision=precision)
-    rejects: list[Reject] = []
-    with whole_file(place) as part:
+    policy = FetchPolicy(allow_private=allow_private)
+    with (
+        whole_file(place) as part,
+        RejectsFile(rejects_beside(place), keep_empty=False) as rejects,
+    ):
         writer = VectorFile(part, model, is_parquet=place.suffix.lower() == ".parquet")
-        n_images = len(source) if isinstance(source, Sequence) else source.len_hint
-        with terminal.progress("Embedding", total=n_images, noun="images") as update:
-            encoded = embed_images(
-                source, model, rejects, batch_size=batch_size, allow_private=allow_private
-            )
-            for product_id, vector in encoded:
-                writer.write([product_id], vector[None])
-                update(writer.count + len(rejects), len(rejects), None)
+        with terminal.progress("Embedding", total=n_rows, noun="images") as update:
+            for item in model.iter_products(rows, batch_size=batch_size, policy=policy):
+                if isinstance(item, Reject):
+                    rejects.add(item)
+                else:
+                    writer.write([item[0].product_id], item[1][None])
+                update(writer.count + rejects.count, rejects.count, None)
         if texts:
             writer.write(texts, model.encode_text(texts))
         writer.close()
-    rejects_path = rejects_beside(place)
-    with RejectsFile(rejects_path, keep_empty=False) as file:
-        for reject in rejects:
-            file.add(reject)
-    if rejects:
-        terminal.say_rejects(rejects_path, len(rejects))
+    if rejects.count:
+        terminal.say_rejects(rejects.path, rejects.count)
     if as_json:
         terminal.write_json(
             {
@@ -109,14 +111,14 @@ def command(
                 "embedded": writer.count,
                 "dim": model.dim,
                 "model": model.name,
-                "rejected": len(rejects),
-                "rejects": str(rejects_path) if rejects else None,
+                "rejected": rejects.count,
+                "rejects": str(rejects.path) if rejects.count else None,
                 "seconds": round(perf_counter() - begun, 3),
             }
         )
     terminal.say_counts(
         f"{terminal.counted(writer.count, 'vector')} of {model.dim} numbers in {place}",
-        f"{len(rejects):,} rejected (see {rejects_path})" if rejects else "",
+        f"{rejects.count:,} rejected (see {rejects.path})" if rejects.count else "",
         seconds=perf_counter() - begun,
     )
     if not writer.count:
@@ -132,55 +134,6 @@ def is_catalog(paths: Sequence[str]) -> bool:
     name = paths[0].lower()
     name = name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
     return name.endswith((*TABLE_SUFFIXES, ".txt")) or Path(paths[0]).is_dir()
-
-
-def embed_images(
-    source: "Catalog | Sequence[str]",
-    model: "FashionCLIP",
-    rejects: list["Reject"],
-    *,
-    batch_size: int,
-    allow_private: bool,
-) -> "Iterator[tuple[str, np.ndarray]]":
-    """Encode the images of a catalogue, or image files, as a stream.
-
-    Args:
-        source: the catalogue, or paths and URLs.
-        model: encodes the images.
-        rejects: products that cannot be encoded are added to it.
-        batch_size: images per call of the model.
-        allow_private: fetch from internal addresses too.
-
-    Yields:
-        Id (for a file: its path) and vector of each encoded image, in order.
-
-    Raises:
-        CatalogError: the table cannot be read to its end.
-    """
-    from fashionclip.errors import FashionCLIPError
-    from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.product import Product, Reject, as_reject
-
-    submitted: deque[Product] = deque()
-
-    def images() -> Iterator[str | bytes]:
-        for row, item in enumerate(source, start=1):
-            product = Product(item, "", item, row, {}) if isinstance(item, str) else item
-            if isinstance(product, Reject):
-                rejects.append(product)
-            elif product.image is None:
-                rejects.append(as_reject(product, "the row names no image"))
-            else:
-                submitted.append(product)
-                yield product.image
-
-    policy = FetchPolicy(allow_private=allow_private)
-    for vector in model.iter_images(images(), batch_size=batch_size, policy=policy):
-        product = submitted.popleft()
-        if isinstance(vector, FashionCLIPError):
-            rejects.append(as_reject(product, str(vector)))
-        else:
-            yield product.product_id, vector
 
 
 class VectorFile:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import numpy as np
 
 from fashionclip.atomic import whole_file
 from fashionclip.catalog import Catalog
-from fashionclip.errors import FashionCLIPError, LabelError
-from fashionclip.model import FashionCLIP, ImageSource
-from fashionclip.product import Product, Reject, as_reject
+from fashionclip.errors import LabelError
+from fashionclip.model import FashionCLIP
+from fashionclip.product import Reject
 from fashionclip.rejects import RejectsFile, rejects_beside
 from fashionclip.store import Store, require_model
 from fashionclip.tagging.calibration import calibrate
@@ -106,7 +105,9 @@ def tag_catalog(
         ValueError: ``batch_size`` is below 1.
     """
     tagger = Tagger(model, label_sets)
-    encoded = _encoded_products(catalog, model, batch_size=batch_size, workers=workers)
+    encoded = model.iter_products(
+        catalog, batch_size=batch_size, workers=workers, policy=catalog.policy
+    )
     while batch := list(islice(encoded, PRODUCTS_PER_BATCH)):
         vectors = [item[1] for item in batch if not isinstance(item, Reject)]
         tags = iter(tagger.tag(np.stack(vectors)) if vectors else ())
@@ -235,7 +236,10 @@ def calibrate_on_catalog(
         raise LabelError(message)
     cells: dict[str, list[str]] = {name: [] for name in found}
     vectors: dict[str, list[np.ndarray]] = {name: [] for name in found}
-    for item in _encoded_products(catalog, model, batch_size=batch_size, workers=workers):
+    encoded = model.iter_products(
+        catalog, batch_size=batch_size, workers=workers, policy=catalog.policy
+    )
+    for item in encoded:
         if isinstance(item, Reject):
             continue
         for name, column in found.items():
@@ -265,40 +269,6 @@ def _split_labels(cell: str, known: set[str]) -> list[str]:
     for separator in OTHER_SEPARATORS:
         cell = cell.replace(separator, SEVERAL_SEPARATOR)
     return [part.strip() for part in cell.split(SEVERAL_SEPARATOR) if part.strip()]
-
-
-def _encoded_products(
-    catalog: Catalog, model: FashionCLIP, *, batch_size: int, workers: int | None
-) -> Iterator[tuple[Product, np.ndarray] | Reject]:
-    """A catalogue's rows in order, each product with its image's vector."""
-    waiting: deque[Product | Reject] = deque()
-
-    def images() -> Iterator[ImageSource]:
-        for item in catalog:
-            if isinstance(item, Product) and item.image is None:
-                item = as_reject(item, "the row names no image")
-            waiting.append(item)
-            if isinstance(item, Product) and item.image is not None:
-                yield item.image
-
-    vectors = model.iter_images(
-        images(), batch_size=batch_size, workers=workers, policy=catalog.policy
-    )
-    for vector in vectors:
-        yield from _leading_rejects(waiting)
-        product = waiting.popleft()
-        assert isinstance(product, Product)  # every vector is a product's
-        if isinstance(vector, FashionCLIPError):
-            yield as_reject(product, str(vector))
-        else:
-            yield product, vector
-    yield from _leading_rejects(waiting)
-
-
-def _leading_rejects(waiting: deque[Product | Reject]) -> Iterator[Reject]:
-    while waiting and isinstance(first := waiting[0], Reject):
-        waiting.popleft()
-        yield first
 
 
 @contextmanager

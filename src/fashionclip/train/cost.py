@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from fashionclip.atomic import write_whole
 from fashionclip.errors import TrainingError
 from fashionclip.train.recipe import CostConfig
 from fashionclip.train.run import RunFolder
@@ -36,7 +35,7 @@ class CostMeter:
         Raises:
             TrainingError: the country is unknown.
         """
-        self._path, self._config = run.root / NAME, config
+        self._run, self._config = run, config
         self._begun = time.perf_counter()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._earlier = read_cost(run).get("sessions", [])
@@ -84,11 +83,7 @@ class CostMeter:
             "power": measured.get("power", unknown),
             "tracker": f"codecarbon {version('codecarbon')}" if measured else "",
         }
-        try:
-            write_whole(self._path, json.dumps(cost, indent=2).encode())
-        except OSError as exc:
-            message = f"{self._path} cannot be written ({exc.strerror}); make room"
-            raise TrainingError(message) from exc
+        self._run.write(self._run.root / NAME, json.dumps(cost, indent=2))
         return cost
 
     def stop(self) -> dict[str, Any]:

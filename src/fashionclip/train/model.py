@@ -4,7 +4,6 @@ The recipe chooses which weights are trained: all, those of one tower, or LoRA's
 """
 
 import re
-import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,11 +16,10 @@ from torch.nn import functional
 
 from fashionclip.checkpoint import Checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import Activation, expected_shapes
-from fashionclip.checkpoint.weights import SINGLE, write_weights
 from fashionclip.engines.cpu import has_bfloat16
 from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
-from fashionclip.errors import CheckpointError, MissingExtraError
+from fashionclip.errors import MissingExtraError
 from fashionclip.train.loader import Batch
 from fashionclip.train.recipe import ModelConfig
 
@@ -246,15 +244,7 @@ def save_weights(
         return found
 
     layout = {name: (shape, "F32") for name, shape in expected_shapes(checkpoint.config)}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder.parent) as temporary:
-            path = Path(temporary) / SINGLE
-            write_weights(path, layout, tensor)
-            save_checkpoint(checkpoint, folder, weights=path)
-    except OSError as exc:
-        message = f"the checkpoint {folder} cannot be written ({exc.strerror})"
-        raise CheckpointError(message) from exc
+    save_checkpoint(checkpoint, folder, weights=(layout, tensor))
 
 
 def _add_lora(towers: Towers, rank: int, frozen: tuple[str, ...], seed: int) -> None:

@@ -56,6 +56,21 @@ class RunFolder:
         """The scores of one checkpoint on development sets."""
         return self.root / "scores" / f"step-{step:06d}.json"
 
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Replace one of the run's files in one step, and create its folder if needed.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content.encode() if isinstance(content, str) else content)
+        except OSError as exc:
+            message = (
+                f"{path} cannot be written ({exc.strerror}); make room, or choose another folder"
+            )
+            raise TrainingError(message) from exc
+
 
 def describe_run(**facts: object) -> dict[str, Any]:
     """The facts of every run (versions, machine, commit), and those given."""
@@ -74,12 +89,7 @@ def write_facts(run: RunFolder, **facts: object) -> None:
     Raises:
         TrainingError: the folder cannot be written.
     """
-    try:
-        run.root.mkdir(parents=True, exist_ok=True)
-        write_whole(run.facts, json.dumps({**read_facts(run), **facts}, indent=2).encode())
-    except OSError as exc:
-        message = f"the run folder {run.root} cannot be written ({exc.strerror}); choose another"
-        raise TrainingError(message) from exc
+    run.write(run.facts, json.dumps({**read_facts(run), **facts}, indent=2))
 
 
 def read_facts(run: RunFolder) -> dict[str, Any]:

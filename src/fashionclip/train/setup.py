@@ -11,7 +11,6 @@ from hashlib import sha256
 
 import numpy as np
 
-from fashionclip.atomic import write_whole
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import TrainingError
 from fashionclip.train.data import (
@@ -141,12 +140,8 @@ def claim(setup: TrainSetup, run: RunFolder, *, changed_data: bool) -> None:
             "batch_size": setup.batch_size,
         },
     )
-    try:
-        write_whole(run.recipe, write_recipe(setup.recipe).encode())
-        write_whole(run.root / _DIGESTS, digests)
-    except OSError as exc:
-        message = f"the run folder {run.root} cannot be written ({exc.strerror}); choose another"
-        raise TrainingError(message) from exc
+    run.write(run.recipe, write_recipe(setup.recipe))
+    run.write(run.root / _DIGESTS, digests)
     if facts.get("data_hash", data_hash) != data_hash:
         write_log(run, {"event": "data changed", "data_hash": data_hash})
     if not run.start.exists():

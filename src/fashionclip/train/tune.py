@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fashionclip.atomic import write_whole
 from fashionclip.errors import BenchmarkError, TrainingError
 from fashionclip.evaluate.compare import Comparison, compare_runs, comparison_markdown
 from fashionclip.evaluate.leakage import TrainingData, digest_training_data
@@ -172,7 +171,7 @@ def measure(
     write_run(found, run.evaluation)
     write_report(found, run.evaluation, shown)
     comparison = compare_runs(found, found, old_model=run.start.name, new_model=run.selected.name)
-    write_whole(run.evaluation / _COMPARISON, comparison_markdown(comparison).encode())
+    run.write(run.evaluation / _COMPARISON, comparison_markdown(comparison))
     return Verdict(found, comparison)
 
 

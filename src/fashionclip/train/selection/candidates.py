@@ -5,7 +5,6 @@ one tensor at a time, so that memory is that of a tensor.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from fashionclip.checkpoint import Checkpoint, CLIPConfig, save_checkpoint
-from fashionclip.checkpoint.weights import SINGLE, write_weights
 from fashionclip.errors import CheckpointError
 
 Kind = Literal["start", "checkpoint", "average", "interpolation"]
@@ -106,15 +104,7 @@ def write_candidate(candidate: Candidate, folder: Path) -> None:
             total += share * np.array(other.weights()[name], np.float32).reshape(total.shape)
         return total
 
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as draft:
-            path = Path(draft) / SINGLE
-            write_weights(path, layout, mixed)
-            save_checkpoint(last, folder, weights=path)
-    except OSError as exc:
-        message = f"{candidate.name} cannot be written to {folder} ({exc.strerror}); make room"
-        raise CheckpointError(message) from exc
+    save_checkpoint(last, folder, weights=(layout, mixed))
 
 
 def _check_alike(one: Checkpoint, other: Checkpoint) -> None:

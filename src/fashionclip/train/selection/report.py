@@ -2,12 +2,11 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fashionclip.atomic import write_whole
-from fashionclip.errors import MissingExtraError, TrainingError
+from fashionclip.errors import MissingExtraError
 from fashionclip.evaluate.report.markdown import table
 from fashionclip.train.run import RunFolder
 from fashionclip.train.selection.rules import POINTS, RULES, RuleRow, Scored
@@ -40,17 +39,9 @@ def write_choice(choice: Choice, run: RunFolder) -> None:
         TrainingError: the folder cannot be written.
         MissingExtraError: matplotlib is not installed; the other two files are there.
     """
-    pages: dict[str, Callable[[], bytes]] = {
-        "selection.json": lambda: json.dumps(choice_fields(choice), indent=2).encode(),
-        "selection.md": lambda: choice_markdown(choice).encode(),
-        "selection.svg": lambda: plot_curves(choice.candidates, choice.chosen),
-    }
-    try:
-        for name, page in pages.items():
-            write_whole(run.root / name, page())
-    except OSError as exc:
-        message = f"the choice cannot be written to {run.root} ({exc.strerror}); make room"
-        raise TrainingError(message) from exc
+    run.write(run.root / "selection.json", json.dumps(choice_fields(choice), indent=2))
+    run.write(run.root / "selection.md", choice_markdown(choice))
+    run.write(run.root / "selection.svg", plot_curves(choice.candidates, choice.chosen))
 
 
 def choice_fields(choice: Choice) -> dict[str, Any]:
@@ -158,7 +149,7 @@ def _widths(scores: Scores) -> str:
     return ", ".join(parts)
 
 
-def plot_curves(candidates: Sequence[Scored], chosen: Scored) -> bytes:
+def plot_curves(candidates: Sequence[Scored], chosen: Scored) -> str:
     """Plot a selection as SVG.
 
     Left: difference from the start over the steps, of held-out retrieval, of each set and of the
@@ -187,7 +178,7 @@ def plot_curves(candidates: Sequence[Scored], chosen: Scored) -> bytes:
         middle.plot(steps, [s.scores.validation_loss for s in run], "o-", color="#555555", ms=4)
         middle.set(title="Loss on held-out pairs", xlabel="step", ylabel="nats, lower is better")
         _plot_tradeoff(right, candidates, chosen)
-        file = io.BytesIO()
+        file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "fashionclip"})
         return file.getvalue()
 

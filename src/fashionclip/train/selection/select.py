@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fashionclip.atomic import write_whole
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.errors import CheckpointError, TrainingError
 from fashionclip.evaluate.leakage import TrainingData, read_training_data, write_training_data
@@ -159,24 +158,19 @@ class _Scorer:
     """Scores each candidate once; scores on disk are reused."""
 
     def __init__(self, run: RunFolder, suite: Suite, on_scores: OnScores | None) -> None:
-        self._folder, self._suite = run.root / "scores", suite
+        self._run, self._suite = run, suite
         self._digest = suite.digest
         self._on_scores = on_scores or (lambda name, step, scores: None)
         self._reported: set[str] = set()
 
     def __call__(self, candidate: Candidate) -> Scored:
-        path = self._folder / f"{candidate.name.replace(' ', '-')}.json"
+        path = self._run.root / "scores" / f"{candidate.name.replace(' ', '-')}.json"
         known = {"fingerprint": candidate.fingerprint, "suite": self._digest}
         scores = _read(path, known)
         if scores is None:
             scores = self._score(candidate)
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({**known, "scores": scores.fields()}, indent=2)
-                write_whole(path, text.encode())
-            except OSError as exc:
-                message = f"{path} cannot be written ({exc.strerror}); make room"
-                raise TrainingError(message) from exc
+            fields = {**known, "scores": scores.fields()}
+            self._run.write(path, json.dumps(fields, indent=2))
         if candidate.name not in self._reported:
             self._reported.add(candidate.name)
             self._on_scores(candidate.name, candidate.step, scores)
@@ -185,7 +179,7 @@ class _Scorer:
     def _score(self, candidate: Candidate) -> Scores:
         if len(candidate.parts) == 1:
             return score_checkpoint(candidate.parts[0][0], self._suite)
-        with tempfile.TemporaryDirectory(prefix=".candidate-", dir=self._folder.parent) as place:
+        with tempfile.TemporaryDirectory(prefix=".candidate-", dir=self._run.root) as place:
             folder = Path(place) / "mixed"
             write_candidate(candidate, folder)
             return score_checkpoint(open_checkpoint(folder), self._suite)

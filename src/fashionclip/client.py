@@ -1,9 +1,14 @@
-"""``Client``: one method per endpoint, over one HTTP connection pool."""
+"""A Python client of the service: ``Client("http://127.0.0.1:8000").search("red dress")``.
+
+It has a method per endpoint, keeps connections open, repeats a request that the service was too
+busy for, and raises errors with the service's own messages.
+"""
 
 import base64
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,17 +18,8 @@ import httpx2
 import numpy as np
 from jaxtyping import Float32
 
-from fashionclip.client.types import (
-    Hits,
-    ImageInput,
-    Label,
-    NewProduct,
-    PutResult,
-    Rejection,
-    ServiceStatus,
-)
 from fashionclip.errors import ImageError, RefusedError, ServiceError
-from fashionclip.product import Hit
+from fashionclip.product import Hit, Value
 
 MAX_ITEMS_PER_REQUEST = 64
 """Inputs, products or ids; longer lists are sent in several requests."""
@@ -33,6 +29,67 @@ MAX_CONNECTIONS = 64
 
 _BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _CONNECTION_BROKE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+
+ImageInput = str | Path | bytes
+"""A path; an http(s) or ``data:`` URL, which the service fetches if it may; or encoded bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """One page of search results, best first."""
+
+    hits: tuple[Hit, ...]
+    has_more: bool
+    """Whether the next page has hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and its probability."""
+
+    label: str
+    probability: float
+    """In 0…1; the labels of one call sum to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewProduct:
+    """A product to store."""
+
+    product_id: str
+    image: ImageInput
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    """By the catalogue's own column names, or by role: ``title``, ``price``, ``brand``, …"""
+    caption: str = ""
+    """If empty, the service builds it from the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A product that was not stored."""
+
+    product_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """The result of storing products."""
+
+    stored: int
+    rejected: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """Whether the service is ready, and what it serves."""
+
+    is_ready: bool
+    """Whether it answers searches."""
+    status: str
+    """``ready``, or ``stale`` while it cannot read the store that it serves."""
+    n_products: int
+    model: str
 
 
 class Client:
