@@ -3,10 +3,9 @@
 ``catalog``    ``Catalog``, the entry point
 ``roles``      which column plays which part
 ``sources``    which files a path means, the table of formats, and where a row's image is
-``delimited``, ``json_lines``, ``parquet``   the formats, each a ``Table`` of ``rows``
-``lines``      lines of a text file: compression and encoding
-``rows``       what all formats have in common
-``cells``      cells to values of one kind per column, to highlights and images
+``delimited``, ``lines``, ``parquet``   the formats, each a ``Table`` of ``rows``
+``lines``      also compression and encoding of text files
+``rows``       what all formats have in common; cells to values, highlights and images
 ``check``      what is wrong with a catalogue, before it is indexed
 
 Nothing here knows of models and vectors.

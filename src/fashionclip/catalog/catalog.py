@@ -7,7 +7,12 @@ from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
-from fashionclip.catalog.cells import (
+from fashionclip.catalog.roles import find_roles, is_usual
+from fashionclip.catalog.rows import (
+    BrokenRow,
+    Row,
+    Survey,
+    Table,
     as_text,
     clean_text,
     convert,
@@ -15,8 +20,6 @@ from fashionclip.catalog.cells import (
     parse_id,
     parse_image,
 )
-from fashionclip.catalog.roles import find_roles, is_usual
-from fashionclip.catalog.rows import BrokenRow, Row, Survey, Table
 from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes

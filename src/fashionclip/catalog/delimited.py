@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fashionclip.catalog.cells import clean_text, kind_of_text
 from fashionclip.catalog.lines import BadLine, TextFile, open_text
 from fashionclip.catalog.rows import (
     MAX_COLUMNS,
@@ -21,6 +20,8 @@ from fashionclip.catalog.rows import (
     BrokenRow,
     Row,
     Survey,
+    clean_text,
+    kind_of_text,
     take_survey,
 )
 from fashionclip.errors import CatalogError

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fashionclip.catalog.delimited import DelimitedTable
-from fashionclip.catalog.json_lines import JsonLinesTable
-from fashionclip.catalog.lines import reading
+from fashionclip.catalog.lines import JsonLinesTable, reading
 from fashionclip.catalog.rows import Table
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url, resolve_location

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from fashionclip.sample import accessories, garments
-from fashionclip.sample.canvas import Board
-from fashionclip.sample.cloths import COLOURS, PATTERNS
+from fashionclip.sample.canvas import COLOURS, PATTERNS, Board
 from fashionclip.sample.products import (
     CATEGORIES,
     Attributes,

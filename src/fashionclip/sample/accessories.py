@@ -8,12 +8,13 @@ from fashionclip.sample.canvas import (
     Rgb,
     arc,
     box,
+    is_dark,
     mirror,
     shaded,
     smooth,
     symmetric,
+    weave,
 )
-from fashionclip.sample.cloths import is_dark, weave
 from fashionclip.sample.products import Attributes
 
 _METAL: Rgb = (204, 178, 112)

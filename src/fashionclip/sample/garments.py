@@ -9,12 +9,16 @@ from fashionclip.sample.canvas import (
     Rgb,
     arc,
     box,
+    denim,
+    is_dark,
+    knit,
     mirror,
+    ribbed,
     shaded,
     smooth,
     symmetric,
+    weave,
 )
-from fashionclip.sample.cloths import denim, is_dark, knit, ribbed, weave
 from fashionclip.sample.products import Attributes
 
 _STITCH = (206, 146, 72)  # the orange thread of jeans

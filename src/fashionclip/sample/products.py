@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fashionclip.sample.canvas import Rgb
-from fashionclip.sample.cloths import COLOURS, is_dark
+from fashionclip.sample.canvas import COLOURS, Rgb, is_dark
 
 _WORDS: Mapping[str, Any] = tomllib.loads(
     Path(__file__).with_name("products.toml").read_text(encoding="utf-8")
@@ -35,9 +34,9 @@ class Attributes:
     category: str
     """One of ``CATEGORIES``."""
     colour: str
-    """The main colour, one of ``cloths.COLOURS``."""
+    """The main colour, one of ``COLOURS``."""
     pattern: str = "solid"
-    """One of ``cloths.PATTERNS``."""
+    """One of ``PATTERNS``."""
     accent: str | None = None
     """The pattern's second colour; None for a solid product."""
     sleeve: str | None = None

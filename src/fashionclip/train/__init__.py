@@ -4,8 +4,7 @@
 ``data``         pairs of images and texts, and their split (``tars``: WebDataset shards)
 ``augment``      random captions and images of a pair
 ``loader``       batches ahead of the device
-``model``        towers with trainable weights, their forward pass, and checkpoints
-``teacher``      frozen models that the loss compares with
+``model``        towers with trainable weights, their forward pass, checkpoints, and teachers
 ``loss``         the table of loss terms (``prompts``: zero-shot classification as one)
 ``optimizer``    cached gradients, Adam and AdamW, schedule, moving average
 ``distributed``  several processes

@@ -32,8 +32,10 @@ from fashionclip.train.model import (
     load_towers,
     make_forward,
     make_inputs,
+    open_teachers,
     save_weights,
     set_trainable,
+    teacher_features,
     trainable_weights,
     with_activation,
 )
@@ -65,7 +67,6 @@ from fashionclip.train.run import (
 )
 from fashionclip.train.setup import FINISHED, TrainSetup, claim, prepare
 from fashionclip.train.state import TrainState, collect, load_state, restore, save_state
-from fashionclip.train.teacher import open_teachers, teacher_features
 
 
 @dataclass(frozen=True, slots=True)

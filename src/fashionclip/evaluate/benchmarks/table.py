@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fashionclip.catalog.cells import as_text, clean_text, parse_image
 from fashionclip.catalog.roles import bare_name
-from fashionclip.catalog.rows import BrokenRow, Cell
+from fashionclip.catalog.rows import BrokenRow, Cell, as_text, clean_text, parse_image
 from fashionclip.catalog.sources import ImageLocations, find_table, open_table
 from fashionclip.errors import BenchmarkError, CatalogError
 from fashionclip.evaluate.benchmarks.base import (
