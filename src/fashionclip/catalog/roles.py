@@ -6,8 +6,10 @@ the list wins. A column plays two parts only if it is mapped to both.
 """
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 
 from fashionclip.errors import CatalogError
@@ -15,63 +17,14 @@ from fashionclip.product import Roles
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "id": (
-            "productid", "id", "sku", "articleid", "itemid", "productcode", "productsku",
-            "variantsku", "styleid", "articlenumber", "asin", "gtin", "ean", "code", "uid",
-            "imageid", "handle",
-        ),
-        "image": (
-            "image", "imagepath", "imageurl", "imagelink", "imagesrc", "imagefile",
-            "imagename", "imagefilename", "mainimage", "mainimageurl", "images",
-            "imageurls", "img", "imgurl", "imgpath", "productimage", "productimageurl",
-            "productphotourl", "photo", "photourl", "picture", "pictureurl", "filename",
-            "file", "filepath", "path", "media", "thumbnail", "thumbnailurl",
-        ),
-        "title": (
-            "title", "productdisplayname", "producttitle", "productname", "prodname",
-            "name", "itemname", "shortdescription", "displayname", "caption", "text",
-        ),
-        "description": (
-            "description", "productdescription", "longdescription", "detaildesc", "desc",
-            "bodyhtml", "body", "details", "productdetails",
-        ),
-        "highlights": (
-            "highlights", "highlight", "articleattributes", "attributes", "productattributes",
-            "tags", "keywords", "features", "bulletpoints",
-        ),
-        "price": (
-            "price", "saleprice", "regularprice", "variantprice", "unitprice",
-            "currentprice", "discountedprice", "amount",
-        ),
-        "brand": ("brand", "brandname", "vendor", "manufacturer", "designer", "label"),
-        "category": (
-            "category", "producttype", "articletype", "categoryname", "productcategory",
-            "producttypename", "googleproductcategory", "categories", "subcategory",
-            "mastercategory", "type",
-        ),
-        "group": (
-            "itemgroupid", "groupid", "productgroupid", "parentsku", "parentid",
-            "parentproductid", "parentcode", "parent", "mastersku", "masterid", "modelid",
-            "modelcode", "stylenumber", "stylecode", "styleid", "productcode", "handle",
-        ),
-        "currency": (
-            "currency", "currencycode", "pricecurrency", "currencyid", "isocurrency",
-        ),
-        "colour": (
-            "colour", "color", "basecolour", "basecolor", "colourname", "colorname",
-            "maincolour", "maincolor", "primarycolour", "primarycolor", "colourgroupname",
-        ),
-        "further_images": (
-            "additionalimagelink", "additionalimagelinks", "additionalimage",
-            "additionalimages", "additionalimageurl", "additionalimageurls", "moreimages",
-            "furtherimages", "otherimages", "otherimageurls", "alternateimage",
-            "alternateimages", "secondaryimage", "galleryimages", "gallery", "images",
-            "imageurls",
-        ),
+        role: tuple(names)
+        for role, names in tomllib.loads(
+            Path(__file__).with_name("roles.toml").read_text(encoding="utf-8")
+        ).items()
     }
-)  # fmt: skip
-"""Usual names of each role, bare and best first, from shop systems, feeds and public data sets.
-Roles further down take only columns that those above have left."""
+)
+"""Usual names of each role, bare and best first, from ``roles.toml``. Roles further down take only
+columns that those above have left."""
 
 _NOT_NAME = re.compile(r"[\W_]+")
 

@@ -28,28 +28,8 @@ NEXT = """Next:
   fashionclip index your-products.csv --images your-photos/ --into your-shop.lance
   fashionclip --help
 """
-LABELS = """\
-# One label per line; [name] begins a set. Use it with: fashionclip tag --labels labels.txt
-[kind]
-t-shirt
-shirt
-sweater
-dress
-skirt
-trousers
-jeans
-shoes
-bag
-cap
-
-[pattern]
-plain
-striped
-checked
-dotted
-floral
-"""
-"""The label sets of the demo, written beside its catalogue."""
+LABELS = Path(__file__).parent / "templates" / "labels.txt"
+"""The label sets of the demo, copied beside its catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +126,7 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
 
     say(f"Generating {n_products:,} products in {folder}/\n")
     table = write_sample_catalog(folder, n_products=n_products)
-    labels.write_text(LABELS, encoding="utf-8")
+    shutil.copyfile(LABELS, labels)
 
     show_command(f"fashionclip index {table} --into {store}")
     catalog = open_catalog(str(table), images=None, columns={}, allow_private=False)

@@ -1,6 +1,7 @@
 """``fashionclip evaluate``: models on benchmarks, with confidence intervals, as a report."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -164,9 +165,8 @@ def download_missing(names: Sequence[str], data: Path | None) -> None:
 
     if data is None:
         stop_for_usage("--download needs --data DIR, the folder to fetch into")
-    for benchmark in [
-        find_benchmark(name) for name in names
-    ]:  # a typo is refused before any download
+    benchmarks = [find_benchmark(name) for name in names]  # a typo is refused before any download
+    for benchmark in benchmarks:
         try:
             find_folder(benchmark, data)
         except BenchmarkError:
@@ -221,8 +221,8 @@ def run_fields(run: "Run", out: Path) -> dict[str, object]:
                     "n": result.n,
                     "left_out": result.left_out,
                     "seen_in_training": result.n_seen,
-                    "figures": {m: figure_fields(f) for m, f in result.figures.items()},
-                    "unseen": {m: figure_fields(f) for m, f in result.unseen.items()},
+                    "figures": {m: asdict(f) for m, f in result.figures.items()},
+                    "unseen": {m: asdict(f) for m, f in result.unseen.items()},
                     "warnings": list(result.warnings),
                 }
                 for result in results
@@ -231,11 +231,6 @@ def run_fields(run: "Run", out: Path) -> dict[str, object]:
         },
         "missing": dict(run.missing),
     }
-
-
-def figure_fields(figure: "Figure") -> dict[str, float]:
-    """A figure as plain values."""
-    return {"value": figure.value, "low": figure.low, "high": figure.high, "n": figure.n}
 
 
 def show_run(run: "Run") -> None:

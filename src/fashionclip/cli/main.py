@@ -70,25 +70,14 @@ class Program(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        click.echo(f"fashionclip {__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="'fashionclip COMMAND --help' shows examples. Start with 'fashionclip demo'.",
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Print the version and exit.",
+@click.version_option(
+    __version__, message="fashionclip %(version)s", help="Print the version and exit."
 )
 def program(debug: bool) -> None:
     """Search and tag a fashion catalogue by text and images.
@@ -113,45 +102,31 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     words = [word for word in arguments if word != "--debug"]  # it may be anywhere
     try:
-        status = _finish(words)
+        status = program.main(words, prog_name="fashionclip", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _report_interrupt(words)
+        resumes = ", and it resumes from here" if words[:1] in (["index"], ["train"]) else ""
+        click.echo(f"interrupted; give the same command again{resumes}", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
+        # the reader of stdout is gone: send the interpreter's last flush to nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if debug:
             raise
         click.echo(_one_line(error), err=True)
         return 1
-    return status
+    return status if isinstance(status, int) else 0
 
 
 def main() -> None:
     """The entry point of the script."""
     os.environ.setdefault("LANCEDB_LOG", "error")  # no internal warnings on stderr
     sys.exit(run(sys.argv[1:]))
-
-
-def _finish(words: list[str]) -> int:
-    """Run a command, and flush its output."""
-    status = program.main(words, prog_name="fashionclip", standalone_mode=False)
-    sys.stdout.flush()
-    return status if isinstance(status, int) else 0
-
-
-def _report_interrupt(words: Sequence[str]) -> None:
-    resumes = ", and it resumes from here" if words[:1] in (["index"], ["train"]) else ""
-    click.echo(f"interrupted; give the same command again{resumes}", err=True)
-
-
-def _discard_output() -> None:
-    """Send the interpreter's last flush to nowhere: the reader of stdout is gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:

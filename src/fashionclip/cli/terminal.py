@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -249,14 +250,7 @@ def _pace_column(noun: str) -> "ProgressColumn":
             if task.fields["rejected"]:
                 parts.append(f"{task.fields['rejected']:,} rejected")
             if task.time_remaining is not None and not task.finished:
-                parts.append(f"{_span(task.time_remaining)} left")
+                parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
             return Text(" · ".join(parts))
 
     return Pace()
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from fashionclip.sample import accessories, garments
-from fashionclip.sample.canvas import COLOURS, PATTERNS, Board
+from fashionclip.sample.canvas import PATTERNS, Board
 from fashionclip.sample.products import (
     CATEGORIES,
+    COLOURS,
     Attributes,
     SampleProduct,
     sample_attributes,

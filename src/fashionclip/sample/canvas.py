@@ -228,24 +228,6 @@ def _dashes(path: Sequence[Point], length: Number) -> list[Path]:
     ]
 
 
-COLOURS: dict[str, Rgb] = {
-    "black": (38, 38, 42),
-    "white": (246, 246, 244),
-    "grey": (148, 150, 154),
-    "navy": (32, 44, 86),
-    "blue": (44, 98, 190),
-    "light blue": (150, 190, 228),
-    "red": (196, 36, 44),
-    "burgundy": (110, 26, 48),
-    "pink": (236, 150, 178),
-    "orange": (232, 122, 40),
-    "yellow": (244, 204, 66),
-    "green": (42, 132, 76),
-    "olive": (108, 112, 62),
-    "purple": (112, 62, 146),
-    "brown": (112, 72, 46),
-    "beige": (216, 196, 164),
-}
 PATTERNS = ("solid", "striped", "checked", "dotted", "floral", "graphic")
 _LEAF: Rgb = (70, 120, 70)
 _HEART: Rgb = (245, 205, 90)

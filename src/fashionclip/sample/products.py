@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from fashionclip.sample.canvas import COLOURS, Rgb, is_dark
+from fashionclip.sample.canvas import Rgb, is_dark
 
 _WORDS: Mapping[str, Any] = tomllib.loads(
     Path(__file__).with_name("products.toml").read_text(encoding="utf-8")
 )
+COLOURS: Mapping[str, Rgb] = MappingProxyType(
+    {name: tuple(rgb) for name, rgb in _WORDS["colours"].items()}
+)
+"""Red, green and blue of each colour, 0…255."""
 _CATEGORIES: Mapping[str, Mapping[str, Any]] = {
     name: {**_WORDS["defaults"], "nouns": [name.title()], **entry}
     for name, entry in _WORDS["categories"].items()

@@ -127,7 +127,8 @@ def _calibrate_one(
 ) -> tuple[EncodedLabels, _Choice]:
     paths = [_path_of(label, encoded.label_set) for label in truth]
     rows = [i for i, path in enumerate(paths) if path is not None]
-    covers = np.array([_leaves_under(path, encoded) for path in paths if path is not None])
+    tree = encoded.tree
+    covers = np.array([tree.covers[tree.nodes.index(path)] for path in paths if path is not None])
     scale = encoded.scale
     if rows:
         scale = fit_scale(evidence[rows], covers, start=encoded.scale)
@@ -203,10 +204,6 @@ def _outcomes_of_paths(
     return choices
 
 
-def _leaves_under(path: tuple[str, ...], encoded: EncodedLabels) -> Bool[np.ndarray, " label"]:
-    return np.asarray(encoded.tree.covers[encoded.tree.nodes.index(path)])
-
-
 # several labels
 
 
@@ -237,12 +234,8 @@ def _fit_logistic(
 ) -> tuple[float, np.ndarray]:
     """Slope and biases of ``sigmoid(scale * evidence + shared + bias[label])``, by Newton."""
     n_labels = evidence.shape[1]
-    inputs = np.concatenate(
-        [
-            np.column_stack([evidence[:, i], np.ones(len(evidence)), *_one_hot(i, evidence)])
-            for i in range(n_labels)
-        ]
-    )
+    which_label = np.repeat(np.eye(n_labels), len(evidence), axis=0)  # label by label, as targets
+    inputs = np.column_stack([evidence.T.reshape(-1), np.ones(evidence.size), which_label])
     targets = is_right.T.reshape(-1).astype(np.float64)
     mean = np.array([start, 0.0] + [0.0] * n_labels)
     spread = np.array([start, SHARED_BIAS_SPREAD] + [LABEL_BIAS_SPREAD] * n_labels)
@@ -265,11 +258,6 @@ def _fit_logistic(
             break
     scale = float(max(weights[0], start / MAX_SCALE_FACTOR))  # evidence never counts against
     return scale, weights[1] + weights[2:]
-
-
-def _one_hot(i: int, evidence: np.ndarray) -> list[np.ndarray]:
-    n, n_labels = evidence.shape
-    return [np.full(n, float(j == i)) for j in range(n_labels)]
 
 
 # both

@@ -129,15 +129,12 @@ class Loader:
         n_own = self._batch_size // self._group.size
         first = i_batch * self._batch_size + self._group.rank * n_own
         positions = range(first, first + n_own)
-        return [
-            pool.submit(self._make_some, order, epoch, positions[start : start + PAIRS_PER_TASK])
-            for start in range(0, n_own, PAIRS_PER_TASK)
-        ]
 
-    def _make_some(
-        self, order: np.ndarray, epoch: int, positions: Sequence[int]
-    ) -> "list[_Example]":
-        return [self._make(order, epoch, position) for position in positions]
+        def make(some: Sequence[int]) -> "list[_Example]":
+            return [self._make(order, epoch, position) for position in some]
+
+        starts = range(0, n_own, PAIRS_PER_TASK)
+        return [pool.submit(make, positions[i : i + PAIRS_PER_TASK]) for i in starts]
 
     def _make(self, order: np.ndarray, epoch: int, position: int) -> "_Example":
         """The pair at a position of an epoch; another pair where its image is unreadable.

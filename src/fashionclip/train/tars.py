@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +122,18 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
     try:
         system, path = url_to_fs(shard)
         with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            name, members = "", dict[str, Slice | bytes]()
-            for member in tar:
-                if not member.isfile():
-                    continue
-                stem, _, suffix = _split(member.name)
-                if stem != name and members:
+            files = filter(tarfile.TarInfo.isfile, tar)
+            for name, group in groupby(files, key=lambda member: _split(member.name)[0]):
+                members: dict[str, Slice | bytes] = {}
+                for member in group:
+                    suffix = _split(member.name)[1].lower()
+                    if f".{suffix}" in IMAGE_SUFFIXES:
+                        members[suffix] = Slice(shard, member.offset_data, member.size)
+                    elif suffix in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
+                        text = tar.extractfile(member)
+                        members[suffix] = text.read() if text else b""
+                if members:
                     yield name, members
-                    members = {}
-                name, suffix = stem, suffix.lower()
-                if f".{suffix}" in IMAGE_SUFFIXES:
-                    members[suffix] = Slice(shard, member.offset_data, member.size)
-                elif suffix in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
-                    text = tar.extractfile(member)
-                    members[suffix] = text.read() if text else b""
-            if members:
-                yield name, members
     except FileNotFoundError as exc:
         message = f"{shard}: no such tar; check data.catalog"
         raise TrainingError(message) from exc
@@ -145,11 +142,11 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
         raise TrainingError(message) from exc
 
 
-def _split(name: str) -> tuple[str, str, str]:
+def _split(name: str) -> tuple[str, str]:
     """Split a name at the first dot of its last part, as WebDataset does."""
     folder, slash, last = name.rpartition("/")
-    stem, dot, suffix = last.partition(".")
-    return f"{folder}{slash}{stem}", dot, suffix
+    stem, _, suffix = last.partition(".")
+    return f"{folder}{slash}{stem}", suffix
 
 
 def _sample(
