@@ -41,17 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @json_option
-def command(
-    run: Path,
-    to: str,
-    name: str | None,
-    title: str | None,
-    license: str | None,
-    language: str | None,
-    datasets: tuple[str, ...],
-    private: bool,
-    as_json: bool,
-) -> None:
+def command(run: Path, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - PublishConfig's keys
     """Publish a run's chosen checkpoint.
 
     RUN is a folder of 'fashionclip train'. The published folder loads in transformers unchanged,
@@ -67,15 +57,6 @@ def command(
     begun = perf_counter()
     folder = RunFolder(run)
     asked = read_recipe(folder.recipe).publish if folder.recipe.exists() else PublishConfig()
-    given: dict[str, Any] = {
-        "to": to,
-        "name": name,
-        "title": title,
-        "license": license,
-        "language": language,
-        "datasets": datasets,
-        "private": private,
-    }
     config = asked.model_copy(update={key: value for key, value in given.items() if value})
     published = publish_run(
         folder,

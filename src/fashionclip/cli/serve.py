@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,19 +85,12 @@ keeps their cores from other threads."""
 def command(
     store: str | None,
     host: str,
-    port: int,
     key_file: Path | None,
     new_key: str | None,
     open_to_all: bool,
-    allow_image_urls: bool,
-    allow_private: bool,
-    rate_per_minute: int,
-    queue: int,
-    max_batch: int,
     model_name: str | None,
-    device: str,
-    precision: str,
     as_json: bool,
+    **further: Any,  # noqa: ANN401 - fields of Settings
 ) -> None:
     """Serve the index in STORE: a search page for people, an API for programs.
 
@@ -125,19 +119,7 @@ def command(
     read_meta(store)  # fails early if there is no index; the worker opens it
     if key_file is not None:
         Keys.read(key_file)
-    settings = Settings(
-        host=host,
-        port=port,
-        model=model_name,
-        device=device,
-        precision=precision,
-        key_file=key_file,
-        allow_image_urls=allow_image_urls,
-        allow_private=allow_private,
-        rate_per_minute=rate_per_minute,
-        queue=queue,
-        max_batch=max_batch,
-    )
+    settings = Settings(host=host, key_file=key_file, model=model_name, **further)
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPIN_LOG2_CYCLES)  # for the worker
 
     def report_address(address: str) -> None:
