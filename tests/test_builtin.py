@@ -95,7 +95,7 @@ def test_the_figures_of_a_run_replace_those_between_the_marks(tmp_path: Path) ->
         write_figures.figures_table(run, {"fmnist": "Fashion-MNIST"})
 
 
-def test_its_configuration_leaves_nothing_to_a_readers_default() -> None:
+def test_its_configuration_states_what_readers_would_take_from_defaults() -> None:
     config = json.loads((folder() / "config.json").read_text(encoding="utf-8"))
     end_id = open_checkpoint().tokenizer.end_id
     assert config["text_config"]["eos_token_id"] == end_id
@@ -103,7 +103,7 @@ def test_its_configuration_leaves_nothing_to_a_readers_default() -> None:
     assert open_checkpoint().preprocess.fit == "pad"
 
 
-def test_it_tells_the_colours_of_the_sample_catalogue(model: FashionCLIP) -> None:
+def test_it_recognizes_the_colours_of_the_sample_catalogue(model: FashionCLIP) -> None:
     products = sample_products(60, seed=0)
     colours = sorted({p.attributes.colour for p in products})
     found = model.classify(generate_images(60, seed=0), [f"{c} garment" for c in colours])
@@ -120,11 +120,11 @@ def test_transformers_loads_it_unchanged_and_agrees(model: FashionCLIP) -> None:
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
-    other = CLIPModel.from_pretrained(folder()).float().eval()
+    other = CLIPModel.from_pretrained(folder(), dtype=torch.float32)
     processor = CLIPProcessor.from_pretrained(folder())
-    pictures = [picture.crop((0, 40, 240, 280)) for picture in generate_images(4)]
+    images = [image.crop((0, 40, 240, 280)) for image in generate_images(4)]
     texts = ["blue denim jeans", "a photo of a red striped t-shirt, women's!", ""]
     with torch.no_grad():
-        out = other(**processor(text=texts, images=pictures, padding=True, return_tensors="pt"))
-    np.testing.assert_allclose(out.image_embeds.numpy(), model.encode_images(pictures), atol=1e-4)
+        out = other(**processor(text=texts, images=images, padding=True, return_tensors="pt"))
+    np.testing.assert_allclose(out.image_embeds.numpy(), model.encode_images(images), atol=1e-4)
     np.testing.assert_allclose(out.text_embeds.numpy(), model.encode_text(texts), atol=1e-4)
