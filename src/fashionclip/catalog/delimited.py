@@ -161,12 +161,7 @@ class _RecordReader:
     """Reads records one by one."""
 
     def __init__(self, lines: Iterator[str], delimiter: str) -> None:
-        """Start at the first line.
-
-        Args:
-            lines: with their ends; lines that cannot be used are ``BadLine``.
-            delimiter: one character.
-        """
+        """Start at the first line; lines have their ends, or are ``BadLine``."""
         self._lines = lines
         self._delimiter = delimiter
         self._again: deque[str] = deque()  # lines to be read before the others

@@ -8,6 +8,7 @@ import csv
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
@@ -107,7 +108,7 @@ def write_sample_catalog(folder: str | Path, *, n_products: int = 400, seed: int
         list(pool.map(write_image, products))
     path = folder / "catalog.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(_row(product) for product in products)
     return path
@@ -117,19 +118,13 @@ def _image_name(product: SampleProduct) -> str:
     return f"images/{product.product_id}.jpg"
 
 
-def _row(product: SampleProduct) -> dict[str, str]:
-    attributes = product.attributes
+def _row(product: SampleProduct) -> dict[str, str | None]:
     return {
         "id": product.product_id,
         "title": product.title,
         "description": product.description,
         "highlights": json.dumps(product.highlights),
-        "category": attributes.category,
-        "colour": attributes.colour,
-        "pattern": attributes.pattern,
-        "sleeve": attributes.sleeve or "",
-        "neckline": attributes.neckline or "",
-        "gender": attributes.gender,
+        **asdict(product.attributes),
         "brand": product.brand,
         "price": f"{product.price:.2f}",
         "image": _image_name(product),

@@ -6,7 +6,7 @@ crop and a resize. Only grayscale changes the colors of a garment, because capti
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -93,13 +93,8 @@ def decode(data: bytes, pre: Preprocess, side: int) -> UInt8[np.ndarray, "side s
         ImageError: the bytes are not an image.
     """
     edge = pre.shortest_edge_px
-    larger = Preprocess(
-        size_px=side,
-        fit=pre.fit,
-        resample=pre.resample,
-        shortest_edge_px=round(edge * side / pre.size_px) if edge else None,
-    )
-    return preprocess(data, larger)
+    larger_edge = round(edge * side / pre.size_px) if edge else None
+    return preprocess(data, replace(pre, size_px=side, shortest_edge_px=larger_edge))
 
 
 @dataclass(frozen=True, slots=True)

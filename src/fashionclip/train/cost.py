@@ -53,15 +53,13 @@ class CostMeter:
         """
         config = self._config
         measured = self._tracker.measure() if self._tracker else {}
-        sessions = [
-            *self._earlier,
-            {
-                "started": self._started,
-                "seconds": time.perf_counter() - self._begun,
-                "energy_kwh": measured.get("energy_kwh"),
-                "co2_kg": measured.get("co2_kg") if config.country else None,
-            },
-        ]
+        session = {
+            "started": self._started,
+            "seconds": time.perf_counter() - self._begun,
+            "energy_kwh": measured.get("energy_kwh"),
+            "co2_kg": measured.get("co2_kg") if config.country else None,
+        }
+        sessions = [*self._earlier, session]
 
         def total(name: str) -> float | None:
             """The sum over all sessions; None if a session lacks the quantity."""

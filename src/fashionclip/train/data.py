@@ -185,11 +185,11 @@ def pair_digests(source: DataSource, images: Sequence[bytes]) -> list[bytes]:
         source: the pairs.
         images: their ``image_digests``.
     """
-    digests = []
-    for index, image in enumerate(images):
-        texts = replace(source[index], image="", row=0)
-        digests.append(blake2b(repr(texts).encode() + image, digest_size=16).digest())
-    return digests
+    texts = (replace(source[i], image="", row=0) for i in range(len(images)))
+    return [
+        blake2b(repr(text).encode() + image, digest_size=16).digest()
+        for text, image in zip(texts, images, strict=True)
+    ]
 
 
 def split_pairs(source: DataSource, images: Sequence[bytes], config: DataConfig) -> Split:

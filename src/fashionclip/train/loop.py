@@ -148,8 +148,10 @@ class _Trainer:
             message = "no weights are trained; set model.freeze to none, vision or text"
             raise TrainingError(message)
         self.prompts = open_prompts(setup.source, setup.split.train.tolist(), recipe)
-        self.patch_head = self._make_patch_head()
-        if self.patch_head is not None:
+        self.patch_head: PatchHead | None = None
+        if (targets := self.loader.patch_targets) is not None:
+            head = PatchHead(self.checkpoint.config.vision.width, targets.shape[2])
+            self.patch_head = head.to(device)
             named = self.patch_head.named_parameters()
             weights |= {f"patch_head.{name}": weight for name, weight in named}
         optimizer = make_optimizer(
@@ -233,7 +235,9 @@ class _Trainer:
         is_half = self.precision == "float16"
         if is_half:
             round_to_half(weights, gradients=True)
-        norm = self._clip(weights)
+        max_norm = recipe.optimizer.clip_norm
+        found = clip_grad_norm_([*weights, *self.temperature.parameters()], max_norm)
+        norm = float(found.full_tensor() if isinstance(found, DTensor) else found)  # before
         self._check_finite(float(loss), norm)
         state.optimizer.step()
         if is_half:
@@ -242,12 +246,6 @@ class _Trainer:
         if state.average is not None:
             update_ema(state.average, state.weights, recipe.optimizer.ema, state.step)
         return float(loss), {"logit_scale": self.temperature.scale, "lr": lr, "gradient_norm": norm}
-
-    def _make_patch_head(self) -> PatchHead | None:
-        targets = self.loader.patch_targets
-        if targets is None:
-            return None
-        return PatchHead(self.checkpoint.config.vision.width, targets.shape[2]).to(self.device)
 
     def _prompt_targets(self, batch: Batch) -> list[PromptTargets]:
         """The prompts of this step: their text vectors, with a graph, and the images' labels."""
@@ -264,13 +262,6 @@ class _Trainer:
             to_targets(one, part, prompt_labels(one, batch, rows))
             for one, part in zip(some, torch.split(vectors, [len(t) for t in texts]), strict=True)
         ]
-
-    def _clip(self, weights: list[nn.Parameter]) -> float:
-        """Clip the gradient to the recipe's norm; returns its norm before."""
-        max_norm = self.recipe.optimizer.clip_norm
-        norm = clip_grad_norm_([*weights, *self.temperature.parameters()], max_norm)
-        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        return float(whole)
 
     def _check_finite(self, loss: float, norm: float) -> None:
         """Stop before an update that would destroy the weights.
