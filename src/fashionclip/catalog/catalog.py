@@ -3,6 +3,7 @@
 import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
@@ -165,18 +166,10 @@ class Catalog:
         except ImageFetchError:
             if self.roles.image is not None or not isinstance(product.image, str):
                 raise
-            found = self._read_by_id(product.image)
-            if found is None:
-                raise
-            return found
-
-    def _read_by_id(self, first: str) -> bytes | None:
-        for location in self._images.others_by_id(first):
-            try:
-                return read_image_bytes(location, policy=self.policy)
-            except ImageFetchError:
-                continue
-        return None
+            for location in self._images.others_by_id(product.image):
+                with suppress(ImageFetchError):
+                    return read_image_bytes(location, policy=self.policy)
+            raise
 
     def _reject_broken(self, row: BrokenRow) -> Reject:
         is_first = bool(self._table.names) and self._table.names[0] == self.roles.id
