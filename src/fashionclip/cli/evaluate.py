@@ -34,7 +34,7 @@ SHOWN_WARNINGS = 6
 @click.command(
     epilog=examples(
         "$ fashionclip evaluate --on sample --out runs/first",
-        "$ fashionclip evaluate --on fmnist,kagl --data benchmarks/ --out runs/builtin",
+        "$ fashionclip evaluate --on fmnist,kagl --data data --out runs/builtin",
         "$ fashionclip evaluate builtin patrickjohncyh/fashion-clip --on fmnist --out runs/both",
         "$ fashionclip evaluate my-model/ --on my-labels.csv --out runs/mine",
         "$ fashionclip compare runs/builtin runs/mine",
