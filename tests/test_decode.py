@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from fashionclip.errors import ImageError
+from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.decode import (
     Preprocess,
     background_color,
@@ -19,7 +20,6 @@ from fashionclip.images.decode import (
     preprocess,
     to_rgb,
 )
-from fashionclip.images.formats import IMAGE_FORMATS
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks import deepfashion, find_benchmark
+from fashionclip.evaluate.benchmarks import find_benchmark, photographs
 from fashionclip.metrics import percentile
 
 CATEGORIES = ("Anorak", "Blazer", "Tee", "Cape")
@@ -61,7 +61,7 @@ def test_deepfashions_test_partition_is_measured(anno, evaluation, tmp_path):
 
 
 def test_a_seeded_part_of_the_test_partition_is_sampled(tmp_path, monkeypatch):
-    monkeypatch.setattr(deepfashion, "N_TEST", 7)
+    monkeypatch.setattr(photographs, "N_TEST", 7)
     folder = write_deepfashion(tmp_path)
     drawn = [[p.image_id for p in load("deep", folder).tasks[0].images] for _ in range(2)]
     assert drawn[0] == drawn[1]

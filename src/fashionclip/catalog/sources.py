@@ -15,8 +15,8 @@ from fashionclip.catalog.delimited import DelimitedTable
 from fashionclip.catalog.lines import JsonLinesTable, reading
 from fashionclip.catalog.rows import Table
 from fashionclip.errors import CatalogError, ImageFetchError
+from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url, resolve_location
-from fashionclip.images.formats import IMAGE_SUFFIXES
 
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"

@@ -1,7 +1,8 @@
 """Pixels and tokens to unit vectors: OpenVINO on a CPU, PyTorch on a CUDA or MPS device.
 
 ``open_engine`` imports only the engine that it opens. PyTorch takes seconds to import, so a
-machine without a GPU driver's device file is not asked for a GPU.
+machine without a GPU driver's device file is not asked for a GPU. What the processor computes
+natively is read from the operating system alone.
 """
 
 import importlib.util
@@ -19,6 +20,7 @@ from fashionclip.errors import EngineError
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch-cpu")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
+_CPUINFO = Path("/proc/cpuinfo")
 GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 
 
@@ -109,3 +111,27 @@ def _may_have_gpu() -> bool:
     if system == "Linux":
         return any(Path(file).exists() for file in GPU_DEVICE_FILES)
     return True
+
+
+def has_bfloat16() -> bool | None:
+    """Whether the CPU multiplies bfloat16 natively; None where the system does not say."""
+    flags = _flags()
+    return None if flags is None else bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def has_vnni() -> bool:
+    """Whether the CPU sums products of bytes in 32 bits; only some x86 processors do not."""
+    if platform.machine() not in {"x86_64", "AMD64"} or (flags := _flags()) is None:
+        return True
+    return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def _flags() -> set[str] | None:
+    """Feature flags of the first core on Linux; None on other systems."""
+    if not _CPUINFO.exists():
+        return None
+    for line in _CPUINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:  # x86, Arm
+            return set(value.split())
+    return set()

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from fashionclip.checkpoint import Checkpoint
-from fashionclip.engines import graph
-from fashionclip.engines.cpu import has_bfloat16, has_vnni
+from fashionclip.engines import graph, has_bfloat16, has_vnni
 from fashionclip.engines.graph import ov
 from fashionclip.engines.io import check_pixels, check_tokens, end_positions, to_unit
 from fashionclip.errors import EngineError

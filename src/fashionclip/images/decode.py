@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from fashionclip.errors import ImageError
+from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
-from fashionclip.images.formats import IMAGE_FORMATS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released code
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code

@@ -2,7 +2,6 @@
 
 ``exports``    the towers as OpenVINO and ONNX files
 ``parity``     the distance of each export's vectors from this package's, on real images
-``facts``      what a run folder says, and the limitations that its evaluation found
-``card``       the model card, generated from what was measured
+``card``       what a run folder says, and the model card with the limitations that were found
 ``publish``    all of it, and the upload to the Hugging Face hub
 """

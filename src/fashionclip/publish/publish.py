@@ -14,9 +14,8 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import PublishError
 from fashionclip.evaluate.tasks import ImageRef
-from fashionclip.publish.card import EXAMPLE, model_card
+from fashionclip.publish.card import EXAMPLE, RunFacts, model_card, read_run_facts
 from fashionclip.publish.exports import EXPORTS
-from fashionclip.publish.facts import RunFacts, read_run_facts
 from fashionclip.publish.parity import MAX_IMAGES, Parity, measure_parity
 from fashionclip.sample import generate_images, sample_products
 from fashionclip.train.recipe import PublishConfig, write_recipe

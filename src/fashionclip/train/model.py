@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import Activation, expected_shapes
-from fashionclip.engines.cpu import has_bfloat16
+from fashionclip.engines import has_bfloat16
 from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
 from fashionclip.errors import MissingExtraError, TrainingError

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fashionclip.errors import ImageFetchError, TrainingError
+from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import is_url
-from fashionclip.images.formats import IMAGE_SUFFIXES
 from fashionclip.product import Reject
 
 MAX_TEXT_BYTES = 1 << 20

@@ -12,14 +12,12 @@ from types import MappingProxyType
 
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.base import Benchmark, Loaded
-from fashionclip.evaluate.benchmarks.clothing import Clothing
-from fashionclip.evaluate.benchmarks.deepfashion import DeepFashion
 from fashionclip.evaluate.benchmarks.fmnist import FashionMnist
 from fashionclip.evaluate.benchmarks.kagl import Kagl
 from fashionclip.evaluate.benchmarks.lookbench import LookBench
 from fashionclip.evaluate.benchmarks.marqo import Marqo
+from fashionclip.evaluate.benchmarks.photographs import Clothing, DeepFashion, Street
 from fashionclip.evaluate.benchmarks.sample import SampleCatalog
-from fashionclip.evaluate.benchmarks.street import Street
 from fashionclip.evaluate.benchmarks.table import OwnTable
 
 _ALL: tuple[Benchmark, ...] = (

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi.responses import Response
 
-from fashionclip.images.formats import IMAGE_MEDIA_TYPES
+from fashionclip.images import IMAGE_MEDIA_TYPES
 from fashionclip.serve.http_errors import INTERNAL, error_body
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
