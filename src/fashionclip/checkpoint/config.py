@@ -153,11 +153,7 @@ def _tower_of(kind: type[_T], raw: Mapping[str, Any], place: str) -> _T:
 
 
 def _check_sizes(config: CLIPConfig) -> None:
-    """Refuse impossible sizes, before they become an error deep in an engine.
-
-    Raises:
-        ValueError: naming the size.
-    """
+    # impossible sizes would become an error deep in an engine
     vision, text = config.vision, config.text
     for tower in (vision, text):
         for name, size in asdict(tower).items():
@@ -264,11 +260,7 @@ def read_preprocess(raw: Mapping[str, Any] | None, config: CLIPConfig, *, place:
 
 
 def _fit(raw: Mapping[str, Any], size: object, crop: object) -> Fit:
-    """The fit of a file without our own key.
-
-    Raises:
-        ValueError: the image would be stretched and then cropped, or not be a square.
-    """
+    # of a file without our own key; stretching and then cropping is refused
     is_cropped = raw.get("do_center_crop", True)
     if not (isinstance(size, Mapping) and "height" in size):
         return "crop" if is_cropped else "stretch"
@@ -287,17 +279,11 @@ def _side(size: object) -> int:
 def _normalisation(
     raw: Mapping[str, Any],
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of pixels in 0…1, whatever the file's scale.
-
-    Raises:
-        ValueError: a standard deviation is not above 0.
-    """
+    # mean and standard deviation of pixels in 0…1, whatever the file's scale
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if raw.get("do_normalize", True):
-        mean, std = (
-            rgb_triple(raw.get("image_mean", CLIP_MEAN)),
-            rgb_triple(raw.get("image_std", CLIP_STD)),
-        )
+        mean = rgb_triple(raw.get("image_mean", CLIP_MEAN))
+        std = rgb_triple(raw.get("image_std", CLIP_STD))
     scale = 255 * float(raw.get("rescale_factor", 1 / 255)) if raw.get("do_rescale", True) else 255
     if abs(scale - 1) > ROUNDING:
         mean, std = rgb_triple([m / scale for m in mean]), rgb_triple([s / scale for s in std])

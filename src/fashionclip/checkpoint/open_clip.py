@@ -207,12 +207,7 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_pickled(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a ``.pt`` or ``.bin`` file, without running code in it.
-
-    Raises:
-        CheckpointError: it is damaged, holds more than tensors, or is a program.
-        MissingExtraError: PyTorch is not installed.
-    """
+    # a ``.pt`` or ``.bin`` file; no code in it is run
     try:
         import torch  # only for .pt files
     except ImportError as exc:
@@ -240,15 +235,11 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(message) from exc
 
 
-def _names(n_layers: tuple[int, int]) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """open_clip's names, each with transformers' one or three, and whether it is transposed.
-
-    Args:
-        n_layers: of the text tower and of the image tower.
-    """
+def _names(n_text_layers: int, n_image_layers: int) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """open_clip's names, each with transformers' one or three, and whether it is transposed."""
     for theirs, ours, is_transposed in _TENSORS:
         yield theirs, (ours,), is_transposed
-    for (theirs, ours), n in zip(_TOWERS, n_layers, strict=True):
+    for (theirs, ours), n in zip(_TOWERS, (n_text_layers, n_image_layers), strict=True):
         for i_layer in range(n):
             block, layer = f"{theirs}.resblocks.{i_layer}", f"{ours}.encoder.layers.{i_layer}"
             for kind in ("weight", "bias"):
@@ -261,13 +252,7 @@ def _names(n_layers: tuple[int, int]) -> Iterator[tuple[str, tuple[str, ...], bo
 def _to_transformers(
     state: Mapping[str, np.ndarray], source: Path
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """open_clip's tensors by their names in transformers.
-
-    Raises:
-        CheckpointError: transformers' format has no place for one of them.
-        KeyError: one is missing.
-    """
-    names = list(_names((_count_layers(state, "transformer"), _count_layers(state, _VISUAL))))
+    names = list(_names(_count_layers(state, "transformer"), _count_layers(state, _VISUAL)))
     unused = sorted(state.keys() - {theirs for theirs, _, _ in names} - _NOT_WEIGHTS)
     for theirs, ours, is_transposed in names:
         array = state[theirs].T if is_transposed else state[theirs]
@@ -285,18 +270,13 @@ def _to_open_clip(
     weights: Mapping[str, np.ndarray], config: CLIPConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
     """A transformers checkpoint's tensors by their names in open_clip."""
-    for theirs, ours, is_transposed in _names((config.text.layers, config.vision.layers)):
+    for theirs, ours, is_transposed in _names(config.text.layers, config.vision.layers):
         parts = [weights[name] for name in ours]
         array = np.concatenate(parts) if len(parts) > 1 else parts[0]
         yield theirs, array.T if is_transposed else array
 
 
 def _count_layers(state: Mapping[str, np.ndarray], tower: str) -> int:
-    """The number of a tower's layers, from open_clip's names.
-
-    Raises:
-        KeyError: none.
-    """
     prefix = f"{tower}.resblocks."
     numbers = {int(n[len(prefix) :].split(".")[0]) for n in state if n.startswith(prefix)}
     if not numbers:
@@ -392,11 +372,7 @@ def _config_of(
 
 
 def _heads(vision_cfg: Mapping[str, Any], width: int) -> int:
-    """The number of heads, which no tensor shows.
-
-    Raises:
-        CheckpointError: it is not configured, and open_clip released no tower of this width.
-    """
+    # no tensor shows the number of heads
     head_width = int(vision_cfg.get("head_width") or _HEAD_WIDTHS.get(width, DEFAULT_HEAD_WIDTH))
     if width % head_width:
         message = (

@@ -34,12 +34,6 @@ IMAGES_PER_CALL = 256
 """Bounds the GPU's memory for any batch size."""
 TEXTS_PER_CALL = 1024
 
-_TORCH_TYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 
 class PyTorchEngine:
     """Both towers of a CLIP on a PyTorch device."""
@@ -69,7 +63,7 @@ class PyTorchEngine:
         self.dim = checkpoint.config.projection_dim
         self._config = checkpoint.config
         self._checkpoint = checkpoint
-        self._type = _TORCH_TYPES[self.precision]
+        self._type: torch.dtype = getattr(torch, self.precision)
         with torch.device("meta"):  # no memory until a tower is used
             self._towers = Towers(checkpoint.config).requires_grad_(requires_grad=False)
         self._loaded: set[str] = set()
@@ -117,7 +111,9 @@ class PyTorchEngine:
         weights = self._checkpoint.weights()
         for name in weights:
             if name.startswith(prefixes):
-                self._put(name, weights[name])
+                home, _, last = name.rpartition(".")  # the towers were created without memory
+                weight = torch.nn.Parameter(self._tensor(weights[name]), requires_grad=False)
+                setattr(self._towers.get_submodule(home), last, weight)
 
     def _load_vision(self) -> None:
         self._load("vision_model.", "visual_projection.")
@@ -132,12 +128,6 @@ class PyTorchEngine:
         positions[0] += np.asarray(stored[f"{embeddings}.class_embedding"], np.float32)
         positions[1:] += offset
         self._patches, self._positions = self._tensor(kernel), self._tensor(positions)
-
-    def _put(self, name: str, array: np.ndarray) -> None:
-        """Set a weight of the towers, which were created without memory."""
-        home, _, last = name.rpartition(".")
-        weight = torch.nn.Parameter(self._tensor(array), requires_grad=False)
-        setattr(self._towers.get_submodule(home), last, weight)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self._device).to(self._type)

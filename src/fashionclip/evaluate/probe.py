@@ -150,11 +150,7 @@ def _imbalances(task: Probe, learned: np.ndarray, truth: np.ndarray) -> list[str
 
 @contextmanager
 def _quick_fits() -> Iterator[None]:
-    """Fit on one thread, which is five times as fast as two because the matrices are small.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-    """
+    # one thread is five times as fast as two, because the matrices are small
     try:
         import sklearn  # noqa: F401  threadpoolctl comes with it
         from threadpoolctl import threadpool_limits

@@ -281,11 +281,7 @@ def _ids_of(example: Mapping[str, Any]) -> list[str]:
 
 
 def _ranking_metric(name: str) -> tuple[Any, Any, int]:
-    """Function, expected value by chance and number of places of a ranking metric.
-
-    Raises:
-        ValueError: there is no such metric of rankings, or it has no number of places.
-    """
+    # function, expected value by chance, number of places
     metric, k = find_metric(name)
     if metric.of_ranking is None or not callable(metric.chance) or k is None:
         message = f"there is no metric '{name}' of rankings; write recall@10, hit@5 and the like"
@@ -294,11 +290,6 @@ def _ranking_metric(name: str) -> tuple[Any, Any, int]:
 
 
 def _check(task: Retrieval, seen: np.ndarray | None) -> None:
-    """Refuse a task that contradicts itself.
-
-    Raises:
-        ValueError: it does.
-    """
     if len(task.relevant) != len(task.queries):
         message = (
             f"{task.name}: {len(task.queries)} queries have {len(task.relevant)} lists of documents"

@@ -27,8 +27,8 @@ from fashionclip.evaluate.tasks import (
 )
 from fashionclip.evaluate.wrong_attribute import score_wrong_attribute
 from fashionclip.evaluate.zero_shot import score_zero_shot
-from fashionclip.images.decode import thumbnail
-from fashionclip.images.fetch import FetchPolicy, read_image_bytes
+from fashionclip.images.decode import fetch_image, thumbnail
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
 from fashionclip.model import FashionCLIP
 
 THUMBNAIL_PX = 160
@@ -214,10 +214,8 @@ def _thumbnails(
         if image.image_id not in wanted:
             continue
         wanted.discard(image.image_id)
-        source = image.source
         try:
-            if isinstance(source, str | Path):
-                source = read_image_bytes(str(source), policy=policy or FetchPolicy())
+            source = fetch_image(image.source, policy=policy or DEFAULT_POLICY)
             jpeg = thumbnail(source, max_px=THUMBNAIL_PX)
         except FashionCLIPError:
             continue  # the report shows its id

@@ -97,11 +97,6 @@ def score_wrong_attribute(
 
 
 def _check(task: WrongAttribute, seen: np.ndarray | None) -> None:
-    """Refuse a task that contradicts itself.
-
-    Raises:
-        ValueError: it does.
-    """
     n = len(task.images)
     for what in ("values", "right", "wrong"):
         if len(given := getattr(task, what)) != n:

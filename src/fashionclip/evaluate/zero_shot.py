@@ -127,6 +127,8 @@ def score_zero_shot(
         return labels | mean_figures(top, kept, seed)
 
     confusion = confusion_matrix(truth, predicted, len(classes))
+    chance = majority_baseline(truth, len(classes))
+    metrics = {name: METRICS[name].of_labels for name in _LABEL_METRICS}
     names = [label.name for label in classes]
     confused = _confused(names, test.images, truth, cosines, confusion, encoder.logit_scale)
     return task_result(
@@ -140,7 +142,7 @@ def score_zero_shot(
         details={
             "classes": names,
             "confusion": confusion.tolist(),
-            "chance": _chance(truth, len(classes)),
+            "chance": {name: float(metric(chance)) for name, metric in metrics.items() if metric},
             "per_class": _per_class(names, confusion, seed),
             "confused": confused,
             "prompts": _prompt_details(task, choice, test.vectors, truth, predicted, encoder, seed),
@@ -157,11 +159,6 @@ def score_zero_shot(
 
 
 def _check(task: ZeroShot, seen: np.ndarray | None) -> None:
-    """Refuse a task that contradicts itself.
-
-    Raises:
-        ValueError: it does.
-    """
     names = {label.name for label in task.classes}
     if not names or len(names) < len(task.classes):
         why = "two classes have one name" if names else "there are no classes"
@@ -228,13 +225,6 @@ def _imbalances(classes: Sequence[ClassLabel], labels: np.ndarray) -> list[str]:
             "They do not count in weighted F1, and in macro F1 only if one is predicted."
         ]
     return []
-
-
-def _chance(truth: np.ndarray, n_classes: int) -> dict[str, float]:
-    """What always predicting the commonest label comes to."""
-    confusion = majority_baseline(truth, n_classes)
-    metrics = {name: METRICS[name].of_labels for name in _LABEL_METRICS}
-    return {name: float(metric(confusion)) for name, metric in metrics.items() if metric}
 
 
 def _per_class(names: Sequence[str], confusion: np.ndarray, seed: int) -> list[dict[str, Any]]:

@@ -245,11 +245,7 @@ def _by_class(counts: np.ndarray, classes: np.ndarray, n_classes: int) -> np.nda
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of resamples; where values are few (hits and misses), their counts are sampled.
-
-    Raises:
-        ValueError: a value is NaN.
-    """
+    # where distinct values are few (hits and misses), their counts are sampled
     values = np.asarray(values, np.float64)
     if np.isnan(values).any():
         message = "values hold NaN; leave out what could not be scored, and say so"

@@ -145,11 +145,7 @@ def _generated_products() -> list[ImageRef]:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuse to replace a folder that is not an earlier publication.
-
-    Raises:
-        PublishError: there is another file or folder.
-    """
+    # only an earlier publication is replaced
     if not target.exists():
         return
     if not target.is_dir() or (any(target.iterdir()) and not (target / "config.json").exists()):
@@ -178,11 +174,6 @@ def _move(folder: Path, target: Path) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Refuse an invalid repository name, before anything is computed.
-
-    Raises:
-        PublishError: it is missing or invalid.
-    """
     if not name:
         message = "a model on the hub needs a name; pass --name OWNER/MODEL"
         raise PublishError(message)
@@ -207,11 +198,6 @@ def _upload(folder: Path, name: str, token: str | None) -> str:
 
 @contextmanager
 def _hub_errors(name: str) -> Iterator[None]:
-    """Turn the errors of the hub's client into one line.
-
-    Raises:
-        PublishError: for any of them.
-    """
     try:
         yield
     except Exception as exc:  # the client does not wrap its HTTP library's errors

@@ -113,11 +113,6 @@ def _task(
 def _split(
     pixels: UInt8[np.ndarray, "picture 28 28"], labels: Int[np.ndarray, " label"], name: str
 ) -> _Split:
-    """Put pictures and labels together.
-
-    Raises:
-        ValueError: they do not match.
-    """
     if len(pixels) != len(labels) or not len(labels):
         message = f"{len(pixels):,} {name} pictures and {len(labels):,} labels"
         raise ValueError(message)
@@ -143,11 +138,7 @@ def _read_idx_pair(folder: Path, split: str) -> _Split | None:
 
 
 def _read_idx(folder: Path, name: str, n_axes: int) -> UInt8[np.ndarray, "..."] | None:
-    """An IDX file of bytes, packed or not. Format: yann.lecun.com/exdb/mnist, end of the page.
-
-    Raises:
-        ValueError: it is damaged, or something else.
-    """
+    # bytes, packed or not; format: yann.lecun.com/exdb/mnist, end of the page
     plain, packed = folder / name, folder / f"{name}.gz"
     if plain.is_file():
         raw = plain.read_bytes()
@@ -167,11 +158,7 @@ def _read_idx(folder: Path, name: str, n_axes: int) -> UInt8[np.ndarray, "..."] 
 
 
 def _read_parquet(shards: list[Path], split: str) -> _Split:
-    """Columns ``image`` (a struct with the encoded picture as ``bytes``) and ``label``.
-
-    Raises:
-        ValueError: it is damaged, or something else.
-    """
+    # columns ``image`` (a struct with the encoded picture as ``bytes``) and ``label``
     import pyarrow as pa
     import pyarrow.parquet as pq
     from PIL import Image

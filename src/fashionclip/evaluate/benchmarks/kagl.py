@@ -182,11 +182,7 @@ def words_of(column: str, labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _read(folder: Path) -> tuple[list[KaglProduct], list[str], tuple[str, ...]]:
-    """Products, warnings and notes of Kaggle's layout (``styles.csv``), else of Marqo's Parquet.
-
-    Raises:
-        BenchmarkError: there is no table, it cannot be read, or there are no images.
-    """
+    # products, warnings and notes of Kaggle's layout (``styles.csv``), else of Marqo's Parquet
     shards = sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.parquet"))
     if (folder / "styles.csv").is_file() or not shards:
         found, warnings, has_brands = _read_kaggle(folder)

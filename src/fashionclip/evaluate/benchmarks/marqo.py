@@ -152,11 +152,7 @@ def _tasks_of(
 
 
 def _read_truth(path: Path, row_of: Mapping[str, int]) -> tuple[dict[str, np.ndarray], int]:
-    """Queries and the rows of their documents, and how many documents are not in the table.
-
-    Raises:
-        BenchmarkError: it is damaged.
-    """
+    # queries and the rows of their documents, and how many documents are not in the table
     try:
         truth = json.loads(path.read_text(encoding="utf-8"))
         wanted = {str(query): [str(i) for i, g in ids.items() if g] for query, ids in truth.items()}

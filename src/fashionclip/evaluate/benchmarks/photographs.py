@@ -89,11 +89,7 @@ class DeepFashion:
         return Loaded((task,), (*warnings, *more))
 
     def _read_list(self, folder: Path, name: str) -> list[tuple[str, str]]:
-        """One of DeepFashion's lists: how many rows, the names of two columns, then the rows.
-
-        Raises:
-            BenchmarkError: it is missing or cut short.
-        """
+        # a list begins with the number of its rows and the names of its two columns
         places = (folder / sub / name for sub in ("Anno_coarse", "Anno", "Eval", "."))
         path = next((place for place in places if place.is_file()), None)
         if path is None:

@@ -116,11 +116,7 @@ class OwnTable:
         return set(names), lines
 
     def _classes(self, folder: Path) -> dict[str, tuple[str, ...]] | None:
-        """The classes of the text file beside the table, each with its words; None without one.
-
-        Raises:
-            BenchmarkError: it cannot be read, or a class is there twice or has no name.
-        """
+        # of the text file beside the table, each with its words; None without one
         path = folder / f"{Path(self.name).stem}.classes.txt"
         if not path.exists():
             return None
