@@ -348,14 +348,3 @@ def _progress_bar() -> type:
 
 def _sentence(repository: str, reason: str) -> str:
     return f"the model '{repository}' cannot be opened: {reason}"
-
-
-__all__ = [
-    "BUILTIN",
-    "SINGLE",
-    "TRAINED_ON",
-    "Checkpoint",
-    "open_checkpoint",
-    "save_checkpoint",
-    "write_folder",
-]

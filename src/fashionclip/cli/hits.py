@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
-from fashionclip.images.formats import IMAGE_SUFFIXES
+from fashionclip.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from fashionclip.images.fetch import FetchPolicy

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int8
 from numpy.typing import NDArray
 
 from fashionclip.checkpoint import CLIPConfig, TowerConfig
-from fashionclip.engines.io import PIXEL_CENTER, QUICK_GELU_SLOPE, fold_normalisation
+from fashionclip.engines.io import PIXEL_CENTER, QUICK_GELU_SLOPE, folded_embeddings
 
 
 class _NoTelemetry(MetaPathFinder):
@@ -192,14 +192,8 @@ def image_tower(
     tower = Tower(weights, "vision_model", vision, ranges, max_weight)
     pixels = op.parameter([-1, vision.image_px, vision.image_px, 3], np.uint8, name="pixels")
     x = _patches(pixels, vision.image_px // vision.patch_px, vision.patch_px)
-    kernel, offset = fold_normalisation(
-        np.asarray(weights["vision_model.embeddings.patch_embedding.weight"], np.float32), mean, std
-    )
+    kernel, positions = folded_embeddings(weights, mean, std)
     x = op.matmul(x, _constant(kernel), False, True)
-    # the class token and the constant part of the patches are added with the positions
-    positions = np.array(weights["vision_model.embeddings.position_embedding.weight"], np.float32)
-    positions[0] += np.asarray(weights["vision_model.embeddings.class_embedding"], np.float32)
-    positions[1:] += offset
     no_class = op.pad(x, _ints(0, 1, 0), _ints(0, 0, 0), "constant", np.float32(0))
     x = op.add(no_class, _constant(positions))
     x = tower.norm(x, "pre_layrnorm")  # the misspelling is in every checkpoint

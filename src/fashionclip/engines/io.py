@@ -3,6 +3,8 @@
 A wrong shape or type is refused here, because an engine may turn it into plausible numbers.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -70,6 +72,24 @@ def to_unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return units
+
+
+def folded_embeddings(
+    weights: Mapping[str, np.ndarray],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> tuple[Float[np.ndarray, "width pixel"], Float[np.ndarray, "token width"]]:
+    """The image tower's first layer: weights as in ``fold_normalisation``, and all that is added.
+
+    The class token and the constant part of the patches are added with the positions.
+    """
+    name = "vision_model.embeddings"
+    kernel = np.asarray(weights[f"{name}.patch_embedding.weight"], np.float32)
+    folded, offset = fold_normalisation(kernel, mean, std)
+    positions = np.array(weights[f"{name}.position_embedding.weight"], np.float32)
+    positions[0] += np.asarray(weights[f"{name}.class_embedding"], np.float32)
+    positions[1:] += offset
+    return folded, positions
 
 
 def fold_normalisation(

@@ -13,7 +13,7 @@ from fashionclip.engines.io import (
     check_pixels,
     check_tokens,
     end_positions,
-    fold_normalisation,
+    folded_embeddings,
     to_unit,
 )
 from fashionclip.errors import EngineError, MissingExtraError
@@ -118,15 +118,7 @@ class PyTorchEngine:
     def _load_vision(self) -> None:
         self._load("vision_model.", "visual_projection.")
         pre, stored = self._checkpoint.preprocess, self._checkpoint.weights()
-        embeddings = "vision_model.embeddings"
-        kernel, offset = fold_normalisation(
-            np.asarray(stored[f"{embeddings}.patch_embedding.weight"], np.float32),
-            pre.mean,
-            pre.std,
-        )
-        positions = np.array(stored[f"{embeddings}.position_embedding.weight"], np.float32)
-        positions[0] += np.asarray(stored[f"{embeddings}.class_embedding"], np.float32)
-        positions[1:] += offset
+        kernel, positions = folded_embeddings(stored, pre.mean, pre.std)
         self._patches, self._positions = self._tensor(kernel), self._tensor(positions)
 
     def _tensor(self, array: np.ndarray) -> Tensor:

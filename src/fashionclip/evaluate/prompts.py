@@ -4,8 +4,11 @@ From the simplest: the bare label, one template, an ensemble of templates, the e
 without full stops, and the last two over every synonym. The style is chosen on development images.
 """
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 from types import MappingProxyType
 
 import numpy as np
@@ -151,43 +154,24 @@ def plural(words: str) -> str:
 
 
 _PREPOSITIONS = ("with", "without", "of", "for", "on", "in", "from")
-_IRREGULAR: Mapping[str, str] = MappingProxyType(
-    {
-        "scarf": "scarves",
-        "headscarf": "headscarves",
-        "man": "men",
-        "woman": "women",
-        "child": "children",
-        "canvas": "canvases",
-        "lens": "lenses",
-    }
-)
-_COLOURS = (
-    *("black", "white", "ivory", "cream", "beige", "tan", "brown", "taupe", "khaki", "grey"),
-    *("gray", "charcoal", "silver", "gold", "bronze", "copper", "red", "maroon", "burgundy"),
-    *("rust", "orange", "peach", "yellow", "mustard", "green", "olive", "lime", "teal", "blue"),
-    *("navy", "turquoise", "purple", "lavender", "mauve", "violet", "pink", "rose", "magenta"),
-    *("nude", "melange", "off-white", "steel", "metallic"),
-)
-_WITHOUT_PLURAL = frozenset(
-    (
-        *_COLOURS,
-        *("plain", "solid", "stripy", "plaid", "floral", "graphic", "long", "short", "casual"),
-        *("formal", "ethnic", "unisex", "men", "women", "children", "people", "jewellery"),
-        *("jewelry", "lingerie", "hosiery", "clothing", "apparel", "denim", "luggage", "make-up"),
-        *("makeup", "fashion", "equipment", "fur", "leather", "cotton", "wool", "silk", "linen"),
-        *("spring", "summer", "autumn", "fall", "winter"),
-    )
-)
 _UNCHANGED_ENDINGS = ("wear", "ed", "less")  # swimwear, striped, sleeveless
+
+
+@cache
+def _plurals() -> tuple[dict[str, str], frozenset[str]]:
+    """Irregular plurals, and words without a plural."""
+    text = files("fashionclip.evaluate").joinpath("plurals.toml").read_text("utf-8")
+    words = tomllib.loads(text)
+    return words["irregular"], frozenset((*words["colours"], *words["others_without_plural"]))
 
 
 def _plural_word(word: str) -> str:
     plain = word.casefold()
-    if plain in _IRREGULAR:
-        return word[:1] + _IRREGULAR[plain][1:]
+    irregular, without_plural = _plurals()
+    if plain in irregular:
+        return word[:1] + irregular[plain][1:]
     is_plural = plain.endswith("s") and not plain.endswith("ss")
-    if not word or is_plural or plain in _WITHOUT_PLURAL or plain.endswith(_UNCHANGED_ENDINGS):
+    if not word or is_plural or plain in without_plural or plain.endswith(_UNCHANGED_ENDINGS):
         return word
     if plain.endswith(("ch", "sh", "ss", "x", "z")):
         return f"{word}es"

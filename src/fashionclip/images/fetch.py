@@ -131,23 +131,24 @@ def shown(location: str) -> str:
     return line if len(line) <= MAX_SHOWN_CHARS else line[:MAX_SHOWN_CHARS] + "…"
 
 
+def fetch_error(location: str, why: str) -> ImageFetchError:
+    """The error for a location: why it cannot be fetched, and the remedy."""
+    return ImageFetchError(f"{shown(location)}: {why}")
+
+
 def why_too_large(location: str, policy: FetchPolicy) -> ImageFetchError:
     """The error for a file beyond the policy's limit."""
     limit = f"{policy.max_bytes / MIB:.4g} MiB"
-    return ImageFetchError(
-        f"{shown(location)}: larger than the limit of {limit}; use a smaller file"
-    )
+    return fetch_error(location, f"larger than the limit of {limit}; use a smaller file")
 
 
 def _path_of_file_url(location: str) -> str:
     try:
         parts = urlsplit(location)
     except ValueError as exc:
-        message = f"{shown(location)}: not a valid URL ({exc})"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location, f"not a valid URL ({exc})") from exc
     if parts.netloc not in {"", "localhost"}:
-        message = f"{shown(location)}: a file: URL of another host; write file:///path"
-        raise ImageFetchError(message)
+        raise fetch_error(location, "a file: URL of another host; write file:///path")
     return url2pathname(parts.path)
 
 
@@ -157,12 +158,10 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
         with found.open("rb") as file:
             _copy_capped(file.read, location, sink, policy)
     except FileNotFoundError as exc:
-        message = f"{shown(location)}: no such file; check the name and the images folder"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location, "no such file; check the name and the images folder") from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        message = f"{shown(location)}: cannot be read ({why})"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location, f"cannot be read ({why})") from exc
 
 
 def _find_file(path: Path) -> Path:
@@ -194,8 +193,7 @@ def _decode_data_url(location: str, sink: io.BufferedIOBase, policy: FetchPolicy
         if head.lower().endswith(";base64"):
             data = base64.b64decode(data, validate=False)
     except ValueError as exc:
-        message = f"{shown(location[:60])}: a data: URL that is not valid base64"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location[:60], "a data: URL that is not valid base64") from exc
     if len(data) > policy.max_bytes:
         raise why_too_large(location[:60], policy)
     sink.write(data)
@@ -204,16 +202,15 @@ def _decode_data_url(location: str, sink: io.BufferedIOBase, policy: FetchPolicy
 def _copy_through_fsspec(
     location: str, scheme: str, sink: io.BufferedIOBase, policy: FetchPolicy
 ) -> None:
-    if "::" in location or not (policy.allow_private or scheme in CLOUD_STORES):
-        # a chain such as simplecache::http://… or an ftp:// host would bypass the guard
-        message = (
-            f"{shown(location)}: fetched only from files, http(s) and cloud stores "
-            f"(s3://, gs://, az://, …); for {scheme}:// pass --allow-private "
-            "(allow_private=True) if that is intended"
+    # a chain such as simplecache::http://… or an ftp:// host would bypass the guard
+    if "::" in location:
+        raise fetch_error(location, "chained URLs (::) are not fetched; name the file itself")
+    if not (policy.allow_private or scheme in CLOUD_STORES):
+        why = (
+            "fetched only from files, http(s) and cloud stores (s3://, gs://, az://, …); for "
+            f"{scheme}:// pass --allow-private (allow_private=True) if that is intended"
         )
-        if "::" in location:
-            message = f"{shown(location)}: chained URLs (::) are not fetched; name the file itself"
-        raise ImageFetchError(message)
+        raise fetch_error(location, why)
     from fsspec.core import url_to_fs  # loads a file system only when it is used
 
     try:
@@ -223,15 +220,13 @@ def _copy_through_fsspec(
     except ImageFetchError:
         raise
     except ImportError as exc:
-        message = f"{shown(location)}: {scheme}:// needs a package: {_install_line(scheme)}"
-        raise ImageFetchError(message) from exc
+        why = f"{scheme}:// needs a package: {_install_line(scheme)}"
+        raise fetch_error(location, why) from exc
     except FileNotFoundError as exc:
-        message = f"{shown(location)}: no such file; check the name and the images folder"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location, "no such file; check the name and the images folder") from exc
     except Exception as exc:  # every store has its own error types
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
-        message = f"{shown(location)}: cannot be read ({why})"
-        raise ImageFetchError(message) from exc
+        raise fetch_error(location, f"cannot be read ({why})") from exc
 
 
 def _install_line(scheme: str) -> str:

@@ -2,18 +2,25 @@
 
 Source: marqo-ai/marqo-FashionCLIP, ``eval.py`` and ``configs/``: a query's text against documents
 of the picture, or of 0.9 picture and 0.1 text; ``{query: {item_ID: 1}}`` says what is relevant.
+The sets and their columns of queries are in ``words.toml``.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from fashionclip.errors import BenchmarkError
-from fashionclip.evaluate.benchmarks.base import Loaded, choose, group_by, left_out, refuse
+from fashionclip.evaluate.benchmarks.base import (
+    Loaded,
+    choose,
+    group_by,
+    label_words,
+    left_out,
+    refuse,
+)
 from fashionclip.evaluate.benchmarks.hub import read_with_images
 from fashionclip.evaluate.tasks import ImageRef, Retrieval, Task
 
@@ -21,29 +28,6 @@ TEXT_TO_IMAGE_FIGURES = ("mrr@10", "recall@1", "recall@10", "precision@1", "prec
 TO_PRODUCT_FIGURES = ("precision@1", "precision@10", "mrr@10", "recall@1", "recall@10")
 IMAGE_WEIGHT = 0.9
 N_QUERIES = 2_000
-_COLUMNS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "atlas": {"sub-category": "sub-category"},
-        "inshop": {"category2": "category", "category3": "sub-category", "color": "colour"},
-        "multimodal": {"category2": "category"},
-        "fashion200k": {
-            "category1": "category",
-            "category2": "sub-category",
-            "category3": "fine-category",
-        },
-        "kagl": {
-            "category1": "category",
-            "category2": "sub-category",
-            "category3": "fine-category",
-            "baseColour": "colour",
-            "season": "season",
-            "usage": "usage",
-        },
-        "polyvore": {"category": "category"},
-        "imaterialist": {"category": "category", "style": "style", "neckline": "neckline"},
-    }
-)
-"""Set to its columns of queries and what they are called in a task's name."""
 
 
 class Marqo:
@@ -69,7 +53,7 @@ class Marqo:
             if (key := _set_of(sub.name)) and (shards := sorted(sub.glob("**/*.parquet")))
         }
         if not found:
-            refuse(self, f"{folder} holds none of {', '.join(_COLUMNS)}")
+            refuse(self, f"{folder} holds none of {', '.join(label_words('marqo'))}")
         tasks: list[Task] = []
         warnings: list[str] = []
         for key, (sub, shards) in found.items():
@@ -84,7 +68,7 @@ class Marqo:
             made, more = _tasks_of(key, sub, documents, rows)
             tasks += made
             warnings += more
-        if absent := [key for key in _COLUMNS if key not in found]:
+        if absent := [key for key in label_words("marqo") if key not in found]:
             warnings.append(f"not measured, because they are not here: {', '.join(absent)}")
         return Loaded(tuple(tasks), tuple(warnings))
 
@@ -92,7 +76,7 @@ class Marqo:
 def _set_of(folder: str) -> str:
     """``deepfashion-inshop`` to ``inshop``; empty for a folder that is none of the sets."""
     plain = folder.casefold()
-    return next((key for key in _COLUMNS if plain in {key, f"deepfashion-{key}"}), "")
+    return next((key for key in label_words("marqo") if plain in {key, f"deepfashion-{key}"}), "")
 
 
 def _read_documents(shards: Sequence[Path]) -> tuple[tuple[ImageRef, ...], list[dict[str, Any]]]:
@@ -111,7 +95,7 @@ def _tasks_of(
     tasks: list[Task] = []
     warnings: list[str] = []
     row_of = {document.image_id: number for number, document in enumerate(documents)}
-    for column in ("text", *_COLUMNS[key]):
+    for column in ("text", *label_words("marqo")[key]):
         is_text = column == "text"
         pictures_only = is_text or key == "imaterialist"
         of_documents = "image" if pictures_only else "image+text"
@@ -134,7 +118,7 @@ def _tasks_of(
             )
         if not relevant:
             continue
-        what = "text" if is_text else _COLUMNS[key][column]
+        what = "text" if is_text else label_words("marqo")[key][column]
         tasks.append(
             Retrieval(
                 name=f"marqo-{key}/{what}-to-{'image' if pictures_only else 'product'}",

@@ -1,22 +1,29 @@
 """Published figures of other models, shown beside the measured ones and always marked as published.
 
-Every figure was read at its source. They were measured on their authors' copy of
-the data with their prompts, so a difference to a measured figure is not one of models alone.
+The figures are in ``published.toml``, each read at its source. They were measured on their authors'
+copy of the data with their prompts, so a difference to a measured figure is not one of models
+alone.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from types import MappingProxyType
 
 from fashionclip.evaluate.results import Run, TaskResult
 
-CARD = "model card of patrickjohncyh/fashion-clip"
-MARQO = "leaderboard of marqo-ai/marqo-FashionCLIP, 9 August 2024"
-
-CARD_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"FMNIST": "fmnist", "KAGL": "kagl/article-type", "DEEP": "deep/category"}
+_FIGURES = tomllib.loads(
+    files("fashionclip.evaluate.report").joinpath("published.toml").read_text("utf-8")
 )
+CARD: str = _FIGURES["card"]["source"]
+MARQO: str = _FIGURES["marqo"]["source"]
+CARD_COLUMNS: Mapping[str, str] = MappingProxyType(_FIGURES["card"]["columns"])
 """Columns of the model card and the tasks that measure them, by weighted F1."""
+_METRICS = {
+    "to_image": ("recall@1", "recall@10", "mrr@10"),
+    "to_product": ("precision@1", "precision@10", "mrr@10"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,37 +38,14 @@ class Published:
     source: str
 
 
-_CARD_ROWS = (
-    ("OpenAI CLIP B/32", 0.66, 0.63, 0.45),
-    ("FashionCLIP 1.0", 0.74, 0.67, 0.48),
-    ("LAION CLIP B/32", 0.78, 0.71, 0.58),
-    ("FashionCLIP 2.0", 0.83, 0.73, 0.62),
-)
-_TO_PICTURE = ("recall@1", "recall@10", "mrr@10")
-_TO_PRODUCT = ("precision@1", "precision@10", "mrr@10")
-_MARQO_ROWS = (
-    ("FashionCLIP 2.0", "text-to-image", _TO_PICTURE, (0.122, 0.404, 0.217)),
-    ("Marqo-FashionCLIP", "text-to-image", _TO_PICTURE, (0.159, 0.446, 0.265)),
-    ("Marqo-FashionSigLIP", "text-to-image", _TO_PICTURE, (0.179, 0.489, 0.293)),
-    ("OpenFashionCLIP", "text-to-image", _TO_PICTURE, (0.091, 0.325, 0.170)),
-    ("LAION CLIP B/16", "text-to-image", _TO_PICTURE, (0.155, 0.435, 0.259)),
-    ("SigLIP B/16 webli", "text-to-image", _TO_PICTURE, (0.169, 0.468, 0.272)),
-    ("FashionCLIP 2.0", "category-to-product", _TO_PRODUCT, (0.714, 0.686, 0.714)),
-    ("FashionCLIP 2.0", "sub-category-to-product", _TO_PRODUCT, (0.600, 0.571, 0.627)),
-    ("Marqo-FashionSigLIP", "sub-category-to-product", _TO_PRODUCT, (0.711, 0.687, 0.756)),
-    ("FashionCLIP 2.0", "fine-category", _TO_PRODUCT, (0.634, 0.577, 0.694)),
-    ("FashionCLIP 2.0", "colour", _TO_PRODUCT, (0.413, 0.443, 0.518)),
-    ("Marqo-FashionSigLIP", "colour", _TO_PRODUCT, (0.587, 0.502, 0.664)),
-)
-
-
 def _rows() -> Iterator[Published]:
-    for model, *scores in _CARD_ROWS:
+    for model, *scores in _FIGURES["card"]["rows"]:
         for task, score in zip(CARD_COLUMNS.values(), scores, strict=True):
             yield Published(model, task, "weighted_f1", score, CARD)
-    for model, question, metrics, values in _MARQO_ROWS:
-        for metric, value in zip(metrics, values, strict=True):
-            yield Published(model, f"kagl/marqo-{question}", metric, value, MARQO)
+    for kind, metrics in _METRICS.items():
+        for model, question, *values in _FIGURES["marqo"][kind]:
+            for metric, value in zip(metrics, values, strict=True):
+                yield Published(model, f"kagl/marqo-{question}", metric, value, MARQO)
 
 
 PUBLISHED: tuple[Published, ...] = tuple(_rows())
