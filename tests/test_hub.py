@@ -17,9 +17,9 @@ from hub_server import Hub, Repository, running_hub
 # the client reads its environment when imported, so each condition has a process of its own
 OPEN = """
 import json, sys
-from fashionclip.checkpoint import hub, open_checkpoint
+from fashionclip.checkpoint import folder, open_checkpoint
 from fashionclip.errors import CheckpointError
-hub.TIMEOUT_S = 1.0
+folder.HUB_TIMEOUT_S = 1.0
 for call in json.loads(sys.argv[1]):
     try:
         print(json.dumps([open_checkpoint(**call).fingerprint, None]))

@@ -55,7 +55,7 @@ HUB_FILES = (
 )
 """The files that are downloaded; a repository may also hold weights for other frameworks."""
 
-TIMEOUT_S = 10.0
+HUB_TIMEOUT_S = 10.0
 """A hub that does not answer within this time counts as unreachable."""
 PROGRESS_DELAY_S = 1.0
 """Downloads that take less show no progress bar."""
@@ -290,7 +290,7 @@ def _fetch(
             token=token,
             cache_dir=cache_dir,
             allow_patterns=list(HUB_FILES),
-            etag_timeout=TIMEOUT_S,
+            etag_timeout=HUB_TIMEOUT_S,
             tqdm_class=_progress_bar(),
             local_files_only=not answers,
         )
@@ -326,7 +326,7 @@ def _hub_answers(repository: str, revision: str | None, token: str | None) -> bo
     from huggingface_hub import HfApi, errors
 
     try:
-        HfApi(token=token).model_info(repository, revision=revision, timeout=TIMEOUT_S)
+        HfApi(token=token).model_info(repository, revision=revision, timeout=HUB_TIMEOUT_S)
     except errors.HfHubHTTPError:
         return True  # a refusal is an answer, and gets its message above
     except Exception:  # its HTTP library's errors, which differ between versions

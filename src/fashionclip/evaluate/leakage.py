@@ -24,8 +24,8 @@ from fashionclip.checkpoint.folder import TRAINED_ON
 from fashionclip.errors import EvaluationError, ImageError, ImageFetchError
 from fashionclip.evaluate.cache import DIGEST_BYTES, EmbeddingCache, image_digest
 from fashionclip.evaluate.tasks import ImageRef, Retrieval, Task, scored_images
-from fashionclip.images.decode import fetch_image, open_image
-from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
+from fashionclip.images.decode import open_image
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.images.near_duplicates import DECODE_PX, HASH_BYTES, HashIndex, perceptual_hash
 
 _SAMPLES_PER_BATCH = 512
@@ -87,7 +87,6 @@ def digest_training_data(
 
     Images that cannot be read were not trained on and are skipped.
     """
-    policy = policy or DEFAULT_POLICY
     hashes: dict[bytes, np.ndarray] = {}
     texts: set[bytes] = set()
 
@@ -95,8 +94,8 @@ def digest_training_data(
         if sample[0] is None:
             return None
         try:
-            image = replace(sample[0], source=fetch_image(sample[0].source, policy=policy))
-            return image_digest(image), _hash_of(image, policy)
+            image = _loaded(sample[0], policy)
+            return image_digest(image), _hash_of(image)
         except (ImageFetchError, ImageError):
             return None
 
@@ -174,7 +173,7 @@ class LeakageCheck:
         self._index = HashIndex(np.concatenate([_NO_HASHES, *(d.hashes for d in training)]))
         self._cache = EmbeddingCache(cache, "hashes", HASH_BYTES, np.uint8)
         self._found: dict[bytes, bool] = {}
-        self._policy = policy or DEFAULT_POLICY
+        self._policy = policy
 
     def seen_in(
         self, task: Task, digests: Sequence[bytes | None]
@@ -231,7 +230,7 @@ class LeakageCheck:
 
     def _try_hash(self, image: ImageRef) -> np.ndarray | None:
         try:
-            return _hash_of(image, self._policy)
+            return _hash_of(_loaded(image, self._policy))
         except (ImageFetchError, ImageError):
             return None
 
@@ -242,6 +241,14 @@ def text_digest(text: str) -> bytes:
     return blake2b(" ".join(words).encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def _hash_of(image: ImageRef, policy: FetchPolicy) -> np.ndarray:
-    source = fetch_image(image.source, policy=policy)
-    return perceptual_hash(open_image(source, target_px=DECODE_PX))
+def _loaded(image: ImageRef, policy: FetchPolicy | None) -> ImageRef:
+    """The same image with its bytes, or its pixels, as the source."""
+    if not isinstance(image.source, str | Path):
+        return image
+    data = read_image_bytes(str(image.source), policy=policy or FetchPolicy())
+    return replace(image, source=data)
+
+
+def _hash_of(image: ImageRef) -> np.ndarray:
+    assert not isinstance(image.source, str | Path)
+    return perceptual_hash(open_image(image.source, target_px=DECODE_PX))
