@@ -207,7 +207,7 @@ class Service:
 
     port: int
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The values of ``/metrics``."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
             lines = [line.rpartition(" ") for line in response.read().decode().splitlines()]

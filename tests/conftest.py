@@ -1,4 +1,4 @@
-"""What many tests stand on: a tiny CLIP written by transformers itself, and a clean environment."""
+"""Fixtures of many tests: a tiny CLIP written by transformers, and a clean environment."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ from hypothesis import settings
 from postgres_server import PostgresServer
 from random_clip import write_checkpoint
 
-# the same examples in every run: what fails, fails for everybody
+# the same examples in every run, so that failures are reproducible
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let no test see the user's home, caches or hub settings."""
+    """Hide the user's home, caches and hub settings."""
     for name in list(os.environ):
         if name.startswith(("HF_", "FASHIONCLIP_", "TRANSFORMERS_")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""A hub on 127.0.0.1: what huggingface_hub calls to fetch and to write a repository; refusals.
+"""A model hub on 127.0.0.1: the routes that huggingface_hub calls to read and write, and errors.
 
 The answers follow what the real hub sends (status, ``X-Error-Code``, ``X-Repo-Commit``, ``ETag``,
 ranges), so that the real client runs against it through ``HF_ENDPOINT``.
@@ -138,11 +138,11 @@ class _Handler(BaseHTTPRequestHandler):
         answer = json.dumps({"errors": errors, "warnings": []}).encode()
         self.answer(answer, status=400 if errors else 200)
 
-    def create(self, asked: dict[str, object]) -> None:
+    def create(self, request: dict[str, object]) -> None:
         hub = self.server.hub
-        owner = asked.get("organization") or "shop"
-        name = f"{owner}/{asked['name']}"
-        if asked.get("private") or asked.get("visibility") == "private":  # older, newer clients
+        owner = request.get("organization") or "shop"
+        name = f"{owner}/{request['name']}"
+        if request.get("private") or request.get("visibility") == "private":  # older, newer clients
             hub.private.add(name)
         address = json.dumps({"url": f"{hub.endpoint}/{name}"}).encode()
         if name in hub.repositories:
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub.repositories[name] = Repository(folder)
         return self.answer(address)
 
-    def preupload(self, asked: dict[str, list[dict[str, object]]]) -> None:
+    def preupload(self, request: dict[str, list[dict[str, object]]]) -> None:
         """Weights and graphs are large files, the others go into the commit."""
         large = (".safetensors", ".bin", ".onnx", ".jpg")
         files = [
@@ -162,11 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "shouldIgnore": False,
                 "oid": None,
             }
-            for file in asked["files"]
+            for file in request["files"]
         ]
         self.answer(json.dumps({"files": files}).encode())
 
-    def batch(self, asked: dict[str, object]) -> None:
+    def batch(self, request: dict[str, object]) -> None:
         hub = self.server.hub
         objects = [
             {
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "size": one["size"],
                 "actions": {"upload": {"href": f"{hub.endpoint}/storage/{one['oid']}"}},
             }
-            for one in asked["objects"]
+            for one in request["objects"]
         ]
         answer = {"transfer": "basic", "objects": objects}
         self.answer(json.dumps(answer).encode(), kind="application/vnd.git-lfs+json")
@@ -253,10 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Repo-Commit": commit,
             "Accept-Ranges": "bytes",
         }
-        asked = self.headers.get("Range")
-        if asked is None:
+        request = self.headers.get("Range")
+        if request is None:
             return self.answer(data, headers=headers, kind="application/octet-stream")
-        first, _, last = asked.removeprefix("bytes=").partition("-")
+        first, _, last = request.removeprefix("bytes=").partition("-")
         start, end = int(first), int(last) if last else len(data) - 1
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         part = data[start : end + 1]

@@ -1,4 +1,4 @@
-"""Peak memory of a step, in MB, for a batch and a chunk size; see test_train_losses."""
+"""Print the peak memory of a step in MB, for a batch and a chunk size; see test_train_losses."""
 
 import sys
 from pathlib import Path

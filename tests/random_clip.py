@@ -1,4 +1,4 @@
-"""Random CLIP checkpoints as transformers itself writes them, small enough for tests."""
+"""Random CLIP checkpoints written by transformers, small enough for tests."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def write_checkpoint(
     )
     torch.manual_seed(seed)
     model = CLIPModel(config).eval()
-    with torch.no_grad():  # the default initialisation is so small that every picture looks alike
+    with torch.no_grad():  # the default initialisation is so small that every image looks alike
         for name, weight in model.named_parameters():
             if weight.ndim >= 2 and "embedding" not in name:
                 weight.mul_(3.0)

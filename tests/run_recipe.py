@@ -1,4 +1,4 @@
-"""A recipe's steps as a process of their own, alone or under torchrun; see test_train_run."""
+"""Train by a recipe, alone or under torchrun, for test_train_run."""
 
 import argparse
 import os

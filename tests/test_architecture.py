@@ -1,4 +1,4 @@
-"""The package keeps its structure: layers, a light import, and a host that stays as it was.
+"""The package's structure: layers, a light import, and no changes to the host process.
 
 Docstrings, printing, the environment and relative imports are ruff's; that no module imports the
 package's public names is import-linter's.

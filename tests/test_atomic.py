@@ -1,4 +1,4 @@
-"""A file is replaced whole or stays as it was."""
+"""A file is replaced whole, or stays as it was."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

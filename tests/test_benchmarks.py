@@ -1,4 +1,4 @@
-"""Benchmarks are found by name, and their folders where they may lie."""
+"""Benchmarks are found by name, and their folders in the expected places."""
 
 from pathlib import Path
 
@@ -71,9 +71,9 @@ def test_a_name_keeps_its_percentile_for_ever():
 
 
 def test_a_sample_is_the_same_every_time_and_without_repetition():
-    drawn = choose(1000, 50)
-    assert drawn.tolist() == choose(1000, 50).tolist() == sorted(set(drawn.tolist()))
-    assert drawn.tolist() != choose(1000, 50, seed=1).tolist()
+    sample = choose(1000, 50)
+    assert sample.tolist() == choose(1000, 50).tolist() == sorted(set(sample.tolist()))
+    assert sample.tolist() != choose(1000, 50, seed=1).tolist()
     assert choose(7, 50).tolist() == list(range(7))
 
 

@@ -220,7 +220,7 @@ def test_a_folder_without_a_table_says_what_was_expected(tmp_path):
         Catalog.open(tmp_path)
 
 
-# pictures
+# images
 
 
 def test_relative_images_start_from_the_images_folder_or_the_table(tmp_path):
@@ -274,7 +274,7 @@ def test_a_cell_of_images_means_the_first(tmp_path, cell, expected):
     assert product.image == expected
 
 
-def test_a_product_without_a_image_is_still_a_product(tmp_path):
+def test_a_product_without_an_image_is_still_a_product(tmp_path):
     catalog = Catalog.open(write(tmp_path, "shop.csv", "id,title,image\n1,jeans,\n"))
     (product,) = catalog
     assert product.image is None

@@ -1,4 +1,4 @@
-"""The check of a catalogue: every fault is found, named, and found once."""
+"""The catalogue check reports every fault, with its name, once."""
 
 import json
 import random
@@ -13,15 +13,15 @@ from fashionclip.product import Product
 COLOURS = ("red", "blue", "green", "black", "orange", "purple")
 
 
-def draw(colour: str, *, seed: int = 0, size_px: int = 120) -> Image.Image:
+def make_image(colour: str, *, seed: int = 0, size_px: int = 120) -> Image.Image:
     """A garment of its own cut and colour on white."""
     image = Image.new("RGB", (size_px, size_px), "white")
-    picture = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(image)
     cut = random.Random(seed)
     for _ in range(6):
         left, top = (cut.randrange(size_px * 2 // 3) for _ in range(2))
         right, bottom = left + cut.randrange(20, 50), top + cut.randrange(20, 50)
-        picture.rectangle((left, top, right, bottom), fill=colour, outline="grey")
+        canvas.rectangle((left, top, right, bottom), fill=colour, outline="grey")
     return image
 
 
@@ -47,7 +47,7 @@ def shop(tmp_path):
 
 def test_a_catalogue_without_faults_has_none(shop):
     for i, colour in enumerate(COLOURS):
-        draw(colour, seed=i).save(shop.path(f"{i}.jpg"))
+        make_image(colour, seed=i).save(shop.path(f"{i}.jpg"))
         shop.add(i, f"title {i}", f"{i}.jpg")
     report = shop.check()
     assert (report.rows, report.products, report.rejects) == (6, 6, ())
@@ -56,7 +56,7 @@ def test_a_catalogue_without_faults_has_none(shop):
 
 
 def test_each_fault_is_named_with_its_row(shop):
-    draw("red").save(shop.path("good.jpg"))
+    make_image("red").save(shop.path("good.jpg"))
     whole = shop.path("good.jpg").read_bytes()
     shop.path("cut.jpg").write_bytes(whole[: len(whole) // 2])
     shop.path("empty.jpg").write_bytes(b"")
@@ -81,14 +81,14 @@ def test_each_fault_is_named_with_its_row(shop):
 
 
 def test_identical_files_and_near_duplicates_are_distinguished(shop):
-    image = draw("blue", seed=1)
+    image = make_image("blue", seed=1)
     image.save(shop.path("first.jpg"), quality=90)
     shop.path("copy.jpg").write_bytes(shop.path("first.jpg").read_bytes())
     image.save(shop.path("again.jpg"), quality=70)
     image.save(shop.path("lossless.png"))
     image.resize((240, 240), Image.Resampling.BICUBIC).save(shop.path("large.jpg"), quality=90)
-    draw("red", seed=1).save(shop.path("red.jpg"), quality=90)
-    draw("blue", seed=2).save(shop.path("other.jpg"), quality=90)
+    make_image("red", seed=1).save(shop.path("red.jpg"), quality=90)
+    make_image("blue", seed=2).save(shop.path("other.jpg"), quality=90)
     for name in ("first", "copy", "again", "large", "red", "other"):
         shop.add(name, name, f"{name}.jpg")
     shop.add("lossless", "lossless", "lossless.png")
@@ -106,7 +106,7 @@ def test_plain_white_images_are_near_duplicates(shop):
 
 
 def test_empty_and_repeated_captions_are_listed(shop):
-    draw("red").save(shop.path("a.jpg"))
+    make_image("red").save(shop.path("a.jpg"))
     for name, title in (("a", "jeans"), ("b", ""), ("c", "jeans"), ("d", "shirt"), ("e", "")):
         shop.add(name, title, "a.jpg")
     report = shop.check()
@@ -118,7 +118,7 @@ def test_empty_and_repeated_captions_are_listed(shop):
 def test_the_report_does_not_depend_on_the_number_of_threads(shop, workers):
     for i in range(30):
         if i % 7:
-            draw(COLOURS[i % 6], seed=i % 10).save(shop.path(f"{i}.png"))
+            make_image(COLOURS[i % 6], seed=i % 10).save(shop.path(f"{i}.png"))
         shop.add(i, f"title {i % 5}", f"{i}.png")
     rows = []
     report = shop.check(workers=workers, progress=rows.append)

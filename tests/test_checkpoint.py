@@ -1,4 +1,4 @@
-"""The transformers folder: read with its traps, checked, fingerprinted, written whole."""
+"""Checkpoint folders of transformers: reading, checks, fingerprints and writing."""
 
 import json
 import re
@@ -415,7 +415,7 @@ def test_a_folder_as_transformers_4_writes_it_opens(folder, tiny_checkpoint):
     (folder / "special_tokens_map.json").write_text(json.dumps(special), encoding="utf-8")
     settings = {"tokenizer_class": "CLIPTokenizer", "errors": "replace", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    picture = {
+    preprocess = {
         "crop_size": {"height": 32, "width": 32},
         "do_center_crop": True,
         "image_processor_type": "CLIPImageProcessor",
@@ -423,7 +423,7 @@ def test_a_folder_as_transformers_4_writes_it_opens(folder, tiny_checkpoint):
         "rescale_factor": 0.00392156862745098,
         "size": {"shortest_edge": 32},
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(picture), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocess), encoding="utf-8")
     old, new = open_checkpoint(folder), open_checkpoint(tiny_checkpoint)
     texts = ["Red shirt, it's 40% off", "", "👗 Größe"]
     assert old.tokenizer.encode(texts).tolist() == new.tokenizer.encode(texts).tolist()

@@ -1,4 +1,4 @@
-"""The program's manners: help, exit status, what goes to stdout and what to stderr."""
+"""The command line: help, exit statuses, standard output and standard error."""
 
 import json
 import os
@@ -54,9 +54,9 @@ def test_help_is_quick_and_loads_nothing_heavy():
     )
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1.0  # 0.05 s on a quiet machine
 
 
@@ -250,7 +250,7 @@ def test_a_page_holds_its_images_itself_in_small():
     assert len(page) < 200_000 < len(encoded.getvalue())
 
 
-def test_every_style_of_prompts_can_be_asked_for():
+def test_every_style_of_prompts_is_an_option():
     from fashionclip.cli.evaluate import command
     from fashionclip.evaluate.prompts import STYLES
 

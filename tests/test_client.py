@@ -234,9 +234,9 @@ def test_a_busy_service_is_asked_again_after_retry_after(store):
             assert (refused.value.status, refused.value.code) == (429, "too_many")
             assert refused.value.retry_after_s >= 1
         with Client(service.url, patience_s=10.0) as patient:
-            began = time.monotonic()
+            started = time.monotonic()
             assert patient.search("dress").hits
-            assert 0.9 < time.monotonic() - began < 9
+            assert 0.9 < time.monotonic() - started < 9
     service.socket.close()
 
 

@@ -1,4 +1,4 @@
-"""Verdicts between two runs: they hold on the same items, and a difference in the noise is none."""
+"""Comparisons of two runs: paired on the same items, with a test of significance."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +8,10 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from evaluation_run import two_model_run
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.compare import compare_runs, comparison_markdown, gate_failures
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
-from made_run import made_run
 
 NOISE = "no difference beyond the noise"
 OLD, NEW = "builtin", "patrickjohncyh/fashion-clip"
@@ -84,7 +84,7 @@ def draws(n: int, right: float, *, seed: int) -> tuple[list[str], list[str]]:
 
 
 def test_a_run_is_no_better_than_itself() -> None:
-    run = made_run()
+    run = two_model_run()
     comparison = compare_runs(run, run, old_model=OLD, new_model=OLD)
     judged = [row for row in comparison.rows if row.difference is not None]
     assert {row.verdict for row in judged} == {NOISE}
@@ -187,8 +187,8 @@ def test_a_row_that_cannot_be_compared_has_a_reason() -> None:
     assert smaller.rows[0].why == "other pictures were searched"
 
 
-def test_a_figure_without_a_value_a_picture_is_shown_but_not_judged() -> None:
-    run = made_run()
+def test_a_figure_without_a_value_an_image_is_shown_but_not_judged() -> None:
+    run = two_model_run()
     comparison = compare_runs(run, run, old_model=OLD, new_model=NEW)
     (row,) = (r for r in comparison.rows if (r.task, r.metric) == ("fmnist", "top_5"))
     assert row.verdict == "not comparable"
@@ -268,7 +268,7 @@ def test_too_few_unseen_items_show_the_unseen_figures() -> None:
 
 
 def test_which_model_is_meant_must_be_clear() -> None:
-    one, two = run_of(), made_run()
+    one, two = run_of(), two_model_run()
     with pytest.raises(EvaluationError, match=r"the new run has 2 models \(builtin, patrick"):
         compare_runs(one, two)
     with pytest.raises(EvaluationError, match="the old run has no model 'x'; it has m"):
@@ -276,7 +276,7 @@ def test_which_model_is_meant_must_be_clear() -> None:
 
 
 def test_the_verdicts_as_markdown() -> None:
-    run = made_run()
+    run = two_model_run()
     comparison = compare_runs(run, run, old_model=OLD, new_model=NEW)
     text = comparison_markdown(comparison)
     lines = [line for line in text.splitlines() if line.startswith("|")]

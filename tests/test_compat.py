@@ -1,4 +1,4 @@
-"""The drop-in: calls of the ``fashion-clip`` package, each without the original's fault."""
+"""The drop-in replacement of the ``fashion-clip`` package: its calls, without its known faults."""
 
 import logging
 import socket
@@ -16,7 +16,7 @@ from fashionclip.model import FashionCLIP as Model
 COLORS = ((200, 20, 30), (20, 160, 60), (20, 40, 200), (120, 120, 120), (240, 200, 20))
 
 
-def picture(i):
+def make_image(i):
     pixels = np.full((48, 40, 3), 255, dtype=np.uint8)
     pixels[4 + i : 30 + i, 5 + i : 30] = COLORS[i % len(COLORS)]
     return Image.fromarray(pixels)
@@ -26,7 +26,7 @@ def picture(i):
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures")
     for i in range(5):
-        picture(i).save(path / f"{i}.png")
+        make_image(i).save(path / f"{i}.png")
     return path
 
 
@@ -91,10 +91,10 @@ def test_a_model_that_is_not_there_is_an_error_not_an_exit(tmp_path):
         FashionCLIP(str(tmp_path / "gone"), device="cpu")
 
 
-# pictures of every kind
+# images of every kind
 
 
-def test_fewer_pictures_than_the_batch_more_and_none(fclip, folder):
+def test_fewer_images_than_the_batch_more_and_none(fclip, folder):
     images = [str(folder / f"{i}.png") for i in range(5)]
     once = fclip.encode_images(images, batch_size=64)
     assert fclip.encode_images(images, batch_size=2) == pytest.approx(once, abs=1e-5)
@@ -102,7 +102,7 @@ def test_fewer_pictures_than_the_batch_more_and_none(fclip, folder):
     assert fclip.encode_text([], batch_size=8).shape == (0, 24)
 
 
-def test_paths_pictures_arrays_and_bytes_may_be_mixed(fclip, folder):
+def test_paths_images_arrays_and_bytes_may_be_mixed(fclip, folder):
     path = folder / "2.png"
     image = Image.open(path)
     sources = [str(path), path, image, np.asarray(image), path.read_bytes()]
@@ -114,12 +114,12 @@ def test_paths_pictures_arrays_and_bytes_may_be_mixed(fclip, folder):
     assert fclip.encode_images(np.stack([np.asarray(image)] * 2), 2).shape == (2, 24)
 
 
-def test_one_picture_and_one_text_count_as_lists(fclip, folder):
+def test_one_image_and_one_text_count_as_lists(fclip, folder):
     assert fclip.encode_images(str(folder / "1.png")).shape == (1, 24)
     assert fclip.encode_text("a dress").shape == (1, 24)
 
 
-def test_a_transparent_picture_lies_on_white(fclip):
+def test_a_transparent_image_lies_on_white(fclip):
     clear = np.zeros((40, 40, 4), dtype=np.uint8)
     clear[10:30, 10:30] = (200, 20, 30, 255)
     white = np.full((40, 40, 3), 255, dtype=np.uint8)
@@ -128,8 +128,8 @@ def test_a_transparent_picture_lies_on_white(fclip):
     assert vectors[0] == pytest.approx(vectors[1], abs=1e-5)
 
 
-def test_a_photograph_is_turned_upright(fclip, tmp_path):
-    image = picture(3)
+def test_a_photo_is_turned_upright(fclip, tmp_path):
+    image = make_image(3)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
@@ -137,7 +137,7 @@ def test_a_photograph_is_turned_upright(fclip, tmp_path):
     assert vectors[0] == pytest.approx(vectors[1], abs=1e-5)
 
 
-def test_a_bad_picture_costs_only_itself(fclip, folder, tmp_path):
+def test_a_bad_image_costs_only_itself(fclip, folder, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     sources = [str(folder / "0.png"), str(tmp_path / "text.jpg"), str(folder / "1.png")]
     with pytest.warns(UserWarning, match=r"1 of 3 images could not be used .* image 1: "):
@@ -152,7 +152,7 @@ def test_a_bad_picture_costs_only_itself(fclip, folder, tmp_path):
 
 
 def test_classification_takes_the_closest_label_as_it_is_written(fclip, caplog):
-    images = [picture(i) for i in range(4)]
+    images = [make_image(i) for i in range(4)]
     labels = ["red shirt", "blue jeans", "grey sweater"]
     cosines = fclip.encode_images(images) @ fclip.encode_text(labels).T
     with caplog.at_level(logging.INFO, logger="fashionclip.compat"):
@@ -205,10 +205,10 @@ def test_rows_of_one_id_are_all_kept(tiny_checkpoint, folder):
     assert fclip.dataset._retrieve_row(7)["caption"] == "first"
 
 
-def test_the_hash_covers_what_the_pictures_are(tmp_path):
+def test_the_hash_covers_what_the_images_are(tmp_path):
     for name, i in (("a", 0), ("b", 1)):
         (tmp_path / name).mkdir()
-        picture(i).save(tmp_path / name / "x.png")
+        make_image(i).save(tmp_path / name / "x.png")
     products = [{"id": 1, "image": "x.png", "caption": "c"}]
     one, other = (FCLIPDataset("d", tmp_path / name, catalog=products).hash() for name in "ab")
     assert one != other
@@ -223,7 +223,7 @@ def test_a_random_product_is_always_one_of_them():
     assert {dataset.random_product_id() for _ in range(100)} == {"0", "1"}
 
 
-def test_two_pictures_of_one_file_name_are_shown_as_two(tmp_path):
+def test_two_images_of_one_file_name_are_shown_as_two(tmp_path):
     for name, i in (("a", 0), ("b", 2)):
         (tmp_path / name).mkdir()
         Image.new("RGB", (30, 30), COLORS[i]).save(tmp_path / name / "1.png")
@@ -236,11 +236,11 @@ def test_two_pictures_of_one_file_name_are_shown_as_two(tmp_path):
     assert sheet.getpixel((224 + 112, 15)) == COLORS[2]
 
 
-def test_pictures_in_the_catalogue_itself_need_no_folder(tiny_checkpoint):
-    products = [{"id": i, "image": picture(i), "caption": f"thing {i}"} for i in range(3)]
+def test_images_in_the_catalogue_itself_need_no_folder(tiny_checkpoint):
+    products = [{"id": i, "image": make_image(i), "caption": f"thing {i}"} for i in range(3)]
     fclip = FashionCLIP(tiny_checkpoint, FCLIPDataset("d", catalog=products), device="cpu")
     assert fclip.image_vectors == pytest.approx(
-        fclip.encode_images([picture(i) for i in range(3)]), abs=1e-5
+        fclip.encode_images([make_image(i) for i in range(3)]), abs=1e-5
     )
     assert fclip.vector_hash == f"{fclip.model_hash}_{fclip.dataset.hash()}"
 
@@ -291,7 +291,7 @@ def test_the_heat_is_where_the_better_bands_are():
     assert (heat.min(), heat.max()) == (0, 1)
 
 
-def test_a_uniform_picture_gives_a_map_without_nan(fclip):
+def test_a_uniform_image_gives_a_map_without_nan(fclip):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         heat, image = fclip._get_heatmap(Image.new("RGB", (50, 80), "white"), "nike", 56, 5)
@@ -301,7 +301,7 @@ def test_a_uniform_picture_gives_a_map_without_nan(fclip):
     assert not heat_map(bands, np.full(len(bands), 0.3, np.float32), iterations=5).any()
 
 
-def test_attention_is_shown_as_one_picture(fclip, folder):
+def test_attention_is_shown_as_one_image(fclip, folder):
     shown = fclip.display_attention(str(folder / "1.png"), "nike", pixel_size=56, iterations=2)
     assert shown.size == (3 * 224, 224)
     with pytest.raises(ValueError, match="pixel_size is 0"):

@@ -1,4 +1,4 @@
-"""Any picture becomes the right square of pixels, or a one-line error."""
+"""Every image becomes a square of pixels, or a one-line error."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def textured(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth picture with detail: low-frequency noise with a few sharp edges."""
+    """A smooth image with detail: low-frequency noise with a few sharp edges."""
     rng = np.random.default_rng(seed)
     cells = (min(height, 300) // 8 + 2, min(width, 300) // 8 + 2, 3)
     small = rng.integers(0, 256, cells, dtype=np.uint8)
@@ -124,13 +124,13 @@ def test_every_mode_becomes_rgb(mode):
 
 @pytest.mark.parametrize("side", [1, 2, 3])
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_the_smallest_pictures_fit(side, fit):
+def test_the_smallest_images_fit(side, fit):
     pixels = preprocess(encode(Image.new("RGB", (side, 4 - side), (9, 8, 7))), Preprocess(32, fit))
     assert pixels.shape == (32, 32, 3)
     assert (pixels == (9, 8, 7)).all()
 
 
-def test_a_very_long_picture_fits():
+def test_a_very_long_image_fits():
     assert preprocess(textured(4000, 3), Preprocess(32)).shape == (32, 32, 3)
     assert preprocess(textured(4000, 3), Preprocess(32, "pad")).shape == (32, 32, 3)
 
@@ -160,7 +160,7 @@ def test_a_crop_smaller_than_the_short_side_agrees_with_transformers():
     assert np.abs(ours.astype(int) - expected.astype(int)).max() == 0
 
 
-def test_pad_keeps_the_whole_picture_on_its_background():
+def test_pad_keeps_the_whole_image_on_its_background():
     image = Image.new("RGB", (60, 120), (240, 238, 236))
     image.paste((10, 20, 200), (20, 0, 40, 120))  # a trouser leg from the top to the hem
     pixels = fit_image(image, Preprocess(120, "pad"))
@@ -183,7 +183,7 @@ def test_decoding_large_jpegs_at_reduced_size_hardly_changes_a_pixel(size):
     assert np.abs(exact - fast).mean() < 1.0
 
 
-def test_arrays_bytes_and_images_are_the_same_picture():
+def test_arrays_bytes_and_images_are_the_same_image():
     image = textured(50, 70)
     pre = Preprocess(32)
     expected = preprocess(image, pre)
@@ -192,7 +192,7 @@ def test_arrays_bytes_and_images_are_the_same_picture():
     assert (preprocess(np.asarray(image) / 255.0, pre) == expected).all()
 
 
-def test_grey_and_four_channel_arrays_are_pictures():
+def test_grey_and_four_channel_arrays_are_images():
     grey = np.full((20, 20), 77, dtype=np.uint8)
     assert (preprocess(grey, Preprocess(8)) == 77).all()
     assert (preprocess(grey[:, :, None], Preprocess(8)) == 77).all()
@@ -210,12 +210,12 @@ def test_grey_and_four_channel_arrays_are_pictures():
         (np.full((4, 4), np.nan), "divide by 255"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused_with_the_mend(array, reason):
+def test_an_array_that_is_no_image_is_refused_with_the_mend(array, reason):
     with pytest.raises(ImageError, match=reason):
         preprocess(array, Preprocess(8))
 
 
-def test_a_path_is_no_picture_here():
+def test_a_path_is_no_image_here():
     with pytest.raises(TypeError):
         preprocess("shirt.jpg", Preprocess(8))
 
@@ -233,7 +233,7 @@ def test_empty_and_foreign_files_say_so():
         decode_image(b"id,title\n1,Red shirt\n")
 
 
-def is_picture_or_one_line(data: bytes) -> bool:
+def is_image_or_one_line_error(data: bytes) -> bool:
     try:
         return decode_image(data).mode == "RGB"
     except ImageError as error:
@@ -265,16 +265,16 @@ def test_a_long_banner_is_no_bomb():
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_become_a_picture_or_an_image_error(data):
-    assert is_picture_or_one_line(data)
+def test_any_bytes_become_an_image_or_an_image_error(data):
+    assert is_image_or_one_line_error(data)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"]))
-def test_a_damaged_picture_becomes_a_picture_or_an_image_error(position, value, kind):
+def test_a_damaged_image_becomes_an_image_or_an_image_error(position, value, kind):
     data = bytearray(encode(textured(40, 40), kind))
     data[position % len(data)] = value
-    assert is_picture_or_one_line(bytes(data))
+    assert is_image_or_one_line_error(bytes(data))
 
 
 @pytest.mark.parametrize("kind", IMAGE_FORMATS, ids=lambda kind: kind.name)

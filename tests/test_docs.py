@@ -1,4 +1,4 @@
-"""The documentation is true: snippets run, links lead somewhere, the site builds.
+"""The documentation is true: snippets run, links resolve, the site builds.
 
 Each page is run from top to bottom, in a folder that holds only the sample catalogue, made by the
 command that the page states: ``python`` blocks in one interpreter, ``console`` blocks (lines after

@@ -1,4 +1,4 @@
-"""Benchmarks are fetched by the hub's own client, here from a hub on this machine."""
+"""Benchmarks are downloaded by the hub's client, from a hub on this machine."""
 
 import pytest
 

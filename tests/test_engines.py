@@ -1,4 +1,4 @@
-"""Both engines agree with transformers, in every precision, and say what they cannot do."""
+"""Both engines agree with transformers in every precision, and name what they do not support."""
 
 import dataclasses
 import os
@@ -48,8 +48,8 @@ def engine(request, tiny) -> Engine:
     return open_engine(tiny, device=request.param, precision="float32")
 
 
-def pictures(count: int, size_px: int = 32, *, seed: int = 0) -> np.ndarray:
-    """Smooth random pictures: noise alone makes all pictures look alike to a random model."""
+def random_pixels(count: int, size_px: int = 32, *, seed: int = 0) -> np.ndarray:
+    """Smooth random images: noise alone makes all images look alike to a random model."""
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return np.repeat(np.repeat(cells, size_px // 4, axis=1), size_px // 4, axis=2)
@@ -84,7 +84,7 @@ def least_cosine(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("pad_to", [None, 77], ids=["longest", "77"])
 def test_an_engine_agrees_with_transformers(checkpoint, device, pad_to):
     engine = open_engine(checkpoint, device=device, precision="float32")
-    pixels, tokens = pictures(5), sentences(checkpoint, pad_to=pad_to)
+    pixels, tokens = random_pixels(5), sentences(checkpoint, pad_to=pad_to)
     image_vectors, text_vectors = reference(checkpoint, pixels, tokens)
     np.testing.assert_allclose(engine.encode_pixels(pixels), image_vectors, atol=1e-5)
     np.testing.assert_allclose(engine.encode_tokens(tokens), text_vectors, atol=1e-5)
@@ -93,7 +93,7 @@ def test_an_engine_agrees_with_transformers(checkpoint, device, pad_to):
 
 
 def test_vectors_are_float32_and_of_length_one(engine, tiny):
-    for vectors in (engine.encode_pixels(pictures(3)), engine.encode_tokens(sentences(tiny))):
+    for vectors in (engine.encode_pixels(random_pixels(3)), engine.encode_tokens(sentences(tiny))):
         assert vectors.dtype == np.float32
         assert vectors.shape[1] == engine.dim == tiny.config.projection_dim
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
@@ -101,8 +101,8 @@ def test_vectors_are_float32_and_of_length_one(engine, tiny):
 
 @given(cut=st.integers(0, 40))
 @settings(deadline=None, max_examples=8)
-def test_a_picture_does_not_depend_on_its_batch(engine, cut):
-    pixels = pictures(40)
+def test_an_image_does_not_depend_on_its_batch(engine, cut):
+    pixels = random_pixels(40)
     parts = [engine.encode_pixels(pixels[:cut]), engine.encode_pixels(pixels[cut:])]
     np.testing.assert_allclose(np.concatenate(parts), engine.encode_pixels(pixels), atol=1e-5)
 
@@ -133,13 +133,13 @@ def test_what_follows_the_end_of_a_text_has_no_effect(engine, tiny):
     np.testing.assert_array_equal(engine.encode_tokens(tokens), engine.encode_tokens(other))
 
 
-def test_no_pictures_and_no_texts_give_no_vectors(engine):
-    assert engine.encode_pixels(pictures(0)).shape == (0, engine.dim)
+def test_no_images_and_no_texts_give_no_vectors(engine):
+    assert engine.encode_pixels(random_pixels(0)).shape == (0, engine.dim)
     assert engine.encode_tokens(np.zeros((0, 7), np.int32)).shape == (0, engine.dim)
 
 
 def test_calls_from_several_threads_do_not_mix(engine):
-    pixels = pictures(24)
+    pixels = random_pixels(24)
     expected = engine.encode_pixels(pixels)
     found = {}
 
@@ -206,7 +206,7 @@ def test_half_precision_keeps_the_direction(tiny, engine, precision):
     if engine.device == "cpu" and precision not in precisions_here():
         pytest.skip(f"this CPU has no {precision}")
     half = open_engine(tiny, device=engine.device, precision=precision)
-    pixels, tokens = pictures(8), sentences(tiny)
+    pixels, tokens = random_pixels(8), sentences(tiny)
     # a width of 32 averages little rounding away: ViT-B/32 is held to 0.999 below
     assert least_cosine(half.encode_pixels(pixels), engine.encode_pixels(pixels)) > 0.995
     assert least_cosine(half.encode_tokens(tokens), engine.encode_tokens(tokens)) > 0.995
@@ -214,8 +214,8 @@ def test_half_precision_keeps_the_direction(tiny, engine, precision):
 
 def test_int8_keeps_the_direction_and_leaves_texts_alone(tiny):
     exact = open_engine(tiny, device="cpu", precision="float32")
-    whole = open_engine(tiny, device="cpu", precision="int8", calibration=pictures(32, seed=1))
-    pixels, tokens = pictures(8), sentences(tiny)
+    whole = open_engine(tiny, device="cpu", precision="int8", calibration=random_pixels(32, seed=1))
+    pixels, tokens = random_pixels(8), sentences(tiny)
     assert whole.precision == "int8"
     assert least_cosine(whole.encode_pixels(pixels), exact.encode_pixels(pixels)) > 0.98
     same = open_engine(tiny, device="cpu")
@@ -223,8 +223,8 @@ def test_int8_keeps_the_direction_and_leaves_texts_alone(tiny):
 
 
 def test_int8_runs_in_int8(tiny):
-    """The compiled graph says so itself: every linear layer of the picture tower but two."""
-    engine = OpenVINOEngine(tiny, precision="int8", calibration=pictures(8))
+    """The compiled graph says so itself: every linear layer of the image tower but two."""
+    engine = OpenVINOEngine(tiny, precision="int8", calibration=random_pixels(8))
     compiled = engine.compile_image_tower()
     kinds = [
         node.get_rt_info()["primitiveType"].value
@@ -235,7 +235,7 @@ def test_int8_runs_in_int8(tiny):
     assert sum(kind.lower().endswith("i8") for kind in kinds) == n_linear, kinds
 
 
-def test_int8_without_pictures_says_what_to_give(tiny):
+def test_int8_without_images_says_what_to_give(tiny):
     message = "int8 needs calibration images; pass some dozens of typical ones as calibration="
     with pytest.raises(EngineError, match=message):
         open_engine(tiny, device="cpu", precision="int8")
@@ -325,7 +325,7 @@ def test_a_gpu_agrees_with_the_cpu(tiny):
         pytest.skip("PyTorch sees no GPU here")
     assert open_engine(tiny).device == gpu
     exact = open_engine(tiny, device="cpu", precision="float32")
-    pixels, tokens = pictures(300), sentences(tiny)
+    pixels, tokens = random_pixels(300), sentences(tiny)
     for precision, least in (("float32", 0.99999), ("auto", 0.995), ("float16", 0.995)):
         engine = open_engine(tiny, device=gpu, precision=precision)
         images, texts = engine.encode_pixels(pixels), engine.encode_tokens(tokens)
@@ -335,7 +335,7 @@ def test_a_gpu_agrees_with_the_cpu(tiny):
 
 @pytest.mark.slow
 def test_vit_b_32_agrees_in_float32_and_stays_close_in_bfloat16_and_int8(tmp_path):
-    """The size of FashionCLIP, with random weights that spread pictures and texts apart."""
+    """The size of FashionCLIP, with random weights that spread images and texts apart."""
     import torch
     from transformers import CLIPModel
 
@@ -358,7 +358,7 @@ def test_vit_b_32_agrees_in_float32_and_stays_close_in_bfloat16_and_int8(tmp_pat
                 weight.add_(torch.randn_like(weight) * 0.2)
     model.save_pretrained(folder)
     checkpoint = open_checkpoint(folder)
-    pixels, tokens = pictures(8, 224), sentences(checkpoint)
+    pixels, tokens = random_pixels(8, 224), sentences(checkpoint)
     image_vectors, text_vectors = reference(checkpoint, pixels, tokens)
     for device in DEVICES:
         engine = open_engine(checkpoint, device=device, precision="float32")
@@ -367,7 +367,7 @@ def test_vit_b_32_agrees_in_float32_and_stays_close_in_bfloat16_and_int8(tmp_pat
         half = open_engine(checkpoint, device=device, precision="auto")
         assert least_cosine(half.encode_pixels(pixels), image_vectors) >= 0.999
         assert least_cosine(half.encode_tokens(tokens), text_vectors) >= 0.999
-    calibration = pictures(32, 224, seed=1)
+    calibration = random_pixels(32, 224, seed=1)
     whole = open_engine(checkpoint, device="cpu", precision="int8", calibration=calibration)
     assert least_cosine(whole.encode_pixels(pixels), image_vectors) >= 0.99
     with warnings.catch_warnings(action="ignore"):  # not every PyTorch build has it on the CPU

@@ -1,4 +1,4 @@
-"""Pictures from everywhere, and from nowhere that they should not come from: real servers."""
+"""Images from files, URLs and buckets, on real servers; internal addresses are refused."""
 
 import base64
 import io
@@ -30,13 +30,13 @@ def jpeg_bytes() -> bytes:
     return buffer.getvalue()
 
 
-PICTURE = jpeg_bytes()
+JPEG = jpeg_bytes()
 VISITS: Counter[str] = Counter()
 CONNECTIONS: set[int] = set()
 
 
 class _Shop(BaseHTTPRequestHandler):
-    """A picture server with every bad habit."""
+    """An image server with the faults of real ones."""
 
     protocol_version = "HTTP/1.1"
 
@@ -49,7 +49,7 @@ class _Shop(BaseHTTPRequestHandler):
     def log_message(self, format, *args):
         pass
 
-    def give(self, body=PICTURE, status=200, **headers):
+    def give(self, body=JPEG, status=200, **headers):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))
@@ -94,9 +94,9 @@ class _Shop(BaseHTTPRequestHandler):
 
     def give_short(self):
         self.send_response(200)
-        self.send_header("Content-Length", str(len(PICTURE)))
+        self.send_header("Content-Length", str(len(JPEG)))
         self.end_headers()
-        self.wfile.write(PICTURE[:50])
+        self.wfile.write(JPEG[:50])
         self.close_connection = True
 
     def give_large(self):
@@ -157,7 +157,7 @@ def serving(handler=_Shop):
 def server():
     with serving() as url:
         yield url
-        web._pool(True).close()  # or the sockets would be found open when pytest looks
+        web.close_connections()  # open sockets would be ResourceWarnings
 
 
 @pytest.fixture(autouse=True)
@@ -170,31 +170,31 @@ def new_visits():
 
 
 def test_a_path_is_read_from_the_base_folder(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(PICTURE)
-    assert read_image_bytes("a.jpg", base=str(tmp_path)) == PICTURE
-    assert read_image_bytes(str(tmp_path / "a.jpg"), base="/elsewhere") == PICTURE
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    assert read_image_bytes("a.jpg", base=str(tmp_path)) == JPEG
+    assert read_image_bytes(str(tmp_path / "a.jpg"), base="/elsewhere") == JPEG
 
 
 def test_a_file_url_is_a_path(tmp_path):
-    (tmp_path / "blue jeans.jpg").write_bytes(PICTURE)
-    assert read_image_bytes((tmp_path / "blue jeans.jpg").as_uri()) == PICTURE
+    (tmp_path / "blue jeans.jpg").write_bytes(JPEG)
+    assert read_image_bytes((tmp_path / "blue jeans.jpg").as_uri()) == JPEG
     with pytest.raises(ImageFetchError, match="of another host"):
         read_image_bytes("file://server/share/a.jpg")
 
 
 def test_windows_backslashes_are_mended(tmp_path):
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.jpg").write_bytes(PICTURE)
-    assert read_image_bytes("images\\a.jpg", base=str(tmp_path)) == PICTURE
+    (tmp_path / "images" / "a.jpg").write_bytes(JPEG)
+    assert read_image_bytes("images\\a.jpg", base=str(tmp_path)) == JPEG
 
 
-def test_bytes_are_the_picture_itself():
-    assert read_image_bytes(PICTURE) is PICTURE
+def test_bytes_are_the_image_itself():
+    assert read_image_bytes(JPEG) is JPEG
 
 
-def test_a_data_url_holds_the_picture():
-    url = "data:image/jpeg;base64," + base64.b64encode(PICTURE).decode()
-    assert read_image_bytes(url) == PICTURE
+def test_a_data_url_holds_the_image():
+    url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode()
+    assert read_image_bytes(url) == JPEG
     with pytest.raises(ImageFetchError, match="larger than the limit"):
         read_image_bytes(url, policy=FetchPolicy(max_bytes=100))
 
@@ -205,7 +205,7 @@ def test_a_missing_file_is_named():
 
 
 @pytest.mark.parametrize("name", ["nul\0byte.jpg", "x" * 5000, "."])
-def test_an_impossible_path_is_a_picture_error(name, tmp_path):
+def test_an_impossible_path_is_an_image_error(name, tmp_path):
     with pytest.raises(ImageFetchError, match="cannot be read"):
         read_image_bytes(name, base=str(tmp_path))
 
@@ -246,8 +246,8 @@ def test_a_location_is_made_whole(location, base, expected):
 # the web
 
 
-def test_a_picture_is_fetched_from_inside_only_if_that_is_allowed(server):
-    assert read_image_bytes(f"{server}/good.jpg", policy=INSIDE) == PICTURE
+def test_an_image_is_fetched_from_inside_only_if_that_is_allowed(server):
+    assert read_image_bytes(f"{server}/good.jpg", policy=INSIDE) == JPEG
     with pytest.raises(
         ImageFetchError,
         match=r"/good\.jpg: 127\.0\.0\.1 is an internal address; pass --allow-private "
@@ -270,7 +270,7 @@ def test_a_redirect_inside_is_refused_where_it_leads(server, monkeypatch):
     monkeypatch.setattr(web, "is_public", _once(True))  # the first server is taken for outside
     with serving() as other, pytest.raises(ImageFetchError, match="is an internal address"):
         read_image_bytes(f"{server}/outside?{other}/good.jpg")
-    web._pool(False).close()
+    web.close_connections()
     assert list(VISITS) == [f"/outside?{other}/good.jpg"]
 
 
@@ -281,13 +281,13 @@ def _once(answer):
 
 def test_the_address_that_is_checked_is_the_one_that_is_connected_to(server, monkeypatch):
     """A name that answers with a public address first and an internal one later gains nothing."""
-    asked = []
+    lookups = []
 
     def rebinding(host, port, *args, **options):
         if host != "rebind.example":
             return real(host, port, *args, **options)
-        asked.append(host)
-        address = "127.0.0.1" if len(asked) > 1 else "192.0.2.1"
+        lookups.append(host)
+        address = "127.0.0.1" if len(lookups) > 1 else "192.0.2.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     real = socket.getaddrinfo
@@ -297,7 +297,7 @@ def test_the_address_that_is_checked_is_the_one_that_is_connected_to(server, mon
     policy = FetchPolicy(timeout_s=0.3)
     with pytest.raises(ImageFetchError, match=r"cannot be reached|no complete answer"):
         read_image_bytes(f"http://rebind.example:{port}/good.jpg", policy=policy)
-    assert asked == ["rebind.example"]
+    assert lookups == ["rebind.example"]
     assert not VISITS
 
 
@@ -331,7 +331,7 @@ def test_an_address_is_no_more_public_in_the_clothes_of_version_6(address):
 
 
 def test_redirects_are_followed_a_few_times(server):
-    assert read_image_bytes(f"{server}/moved", policy=INSIDE) == PICTURE
+    assert read_image_bytes(f"{server}/moved", policy=INSIDE) == JPEG
     with pytest.raises(ImageFetchError, match="redirected more than 5 times"):
         read_image_bytes(f"{server}/round", policy=INSIDE)
 
@@ -346,27 +346,27 @@ def test_an_answer_other_than_200_is_named(server):
         read_image_bytes(f"{server}/gone.jpg", policy=INSIDE)
 
 
-def test_a_busy_server_is_asked_twice(server):
-    assert read_image_bytes(f"{server}/busy", policy=INSIDE) == PICTURE
+def test_a_busy_server_gets_a_second_request(server):
+    assert read_image_bytes(f"{server}/busy", policy=INSIDE) == JPEG
     with pytest.raises(ImageFetchError, match="429 Too Many Requests"):
         read_image_bytes(f"{server}/always_busy", policy=INSIDE)
     assert VISITS == {"/busy": 2, "/always_busy": 2}
 
 
 def test_a_broken_connection_is_tried_twice(server):
-    assert read_image_bytes(f"{server}/reset/once", policy=INSIDE) == PICTURE
+    assert read_image_bytes(f"{server}/reset/once", policy=INSIDE) == JPEG
     with pytest.raises(ImageFetchError, match="cannot be reached"):
         read_image_bytes(f"{server}/reset/always", policy=INSIDE)
     assert VISITS == {"/reset/once": 2, "/reset/always": 2}
 
 
-def test_a_picture_that_breaks_off_is_no_picture(server):
+def test_an_image_that_breaks_off_is_no_image(server):
     with pytest.raises(ImageFetchError, match="cannot be reached"):
         read_image_bytes(f"{server}/short", policy=INSIDE)
 
 
 @pytest.mark.parametrize("name", ["large", "endless"])
-def test_a_picture_over_the_limit_is_refused_while_it_comes(server, name):
+def test_an_image_over_the_limit_is_refused_while_it_comes(server, name):
     policy = FetchPolicy(allow_private=True, max_bytes=2000)
     with pytest.raises(ImageFetchError, match="larger than the limit"):
         read_image_bytes(f"{server}/{name}", policy=policy)
@@ -375,10 +375,10 @@ def test_a_picture_over_the_limit_is_refused_while_it_comes(server, name):
 @pytest.mark.parametrize("name", ["drip", "headdrip"])
 def test_a_server_that_drips_cannot_outlast_the_deadline(server, name):
     policy = FetchPolicy(allow_private=True, timeout_s=0.3)
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(ImageFetchError, match=r"no complete answer within 0\.3 s"):
         read_image_bytes(f"{server}/{name}", policy=policy)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < 2
 
 
 def test_nobody_at_the_address_is_one_line():
@@ -404,13 +404,13 @@ def test_a_server_that_does_not_speak_tls_is_one_line(server):
         read_image_bytes(server.replace("http:", "https:") + "/good.jpg", policy=INSIDE)
 
 
-def test_connections_are_kept_for_the_next_picture(server):
+def test_connections_are_kept_for_the_next_image(server):
     for i in range(5):
         read_image_bytes(f"{server}/good.jpg?{i}", policy=INSIDE)
     assert len(CONNECTIONS) == 1
 
 
-def test_threads_fetch_at_once_without_mixing_pictures_up(server):
+def test_threads_fetch_at_once_without_mixing_images_up(server):
     fetched = {}
 
     def fetch(host):
@@ -427,7 +427,7 @@ def test_threads_fetch_at_once_without_mixing_pictures_up(server):
 
 
 def test_spaces_and_umlauts_in_a_url_are_sent_as_the_web_wants_them(server):
-    assert read_image_bytes(f"{server}/good/grüne Bluse.jpg", policy=INSIDE) == PICTURE
+    assert read_image_bytes(f"{server}/good/grüne Bluse.jpg", policy=INSIDE) == JPEG
     assert set(VISITS) == {"/good/gr%C3%BCne%20Bluse.jpg"}
 
 
@@ -435,9 +435,9 @@ def test_spaces_and_umlauts_in_a_url_are_sent_as_the_web_wants_them(server):
 
 
 def test_any_file_system_that_fsspec_knows_is_read():
-    fsspec.filesystem("memory").pipe("/shop/a.jpg", PICTURE)
-    assert read_image_bytes("memory://shop/a.jpg") == PICTURE
-    assert read_image_bytes("a.jpg", base="memory://shop") == PICTURE
+    fsspec.filesystem("memory").pipe("/shop/a.jpg", JPEG)
+    assert read_image_bytes("memory://shop/a.jpg") == JPEG
+    assert read_image_bytes("a.jpg", base="memory://shop") == JPEG
     with pytest.raises(ImageFetchError, match=r"^memory://shop/b\.jpg: no such file"):
         read_image_bytes("b.jpg", base="memory://shop")
 
@@ -448,7 +448,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it():
 
 
 @pytest.mark.parametrize("url", ["ftp://10.0.0.1/a.jpg", "sftp://host/a.jpg", "nonsense://a"])
-def test_protocols_that_reach_any_host_are_asked_for(url):
+def test_protocols_that_reach_any_host_must_be_enabled(url):
     with pytest.raises(ImageFetchError, match="pass --allow-private"):
         read_image_bytes(url)
 
@@ -459,6 +459,6 @@ def test_a_chain_of_protocols_does_not_get_around_the_guard(policy):
         read_image_bytes("zip://a.jpg::http://127.0.0.1/a.zip", policy=policy)
 
 
-def test_an_unknown_protocol_is_a_picture_error():
+def test_an_unknown_protocol_is_an_image_error():
     with pytest.raises(ImageFetchError, match="nonsense://a: cannot be read"):
         read_image_bytes("nonsense://a", policy=INSIDE)

@@ -475,6 +475,6 @@ def test_any_text_is_a_filter_that_every_engine_takes_or_an_error(engines, text)
      f"id in ({', '.join(map(repr, map(str, range(2000))))})"],
 )  # fmt: skip
 def test_as_many_conditions_as_fit_are_answered_at_once(engines, where):
-    began = time.monotonic()
+    started = time.monotonic()
     assert len(set(map(len, engines.passing(parse_filter(where, COLUMNS)).values()))) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < 5

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: whatever form its files have, the same pictures and labels come out."""
+"""Fashion-MNIST: every form of its files gives the same images and labels."""
 
 import gzip
 import io
@@ -75,7 +75,7 @@ def test_every_form_of_the_files_gives_the_same_tasks(write, tmp_path):
     np.testing.assert_array_equal(plain.development_images[5].source, pixels_of("train")[5])
 
 
-def test_a_product_picture_is_dark_on_white_with_a_white_margin():
+def test_a_product_image_is_dark_on_white_with_a_white_margin():
     image = as_product_image(np.full((28, 28), 255, np.uint8))
     assert image.shape == (36, 36)
     assert (image[4:-4, 4:-4] == 0).all()
@@ -89,18 +89,18 @@ def test_the_classes_are_the_standard_ten_in_the_order_of_the_labels(tmp_path):
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ]
-    said = [words for label in task.classes for words in (label.words, *label.synonyms)]
-    assert len(said) == len(set(said))
+    words_of_labels = [words for label in task.classes for words in (label.words, *label.synonyms)]
+    assert len(words_of_labels) == len(set(words_of_labels))
 
 
-def test_picture_ids_are_unique_and_the_same_every_time(tmp_path):
+def test_image_ids_are_unique_and_the_same_every_time(tmp_path):
     tasks = [load(write_idx(tmp_path)).tasks[0] for _ in range(2)]
     ids = [[p.image_id for p in (*t.images, *t.development_images)] for t in tasks]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == 50
 
 
-def test_without_the_training_file_there_are_no_development_pictures_and_a_note_says_so(tmp_path):
+def test_without_the_training_file_there_are_no_development_images_and_a_note_says_so(tmp_path):
     task = load(write_idx(tmp_path, ("t10k",))).tasks[0]
     assert (task.development, task.development_images) == ("", ())
     assert len(task.development_labels) == 0
@@ -136,7 +136,7 @@ def test_damaged_and_missing_files_are_one_line_that_says_how_to_get_them(tmp_pa
         assert "\n" not in str(caught.value)
 
 
-def test_labels_and_pictures_must_match(tmp_path):
+def test_labels_and_images_must_match(tmp_path):
     folder = write_idx(tmp_path, packed=False)
     labels = folder / "t10k-labels-idx1-ubyte"
     labels.write_bytes(struct.pack(">II", 0x801, 3) + bytes([0, 1, 2]))

@@ -1,4 +1,4 @@
-"""Models from the hub, through the real client, against a hub on this machine (HF_ENDPOINT)."""
+"""Models from the hub, by the real client, from a hub on this machine (HF_ENDPOINT)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A catalogue goes into an index once, whatever stops it, and only what changed goes in again."""
+"""A catalogue is indexed once, whatever interrupts it, and later only what changed."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def model(tiny_checkpoint: Path) -> FashionCLIP:
     return FashionCLIP.from_pretrained(tiny_checkpoint, device="cpu", precision="float32")
 
 
-def picture(seed: int) -> bytes:
+def png_bytes(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((40, 40), Image.Resampling.NEAREST).save(file, "PNG")
@@ -44,11 +44,11 @@ def picture(seed: int) -> bytes:
 
 
 def shop(folder: Path, n: int) -> list[Row]:
-    """Draw n products with their pictures; the rows are not yet a table."""
+    """Draw n products with their images; the rows are not yet a table."""
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     rows = []
     for i in range(n):
-        (folder / "photos" / f"{i}.png").write_bytes(picture(i))
+        (folder / "photos" / f"{i}.png").write_bytes(png_bytes(i))
         title = f"dress number {i}"
         rows.append(
             {
@@ -110,12 +110,12 @@ def assert_same_content_of(left: dict, right: dict) -> None:
         assert columns == right[name][1]
 
 
-def test_a_catalogue_goes_in_and_each_picture_finds_its_product(tmp_path, model):
+def test_a_catalogue_goes_in_and_each_image_finds_its_product(tmp_path, model):
     rows = shop(tmp_path, 20)
     report = index_rows(tmp_path, rows, model)
     assert (report.stored, report.embedded, report.count, report.rejected) == (20, 20, 20, 0)
     index = open_store(tmp_path / "shop.lance")
-    vectors = model.encode_images([picture(i) for i in range(20)])
+    vectors = model.encode_images([png_bytes(i) for i in range(20)])
     for i, vector in enumerate(vectors):
         hit = nearest(index, vector, k=1)[0]
         assert (hit.product_id, hit.columns["price"]) == (f"p{i}", i)
@@ -140,8 +140,8 @@ def test_only_what_changed_is_encoded_or_written(tmp_path, model):
     index_rows(tmp_path, rows, model)
     rows[3]["price"] = "99.5"
     rows[4]["title"] = "a purple kimono"
-    (tmp_path / rows[5]["image"]).write_bytes(picture(500))
-    (tmp_path / "photos" / "moved.png").write_bytes(picture(6))
+    (tmp_path / rows[5]["image"]).write_bytes(png_bytes(500))
+    (tmp_path / "photos" / "moved.png").write_bytes(png_bytes(6))
     rows[6]["image"] = "photos/moved.png"
     rows.append(rows[0] | {"id": "new", "image": rows[1]["image"]})
     report = index_rows(tmp_path, rows, model)
@@ -151,7 +151,7 @@ def test_only_what_changed_is_encoded_or_written(tmp_path, model):
     assert columns_of(index, "p3")["price"] == 99.5
     assert index.text_search("kimono", k=1)[0].product_id == "p4"
     assert "moved.png" in index.fetch(["p6"]).images[0]
-    expected = model.encode_images([picture(500)])
+    expected = model.encode_images([png_bytes(500)])
     np.testing.assert_allclose(index.fetch(["p5"]).vectors, expected, atol=1e-5)
     fresh = tmp_path / "fresh.lance"
     index_catalog(Catalog.open(tmp_path / "products.csv"), model, fresh)
@@ -194,14 +194,14 @@ def broken_rows(tmp_path: Path) -> list[Row]:
     photos = tmp_path / "photos"
     (photos / "1.png").unlink()
     (photos / "2.png").write_bytes(b"")
-    (photos / "3.png").write_bytes(picture(3)[:60])
+    (photos / "3.png").write_bytes(png_bytes(3)[:60])
     (photos / "4.png").write_text("this is not a picture")
     rows[5]["image"] = ""
     rows[7]["id"] = "p6"
     return rows
 
 
-def test_what_cannot_be_used_is_a_line_with_row_picture_and_reason(tmp_path, model, broken_rows):
+def test_what_cannot_be_used_is_a_line_with_row_image_and_reason(tmp_path, model, broken_rows):
     report = index_rows(tmp_path, broken_rows, model)
     assert (report.stored, report.rejected, report.count) == (6, 6, 6)
     lines = sorted(rejects(tmp_path), key=lambda line: line["row"])
@@ -220,7 +220,7 @@ def test_rejects_are_mended_by_the_next_run(tmp_path, model, broken_rows):
     assert rejects(tmp_path) == []
 
 
-def test_a_picture_that_went_bad_does_not_cost_the_stored_product(tmp_path, model):
+def test_an_image_that_went_bad_does_not_cost_the_stored_product(tmp_path, model):
     rows = shop(tmp_path, 6)
     index_rows(tmp_path, rows, model)
     (tmp_path / "photos" / "2.png").write_bytes(b"")
@@ -256,8 +256,8 @@ def test_progress_counts_the_rows_up_to_the_last(tmp_path, model, broken_rows):
 
 
 def index_parquet(folder: Path, cells: dict[str, bytes], model: FashionCLIP) -> IndexReport:
-    names, pictures = list(cells), list(cells.values())
-    pq.write_table(pa.table({"id": names, "image": pictures}), folder / "products.parquet")
+    names, images = list(cells), list(cells.values())
+    pq.write_table(pa.table({"id": names, "image": images}), folder / "products.parquet")
     return index_catalog(
         Catalog.open(folder / "products.parquet"), model, folder / "shop.lance", wait_s=0.0
     )
@@ -268,8 +268,8 @@ def kept(folder: Path) -> list[bytes]:
     return sorted(place.read_bytes() for place in places if place.is_file())
 
 
-def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_it(tmp_path, model):
-    cells = {f"p{i}": picture(i) for i in range(4)}
+def test_images_that_lie_in_the_table_are_kept_with_their_product_and_go_with_it(tmp_path, model):
+    cells = {f"p{i}": png_bytes(i) for i in range(4)}
     report = index_parquet(tmp_path, cells | {"broken": b"no picture"}, model)
     assert (report.stored, report.rejected) == (4, 1)
     assert rejects(tmp_path)[0]["image"] is None
@@ -283,14 +283,14 @@ def test_pictures_that_lie_in_the_table_are_kept_with_their_product_and_go_with_
     assert (again.unchanged, again.embedded, again.updated) == (4, 0, 0)
 
     del cells["p0"]
-    cells["p1"] = picture(11)
+    cells["p1"] = png_bytes(11)
     report = index_parquet(tmp_path, cells, model)
     assert (report.removed, report.updated, report.embedded, report.unchanged) == (1, 1, 1, 2)
     assert kept(tmp_path) == sorted(cells.values())
 
 
-def test_a_kept_picture_that_is_gone_comes_back(tmp_path, model):
-    cells = {"a": picture(1), "b": picture(2)}
+def test_a_kept_image_that_is_gone_comes_back(tmp_path, model):
+    cells = {"a": png_bytes(1), "b": png_bytes(2)}
     index_parquet(tmp_path, cells, model)
     shutil.rmtree(tmp_path / "shop.lance" / "images")
     assert index_parquet(tmp_path, cells, model).unchanged == 2

@@ -1,4 +1,4 @@
-"""KAGL: what is asked of Kaggle's products, and of copies that lack something."""
+"""The benchmark KAGL on generated copies of Kaggle's data set, complete and incomplete."""
 
 import csv
 import io
@@ -125,7 +125,7 @@ def test_short_queries_search_the_held_out_brands_alone(tmp_path):
     assert all("-sleeved " in query for query in tasks["kagl/held-out-sleeve-queries"].queries)
 
 
-def test_brands_for_development_are_never_among_the_test_pictures(tasks):
+def test_brands_for_development_are_never_among_the_test_images(tasks):
     task = tasks["kagl/article-type"]
     test = {brand_of(image) for image in task.images}
     development = {brand_of(image) for image in task.development_images}
@@ -193,7 +193,7 @@ def test_the_held_out_category_is_tops_for_sports(tasks):
     assert {(row["subCategory"], row["usage"]) for row in found} == {("Topwear", "Sports")}
 
 
-def test_marqos_documents_are_nine_parts_picture_and_one_part_title(tasks):
+def test_marqos_documents_are_nine_parts_image_and_one_part_title(tasks):
     task = tasks["kagl/marqo-sub-category-to-product"]
     assert (task.image_weight, set(task.queries)) == (0.9, {"Topwear", "Shoes"})
     assert all(document.caption for document in task.documents)
@@ -230,8 +230,8 @@ def test_attributes_are_labels_too(tasks):
         *(("long-sleeved clothes",), ("short-sleeved clothes",))
     ]
     for image, label in zip(task.images, task.labels.tolist(), strict=True):
-        said = json.loads(rows[image.image_id]["articleAttributes"])["Sleeve Length"]
-        assert said.startswith(("Long", "Short")[label])
+        sleeve_length = json.loads(rows[image.image_id]["articleAttributes"])["Sleeve Length"]
+        assert sleeve_length.startswith(("Long", "Short")[label])
     assert {brand_of(image) for image in task.development_images} == {"nike"}
     assert len(task.images) + len(task.development_images) == 80
     assert "2 words for the sleeve, each of at least 10 products; 0 of 80" in task.notes[0]
@@ -249,7 +249,7 @@ def test_wrong_captions_differ_in_one_word_that_others_of_the_type_have(tasks):
     assert "kagl/wrong-neckline" not in tasks  # each type has one neckline: nothing can be wrong
 
 
-def test_bad_rows_and_missing_pictures_are_counted_and_named(tmp_path):
+def test_bad_rows_and_missing_images_are_counted_and_named(tmp_path):
     rows = list(rows_of(60))
     rows[5]["id"] = rows[4]["id"]
     folder = write_kaggle(tmp_path / "kagl", rows)
@@ -265,7 +265,7 @@ def test_bad_rows_and_missing_pictures_are_counted_and_named(tmp_path):
     assert len(task.documents) == 55
 
 
-def test_a_folder_without_pictures_or_with_another_table_is_an_error(tmp_path):
+def test_a_folder_without_images_or_with_another_table_is_an_error(tmp_path):
     folder = write_kaggle(tmp_path / "kagl", rows_of(8))
     for path in (folder / "images").iterdir():
         path.unlink()
@@ -289,7 +289,7 @@ def test_kaggles_own_copy_has_no_brands_and_they_are_read_off_the_titles(tmp_pat
     assert "kagl/wrong-colour" in tasks
 
 
-def test_marqos_copy_answers_the_same_questions(tmp_path):
+def test_marqos_copy_gives_the_same_tasks(tmp_path):
     folder = tmp_path / "KAGL"
     (folder / "data").mkdir(parents=True)
     rows = list(rows_of(60))

@@ -1,4 +1,4 @@
-"""What a model was trained on is found again among test pictures and texts."""
+"""Training images and texts are found among those of a test set."""
 
 import io
 from pathlib import Path
@@ -22,20 +22,22 @@ from fashionclip.sample import generate_images
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
-    held = io.BytesIO()
-    image.save(held, "JPEG", quality=quality)
-    return held.getvalue()
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Image.Image]:
+def generated() -> list[Image.Image]:
     return generate_images(40)
 
 
 @pytest.fixture(scope="module")
-def training(drawn):
-    samples = [(ImageRef(str(i), jpeg(im)), [f"Product {i}"]) for i, im in enumerate(drawn[:20])]
-    return digest_training_data(samples, description="twenty drawn products")
+def training(generated):
+    samples = [
+        (ImageRef(str(i), jpeg(im)), [f"Product {i}"]) for i, im in enumerate(generated[:20])
+    ]
+    return digest_training_data(samples, description="twenty generated products")
 
 
 def found_by(check: LeakageCheck, images: list[ImageRef]):
@@ -43,29 +45,29 @@ def found_by(check: LeakageCheck, images: list[ImageRef]):
     return check.is_same_file(digests), check.is_near_duplicate(images, digests)
 
 
-def test_the_same_file_is_found_and_another_is_not(training, drawn):
-    images = [ImageRef("in", jpeg(drawn[3])), ImageRef("out", jpeg(drawn[30]))]
+def test_the_same_file_is_found_and_another_is_not(training, generated):
+    images = [ImageRef("in", jpeg(generated[3])), ImageRef("out", jpeg(generated[30]))]
     files, _ = found_by(LeakageCheck([training], None), images)
     assert files.tolist() == [True, False]
 
 
-def test_copies_of_another_size_and_quality_are_near_duplicates(training, drawn):
+def test_copies_of_another_size_and_quality_are_near_duplicates(training, generated):
     copies = [
         ImageRef(f"{i}", jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4)), 60))
-        for i, image in enumerate(drawn)
+        for i, image in enumerate(generated)
     ]
     files, duplicates = found_by(LeakageCheck([training], None), copies)
     assert not files.any()
     assert duplicates[:20].all()
-    assert duplicates[20:].sum() <= 1  # drawn products can be twins
+    assert duplicates[20:].sum() <= 1  # generated products can be twins
 
 
-def test_the_same_garment_in_another_colour_is_another_picture(training, drawn):
+def test_the_same_garment_in_another_colour_is_another_image(training, generated):
     swapped = [
         ImageRef(f"{i}", jpeg(Image.merge("RGB", im.split()[::-1])))
-        for i, im in enumerate(drawn[:20])
+        for i, im in enumerate(generated[:20])
     ]
-    coloured = [np.ptp(np.asarray(im, int), axis=2).mean() > 20 for im in drawn[:20]]
+    coloured = [np.ptp(np.asarray(im, int), axis=2).mean() > 20 for im in generated[:20]]
     _, duplicates = found_by(LeakageCheck([training], None), swapped)
     assert sum(coloured) > 3
     assert not duplicates[np.array(coloured)].any()
@@ -83,7 +85,7 @@ def test_texts_are_the_same_but_for_case_spaces_and_punctuation(training, text):
 def test_digests_survive_the_folder_and_say_what_they_are(training, tmp_path):
     write_training_data(training, tmp_path)
     again = read_training_data(tmp_path)
-    assert again.description == "twenty drawn products"
+    assert again.description == "twenty generated products"
     assert again.images == training.images
     assert again.texts == training.texts == {text_digest(f"Product {i}") for i in range(20)}
     assert np.array_equal(again.hashes, training.hashes)
@@ -96,13 +98,13 @@ def test_a_folder_without_a_record_has_none_and_a_damaged_one_is_an_error(tmp_pa
         read_training_data(tmp_path)
 
 
-def test_nothing_known_finds_nothing(drawn):
-    files, duplicates = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(drawn[0]))])
+def test_without_training_data_nothing_is_found(generated):
+    files, duplicates = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(generated[0]))])
     assert not files.any()
     assert not duplicates.any()
 
 
-def test_pictures_that_cannot_be_read_are_passed_over(training, tmp_path: Path):
+def test_unreadable_images_are_skipped(training, tmp_path: Path):
     samples = [
         (ImageRef("x", tmp_path / "absent.jpg"), ["words"]),
         (ImageRef("y", b"no"), []),
@@ -116,8 +118,8 @@ def test_pictures_that_cannot_be_read_are_passed_over(training, tmp_path: Path):
     assert not duplicates.any()
 
 
-def test_perceptual_hashes_are_cached(training, drawn, tmp_path):
-    images = [ImageRef(str(i), jpeg(image)) for i, image in enumerate(drawn[18:22])]
+def test_perceptual_hashes_are_cached(training, generated, tmp_path):
+    images = [ImageRef(str(i), jpeg(image)) for i, image in enumerate(generated[18:22])]
     digests = [image_digest(image) for image in images]
     first = LeakageCheck([training], tmp_path).is_near_duplicate(images, digests)
     blind = [ImageRef(image.image_id, b"gone") for image in images]

@@ -104,7 +104,7 @@ def test_documents_that_the_table_lacks_are_counted(tmp_path):
     assert "2 relevant documents that it names are not in the table" in task.notes[0]
 
 
-def test_pictures_that_are_missing_in_the_table_are_named(tmp_path):
+def test_images_that_are_missing_in_the_table_are_named(tmp_path):
     images = [png(i) if i != 3 else None for i in range(12)]
     write_polyvore(tmp_path / "polyvore", image=images)
     loaded = load("marqo", tmp_path)

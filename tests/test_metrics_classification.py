@@ -1,4 +1,4 @@
-"""Figures of labels: scikit-learn's own, on random data, and for a whole bootstrap at once."""
+"""Classification metrics equal scikit-learn's, alone and over a whole bootstrap."""
 
 import warnings
 
@@ -24,8 +24,8 @@ from fashionclip.metrics.classification import (
 def labelled(draw):
     n_classes = draw(st.integers(2, 9))  # of one class scikit-learn warns
     pairs = st.tuples(st.integers(0, n_classes - 1), st.integers(0, n_classes - 1))
-    drawn = np.array(draw(st.lists(pairs, min_size=1, max_size=60)))
-    return drawn[:, 0], drawn[:, 1], n_classes
+    labels = np.array(draw(st.lists(pairs, min_size=1, max_size=60)))
+    return labels[:, 0], labels[:, 1], n_classes
 
 
 @given(labelled())
@@ -102,7 +102,7 @@ def test_of_equal_scores_the_class_in_the_lower_row_goes_first():
     assert (top_k_hits(scores, truth, 1) == (scores.argmax(axis=1) == truth)).all()
 
 
-def test_the_card_weights_a_class_by_its_pictures():
+def test_the_card_weights_a_class_by_its_images():
     # three dresses, all found; one bag, taken for a dress
     confusion = confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]), 3)
     assert confusion.tolist() == [[3, 0, 0], [1, 0, 0], [0, 0, 0]]
@@ -111,7 +111,7 @@ def test_the_card_weights_a_class_by_its_pictures():
 
 
 @pytest.mark.parametrize("metric", [weighted_f1, macro_f1, accuracy])
-def test_a_figure_of_no_pictures_is_nan(metric):
+def test_a_figure_of_no_images_is_nan(metric):
     nothing = np.empty(0, np.int64)
     assert np.isnan(metric(confusion_matrix(nothing, nothing, 3)))
 

@@ -1,4 +1,4 @@
-"""How sure figures are: intervals that cover, tests that hold their level, quickly."""
+"""Intervals cover the true value as often as they state, and tests hold their level."""
 
 import time
 
@@ -110,12 +110,12 @@ def test_an_interval_is_scipys_percentile_bootstrap(few):
 def test_resampling_cells_equals_resampling_images():
     rng = np.random.default_rng(3)
     truth, predicted = labels(rng, 200, 4, 0.6)
-    drawn = [
+    resampled = [
         weighted_f1(confusion_matrix(truth[rows], predicted[rows], 4))
         for rows in rng.integers(0, 200, (3000, 200))
     ]
     found = confusion_interval(confusion_matrix(truth, predicted, 4), weighted_f1, resamples=3000)
-    assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.008)
+    assert found == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.008)
 
 
 def test_an_interval_of_accuracy_is_that_of_the_hits():
@@ -124,13 +124,13 @@ def test_an_interval_of_accuracy_is_that_of_the_hits():
     assert of_cells == pytest.approx(mean_interval(1.0 * (truth == predicted)), abs=0.006)
 
 
-def test_a_class_has_the_interval_of_its_own_pictures():
+def test_a_class_has_the_interval_of_its_own_images():
     confusion = np.array([[80, 20, 0], [5, 5, 0], [0, 0, 0]])
     recall, f1 = confusion_intervals(confusion, [recall_per_class, f1_per_class])
     assert recall.shape == (2, 3)
     hits = mean_interval(np.repeat([1.0, 0.0], [80, 20]))
     assert recall[:, 0] == pytest.approx(hits, abs=0.01)
-    assert np.diff(recall[:, 1]) > 2 * np.diff(recall[:, 0])  # ten pictures say less than a hundred
+    assert np.diff(recall[:, 1]) > 2 * np.diff(recall[:, 0])  # ten images say less than a hundred
     assert f1[0, 0] < 2 * 80 / (100 + 85) < f1[1, 0]
     assert (recall[:, 2] == 0).all()
     assert np.isnan(confusion_intervals(np.zeros((2, 2), int), [f1_per_class])).all()
@@ -162,7 +162,7 @@ def test_nan_is_refused():
         paired_means(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
 
 
-def test_62_classes_and_10_000_pictures_take_no_time_to_speak_of():
+def test_intervals_of_62_classes_and_10_000_images_take_seconds():
     rng = np.random.default_rng(6)
     truth, a = labels(rng, 10_000, 62, 0.7)
     b = np.where(rng.random(10_000) < 0.1, truth, a)
@@ -225,13 +225,15 @@ def test_resampling_triples_equals_resampling_images():
     rng = np.random.default_rng(8)
     truth, a = labels(rng, 250, 4, 0.6)
     b = np.where(rng.random(250) < 0.3, truth, a)
-    drawn = [
+    resampled = [
         weighted_f1(confusion_matrix(truth[rows], b[rows], 4))
         - weighted_f1(confusion_matrix(truth[rows], a[rows], 4))
         for rows in rng.integers(0, 250, (3000, 250))
     ]
     found = paired_labels(truth, a, b, 4, weighted_f1, resamples=3000)
-    assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.008)
+    assert [found.low, found.high] == pytest.approx(
+        np.percentile(resampled, [2.5, 97.5]), abs=0.008
+    )
 
 
 def test_equal_models_differ_one_time_in_twenty():

@@ -1,4 +1,4 @@
-"""Figures of rankings are trec_eval's, and those of a random ranking are the mean of all orders."""
+"""Ranking metrics equal trec_eval's; those of a random ranking are the mean over all orders."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The public model: agreement with transformers, streams, and bad pictures."""
+"""The public model: agreement with transformers, streams, and unreadable images."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def model(tiny_checkpoint: Path) -> FashionCLIP:
     return FashionCLIP.from_pretrained(tiny_checkpoint, precision="float32")
 
 
-def picture(seed: int, width: int = 40, height: int = 52) -> Image.Image:
+def make_image(seed: int, width: int = 40, height: int = 52) -> Image.Image:
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
@@ -34,35 +34,35 @@ def picture(seed: int, width: int = 40, height: int = 52) -> Image.Image:
 
 def jpeg(seed: int) -> bytes:
     buffer = io.BytesIO()
-    picture(seed).save(buffer, "JPEG", quality=90)
+    make_image(seed).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    return [picture(seed) for seed in range(7)]
+def images() -> list[Image.Image]:
+    return [make_image(seed) for seed in range(7)]
 
 
-def test_pictures_and_texts_agree_with_transformers(model, tiny_checkpoint, pictures):
+def test_images_and_texts_agree_with_transformers(model, tiny_checkpoint, images):
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
     reference = CLIPModel.from_pretrained(tiny_checkpoint).eval()
     processor = CLIPProcessor.from_pretrained(tiny_checkpoint)
     inputs = processor(
-        text=TEXTS, images=pictures, return_tensors="pt", padding=True, truncation=True
+        text=TEXTS, images=images, return_tensors="pt", padding=True, truncation=True
     )
     with torch.no_grad():
         output = reference(**inputs)
-    assert np.abs(model.encode_images(pictures) - output.image_embeds.numpy()).max() < 1e-5
+    assert np.abs(model.encode_images(images) - output.image_embeds.numpy()).max() < 1e-5
     assert np.abs(model.encode_text(TEXTS) - output.text_embeds.numpy()).max() < 1e-5
     probabilities = output.logits_per_image.softmax(dim=1).numpy()
-    ours = model.classify(pictures, TEXTS, templates=None).probabilities
+    ours = model.classify(images, TEXTS, templates=None).probabilities
     assert np.abs(ours - probabilities).max() < 1e-4
 
 
-def test_vectors_are_float32_of_unit_length(model, pictures):
-    for vectors in (model.encode_images(pictures), model.encode_text(TEXTS)):
+def test_vectors_are_float32_of_unit_length(model, images):
+    for vectors in (model.encode_images(images), model.encode_text(TEXTS)):
         assert vectors.dtype == np.float32
         assert vectors.shape == (len(vectors), model.dim)
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -77,9 +77,9 @@ def test_paths_bytes_arrays_and_images_give_the_same_vector(model, tmp_path):
     assert np.abs(vectors - vectors[0]).max() < 1e-6
 
 
-def test_one_picture_or_one_text_counts_as_a_list_of_one(model, tmp_path):
+def test_one_image_or_one_text_counts_as_a_list_of_one(model, tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
-    for single in (jpeg(1), picture(1), tmp_path / "a.jpg", str(tmp_path / "a.jpg")):
+    for single in (jpeg(1), make_image(1), tmp_path / "a.jpg", str(tmp_path / "a.jpg")):
         assert model.encode_images(single).shape == (1, model.dim)
     assert model.encode_images(np.zeros((9, 9, 3), np.uint8)).shape == (1, model.dim)
     assert model.encode_images(np.zeros((3, 9, 9, 3), np.uint8)).shape == (3, model.dim)
@@ -94,18 +94,18 @@ def test_nothing_gives_no_rows(model):
 
 @settings(max_examples=15, deadline=None)
 @given(batch_size=st.integers(1, 9), split=st.integers(0, 7))
-def test_batching_and_splitting_change_nothing(model, pictures, batch_size, split):
-    whole = model.encode_images(pictures)
+def test_batching_and_splitting_change_nothing(model, images, batch_size, split):
+    whole = model.encode_images(images)
     halves = [
         model.encode_images(part, batch_size=batch_size)
-        for part in (pictures[:split], pictures[split:])
+        for part in (images[:split], images[split:])
     ]
     assert np.abs(np.concatenate(halves) - whole).max() < 1e-5
     texts = model.encode_text(TEXTS, batch_size=batch_size)
     assert np.abs(texts - model.encode_text(TEXTS)).max() < 1e-5
 
 
-def test_a_broken_picture_costs_only_itself(model, tmp_path):
+def test_a_broken_image_costs_only_itself(model, tmp_path):
     missing = tmp_path / "gone.jpg"
     items = list(model.iter_images([jpeg(0), b"no picture", missing, jpeg(1)], batch_size=2))
     assert isinstance(items[1], ImageError)
@@ -123,7 +123,7 @@ def test_errors_raise_with_the_place_or_leave_a_row_of_nan(model):
     assert model.classify([b"", jpeg(1)], ["a", "b"], on_error="nan").best[0] is None
 
 
-def test_a_batch_of_nothing_but_broken_pictures_is_no_trouble(model):
+def test_a_batch_of_nothing_but_broken_images_is_no_trouble(model):
     items = list(model.iter_images([b"", b"x", b"", jpeg(3)], batch_size=3))
     assert [isinstance(item, FashionCLIPError) for item in items] == [True, True, True, False]
 
@@ -160,8 +160,8 @@ def test_similarity_normalises_both_sides(model):
     assert np.abs(expected).max() <= 1 + 1e-6
 
 
-def test_probabilities_sum_to_one_and_name_the_best(model, pictures):
-    found = model.classify(pictures, ["jeans", "boots", "hat"])
+def test_probabilities_sum_to_one_and_name_the_best(model, images):
+    found = model.classify(images, ["jeans", "boots", "hat"])
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     assert found.best == [found.label_names[i] for i in found.probabilities.argmax(axis=1)]
 
@@ -177,11 +177,11 @@ def test_wrong_use_says_what_to_do(model):
         model.encode_text(["a"], batch_size=0)
 
 
-def test_save_and_load_give_the_same_vectors(model, tmp_path, pictures):
+def test_save_and_load_give_the_same_vectors(model, tmp_path, images):
     model.save_pretrained(tmp_path / "copy")
     again = FashionCLIP.from_pretrained(tmp_path / "copy", precision="float32")
     assert again.fingerprint == model.fingerprint
-    assert np.abs(again.encode_images(pictures) - model.encode_images(pictures)).max() < 1e-6
+    assert np.abs(again.encode_images(images) - model.encode_images(images)).max() < 1e-6
     assert np.abs(again.encode_text(TEXTS) - model.encode_text(TEXTS)).max() < 1e-6
 
 
@@ -199,8 +199,8 @@ def test_progress_goes_to_stderr(model, capsys):
     assert "encoding texts" in err
 
 
-def test_the_built_in_model_tells_jeans_from_sneakers():
-    from fashionclip.sample import sample_products  # drawn, so the test carries no pictures
+def test_the_built_in_model_distinguishes_jeans_from_sneakers():
+    from fashionclip.sample import sample_products  # generated, so that the test needs no files
 
     model = FashionCLIP.from_pretrained()
     assert model.name == "builtin"

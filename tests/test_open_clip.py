@@ -1,4 +1,4 @@
-"""open_clip checkpoints in and out: the same model, or a sentence why it cannot be one.
+"""Checkpoints of open_clip: conversion both ways, and errors for those that cannot be converted.
 
 The judge is an open_clip ViT written out the obvious way below, from the layout of its
 state dict (``in_proj_weight``, ``resblocks``, projections on the right-hand side).
@@ -164,12 +164,12 @@ def test_transformers_reads_what_came_in(converted, tmp_path):
 
 def test_the_configuration_that_goes_out_is_one_that_open_clip_knows(original, converted):
     content = json.loads((converted / CONFIG).read_text(encoding="utf-8"))
-    model, picture = content["model_cfg"], content["preprocess_cfg"]
+    model, preprocess = content["model_cfg"], content["preprocess_cfg"]
     assert model["quick_gelu"] == (original.name == "quick_gelu")
     assert model["vision_cfg"]["head_width"] * 2 == model["vision_cfg"]["width"] == 32
     assert model["text_cfg"]["heads"] == 3
     assert int(model["text_cfg"]["mlp_ratio"] * model["text_cfg"]["width"]) == 80
-    assert picture["resize_mode"] == "shortest"
+    assert preprocess["resize_mode"] == "shortest"
     assert str(converted.parent) not in json.dumps(content)  # no path of this machine
 
 
@@ -182,7 +182,7 @@ def test_the_ratio_of_widths_survives_rounding_down(width, mlp_width):
 @pytest.mark.parametrize(
     ("mode", "fit"), [("shortest", "crop"), ("longest", "pad"), ("squash", "stretch")]
 )
-def test_the_fit_of_pictures_goes_both_ways(converted, tmp_path, mode, fit):
+def test_the_fit_of_images_goes_both_ways(converted, tmp_path, mode, fit):
     edit_config(converted, preprocess_cfg={"resize_mode": mode, "interpolation": "bilinear"})
     checkpoint = from_open_clip(converted, tmp_path / "in")
     assert (checkpoint.preprocess.fit, checkpoint.preprocess.resample) == (fit, "bilinear")
@@ -235,7 +235,7 @@ def test_a_training_checkpoint_converts_with_pytorch(converted, tmp_path):
     assert from_open_clip(converted / "epoch_3.pt", tmp_path / "b").fingerprint == expected
 
 
-def test_a_program_is_not_run_and_its_weights_are_told_from_elsewhere(converted, tmp_path):
+def test_a_checkpoint_that_holds_a_program_is_refused_without_running_it(converted, tmp_path):
     with zipfile.ZipFile(converted / "ViT-B-32.pt", "w") as archive:  # how OpenAI's own look
         archive.writestr("ViT-B-32/code/__torch__.py", "")
     with pytest.raises(CheckpointError, match=r"TorchScript program, .* 'openai/clip-vit-base-pa"):
@@ -252,7 +252,7 @@ def test_half_precision_converts(converted, tmp_path):
     assert np.array_equal(weights["visual_projection.weight"], expected)
 
 
-def test_a_lone_file_needs_to_be_told_its_activation_and_tokenizer(tmp_path):
+def test_a_single_file_needs_its_activation_and_tokenizer_as_options(tmp_path):
     wide = {"hidden_size": 128, "num_attention_heads": 2}
     original = write_checkpoint(tmp_path / "model", activation="gelu", vision=wide, text=wide)
     to_open_clip(open_checkpoint(original), tmp_path / "open_clip")
@@ -268,7 +268,9 @@ def test_a_lone_file_needs_to_be_told_its_activation_and_tokenizer(tmp_path):
     assert_same_weights(found, open_checkpoint(original))
 
 
-def test_heads_that_nothing_tells_are_asked_for(original, converted, tmp_path):
+def test_an_unknown_number_of_heads_is_an_error_that_names_the_option(
+    original, converted, tmp_path
+):
     (converted / CONFIG).unlink()
     with pytest.raises(CheckpointError, match=r"of width 32 is not known; put the model's open_c"):
         from_open_clip(converted, tmp_path / "in", quick_gelu=True, tokenizer=original)

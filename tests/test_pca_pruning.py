@@ -1,4 +1,4 @@
-"""PCA bounds exclude only what cannot be among the best, whatever the vectors are."""
+"""PCA bounds exclude only products that cannot be among the best, for any vectors."""
 
 import numpy as np
 import pytest

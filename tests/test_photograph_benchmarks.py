@@ -1,4 +1,4 @@
-"""DeepFashion, clothing photographs and people in a street, in their owners' layouts."""
+"""DeepFashion and the benchmarks of clothing and street photographs, in their original layouts."""
 
 import csv
 from pathlib import Path
@@ -63,9 +63,9 @@ def test_deepfashions_test_partition_is_measured(anno, evaluation, tmp_path):
 def test_a_seeded_part_of_the_test_partition_is_sampled(tmp_path, monkeypatch):
     monkeypatch.setattr(photographs, "N_TEST", 7)
     folder = write_deepfashion(tmp_path)
-    drawn = [[p.image_id for p in load("deep", folder).tasks[0].images] for _ in range(2)]
-    assert drawn[0] == drawn[1]
-    assert len(drawn[0]) == 7
+    samples = [[p.image_id for p in load("deep", folder).tasks[0].images] for _ in range(2)]
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 7
 
 
 def test_a_half_unpacked_folder_has_a_warning_with_number_and_names(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from by_hand import ByHand, refs
 from fashionclip.errors import MissingExtraError
 from fashionclip.evaluate.probe import score_probe
 from fashionclip.evaluate.tasks import ClassLabel, Probe, WrongAttribute
 from fashionclip.evaluate.wrong_attribute import score_wrong_attribute
+from fixed_encoder import FixedEncoder, refs
 
 RED, BLUE, GREEN = np.eye(3, dtype=np.float32)
 WORDS = {"red": RED, "blue": BLUE, "green": GREEN}
@@ -30,16 +30,16 @@ def clouds(n, seed, spread=0.6):
 
 def probe(n_training=120, n_test=90, **more):
     learned, known = clouds(n_training, 0)
-    asked, truth = clouds(n_test, 1)
-    return Probe("t", CLASSES, refs(*learned, name="l"), known, refs(*asked), truth, **more)
+    test_points, truth = clouds(n_test, 1)
+    return Probe("t", CLASSES, refs(*learned, name="l"), known, refs(*test_points), truth, **more)
 
 
 def test_a_probe_is_scikit_learns_logistic_regression():
-    found = score_probe(probe(), ByHand(WORDS))
-    (learned, known), (asked, truth) = clouds(120, 0), clouds(90, 1)
+    found = score_probe(probe(), FixedEncoder(WORDS))
+    (learned, known), (test_points, truth) = clouds(120, 0), clouds(90, 1)
     c = found.details["c"]
     fitted = LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(learned, known)
-    predicted = fitted.predict(asked)
+    predicted = fitted.predict(test_points)
     assert found.items["predicted"] == [CLASSES[row].name for row in predicted]
     assert found.figures["weighted_f1"].value == pytest.approx(
         f1_score(truth, predicted, average="weighted"), abs=1e-9
@@ -49,7 +49,7 @@ def test_a_probe_is_scikit_learns_logistic_regression():
 
 
 def test_few_images_give_lower_figures_and_their_samples_differ():
-    found = score_probe(probe(), ByHand(WORDS))
+    found = score_probe(probe(), FixedEncoder(WORDS))
     shots = found.details["shots"]
     assert list(shots) == ["1", "2", "4", "8", "16"]
     assert all(len(values) == 5 and len(set(values)) > 1 for values in shots.values())
@@ -58,7 +58,7 @@ def test_few_images_give_lower_figures_and_their_samples_differ():
         assert figure.value == pytest.approx(np.mean(values), abs=1e-9)
         assert figure.low < figure.value < figure.high
     assert found.figures["few_shot@1"].value < found.figures["few_shot@16"].value
-    assert score_probe(probe(), ByHand(WORDS)).figures == found.figures
+    assert score_probe(probe(), FixedEncoder(WORDS)).figures == found.figures
 
 
 def test_a_probe_warns_of_what_it_could_not_use():
@@ -68,9 +68,9 @@ def test_a_probe_warns_of_what_it_could_not_use():
         training_images=(*one.training_images[:7], *refs(*[UNREADABLE] * 113, name="x")),
         images=(*one.images[:89], *refs(UNREADABLE, name="y")),
     )
-    found = score_probe(broken, ByHand(WORDS))
+    found = score_probe(broken, FixedEncoder(WORDS))
     assert (found.n, found.left_out, found.details["n_training"]) == (89, 1, 7)
-    assert found.details["c"] is None  # too few pictures to choose it on
+    assert found.details["c"] is None  # too few images to choose it on
     assert found.warnings == (
         "113 of 120 training pictures could not be read and are left out: x0, x1, x2, x3, x4 and "
         "108 more.",
@@ -85,35 +85,37 @@ def test_a_probe_warns_of_what_it_could_not_use():
         ),
         training_labels=one.training_labels[one.training_labels < 2],
     )
-    assert score_probe(two, ByHand(WORDS)).warnings == (
+    assert score_probe(two, FixedEncoder(WORDS)).warnings == (
         "1 of 3 classes have no training picture and cannot be learned: bag.",
     )
 
 
-def test_a_probe_without_seen_pictures():
+def test_a_probe_without_seen_images():
     one = probe(shots=(1,), seeds=2)
     seen = np.arange(90) < 30
-    found = score_probe(one, ByHand(WORDS), seen=seen)
+    found = score_probe(one, FixedEncoder(WORDS), seen=seen)
     rest = replace(one, images=one.images[30:], labels=one.labels[30:])
-    assert (found.n_seen, found.unseen) == (30, score_probe(rest, ByHand(WORDS)).figures)
-    assert "trained on all 90" in score_probe(one, ByHand(WORDS), seen=seen | True).warnings[-1]
+    assert (found.n_seen, found.unseen) == (30, score_probe(rest, FixedEncoder(WORDS)).figures)
+    assert (
+        "trained on all 90" in score_probe(one, FixedEncoder(WORDS), seen=seen | True).warnings[-1]
+    )
 
 
 def test_a_probe_with_nothing_to_learn_has_a_warning():
     one = probe(shots=(1,))
     alike = replace(one, training_labels=np.zeros(120, np.int64))
-    assert "fewer than two classes" in score_probe(alike, ByHand(WORDS)).warnings[-1]
+    assert "fewer than two classes" in score_probe(alike, FixedEncoder(WORDS)).warnings[-1]
     empty = replace(one, images=(), labels=np.empty(0, np.int64))
-    assert "it has no pictures to classify" in score_probe(empty, ByHand(WORDS)).warnings[-1]
+    assert "it has no pictures to classify" in score_probe(empty, FixedEncoder(WORDS)).warnings[-1]
     for change in ({"labels": one.labels + 1}, {"training_labels": one.labels}):
         with pytest.raises(ValueError, match="t"):
-            score_probe(replace(one, **change), ByHand(WORDS))
+            score_probe(replace(one, **change), FixedEncoder(WORDS))
 
 
 def test_a_probe_without_scikit_learn_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fashionclip\[evaluate\]'"):
-        score_probe(probe(), ByHand(WORDS))
+        score_probe(probe(), FixedEncoder(WORDS))
 
 
 # one wrong word
@@ -135,7 +137,7 @@ TASK = WrongAttribute(
 
 
 def test_the_right_caption_has_to_win():
-    found = score_wrong_attribute(TASK, ByHand(WORDS))
+    found = score_wrong_attribute(TASK, FixedEncoder(WORDS))
     assert found.items["win_rate"] == [1.0, 0.5, 1.0, 0.0]  # a draw, as in the last, is lost
     assert found.items["beats_all"] == [1.0, 0.0, 1.0, 0.0]
     assert found.figures["win_rate"].value == 0.625
@@ -154,28 +156,30 @@ def test_the_right_caption_has_to_win():
 
 def test_captions_of_unreadable_images_are_left_out_with_a_warning():
     broken = replace(TASK, images=refs(RED, UNREADABLE, GREEN, GREEN))
-    found = score_wrong_attribute(broken, ByHand(WORDS), seen=np.array([True, True, False, False]))
+    found = score_wrong_attribute(
+        broken, FixedEncoder(WORDS), seen=np.array([True, True, False, False])
+    )
     assert (found.n, found.left_out, found.n_seen) == (3, 1, 1)
     assert found.items["seen"] == [True, False, False]
     assert found.unseen["win_rate"].value == 0.5
     assert found.warnings == ("1 of 4 pictures could not be read and are left out: p1.",)
-    every = score_wrong_attribute(TASK, ByHand(WORDS), seen=np.ones(4, bool))
+    every = score_wrong_attribute(TASK, FixedEncoder(WORDS), seen=np.ones(4, bool))
     assert "trained on all 4 pictures" in every.warnings[-1]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"values": ("red",)}, "4 images have 1 'values'"),
         ({"wrong": (*TASK.wrong[:3], ())}, "image p3 has no wrong caption"),
     ],
 )
-def test_a_wrong_attribute_task_that_contradicts_itself_is_refused(change, said):
-    with pytest.raises(ValueError, match=said):
-        score_wrong_attribute(replace(TASK, **change), ByHand(WORDS))
+def test_a_wrong_attribute_task_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        score_wrong_attribute(replace(TASK, **change), FixedEncoder(WORDS))
 
 
 def test_a_task_without_images_has_a_warning():
     empty = WrongAttribute("t", "colour", (), (), (), ())
-    found = score_wrong_attribute(empty, ByHand(WORDS))
+    found = score_wrong_attribute(empty, FixedEncoder(WORDS))
     assert found.warnings == ("There is nothing to measure: it has no pictures.",)

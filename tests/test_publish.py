@@ -1,4 +1,4 @@
-"""A run is published: folders that others load, exports that agree, a card of what was measured."""
+"""A published run: folders that other libraries load, exports that agree, a model card."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from evaluation_run import FMNIST, retrieval, wrong_attribute, zero_shot
 from fashionclip.checkpoint import open_checkpoint, save_checkpoint
 from fashionclip.cli.main import run as run_program
 from fashionclip.errors import PublishError
@@ -27,20 +28,21 @@ from fashionclip.publish.publish import publish_run
 from fashionclip.train.recipe import DataConfig, PublishConfig, Recipe, write_recipe
 from fashionclip.train.run import RunFolder
 from hub_server import running_hub
-from made_run import FMNIST, retrieval, wrong_attribute, zero_shot
-from made_training import drawn_pairs, made_run
 from random_clip import write_checkpoint
+from training_run import sample_pairs, write_training_run
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return drawn_pairs(tmp_path_factory.mktemp("drawn") / "sample", 24)
+def images(tmp_path_factory):
+    return sample_pairs(tmp_path_factory.mktemp("sample") / "sample", 24)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
     """A run that was trained, chosen from and judged, as its folder would say."""
-    run = made_run(tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint, strengths=(0.2,))
+    run = write_training_run(
+        tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint, strengths=(0.2,)
+    )
     shutil.copytree(tiny_checkpoint, run.start)
     save_checkpoint(open_checkpoint(run.checkpoint(100)), run.selected)
     facts = {
@@ -115,10 +117,10 @@ def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def published(finished, pictures, tmp_path_factory):
+def published(finished, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "model"
     config = PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit")
-    return folder, publish_run(finished, config, pictures=pictures)
+    return folder, publish_run(finished, config, pictures=images)
 
 
 # exports
@@ -166,10 +168,10 @@ def test_an_exported_text_does_not_depend_on_its_padding(tiny_checkpoint, tmp_pa
         np.testing.assert_allclose(encode(short)[0], encode(padded)[0], atol=1e-5)
 
 
-def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, pictures):
-    """The built-in model shows whole pictures; transformers' processor crops the middle."""
+def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, images):
+    """The built-in model shows whole images; transformers' processor crops the middle."""
     save_checkpoint(open_checkpoint(), tmp_path / "model")
-    rows = {row.name: row for row in measure_parity(tmp_path / "model", pictures)}
+    rows = {row.name: row for row in measure_parity(tmp_path / "model", images)}
     assert rows["transformers"].images > 0.9999
     assert rows["transformers"].same_best == 1.0
     own = rows["transformers, its own preprocessing"]
@@ -177,10 +179,10 @@ def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, pictures):
     assert own.texts is None
 
 
-def test_broken_pictures_are_passed_over_and_none_at_all_is_said(tiny_checkpoint, pictures):
-    broken = [replace(pictures[0], source=b"not a picture", caption="something else")]
-    (row, *_) = measure_parity(tiny_checkpoint, [*broken, *pictures])
-    assert row.n == len({p.caption for p in pictures})
+def test_broken_images_are_skipped_and_none_at_all_is_an_error(tiny_checkpoint, images):
+    broken = [replace(images[0], source=b"not a picture", caption="something else")]
+    (row, *_) = measure_parity(tiny_checkpoint, [*broken, *images])
+    assert row.n == len({p.caption for p in images})
     with pytest.raises(PublishError, match="none of the 1 images"):
         measure_parity(tiny_checkpoint, broken)
 
@@ -191,8 +193,8 @@ def test_broken_pictures_are_passed_over_and_none_at_all_is_said(tiny_checkpoint
 def test_the_published_folder_opens_everywhere_and_holds_its_history(published, finished):
     from transformers import CLIPModel, CLIPProcessor
 
-    folder, told = published
-    assert told.place == str(folder)
+    folder, report = published
+    assert report.place == str(folder)
     assert open_checkpoint(folder).fingerprint == open_checkpoint(finished.selected).fingerprint
     _, report = CLIPModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -209,8 +211,8 @@ def test_the_published_folder_opens_everywhere_and_holds_its_history(published, 
         "example.jpg",
         "README.md",
     } <= names
-    assert {row.name for row in told.parity} >= {"transformers", "openvino", "onnx"}
-    assert all(row.images > 0.999 for row in told.parity if "own" not in row.name)
+    assert {row.name for row in report.parity} >= {"transformers", "openvino", "onnx"}
+    assert all(row.images > 0.999 for row in report.parity if "own" not in row.name)
 
 
 def test_the_cards_block_is_what_the_hub_reads(published):
@@ -251,12 +253,12 @@ def test_the_card_tells_what_was_measured_and_nothing_else(published, finished):
 
 
 def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
-    tiny_checkpoint, pictures, tmp_path
+    tiny_checkpoint, images, tmp_path
 ):
-    run = made_run(tmp_path / "run", tiny_checkpoint, strengths=())
+    run = write_training_run(tmp_path / "run", tiny_checkpoint, strengths=())
     save_checkpoint(open_checkpoint(tiny_checkpoint), run.selected)
     run.facts.unlink()
-    publish_run(run, PublishConfig(), pictures=pictures[:6])
+    publish_run(run, PublishConfig(), pictures=images[:6])
     text = (run.root / "published" / "README.md").read_text(encoding="utf-8")
     assert "Nothing was measured on test images." in text
     assert "Not measured." in text
@@ -266,14 +268,14 @@ def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
 
 
 def test_an_earlier_publication_is_replaced_and_nothing_else_is(
-    published, finished, pictures, tmp_path
+    published, finished, images, tmp_path
 ):
     folder, _ = published
     (folder / "left-over").write_text("of before", encoding="utf-8")
     publish_run(
         finished,
         PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit"),
-        pictures=pictures,
+        pictures=images,
     )
     assert not (folder / "left-over").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
@@ -286,7 +288,7 @@ def test_an_earlier_publication_is_replaced_and_nothing_else_is(
 
 
 def test_a_run_without_a_choice_is_not_published(tiny_checkpoint, tmp_path):
-    run = made_run(tmp_path / "run", tiny_checkpoint, strengths=())
+    run = write_training_run(tmp_path / "run", tiny_checkpoint, strengths=())
     with pytest.raises(PublishError, match=r"no chosen checkpoint.*and folder to choose one"):
         publish_run(run, PublishConfig(to=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Rejects files: every reject comes back as it was, and a run that fails changes nothing."""
+"""Rejects files are read as they were written; a run that fails changes nothing."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The report: everything measured is in it with its interval and n, and nothing in it runs."""
+"""The report holds every metric with its interval and n, and runs no scripts."""
 
 import math
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation_run import FMNIST, run_thumbnails, two_model_run
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.report import write_report
 from fashionclip.evaluate.report.html import html
@@ -25,7 +26,6 @@ from fashionclip.evaluate.report.wording import (
 )
 from fashionclip.evaluate.results import Figure, ModelInfo, Run
 from fashionclip.metrics import METRICS, explain, title_of
-from made_run import FMNIST, made_run, made_thumbnails
 
 VOID = {"meta", "img", "br", "input", "hr", "link", "base"}
 EVIL = '</style><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -65,19 +65,19 @@ class _Page(HTMLParser):
 
 
 @cache
-def made_page() -> str:
-    return html(made_run(), made_thumbnails())
+def report_page() -> str:
+    return html(two_model_run(), run_thumbnails())
 
 
 def one_model(**changes: object) -> Run:
     """The made run's first model on its first task, changed."""
-    run = made_run()
+    run = two_model_run()
     result = replace(run.results["builtin"][0], **changes)
     return replace(run, models=run.models[:1], results={"builtin": (result,)})
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
-    page = _Page(made_page())
+    page = _Page(report_page())
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "iframe", "object", "embed", "base", "form"}
     policies = [a["content"] for _, a in page.tags if "http-equiv" in a]
@@ -88,12 +88,12 @@ def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
         assert not any(name.startswith("on") for name in attributes)
         assert attributes.get("href", "#").startswith("#")
         assert attributes.get("src", "data:image/").startswith("data:image/")
-    assert "url(" not in made_page()
-    assert "@import" not in made_page()
+    assert "url(" not in report_page()
+    assert "@import" not in report_page()
 
 
 def test_links_lead_to_the_tasks() -> None:
-    page = _Page(made_page())
+    page = _Page(report_page())
     places = {a["id"] for _, a in page.tags if "id" in a}
     links = {a["href"] for _, a in page.tags if "href" in a}
     assert links == {f"#{place}" for place in places}
@@ -101,8 +101,8 @@ def test_links_lead_to_the_tasks() -> None:
 
 
 def test_every_figure_is_there_with_its_interval_and_n() -> None:
-    page, text = _Page(made_page()).text, markdown(made_run())
-    for results in made_run().results.values():
+    page, text = _Page(report_page()).text, markdown(two_model_run())
+    for results in two_model_run().results.values():
         for result in results:
             for figures in (result.figures, result.unseen):
                 for metric, figure in figures.items():
@@ -117,7 +117,7 @@ def test_both_reports_explain_whether_a_figure_is_a_hit_rate_or_a_recall() -> No
         "Share of queries with at least one relevant product in the first 10",
         "Share of a query's relevant products that are in the first 10",
     )
-    for text in (_Page(made_page()).text, markdown(made_run())):
+    for text in (_Page(report_page()).text, markdown(two_model_run())):
         assert all(sentence in text for sentence in sentences)
 
 
@@ -128,7 +128,7 @@ def test_every_metric_has_a_name_and_a_meaning(metric: str) -> None:
 
 
 def test_published_rows_are_marked_and_have_their_source() -> None:
-    page, text = _Page(made_page()).text, markdown(made_run())
+    page, text = _Page(report_page()).text, markdown(two_model_run())
     for row in published_on("fmnist"):
         assert f"{row.model} published" in page
         assert f"| {row.model} † |" in text
@@ -151,17 +151,17 @@ def test_the_published_figures_are_those_of_the_model_card() -> None:
 
 
 def test_figures_without_what_was_seen_stand_beside_the_others() -> None:
-    result = made_run().results["builtin"][1]
-    page = _Page(made_page()).text
+    result = two_model_run().results["builtin"][1]
+    page = _Page(report_page()).text
     assert "420 of the 930 pictures are in its training data" in page
     unseen = result.unseen["weighted_f1"]
     assert f"without them {number(unseen.value)} ({interval(unseen)}, n = 510)" in page
-    assert "| builtin, unseen only | 510 |" in markdown(made_run())
+    assert "| builtin, unseen only | 510 |" in markdown(two_model_run())
     assert "The model's training data is not known: it may contain these pictures." in page
 
 
 def test_the_markdown_has_all_headlines_in_one_table() -> None:
-    run = made_run()
+    run = two_model_run()
     lines = markdown(run).splitlines()
     start = lines.index("## All tasks") + 2
     rows = lines[start : lines.index("", start)]
@@ -177,27 +177,27 @@ def test_the_markdown_has_all_headlines_in_one_table() -> None:
 
 
 def test_warnings_notes_and_missing_benchmarks_are_in_both_reports() -> None:
-    page = _Page(made_page()).text
-    for text in (page, markdown(made_run()).replace("\\", "")):
+    page = _Page(report_page()).text
+    for text in (page, markdown(two_model_run()).replace("\\", "")):
         assert "2 pictures could not be read and are left out: img-17, img-233" in text
         assert "White on black pictures are inverted" in text
         assert "DeepFashion is not here: ask its owners" in text
     assert page.count("2 pictures could not be read") == 2, "once a task, if it is all models'"
-    one = replace(made_run().results["builtin"][0], notes=("only here",))
-    run = replace(made_run(), results={**made_run().results, "builtin": (one,)})
+    one = replace(two_model_run().results["builtin"][0], notes=("only here",))
+    run = replace(two_model_run(), results={**two_model_run().results, "builtin": (one,)})
     assert "builtin: only here" in _Page(html(run, {})).text
     assert "- builtin: only here" in markdown(run)
 
 
 def test_both_reports_describe_the_choice_of_prompts() -> None:
-    page, text = _Page(made_page()).text, markdown(made_run())
-    prompts = made_run().results["builtin"][0].details["prompts"]
-    for told in (page, text):
-        assert "The style ensemble was chosen on 600 development pictures (every tenth" in told
-        assert "differ by 0.041 on the test pictures" in told
+    page, text = _Page(report_page()).text, markdown(two_model_run())
+    prompts = two_model_run().results["builtin"][0].details["prompts"]
+    for document in (page, text):
+        assert "The style ensemble was chosen on 600 development pictures (every tenth" in document
+        assert "differ by 0.041 on the test pictures" in document
         for style, f1 in prompts["styles"].items():
-            assert style in told
-            assert interval(f1["test"]) in told
+            assert style in document
+            assert interval(f1["test"]) in document
     assert (
         "With a full stop, 3.1 % [2.0 % to 4.2 %] of the labels flip; accuracy changes by " in text
     )
@@ -211,8 +211,8 @@ def test_both_reports_describe_the_choice_of_prompts() -> None:
 
 
 def test_every_class_and_right_word_has_its_interval() -> None:
-    page = _Page(made_page()).text
-    fmnist, *_, colours = made_run().results["builtin"]
+    page = _Page(report_page()).text
+    fmnist, *_, colours = two_model_run().results["builtin"]
     for row in fmnist.details["per_class"]:
         assert f"{row['name']} {number(row['f1'].value)} {interval(row['f1'])} · P" in page
     for word, figure in colours.details["by_value"].items():
@@ -220,12 +220,12 @@ def test_every_class_and_right_word_has_its_interval() -> None:
 
 
 def test_published_figures_are_as_precise_as_they_were() -> None:
-    lines = markdown(made_run()).splitlines()
+    lines = markdown(two_model_run()).splitlines()
     assert "| FashionCLIP 2.0 † | — | 0.83 | — | — | — |" in lines
 
 
 def test_details_of_every_kind_are_shown() -> None:
-    page = _Page(made_page()).text
+    page = _Page(report_page()).text
     for words in (
         "was chosen on 600 development pictures (every tenth training picture)",
         "full stop 3.1 %",
@@ -240,7 +240,7 @@ def test_details_of_every_kind_are_shown() -> None:
 
 
 def test_what_a_shop_writes_is_text_and_nothing_else() -> None:
-    details = dict(made_run().results["builtin"][0].details)
+    details = dict(two_model_run().results["builtin"][0].details)
     details["classes"] = [EVIL, *details["classes"][1:]]
     details["per_class"] = [{**details["per_class"][0], "name": EVIL}, *details["per_class"][1:]]
     details["confused"] = [{"truth": EVIL, "predicted": EVIL, "n": 1, "pictures": [EVIL]}]
@@ -262,8 +262,8 @@ def test_what_a_shop_writes_is_text_and_nothing_else() -> None:
     assert not any(re.search(r"(?<!\\)<", line) for line in table)
 
 
-def test_a_picture_that_is_missing_is_shown_by_its_id() -> None:
-    with_one = {"fmnist/p0": made_thumbnails()["fmnist/p0"]}
+def test_an_image_that_is_missing_is_shown_by_its_id() -> None:
+    with_one = {"fmnist/p0": run_thumbnails()["fmnist/p0"]}
     page = _Page(html(one_model(), with_one))
     shown = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert set(shown) == {"p0"}
@@ -271,7 +271,7 @@ def test_a_picture_that_is_missing_is_shown_by_its_id() -> None:
 
 
 def test_a_run_without_a_task_or_a_figure_is_still_a_page() -> None:
-    nothing = replace(made_run(), results={}, models=made_run().models[:1])
+    nothing = replace(two_model_run(), results={}, models=two_model_run().models[:1])
     assert "Not measured" in _Page(html(nothing, {})).text
     assert "## Not measured" in markdown(nothing)
     empty = Figure(math.nan, math.nan, math.nan, 0)
@@ -309,7 +309,7 @@ def test_few_classes_have_their_counts_in_the_matrix_and_many_on_hover() -> None
     assert "777" not in many.words
 
 
-def test_a_class_without_a_picture_is_an_empty_row() -> None:
+def test_a_class_without_an_image_is_an_empty_row() -> None:
     titles = cells_of(page_of_matrix(["a", "b"], np.array([[3, 1], [0, 0]])))
     assert titles == ["a → a: 3 of 4 (75.0 %)", "a → b: 1 of 4 (25.0 %)"]
 
@@ -323,9 +323,9 @@ def test_a_whisker_has_a_label_with_its_numbers() -> None:
     assert [line["x1"] for line in lines] == ["0", "40.00%", "40.00%", "75.00%"]
 
 
-def test_curves_take_one_number_of_pictures_and_none() -> None:
+def test_curves_take_one_number_of_images_and_none() -> None:
     figure = Figure(0.5, 0.4, 0.6, 10)
-    run = made_run()
+    run = two_model_run()
     probe = replace(
         run.results["builtin"][4], figures={"weighted_f1": figure, "few_shot@4": figure}
     )
@@ -340,7 +340,7 @@ def test_curves_take_one_number_of_pictures_and_none() -> None:
 
 
 def test_every_table_of_the_markdown_is_a_table() -> None:
-    lines = markdown(made_run()).splitlines()
+    lines = markdown(two_model_run()).splitlines()
     for above, line in pairwise(lines):
         if line.startswith("|") and above.startswith("|"):
             assert line.count("|") == above.count("|")
@@ -350,7 +350,7 @@ def test_every_table_of_the_markdown_is_a_table() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(4.21, "4.2 s"), (191.6, "3 min 12 s")])
 def test_a_time_is_written_as_people_do(seconds: float, words: str) -> None:
     assert duration(seconds) == words
-    run = replace(made_run(), models=(replace(made_run().models[1], seconds=seconds),))
+    run = replace(two_model_run(), models=(replace(two_model_run().models[1], seconds=seconds),))
     assert f"Measured in {words}, 0.0 s of it encoding" in _Page(html(run, {})).text
     assert f"| {words}, 0.0 s of it encoding |" in markdown(run)
 
@@ -361,10 +361,10 @@ def test_a_day_is_written_as_people_do() -> None:
 
 
 def test_both_files_are_written_whole(tmp_path: Path) -> None:
-    write_report(made_run(), tmp_path / "run", made_thumbnails())
+    write_report(two_model_run(), tmp_path / "run", run_thumbnails())
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"report.md", "report.html"}
-    assert (tmp_path / "run" / "report.html").read_text("utf-8") == made_page()
+    assert (tmp_path / "run" / "report.html").read_text("utf-8") == report_page()
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="the report cannot be written to"):
-        write_report(made_run(), tmp_path / "file", {})
+        write_report(two_model_run(), tmp_path / "file", {})

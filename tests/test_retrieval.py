@@ -1,4 +1,4 @@
-"""Finding pictures by words, and pictures by a picture: rankings that can be checked by eye."""
+"""Text-to-image and image-to-image retrieval, with rankings that are easy to verify."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from by_hand import ByHand, refs
 from fashionclip.evaluate.retrieval import score_image_to_image, score_retrieval
 from fashionclip.evaluate.tasks import Garment, ImageRef, ImageToImage, Retrieval
+from fixed_encoder import FixedEncoder, refs
 
 RED, BLUE, GREEN = np.eye(3, dtype=np.float32)
 WORDS = {"red": RED, "blue": BLUE, "green": GREEN}
@@ -34,7 +34,7 @@ TASK = Retrieval(
 
 
 def test_rankings_can_be_checked_by_eye():
-    found = score_retrieval(TASK, ByHand(WORDS))
+    found = score_retrieval(TASK, FixedEncoder(WORDS))
     values = {name: figure.value for name, figure in found.figures.items()}
     # red: documents 0, 1, 2 come first, of which 0 and 2 are right; blue: 3, 2, 1, none is right
     assert values == {
@@ -68,9 +68,9 @@ def test_figures_are_trec_evals():
     words = {f"query-{i:02}": vector for i, vector in enumerate(rng.normal(size=(40, 8)))}
     documents = refs(*rng.normal(size=(60, 8)).astype(np.float32))
     relevant = tuple(rng.choice(60, size=rng.integers(1, 9), replace=False) for _ in words)
-    asked = ("recall@10", "precision@1", "precision@10", "map@10", "ndcg@10", "hit@5")
-    made = ByHand(words)
-    found = score_retrieval(Retrieval("t", tuple(words), documents, relevant, asked), made)
+    metrics = ("recall@10", "precision@1", "precision@10", "map@10", "ndcg@10", "hit@5")
+    made = FixedEncoder(words)
+    found = score_retrieval(Retrieval("t", tuple(words), documents, relevant, metrics), made)
     cosines = made.encode_text(list(words)) @ made.encode_images(documents).T
     run = {
         query: {f"p{i}": float(score) for i, score in enumerate(scores)}
@@ -80,7 +80,7 @@ def test_figures_are_trec_evals():
         query: {f"p{i}": 1 for i in right} for query, right in zip(words, relevant, strict=True)
     }
     names = {"precision": "P", "map": "map_cut", "ndcg": "ndcg_cut", "hit": "success"}
-    for name in asked:
+    for name in metrics:
         metric, _, k = name.partition("@")
         measure = f"{names.get(metric, metric)}.{k}"
         theirs = pytrec_eval.RelevanceEvaluator(qrels, {measure}).evaluate(run)
@@ -89,20 +89,21 @@ def test_figures_are_trec_evals():
         assert found.figures[name].value == pytest.approx(np.mean(expected), abs=1e-9)
 
 
-def test_documents_can_be_pictures_joined_with_their_words():
+def test_documents_can_be_images_joined_with_their_words():
     plain, named = ImageRef("plain", np.array([BLUE])), ImageRef("named", np.array([GREEN]), "red")
     task = Retrieval("t", ("red",), (plain, named), (rows(1),), ("mrr@1",), image_weight=0.5)
-    found = score_retrieval(task, ByHand(WORDS))
+    found = score_retrieval(task, FixedEncoder(WORDS))
     assert found.figures["mrr@1"].value == 1
     # without its words the named one is no nearer than the plain one, which stands before it
     assert (
-        score_retrieval(replace(task, image_weight=1.0), ByHand(WORDS)).figures["mrr@1"].value == 0
+        score_retrieval(replace(task, image_weight=1.0), FixedEncoder(WORDS)).figures["mrr@1"].value
+        == 0
     )
 
 
 def test_an_unreadable_image_is_no_document_and_is_named_in_a_warning():
     broken = replace(TASK, documents=(*TASK.documents[:4], *refs(UNREADABLE, name="broken")))
-    found = score_retrieval(broken, ByHand(WORDS))
+    found = score_retrieval(broken, FixedEncoder(WORDS))
     assert (found.n, found.left_out, found.details["n_documents"]) == (1, 1, 4)
     assert found.warnings == (
         "1 of 5 pictures could not be read and are left out: broken0.",
@@ -111,32 +112,36 @@ def test_an_unreadable_image_is_no_document_and_is_named_in_a_warning():
 
 
 def test_figures_without_the_queries_that_were_seen():
-    found = score_retrieval(TASK, ByHand(WORDS), seen=np.array([True, False]))
+    found = score_retrieval(TASK, FixedEncoder(WORDS), seen=np.array([True, False]))
     assert (found.n, found.n_seen) == (2, 1)
     assert (found.unseen["hit@1"].value, found.unseen["hit@1"].n) == (0.0, 1)
-    everything = score_retrieval(TASK, ByHand(WORDS), seen=np.ones(2, bool))
+    everything = score_retrieval(TASK, FixedEncoder(WORDS), seen=np.ones(2, bool))
     assert everything.unseen == {}
     assert "trained on all 2 queries" in everything.warnings[-1]
 
 
 def test_queries_with_equal_words_have_different_names():
     twice = replace(TASK, queries=("red", "red", "red (2)"), relevant=(rows(0), rows(1), rows(2)))
-    assert score_retrieval(twice, ByHand(WORDS)).items["item"] == ["red", "red (3)", "red (2)"]
+    assert score_retrieval(twice, FixedEncoder(WORDS)).items["item"] == [
+        "red",
+        "red (3)",
+        "red (2)",
+    ]
 
 
 def test_a_task_without_answers_has_no_figures_and_a_warning():
     empty = Retrieval("t", (), TASK.documents, ())
-    assert score_retrieval(empty, ByHand(WORDS)).warnings == (
+    assert score_retrieval(empty, FixedEncoder(WORDS)).warnings == (
         "There is nothing to measure: it has no queries.",
     )
     lost = replace(TASK, relevant=(rows(), rows()))
-    found = score_retrieval(lost, ByHand(WORDS))
+    found = score_retrieval(lost, FixedEncoder(WORDS))
     assert (found.figures, found.left_out) == ({}, 2)
     assert "no query has a relevant picture" in found.warnings[-1]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"figures": ("mrr",)}, "there is no metric 'mrr' of rankings; write recall@10"),
         ({"figures": ("recall@0",)}, "no metric 'recall@0'"),
@@ -144,12 +149,12 @@ def test_a_task_without_answers_has_no_figures_and_a_warning():
         ({"relevant": (rows(0), rows(5))}, "rows go from 0 to 5, and there are 5 documents"),
     ],
 )
-def test_a_task_that_contradicts_itself_is_refused(change, said):
-    with pytest.raises(ValueError, match=said):
-        score_retrieval(replace(TASK, **change), ByHand(WORDS))
+def test_a_task_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        score_retrieval(replace(TASK, **change), FixedEncoder(WORDS))
 
 
-# pictures by a picture
+# images by an image
 
 
 def garments(*described):
@@ -173,7 +178,7 @@ ALIKE = ImageToImage("t", WARDROBE, WARDROBE)
 
 
 def test_likeness_can_be_checked_by_eye():
-    found = score_image_to_image(ALIKE, ByHand(WORDS))
+    found = score_image_to_image(ALIKE, FixedEncoder(WORDS))
     items = found.items
     assert items["item"] == ["p0", "p1", "p2", "p3", "p4"]
     # nearest of each, but for itself: 1, 2 or 0, 1 or 3, 2, 3
@@ -190,8 +195,8 @@ def test_likeness_can_be_checked_by_eye():
     assert any("fine_recall@1 is over the other 2" in warning for warning in found.warnings)
 
 
-def test_a_picture_is_not_its_own_answer():
-    found = score_image_to_image(ALIKE, ByHand(WORDS))
+def test_an_image_is_not_its_own_answer():
+    found = score_image_to_image(ALIKE, FixedEncoder(WORDS))
     for example in (*found.details["best"], *found.details["worst"]):
         assert example["query"] not in example["top"]
         assert example["query"] in found.shown
@@ -199,7 +204,7 @@ def test_a_picture_is_not_its_own_answer():
         replace(g, image=replace(g.image, image_id=f"shop-{i}"))
         for i, g in enumerate(WARDROBE)
     ))  # fmt: skip
-    copies = score_image_to_image(elsewhere, ByHand(WORDS))
+    copies = score_image_to_image(elsewhere, FixedEncoder(WORDS))
     assert copies.figures["coarse_recall@1"].value == 1
     assert copies.figures["fine_recall@1"].n == 4
 
@@ -210,13 +215,13 @@ def test_a_query_without_a_document_of_its_category_is_left_out_with_a_warning()
         replace(g, image=replace(g.image, image_id=f"q{i}")) for i, g in enumerate(lonely)
     )
     broken = Garment(ImageRef("broken", np.array([UNREADABLE])), "dress")
-    found = score_image_to_image(ImageToImage("t", (*lonely, broken), lonely), ByHand(WORDS))
+    found = score_image_to_image(ImageToImage("t", (*lonely, broken), lonely), FixedEncoder(WORDS))
     assert (found.n, found.left_out) == (3, 2)
     assert found.warnings[0] == "1 of 5 queries could not be read and are left out: broken."
     assert "no other picture of their category and are left out: q3." in found.warnings[1]
     seen = score_image_to_image(
         ImageToImage("t", (broken, *lonely), lonely),
-        ByHand(WORDS),
+        FixedEncoder(WORDS),
         seen=np.array([False, True, False, False, False]),
     )
     assert seen.items["seen"] == [True, False, False]
@@ -224,9 +229,9 @@ def test_a_query_without_a_document_of_its_category_is_left_out_with_a_warning()
 
 
 def test_no_queries_and_no_matches_are_named_in_a_warning():
-    empty = score_image_to_image(ImageToImage("t", (), WARDROBE), ByHand(WORDS))
+    empty = score_image_to_image(ImageToImage("t", (), WARDROBE), FixedEncoder(WORDS))
     assert "it has no queries" in empty.warnings[-1]
-    alone = score_image_to_image(ImageToImage("t", WARDROBE[:1], WARDROBE[:1]), ByHand(WORDS))
+    alone = score_image_to_image(ImageToImage("t", WARDROBE[:1], WARDROBE[:1]), FixedEncoder(WORDS))
     assert (alone.figures, alone.left_out) == ({}, 1)
     with pytest.raises(ValueError, match="t: 'seen' marks 1 of 5"):
-        score_image_to_image(ALIKE, ByHand(WORDS), seen=np.ones(1, bool))
+        score_image_to_image(ALIKE, FixedEncoder(WORDS), seen=np.ones(1, bool))

@@ -1,4 +1,4 @@
-"""A run folder: what is written is read back, and half a run is never taken for a whole one."""
+"""A run folder is read as it was written; an incomplete one is an error."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation_run import two_model_run
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.results import (
     Figure,
@@ -17,7 +18,6 @@ from fashionclip.evaluate.results import (
     read_run,
     write_run,
 )
-from made_run import made_run
 
 
 def small_run(**changes: object) -> Run:
@@ -41,7 +41,7 @@ def small_run(**changes: object) -> Run:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    run = made_run()
+    run = two_model_run()
     write_run(run, tmp_path / "run")
     back = read_run(tmp_path / "run")
     assert back.models == run.models
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_items_are_parquet_files_by_model_and_task(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    write_run(made_run(), tmp_path)
+    write_run(two_model_run(), tmp_path)
     table = pq.read_table(
         tmp_path / "items" / "patrickjohncyh%2Ffashion-clip" / "kagl%2Farticle-type.parquet"
     )
@@ -91,7 +91,7 @@ def test_the_machine_reads_json_without_nan_and_a_figure_gets_its_nan_back(tmp_p
 
 
 def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
-    write_run(made_run(), tmp_path)
+    write_run(two_model_run(), tmp_path)
     write_run(small_run(), tmp_path)
     assert list(read_run(tmp_path).results) == ["m"]
     files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""The sample catalogue: the same each time, with images that show what its columns say."""
+"""The sample catalogue: reproducible, with images that show what the columns say."""
 
 import csv
 import json
@@ -23,17 +23,17 @@ from fashionclip.sample import (
 )
 
 
-def ink(picture: Image.Image) -> np.ndarray:
+def ink(image: Image.Image) -> np.ndarray:
     """Which pixels are product, not background."""
-    return (np.asarray(picture).astype(int) < 235).any(axis=-1)
+    return (np.asarray(image).astype(int) < 235).any(axis=-1)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_category_is_rendered_on_white_within_its_frame(category: str) -> None:
     attributes = sample_attributes(category, np.random.default_rng(1))
-    picture = generate_image(replace(attributes, colour="red"), seed=3)
-    assert (picture.mode, picture.size) == ("RGB", (240, 320))
-    is_product = ink(picture)
+    image = generate_image(replace(attributes, colour="red"), seed=3)
+    assert (image.mode, image.size) == ("RGB", (240, 320))
+    is_product = ink(image)
     assert 0.05 < is_product.mean() < 0.6
     frame = np.concatenate([is_product[0], is_product[-1], is_product[:, 0], is_product[:, -1]])
     assert not frame.any()
@@ -41,10 +41,8 @@ def test_every_category_is_rendered_on_white_within_its_frame(category: str) -> 
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_solid_product_has_the_colour_of_its_column(colour: str) -> None:
-    picture = generate_image(
-        Attributes("t-shirt", colour, sleeve="short", neckline="round"), seed=0
-    )
-    chest = np.asarray(picture)[130:220, 90:150].reshape(-1, 3)
+    image = generate_image(Attributes("t-shirt", colour, sleeve="short", neckline="round"), seed=0)
+    chest = np.asarray(image)[130:220, 90:150].reshape(-1, 3)
     distances = {name: np.abs(chest.mean(0) - rgb).sum() for name, rgb in COLOURS.items()}
     assert min(distances, key=distances.__getitem__) == colour
 
@@ -98,8 +96,8 @@ def test_the_written_catalogue_names_images_that_are_there(tmp_path: Path) -> No
     assert len(rows) == 12
     assert tuple(rows[0]) == COLUMNS
     for row in rows:
-        with Image.open(path.parent / row["image"]) as picture:
-            assert picture.size == (240, 320)
+        with Image.open(path.parent / row["image"]) as image:
+            assert image.size == (240, 320)
         assert row["pattern"].split()[0] in json.loads(row["highlights"])[0]
         assert float(row["price"]) > 0
 

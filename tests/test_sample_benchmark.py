@@ -1,4 +1,4 @@
-"""The sample benchmark: everything is known because it is drawn."""
+"""The sample benchmark: its labels are known because its images are generated."""
 
 import io
 
@@ -41,7 +41,7 @@ def test_the_labels_are_the_attributes_of_the_products(tasks):
     assert "have no sleeve" in tasks["sample/sleeve"].notes[0]
 
 
-def test_development_pictures_are_other_drawings(tasks):
+def test_development_images_are_other_images(tasks):
     task = tasks["sample/category"]
     test = {image.source for image in task.images}
     assert len(task.development_images) == 20
@@ -49,7 +49,7 @@ def test_development_pictures_are_other_drawings(tasks):
     assert "other drawings" in task.development
 
 
-def test_pictures_are_the_shipped_catalogues(tasks):
+def test_images_are_the_shipped_catalogues(tasks):
     product = sample_products(150)[17]
     file = io.BytesIO()
     generate_image(product.attributes, seed=product.seed).save(file, quality=90, format="jpeg")

@@ -1,4 +1,4 @@
-"""Search: what a question finds, in which order, and what it refuses."""
+"""Search: which products a query finds, in which order, and which queries are refused."""
 
 import hashlib
 from itertools import pairwise
@@ -39,8 +39,8 @@ COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "
 N_PRODUCTS = 48
 
 
-def picture(i):
-    """A picture unlike the others: a coloured block somewhere on white."""
+def make_image(i):
+    """An image unlike the others: a coloured block somewhere on white."""
     rng = np.random.default_rng(i)
     pixels = np.full((40, 40, 3), 255, dtype=np.uint8)
     top, left = rng.integers(0, 20, 2)
@@ -60,7 +60,7 @@ def model(tiny_checkpoint):
 
 @pytest.fixture(scope="module")
 def vectors(model):
-    return model.encode_images([picture(i) for i in range(N_PRODUCTS)])
+    return model.encode_images([make_image(i) for i in range(N_PRODUCTS)])
 
 
 def empty_store(path, model):
@@ -100,7 +100,7 @@ def ranking(vectors, query):
     return [f"p{i:02}" for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i))]
 
 
-# words, pictures, both
+# words, images, both
 
 
 def test_words_find_the_products_closest_to_them(index, model, vectors):
@@ -111,28 +111,28 @@ def test_words_find_the_products_closest_to_them(index, model, vectors):
     assert hits[0].columns["color"] in COLORS
 
 
-def test_a_picture_of_a_product_finds_the_product(index, model, tmp_path):
-    Image.fromarray(picture(11)).save(tmp_path / "mine.png")
-    for source in (picture(11), Image.fromarray(picture(11)), tmp_path / "mine.png"):
+def test_an_image_of_a_product_finds_the_product(index, model, tmp_path):
+    Image.fromarray(make_image(11)).save(tmp_path / "mine.png")
+    for source in (make_image(11), Image.fromarray(make_image(11)), tmp_path / "mine.png"):
         best = search(index, model=model, image=source, k=1)[0]
         assert best.product_id == "p11"
         assert best.score == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
-def test_words_and_a_picture_are_mixed_by_the_share_of_the_words(index, model, vectors, weight):
+def test_words_and_an_image_are_mixed_by_the_share_of_the_words(index, model, vectors, weight):
     query = weight * model.encode_text(["blue jeans"])[0] + (1 - weight) * vectors[4]
     hits = search(
-        index, model=model, text="blue jeans", image=picture(4), weight=weight, k=N_PRODUCTS
+        index, model=model, text="blue jeans", image=make_image(4), weight=weight, k=N_PRODUCTS
     )
     expected = vectors @ (query / np.linalg.norm(query))
     found = {hit.product_id: hit.score for hit in hits}
     assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
 
 
-def test_two_pictures_count_the_same(index, model, vectors):
+def test_two_images_count_the_same(index, model, vectors):
     query = vectors[3] + vectors[8]
-    hits = search(index, model=model, image=picture(3), similar_to="p08", k=5)
+    hits = search(index, model=model, image=make_image(3), similar_to="p08", k=5)
     assert ids(hits) == [name for name in ranking(vectors, query) if name != "p08"][:5]
 
 
@@ -158,7 +158,7 @@ def test_like_several_products_is_like_their_mean(index, vectors):
     assert ids(hits) == [name for name in expected if name not in {"p03", "p08"}]
 
 
-def test_what_is_not_liked_leaves_and_takes_along_what_looks_like_it(index, vectors):
+def test_avoided_products_and_similar_ones_leave_the_results(index, vectors):
     before = ids(search(index, similar_to="p03", k=N_PRODUCTS))
     disliked = before[0]
     after = ids(search(index, similar_to="p03", unlike=[disliked], k=N_PRODUCTS))
@@ -168,14 +168,14 @@ def test_what_is_not_liked_leaves_and_takes_along_what_looks_like_it(index, vect
     assert after.index(most_like_it) > before.index(most_like_it) - 1
 
 
-def test_things_to_avoid_alone_ask_of_all_products(index, model):
+def test_avoiding_without_a_query_searches_all_products(index, model):
     assert len(search(index, model=model, avoid="red", k=N_PRODUCTS)) == N_PRODUCTS
     hits = search(index, model=model, unlike="p03", k=N_PRODUCTS)
     assert len(hits) == N_PRODUCTS - 1
     assert "p03" not in ids(hits)
 
 
-def test_like_a_product_but_in_other_words(index, model, vectors):
+def test_a_product_and_words_are_mixed_by_weight(index, model, vectors):
     query = 0.4 * model.encode_text(["green"])[0] + 0.6 * vectors[20]
     hits = search(index, model=model, similar_to="p20", text="green", weight=0.4, k=6)
     assert ids(hits) == [name for name in ranking(vectors, query) if name != "p20"][:6]
@@ -217,9 +217,9 @@ def test_a_page_beyond_the_end_is_empty(index, model):
 
 def test_avoiding_follows_its_formula(index, model, vectors):
     words = model.encode_text(["red shirt", "dress", NEUTRAL]).astype(np.float64)
-    asked = (words[0] - words[2]) / np.linalg.norm(words[0] - words[2])
+    direction = (words[0] - words[2]) / np.linalg.norm(words[0] - words[2])
     added = words[1] - words[2]
-    added = added - max(0.0, added @ asked) * asked
+    added = added - max(0.0, added @ direction) * direction
     scores = vectors @ words[0]
     shown = vectors @ (added / np.linalg.norm(added))
     z = (shown - np.median(shown)) / shown.std()
@@ -246,9 +246,9 @@ def test_the_more_it_counts_the_lower_the_avoided_products_come(index, model, ve
     assert places[-1] > places[0]
 
 
-def test_avoiding_several_things_and_with_a_picture_alone(index, model):
-    plain = ids(search(index, model=model, image=picture(2), k=48))
-    wary = ids(search(index, model=model, image=picture(2), avoid=["shirt", "dress"], k=48))
+def test_avoiding_several_things_and_with_an_image_alone(index, model):
+    plain = ids(search(index, model=model, image=make_image(2), k=48))
+    wary = ids(search(index, model=model, image=make_image(2), avoid=["shirt", "dress"], k=48))
     assert sorted(plain) == sorted(wary)
     assert plain != wary
 
@@ -259,7 +259,7 @@ def test_avoiding_blank_words_avoids_nothing(index, model):
     )
 
 
-def test_what_the_question_asks_for_is_not_held_against_its_answers():
+def test_avoiding_something_does_not_lower_what_the_query_asks_for():
     """Avoiding red shoes when red dresses are asked for must not cost redness."""
     neutral, red, dress, shoes = np.eye(4)
     unit = lambda v: v / np.linalg.norm(v)  # noqa: E731
@@ -268,12 +268,12 @@ def test_what_the_question_asks_for_is_not_held_against_its_answers():
         "red dress": unit(neutral + red + dress),
         "red shoes": unit(neutral + red + shoes),
     }
-    asked_for = avoided_directions(meanings, "red dress", ["red shoes"])[0]
+    away_from_shoes = avoided_directions(meanings, "red dress", ["red shoes"])[0]
     plain = avoided_directions(meanings, None, ["red shoes"])[0]
     red_dress = red + dress
     assert plain @ red_dress > 0.3
-    assert asked_for @ red_dress < 0
-    assert asked_for @ shoes > plain @ shoes
+    assert away_from_shoes @ red_dress < 0
+    assert away_from_shoes @ shoes > plain @ shoes
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +371,7 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
         ({"similar_to": "p01", "hybrid": True}, "hybrid matches words with captions: give text"),
     ],
 )
-def test_a_question_that_makes_no_sense_says_how_to_mend_it(index, model, question, message):
+def test_an_invalid_query_is_an_error_that_says_how_to_mend_it(index, model, question, message):
     with pytest.raises(ValueError, match=message):
         search(index, model=model, **question)
 
@@ -381,7 +381,7 @@ def test_words_need_a_model(index):
     assert "need the model that made the index" in str(outcome)
 
 
-def test_a_picture_that_is_none_is_an_error(index, model, tmp_path):
+def test_an_image_that_is_none_is_an_error(index, model, tmp_path):
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(ImageError):
         search(index, model=model, image=tmp_path / "notes.jpg")
@@ -396,7 +396,7 @@ def test_many_queries_are_answered_as_each_alone_would_be(index, model):
     queries = [
         Query(text="red shirt", k=5),
         Query(text="blue", where="price < 20", k=3, offset=2),
-        Query(image=picture(3), k=4),
+        Query(image=make_image(3), k=4),
         Query(similar_to="p08", unlike="p09", k=6),
         Query(text="dress", avoid="red", k=7),
         Query(text="number 37", hybrid=True, k=2),

@@ -39,13 +39,13 @@ from fashionclip.train.selection.suite import (
     score_checkpoint,
     validation_loss,
 )
-from made_training import drawn_questions, made_run, perturb
 from random_clip import write_checkpoint
+from training_run import perturb, sample_selection, write_training_run
 
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
-    return drawn_questions(tmp_path_factory.mktemp("drawn") / "sample")
+    return sample_selection(tmp_path_factory.mktemp("sample") / "sample")
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +165,11 @@ def test_test_images_are_never_used_for_selection(questions):
     pairs, plan = questions
     suite = build_suite(pairs, plan)
     tasks = [t for t in load_benchmarks(plan.sets, None).tasks if isinstance(t, ZeroShot)]
-    test = {picture.image_id for task in tasks for picture in task.images}
-    asked = {p.image_id for some in suite.sets.values() for task in some for p in task.images}
+    test = {image.image_id for task in tasks for image in task.images}
+    used = {p.image_id for some in suite.sets.values() for task in some for p in task.images}
     assert test
-    assert asked
-    assert not test & asked
+    assert used
+    assert not test & used
     for task in tasks:
         cut = development_task(task, 1000)
         assert cut.development_images == ()
@@ -207,7 +207,7 @@ def test_sets_that_the_start_was_trained_on_are_noted(questions, tiny_checkpoint
     seen = next(iter(suite.sets.values()))[0].images[:3]
     write_training_data(digest_training_data([(p, []) for p in seen], description="it"), start)
     notes = build_suite(pairs, plan, start=open_checkpoint(start)).notes
-    assert len(notes) == 2  # both sets ask about the same pictures
+    assert len(notes) == 2  # both sets ask about the same images
     assert "trained on" in notes[0]
 
 
@@ -331,7 +331,7 @@ def test_costs_are_never_negative_and_the_choice_ignores_the_set_left_out(triple
 
 @pytest.fixture(scope="module")
 def chosen_run(tmp_path_factory, questions, suite, tiny_checkpoint):
-    run = made_run(tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint)
+    run = write_training_run(tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint)
     start = open_checkpoint(tiny_checkpoint)
     training = TrainingData(
         "this run", frozenset({b"p" * 16}), np.zeros((1, 44), np.uint8), frozenset()
@@ -368,11 +368,11 @@ def test_the_page_and_the_plot_agree(chosen_run):
     page = (run.root / "selection.md").read_text(encoding="utf-8")
     assert f"**{choice.chosen.candidate.name}**, by the rule `guarded`" in page
     assert "| **guarded** |" in page
-    drawing = (run.root / "selection.svg").read_bytes()
-    texts = " ".join(ET.fromstring(drawing).itertext())
+    svg = (run.root / "selection.svg").read_bytes()
+    texts = " ".join(ET.fromstring(svg).itertext())
     assert f"chosen: {choice.chosen.candidate.name}" in texts
     write_choice(choice, run)
-    assert (run.root / "selection.svg").read_bytes() == drawing
+    assert (run.root / "selection.svg").read_bytes() == svg
     assert choice_markdown(choice) == page
 
 
@@ -389,7 +389,7 @@ def test_a_second_selection_reuses_all_scores(
 
 
 def test_a_checkpoint_cut_short_costs_only_itself(questions, suite, tiny_checkpoint, tmp_path):
-    run = made_run(tmp_path / "run", tiny_checkpoint)
+    run = write_training_run(tmp_path / "run", tiny_checkpoint)
     weights = run.checkpoint(200) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:3000])
     choice = select_checkpoint(
@@ -408,7 +408,7 @@ def test_a_run_without_a_whole_checkpoint_is_an_error(suite, questions, tiny_che
 
 
 def test_a_run_stops_early_when_the_sets_mean_falls(suite, questions, tiny_checkpoint, tmp_path):
-    run = made_run(tmp_path / "run", tiny_checkpoint, strengths=(0.0, 3.0))
+    run = write_training_run(tmp_path / "run", tiny_checkpoint, strengths=(0.0, 3.0))
     start = open_checkpoint(tiny_checkpoint)
     reported = []
     plan = questions[1].model_copy(update={"stop_below": 0.0})

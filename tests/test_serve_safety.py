@@ -539,7 +539,7 @@ def test_a_redirect_to_an_internal_address_is_not_followed(elsewhere, monkeypatc
     """The first address counts as public; the redirect's target does not."""
     answers = iter([True])
     monkeypatch.setattr(web, "is_public", lambda address: next(answers, False))
-    web._pool(allow_private=False).close()
+    web.close_connections()
     Elsewhere.visits.clear()
     with pytest.raises(ImageFetchError, match="internal"):
         fetch_image(f"{elsewhere.replace('127.0.0.1', 'localhost')}/moved", FETCHES)

@@ -1,4 +1,4 @@
-"""The container and the systemd unit hold what they promise, and the command in them runs so."""
+"""The container and the systemd unit keep their restrictions, and their command runs."""
 
 import configparser
 import json
@@ -216,9 +216,9 @@ def test_the_images_command_runs_as_nobody_on_a_read_only_file_system(tmp_path):
                 except ServiceError:
                     assert process.poll() is None, process.stderr.read()
                     time.sleep(0.1)
-            picture = next((tmp_path / "sample" / "images").glob("*.jpg"))
-            assert client.put([NewProduct("new", picture)]).stored == 1
-            assert client.search(image=picture, k=2).hits
+            image_file = next((tmp_path / "sample" / "images").glob("*.jpg"))
+            assert client.put([NewProduct("new", image_file)]).stored == 1
+            assert client.search(image=image_file, k=2).hits
             assert client.image("new")
         status = status_of(process.pid)
         assert status["Uid"].split() == [str(owner)] * 4

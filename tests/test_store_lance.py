@@ -338,7 +338,7 @@ HOLD = """
 """
 
 
-def test_a_second_process_is_told_who_is_writing(folder):
+def test_the_error_in_a_second_process_names_the_writer(folder):
     store = make(folder, 3)
     with python(HOLD, folder, 60) as other:
         assert other.stdout.readline() == "held\n"

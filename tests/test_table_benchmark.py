@@ -1,4 +1,4 @@
-"""A table of one's own is a benchmark: of labels, or of queries."""
+"""A table of labels or of queries is a benchmark."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def labelled(names):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_pictures_and_labels_make_a_classification_in_every_format(suffix, tmp_path):
+def test_images_and_labels_make_a_classification_in_every_format(suffix, tmp_path):
     rows = labelled(draw(tmp_path, 30))
     path = tmp_path / f"mine{suffix}"
     if suffix == ".jsonl":
@@ -64,7 +64,7 @@ def test_pictures_and_labels_make_a_classification_in_every_format(suffix, tmp_p
     assert len(task.images) + len(task.development_images) == 30
 
 
-def test_a_fifth_of_the_names_is_for_development_wherever_the_pictures_lie(tmp_path):
+def test_a_fifth_of_the_names_is_for_development_wherever_the_images_lie(tmp_path):
     task = load(write(tmp_path / "a.csv", ("image", "label"), labelled(draw(tmp_path, 60)))).tasks[
         0
     ]
@@ -106,7 +106,7 @@ def test_rows_that_cannot_be_used_are_counted_and_named(tmp_path):
     assert len(loaded.tasks[0].images) == 6
 
 
-def test_queries_and_their_relevant_pictures_make_a_search(tmp_path):
+def test_queries_and_their_relevant_images_make_a_search(tmp_path):
     a, b, c, d = draw(tmp_path, 4)
     rows = [
         ("red, long dress", a, 1),
@@ -126,7 +126,7 @@ def test_queries_and_their_relevant_pictures_make_a_search(tmp_path):
     assert loaded.warnings == ("1 query left out: no relevant picture ('nothing like it')",)
 
 
-def test_without_marks_every_named_picture_is_relevant(tmp_path):
+def test_without_marks_every_named_image_is_relevant(tmp_path):
     a, b = draw(tmp_path, 2)
     task = load(
         write(tmp_path / "q.csv", ("query", "image"), [("x", a), ("y", b), ("x", b)])
@@ -134,7 +134,7 @@ def test_without_marks_every_named_picture_is_relevant(tmp_path):
     assert [rows.tolist() for rows in task.relevant] == [[0, 1], [1]]
 
 
-def test_pictures_inside_a_parquet_file_are_used(tmp_path):
+def test_images_inside_a_parquet_file_are_used(tmp_path):
     names = draw(tmp_path, 12)
     cells = [{"bytes": (tmp_path / name).read_bytes(), "path": None} for name in names]
     labels = ["a" if i % 2 else "b" for i in range(12)]

@@ -1,4 +1,4 @@
-"""Tags: label files as people write them, probabilities, trees, calibration, whole tables."""
+"""Tags: label files, probabilities, trees, calibration, and tables of tags."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def vectors(model):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Nine products in three colours; one picture is broken, one is missing."""
+    """Nine products in three colours; one image is broken, one is missing."""
     with (tmp_path / "catalog.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "title", "image", "colour"])
@@ -460,7 +460,7 @@ def test_a_catalogue_is_tagged_in_order_and_a_bad_image_costs_only_itself(model,
         for item in items
         if isinstance(item, TaggedProduct)
     )
-    assert len(by_color) == 3  # equal pictures have equal tags
+    assert len(by_color) == 3  # equal images have equal tags
 
 
 def test_an_index_is_tagged_as_its_catalogue_is(model, shop, tmp_path):

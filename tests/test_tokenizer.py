@@ -1,4 +1,4 @@
-"""Texts to tokens: the ids of transformers' CLIPTokenizer, and what padding must not do."""
+"""Token ids equal those of transformers' CLIPTokenizer; padding has no effect."""
 
 import gzip
 import json

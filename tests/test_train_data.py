@@ -83,7 +83,7 @@ def test_a_pairs_caption_is_the_catalogues(shop, pairs):
 
 
 def noise(n):
-    """Small pictures that are all different."""
+    """Small images that are all different."""
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (12, 8, 3), dtype=np.uint8)) for _ in range(n)]
 
@@ -129,8 +129,8 @@ def test_a_brand_keeps_its_part_when_others_come(tmp_path, shop):
 def test_a_pair_that_repeats_a_held_out_image_or_text_is_not_trained_on(tmp_path):
     """Two brands share an image: if one of them is held out, the other's pair is left out."""
     rows = ["id,title,description,brand,image"]
-    for i, picture in enumerate(noise(40)):
-        picture.save(tmp_path / f"{i}.png")
+    for i, image in enumerate(noise(40)):
+        image.save(tmp_path / f"{i}.png")
         brand = f"brand {i % 20}"
         image = "0.png" if i % 20 == 1 else f"{i}.png"
         text = "one text" if i % 20 == 2 else f"text {i}"
@@ -149,8 +149,8 @@ def test_a_pair_that_repeats_a_held_out_image_or_text_is_not_trained_on(tmp_path
 
 def test_without_brands_titles_are_held_out(tmp_path):
     rows = ["id,title,image"]
-    for i, picture in enumerate(noise(30)):
-        picture.save(tmp_path / f"{i}.png")
+    for i, image in enumerate(noise(30)):
+        image.save(tmp_path / f"{i}.png")
         rows.append(f"{i},title {i % 15},{i}.png")
     (tmp_path / "shop.csv").write_text("\n".join(rows), encoding="utf-8")
     pairs = open_data(DataConfig(catalog=str(tmp_path / "shop.csv")))
@@ -216,38 +216,40 @@ def test_short_captions_are_short_and_long_ones_come_from_the_description():
         assert max(len(text.split()) for text in texts) <= MAX_SHORT_WORDS + 2
     texts = {sample_caption(SHIRT, AugmentConfig(long_captions=1.0), rng) for _ in range(50)}
     assert all(any(part in text for part in ("every day", "soft", "cold")) for text in texts)
-    nothing_said = replace(SHIRT, description="")
-    assert sample_caption(nothing_said, AugmentConfig(long_captions=1.0), rng) == SHIRT.caption
+    without_description = replace(SHIRT, description="")
+    assert (
+        sample_caption(without_description, AugmentConfig(long_captions=1.0), rng) == SHIRT.caption
+    )
 
 
 # ---- images
 
 
-def encoded(picture):
+def png_bytes(image):
     file = io.BytesIO()
-    picture.save(file, "png")
+    image.save(file, "png")
     return file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    return [encoded(picture) for picture in generate_images(6)]
+def image_files():
+    return [png_bytes(image) for image in generate_images(6)]
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_without_augmentation_pixels_are_those_of_evaluation(drawn, fit):
+def test_without_augmentation_pixels_are_those_of_evaluation(image_files, fit):
     pre = Preprocess(48, fit)
     rng = np.random.default_rng(0)
-    for data in drawn:
+    for data in image_files:
         stored = decode(data, pre, stored_px(pre, AugmentConfig()))
         assert np.array_equal(
             augment_image(stored, 48, AugmentConfig(), rng)[0], preprocess(data, pre)
         )
 
 
-def test_augmented_pixels_have_the_models_size_and_differ(drawn):
+def test_augmented_pixels_have_the_models_size_and_differ(image_files):
     pre, rng = Preprocess(48, "pad"), np.random.default_rng(0)
-    stored = decode(drawn[0], pre, stored_px(pre, BUSY))
+    stored = decode(image_files[0], pre, stored_px(pre, BUSY))
     before = stored.copy()
     seen = [augment_image(stored, 48, BUSY, rng)[0] for _ in range(20)]
     assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in seen)
@@ -255,9 +257,9 @@ def test_augmented_pixels_have_the_models_size_and_differ(drawn):
     assert np.array_equal(stored, before)
 
 
-def test_another_background_leaves_the_garment_alone(drawn):
+def test_another_background_leaves_the_garment_alone(image_files):
     pre = Preprocess(64, "pad")
-    stored = decode(drawn[0], pre, 64)
+    stored = decode(image_files[0], pre, 64)
     changed, _ = augment_image(stored, 64, AugmentConfig(background=1.0), np.random.default_rng(1))
     is_white = (stored == 255).all(axis=2)
     assert 0.2 < is_white.mean() < 0.95
@@ -272,9 +274,9 @@ def test_a_scene_keeps_its_background():
     assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng)[0], scene)
 
 
-def test_grayscale_and_flip(drawn):
+def test_grayscale_and_flip(image_files):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
-    stored = decode(drawn[1], pre, 64)
+    stored = decode(image_files[1], pre, 64)
     grey, _ = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
     assert (grey.max(axis=2) == grey.min(axis=2)).all()
     flipped, view = augment_image(stored, 64, AugmentConfig(flip=1.0), rng)
@@ -352,9 +354,9 @@ def test_tars_are_read_from_any_file_system(pairs, shop):
         system.open("/bucket/shop-0.tar", "wb") as file,
         tarfile.open(fileobj=file, mode="w") as tar,
     ):
-        for i, picture in enumerate(noise(3)):
+        for i, image in enumerate(noise(3)):
             fields = {"title": pairs[i].title, "brand": "Alma"}
-            parts = {"png": encoded(picture), "json": json.dumps(fields).encode()}
+            parts = {"png": png_bytes(image), "json": json.dumps(fields).encode()}
             for ending, content in parts.items():
                 member = tarfile.TarInfo(f"folder/{i}.{ending}")
                 member.size = len(content)
@@ -471,7 +473,7 @@ def test_mixed_images_hold_a_rectangle_of_patches_of_another():
     assert np.array_equal(pixels, nothing)
 
 
-def test_further_captions_are_sampled_as_often_as_asked_for():
+def test_further_captions_are_sampled_with_the_given_probability():
     augment, rng = AugmentConfig(further_captions=0.25), np.random.default_rng(0)
     captions = [sample_caption(SHIRT, augment, rng) for _ in range(2_000)]
     assert captions.count("soft shirt") == pytest.approx(500, abs=60)

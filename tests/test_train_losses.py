@@ -1,4 +1,4 @@
-"""Losses against plain implementations; cached gradients against those of the whole batch."""
+"""Losses against plain implementations; chunked gradients against those of the whole batch."""
 
 import math
 import subprocess

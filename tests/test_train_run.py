@@ -38,7 +38,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A drawn catalogue."""
+    """A generated catalogue."""
     return write_sample_catalog(tmp_path_factory.mktemp("shop"), n_products=N_PRODUCTS)
 
 
@@ -399,7 +399,9 @@ def test_no_data_and_no_column_are_refused(shop, tiny_checkpoint, tmp_path):
     assert not run.facts.exists()
 
 
-def test_a_run_whose_data_changed_stops_and_resumes_if_asked(own_shop, tiny_checkpoint, tmp_path):
+def test_a_run_whose_data_changed_stops_and_resumes_with_an_option(
+    own_shop, tiny_checkpoint, tmp_path
+):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(own_shop, tiny_checkpoint)
 
     def kill(progress):
@@ -408,8 +410,8 @@ def test_a_run_whose_data_changed_stops_and_resumes_if_asked(own_shop, tiny_chec
 
     with pytest.raises(Killed):
         train(recipe, run, on_progress=kill)
-    pictures = sorted((own_shop.parent / "images").iterdir())
-    pictures[0].write_bytes(pictures[1].read_bytes())  # the same name, another picture
+    images = sorted((own_shop.parent / "images").iterdir())
+    images[0].write_bytes(images[1].read_bytes())  # the same name, another image
     with pytest.raises(TrainingError, match=r"60 pairs then, 60 now, 1 of them differ.*row 1\)"):
         train(recipe, run)
     assert train(recipe, run, changed_data=True).status == "finished"
@@ -452,16 +454,16 @@ def test_tars_and_parquet_train_as_the_folder_does(whole, shop, tiny_checkpoint,
 
     with shop.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    pictures = [(shop.parent / row["image"]).read_bytes() for row in rows]
+    images = [(shop.parent / row["image"]).read_bytes() for row in rows]
     for name, part in (("0", slice(0, 25)), ("1", slice(25, None))):
         with tarfile.open(tmp_path / f"shop-{name}.tar", "w") as tar:
-            for row, picture in zip(rows[part], pictures[part], strict=True):
-                for ending, content in (("jpg", picture), ("json", json.dumps(row).encode())):
+            for row, image in zip(rows[part], images[part], strict=True):
+                for ending, content in (("jpg", image), ("json", json.dumps(row).encode())):
                     member = tarfile.TarInfo(f"{row['id']}.{ending}")
                     member.size = len(content)
                     tar.addfile(member, __import__("io").BytesIO(content))
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != "image"}
-    pq.write_table(pa.table({**columns, "image": pictures}), tmp_path / "shop.parquet")
+    pq.write_table(pa.table({**columns, "image": images}), tmp_path / "shop.parquet")
     for place in ("shop-{0..1}.tar", "shop-*.tar", "shop.parquet"):
         run = RunFolder(tmp_path / "runs" / place.replace("*", "all"))
         train(recipe_of(tmp_path / place, tiny_checkpoint), run)

@@ -1,4 +1,4 @@
-"""A whole run by one command: trained, selected, measured, published; and resumed."""
+"""One command trains, selects, evaluates and publishes a model, and can be resumed."""
 
 import json
 
@@ -9,14 +9,14 @@ from fashionclip.cli.main import run as run_program
 from fashionclip.evaluate.leakage import read_training_data
 from fashionclip.evaluate.results import read_run
 from fashionclip.train.run import RunFolder
-from made_training import drawn_questions
+from training_run import sample_selection
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory, tiny_checkpoint):
     """The command but for its folder."""
     sample = tmp_path_factory.mktemp("shop") / "sample"
-    _, plan = drawn_questions(sample)
+    _, plan = sample_selection(sample)
     recipe = sample.parent / "recipe.toml"
     recipe.write_text(
         f"""

@@ -1,4 +1,4 @@
-"""Zero-shot scoring: answers that can be checked by eye, prompts, and what is owned up to."""
+"""Zero-shot classification: results that are easy to verify, prompts, notes and warnings."""
 
 import io
 from dataclasses import replace
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from by_hand import ByHand, refs
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.prompts import (
     STYLES,
@@ -22,6 +21,7 @@ from fashionclip.evaluate.tasks import ClassLabel, ImageRef, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import CATEGORIES, generate_image, sample_products
+from fixed_encoder import FixedEncoder, refs
 
 DRESS, BOOT, BAG = np.eye(3, dtype=np.float32)
 CLASSES = (ClassLabel("Dress", "dress", ("gown",)), ClassLabel("Boot", "boot"))
@@ -46,7 +46,7 @@ SIX = task([DRESS, DRESS, like(BOOT, DRESS), BOOT, BOOT, BAG], [0, 0, 0, 1, 1, 2
 
 
 def test_labels_and_figures_can_be_checked_by_eye():
-    found = score_zero_shot(SIX, ByHand(WORDS))
+    found = score_zero_shot(SIX, FixedEncoder(WORDS))
     assert found.items == {
         "item": [f"p{i}" for i in range(6)],
         "truth": ["Dress", "Dress", "Dress", "Boot", "Boot", "Bag"],
@@ -73,7 +73,9 @@ def test_labels_and_figures_can_be_checked_by_eye():
 
 def test_figures_are_scikit_learns():
     rng = np.random.default_rng(0)
-    found = score_zero_shot(task(rng.normal(size=(200, 3)), rng.integers(0, 3, 200)), ByHand(WORDS))
+    found = score_zero_shot(
+        task(rng.normal(size=(200, 3)), rng.integers(0, 3, 200)), FixedEncoder(WORDS)
+    )
     truth, predicted = found.items["truth"], found.items["predicted"]
     for metric, average in (("weighted_f1", "weighted"), ("macro_f1", "macro")):
         expected = f1_score(truth, predicted, average=average)
@@ -85,15 +87,15 @@ def test_top_5_is_reported_only_with_more_than_five_classes():
     words = {f"kind-{i}": vector for i, vector in enumerate(rng.normal(size=(6, 3)))}
     classes = tuple(ClassLabel(word, word) for word in words)
     six = ZeroShot("t", classes, refs(*rng.normal(size=(60, 3))), rng.integers(0, 6, 60))
-    found = score_zero_shot(six, ByHand(words))
+    found = score_zero_shot(six, FixedEncoder(words))
     assert found.figures["accuracy"].value < found.figures["top_5"].value < 1
     five = replace(six, classes=classes[:5], labels=six.labels % 5)
-    assert "top_5" not in score_zero_shot(five, ByHand(words)).figures
+    assert "top_5" not in score_zero_shot(five, FixedEncoder(words)).figures
 
 
-def test_the_worst_confusions_show_the_surest_pictures_first():
+def test_the_worst_confusions_show_the_surest_images_first():
     wrong = [like(BOOT, DRESS, share) for share in (0.6, 0.9, 0.7, 0.8, 0.99)]
-    found = score_zero_shot(task([*wrong, DRESS, BAG], [0, 0, 0, 0, 0, 2, 1]), ByHand(WORDS))
+    found = score_zero_shot(task([*wrong, DRESS, BAG], [0, 0, 0, 0, 0, 2, 1]), FixedEncoder(WORDS))
     assert found.details["confused"] == [
         {"truth": "Dress", "predicted": "Boot", "n": 5, "pictures": ["p4", "p1", "p3", "p2"]},
         {"truth": "Boot", "predicted": "Bag", "n": 1, "pictures": ["p6"]},
@@ -107,7 +109,7 @@ def test_the_worst_confusions_show_the_surest_pictures_first():
 
 def test_figures_without_images_seen_in_training_are_reported_too():
     seen = np.array([True, True, False, False, True, False])
-    found = score_zero_shot(SIX, ByHand(WORDS), seen=seen)
+    found = score_zero_shot(SIX, FixedEncoder(WORDS), seen=seen)
     assert found.n_seen == 3
     assert found.items["seen"] == seen.tolist()
     assert found.figures["accuracy"].value == pytest.approx(5 / 6)
@@ -116,11 +118,11 @@ def test_figures_without_images_seen_in_training_are_reported_too():
     alone = task(
         [SIX.images[i].source[0] for i in (2, 3, 5)], SIX.labels[~seen], notes=("as it is",)
     )
-    assert score_zero_shot(alone, ByHand(WORDS)).figures == found.unseen
+    assert score_zero_shot(alone, FixedEncoder(WORDS)).figures == found.unseen
 
 
-def test_a_model_that_has_seen_every_picture_has_no_unseen_figures_and_the_report_says_so():
-    found = score_zero_shot(SIX, ByHand(WORDS), seen=np.ones(6, bool))
+def test_a_model_that_has_seen_every_image_has_no_unseen_figures_and_the_report_says_so():
+    found = score_zero_shot(SIX, FixedEncoder(WORDS), seen=np.ones(6, bool))
     assert (found.n_seen, found.unseen) == (6, {})
     assert found.warnings == ("The model was trained on all 6 pictures; there are no unseen ones.",)
 
@@ -128,10 +130,10 @@ def test_a_model_that_has_seen_every_picture_has_no_unseen_figures_and_the_repor
 # what goes wrong
 
 
-def test_unreadable_pictures_are_left_out_counted_and_named():
+def test_unreadable_images_are_left_out_counted_and_named():
     found = score_zero_shot(
         task([DRESS, UNREADABLE, BOOT, BAG, UNREADABLE], [0, 0, 1, 2, 2]),
-        ByHand(WORDS),
+        FixedEncoder(WORDS),
         seen=np.array([False, True, True, False, False]),
     )
     assert (found.n, found.left_out, found.n_seen) == (3, 2, 1)
@@ -141,9 +143,9 @@ def test_unreadable_pictures_are_left_out_counted_and_named():
     assert found.warnings == ("2 of 5 pictures could not be read and are left out: p1, p4.",)
 
 
-def test_many_unreadable_pictures_are_named_by_the_first():
+def test_many_unreadable_images_are_named_by_the_first():
     found = score_zero_shot(
-        task([UNREADABLE] * 7 + [DRESS, BOOT, BAG], [0] * 8 + [1, 2]), ByHand(WORDS)
+        task([UNREADABLE] * 7 + [DRESS, BOOT, BAG], [0] * 8 + [1, 2]), FixedEncoder(WORDS)
     )
     assert "7 of 10 pictures" in found.warnings[0]
     assert "p0, p1, p2, p3, p4 and 2 more" in found.warnings[0]
@@ -154,37 +156,37 @@ def test_many_unreadable_pictures_are_named_by_the_first():
     [([], "it has no pictures"), ([UNREADABLE], "none of its pictures can be read")],
 )
 def test_nothing_to_measure_gives_a_warning_and_no_figure(vectors, why):
-    found = score_zero_shot(task(vectors, [0] * len(vectors)), ByHand(WORDS))
+    found = score_zero_shot(task(vectors, [0] * len(vectors)), FixedEncoder(WORDS))
     assert (found.n, found.figures, found.unseen) == (0, {}, {})
     assert found.left_out == len(vectors)
     assert found.warnings[-1] == f"There is nothing to measure: {why}."
 
 
-def test_a_class_without_a_picture_is_named():
-    found = score_zero_shot(task([DRESS, BOOT, BAG], [0, 1, 1]), ByHand(WORDS))
+def test_a_class_without_an_image_is_named():
+    found = score_zero_shot(task([DRESS, BOOT, BAG], [0, 1, 1]), FixedEncoder(WORDS))
     assert found.warnings[0].startswith("1 of 3 classes have no picture: Bag.")
     assert found.details["per_class"][2]["f1"].n == 0
 
 
 def test_a_set_of_one_class_is_called_that():
-    found = score_zero_shot(task([DRESS, BOOT], [0, 0]), ByHand(WORDS))
+    found = score_zero_shot(task([DRESS, BOOT], [0, 0]), FixedEncoder(WORDS))
     assert "All pictures are of one class, Dress" in found.warnings[0]
     alone = ZeroShot("t", CLASSES[:1], refs(DRESS, BOOT), np.array([0, 0]))
-    found = score_zero_shot(alone, ByHand(WORDS))
+    found = score_zero_shot(alone, FixedEncoder(WORDS))
     assert found.figures["accuracy"].value == 1
     assert "There is only one class" in found.warnings[0]
 
 
 def test_classes_with_equal_words_are_named_in_a_warning():
     alike = replace(SIX, classes=(*CLASSES, ClassLabel("dress", "Dress")))
-    found = score_zero_shot(alike, ByHand(WORDS))
+    found = score_zero_shot(alike, FixedEncoder(WORDS))
     assert found.warnings[0] == (
         "Dress and dress have the same words, 'dress': only the first can be predicted."
     )
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"labels": np.array([0, 0, 0, 1, 1, 3])}, r"t, images: labels lie in 0…2; .* 0 to 3"),
         ({"labels": np.array([0, 0, 0, 1, 1, -1])}, r"labels lie in 0…2; .* -1 to 1"),
@@ -201,9 +203,9 @@ def test_classes_with_equal_words_are_named_in_a_warning():
         ),
     ],
 )
-def test_a_task_that_contradicts_itself_is_refused(change, said):
-    with pytest.raises(ValueError, match=said):
-        score_zero_shot(replace(SIX, **change), ByHand(WORDS))
+def test_a_task_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        score_zero_shot(replace(SIX, **change), FixedEncoder(WORDS))
 
 
 # the choice of prompts
@@ -211,20 +213,20 @@ def test_a_task_that_contradicts_itself_is_refused(change, said):
 
 def biased(development_vector):
     """A model to which the bare word ``boot`` looks like a bag, and any sentence like a boot."""
-    made = ByHand(WORDS, exact={"boot": BAG, "boot.": BAG, "Boot": BAG, "boots": BAG})
+    made = FixedEncoder(WORDS, exact={"boot": BAG, "boot.": BAG, "Boot": BAG, "boots": BAG})
     return made, replace(
         SIX,
-        development="drawn for this",
+        development="generated images",
         development_images=refs(DRESS, development_vector, BAG, name="d"),
         development_labels=np.array([0, 1, 2]),
     )
 
 
-def test_prompts_are_chosen_on_development_pictures():
+def test_prompts_are_chosen_on_development_images():
     model, split = biased(BOOT)
     found = score_zero_shot(split, model).details["prompts"]
     assert (found["chosen"], found["by"], found["n_development"]) == ("product", "development", 3)
-    assert found["development"] == "drawn for this"
+    assert found["development"] == "generated images"
     f1 = {style: scores["development"].value for style, scores in found["styles"].items()}
     assert f1["bare"] < f1["product"]
     assert f1["product"] == 1  # and the ensemble's: the simpler wins
@@ -232,8 +234,8 @@ def test_prompts_are_chosen_on_development_pictures():
     assert found["words"]["Boot"] == ["a photo of a boot"]
 
 
-def test_test_pictures_have_no_say_in_the_choice():
-    # on the test pictures bare is by far the worst style; the development pictures say otherwise
+def test_test_images_do_not_influence_the_choice():
+    # on the test images bare is by far the worst style; the development images say otherwise
     model, split = biased(BAG)
     chosen = score_zero_shot(replace(split, development_labels=np.array([0, 1, 1])), model)
     prompts = chosen.details["prompts"]
@@ -245,17 +247,17 @@ def test_test_pictures_have_no_say_in_the_choice():
 def test_the_prompts_are_chosen_before_a_test_image_is_encoded():
     model, split = biased(BOOT)
     score_zero_shot(split, model)
-    assert model.asked == ["d0", "d1", "d2", *(f"p{i}" for i in range(6))]
+    assert model.encoded_ids == ["d0", "d1", "d2", *(f"p{i}" for i in range(6))]
 
 
-def test_without_development_pictures_the_ensemble_is_taken():
-    found = score_zero_shot(SIX, ByHand(WORDS)).details["prompts"]
+def test_without_development_images_the_ensemble_is_taken():
+    found = score_zero_shot(SIX, FixedEncoder(WORDS)).details["prompts"]
     assert (found["chosen"], found["by"], found["n_development"]) == ("ensemble", "default", 0)
     assert {style["development"] for style in found["styles"].values()} == {None}
     assert len(found["words"]["Boot"]) == 5
 
 
-def test_a_given_style_is_taken_whatever_the_development_pictures_say():
+def test_a_given_style_is_taken_whatever_the_development_images_say():
     model, split = biased(BOOT)
     found = score_zero_shot(split, model, prompts="bare").details["prompts"]
     assert (found["chosen"], found["by"], found["n_development"]) == ("bare", "given", 3)
@@ -263,7 +265,7 @@ def test_a_given_style_is_taken_whatever_the_development_pictures_say():
         score_zero_shot(split, model, prompts="long")
 
 
-def test_development_pictures_that_say_nothing_choose_nothing():
+def test_development_images_that_say_nothing_choose_nothing():
     model, split = biased(UNREADABLE)
     one = replace(split, development_labels=np.array([0, 1, 0]))
     found = score_zero_shot(one, model)
@@ -297,15 +299,17 @@ def test_a_class_is_its_prompts_mean():
     assert class_prompts(label, "synonym-sentences")[10:20] == class_prompts(
         ClassLabel("Purse", "purse"), "sentences"
     )
-    model = ByHand(WORDS, exact={"tote": BOOT, "a photo of a tote": BOOT})
-    found = class_vectors([label], "synonyms", ByHand({"bag": BAG, "purse": BAG, "tote": BOOT}))
+    model = FixedEncoder(WORDS, exact={"tote": BOOT, "a photo of a tote": BOOT})
+    found = class_vectors(
+        [label], "synonyms", FixedEncoder({"bag": BAG, "purse": BAG, "tote": BOOT})
+    )
     np.testing.assert_allclose(found, [np.array([0, 1, 2]) / np.sqrt(5)], atol=1e-6)
     assert class_vectors([label], "bare", model).tolist() == [BAG.tolist()]
 
 
 def test_a_task_without_synonyms_does_not_try_them():
     plain = replace(SIX, classes=tuple(replace(label, synonyms=()) for label in CLASSES))
-    prompts = score_zero_shot(plain, ByHand(WORDS)).details["prompts"]
+    prompts = score_zero_shot(plain, FixedEncoder(WORDS)).details["prompts"]
     assert list(prompts["styles"]) == ["bare", "product", "ensemble", "sentences"]
     assert list(prompts["changes"]) == ["full stop", "plural", "capital"]
 
@@ -353,17 +357,17 @@ def test_plurals_of_fashion_words(one, many):
 
 
 def test_what_a_full_stop_a_plural_a_capital_and_a_synonym_change():
-    asked = []
+    encoded_texts = []
 
-    class Listening(ByHand):
+    class Listening(FixedEncoder):
         def encode_text(self, texts, *, templates=None):
-            asked.append(list(texts))
+            encoded_texts.append(list(texts))
             return super().encode_text(texts)
 
     classes = (*CLASSES[:1], ClassLabel("Jeans", "jeans"))
     model = Listening({"dress": DRESS, "gown": BAG, "jeans": BOOT})
     found = changed_vectors(classes, "product", model)
-    assert dict(zip(found, asked, strict=True)) == {
+    assert dict(zip(found, encoded_texts, strict=True)) == {
         "full stop": ["a photo of a dress.", "a photo of a jeans."],
         "plural": ["a photo of dresses", "a photo of a jeans"],
         "capital": ["a photo of a Dress", "a photo of a Jeans"],
@@ -374,13 +378,13 @@ def test_what_a_full_stop_a_plural_a_capital_and_a_synonym_change():
 
 def test_a_change_that_affects_no_word_is_left_out():
     colours = (ClassLabel("Red", "red"), ClassLabel("Navy", "navy blue"))
-    model = ByHand({"red": DRESS, "navy": BOOT})
+    model = FixedEncoder({"red": DRESS, "navy": BOOT})
     assert list(changed_vectors(colours, "bare", model)) == ["full stop", "capital"]
 
 
 def test_labels_that_hang_on_a_full_stop_are_counted():
     # with a full stop, "boot" is a bag to this model: both boots and the boot-like dress flip
-    model = ByHand(WORDS, exact={"boot.": like(BAG, DRESS)})
+    model = FixedEncoder(WORDS, exact={"boot.": like(BAG, DRESS)})
     found = score_zero_shot(SIX, model, prompts="bare").details["prompts"]
     flips, accuracy = (found["changes"]["full stop"][key] for key in ("flips", "accuracy"))
     assert (flips.value, flips.n) == (pytest.approx(3 / 6), 6)
@@ -394,7 +398,7 @@ def test_labels_that_hang_on_a_full_stop_are_counted():
 # the real thing
 
 
-def drawings(n, seed, name):
+def sample_images(n, seed, name):
     images, labels = [], []
     for product in sample_products(n, seed=seed):
         file = io.BytesIO()
@@ -405,15 +409,15 @@ def drawings(n, seed, name):
 
 
 def test_the_built_in_model_classifies_the_sample_catalogue():
-    images, labels = drawings(60, 0, "")
+    images, labels = sample_images(60, 0, "")
     images += (ImageRef("broken", b"no picture"),)
-    development, of_development = drawings(40, 7, "d")
+    development, of_development = sample_images(40, 7, "d")
     classes = tuple(ClassLabel(name, name) for name in CATEGORIES)
     model = FashionCLIP.from_pretrained(device="cpu")
     found = score_zero_shot(
         ZeroShot(
-            *("drawn", classes, images, np.append(labels, 0)),
-            development="other drawings",
+            *("sample", classes, images, np.append(labels, 0)),
+            development="other generated images",
             development_images=development,
             development_labels=of_development,
         ),

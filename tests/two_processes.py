@@ -1,4 +1,4 @@
-"""A step's loss and gradients, alone or under torchrun, written to a file; see test_train_run."""
+"""Write a step's loss and gradients to a file, alone or under torchrun; see test_train_run."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A shop, and the program as a user starts it: in a process of its own."""
+"""A small catalogue, and functions that run the program in a new process or in this one."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ COLUMNS = ("id", "image", "title", "description", "gender", "colour", "price")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of the program ended."""
+    """Exit status and output of a run of the program."""
 
     status: int
     out: str
@@ -32,7 +32,7 @@ class Ended:
 
     @property
     def json(self):
-        """What it printed for programs."""
+        """Standard output as JSON."""
         return json.loads(self.out)
 
 
@@ -43,7 +43,7 @@ def words_of(*words: object) -> list[str]:
 
 @pytest.fixture(scope="session")
 def shell() -> Callable[..., Ended]:
-    """Run the program as a shell does, in a process of its own: a second or two."""
+    """Run the program in a new process, which takes a second or two."""
 
     def call(*words: object, prefix: Sequence[str] = ()) -> Ended:
         done = subprocess.run(
@@ -60,7 +60,7 @@ def shell() -> Callable[..., Ended]:
 
 @pytest.fixture(scope="session")
 def fashionclip() -> Callable[..., Ended]:
-    """Run the program in this process, where everything is imported already: quick."""
+    """Run the program in this process, which is faster."""
     from fashionclip.cli.main import run
 
     def call(*words: object) -> Ended:
@@ -86,7 +86,7 @@ def start() -> Callable[..., "subprocess.Popen[str]"]:
 
 @pytest.fixture(scope="session")
 def model(tiny_checkpoint: Path) -> Path:
-    """A random model: quick, and the same in every run."""
+    """A small random model, the same in every run."""
     return tiny_checkpoint
 
 
@@ -105,7 +105,7 @@ def other_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def generate_image(path: Path, garment: str, colour: str, *, size_px: int = 64) -> None:
-    """Draw one product on white: a shape a garment, and never two alike."""
+    """Draw a product on white, with a shape for each garment."""
     image = Image.new("RGB", (size_px, size_px), "white")
     draw = ImageDraw.Draw(image)
     inset = 6 + 3 * GARMENTS.index(garment)
@@ -140,7 +140,7 @@ def write_table(path: Path, rows: Sequence[dict[str, str]], *, encoding: str = "
 
 
 def draw_shop(folder: Path) -> None:
-    """Draw the pictures of the twenty products into ``folder/images``."""
+    """Draw the images of the twenty products into ``folder/images``."""
     (folder / "images").mkdir(parents=True)
     for row in shop_rows():
         garment, colour = row["image"].removesuffix(".jpg").split("-")
@@ -178,7 +178,7 @@ def store(shop: Path, model: Path, fashionclip: Callable[..., Ended]) -> Path:
 def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shop with everything that goes wrong in real ones; good rows stay as they are.
 
-    Rows 21 to 27: a picture that is not there, one cut short, one without a byte, a text file
+    Rows 21 to 27: an image that is not there, one cut short, one without a byte, a text file
     named .jpg, a row without an id, an id that came before, an address inside the network.
     """
     folder = tmp_path_factory.mktemp("broken-shop")
@@ -203,18 +203,18 @@ def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class WebShop:
-    """The same pictures on a web server that stops answering after some, until it is told to."""
+    """The same images on a web server that stops answering after some, until it is told to."""
 
     def __init__(self, images: Path) -> None:
         """Serve a folder."""
         self.images = images
         self.answers = 900  # of 1,200: enough for a first write, however far ahead is read
-        self.asked = itertools.count()
+        self.requests = itertools.count()
         self.silent, self.goes_on = threading.Event(), threading.Event()
 
-    def picture(self, path: str) -> bytes:
-        """The bytes of a picture, when the time has come."""
-        if next(self.asked) > self.answers:
+    def image_bytes(self, path: str) -> bytes:
+        """The bytes of an image, when the time has come."""
+        if next(self.requests) > self.answers:
             self.silent.set()
             self.goes_on.wait(timeout=60)
         return (self.images / path.rsplit("/", 1)[1]).read_bytes()
@@ -222,17 +222,17 @@ class WebShop:
 
 @pytest.fixture
 def web_shop(shop: Path) -> Iterator[WebShop]:
-    """The shop's pictures on the web, until the server falls silent."""
+    """The shop's images on the web, until the server falls silent."""
     shown = WebShop(shop / "images")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            picture = shown.picture(self.path)
+            image_bytes = shown.image_bytes(self.path)
             try:
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(picture)))
+                self.send_header("Content-Length", str(len(image_bytes)))
                 self.end_headers()
-                self.wfile.write(picture)
+                self.wfile.write(image_bytes)
             except ConnectionError:
                 pass  # the reader was killed, as it should be
 

@@ -1,4 +1,4 @@
-"""Broken input: one clear line, the right exit status, and nothing lost."""
+"""Broken input gives one clear line and the right exit status, and nothing is lost."""
 
 import json
 import shutil
@@ -120,7 +120,7 @@ def test_a_table_from_windows_keeps_its_letters(shop, model, fashionclip, tmp_pa
     assert hit["title"] == "Röhrenjeans für Größe “M”"
 
 
-def test_a_image_address_without_an_answer_costs_only_its_row(shop, model, fashionclip, tmp_path):
+def test_an_image_address_without_an_answer_costs_only_its_row(shop, model, fashionclip, tmp_path):
     table = tmp_path / "products.csv"
     table.write_text(
         "id,image,title\n1,http://127.0.0.1:9/a.jpg,unreachable\n"

@@ -1,4 +1,4 @@
-"""A newcomer's first command."""
+"""The command ``demo``."""
 
 import shlex
 

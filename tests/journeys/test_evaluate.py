@@ -1,4 +1,4 @@
-"""Measuring models and comparing them, as a user does it: real commands, real files."""
+"""Evaluating and comparing models by commands, on real files."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from fashionclip.evaluate.results import read_run
 
 @pytest.fixture(scope="module")
 def labels(shop):
-    """A table of one's own: the shop's twenty pictures and what each shows."""
+    """A table of one's own: the shop's twenty images and what each shows."""
     path = shop / "garments.csv"
     names = sorted(image.name for image in (shop / "images").iterdir())
     write(path, ("image", "label"), [(f"images/{name}", name.partition("-")[0]) for name in names])
@@ -26,7 +26,7 @@ def labels(shop):
 
 @pytest.fixture(scope="module")
 def queries(shop):
-    """Another one: what shoppers type, and which pictures answer it."""
+    """Another one: what shoppers type, and which images answer it."""
     path = shop / "queries.csv"
     names = sorted(image.name for image in (shop / "images").iterdir())
     rows = [
@@ -40,7 +40,7 @@ def queries(shop):
 
 @pytest.fixture(scope="module")
 def both(fashionclip, model, tmp_path_factory):
-    """The run of the built-in model and a random one on the drawn sample."""
+    """The run of the built-in model and a random one on the generated sample."""
     out = tmp_path_factory.mktemp("runs") / "both"
     ended = fashionclip("evaluate", "builtin", model, "--on", "sample", "--out", out)
     assert ended.status == 0, ended.err
@@ -65,7 +65,7 @@ def one_line(ended):
 
 
 def cached_rows(cache, since=()):
-    """How many pictures' vectors a cache holds, but for some of its files."""
+    """How many images' vectors a cache holds, but for some of its files."""
     files = set(cache.glob("*/images-*.safetensors")) - set(since)
     return sum(len(load_file(path)["keys"]) for path in files), files
 
@@ -128,7 +128,7 @@ def test_the_terminal_shows_a_line_a_task(fashionclip, model, labels, queries, t
 def test_a_killed_run_continues_where_it_stopped(
     start, fashionclip, model, labels, web_shop, tmp_path
 ):
-    """The second table's pictures are on a server that falls silent; there the run is killed."""
+    """The second table's images are on a server that falls silent; there the run is killed."""
     rows = read(labels)[1:]
     second = tmp_path / "second.csv"
     address = web_shop.address.removesuffix("images")
@@ -234,9 +234,9 @@ def test_a_run_without_a_figure_is_reported_and_ends_with_status_1(fashionclip, 
     ended = fashionclip("evaluate", model, "--on", tmp_path / "torn.csv", "--out", tmp_path / "run")
     assert ended.status == 1
     assert "There is nothing to measure: none of its pictures can be read." in ended.err
-    said = ended.err.strip().splitlines()[-1]
+    message = ended.err.strip().splitlines()[-1]
     assert (
-        said
+        message
         == f"error: not one figure could be measured; {tmp_path / 'run' / 'report.md'} says why"
     )
     assert "There is nothing to measure" in (tmp_path / "run" / "report.md").read_text("utf-8")
@@ -279,7 +279,7 @@ def test_without_scikit_learn_only_the_probe_is_not_measured(
     assert "kagl/article-type" in ended.json["models"][model.name]
 
 
-def test_a_model_that_gives_nan_is_named_with_the_picture(fashionclip, model, labels, tmp_path):
+def test_a_model_that_gives_nan_is_named_with_the_image(fashionclip, model, labels, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(model, folder)
     weights = load_file(folder / "model.safetensors")
@@ -338,7 +338,7 @@ def test_training_images_are_reported_apart(fashionclip, model, shop, labels, tm
 # comparing
 
 
-def test_the_gate_opens_for_a_better_model_and_closes_for_a_worse_one(shell, model, both):
+def test_the_gate_passes_a_better_model_and_fails_a_worse_one(shell, model, both):
     poor, good = f"{both}@{model.name}", f"{both}@builtin"
     words = ("--gate", "--on", "sample/category,sample/colour")
     opened = shell("compare", poor, good, *words)
@@ -361,7 +361,7 @@ def test_a_model_is_no_better_than_itself(fashionclip, both):
     assert {"weighted_f1", "macro_f1", "accuracy", "top_5", "win_rate"} <= metrics
 
 
-def test_a_gate_on_what_was_not_measured_stays_closed(fashionclip, both):
+def test_a_gate_on_an_unmeasured_metric_fails(fashionclip, both):
     good = f"{both}@builtin"
     ended = fashionclip("compare", good, good, "--gate", "--on", "fmnist")
     assert ended.status == 1

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or meet each other: nothing is lost and nothing is torn."""
+"""Runs that are killed, stopped or concurrent lose nothing and leave no partial files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ N_PRODUCTS = 1200  # more than two writes of 512
 
 @pytest.fixture(scope="module")
 def big_shop(shop, tmp_path_factory):
-    """A table of many products, each with one of the shop's twenty pictures."""
+    """A table of many products, each with one of the shop's twenty images."""
     table = tmp_path_factory.mktemp("big-shop") / "products.csv"
     names = sorted(path.name for path in (shop / "images").iterdir())
     rows = [f"Q{i:04d},{names[i % len(names)]},product {i},{i % 90}" for i in range(N_PRODUCTS)]
@@ -32,9 +32,9 @@ def whole(shop, big_shop, model, fashionclip):
     return store
 
 
-def index_words(table, pictures, store, model):
+def index_words(table, images, store, model):
     return (
-        *("index", table, "--images", pictures, "--into", store, "--model", model),
+        *("index", table, "--images", images, "--into", store, "--model", model),
         *("--allow-private", "--json"),
     )
 
@@ -52,8 +52,8 @@ def wait_for_first_products(process, store, fashionclip):
 
 
 def hits_of(store, shop, fashionclip):
-    picture = shop / "images" / "dress-green.jpg"
-    ended = fashionclip("search", store, "--image", picture, "--k", N_PRODUCTS, "--json")
+    image_file = shop / "images" / "dress-green.jpg"
+    ended = fashionclip("search", store, "--image", image_file, "--k", N_PRODUCTS, "--json")
     assert ended.status == 0, ended.err
     return ended.json["hits"]
 
@@ -89,9 +89,9 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_that_the_run_can_go_on(
     wait_for_first_products(process, store, fashionclip)
     process.send_signal(signal.SIGINT)
     web_shop.goes_on.set()
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130, told
-    last = told.splitlines()[-1]
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    last = printed.splitlines()[-1]
     assert last == "interrupted; give the same command again, and it goes on from here"
     assert fashionclip(*words).json["unchanged"] >= 512
 
@@ -117,7 +117,7 @@ def test_a_second_run_embeds_only_what_changed(shop, model, fashionclip, tmp_pat
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = ("index", table, "--images", shop / "images", "--into", store, "--model", model)
     assert fashionclip(*words, "--json").json["stored"] == 20
-    lines[1] = lines[1].replace("shirt-red.jpg", "shirt-blue.jpg")  # another picture
+    lines[1] = lines[1].replace("shirt-red.jpg", "shirt-blue.jpg")  # another image
     lines[2] = lines[2].replace(",15", ",16")  # another price
     del lines[20]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The web page in a browser, over the sample catalogue, served by the command."""
+"""The web page in a browser, over the sample catalogue, served by the command ``serve``."""
 
 import base64
 import csv
@@ -166,13 +166,13 @@ def visit(browser, address) -> Iterator[Callable[..., Seen]]:
         page = context.new_page()
         page.add_init_script(WATCH_SHIFTS)
         seen = Seen(page, at)
-        page.on("console", lambda said: seen.faults.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda message: seen.faults.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: seen.faults.append(str(error)))
 
         def look(request):
             parts = urlsplit(request.url)
             if parts.scheme not in {"blob", "data"} and parts.netloc != urlsplit(at).netloc:
-                seen.faults.append(f"asked {request.url}")
+                seen.faults.append(f"requested {request.url}")
 
         page.on("request", look)
         opened.append((context, seen))
@@ -187,7 +187,7 @@ def visit(browser, address) -> Iterator[Callable[..., Seen]]:
         context.close()
 
 
-def picture_of(catalog: Path, row: dict[str, str]) -> Path:
+def image_file_of(catalog: Path, row: dict[str, str]) -> Path:
     return catalog / row["image"]
 
 
@@ -234,9 +234,9 @@ def test_a_dropped_or_pasted_image_finds_what_it_shows(visit, catalog, products,
     page = seen.open("/?q=")
     row = products[1]
     if how == "drop":
-        seen.bring("dragenter", picture_of(catalog, row))
+        seen.bring("dragenter", image_file_of(catalog, row))
         expect(page.locator("#drop")).to_be_visible()
-    seen.bring(how, picture_of(catalog, row))
+    seen.bring(how, image_file_of(catalog, row))
     expect(page.locator("#found")).to_have_text("Like your picture")
     expect(page.locator("#drop")).to_be_hidden()
     assert seen.ids()[0] == row["id"]
@@ -256,7 +256,7 @@ def test_an_image_can_be_chosen_and_typed_text_stays(visit, catalog, products):
     page.click("#pick")
     with page.expect_file_chooser() as chooser:
         page.click("text=Choose a picture")
-    chooser.value.set_files(picture_of(catalog, products[0]))
+    chooser.value.set_files(image_file_of(catalog, products[0]))
     expect(page.locator("#found")).to_have_text("“striped”, like your picture")
     expect(page.locator("#q")).to_have_value("striped")
     assert "f.gender=Women" in page.url
@@ -363,7 +363,7 @@ def test_the_playground_scores_typed_labels(visit, catalog, products):
     page = seen.open("/playground")
     page.fill("#labels", "handbag, shoe, a dress")
     handbag = next(row for row in products if row["category"] == "handbag")
-    seen.bring("drop", picture_of(catalog, handbag))
+    seen.bring("drop", image_file_of(catalog, handbag))
     expect(page.locator(".play-picture .quiet")).to_have_text("Your picture")
     assert page.locator(".ranked .name").first.inner_text() == "handbag"
     shares = [float(text.rstrip(" %")) for text in page.locator(".ranked .share").all_inner_texts()]
@@ -577,7 +577,7 @@ def test_with_keys_the_page_signs_in_and_opens_the_requested_page(
     page.click("button:text('Sign in')")
     expect(page.locator("#found")).to_have_text("“red dress”")
     expect(page.locator(".chip.on")).to_have_count(1)
-    seen.bring("drop", picture_of(catalog, products[1]))
+    seen.bring("drop", image_file_of(catalog, products[1]))
     expect(page.locator("#found")).to_have_text("“red dress”, like your picture")
     page.wait_for_load_state("networkidle")
     broken = page.locator(".card img").evaluate_all(
@@ -600,6 +600,6 @@ def test_the_screenshot_of_the_readme_can_be_made(address, browser, tmp_path):
 
     script = run_path(str(Path(__file__).parents[2] / "scripts" / "draw_page.py"))
     script["draw"](browser, address, tmp_path / "page.png")
-    with Image.open(tmp_path / "page.png") as drawn:
-        assert drawn.size[0] >= 1_200
-        assert len(drawn.convert("RGB").getcolors(1 << 20) or ()) > 100
+    with Image.open(tmp_path / "page.png") as screenshot:
+        assert screenshot.size[0] >= 1_200
+        assert len(screenshot.convert("RGB").getcolors(1 << 20) or ()) > 100

@@ -1,4 +1,4 @@
-"""A shop owner's day: a catalogue with faults goes in, searches and pages come out."""
+"""A catalogue with faults is indexed, searched, and shown as a page of results."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def test_good_products_are_stored_though_others_are_rejected(indexed):
     assert ended.json["rejected"] == 7
 
 
-def test_every_rejected_row_is_named_with_its_picture_and_reason(indexed):
+def test_every_rejected_row_is_named_with_its_image_and_reason(indexed):
     store, ended = indexed
     lines = (store / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
     rejects = {reject["row"]: reject for reject in map(json.loads, lines)}
@@ -107,25 +107,25 @@ def test_a_filter_on_an_unknown_column_names_the_columns_there_are(store, fashio
     assert "price" in ended.err
 
 
-def test_a_picture_finds_the_product_that_it_shows(shop, store, fashionclip):
-    picture = shop / "images" / "dress-green.jpg"
-    ended = fashionclip("search", store, "--image", picture, "--k", 1, "--json")
+def test_an_image_finds_the_product_that_it_shows(shop, store, fashionclip):
+    image_file = shop / "images" / "dress-green.jpg"
+    ended = fashionclip("search", store, "--image", image_file, "--k", 1, "--json")
     assert ended.json["hits"][0]["title"] == "green dress"
     assert ended.json["hits"][0]["score"] == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_picture_can_come_from_a_pipe(shop, store, shell):
+def test_an_image_can_come_from_a_pipe(shop, store, shell):
     piped = ("sh", "-c", f'"$0" "$@" < {shop / "images" / "dress-green.jpg"}')
     ended = shell("search", store, "--image", "-", "--k", 1, "--json", prefix=piped)
     assert ended.json["hits"][0]["title"] == "green dress"
 
 
-def test_words_and_a_picture_go_together_by_weight(shop, store, fashionclip):
-    picture = shop / "images" / "dress-green.jpg"
+def test_words_and_an_image_go_together_by_weight(shop, store, fashionclip):
+    image_file = shop / "images" / "dress-green.jpg"
 
     def best(weight):
         ended = fashionclip(
-            "search", store, "jeans", "--image", picture, "--weight", weight, "--json"
+            "search", store, "jeans", "--image", image_file, "--weight", weight, "--json"
         )
         assert ended.status == 0, ended.err
         return ended.json["hits"][0]["id"]
@@ -148,10 +148,10 @@ def test_similar_to_a_product_that_is_not_there_is_an_error(store, fashionclip):
 
 
 def test_what_is_to_be_avoided_sinks(shop, store, fashionclip):
-    picture = shop / "images" / "dress-green.jpg"
-    plain = fashionclip("search", store, "--image", picture, "--k", 20, "--json").json["hits"]
+    image_file = shop / "images" / "dress-green.jpg"
+    plain = fashionclip("search", store, "--image", image_file, "--k", 20, "--json").json["hits"]
     ended = fashionclip(
-        *("search", store, "--image", picture, "--not", "jeans", "--not", "red"),
+        *("search", store, "--image", image_file, "--not", "jeans", "--not", "red"),
         *("--k", 20, "--json"),
     )
     assert ended.status == 0, ended.err
@@ -173,7 +173,7 @@ def test_a_table_is_what_people_see(store, fashionclip):
     assert "3 of 20 products" in ended.err
 
 
-def test_a_page_shows_the_hits_as_pictures(store, shell, tmp_path):
+def test_a_page_shows_the_hits_as_images(store, shell, tmp_path):
     page = tmp_path / "hits.html"
     ended = shell("search", store, "red shirt", "--k", 4, "--html", page)
     assert ended.status == 0, ended.err

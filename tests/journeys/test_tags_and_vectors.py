@@ -106,17 +106,17 @@ def test_labels_that_contradict_each_other_are_one_line(shop, model, fashionclip
 
 def test_vectors_of_a_catalogue_are_those_of_its_images(shop, model, fashionclip, tmp_path):
     whole, files = tmp_path / "whole.npz", tmp_path / "files.npz"
-    pictures = [shop / "images" / name for name in ("shirt-red.jpg", "shirt-blue.jpg")]
+    image_files = [shop / "images" / name for name in ("shirt-red.jpg", "shirt-blue.jpg")]
     ended = fashionclip(
         *("embed", shop / "products.csv", "--images", shop / "images"),
         *("--out", whole, "--model", model, "--json"),
     )
     assert ended.status == 0, ended.err
     assert (ended.json["embedded"], ended.json["dim"]) == (20, 24)
-    assert fashionclip("embed", *pictures, "--out", files, "--model", model).status == 0
+    assert fashionclip("embed", *image_files, "--out", files, "--model", model).status == 0
     one, other = np.load(whole), np.load(files)
     assert list(one["ids"][:2]) == ["P000", "P001"]
-    assert list(other["ids"]) == [str(path) for path in pictures]
+    assert list(other["ids"]) == [str(path) for path in image_files]
     assert np.allclose(one["vectors"][:2], other["vectors"], atol=1e-2)
     assert np.allclose(np.linalg.norm(one["vectors"], axis=1), 1, atol=1e-5)
 

@@ -298,6 +298,12 @@ def _remaining(timeout: float | None) -> float:
     return left if timeout is None else min(left, timeout)
 
 
+def close_connections() -> None:
+    """Close all connections of this process that are kept open for further images."""
+    for allow_private in (False, True):
+        _pool(allow_private).close()
+
+
 @functools.lru_cache
 def _pool(allow_private: bool) -> httpcore.ConnectionPool:
     """The process's connections; unguarded ones are never shared with guarded requests."""

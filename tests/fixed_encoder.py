@@ -1,30 +1,30 @@
-"""An encoder with written-down vectors, so that figures can be checked by eye."""
+"""An encoder with given vectors, so that the expected metrics can be computed by hand."""
 
 import numpy as np
 
 from fashionclip.evaluate.tasks import ImageRef
 
 
-class ByHand:
+class FixedEncoder:
     """An encoder: an image has the vector of its source, a prompt that of its word."""
 
     logit_scale = 10.0
 
     def __init__(self, words, exact=None):
-        """Words of which a prompt holds the first, and whole prompts that go before them."""
+        """Vectors by word, and by whole prompt, which comes first."""
         self.words = words
         self.dim = len(next(iter(words.values())))
         self.exact = exact or {}
-        self.asked = []
+        self.encoded_ids = []
 
     def encode_images(self, images):
-        """What is written down as the picture's source."""
-        self.asked += [image.image_id for image in images]
+        """The vectors that are the images' sources."""
+        self.encoded_ids += [image.image_id for image in images]
         rows = [image.source[0].astype(np.float32) for image in images]
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
     def encode_text(self, texts, *, templates=None):
-        """The vector of the whole prompt, else of the first word in it."""
+        """The vector of the whole prompt, or else of the first known word in it."""
         assert templates is None
         rows = [
             self.exact.get(

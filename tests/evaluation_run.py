@@ -1,4 +1,4 @@
-"""A run made by hand, such as two models on six tasks would give, with pictures that are drawn."""
+"""A run of two models on six tasks with made-up results, and images of generated products."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ CHANGES = {
     "capital": (0.012, 0.001, -0.003, 0.004),
     "synonym": (0.148, -0.061, -0.074, -0.047),
 }
-"""Share of labels that flip; accuracy that is gained or lost, with its interval."""
+"""Share of labels that change; difference of accuracy, with its interval."""
 N_IMAGES = 36
 MODELS = (
     ModelInfo(
@@ -37,8 +37,8 @@ MODELS = (
 
 
 @cache
-def drawn() -> tuple[str, ...]:
-    """Data URIs of small drawn products."""
+def product_images() -> tuple[str, ...]:
+    """Data URIs of small generated products."""
     uris = []
     for product in sample_products(N_IMAGES, seed=3):
         image = generate_image(product.attributes, seed=product.seed).resize((120, 160))
@@ -60,7 +60,7 @@ def image_ids(n: int) -> list[str]:
 def zero_shot(
     task: str, classes: tuple[str, ...], *, right: float, n: int, seed: int, n_seen: int = 0
 ) -> TaskResult:
-    """Labels that are right so often, and else a neighbour's or anyone's."""
+    """Results with a given accuracy; most wrong labels are those of a few similar classes."""
     rng = np.random.default_rng(5)
     truth = np.sort(rng.integers(0, len(classes), n))
     rng = np.random.default_rng(seed)
@@ -201,7 +201,7 @@ def retrieval(task: str, *, right: float, n: int, seed: int) -> TaskResult:
     )
 
 
-def picture_to_picture(*, right: float, n: int, seed: int) -> TaskResult:
+def image_to_image(*, right: float, n: int, seed: int) -> TaskResult:
     rng = np.random.default_rng(seed)
     coarse = rng.random(n) < right + 0.25
     fine = coarse & (rng.random(n) < right)
@@ -308,8 +308,8 @@ def wrong_attribute(*, right: float, n: int, seed: int) -> TaskResult:
 
 
 @cache
-def made_run() -> Run:
-    """Two models on six tasks, and a benchmark that was not to be had."""
+def two_model_run() -> Run:
+    """Two models on six tasks, and a benchmark whose data are missing."""
     results = {
         model.name: (
             zero_shot("fmnist", FMNIST, right=0.62 + 0.11 * i, n=1000, seed=i),
@@ -322,7 +322,7 @@ def made_run() -> Run:
                 n_seen=420 * (1 - i),
             ),
             retrieval("kagl/text-to-image", right=0.18 + 0.05 * i, n=400, seed=i),
-            picture_to_picture(right=0.4 + 0.1 * i, n=300, seed=i),
+            image_to_image(right=0.4 + 0.1 * i, n=300, seed=i),
             probe(right=0.78 + 0.06 * i, n=800, seed=i),
             wrong_attribute(right=0.6 + 0.1 * i, n=180, seed=i),
         )
@@ -341,11 +341,11 @@ def made_run() -> Run:
 
 
 @cache
-def made_thumbnails() -> dict[str, str]:
-    """The pictures of the run, by task and id."""
+def run_thumbnails() -> dict[str, str]:
+    """The images of the run, by task and id."""
     ids = image_ids(N_IMAGES)
     return {
         f"{result.task}/{image_id}": uri
-        for result in made_run().results["builtin"]
-        for image_id, uri in zip(ids, drawn(), strict=True)
+        for result in two_model_run().results["builtin"]
+        for image_id, uri in zip(ids, product_images(), strict=True)
     }

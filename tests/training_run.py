@@ -1,4 +1,4 @@
-"""A training run made by hand: random weights that move step by step, and questions about drawings.
+"""Run folders without training: random weights perturbed step by step, and the sample catalogue.
 
 Selection and publishing need a run folder, not a trainer.
 """
@@ -31,16 +31,16 @@ def perturb(start: Path, folder: Path, *, strength: float, seed: int = 0) -> Pat
     return folder
 
 
-def drawn_pairs(folder: Path, n_products: int) -> list[ImageRef]:
-    """Drawn pictures with their titles."""
+def sample_pairs(folder: Path, n_products: int) -> list[ImageRef]:
+    """Images of the sample catalogue with their titles."""
     write_sample_catalog(folder, n_products=n_products)
     with (folder / "catalog.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [ImageRef(row["id"], folder / row["image"], row["title"]) for row in rows]
 
 
-def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef], SelectionConfig]:
-    """Held-out pairs, and two sets as tables of one's own, from a drawn catalogue."""
+def sample_selection(folder: Path, n_products: int = 60) -> tuple[list[ImageRef], SelectionConfig]:
+    """Held-out pairs of the sample catalogue, and two tables of it as development sets."""
     write_sample_catalog(folder, n_products=n_products)
     with (folder / "catalog.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -57,7 +57,9 @@ def drawn_questions(folder: Path, n_products: int = 60) -> tuple[list[ImageRef],
     return pairs, SelectionConfig(sets=sets, alphas=(0.5,), average=2)
 
 
-def made_run(root: Path, start: Path, *, strengths: tuple[float, ...] = (0.1, 0.3)) -> RunFolder:
+def write_training_run(
+    root: Path, start: Path, *, strengths: tuple[float, ...] = (0.1, 0.3)
+) -> RunFolder:
     """A run folder with a checkpoint for each strength, every hundred steps."""
     run = RunFolder(root)
     root.mkdir(parents=True)
@@ -68,7 +70,7 @@ def made_run(root: Path, start: Path, *, strengths: tuple[float, ...] = (0.1, 0.
     facts = {
         "packages": {"fashionclip": "0.1.0", "torch": "2.13.0"},
         "git_commit": "0" * 40,
-        "data": {"name": "drawn", "n_pairs": 30, "n_rejected": 1},
+        "data": {"name": "sample", "n_pairs": 30, "n_rejected": 1},
         "status": "done",
     }
     run.facts.write_text(json.dumps(facts), encoding="utf-8")
