@@ -1,11 +1,11 @@
 """A run of two models on six tasks with made-up results, and images of generated products."""
 
 import base64
-import io
 from functools import cache
 
 import numpy as np
 
+from encoded_images import image_bytes
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
 from fashionclip.sample import CATEGORIES, generate_image, sample_products
 
@@ -42,9 +42,8 @@ def product_images() -> tuple[str, ...]:
     uris = []
     for product in sample_products(N_IMAGES, seed=3):
         image = generate_image(product.attributes, seed=product.seed).resize((120, 160))
-        encoded = io.BytesIO()
-        image.save(encoded, "JPEG", quality=70)
-        uris.append("data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode())
+        encoded = base64.b64encode(image_bytes(image, quality=70)).decode()
+        uris.append("data:image/jpeg;base64," + encoded)
     return tuple(uris)
 
 

@@ -19,28 +19,28 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Repository:
-    """A folder behind a name, with what the hub demands and how it behaves.
+    """A repository: its folder, the access it demands, and its faults.
 
     A data set's name is ``datasets/owner/name``.
     """
 
     folder: Path
     token: str | None = None
-    """Without it the repository is as good as not there."""
+    """The token that may read it; without it the repository does not exist."""
     gated: bool = False
     hangs: bool = False
     """Accepts the connection and never answers."""
     breaks: str | None = None
-    """A file that the hub lists and then does not hand out."""
+    """A file that the hub lists but does not serve."""
 
     @property
     def commit(self) -> str:
-        """What a commit's hash is on the hub: another one when the files are others."""
+        """The commit's hash, computed from the files."""
         content = [f"{path.name}{path.stat().st_size}" for path in self.files()]
         return hashlib.sha1("".join(content).encode()).hexdigest()
 
     def files(self) -> list[Path]:
-        """Every file, in folders too."""
+        """All files, those in subfolders included."""
         return [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
 
     def name_of(self, path: Path) -> str:
@@ -50,13 +50,13 @@ class Repository:
 
 @dataclass
 class Hub:
-    """A running server: its address, its repositories, and every request it saw."""
+    """A running server: its address, its repositories and its requests."""
 
     endpoint: str
     repositories: dict[str, Repository]
     requests: list[str] = field(default_factory=list)
     writer: str | None = None
-    """The token that may create repositories and write; None lets nobody."""
+    """The token that may create repositories and write; None: nobody may."""
     root: Path | None = None
     """Where created repositories lie."""
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.answer(b"{}")
 
     def validate(self, content: str) -> None:
-        """As the hub does: the block must be YAML, with a licence that it knows."""
+        """Check the model card as the hub does: valid YAML, with a known licence."""
         import yaml
 
         found = re.match(r"---\n(.*?)\n---", content, re.DOTALL)
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.answer(address)
 
     def preupload(self, request: dict[str, list[dict[str, object]]]) -> None:
-        """Weights and graphs are large files, the others go into the commit."""
+        """Say which files are large: weights and graphs. The others are part of the commit."""
         large = (".safetensors", ".bin", ".onnx", ".jpg")
         files = [
             {
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = hub.repositories.get(name)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         if repository is None or (repository.token and token != repository.token):
-            # the hub does not tell strangers whether a private repository exists
+            # without access, a private repository looks like a missing one
             return self.refuse(401 if token is None else 404, "RepoNotFound", "Not found")
         if repository.hangs:
             hub.closing.wait(60)
@@ -285,4 +285,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""

@@ -15,7 +15,7 @@ from fashionclip.train.optimizer import backward
 
 
 def main(folder: Path, n: int, chunk: int) -> None:
-    """Print how far memory rose above what was there before the step."""
+    """Print by how much memory rose during the step."""
     checkpoint, cpu = open_checkpoint(folder), torch.device("cpu")
     side = checkpoint.config.vision.image_px
     pixels = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)

@@ -36,7 +36,7 @@ class PostgresServer:
             connection.execute("SELECT pg_reload_conf()")
 
     def kill(self) -> None:
-        """End its processes as a power cut would."""
+        """Kill its processes."""
         pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
         processes = psutil.Process(pid).children()
         for process in [psutil.Process(pid), *processes]:

@@ -102,7 +102,9 @@ def write_checkpoint(
     )
     torch.manual_seed(seed)
     model = CLIPModel(config).eval()
-    with torch.no_grad():  # the default initialisation is so small that every image looks alike
+    with (
+        torch.no_grad()
+    ):  # with the small default initialisation, all images have nearly the same vector
         for name, weight in model.named_parameters():
             if weight.ndim >= 2 and "embedding" not in name:
                 weight.mul_(3.0)

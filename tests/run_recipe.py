@@ -13,7 +13,7 @@ from fashionclip.train.run import RunFolder
 
 
 def main() -> None:
-    """Train; end as the command line does, or as a killed process."""
+    """Train, and exit as the command line does, or like a killed process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe")
     parser.add_argument("run", type=Path)

@@ -24,7 +24,7 @@ class Somewhere:
     places: tuple[str, ...] = ("some", "other")
 
     def load(self, folder: Path) -> Loaded:
-        """Hold nothing."""
+        """Load no tasks."""
         return Loaded(())
 
 

@@ -129,7 +129,7 @@ def test_parquet_gives_its_own_types(tmp_path):
 @pytest.mark.parametrize("is_struct", [True, False])
 def test_images_in_a_parquet_column_come_as_bytes(tmp_path, is_struct):
     cells = [b"\xff\xd8one", None, b"\xff\xd8three"]
-    if is_struct:  # as Hugging Face keeps them
+    if is_struct:  # the struct that Hugging Face's data sets use
         cells = [{"bytes": cell, "path": f"{i}.jpg"} for i, cell in enumerate(cells)]
     pq.write_table(pa.table({"id": [1, 2, 3], "image": cells}), tmp_path / "shop.parquet")
     catalog = Catalog.open(tmp_path / "shop.parquet")
@@ -695,7 +695,7 @@ def test_a_table_that_changes_while_it_is_read_costs_only_the_rows_that_no_longe
     assert "'none left' in a column of kind integer" in reasons(found)[1]
 
 
-# whatever comes
+# arbitrary input
 
 
 @given(st.binary(max_size=400), st.sampled_from(["csv", "jsonl", "parquet", "csv.gz"]))

@@ -14,7 +14,7 @@ COLOURS = ("red", "blue", "green", "black", "orange", "purple")
 
 
 def make_image(colour: str, *, seed: int = 0, size_px: int = 120) -> Image.Image:
-    """A garment of its own cut and colour on white."""
+    """Rectangles on white, at places that the seed decides."""
     image = Image.new("RGB", (size_px, size_px), "white")
     canvas = ImageDraw.Draw(image)
     cut = random.Random(seed)

@@ -12,6 +12,7 @@ import click
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.cli import terminal
 from fashionclip.cli.hits import Card, build_page
 from fashionclip.cli.main import COMMANDS, program, run
@@ -26,7 +27,7 @@ ROOT_CONTEXT = click.Context(program, info_name="fashionclip", **program.context
 
 
 def every_command():
-    """Each command that does work, with the words that call it."""
+    """Each command and subcommand."""
     for name in COMMANDS:
         command = program.get_command(ROOT_CONTEXT, name)
         if isinstance(command, click.Group):
@@ -239,15 +240,13 @@ def test_a_page_escapes_words_and_shows_hits_whose_image_is_broken():
 
 
 def test_a_page_holds_its_images_itself_in_small():
-    import io
 
     from PIL import Image
 
-    encoded = io.BytesIO()
-    Image.effect_noise((2000, 1500), 40).convert("RGB").save(encoded, "JPEG", quality=95)
-    page = build_page([Card("1", "noise", 0.5, [], encoded.getvalue())], heading="noise")
+    noise = image_bytes(Image.effect_noise((2000, 1500), 40).convert("RGB"), quality=95)
+    page = build_page([Card("1", "noise", 0.5, [], noise)], heading="noise")
     assert "data:image/jpeg;base64," in page
-    assert len(page) < 200_000 < len(encoded.getvalue())
+    assert len(page) < 200_000 < len(noise)
 
 
 def test_every_style_of_prompts_is_an_option():

@@ -97,7 +97,7 @@ def test_search_finds_what_the_library_finds(client, store):
     assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([h.score for h in expected], abs=2e-3)
     without_id = [{**hit.columns} for hit in expected]
-    assert all(columns.pop("id") for columns in without_id)  # it is the hit's own already
+    assert all(columns.pop("id") for columns in without_id)  # it is a field of the hit already
     assert [dict(hit.columns) for hit in found.hits] == without_id
     assert found.has_more
 
@@ -275,7 +275,7 @@ def test_an_invalid_address_is_an_error(url):
 
 
 class Stranger(BaseHTTPRequestHandler):
-    """A proxy of a service that is down (at ``/down``), and some other service."""
+    """A server that is not the service: at ``/down`` a proxy's error, elsewhere a page."""
 
     def do_GET(self):
         """Answer with a page of its own."""

@@ -74,7 +74,7 @@ def ranked(values: Sequence[float], *, n_documents: int = 50, task: str = "find"
 
 
 def draws(n: int, right: float, *, seed: int) -> tuple[list[str], list[str]]:
-    """True labels, the same for all, and labels that are right so often."""
+    """True labels, the same for all, and predicted ones with a given accuracy."""
     names = np.array(["bag", "cap", "tie"])
     truth = np.random.default_rng(0).integers(0, 3, n)
     rng = np.random.default_rng(seed)
@@ -138,7 +138,9 @@ def test_values_are_those_of_the_shared_images_and_both_n_are_given() -> None:
 
 def test_rankings_are_paired_query_by_query() -> None:
     rng = np.random.default_rng(0)
-    hardness = rng.random(80)  # differs far more between queries than between the models
+    hardness = rng.random(
+        80
+    )  # the difference between queries is far larger than that between the models
     before, after = run_of(ranked(hardness)), run_of(ranked(hardness * 0.97))
     (row,) = compare_runs(before, after).rows
     assert row.verdict == "worse"
@@ -154,7 +156,7 @@ def test_an_item_that_does_not_count_for_a_figure_is_left_out_of_it() -> None:
 def test_gains_on_what_was_seen_in_training_do_not_open_the_gate() -> None:
     truth, weak = draws(600, 0.7, seed=1)
     _, weaker = draws(600, 0.5, seed=2)
-    learned = [*truth[:400], *weaker[400:]]  # by heart, and worse on everything else
+    learned = [*truth[:400], *weaker[400:]]  # it has memorised these, and is worse on all others
     seen = [True] * 400 + [False] * 200
     old, new = labelled(weak, truth), labelled(learned, truth, seen=seen)
     comparison = compare_runs(run_of(old), run_of(new))

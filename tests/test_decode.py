@@ -1,6 +1,5 @@
 """Every image becomes a square of pixels, or a one-line error."""
 
-import io
 import struct
 import zlib
 
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from encoded_images import image_bytes
 from fashionclip.errors import ImageError
 from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.decode import (
@@ -23,9 +23,7 @@ from fashionclip.images.decode import (
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return image_bytes(image, kind, **options)
 
 
 def textured(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -241,7 +239,7 @@ def is_image_or_one_line_error(data: bytes) -> bool:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG with a large size in its header and hardly any data."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))

@@ -1,15 +1,14 @@
 """Vectors of an evaluation are computed once and cached, also when a run is killed."""
 
-import io
 import multiprocessing
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from encoded_images import image_bytes
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.tasks import ImageRef
@@ -40,12 +39,6 @@ class _Counting(FashionCLIP):
         return super().encode_text(texts, **options)
 
 
-def jpeg(image: Image.Image) -> bytes:
-    held = io.BytesIO()
-    image.save(held, "JPEG", quality=90)
-    return held.getvalue()
-
-
 @pytest.fixture
 def image_files(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "photos"
@@ -53,7 +46,7 @@ def image_files(tmp_path: Path) -> list[Path]:
     places = []
     for i, image in enumerate(generate_images(6)):
         places.append(folder / f"{i}.jpg")
-        places[-1].write_bytes(jpeg(image))
+        places[-1].write_bytes(image_bytes(image))
     return places
 
 
@@ -78,7 +71,7 @@ def test_a_second_run_encodes_nothing_even_when_files_were_renamed(model, image_
 
 def test_a_file_that_changed_is_encoded_again(model, image_files, tmp_path):
     CachedEncoder(model, tmp_path / "cache").encode_images(images_of(image_files))
-    image_files[2].write_bytes(jpeg(generate_images(9)[8]))
+    image_files[2].write_bytes(image_bytes(generate_images(9)[8]))
     counting = _Counting(model)
     CachedEncoder(counting, tmp_path / "cache").encode_images(images_of(image_files))
     assert counting.n_images == 1

@@ -49,7 +49,7 @@ def engine(request, tiny) -> Engine:
 
 
 def random_pixels(count: int, size_px: int = 32, *, seed: int = 0) -> np.ndarray:
-    """Smooth random images: noise alone makes all images look alike to a random model."""
+    """Smooth random images: those of pure noise have nearly the same vector in a random model."""
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return np.repeat(np.repeat(cells, size_px // 4, axis=1), size_px // 4, axis=2)
@@ -116,7 +116,7 @@ def test_a_text_does_not_depend_on_its_batch(engine, tiny):
 
 @pytest.mark.parametrize("longest", [2, 5, 11, 16])
 def test_so_many_texts_of_such_a_length_are_as_they_are_one_by_one(tiny, longest):
-    """On CPUs they are padded to a few shapes, up to the context's end."""
+    """On CPUs texts are padded to a few shapes, up to the context length."""
     engine = OpenVINOEngine(tiny)
     words = np.random.default_rng(longest).integers(1, 90, size=(19, longest)).astype(np.int32)
     words[:, -1] = tiny.tokenizer.end_id
@@ -207,7 +207,7 @@ def test_half_precision_keeps_the_direction(tiny, engine, precision):
         pytest.skip(f"this CPU has no {precision}")
     half = open_engine(tiny, device=engine.device, precision=precision)
     pixels, tokens = random_pixels(8), sentences(tiny)
-    # a width of 32 averages little rounding away: ViT-B/32 is held to 0.999 below
+    # rounding errors of a width of 32 average out less: for ViT-B/32 the limit below is 0.999
     assert least_cosine(half.encode_pixels(pixels), engine.encode_pixels(pixels)) > 0.995
     assert least_cosine(half.encode_tokens(tokens), engine.encode_tokens(tokens)) > 0.995
 
@@ -223,7 +223,7 @@ def test_int8_keeps_the_direction_and_leaves_texts_alone(tiny):
 
 
 def test_int8_runs_in_int8(tiny):
-    """The compiled graph says so itself: every linear layer of the image tower but two."""
+    """In the compiled graph all linear layers of the image tower are int8, except two."""
     engine = OpenVINOEngine(tiny, precision="int8", calibration=random_pixels(8))
     compiled = engine.compile_image_tower()
     kinds = [

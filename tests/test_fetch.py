@@ -1,7 +1,6 @@
 """Images from files, URLs and buckets, on real servers; internal addresses are refused."""
 
 import base64
-import io
 import os
 import socket
 import struct
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.errors import ImageFetchError
 from fashionclip.images import web
 from fashionclip.images.fetch import FetchPolicy, read_image_bytes, resolve_location
@@ -24,13 +24,7 @@ from fashionclip.images.fetch import FetchPolicy, read_image_bytes, resolve_loca
 INSIDE = FetchPolicy(allow_private=True, timeout_s=5.0)
 
 
-def jpeg_bytes() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-JPEG = jpeg_bytes()
+JPEG = image_bytes(Image.new("RGB", (8, 8), "red"))
 VISITS: Counter[str] = Counter()
 CONNECTIONS: set[int] = set()
 
@@ -137,7 +131,7 @@ class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """Say nothing of connections that a test breaks on purpose."""
+        """Do not log connections that a test breaks on purpose."""
 
 
 @contextmanager
@@ -267,7 +261,7 @@ def test_no_spelling_of_an_internal_address_gets_through(server, host):
 
 
 def test_a_redirect_inside_is_refused_where_it_leads(server, monkeypatch):
-    monkeypatch.setattr(web, "is_public", _once(True))  # the first server is taken for outside
+    monkeypatch.setattr(web, "is_public", _once(True))  # the first server counts as a public one
     with serving() as other, pytest.raises(ImageFetchError, match="is an internal address"):
         read_image_bytes(f"{server}/outside?{other}/good.jpg")
     web.close_connections()

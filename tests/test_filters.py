@@ -32,7 +32,7 @@ COLUMNS = {
 }
 ROLES = Roles(title="Base Colour", brand="gender", price="was")
 
-# what is taken
+# accepted filters
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_filter_is_parsed_again_where_a_column_holds_something_else_now():
         fit_filter(where, {"price": "number"})
 
 
-# what is refused
+# refused filters
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ POOLS = {"string": STRINGS, "integer": INTEGERS, "number": FLOATS, "boolean": BO
 
 
 def rows():
-    """Products in which every value, and many a pair of values, appears."""
+    """Products with every value, and many pairs of values."""
     generator = np.random.default_rng(7)
     pools = {
         name: LISTS if name == "materials" else POOLS[kind]
@@ -265,7 +265,7 @@ class Engines:
     """The same rows in Lance, in PostgreSQL and, as ``TABLE``, in Arrow."""
 
     def __init__(self, lance_table, postgres):
-        """Take the stores' tables."""
+        """Keep the stores."""
         self.lance, self.postgres = lance_table, postgres
 
     def passing(self, where):
@@ -343,7 +343,7 @@ CONDITIONS = st.recursive(
 
 
 def sql(condition):
-    """A condition as a user writes it."""
+    """A condition in the filter language."""
     kind, *parts = condition
     if kind == "not":
         return f"not ({sql(parts[0])})"

@@ -1,7 +1,6 @@
 """Fashion-MNIST: every form of its files gives the same images and labels."""
 
 import gzip
-import io
 import struct
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
 from fashionclip.evaluate.benchmarks.fmnist import as_product_image
@@ -45,9 +45,8 @@ def write_parquet(folder: Path) -> Path:
     for prefix, split in (("t10k", "test"), ("train", "train")):
         cells = []
         for pixels in pixels_of(prefix):
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "png")
-            cells.append({"bytes": file.getvalue(), "path": None})
+            png = image_bytes(Image.fromarray(pixels), "PNG")
+            cells.append({"bytes": png, "path": None})
         table = pa.table({"image": cells, "label": LABELS[prefix]})
         pq.write_table(table, folder / "fashion_mnist" / f"{split}-00000-of-00001.parquet")
     return folder

@@ -32,7 +32,7 @@ Open = Callable[..., Found]
 
 @pytest.fixture
 def hub(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Hub]:
-    """A hub with one good model under several conditions, and some that are none."""
+    """A hub with a good model under several conditions, and with other repositories."""
     pickled, bert, truncated = (tmp_path / name for name in ("pickled", "bert", "truncated"))
     shutil.copytree(tiny_checkpoint, pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
@@ -85,7 +85,7 @@ def test_a_model_is_fetched_once_and_then_opens_without_the_hub(hub, open_from, 
     assert any("model.safetensors" in request for request in hub.requests)
     hub.requests.clear()
     assert open_from(hub.endpoint, clip) == [(expected, None)]
-    assert not any("/resolve/" in request for request in hub.requests)  # asked, not downloaded
+    assert not any("/resolve/" in request for request in hub.requests)  # no file was downloaded
     hub.requests.clear()
     assert open_from(hub.endpoint, clip, HF_HUB_OFFLINE="1") == [(expected, None)]
     assert hub.requests == []

@@ -1,7 +1,6 @@
 """A catalogue is indexed once, whatever interrupts it, and later only what changed."""
 
 import csv
-import io
 import json
 import shutil
 import signal
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip import indexing
 from fashionclip.catalog import Catalog
 from fashionclip.errors import ModelMismatchError, StoreFormatError
@@ -38,13 +38,12 @@ def model(tiny_checkpoint: Path) -> FashionCLIP:
 
 def png_bytes(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((40, 40), Image.Resampling.NEAREST).save(file, "PNG")
-    return file.getvalue()
+    image = Image.fromarray(pixels).resize((40, 40), Image.Resampling.NEAREST)
+    return image_bytes(image, "PNG")
 
 
 def shop(folder: Path, n: int) -> list[Row]:
-    """Draw n products with their images; the rows are not yet a table."""
+    """Write the images of n products, and return the rows of their table."""
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     rows = []
     for i in range(n):
@@ -81,7 +80,7 @@ def rejects(folder: Path) -> list[dict]:
 
 
 def content(store: Path) -> dict[str, tuple[np.ndarray, dict]]:
-    """All that an index holds, by id: what two runs must agree on."""
+    """The content of an index, by id."""
     found: dict[str, tuple[np.ndarray, dict]] = {}
     for rows in open_store(store).scan():
         columns = rows.columns.to_pylist()

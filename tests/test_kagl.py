@@ -1,7 +1,6 @@
 """The benchmark KAGL on generated copies of Kaggle's data set, complete and incomplete."""
 
 import csv
-import io
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark
 from fashionclip.evaluate.benchmarks.kagl import words_of
@@ -57,9 +57,7 @@ def rows_of(n=120):
 
 
 def jpeg(i):
-    file = io.BytesIO()
-    Image.new("RGB", (4, 6), (i % 256, 40, 90)).save(file, "jpeg")
-    return file.getvalue()
+    return image_bytes(Image.new("RGB", (4, 6), (i % 256, 40, 90)))
 
 
 def write_kaggle(folder: Path, rows=None, *, columns=COLUMNS) -> Path:
@@ -246,7 +244,9 @@ def test_wrong_captions_differ_in_one_word_that_others_of_the_type_have(tasks):
     wrong_of = dict(zip(colour.right, colour.wrong, strict=True))
     assert wrong_of["red casual shoes"] == ("blue casual shoes", "navy blue casual shoes")
     assert wrong_of["a navy blue shirt"] == ("a red shirt",)
-    assert "kagl/wrong-neckline" not in tasks  # each type has one neckline: nothing can be wrong
+    assert (
+        "kagl/wrong-neckline" not in tasks
+    )  # each type has one neckline, so there is no wrong one
 
 
 def test_bad_rows_and_missing_images_are_counted_and_named(tmp_path):

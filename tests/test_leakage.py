@@ -1,12 +1,12 @@
 """Training images and texts are found among those of a test set."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.checkpoint.folder import TRAINED_ON
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.cache import image_digest
@@ -21,12 +21,6 @@ from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.sample import generate_images
 
 
-def jpeg(image: Image.Image, quality: int = 90) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def generated() -> list[Image.Image]:
     return generate_images(40)
@@ -35,7 +29,7 @@ def generated() -> list[Image.Image]:
 @pytest.fixture(scope="module")
 def training(generated):
     samples = [
-        (ImageRef(str(i), jpeg(im)), [f"Product {i}"]) for i, im in enumerate(generated[:20])
+        (ImageRef(str(i), image_bytes(im)), [f"Product {i}"]) for i, im in enumerate(generated[:20])
     ]
     return digest_training_data(samples, description="twenty generated products")
 
@@ -46,16 +40,17 @@ def found_by(check: LeakageCheck, images: list[ImageRef]):
 
 
 def test_the_same_file_is_found_and_another_is_not(training, generated):
-    images = [ImageRef("in", jpeg(generated[3])), ImageRef("out", jpeg(generated[30]))]
+    images = [
+        ImageRef("in", image_bytes(generated[3])),
+        ImageRef("out", image_bytes(generated[30])),
+    ]
     files, _ = found_by(LeakageCheck([training], None), images)
     assert files.tolist() == [True, False]
 
 
 def test_copies_of_another_size_and_quality_are_near_duplicates(training, generated):
-    copies = [
-        ImageRef(f"{i}", jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4)), 60))
-        for i, image in enumerate(generated)
-    ]
+    smaller = [image.resize((image.width * 3 // 4, image.height * 3 // 4)) for image in generated]
+    copies = [ImageRef(f"{i}", image_bytes(image, quality=60)) for i, image in enumerate(smaller)]
     files, duplicates = found_by(LeakageCheck([training], None), copies)
     assert not files.any()
     assert duplicates[:20].all()
@@ -64,7 +59,7 @@ def test_copies_of_another_size_and_quality_are_near_duplicates(training, genera
 
 def test_the_same_garment_in_another_colour_is_another_image(training, generated):
     swapped = [
-        ImageRef(f"{i}", jpeg(Image.merge("RGB", im.split()[::-1])))
+        ImageRef(f"{i}", image_bytes(Image.merge("RGB", im.split()[::-1])))
         for i, im in enumerate(generated[:20])
     ]
     coloured = [np.ptp(np.asarray(im, int), axis=2).mean() > 20 for im in generated[:20]]
@@ -99,7 +94,7 @@ def test_a_folder_without_a_record_has_none_and_a_damaged_one_is_an_error(tmp_pa
 
 
 def test_without_training_data_nothing_is_found(generated):
-    files, duplicates = found_by(LeakageCheck([], None), [ImageRef("a", jpeg(generated[0]))])
+    files, duplicates = found_by(LeakageCheck([], None), [ImageRef("a", image_bytes(generated[0]))])
     assert not files.any()
     assert not duplicates.any()
 
@@ -119,7 +114,7 @@ def test_unreadable_images_are_skipped(training, tmp_path: Path):
 
 
 def test_perceptual_hashes_are_cached(training, generated, tmp_path):
-    images = [ImageRef(str(i), jpeg(image)) for i, image in enumerate(generated[18:22])]
+    images = [ImageRef(str(i), image_bytes(image)) for i, image in enumerate(generated[18:22])]
     digests = [image_digest(image) for image in images]
     first = LeakageCheck([training], tmp_path).is_near_duplicate(images, digests)
     blind = [ImageRef(image.image_id, b"gone") for image in images]

@@ -1,7 +1,6 @@
 """Marqo's sets and LookBench, from tiny copies in the same layout."""
 
 import csv
-import io
 import json
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks import find_benchmark
 
 
 def png(i):
-    file = io.BytesIO()
-    Image.new("RGB", (2, 3), (i, i, i)).save(file, "png")
-    return {"bytes": file.getvalue(), "path": None}
+    return {"bytes": image_bytes(Image.new("RGB", (2, 3), (i, i, i)), "PNG"), "path": None}
 
 
 def write_parquet(path: Path, columns) -> None:

@@ -22,7 +22,7 @@ from fashionclip.metrics.classification import (
 
 @st.composite
 def labelled(draw):
-    n_classes = draw(st.integers(2, 9))  # of one class scikit-learn warns
+    n_classes = draw(st.integers(2, 9))  # scikit-learn warns about a single class
     pairs = st.tuples(st.integers(0, n_classes - 1), st.integers(0, n_classes - 1))
     labels = np.array(draw(st.lists(pairs, min_size=1, max_size=60)))
     return labels[:, 0], labels[:, 1], n_classes

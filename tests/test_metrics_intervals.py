@@ -64,7 +64,7 @@ def test_an_interval_over_trainings_equals_resampling_items_and_trainings_one_by
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 120)
     draws = np.array([labels(rng, 120, 3, right)[1] for right in (0.1, 0.5, 0.9)])
-    draws[2] = truth  # so that much hangs on which draws are chosen
+    draws[2] = truth  # so that the interval depends on the repetitions that are resampled
     ((low, high),) = repeated_intervals(truth, [draws], 3, weighted_f1)
     values = []
     for _ in range(2000):

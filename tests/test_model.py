@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.errors import CheckpointError, FashionCLIPError, ImageError, ImageFetchError
 from fashionclip.model import FashionCLIP
 
@@ -33,9 +34,7 @@ def make_image(seed: int, width: int = 40, height: int = 52) -> Image.Image:
 
 
 def jpeg(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    make_image(seed).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return image_bytes(make_image(seed))
 
 
 @pytest.fixture(scope="module")

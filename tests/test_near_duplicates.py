@@ -27,7 +27,7 @@ def copies_of(hashes, n, rng):
 
 
 def is_near_duplicate(ours, theirs):
-    """Every pair, compared the slow way."""
+    """The reference: every pair is compared."""
     bits = [np.unpackbits(h[:, :N_BIT_BYTES], axis=1)[:, :255].astype(int) for h in (ours, theirs)]
     n_bits = bits[0] @ (1 - bits[1]).T + (1 - bits[0]) @ bits[1].T
     levels = np.abs(ours[:, None, N_BIT_BYTES:].astype(int) - theirs[:, N_BIT_BYTES:]).max(axis=2)

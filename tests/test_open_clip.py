@@ -36,10 +36,10 @@ TEXTS = ["red shirt", "", "jeans " * 100, "it's Größe 40"]
 
 
 class OpenClip:
-    """The forward pass of open_clip's ``CLIP``, as slow and plain as can be."""
+    """A plain forward pass of open_clip's ``CLIP``, as the reference."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the folder that open_clip would read."""
+        """Read a folder in open_clip's format."""
         self.cfg = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
         state = load_file(folder / MODEL)
         self.state = {k.removeprefix("text."): torch.from_numpy(v) for k, v in state.items()}
@@ -108,7 +108,7 @@ def original(request, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def converted(original: Path, tmp_path: Path) -> Path:
-    """The same as open_clip holds it."""
+    """The same model in open_clip's format."""
     to_open_clip(open_checkpoint(original), tmp_path / "open_clip")
     return tmp_path / "open_clip"
 
@@ -236,7 +236,9 @@ def test_a_training_checkpoint_converts_with_pytorch(converted, tmp_path):
 
 
 def test_a_checkpoint_that_holds_a_program_is_refused_without_running_it(converted, tmp_path):
-    with zipfile.ZipFile(converted / "ViT-B-32.pt", "w") as archive:  # how OpenAI's own look
+    with zipfile.ZipFile(
+        converted / "ViT-B-32.pt", "w"
+    ) as archive:  # the layout of OpenAI's own files
         archive.writestr("ViT-B-32/code/__torch__.py", "")
     with pytest.raises(CheckpointError, match=r"TorchScript program, .* 'openai/clip-vit-base-pa"):
         from_open_clip(converted / "ViT-B-32.pt", tmp_path / "in")

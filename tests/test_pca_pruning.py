@@ -14,7 +14,7 @@ N, DIM = 400, 24
 
 
 def in_few_directions(rng, n=N, spread=0.1):
-    """Unit vectors as a catalogue's are: near a plane of a few dimensions, and not centred."""
+    """Unit vectors like a catalogue's: near a subspace of a few dimensions, and not centred."""
     basis = rng.normal(size=(6, DIM))
     vectors = (rng.normal(size=(n, 6)) + 1) @ basis + spread * rng.normal(size=(n, DIM))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -37,7 +37,7 @@ def test_none_of_the_best_is_missed(seed, spread, k, share):
     vectors = in_few_directions(rng, spread=spread)
     found = fit_pruning(vectors)
     assert found is not None
-    query = rng.normal(size=DIM).astype(np.float32)  # mostly outside the vectors' plane
+    query = rng.normal(size=DIM).astype(np.float32)  # mostly outside the vectors' subspace
     passing = rng.random(N) < share
     (candidates,) = found.candidates(query[None], vectors, ks=[k], masks=[passing])
     assert best(vectors, query, k, passing) <= set(candidates.tolist())
@@ -53,7 +53,7 @@ def test_most_are_excluded_where_a_query_is_of_their_kind():
 
 def test_rows_that_come_and_go_keep_the_bounds_true():
     rng = np.random.default_rng(1)
-    vectors, added = in_few_directions(rng), in_few_directions(rng, n=30)  # another plane
+    vectors, added = in_few_directions(rng), in_few_directions(rng, n=30)  # another subspace
     is_kept = np.arange(N) % 3 > 0
     now = np.concatenate([vectors[is_kept], added])
     updated = fit_pruning(vectors).updated(is_kept, added)
@@ -78,7 +78,7 @@ def filled(vectors):
 
 @pytest.fixture(scope="module")
 def snapshots():
-    """The same products scored whole, and with PCA bounds."""
+    """The same products in a store without and with PCA bounds."""
     vectors = in_few_directions(np.random.default_rng(2), n=1_000)
     whole = filled(vectors).snapshot
     with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +100,7 @@ def test_answers_are_the_same_with_it(snapshots, k, share, n_queries):
     for query, some, others in zip(queries, found, expected, strict=True):
         scores = [hit.score for hit in some]
         assert scores == pytest.approx([hit.score for hit in others], abs=1e-6)
-        if n_queries == 2 or k <= 10:  # in so many rankings there are scores that round alike
+        if n_queries == 2 or k <= 10:  # some of so many scores are equal after rounding
             assert [hit.product_id for hit in some] == [hit.product_id for hit in others]
         rows = whole.rows_of(hit.product_id for hit in some)
         assert len(set(rows)) == len(rows)

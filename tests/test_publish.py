@@ -39,7 +39,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_checkpoint) -> RunFolder:
-    """A run that was trained, chosen from and judged, as its folder would say."""
+    """The folder of a run after training, selection and evaluation."""
     run = write_training_run(
         tmp_path_factory.mktemp("runs") / "run", tiny_checkpoint, strengths=(0.2,)
     )
@@ -169,7 +169,7 @@ def test_an_exported_text_does_not_depend_on_its_padding(tiny_checkpoint, tmp_pa
 
 
 def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, images):
-    """The built-in model shows whole images; transformers' processor crops the middle."""
+    """The built-in model fits whole images; transformers' processor crops the centre."""
     save_checkpoint(open_checkpoint(), tmp_path / "model")
     rows = {row.name: row for row in measure_parity(tmp_path / "model", images)}
     assert rows["transformers"].images > 0.9999
@@ -249,7 +249,7 @@ def test_the_card_tells_what_was_measured_and_nothing_else(published, finished):
     assert "held-out images: the least cosine" in text
     recipe = (published[0] / "training" / "recipe.toml").read_text(encoding="utf-8")
     assert 'catalog = "spring.csv"' in recipe
-    assert "/home/ann" not in text + recipe  # where a shop keeps its files is its own business
+    assert "/home/ann" not in text + recipe  # a published model names no folders of its owner
 
 
 def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
@@ -312,7 +312,7 @@ def publish_to(finished, tmp_path):
             **os.environ,
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",  # the hub's older way to send large files, which is open
+            "HF_HUB_DISABLE_XET": "1",  # the hub's older, documented protocol for large files
             **({"HF_TOKEN": token} if token else {}),
         }
         command = [

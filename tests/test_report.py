@@ -32,7 +32,7 @@ EVIL = '</style><script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 class _Page(HTMLParser):
-    """What a page consists of; fails where tags do not match."""
+    """The parts of a page; fails where tags do not match."""
 
     def __init__(self, text: str) -> None:
         """Read a page."""
@@ -70,7 +70,7 @@ def report_page() -> str:
 
 
 def one_model(**changes: object) -> Run:
-    """The made run's first model on its first task, changed."""
+    """A run of one model on one task, with changes."""
     run = two_model_run()
     result = replace(run.results["builtin"][0], **changes)
     return replace(run, models=run.models[:1], results={"builtin": (result,)})
@@ -286,7 +286,7 @@ def page_of_matrix(classes: list[str], counts: np.ndarray) -> _Page:
 
 
 def cells_of(page: _Page) -> list[str]:
-    """What the cells of the matrix have on hover."""
+    """The tooltips of the matrix's cells."""
     titles = (attributes.get("title") for tag, attributes in page.tags if tag == "td")
     return [title for title in titles if title]
 

@@ -94,7 +94,7 @@ def test_documents_can_be_images_joined_with_their_words():
     task = Retrieval("t", ("red",), (plain, named), (rows(1),), ("mrr@1",), image_weight=0.5)
     found = score_retrieval(task, FixedEncoder(WORDS))
     assert found.figures["mrr@1"].value == 1
-    # without its words the named one is no nearer than the plain one, which stands before it
+    # without its title the named document is no closer than the plain one, which comes first
     assert (
         score_retrieval(replace(task, image_weight=1.0), FixedEncoder(WORDS)).figures["mrr@1"].value
         == 0
@@ -154,11 +154,11 @@ def test_a_task_that_contradicts_itself_is_refused(change, message):
         score_retrieval(replace(TASK, **change), FixedEncoder(WORDS))
 
 
-# images by an image
+# image to image
 
 
 def garments(*described):
-    """Garments of a vector, a category and words for its attributes each."""
+    """Garments with a vector, a category and attributes each."""
     return tuple(
         Garment(image, category, frozenset(words.split()))
         for image, (_, category, words) in zip(
@@ -184,7 +184,7 @@ def test_likeness_can_be_checked_by_eye():
     # nearest of each, but for itself: 1, 2 or 0, 1 or 3, 2, 3
     assert items["coarse_recall@1"][0] == 1
     assert items["coarse_recall@1"][3:] == [0, 1]
-    # 0 wants long: 1 is short; 1 has nobody like it; 4 has no attributes
+    # 0 wants long: 1 is short; 1 has no similar one; 4 has no attributes
     assert items["fine_recall@1"][0] == 0
     assert np.isnan(items["fine_recall@1"][1])
     assert np.isnan(items["fine_recall@1"][4])

@@ -24,7 +24,7 @@ from fashionclip.sample import (
 
 
 def ink(image: Image.Image) -> np.ndarray:
-    """Which pixels are product, not background."""
+    """The mask of the pixels that show the product."""
     return (np.asarray(image).astype(int) < 235).any(axis=-1)
 
 

@@ -1,9 +1,8 @@
 """The sample benchmark: its labels are known because its images are generated."""
 
-import io
-
 import pytest
 
+from encoded_images import image_bytes
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder, sample
 from fashionclip.sample import CATEGORIES, COLOURS, generate_image, sample_products
 
@@ -13,7 +12,7 @@ def tasks():
     benchmark = find_benchmark("sample")
     assert (sample.N_PRODUCTS, sample.N_DEVELOPMENT) == (400, 100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "N_PRODUCTS", 150)  # drawing takes time
+        patch.setattr(sample, "N_PRODUCTS", 150)  # fewer images, to save time
         patch.setattr(sample, "N_DEVELOPMENT", 20)
         loaded = benchmark.load(find_folder(benchmark, None))
     assert loaded.warnings == ()
@@ -51,10 +50,9 @@ def test_development_images_are_other_images(tasks):
 
 def test_images_are_the_shipped_catalogues(tasks):
     product = sample_products(150)[17]
-    file = io.BytesIO()
-    generate_image(product.attributes, seed=product.seed).save(file, quality=90, format="jpeg")
+    expected = image_bytes(generate_image(product.attributes, seed=product.seed))
     image = tasks["sample/category"].images[17]
-    assert (image.image_id, image.source) == (product.product_id, file.getvalue())
+    assert (image.image_id, image.source) == (product.product_id, expected)
 
 
 def test_captions_keep_the_garment_and_change_the_attribute(tasks):

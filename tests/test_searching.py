@@ -40,13 +40,13 @@ N_PRODUCTS = 48
 
 
 def make_image(i):
-    """An image unlike the others: a coloured block somewhere on white."""
+    """A coloured block on white, at a place that ``i`` decides."""
     rng = np.random.default_rng(i)
     pixels = np.full((40, 40, 3), 255, dtype=np.uint8)
     top, left = rng.integers(0, 20, 2)
     color = list(COLORS.values())[i % len(COLORS)]
     pixels[top : top + 8 + i % 12, left : left + 20] = color
-    return pixels + rng.integers(0, 2, pixels.shape, dtype=np.uint8) * 0
+    return pixels
 
 
 def caption(i):
@@ -95,12 +95,12 @@ def ids(hits):
 
 
 def ranking(vectors, query):
-    """The obvious way: every cosine, sorted."""
+    """The reference: all cosines, sorted."""
     scores = vectors @ (query / np.linalg.norm(query))
     return [f"p{i:02}" for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i))]
 
 
-# words, images, both
+# texts and images
 
 
 def test_words_find_the_products_closest_to_them(index, model, vectors):
@@ -144,7 +144,7 @@ def test_templates_change_the_words_alone(index, model, vectors):
     )
 
 
-# like a product
+# similar products
 
 
 def test_a_product_is_not_similar_to_itself(index, vectors):
@@ -186,7 +186,7 @@ def test_an_unknown_product_is_named(index):
         search(index, similar_to="p999")
 
 
-# filters and pages
+# filters and paging
 
 
 def test_a_filter_is_applied_before_the_search(index, model):
@@ -212,7 +212,7 @@ def test_a_page_beyond_the_end_is_empty(index, model):
     assert search(index, model=model, text="red", offset=1000) == []
 
 
-# things to avoid
+# avoided texts
 
 
 def test_avoiding_follows_its_formula(index, model, vectors):
@@ -260,7 +260,7 @@ def test_avoiding_blank_words_avoids_nothing(index, model):
 
 
 def test_avoiding_something_does_not_lower_what_the_query_asks_for():
-    """Avoiding red shoes when red dresses are asked for must not cost redness."""
+    """Avoiding red shoes must not make results of "red dress" less red."""
     neutral, red, dress, shoes = np.eye(4)
     unit = lambda v: v / np.linalg.norm(v)  # noqa: E731
     meanings = {
@@ -288,14 +288,14 @@ def sample(tmp_path_factory):
 
 @pytest.mark.parametrize("color", ["red", "black"])
 def test_what_is_avoided_leaves_the_first_page(sample, color):
-    """With the model that ships."""
+    """The built-in model."""
     index, model = sample
     colors = {}
     for weight in (0.0, 1.0):
         hits = search(index, model=model, text="clothes", avoid=color, avoid_weight=weight, k=120)
         colors[weight] = [hit.columns["colour"] for hit in hits]
     places = {w: np.flatnonzero(np.array(found) == color) for w, found in colors.items()}
-    assert len(places[0.0]) == len(places[1.0]) >= 5  # demoted, not hidden
+    assert len(places[0.0]) == len(places[1.0]) >= 5  # ranked lower, not hidden
     assert places[1.0].mean() > places[0.0].mean()
     assert color not in colors[1.0][:10]
 
@@ -389,7 +389,7 @@ def test_an_image_that_is_none_is_an_error(index, model, tmp_path):
         search(index, model=model, image=str(tmp_path / "gone.jpg"))
 
 
-# several at once
+# several queries at once
 
 
 def test_many_queries_are_answered_as_each_alone_would_be(index, model):

@@ -54,7 +54,7 @@ def suite(questions):
 
 
 def of(loss, inside, **sets):
-    """Scores as a test needs them."""
+    """Scores of one candidate."""
     return Scores(loss, {"recall@10": inside}, sets, sets, {}, 0.0)
 
 
@@ -207,7 +207,7 @@ def test_sets_that_the_start_was_trained_on_are_noted(questions, tiny_checkpoint
     seen = next(iter(suite.sets.values()))[0].images[:3]
     write_training_data(digest_training_data([(p, []) for p in seen], description="it"), start)
     notes = build_suite(pairs, plan, start=open_checkpoint(start)).notes
-    assert len(notes) == 2  # both sets ask about the same images
+    assert len(notes) == 2  # both sets have the same images
     assert "trained on" in notes[0]
 
 
@@ -415,7 +415,7 @@ def test_a_run_stops_early_when_the_sets_mean_falls(suite, questions, tiny_check
     watch = watch_checkpoints(
         run, start, suite, plan, lambda name, step, scores: reported.append(name)
     )
-    assert watch(100, run.checkpoint(100))  # the same weights: nothing forgotten
+    assert watch(100, run.checkpoint(100))  # the same weights, so nothing is forgotten
     of_start = json.loads((run.root / "scores" / "start.json").read_text(encoding="utf-8"))
     goes_on = watch(200, run.checkpoint(200))
     of_last = json.loads((run.root / "scores" / "step-000200.json").read_text(encoding="utf-8"))

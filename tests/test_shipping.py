@@ -26,14 +26,14 @@ UNIT = ROOT / "deploy" / "fashionclip.service"
 
 
 def instructions():
-    """The Dockerfile's: a list of (name, arguments)."""
+    """The Dockerfile's instructions: a list of (name, arguments)."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     return [tuple(line.split(maxsplit=1)) for line in lines if line.strip()]
 
 
 def last(name):
-    """What an instruction comes to in the image: the last one counts."""
+    """The arguments of the last instruction of this name, which is the one that counts."""
     return [value for key, value in instructions() if key == name][-1]
 
 
@@ -64,7 +64,7 @@ def test_the_image_is_small_and_its_process_nobodys():
 
 
 def test_its_command_is_the_process_itself():
-    """Without a shell in between, signals reach it."""
+    """The entry point is no shell, so signals reach the service."""
     assert json.loads(last("ENTRYPOINT")) == ["fashionclip"]
     assert json.loads(last("CMD"))[0] == "serve"
     assert last("STOPSIGNAL") == "SIGTERM"
@@ -121,7 +121,7 @@ def test_the_unit_takes_away_what_it_does_not_need():
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_systemd_takes_the_unit(tmp_path):
-    """With a command that is there, it has nothing to say."""
+    """With an existing command, systemd-analyze reports nothing."""
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/opt/fashionclip/bin/fashionclip", sys.executable))
     verify = ["systemd-analyze", "verify", "--man=no", str(copy)]
@@ -133,7 +133,7 @@ def test_systemd_takes_the_unit(tmp_path):
 
 
 def can_unshare():
-    """Whether a test may make a file system of its own: as root on Linux, mostly."""
+    """Whether a test may mount a file system, as root on Linux usually may."""
     command = ["unshare", "--mount", "true"]
     tools = all(shutil.which(name) for name in ("unshare", "chroot", "setpriv", "mount"))
     return tools and os.geteuid() == 0 and subprocess.run(command, check=False).returncode == 0
@@ -157,7 +157,7 @@ exec chroot "$NEW" setpriv --reuid ${OWNER%:*} --regid ${OWNER#*:} --clear-group
 
 
 def in_sandbox(command, folder, data, keys):
-    """Start a command as the container would: nobody's, and only /data and /tmp to write to."""
+    """Start a command as in the container: as nobody, with only /data and /tmp writable."""
     new = folder / "root"
     new.mkdir(exist_ok=True)
     package = Path(fashionclip.__file__).parents[1]
@@ -171,7 +171,7 @@ def in_sandbox(command, folder, data, keys):
         "KEYS": str(keys),
         "OWNER": last("USER"),
         "READ_ONLY": " ".join(dict.fromkeys(places)),
-        "PYTHONPATH": str(package),  # an image has it installed
+        "PYTHONPATH": str(package),  # in the image it is installed
         **settings,
     }
     return subprocess.Popen(

@@ -250,7 +250,7 @@ def test_cut_files_are_refused_in_one_line(folder, part, cut):
 
 
 def flip_inside_vectors(folder: Path, vector: np.ndarray) -> None:
-    """Flip one bit in the middle of a stored vector, as a failing disk does."""
+    """Flip one bit in the middle of a stored vector."""
     for file in (folder / "products.lance" / "data").iterdir():
         content = bytearray(file.read_bytes())
         place = bytes(content).find(vector.astype("<f4").tobytes())

@@ -114,7 +114,7 @@ def test_the_end_token_has_the_highest_id_so_that_the_old_rule_finds_it(tokenize
 
 
 def test_half_a_surrogate_pair_costs_a_character_and_not_the_run(tokenizer):
-    broken = json.loads('"\\ud83d shirt"')  # as shops' JSON holds them
+    broken = json.loads('"\\ud83d shirt"')  # as in many JSON files
     assert tokenizer.encode([broken]).tolist() == tokenizer.encode(["? shirt"]).tolist()
 
 
@@ -127,7 +127,7 @@ def test_a_caption_of_50_mb_is_cut_first(tokenizer):
 
 @pytest.mark.parametrize("value", [None, 3.5, b"shirt", ["shirt"]])
 def test_what_is_no_string_is_refused(tokenizer, value):
-    with pytest.raises(TypeError):  # with types checked, as here, the checker is the first to say
+    with pytest.raises(TypeError):  # beartype, which checks types in tests, reports it first
         tokenizer.encode([value])
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from encoded_images import image_bytes
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.sample import generate_images, write_sample_catalog
@@ -226,9 +227,7 @@ def test_short_captions_are_short_and_long_ones_come_from_the_description():
 
 
 def png_bytes(image):
-    file = io.BytesIO()
-    image.save(file, "png")
-    return file.getvalue()
+    return image_bytes(image, "PNG")
 
 
 @pytest.fixture(scope="module")

@@ -386,7 +386,7 @@ def test_a_checkpoint_goes_into_towers_and_out_again(tiny_checkpoint: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_a_batch_of_4096_fits_where_128_do(tiny_checkpoint):
-    """Apart from the similarities of all pairs, a few matrices of 4,096 x 4,096."""
+    """Memory grows only by the similarities of all pairs: a few matrices of 4,096 x 4,096."""
     script = Path(__file__).with_name("large_batch.py")
 
     def megabytes(n, chunk):

@@ -84,7 +84,7 @@ def same_weights(one, other):
 
 @pytest.fixture(scope="module")
 def whole(shop, tiny_checkpoint, tmp_path_factory):
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     torch.set_num_threads(1)
     run = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
     outcome = train(recipe_of(shop, tiny_checkpoint), run)
@@ -137,7 +137,17 @@ def test_another_seed_gives_other_numbers(whole, shop, tiny_checkpoint, tmp_path
 
 
 class Killed(BaseException):
-    """What a kill looks like from inside: nothing is cleaned up."""
+    """Stands for a kill: no handler of ``Exception`` runs."""
+
+
+def kill_at(step):
+    """An ``on_progress`` that raises ``Killed`` at a step."""
+
+    def on_progress(progress):
+        if progress.step == step:
+            raise Killed
+
+    return on_progress
 
 
 @pytest.mark.parametrize(
@@ -159,19 +169,14 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
     assert losses_of(run) == losses_of(whole)
     assert same_weights(weights_of(run), weights_of(whole))
     resumed = [line for line in lines_of(run, "event") if line["event"] == "resumed"]
-    # steps 2 and 4 wrote a state, step 3 a checkpoint with one; a kill comes before its own write
+    # steps 2 and 4 wrote a state, step 3 a checkpoint with one; step N is killed before its write
     assert [line["step"] for line in resumed] == {1: [], 2: [], 3: [2], 4: [3], 5: [4]}[step]
 
 
 def test_a_state_cut_short_costs_steps_not_the_run(whole, shop, tiny_checkpoint, tmp_path):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
-
-    def kill(progress):
-        if progress.step == 5:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(recipe, run, on_progress=kill)
+        train(recipe, run, on_progress=kill_at(5))
     latest = max(run.states.glob("*.pt"))
     latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
     (run.states / "step-000005.part").write_bytes(b"half a state")
@@ -240,13 +245,8 @@ def test_every_option_trains_and_resumes(shop, tiny_checkpoint, tmp_path, keys):
     recipe = recipe_of(shop, tiny_checkpoint, schedule__steps=2, schedule__state_every=1, **keys)
     straight, resumed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "resumed")
     train(recipe, straight)
-
-    def kill(progress):
-        if progress.step == 2:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(recipe, resumed, on_progress=kill)
+        train(recipe, resumed, on_progress=kill_at(2))
     train(recipe, resumed)
     assert losses_of(resumed) == losses_of(straight)
     assert all(math.isfinite(loss) for _, loss, _ in losses_of(straight))
@@ -403,13 +403,8 @@ def test_a_run_whose_data_changed_stops_and_resumes_with_an_option(
     own_shop, tiny_checkpoint, tmp_path
 ):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(own_shop, tiny_checkpoint)
-
-    def kill(progress):
-        if progress.step == 4:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(recipe, run, on_progress=kill)
+        train(recipe, run, on_progress=kill_at(4))
     images = sorted((own_shop.parent / "images").iterdir())
     images[0].write_bytes(images[1].read_bytes())  # the same name, another image
     with pytest.raises(TrainingError, match=r"60 pairs then, 60 now, 1 of them differ.*row 1\)"):
@@ -425,13 +420,8 @@ def test_a_folder_belongs_to_one_recipe(whole, shop, tiny_checkpoint):
 
 def test_a_loss_that_is_no_number_stops_before_it_spoils_weights(shop, tiny_checkpoint, tmp_path):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
-
-    def kill(progress):
-        if progress.step == 5:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(recipe, run, on_progress=kill)
+        train(recipe, run, on_progress=kill_at(5))
     latest = max(run.states.glob("*.pt"))  # of step 4, and about to overflow
     state = torch.load(latest, weights_only=True)
     state["weights"]["visual_projection.weight"].fill_(3e38)
@@ -591,7 +581,7 @@ SCRIPT = str(Path(__file__).with_name("run_recipe.py"))
 
 
 def train_apart(recipe, run, *options, launcher=()):
-    """Train in a process of its own, or several."""
+    """Train in a new process, or in several."""
     path = run.root.with_suffix(".toml")
     path.write_text(write_recipe(recipe), encoding="utf-8")
     return run_it([str(path), str(run.root), *options], launcher=(*launcher, SCRIPT))
@@ -599,7 +589,7 @@ def train_apart(recipe, run, *options, launcher=()):
 
 @pytest.mark.slow
 def test_a_full_disk_costs_states_and_checkpoints_not_the_steps(shop, tiny_checkpoint, tmp_path):
-    """Files may not grow beyond 60 kB from the first step on: the log may, a state may not."""
+    """From the first step on, files are limited to 60 kB: enough for the log, not for a state."""
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
     done = train_apart(recipe, run, "--largest-file", "60000")
     assert done.returncode == 1, done.stderr
@@ -611,7 +601,7 @@ def test_a_full_disk_costs_states_and_checkpoints_not_the_steps(shop, tiny_check
     assert events.count("state not saved") >= 2
     assert not list(run.states.glob("*.part"))
     assert not run.checkpoints()
-    train(recipe, run)  # there is room again
+    train(recipe, run)  # with enough disk space again
     assert list(run.checkpoints()) == [3, 6]
 
 

@@ -14,7 +14,7 @@ from training_run import sample_selection
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory, tiny_checkpoint):
-    """The command but for its folder."""
+    """The command without its folder."""
     sample = tmp_path_factory.mktemp("shop") / "sample"
     _, plan = sample_selection(sample)
     recipe = sample.parent / "recipe.toml"
@@ -77,7 +77,7 @@ def test_one_command_trains_selects_measures_and_publishes(whole, tiny_checkpoin
 
 
 def test_nothing_that_was_held_out_was_trained_on(whole):
-    """By the leakage check itself: no test query of the run is among its own training data."""
+    """The leakage check finds no test query of the run among its training data."""
     found = read_run(whole.root / "evaluation")
     held_out = [r for r in found.results["selected"] if r.task.startswith("held-out/")]
     assert held_out

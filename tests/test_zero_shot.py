@@ -1,12 +1,12 @@
 """Zero-shot classification: results that are easy to verify, prompts, notes and warnings."""
 
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from encoded_images import image_bytes
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.prompts import (
     STYLES,
@@ -104,7 +104,7 @@ def test_the_worst_confusions_show_the_surest_images_first():
     assert found.shown == ("p4", "p1", "p3", "p2", "p6", "p5")
 
 
-# what a model has seen
+# leakage
 
 
 def test_figures_without_images_seen_in_training_are_reported_too():
@@ -127,7 +127,7 @@ def test_a_model_that_has_seen_every_image_has_no_unseen_figures_and_the_report_
     assert found.warnings == ("The model was trained on all 6 pictures; there are no unseen ones.",)
 
 
-# what goes wrong
+# faulty data
 
 
 def test_unreadable_images_are_left_out_counted_and_named():
@@ -208,11 +208,11 @@ def test_a_task_that_contradicts_itself_is_refused(change, message):
         score_zero_shot(replace(SIX, **change), FixedEncoder(WORDS))
 
 
-# the choice of prompts
+# selection of the prompts
 
 
 def biased(development_vector):
-    """A model to which the bare word ``boot`` looks like a bag, and any sentence like a boot."""
+    """A model in which the word ``boot`` has a bag's vector, and any sentence a boot's."""
     made = FixedEncoder(WORDS, exact={"boot": BAG, "boot.": BAG, "Boot": BAG, "boots": BAG})
     return made, replace(
         SIX,
@@ -229,13 +229,13 @@ def test_prompts_are_chosen_on_development_images():
     assert found["development"] == "generated images"
     f1 = {style: scores["development"].value for style, scores in found["styles"].items()}
     assert f1["bare"] < f1["product"]
-    assert f1["product"] == 1  # and the ensemble's: the simpler wins
+    assert f1["product"] == 1  # as good as the ensemble, so the simpler style is taken
     assert list(f1) == list(STYLES)
     assert found["words"]["Boot"] == ["a photo of a boot"]
 
 
 def test_test_images_do_not_influence_the_choice():
-    # on the test images bare is by far the worst style; the development images say otherwise
+    # on the test images bare is by far the worst style; on the development images it is not
     model, split = biased(BAG)
     chosen = score_zero_shot(replace(split, development_labels=np.array([0, 1, 1])), model)
     prompts = chosen.details["prompts"]
@@ -273,7 +273,7 @@ def test_development_images_that_say_nothing_choose_nothing():
     assert found.details["prompts"]["n_development"] == 2
     assert "1 of 3 development pictures could not be read" in found.warnings[0]
     assert "All 2 development pictures are of one class" in found.warnings[1]
-    assert found.left_out == 0  # nothing of the test set is missing
+    assert found.left_out == 0  # no test image is left out
 
 
 def test_of_equal_styles_the_simpler_is_chosen():
@@ -395,15 +395,14 @@ def test_labels_that_hang_on_a_full_stop_are_counted():
     assert [(f.value, f.low, f.high) for f in same.values()] == [(0, 0, 0)] * 2
 
 
-# the real thing
+# the built-in model
 
 
 def sample_images(n, seed, name):
     images, labels = [], []
     for product in sample_products(n, seed=seed):
-        file = io.BytesIO()
-        generate_image(product.attributes, seed=product.seed).save(file, "jpeg", quality=90)
-        images.append(ImageRef(f"{name}{product.product_id}", file.getvalue()))
+        jpeg = image_bytes(generate_image(product.attributes, seed=product.seed))
+        images.append(ImageRef(f"{name}{product.product_id}", jpeg))
         labels.append(list(CATEGORIES).index(product.attributes.category))
     return tuple(images), np.array(labels)
 

@@ -115,7 +115,7 @@ def generate_image(path: Path, garment: str, colour: str, *, size_px: int = 64) 
 
 
 def shop_rows() -> list[dict[str, str]]:
-    """Twenty products, each with words, a gender, a colour and a price."""
+    """Twenty products, each with a title, a description, a gender, a colour and a price."""
     pairs = [(garment, colour) for garment in GARMENTS for colour in COLOURS]
     return [
         {
@@ -149,7 +149,7 @@ def draw_shop(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``products.csv``, all of it good, and ``images/``."""
+    """A folder with ``products.csv``, without faults, and ``images/``."""
     folder = tmp_path_factory.mktemp("shop")
     draw_shop(folder)
     write_table(folder / "products.csv", shop_rows())
@@ -176,7 +176,7 @@ def store(shop: Path, model: Path, fashionclip: Callable[..., Ended]) -> Path:
 
 @pytest.fixture(scope="session")
 def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shop with everything that goes wrong in real ones; good rows stay as they are.
+    """The shop with faulty rows added; the good rows are unchanged.
 
     Rows 21 to 27: an image that is not there, one cut short, one without a byte, a text file
     named .jpg, a row without an id, an id that came before, an address inside the network.
@@ -203,17 +203,17 @@ def broken_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class WebShop:
-    """The same images on a web server that stops answering after some, until it is told to."""
+    """The same images on a web server that stops answering after some, until it is resumed."""
 
     def __init__(self, images: Path) -> None:
         """Serve a folder."""
         self.images = images
-        self.answers = 900  # of 1,200: enough for a first write, however far ahead is read
+        self.answers = 900  # of 1,200: enough for a first write, with the read-ahead
         self.requests = itertools.count()
         self.silent, self.goes_on = threading.Event(), threading.Event()
 
     def image_bytes(self, path: str) -> bytes:
-        """The bytes of an image, when the time has come."""
+        """The bytes of an image, once the server answers."""
         if next(self.requests) > self.answers:
             self.silent.set()
             self.goes_on.wait(timeout=60)
@@ -222,7 +222,7 @@ class WebShop:
 
 @pytest.fixture
 def web_shop(shop: Path) -> Iterator[WebShop]:
-    """The shop's images on the web, until the server falls silent."""
+    """The shop's images on a web server that stops answering."""
     shown = WebShop(shop / "images")
 
     class Handler(BaseHTTPRequestHandler):
@@ -234,7 +234,7 @@ def web_shop(shop: Path) -> Iterator[WebShop]:
                 self.end_headers()
                 self.wfile.write(image_bytes)
             except ConnectionError:
-                pass  # the reader was killed, as it should be
+                pass  # the client was killed, as the test intends
 
         def log_message(self, *_):
             pass

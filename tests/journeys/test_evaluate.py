@@ -17,7 +17,7 @@ from fashionclip.evaluate.results import read_run
 
 @pytest.fixture(scope="module")
 def labels(shop):
-    """A table of one's own: the shop's twenty images and what each shows."""
+    """A table of labels: the shop's twenty images and their garments."""
     path = shop / "garments.csv"
     names = sorted(image.name for image in (shop / "images").iterdir())
     write(path, ("image", "label"), [(f"images/{name}", name.partition("-")[0]) for name in names])
@@ -26,7 +26,7 @@ def labels(shop):
 
 @pytest.fixture(scope="module")
 def queries(shop):
-    """Another one: what shoppers type, and which images answer it."""
+    """A table of queries with their relevant images."""
     path = shop / "queries.csv"
     names = sorted(image.name for image in (shop / "images").iterdir())
     rows = [
@@ -58,14 +58,14 @@ def read(path):
 
 
 def one_line(ended):
-    """What a failed run says: one line, and no traceback."""
+    """The error of a failed run, which is one line without a traceback."""
     assert ended.status == 1
     (line,) = ended.err.strip().splitlines()
     return line
 
 
 def cached_rows(cache, since=()):
-    """How many images' vectors a cache holds, but for some of its files."""
+    """The number of vectors in a cache, without some of its files."""
     files = set(cache.glob("*/images-*.safetensors")) - set(since)
     return sum(len(load_file(path)["keys"]) for path in files), files
 
@@ -128,7 +128,7 @@ def test_the_terminal_shows_a_line_a_task(fashionclip, model, labels, queries, t
 def test_a_killed_run_continues_where_it_stopped(
     start, fashionclip, model, labels, web_shop, tmp_path
 ):
-    """The second table's images are on a server that falls silent; there the run is killed."""
+    """The server of the second table's images stops answering, and the run is killed there."""
     rows = read(labels)[1:]
     second = tmp_path / "second.csv"
     address = web_shop.address.removesuffix("images")
@@ -155,7 +155,7 @@ def test_a_killed_run_continues_where_it_stopped(
     assert again.json["models"] == fresh.json["models"]
 
 
-# what is missing or broken
+# missing and broken data
 
 
 def test_a_missing_benchmark_is_one_line_and_the_rest_is_measured(
@@ -311,7 +311,7 @@ def test_two_models_of_one_name_are_refused(fashionclip, model, labels, tmp_path
     assert f"two of the models are called {model.name}" in line
 
 
-# what the model has seen
+# leakage
 
 
 def test_training_images_are_reported_apart(fashionclip, model, shop, labels, tmp_path):

@@ -23,7 +23,7 @@ from conftest import words_of
 from fashionclip.sample import write_sample_catalog
 
 pytestmark = pytest.mark.slow
-expect.set_options(timeout=20_000)  # of a machine that has other things to do
+expect.set_options(timeout=20_000)  # a loaded machine needs this long
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = (
@@ -63,12 +63,12 @@ class Seen:
         return self.page
 
     def ids(self) -> list[str]:
-        """The products of the grid."""
+        """The ids of the products in the grid."""
         cards = self.page.locator("#results .card")
         return cards.evaluate_all("cards => cards.map(card => card.dataset.product)")
 
     def titles(self) -> list[str]:
-        """Their titles."""
+        """The titles of the products in the grid."""
         return self.page.locator("#results .card .cover").all_inner_texts()
 
     def bring(self, how: str, path: Path, kind: str = "image/jpeg") -> None:
@@ -82,10 +82,10 @@ class Seen:
 
 
 class Service:
-    """The command, running."""
+    """A running ``fashionclip serve``."""
 
     def __init__(self, log: Path, *words: object) -> None:
-        """Start it and wait for its address."""
+        """Start the command and wait for its address."""
         with log.open("w") as file:
             self.process = subprocess.Popen(words_of("serve", *words, "--port", 0), stderr=file)
         until = time.monotonic() + 60
@@ -97,7 +97,7 @@ class Service:
         ask(self.address + "/ready")  # waits at the socket until the service is up
 
     def end(self) -> None:
-        """Stop it as a service manager does."""
+        """Stop the command by SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0
 
@@ -157,7 +157,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser, address) -> Iterator[Callable[..., Seen]]:
-    """Opens pages; at the end none of them may have had an error."""
+    """Open pages; after the test none of them may have had an error."""
     opened: list[tuple[BrowserContext, Seen]] = []
 
     def begin(at: str = address, **options: object) -> Seen:
@@ -523,7 +523,9 @@ def test_an_unusable_image_is_an_error_message_and_typed_text_stays(visit, tmp_p
 
 
 def test_a_busy_or_stopped_service_is_an_error_message_with_a_retry_button(visit, start_service):
-    service = start_service("--rate", 6)  # one token in ten seconds: refused stays refused
+    service = start_service(
+        "--rate", 6
+    )  # one request in ten seconds, so a repeated one is rejected too
     seen = visit(service.address)
     page = seen.open("/?q=dress")
     exhaust(service.address)
