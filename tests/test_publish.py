@@ -196,8 +196,8 @@ def test_the_published_folder_opens_everywhere_and_holds_its_history(published, 
     folder, report = published
     assert report.place == str(folder)
     assert open_checkpoint(folder).fingerprint == open_checkpoint(finished.selected).fingerprint
-    _, report = CLIPModel.from_pretrained(folder, output_loading_info=True)
-    assert not any(report[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    _, loading = CLIPModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     CLIPProcessor.from_pretrained(folder)
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     assert {
