@@ -25,7 +25,7 @@ from fashionclip.errors import ModelMismatchError, StoreFormatError
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Roles
-from fashionclip.store import Store, StoreMeta, create_store, open_store
+from fashionclip.store import Store, StoreMeta, create_store, open_store, read_meta
 from fashionclip.store.filters import parse_filter
 
 Row = dict[str, str]
@@ -338,6 +338,8 @@ def test_an_index_of_the_older_format_is_upgraded_and_keeps_its_vectors(tmp_path
     message = r"older fashionclip: run 'fashionclip index CATALOG --into .*vectors are kept"
     with pytest.raises(StoreFormatError, match=message):
         open_store(folder)
+    with pytest.raises(StoreFormatError, match=message):
+        read_meta(folder)  # what "fashionclip serve" asks before it starts a worker
     report = index_rows(tmp_path, rows, model)
     assert (report.was_upgraded, report.embedded, report.count) == (True, 0, 8)
     assert open_store(folder).meta.roles.title == "title"

@@ -107,12 +107,19 @@ def test_several_stores_are_in_one_database_and_the_default_has_a_name(postgres_
         ("postgresql://h:port/db", "cannot be reached: "),
         ("postgresql://me:s3cret@127.0.0.1:1/db", "cannot be reached: .* Connection refused"),
         ("postgresql://me@127.0.0.1:1/db?store=x&password=s3cret&sslmode=disable", "refused"),
+        ("postgresql://127.0.0.1:1/db?sslpassword=s3cret&sslmode=disable", "refused"),
+        ("postgresql://me:a@s3cret@127.0.0.1:1/db", "is no address .* %40 for @"),
+        ("postgresql://me:1/s3cret@127.0.0.1:1/db", "is no address .* %2F for /"),
+        ("postgresql://me:1/b@s3cret@127.0.0.1:1/db", "is no address"),
+        ("postgresql://me:a#s3cret@127.0.0.1:1/db", "is no address .* %23 for #"),
+        ("postgresql://me:%zzs3cret@127.0.0.1:1/db", "is no address .* %25 for %"),
     ],
 )
 def test_a_wrong_address_is_one_line_without_the_password(uri, why):
     with pytest.raises(StoreError, match=why) as error:
         open_store(uri)
     assert "s3cret" not in one_line(error)
+    assert "s3cret" not in repr(error.value.__cause__)
 
 
 def test_a_password_that_is_wrong_is_named_and_not_shown(postgres_server, postgres_uri, admin):
@@ -127,7 +134,8 @@ def test_a_password_that_is_wrong_is_named_and_not_shown(postgres_server, postgr
         ) as error:
             open_store(postgres_uri.replace("postgres@", "guarded:s3cret@"))
         assert "s3cret" not in one_line(error)
-        with pytest.raises(StoreError, match="this user may not do that") as error:
+        denied = "this user may not do that .permission denied"
+        with pytest.raises(StoreError, match=denied) as error:
             create_store(postgres_uri.replace("postgres@", "guarded:right@") + "&store=no", META)
         assert "right@" not in one_line(error)
     finally:
@@ -147,10 +155,23 @@ def test_a_user_who_may_only_read_can_search(postgres_uri, admin, store, uri):
     assert len(found(reader, unit_vectors(1), where=where)) == 5
     assert len(reader.text_search("dress", k=3)) == 3
     assert sum(len(rows.ids) for rows in reader.scan()) == 20
-    with pytest.raises(StoreError, match="this user may not do that: grant the right") as error:
+    with pytest.raises(StoreError, match=r"this user may not do that \(.*\): grant") as error:
         upsert(reader, products(1))
     one_line(error)
     reader.close()
+
+
+def test_a_store_that_the_user_may_not_read_is_not_taken_for_a_missing_one(
+    postgres_uri, admin, store, uri
+):
+    admin.execute("CREATE ROLE stranger LOGIN")
+    stranger = uri.replace("postgres@", "stranger@")
+    with pytest.raises(
+        StoreError, match=r"may not do that \(permission denied for schema"
+    ) as error:
+        open_store(stranger)
+    one_line(error)
+    assert holds_store(stranger)
 
 
 def test_a_database_that_is_not_there_is_named(postgres_uri):

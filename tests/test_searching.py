@@ -1,6 +1,8 @@
 """Search: which products a query finds, in which order, and which queries are refused."""
 
 import hashlib
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -374,6 +376,36 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
 def test_an_invalid_query_is_an_error_that_says_how_to_mend_it(index, model, question, message):
     with pytest.raises(ValueError, match=message):
         search(index, model=model, **question)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("Query(text=5).check()", "text must be text, not 5"),
+        ("Query(text='red', k='3').check()", "k must be a whole number, not '3'"),
+        ("Query(text='red', k=2.5).check()", "k must be a whole number, not 2.5"),
+        ("Query(text='red', weight='much').check()", "weight must be a number, not 'much'"),
+        ("Query(text='red', where={'price': 5}).check()", "where must be a filter's text, such as"),
+        ("Query(similar_to=5).check()", "similar_to must be text, or a list of texts, not 5"),
+        ("Query(text='red', avoid=['x', None]).check()", "avoid must be text, or a list of texts"),
+        ("Index('shop.lance')", "'shop.lance' is no open store: Index.open takes its address"),
+        ("Index(store, model='builtin')", "model must be a FashionCLIP, not 'builtin'"),
+    ],
+)
+def test_a_value_of_another_type_is_named(call, message):
+    """In a process of its own: here, the tests' own checks of types would come first."""
+    script = f"""
+from fashionclip.index import Index
+from fashionclip.searching import Query
+from fashionclip.store import StoreMeta, create_store
+store = create_store("memory://x", StoreMeta("", "m", "f", 8))
+try:
+    {call}
+except TypeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert message in done.stdout, done
 
 
 def test_words_need_a_model(index):

@@ -142,6 +142,23 @@ def test_an_unknown_column_is_refused_by_name_unless_it_may_be_added(writer, ind
     assert index.meta.roles == roles
 
 
+def test_the_hint_for_an_unknown_column_is_one_that_can_be_used(writer, index):
+    with index.writing(timeout_s=5.0) as store:
+        store.set_columns({"cost": "number"})
+        store.set_roles(Roles(id="id", title="title", price=None, brand="cost"))
+        index.take_in([])
+    group, title = writer.put([new("x", group="g"), new("y", TITLE="t")], soon())
+    assert "did you mean" not in group.reason  # the role is not filled in this catalogue
+    assert "no column 'TITLE'; did you mean 'title'?" in title.reason
+
+
+def test_the_column_of_the_id_agrees_with_the_id(writer, index):
+    (wrong,) = writer.put([new("x", id="other")], soon())
+    assert "the column id says 'other': leave it out, or give the same id" in wrong.reason
+    assert writer.put([new("x", id="x"), new("y", id=None)], soon()) == []
+    assert [stored(index, name)["id"] for name in ("x", "y")] == ["x", "y"]
+
+
 def test_a_write_never_changes_how_other_products_are_shown(writer, index):
     """A column with the usual name of a role does not take the role over."""
     writer.put([new("x", name="Shirt", product_title="Shirt", add_columns=True)], soon())

@@ -158,6 +158,7 @@ def test_a_store_is_there_once_it_is_made(uri):
         assert (meta.roles, dict(meta.columns)) == (Roles(id="sku"), {"sku": "string"})
         assert meta.created
     assert read_meta(uri).model == "tiny"
+    assert uri.rstrip("?&") in repr(made)
     with pytest.raises(StoreError, match=r"there is an index at .* already"):
         create_store(uri, meta_of())
     made.close()

@@ -43,7 +43,14 @@ class Index:
 
         Raises:
             ModelMismatchError: another model made the store.
+            TypeError: the store is not an open one, or the model none.
         """
+        if not isinstance(store, Store):
+            message = f"{store!r:.60} is no open store: Index.open takes its address"
+            raise TypeError(message)
+        if model is not None and not isinstance(model, FashionCLIP):
+            message = f"model must be a FashionCLIP, not {model!r:.60}; FashionCLIP(NAME) opens one"
+            raise TypeError(message)
         self.store = store
         self.policy = policy or FetchPolicy()
         self._model = model

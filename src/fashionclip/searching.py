@@ -8,6 +8,8 @@ all images, and one search of the store; every search of this package goes throu
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -26,7 +28,7 @@ FUSION_RANK = 60
 NEUTRAL = "product"
 """A text that names nothing in particular: the origin from which texts' meanings are measured."""
 
-Outcome = list[Hit] | FashionCLIPError | ValueError
+Outcome = list[Hit] | FashionCLIPError | TypeError | ValueError
 """What becomes of one of many queries: its hits, or what is wrong with it."""
 
 
@@ -120,8 +122,10 @@ class Query:
         """Refuse a query that makes no sense.
 
         Raises:
+            TypeError: a value is of another type than its field.
             ValueError: nothing to search for, a number out of range, or no model to encode with.
         """
+        self._check_types()
         faults = {
             "nothing to look for: give text, image or similar_to": (
                 self.words is None and not self.has_image and not _several(self.similar_to)
@@ -142,6 +146,34 @@ class Query:
         for message, is_wrong in faults.items():
             if is_wrong:
                 raise ValueError(message)
+
+    def _check_types(self) -> None:
+        """Refuse values of another type than their fields.
+
+        Raises:
+            TypeError: there is one.
+        """
+        wanted: dict[str, tuple[Any, str]] = {
+            "text": (str | None, "text"),
+            "where": (str | Filter | None, "a filter's text, such as 'price < 50'"),
+            "weight": (Real, "a number"),
+            "avoid_weight": (Real, "a number"),
+            "k": (Integral, "a whole number"),
+            "offset": (Integral, "a whole number"),
+        }
+        faults = [
+            (name, what)
+            for name, (kind, what) in wanted.items()
+            if not isinstance(getattr(self, name), kind)
+        ]
+        for name in ("similar_to", "unlike", "avoid"):
+            value: Any = getattr(self, name)
+            is_sequence = isinstance(value, Iterable) and not isinstance(value, bytes)
+            if not is_sequence or not all(isinstance(one, str) for one in value):
+                faults.append((name, "text, or a list of texts"))
+        for name, what in faults:
+            message = f"{name} must be {what}, not {getattr(self, name)!r:.60}"
+            raise TypeError(message)
 
 
 def search_many(
@@ -219,7 +251,7 @@ class _Search:
     ) -> None:
         self._store, self._model, self._queries, self._policy = store, model, queries, policy
         self._pending: dict[int, _Pending] = {}
-        self._errors: dict[int, FashionCLIPError | ValueError] = {}
+        self._errors: dict[int, FashionCLIPError | TypeError | ValueError] = {}
 
     def prepare(self) -> None:
         """Check the queries, parse their filters, and fetch the products that they name."""
@@ -230,7 +262,7 @@ class _Search:
                 where = query.where
                 if isinstance(where, str):
                     where = parse_filter(where, meta.columns, meta.roles)
-            except (FashionCLIPError, ValueError) as exc:
+            except (FashionCLIPError, TypeError, ValueError) as exc:
                 self._errors[i] = exc
             else:
                 vector = query.image_vector

@@ -271,7 +271,7 @@ def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) ->
         if column is None or column not in columns:
             if kind is None:
                 continue
-            _check_new_column(name, columns, product)
+            _check_new_column(name, columns, roles, product)
             column, new[name] = name, kind
         elif widen(columns[column], kind) != columns[column]:
             message = f"the column {column} holds {_KIND_NAMES[columns[column]]}, not {value!r:.60}"
@@ -284,9 +284,22 @@ def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) ->
         message = f"an index has at most {MAX_COLUMNS} columns; leave some out"
         raise ValueError(message)
     if roles.id in columns:
-        found.setdefault(roles.id, _as_kind(product.product_id, columns[roles.id]))
+        found[roles.id] = _own_id(product, found.get(roles.id), roles.id, columns[roles.id])
     columns.update(new)
     return found
+
+
+def _own_id(product: NewProduct, given: Value, column: str, kind: Kind) -> Value:
+    """What the column of the id holds for a product.
+
+    Raises:
+        ValueError: the product's columns say another id.
+    """
+    own = _as_kind(product.product_id, kind)
+    if given is not None and own is not None and str(given) != product.product_id:
+        message = f"the column {column} says {given!r:.60}: leave it out, or give the same id"
+        raise ValueError(message)
+    return own if given is None else given
 
 
 def _column_of_role(name: str, roles: Roles) -> str | None:
@@ -295,7 +308,9 @@ def _column_of_role(name: str, roles: Roles) -> str | None:
     return column
 
 
-def _check_new_column(name: str, columns: Mapping[str, Kind], product: NewProduct) -> None:
+def _check_new_column(
+    name: str, columns: Mapping[str, Kind], roles: Roles, product: NewProduct
+) -> None:
     """Reject a column that the catalogue does not have, unless it may be added.
 
     Raises:
@@ -305,8 +320,10 @@ def _check_new_column(name: str, columns: Mapping[str, Kind], product: NewProduc
         message = f"{name[:20]!r} is not a name for a column; use letters"
         raise ValueError(message)
     if not product.add_columns:
-        nearest = get_close_matches(name, [*columns, *ROLE_NAMES], n=1, cutoff=0.6)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        usable = [*columns, *(role for role in ROLE_NAMES if _column_of_role(role, roles))]
+        known = {one.lower(): one for one in reversed(usable)}
+        nearest = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+        hint = f"; did you mean {known[nearest[0]]!r}?" if nearest else ""
         message = f"this catalogue has no column {name!r}{hint} (add_columns=true adds it)"
         raise ValueError(message)
 

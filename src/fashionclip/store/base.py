@@ -275,10 +275,15 @@ class Store(Protocol):
         """Let go of files and connections."""
 
 
+SECRET_PARAMETERS = "(?i:password|sslpassword|scram_client_key|oauth_client_secret)"
+"""Parameters of libpq that nobody should read, as a pattern."""
+
+
 def shown_uri(uri: str | Path) -> str:
     """An address as messages and programs may see it: without a password."""
-    shown = re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", str(uri))
-    return re.sub(r"(?<=[?&])password=[^&]*&?", "", shown).rstrip("?&")
+    # up to the last @ before the path, else (of a slash that should be written %2F) in it
+    shown = re.sub(r"(://[^/@:]*):(?:[^/]*|[^?]*)@", r"\1@", str(uri))
+    return re.sub(rf"(?<=[?&]){SECRET_PARAMETERS}=[^&]*&?", "", shown).rstrip("?&")
 
 
 def require_model(store: Store, *, model: str, fingerprint: str) -> None:

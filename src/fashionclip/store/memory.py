@@ -317,6 +317,10 @@ class MemoryStore:
         self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
         self._snapshot = _empty_snapshot(meta)
 
+    def __repr__(self) -> str:
+        """Kind and address."""
+        return f"<{type(self).__name__} {self.meta.uri}>"
+
     @classmethod
     def copy_of(cls, store: Store) -> "MemoryStore":
         """Read a whole store into memory; its damaged rows are left out."""

@@ -56,8 +56,11 @@ def read_meta(uri: str) -> StoreMeta:
 
     Raises:
         StoreError: there is no store, or it is damaged.
+        StoreFormatError: it is of an older or newer format.
     """
-    return Manifest.read(place_of(uri)).meta(uri)
+    manifest = Manifest.read(place_of(uri))
+    manifest.require_format(uri)
+    return manifest.meta(uri)
 
 
 def holds_store(uri: str) -> bool:

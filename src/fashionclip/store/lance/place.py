@@ -255,7 +255,8 @@ class RemotePlace:
         try:
             self._files, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         except ImportError as exc:
-            message = f"{uri}: {exc}; for S3: pip install 'fashionclip[s3]'"
+            mend = "; pip install 'fashionclip[s3]'" if uri.startswith("s3:") else ""
+            message = f"{uri}: {exc}{mend}"
             raise MissingExtraError(message) from exc
         except ValueError as exc:
             message = f"{uri} cannot be reached: {exc}"

@@ -101,6 +101,10 @@ class LanceStore:
         self._meta: tuple[int, StoreMeta] | None = None
         self._open()
 
+    def __repr__(self) -> str:
+        """Kind and address."""
+        return f"<LanceStore {self._place.uri}>"
+
     def _open(self) -> None:
         """Read manifest and table, as they are now."""
         self._identity: Identity = self._place.identity()

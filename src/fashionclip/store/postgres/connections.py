@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -36,7 +36,6 @@ _REASONS = {
     "28P01": "the server refuses the password: check user, password, PGPASSWORD and ~/.pgpass",
     "28000": "the server refuses this user: check the user, and pg_hba.conf on the server",
     "3D000": "the server has no database of this name: create it first (createdb)",
-    "42501": "this user may not do that: grant the right, or use another user",
     "25006": "the server is read-only, or a standby: use the primary server",
     "53200": "the server is out of memory: give it more, then run this again",
     "53300": "the server has no connection left: raise max_connections, or close some",
@@ -45,6 +44,7 @@ _REASONS = {
     "54000": "an id or value is too long for its index: shorten it",
 }
 _DISK_FULL = "53100"
+_NOT_ALLOWED = "42501"
 _LOST = ("57P01", "57P02", "08000", "08003", "08006")
 _DAMAGED = ("XX001", "XX002", "58P01", "58030")
 _WIDENED = ("42883", "42804", "42703")
@@ -65,7 +65,7 @@ _BY_TEXT = {
 class Address:
     """Where a store is."""
 
-    server: str
+    server: str = field(repr=False)
     """What libpq takes, with the password if there is one."""
     store: str
     """The schema."""
@@ -87,12 +87,17 @@ def read_address(uri: str) -> Address:
         rest = urlencode([(name, value) for name, value in options if name != "store"])
         server = urlunsplit(("postgresql", parts.netloc, parts.path or "/", rest, ""))
         psycopg.conninfo.conninfo_to_dict(server)
-    except (ValueError, psycopg.Error) as exc:
+        # of a sign that is not written with %, libpq takes a piece of the password for the host
+        is_clear = not (parts.fragment or parts.netloc.count("@") > 1 or "@" in parts.path)
+    except (ValueError, psycopg.Error):
+        is_clear = False
+    if not is_clear:
         message = (
             f"{shown} is no address of PostgreSQL: write "
-            "postgresql://USER:PASSWORD@HOST/DATABASE?store=NAME"
+            "postgresql://USER:PASSWORD@HOST/DATABASE?store=NAME, and in a password %40 for @, "
+            "%2F for /, %23 for #, %25 for %"
         )
-        raise StoreError(message) from exc
+        raise StoreError(message)  # without libpq's reason, which may quote the password
     if not re.fullmatch(r"(?!pg_)\w[\w-]{0,62}", store, re.ASCII):
         message = f"{shown}: store={store!r} is no name: take letters, digits, _ and -, up to 63"
         raise StoreError(message)
@@ -288,6 +293,9 @@ class Connections:
                 f"{where} cannot be used: the server's disk is full: make room, then run again"
             )
             return StoreFullError(message)
+        if state == _NOT_ALLOWED:
+            reason = f"this user may not do that ({text}): grant the right, or use another user"
+            return StoreError(f"{where} cannot be used: {reason}")
         if state in _REASONS:
             return StoreError(f"{where} cannot be used: {_REASONS[state]}")
         if state in _GONE:

@@ -87,6 +87,10 @@ class PostgresStore:
         self._writing = threading.local()
         self._folding: str | None = None
 
+    def __repr__(self) -> str:
+        """Kind and address, without the password."""
+        return f"<PostgresStore {self._address.shown}>"
+
     @classmethod
     def open(cls, uri: str) -> "PostgresStore":
         """Open a store, and migrate it where an older version made it.
