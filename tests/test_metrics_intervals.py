@@ -19,7 +19,6 @@ from fashionclip.metrics.classification import (
     weighted_f1,
 )
 from fashionclip.metrics.intervals import (
-    confusion_interval,
     confusion_intervals,
     mcnemar,
     mean_interval,
@@ -27,6 +26,11 @@ from fashionclip.metrics.intervals import (
     paired_means,
     repeated_intervals,
 )
+
+
+def confusion_interval(confusion, metric, **settings):
+    low, high = confusion_intervals(confusion, [metric], **settings)[0]
+    return float(low), float(high)
 
 
 def labels(rng, n, n_classes, right):

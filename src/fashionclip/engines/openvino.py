@@ -155,10 +155,7 @@ class OpenVINOEngine:
 
 
 def _padded(tokens: np.ndarray, ends: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pad texts to one of a few shapes, by repeating the last text and the last token.
-
-    Padding that no text needs is removed first.
-    """
+    """Pad texts to one of a few shapes, by repeating the last text and the last token."""
     n, width = tokens.shape
     n_more = (1 << (n - 1).bit_length() if n < TEXT_STEP else _up(n, TEXT_STEP)) - n
     length = min(_up(int(ends.max()) + 1, TOKEN_STEP), max_tokens)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fashionclip.engines.io import to_unit
 from fashionclip.evaluate.results import TaskResult
 from fashionclip.evaluate.scoring import (
     Readable,
@@ -315,8 +316,7 @@ def _documents(
     captioned = [row for row, image in enumerate(documents.images) if image.caption]
     texts = encoder.encode_text([documents.images[row].caption for row in captioned])
     joined[captioned] = image_weight * joined[captioned] + (1 - image_weight) * texts
-    lengths = np.linalg.norm(joined, axis=1, keepdims=True)
-    return np.asarray(joined / np.maximum(lengths, np.finfo(np.float32).tiny))
+    return to_unit(joined)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -165,12 +165,7 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
 
 
 def _find_file(path: Path) -> Path:
-    """The path of a regular file, with Windows' backslashes replaced if necessary.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a regular file.
-    """
+    # Windows' backslashes are replaced if there is no such file
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

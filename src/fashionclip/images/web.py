@@ -99,11 +99,7 @@ def _try_fetch(url: str, sink: BufferedIOBase, policy: FetchPolicy) -> float | N
 
 
 def _follow(url: str, sink: BufferedIOBase, policy: FetchPolicy, *, is_last: bool) -> float | None:
-    """Follow redirects and write the body; return a pause if the server is busy.
-
-    Raises:
-        ImageFetchError: too many redirects, and as ``fetch``.
-    """
+    # writes the body; returns a pause if the server is busy
     here = url
     for _ in range(MAX_REDIRECTS + 1):
         remaining = max(_deadlines.current - time.monotonic(), 0.001)
@@ -140,11 +136,7 @@ def _write_body(
 
 
 def _parse(url: str, *, asked: str) -> httpcore.URL:
-    """Parse a URL that may have spaces, umlauts or an international host name.
-
-    Raises:
-        ImageFetchError: it is not an http(s) URL.
-    """
+    # it may have spaces, umlauts or an international host name
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -39,22 +39,6 @@ def mean_interval(
     return _ends(_resampled_means(values, resamples, seed))
 
 
-def confusion_interval(
-    confusion: Int[np.ndarray, "c c"],
-    metric: LabelMetric,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a metric of a confusion matrix; NaN of no images.
-
-    Resampling n images with replacement is the same as sampling the matrix's cells from the
-    multinomial of their shares, which is exact and whose cost does not depend on n.
-    """
-    low, high = confusion_intervals(confusion, [metric], resamples=resamples, seed=seed)[0]
-    return float(low), float(high)
-
-
 def confusion_intervals(
     confusion: Int[np.ndarray, "c c"],
     metrics: Sequence[LabelMetric],
@@ -62,7 +46,14 @@ def confusion_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Float[np.ndarray, "2 ..."]]:
-    """``confusion_interval`` of several metrics, of all images or of each class, in one pass."""
+    """95 % percentile bootstrap intervals of metrics of a confusion matrix; NaN of no images.
+
+    Resampling n images with replacement is the same as sampling the matrix's cells from the
+    multinomial of their shares, which is exact and whose cost does not depend on n.
+
+    Returns:
+        For each metric, of all images or of each class, the low and the high end.
+    """
     values: list[list[np.ndarray]] = [[] for _ in metrics]
     for resampled in _resampled(confusion, resamples, seed):
         for of_metric, metric in zip(values, metrics, strict=True):

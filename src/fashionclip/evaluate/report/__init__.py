@@ -9,9 +9,6 @@ from fashionclip.evaluate.report.html import html
 from fashionclip.evaluate.report.markdown import markdown
 from fashionclip.evaluate.results import Run
 
-MARKDOWN_NAME = "report.md"
-HTML_NAME = "report.html"
-
 
 def write_report(run: Run, folder: str | Path, thumbnails: Mapping[str, str]) -> None:
     """Write ``report.md`` and ``report.html`` into a run folder.
@@ -25,7 +22,7 @@ def write_report(run: Run, folder: str | Path, thumbnails: Mapping[str, str]) ->
         EvaluationError: the folder cannot be written.
     """
     folder = Path(folder)
-    pages = {MARKDOWN_NAME: markdown(run), HTML_NAME: html(run, thumbnails)}
+    pages = {"report.md": markdown(run), "report.html": html(run, thumbnails)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
