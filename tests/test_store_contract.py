@@ -165,6 +165,9 @@ def test_a_store_is_there_once_it_is_made(uri):
 
 
 def test_an_unknown_scheme_is_refused_with_those_there_are(tmp_path):
+    for nothing in ("", "  "):
+        with pytest.raises(StoreError, match="no store is named: give a folder, or an address"):
+            open_store(nothing)
     with pytest.raises(StoreError, match=r"mysql:// names no store.*postgresql://"):
         open_store("mysql://shop")
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fashionclip.errors import (
+    MissingExtraError,
     StoreCorruptError,
     StoreError,
     StoreFormatError,
@@ -210,6 +211,14 @@ def test_a_damaged_manifest_is_named(folder, text):
     (folder / "index.json").write_text(text)
     with pytest.raises(StoreCorruptError, match=r"index\.json .*delete the index and index"):
         open_store(folder)
+
+
+@pytest.mark.parametrize(("uri", "package"), [("gs://x/y", "gcsfs"), ("az://x/y", "adlfs")])
+def test_a_missing_client_of_an_object_store_is_named(uri, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=package) as error:
+        open_store(uri)
+    assert "fashionclip[s3]" not in str(error.value)
 
 
 def test_a_newer_format_asks_for_an_upgrade_of_the_package(folder):

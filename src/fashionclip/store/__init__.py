@@ -133,6 +133,9 @@ def _scheme(uri: str | Path) -> str:
 
 def _module(uri: str | Path) -> ModuleType:
     scheme = _scheme(uri)
+    if not str(uri).strip():
+        message = "no store is named: give a folder, or an address such as postgresql://…"
+        raise StoreError(message)
     if scheme not in STORES:
         known = ", ".join(f"{name}://" for name in STORES if name)
         message = f"{scheme}:// names no store: give a folder, or an address of {known}"
