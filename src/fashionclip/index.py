@@ -45,7 +45,7 @@ class Index:
             ModelMismatchError: another model made the store.
             TypeError: the store is not an open one, or the model none.
         """
-        if not isinstance(store, Store):
+        if isinstance(store, str | Path):  # a check against the protocol would read the store
             message = f"{store!r:.60} is no open store: Index.open takes its address"
             raise TypeError(message)
         if model is not None and not isinstance(model, FashionCLIP):
