@@ -133,7 +133,7 @@ class Connections:
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
-        weakref.finalize(self, _close_all, self._idle)  # of a store that nobody closed
+        self._at_end = weakref.finalize(self, _close_all, self._idle)  # if nobody closes the store
 
     def open(self) -> Connection:
         """A new connection.
@@ -254,7 +254,8 @@ class Connections:
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next caller, unless it is in the middle of something."""
         status = connection.info.transaction_status
-        if connection.closed or status != psycopg.pq.TransactionStatus.IDLE:
+        is_idle = status == psycopg.pq.TransactionStatus.IDLE
+        if connection.closed or not is_idle or not self._at_end.alive:
             connection.close()
             return
         with self._lock:
