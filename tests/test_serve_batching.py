@@ -101,7 +101,7 @@ def test_closing_finishes_what_was_submitted_and_accepts_no_more(compute):
     batcher = make_batcher(compute, max_batch=2)
     with ThreadPoolExecutor(6) as pool:
         submitted = [pool.submit(batcher.submit_all, [i]) for i in range(5)]
-        wait_for(lambda: compute.batches and batcher.n_waiting >= 3)
+        wait_for(lambda: compute.batches and len(compute.batches[0]) + batcher.n_waiting == 5)
         closing = pool.submit(batcher.close)
         compute.go.set()
         closing.result()
