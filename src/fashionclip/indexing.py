@@ -71,7 +71,8 @@ class IndexReport:
     seconds: float
     """Wall-clock time, waiting for another run included."""
     rejects_path: Path | None
-    """The rejects file (JSON Lines), empty if nothing was rejected; None if none was wanted."""
+    """The rejects file (JSON Lines); None if none was wanted. Without rejects, the file of a store's
+    folder is empty, and any other one is not there."""
     was_upgraded: bool
     """Whether the store had the format of an older version of this package."""
 
@@ -136,7 +137,11 @@ def index_catalog(
     path = rejects if rejects is not None else folder and folder / "rejects.jsonl"
     with ExitStack() as stack:
         writer = stack.enter_context(opened.writer(timeout_s=wait_s, on_wait=on_wait))
-        file = None if path is None else stack.enter_context(RejectsFile(path))
+        file = (
+            None
+            if path is None
+            else stack.enter_context(RejectsFile(path, keep_empty=folder is not None))
+        )
         writer.set_roles(catalog.roles)
         writer.set_columns(catalog.columns)
         run = _Run(catalog, model, opened, writer, file, progress)

@@ -66,7 +66,7 @@ class Query:
 
 
 QUERIES = (
-    Query("red dress"),
+    Query("black trousers"),
     Query("striped shirt", where="price < 60 and gender = 'Women'"),
     Query("blue jeans", avoid=("skirt",)),
     Query(similar_to="S0002"),
