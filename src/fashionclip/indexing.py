@@ -71,8 +71,10 @@ class IndexReport:
     seconds: float
     """Wall-clock time, waiting for another run included."""
     rejects_path: Path | None
-    """The rejects file (JSON Lines); None if none was wanted. Without rejects, the file of a store's
-    folder is empty, and any other one is not there."""
+    """The rejects file (JSON Lines); None if none was wanted.
+
+    Without rejects, the file in a store's folder is empty, and a file elsewhere is removed.
+    """
     was_upgraded: bool
     """Whether the store had the format of an older version of this package."""
 
