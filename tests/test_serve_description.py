@@ -38,6 +38,7 @@ def description(tiny_checkpoint, tmp_path_factory):
     shop.close()
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # schemathesis's strategies
 def test_any_request_is_answered_as_described(description):
     operations = [found.ok() for found in description.get_all_operations()]
     assert len(operations) == 11

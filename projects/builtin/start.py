@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel
 
@@ -43,8 +43,11 @@ def write_start(folder: Path, texts: Iterable[str], *, seed: int) -> None:
         "preprocessor_config.json": json.dumps(preprocessor, indent=2) + "\n",
         **tokenizer.files(),
     }
-    blobs = {"model.safetensors": save(weights, metadata={"format": "pt"})}
-    write_folder(folder, files, [], blobs=blobs)
+
+    def write_weights(draft: Path) -> None:
+        save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
+
+    write_folder(folder, files, [], write=write_weights)
 
 
 def learn_tokenizer(texts: Iterable[str]) -> Tokenizer:
