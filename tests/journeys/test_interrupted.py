@@ -92,7 +92,7 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_that_the_run_can_go_on(
     _, printed = process.communicate(timeout=120)
     assert process.returncode == 130, printed
     last = printed.splitlines()[-1]
-    assert last == "interrupted; give the same command again, and it goes on from here"
+    assert last == "interrupted; give the same command again, and it resumes from here"
     assert fashionclip(*words).json["unchanged"] >= 512
 
 
