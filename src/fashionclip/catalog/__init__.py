@@ -1,11 +1,11 @@
 """Tables and images in, a stream of products and rejects out.
 
 ``catalog``    ``Catalog``, the entry point
+``tables``     the table formats: files in, rows of cells out
 ``roles``      which column plays which part
-``sources``    which files a path means, the table of formats, and where a row's image is
-``delimited``, ``lines``, ``parquet``   the formats, each a ``Table`` of ``rows``
-``lines``      also compression and encoding of text files
-``rows``       what all formats have in common; cells to values, highlights and images
+``survey``     the first pass: the kinds of the columns
+``values``     cells to values of their column's kind
+``image_cells``, ``image_locations``   which images a row names, and where they are
 ``check``      what is wrong with a catalogue, before it is indexed
 
 Nothing here knows of models and vectors.

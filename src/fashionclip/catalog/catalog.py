@@ -8,20 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
+from fashionclip.catalog.image_cells import parse_image
+from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.roles import find_roles, is_usual
-from fashionclip.catalog.rows import (
-    BrokenRow,
-    Row,
-    Survey,
-    Table,
-    as_text,
-    clean_text,
-    convert,
-    parse_highlights,
-    parse_id,
-    parse_image,
-)
-from fashionclip.catalog.sources import ImageLocations, find_table, open_table
+from fashionclip.catalog.survey import Survey, take_survey
+from fashionclip.catalog.tables.formats import find_table, open_table
+from fashionclip.catalog.tables.table import BrokenRow, Row, Table, clean_text
+from fashionclip.catalog.values import as_text, convert, parse_highlights, parse_id
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.product import Kind, Product, Reject, Roles, Value, image_location
@@ -115,7 +108,7 @@ class Catalog:
         try:
             locations = ImageLocations(source, None if images is None else str(images))
             table = open_table(source, is_free_text=is_free_text)
-            survey = table.survey()
+            survey = take_survey(table)
             roles = find_roles(
                 table.names,
                 mapping,

@@ -127,7 +127,7 @@ def command(
 
 def is_catalog(paths: Sequence[str]) -> bool:
     """Whether the paths name one catalogue instead of image files."""
-    from fashionclip.catalog.sources import COMPRESSED_SUFFIXES, TABLE_SUFFIXES
+    from fashionclip.catalog.tables.formats import COMPRESSED_SUFFIXES, TABLE_SUFFIXES
 
     if len(paths) != 1:
         return False

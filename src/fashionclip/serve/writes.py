@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from fashionclip.catalog.rows import parse_highlights
+from fashionclip.catalog.values import parse_highlights
 from fashionclip.engines import Engine
 from fashionclip.errors import FashionCLIPError, StoreError
 from fashionclip.product import Kind, Product, Roles, Value, kind_of, widen

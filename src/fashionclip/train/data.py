@@ -19,7 +19,7 @@ from jaxtyping import Int64
 
 from fashionclip.catalog import Catalog
 from fashionclip.catalog.roles import USUAL_NAMES, bare_name
-from fashionclip.catalog.rows import as_text, parse_highlights
+from fashionclip.catalog.values import as_text, parse_highlights
 from fashionclip.errors import ImageFetchError, TrainingError
 from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.metrics import percentile

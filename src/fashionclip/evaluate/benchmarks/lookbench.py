@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fashionclip.catalog.rows import Cell
+from fashionclip.catalog.tables.table import Cell
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.base import Loaded, has_file, left_out, refuse
 from fashionclip.evaluate.benchmarks.hub import read_with_images

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fashionclip.catalog.image_cells import parse_image
+from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.roles import bare_name
-from fashionclip.catalog.rows import BrokenRow, Cell, as_text, clean_text, parse_image
-from fashionclip.catalog.sources import ImageLocations, find_table, open_table
+from fashionclip.catalog.tables.formats import find_table, open_table
+from fashionclip.catalog.tables.table import BrokenRow, Cell, clean_text
+from fashionclip.catalog.values import as_text
 from fashionclip.errors import BenchmarkError, CatalogError
 from fashionclip.evaluate.benchmarks.base import (
     Loaded,

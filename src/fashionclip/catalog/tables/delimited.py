@@ -8,22 +8,19 @@ resumes at the first of them that is a whole row by itself. Blank lines are not 
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fashionclip.catalog.lines import BadLine, TextFile, open_text
-from fashionclip.catalog.rows import (
+from fashionclip.catalog.tables.table import (
     MAX_COLUMNS,
     MAX_ROW_CHARS,
     BrokenRow,
     Row,
-    Survey,
     clean_text,
-    kind_of_text,
-    take_survey,
 )
+from fashionclip.catalog.tables.text import BadLine, TextFile, open_text
 from fashionclip.errors import CatalogError
 
 DELIMITERS = ",;\t|"
@@ -44,6 +41,9 @@ _PROBE = "\x01"  # a line that cannot be in a table
 
 class DelimitedTable:
     """A table of separated values with a header line."""
+
+    kinds = None
+    is_typed = False
 
     def __init__(self, path: Path, *, is_free_text: Callable[[str], bool]) -> None:
         """Decide encoding, delimiter and columns.
@@ -72,16 +72,8 @@ class DelimitedTable:
         self.notes = self._file.notes
         self._joins_last = is_free_text(self.names[-1])
 
-    def survey(self) -> Survey:
-        """Read it through once for the columns' kinds.
-
-        Raises:
-            CatalogError: it cannot be read to its end.
-        """
-        return take_survey(self.rows(), kind_of_text, self.names)
-
-    def rows(self) -> Iterator[Row | BrokenRow]:
-        """Read it from the top.
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
+        """Read it from the top; every line is read whole.
 
         Raises:
             CatalogError: it cannot be read on.

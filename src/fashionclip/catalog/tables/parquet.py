@@ -3,14 +3,14 @@
 Files are read in small batches. A damaged part becomes one broken row for each of its rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fashionclip.catalog.lines import reading
-from fashionclip.catalog.rows import MAX_COLUMNS, BrokenRow, Row, Survey
+from fashionclip.catalog.tables.table import MAX_COLUMNS, BrokenRow, Row
+from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError
 from fashionclip.product import Kind
 
@@ -22,6 +22,8 @@ BUFFER_BYTES = 1 << 20  # columns are read in pieces of this size
 class ParquetTable:
     """A table in one or several Parquet files of the same columns."""
 
+    is_typed = True
+
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read the schema.
 
@@ -32,39 +34,36 @@ class ParquetTable:
             CatalogError: a file is not Parquet, is damaged, or has other columns than the first.
         """
         self._paths = tuple(paths)
-        self._schema, n_rows = _describe(self._paths[0])
+        schema = _read_schema(self._paths[0])
         for path in self._paths[1:]:
-            schema, n_more = _describe(path)
-            if schema.names != self._schema.names:
+            if _read_schema(path).names != schema.names:
                 message = f"{path}: has other columns than {self._paths[0].name}; name one of them"
                 raise CatalogError(message)
-            n_rows += n_more
-        self._n_rows = n_rows
-        self.names: tuple[str, ...] = tuple(self._schema.names)
+        self.kinds = {field.name: _kind_of(field.type) for field in schema}
+        self.names: tuple[str, ...] = tuple(schema.names)
         n_files = len(self._paths)
         self.notes: tuple[str, ...] = (
             (f"{n_files} Parquet files read as one",) if n_files > 1 else ()
         )
 
-    def survey(self) -> Survey:
-        """The kinds that the schema gives."""
-        kinds = {field.name: kind for field in self._schema if (kind := _kind_of(field.type))}
-        return Survey(kinds, self._n_rows)
-
-    def rows(self) -> Iterator[Row | BrokenRow]:
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top.
+
+        Args:
+            columns: those to read; None for all.
 
         Raises:
             CatalogError: it cannot be read on.
         """
-        has_binary = any(_kind_of(field.type) is None for field in self._schema)
+        wanted = list(self.names if columns is None else columns)
+        has_binary = any(self.kinds[name] is None for name in wanted)
         batch_size = IMAGES_PER_BATCH if has_binary else ROWS_PER_BATCH
         before = 0
         for path in self._paths:
             with reading(path), _open(path) as file:
                 for i in range(file.num_row_groups):
                     n_rows = file.metadata.row_group(i).num_rows
-                    yield from _rows_of(file, i, n_rows, before, batch_size)
+                    yield from _rows_of(file, i, wanted, n_rows, before, batch_size)
                     before += n_rows
 
 
@@ -72,27 +71,34 @@ def _open(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
-def _describe(path: Path) -> tuple[pa.Schema, int]:
+def _read_schema(path: Path) -> pa.Schema:
     try:
         with reading(path), _open(path) as file:
-            schema, n_rows = file.schema_arrow, file.metadata.num_rows
+            schema = file.schema_arrow
     except (pa.ArrowException, ValueError) as exc:
         message = f"{path}: not a Parquet file, or damaged ({_first_line(exc)})"
         raise CatalogError(message) from exc
     if len(set(schema.names)) < len(schema.names) or len(schema.names) > MAX_COLUMNS:
         message = f"{path}: columns of the same name, or more than {MAX_COLUMNS:,}; write it anew"
         raise CatalogError(message)
-    return schema, n_rows
+    return schema
 
 
 def _rows_of(
-    file: pq.ParquetFile, i_group: int, n_rows: int, before: int, batch_size: int
+    file: pq.ParquetFile,
+    i_group: int,
+    columns: list[str],
+    n_rows: int,
+    before: int,
+    batch_size: int,
 ) -> Iterator[Row | BrokenRow]:
     """The rows of one row group; those that cannot be read are broken rows."""
     number = before
     why = "fewer rows than it says"
     try:
-        for batch in file.iter_batches(batch_size, row_groups=[i_group], use_threads=False):
+        for batch in file.iter_batches(
+            batch_size, row_groups=[i_group], columns=columns, use_threads=False
+        ):
             for row in _rows_of_batch(batch, number):
                 yield row
                 number += 1
