@@ -1,4 +1,4 @@
-"""Run the commands whose output README.md and docs/ show, and replace the output.
+"""Run the commands whose output README.md, ARCHITECTURE.md and docs/ show, and replace the output.
 
     python scripts/write_output.py             # every block
     python scripts/write_output.py search      # only blocks whose command contains this word
@@ -47,7 +47,11 @@ def main() -> None:
             block_for(match["kind"], match["command"]) if wanted in match["command"] else match[0]
         )
 
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "ARCHITECTURE.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ):
         text = page.read_text(encoding="utf-8")
         page.write_text(BLOCK.sub(fresh, text), encoding="utf-8")
 

@@ -72,3 +72,15 @@ def test_the_layers_of_the_architecture_page_are_the_packages_there_are():
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert described == packages - {"__init__.py"}
+
+
+def test_the_list_of_modules_is_up_to_date():
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- markdown of: python scripts/list_modules.py -->\n")[2]
+    done = subprocess.run(
+        [sys.executable, "scripts/list_modules.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert block.partition("<!-- end -->")[0] == done.stdout.rstrip("\n") + "\n", (
+        "write it: python scripts/write_output.py list_modules"
+    )

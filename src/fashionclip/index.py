@@ -1,4 +1,4 @@
-"""The public index: open it by its address, search it in a line, see the hits as images.
+"""``Index``, the public index: open it by its address, search it, see the hits as images.
 
 >>> index = fashionclip.Index.open("shop.lance")
 >>> index.search("red dress", where="price < 50")

@@ -1,4 +1,4 @@
-"""A catalogue into a store: read, compare, encode what changed, write, optimize.
+"""A catalogue into a store: read, compare, encode in batches what changed, write, optimize.
 
 A product is represented by its image's vector, as in FashionCLIP; the caption is kept for full-text
 search. A run compares each image's bytes and each row's values with what is stored: a new or

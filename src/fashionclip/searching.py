@@ -1,4 +1,4 @@
-"""Queries over a store: by text, by image, by stored products, or by several of them at once.
+"""Queries over a store: by text, image or stored product; things to avoid, fusion with words.
 
 A query becomes one unit vector, the store returns its neighbours, and they are ranked again where
 the query has things to avoid (``avoid``, ``unlike``) or should also match the captions' words

@@ -1,4 +1,4 @@
-"""The program ``fashionclip``: a table of commands, and how their errors are reported.
+"""The program ``fashionclip``: a table of commands, how errors are reported, the exit status.
 
 A command's module is imported when the command is called, so ``--help`` takes a tenth of a second
 and loads nothing heavy. Exit status: 0 done, 1 nothing could be done, 2 wrong usage, 130

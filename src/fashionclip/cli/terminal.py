@@ -1,4 +1,4 @@
-"""Output of the commands: data on stdout, messages on stderr, progress only on a terminal.
+"""Output of the commands: JSON, tables, messages on stderr, progress only on a terminal.
 
 Rich is imported by the functions that need it: a search that prints JSON never loads it.
 """

@@ -1,4 +1,4 @@
-"""The original's ``FashionCLIP`` and its heat maps, on this package's model.
+"""The original's ``FashionCLIP`` and its heat maps of words on images, on this package's model.
 
 A heat map compares a text with horizontal and vertical bands of an image. Bands begin and end at
 every step of the grid, the image's edges included (the original never showed 29 of 224 rows). An

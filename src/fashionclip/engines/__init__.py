@@ -1,4 +1,4 @@
-"""Pixels and tokens to unit vectors: OpenVINO on a CPU, PyTorch on a CUDA or MPS device.
+"""Choice of engine, device and precision: OpenVINO on a CPU, PyTorch on a CUDA or MPS device.
 
 ``open_engine`` imports only the engine that it opens. PyTorch takes seconds to import, so a
 machine without a GPU driver's device file is not asked for a GPU. What the processor computes

@@ -1,4 +1,4 @@
-"""The engine for CPUs: both towers on OpenVINO.
+"""The engine for CPUs: both towers on OpenVINO, precisions, size of a call.
 
 A tower is built and compiled at its first use (0.1 to 0.5 s for ViT-B/32), so a text search
 never loads the image tower. The inference precision is always set, because OpenVINO's default

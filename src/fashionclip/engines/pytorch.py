@@ -1,4 +1,4 @@
-"""The engine for GPUs: both towers in PyTorch, from the same weights.
+"""The engine for GPUs: both towers in PyTorch, from the same weights; precisions, batch sizes.
 
 It also runs on the CPU (``torch-cpu``), for comparison. Importing this module imports PyTorch,
 which takes seconds.

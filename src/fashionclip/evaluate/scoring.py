@@ -1,4 +1,4 @@
-"""Steps that all scorers share: leaving out what cannot be read, means, and the result."""
+"""Steps that all scorers share: leaving out unreadable images, means with intervals, the result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Images in any form to upright RGB, to the square of pixels that a checkpoint takes, to JPEG.
+"""Images to upright RGB, resized, cropped or padded to a checkpoint's square of pixels; to JPEG.
 
 Pixels stay uint8: the engines fold scaling and normalisation into their first layer. Pillow
 releases the GIL while it decodes, so threads decode in parallel.

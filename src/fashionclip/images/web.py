@@ -1,4 +1,4 @@
-"""Bytes from http(s), guarded against SSRF: public addresses only, a deadline, a size limit.
+"""Bytes from http(s): retries, redirects, a deadline, a size limit, a guard against SSRF.
 
 The address is checked at connect, and for every redirect, which prevents DNS rebinding; no HTTP
 library offers this. The deadline covers the whole transfer, so a slow server cannot stall a run.

@@ -1,4 +1,4 @@
-"""Classification: metrics of confusion matrices.
+"""Metrics of labels: accuracy, precision, recall, F1, from confusion matrices.
 
 Every metric broadcasts over leading axes, so that a bootstrap of thousands of matrices is one call.
 Matrices hold counts; rows are the truth, columns the predictions. A metric needs only the margins

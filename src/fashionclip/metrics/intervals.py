@@ -1,4 +1,4 @@
-"""Uncertainty: bootstrap confidence intervals, and paired tests between two models."""
+"""Confidence intervals by bootstrap, and paired tests between two models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

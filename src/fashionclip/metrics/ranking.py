@@ -1,4 +1,4 @@
-"""Rankings: the order of documents for each query, its metrics, and what chance would give.
+"""Metrics of rankings: recall@k, MRR, NDCG and others, with what chance would give.
 
 ``ranked`` is ``(query, place)``, best place first, True where the document there is relevant. Where
 there are fewer documents than places, the missing places count as not relevant, as in trec_eval.

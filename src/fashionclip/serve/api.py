@@ -1,4 +1,4 @@
-"""The API's routes: parse a request, call the service, write the answer.
+"""The API's routes, OpenAI's embeddings API too: parse a request, call the service, answer.
 
 Answers are not validated against their schemas: that would take as long as the search.
 """

@@ -1,4 +1,4 @@
-"""Micro-batching and bounded execution: how concurrent requests share threads and the model.
+"""Micro-batches of concurrent requests for the model, and a bounded pool of threads for the rest.
 
 No request waits for others to arrive. While one batch is computed the next one fills up, so a
 single request is as fast as without batching, and batches grow with the load.

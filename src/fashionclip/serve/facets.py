@@ -1,4 +1,4 @@
-"""Facets: what products can be filtered by, with how many products have each value.
+"""Facets: columns to filter by, with counts of their values; queries that find something.
 
 The same counts give a few queries that find something here: "black handbags".
 """

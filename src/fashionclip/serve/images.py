@@ -1,4 +1,4 @@
-"""Images that requests bring and answers carry: fetched, decoded, made small, cached."""
+"""Images in requests and answers: data URLs, fetches, limits of pixels, thumbnails, uploads."""
 
 import io
 import re

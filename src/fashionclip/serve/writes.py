@@ -1,4 +1,4 @@
-"""Products stored and deleted through the service.
+"""Products stored and deleted through the service: checks, new columns, batches of changes.
 
 Writes that arrive together become one revision of the store. A write that was answered is on disk,
 and searches find it. Images that came over HTTP are kept with the store.

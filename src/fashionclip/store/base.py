@@ -1,4 +1,4 @@
-"""The store contract: what every store of vectors and products offers, and the types it uses.
+"""The store contract: ``Store`` and ``Writer``, the types they use, how long a writer waits.
 
 A store never encodes and never parses filters: it takes unit vectors and parsed ``Filter``s. It
 belongs to one model, whose fingerprint is in its metadata. ``tests/test_store_contract.py`` runs

@@ -1,4 +1,4 @@
-"""A filter's text → its condition; what is not understood is refused, with the place.
+"""The parser of filters: text to condition; what is not understood is refused, with the place.
 
 sqlglot reads the text into a tree. Only the nodes in ``_PARTS`` are taken, with only these parts,
 and a condition of ours is made of them: nothing of the text is passed on but columns' names and

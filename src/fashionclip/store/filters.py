@@ -1,4 +1,4 @@
-"""One filter language over a catalogue's columns, and its meaning in three engines.
+"""Filters: conditions on a catalogue's columns as DataFusion's SQL, PostgreSQL's, or an Arrow mask.
 
 ``parse_filter`` reads a filter once and refuses it whole where any part is not understood. A
 ``Filter`` holds the condition as a tree without NOT: negation is carried down to the comparisons,

@@ -1,4 +1,4 @@
-"""Text to tokens, with the byte-pair encoding in the checkpoint's files.
+"""Text to tokens with the checkpoint's byte-pair encoding; truncation and padding.
 
 The ``tokenizers`` library encodes; this module adds start and end token, truncation at the model's
 context, and padding to the longest text of a batch.

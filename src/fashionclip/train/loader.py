@@ -1,4 +1,4 @@
-"""Batches of pairs: decoded, augmented and tokenized by threads, ahead of the device.
+"""Batches of pairs: their order and seeds; decoded, augmented and tokenized ahead of the device.
 
 Everything random about a pair depends on the seed, the epoch and the pair's position in it. So a
 batch is a function of its step alone: it does not depend on threads, on the number of processes

@@ -1,4 +1,4 @@
-"""The steps of a run, from its start or from its last state to its end."""
+"""The steps of a run: forward, backward, logging, checkpoints; resumed from the last state."""
 
 import math
 import time

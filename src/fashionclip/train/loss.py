@@ -1,4 +1,4 @@
-"""Losses: unit vectors of images and texts to a scalar.
+"""Loss terms: InfoNCE, SigLIP, distillation and others; temperature, duplicates in a batch.
 
 Each process computes the loss of its own rows against the vectors of all processes; the mean over
 the processes is the loss of the batch. ``LOSS_TERMS`` is the table of terms. A term is a function

@@ -1,4 +1,4 @@
-"""The models in training: towers with trainable weights, checkpoints, and frozen teachers.
+"""The models in training: which weights are trained (or LoRA), checkpoints, frozen teachers.
 
 The recipe chooses which weights are trained: all, those of one tower, or LoRA's updates. The loss
 compares the student's vectors with those of the teachers.

@@ -1,4 +1,4 @@
-"""Gradients and updates: cached gradients, Adam and AdamW, the schedule, the moving average."""
+"""Gradient caching, Adam and AdamW, the learning-rate schedule, the moving average of weights."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: pairs, split, start and number of steps.
+"""What a run needs before its first step: pairs, split, start, batch size and number of steps.
 
 ``prepare`` reads the catalogue and its images once, in the first process alone for the images.
 ``claim`` writes the run folder: a folder belongs to one recipe and one state of the data. With the

@@ -1,4 +1,4 @@
-"""The ASGI middleware before every route: limits, keys, error answers and security headers.
+"""The ASGI middleware before every route: limits, keys, error answers, security headers (CSP).
 
 It gives each request an id, checks the limits (rate, requests in progress, size and speed of the
 body, content types) and the key, reads the body, and answers every error with one line of JSON.

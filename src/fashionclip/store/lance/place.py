@@ -1,4 +1,4 @@
-"""Where a Lance store is, a folder or a prefix of an object store: its manifest, lock and blobs.
+"""Where a Lance store is, a folder or an object store (S3): its manifest, lock and blobs.
 
 ``index.json`` is written last when a store is made, so that its presence means the rest is there.
 In a folder, ``lock`` is held by the operating system, so a writer that dies lets go of it;

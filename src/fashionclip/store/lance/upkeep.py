@@ -1,4 +1,4 @@
-"""Keeping a table in order: wider columns, compact files, search indexes that cover every row.
+"""Upkeep of a Lance table: compaction, wider columns, IVF, full-text and column indexes.
 
 From ``APPROXIMATE_FROM`` products on, vectors are in IVF partitions, and a query is compared, by
 exact cosine and after its filter, with those of the partitions next to it. The fewer products pass

@@ -1,4 +1,4 @@
-"""Connections to one PostgreSQL database: addresses, faults in one line, reads that are retried."""
+"""Connections to one PostgreSQL database: addresses, faults, retries, HNSW's search settings."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The tables of a store in PostgreSQL: their layout, its versions, and what is read of it."""
+"""The tables of a store in PostgreSQL: layout, version, migrations, and what is read of it."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Writing a store in PostgreSQL: one writer at a time, each call one transaction.
+"""Writing a store in PostgreSQL, in one transaction a call, and building its HNSW index.
 
 An advisory lock of the server lets one writer in; it goes with the writer's connection, and so with
 its process. Each call advances the revision and logs the ids it touched, for ``changes_since``.

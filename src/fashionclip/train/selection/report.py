@@ -1,4 +1,4 @@
-"""The report of a selection: ``selection.json``, ``.md`` and ``.svg``."""
+"""The report of a selection: ``selection.json``, ``selection.md`` and ``selection.svg``."""
 
 import io
 import json

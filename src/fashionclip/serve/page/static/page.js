@@ -1,4 +1,4 @@
-// Enhancements: search by an image, and replace results without a page load.
+// The script of the web page: search by an image, and replace results without a page load.
 // Links and forms work without this script too.
 "use strict";
 (() => {
