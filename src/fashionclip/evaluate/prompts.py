@@ -1,4 +1,4 @@
-"""Prompts: how class names become texts, and which of six styles suits a model best.
+"""Prompts: class names as texts by templates; which of six combinations suits a model best.
 
 From the simplest: the bare label, one template, an ensemble of templates, the ensemble with and
 without full stops, and the last two over every synonym. The style is chosen on development images.

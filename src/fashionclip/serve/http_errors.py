@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: status, a stable code, when to retry, and the message for the client.
+"""Exceptions as HTTP answers: status, a stable code, when to retry, and the message for the client.
 
 Clients see the full message of their own mistakes. Of a fault of the store they learn only that it
 exists; the log has the details, which would tell where the store is.

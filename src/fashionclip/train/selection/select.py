@@ -1,4 +1,4 @@
-"""Scoring of all candidates, and the selection of one.
+"""Scoring of all candidates, the selection of one, and when a run stops early.
 
 The scores of every candidate are written to ``scores/`` as soon as they are known, so that a killed
 selection is resumed.
