@@ -1,4 +1,4 @@
-"""API keys: a file of salted hashes with each key's scope, and the creation of keys.
+"""API keys: read from headers or cookie, checked against a file of salted hashes, created.
 
 A key has 256 random bits, so guessing is hopeless and a fast hash is as safe as a slow one; slow
 hashes are for passwords that people choose. The file has one line of JSON per key and never the

@@ -465,7 +465,7 @@ class _LanceWriter:
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 
-        Versions younger than an hour stay, so that no reader loses what it is reading.
+        Young versions stay (``upkeep.KEEP_VERSIONS``), so that no reader loses what it is reading.
 
         Args:
             is_finished: no more writes are to come, so that the vector index may be built anew.
