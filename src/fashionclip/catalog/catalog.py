@@ -4,13 +4,14 @@ import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
 from fashionclip.catalog.image_cells import parse_image
 from fashionclip.catalog.image_locations import ImageLocations
-from fashionclip.catalog.roles import find_roles, is_usual
+from fashionclip.catalog.roles import find_roles, usual_role
 from fashionclip.catalog.survey import Survey, take_survey
 from fashionclip.catalog.tables.formats import find_table, open_table
 from fashionclip.catalog.tables.table import BrokenRow, Row, Table, clean_text
@@ -78,6 +79,7 @@ class Catalog:
         *,
         images: str | Path | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
+        encoding: str | None = None,
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
@@ -90,6 +92,7 @@ class Catalog:
                 of images, they are ``<images>/<id>.jpg`` (or .png, …).
             columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name
                 leaves the role without a column; ``further_images`` may name several.
+            encoding: of a text table, such as ``cp1251``; None to decide by its bytes.
             caption: makes the caption of highlights and short description.
             policy: how images, and the table, may be fetched.
 
@@ -99,15 +102,11 @@ class Catalog:
         mapping = dict(columns or {})
         source = find_table(str(path), policy=policy)
 
-        def is_free_text(name: str) -> bool:
-            title = mapping.get("title")
-            return name in ([title] if isinstance(title, str) else title or ()) or (
-                not title and is_usual(name, "title")
-            )
-
         try:
             locations = ImageLocations(source, None if images is None else str(images))
-            table = open_table(source, is_free_text=is_free_text)
+            table = open_table(
+                source, usual_role=partial(usual_role, mapping=mapping), encoding=encoding
+            )
             survey = take_survey(table)
             roles = find_roles(
                 table.names,

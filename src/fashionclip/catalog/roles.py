@@ -47,6 +47,22 @@ def is_usual(name: str, role: str) -> bool:
     return role == "further_images" and unnumbered != bare and unnumbered in names
 
 
+def usual_role(
+    name: str, mapping: Mapping[str, str | Sequence[str]] = MappingProxyType({})
+) -> str | None:
+    """The role that a column of this name has: the one that it is mapped to, or usually has.
+
+    Args:
+        name: the column.
+        mapping: role to columns, by hand; such a role has no usual names.
+    """
+    bare = bare_name(name)
+    for role, columns in mapping.items():
+        if bare in map(bare_name, [columns] if isinstance(columns, str) else columns):
+            return role if bare else None
+    return next((r for r in USUAL_NAMES if r not in mapping and is_usual(name, r)), None)
+
+
 def guess_roles(
     names: Sequence[str], mapped: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 ) -> Roles:

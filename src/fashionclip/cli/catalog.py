@@ -52,6 +52,7 @@ def check(
     path: str,
     images: str | None,
     columns: Mapping[str, Sequence[str]],
+    encoding: str | None,
     allow_private: bool,
     rejects_path: Path | None,
     as_json: bool,
@@ -65,7 +66,9 @@ def check(
     from fashionclip.catalog import check_catalog
 
     begun = perf_counter()
-    catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+    catalog = open_catalog(
+        path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+    )
     warn_of_no_words(catalog)
     with terminal.progress("Checking", total=catalog.len_hint, noun="rows") as update:
         report = check_catalog(catalog, progress=lambda rows: update(rows, 0, None))

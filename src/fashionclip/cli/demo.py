@@ -129,7 +129,7 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
     shutil.copyfile(LABELS, labels)
 
     show_command(f"fashionclip index {table} --into {store}")
-    catalog = open_catalog(str(table), images=None, columns={}, allow_private=False)
+    catalog = open_catalog(str(table))
     model = open_model(None)
     try:
         report = embed(catalog, model, str(store))

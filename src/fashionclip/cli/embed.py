@@ -60,6 +60,7 @@ def command(
     texts: Sequence[str],
     images: str | None,
     columns: Mapping[str, Sequence[str]],
+    encoding: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -80,7 +81,9 @@ def command(
     begun = perf_counter()
     rows: Iterable[Product | Reject]
     if is_catalog(paths):
-        rows = open_catalog(paths[0], images=images, columns=columns, allow_private=allow_private)
+        rows = open_catalog(
+            paths[0], images=images, columns=columns, encoding=encoding, allow_private=allow_private
+        )
         n_rows = rows.len_hint
     else:
         rows = (Product(path, "", path, row, {}) for row, path in enumerate(paths, start=1))

@@ -71,6 +71,7 @@ def command(
     mend: bool,
     images: str | None,
     columns: dict[str, list[str]],
+    encoding: str | None,
     allow_private: bool,
     keep_missing: bool,
     model_name: str | None,
@@ -97,7 +98,9 @@ def command(
 
     if path is None or store is None:
         stop_for_usage("name a catalogue and where it goes: fashionclip index PATH --into STORE")
-    catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+    catalog = open_catalog(
+        path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+    )
     warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)
     report = embed(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -140,6 +141,11 @@ catalog_options = _together(
         help="The column of a role, where its name is unusual: --column id=SKU "
         "--column image=photo. Repeatable.",
     ),
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="The text encoding of the table, such as cp1251, where it is not told by its bytes.",
+    ),
     private_option,
 )
 
@@ -202,7 +208,12 @@ def model_of(store: str) -> str | None:
 
 
 def open_catalog(
-    path: str, *, images: str | None, columns: Mapping[str, Sequence[str]], allow_private: bool
+    path: str,
+    *,
+    images: str | None = None,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    encoding: str | None = None,
+    allow_private: bool = False,
 ) -> "Catalog":
     """Open a catalogue with the values of ``catalog_options``.
 
@@ -213,7 +224,9 @@ def open_catalog(
     from fashionclip.images.fetch import FetchPolicy
 
     policy = FetchPolicy(allow_private=allow_private)
-    catalog = Catalog.open(path, images=images, columns=columns or None, policy=policy)
+    catalog = Catalog.open(
+        path, images=images, columns=columns or None, encoding=encoding, policy=policy
+    )
     for note in catalog.notes:
         terminal.warn(f"{path}: {note}")
     return catalog

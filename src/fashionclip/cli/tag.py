@@ -90,6 +90,7 @@ def command(
     learned_path: Path | None,
     images: str | None,
     columns: Mapping[str, Sequence[str]],
+    encoding: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -111,7 +112,7 @@ def command(
     model = open_model(model_name or model_of(path), device=device, precision=precision)
     if labelled is not None:
         catalog = open_catalog(
-            labelled, images=images, columns=columns, allow_private=allow_private
+            labelled, images=images, columns=columns, encoding=encoding, allow_private=allow_private
         )
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
     if holds_store(path):
@@ -122,7 +123,9 @@ def command(
     else:
         from fashionclip.tagging import tag_catalog
 
-        catalog = open_catalog(path, images=images, columns=columns, allow_private=allow_private)
+        catalog = open_catalog(
+            path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+        )
         products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)
         total = catalog.len_hint
     if place is not None:

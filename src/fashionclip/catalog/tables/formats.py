@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fashionclip.catalog.tables.delimited import DelimitedTable
 from fashionclip.catalog.tables.json_lines import JsonLinesTable
-from fashionclip.catalog.tables.table import Table
+from fashionclip.catalog.tables.table import Table, UsualRole
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url
@@ -96,7 +96,15 @@ def _copy_table(url: str, policy: FetchPolicy) -> TableFiles:
     return TableFiles((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
 
 
-def _open_parquet(source: TableFiles, is_free_text: Callable[[str], bool]) -> Table:
+def _open_delimited(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
+    return DelimitedTable(source.files[0], usual_role=usual_role, encoding=encoding)
+
+
+def _open_json(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
+    return JsonLinesTable(source.files[0])
+
+
+def _open_parquet(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
     from fashionclip.catalog.tables.parquet import ParquetTable  # a quarter of a second to import
 
     return ParquetTable(source.files)
@@ -107,8 +115,8 @@ class Format:
     """A table format: how it is recognised and opened."""
 
     suffixes: tuple[str, ...]
-    open: Callable[[TableFiles, Callable[[str], bool]], Table]
-    """Takes the files, and whether a column of a name holds prose (see ``DelimitedTable``)."""
+    open: Callable[[TableFiles, UsualRole, str | None], Table]
+    """Takes the files, the usual roles of columns, and the text encoding if it is named."""
     magic: bytes = b""
     """First bytes of its files, which decide before the suffix does; empty if there are none."""
     has_shards: bool = False
@@ -116,23 +124,21 @@ class Format:
 
 
 FORMATS = (
-    Format(
-        (".csv", ".tsv", ".tab"),
-        lambda source, is_free_text: DelimitedTable(source.files[0], is_free_text=is_free_text),
-    ),
-    Format((".jsonl", ".ndjson", ".json"), lambda source, _: JsonLinesTable(source.files[0])),
+    Format((".csv", ".tsv", ".tab"), _open_delimited),
+    Format((".jsonl", ".ndjson", ".json"), _open_json),
     Format((".parquet", ".pq"), _open_parquet, magic=b"PAR1", has_shards=True),
 )
 """The formats; a file that matches none is read as the first."""
 TABLE_SUFFIXES = tuple(suffix for table_format in FORMATS for suffix in table_format.suffixes)
 
 
-def open_table(source: TableFiles, *, is_free_text: Callable[[str], bool]) -> Table:
+def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | None = None) -> Table:
     """Open a table in the format that its first bytes or its name say.
 
     Args:
         source: its files.
-        is_free_text: whether a column of this name holds prose, see ``DelimitedTable``.
+        usual_role: the role that a column of a name usually has, by which headers are found.
+        encoding: the encoding of a text table; None to decide.
 
     Raises:
         CatalogError: it cannot be read.
@@ -145,4 +151,4 @@ def open_table(source: TableFiles, *, is_free_text: Callable[[str], bool]) -> Ta
     if head in _EXCEL and not by_magic:
         message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
         raise CatalogError(message)
-    return (by_magic or by_name or FORMATS)[0].open(source, is_free_text)
+    return (by_magic or by_name or FORMATS)[0].open(source, usual_role, encoding)

@@ -1,16 +1,20 @@
 """What every table format gives: rows of cells, and the columns' names."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from fashionclip.errors import CatalogError
 from fashionclip.product import Kind
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Cell = Any
 """A value as its format has it: text, number, bool, bytes, list, dict or None."""
+
+UsualRole = Callable[[str], str | None]
+"""Tells the role that a column of a name usually has; None for no role. Headers are found by it."""
 
 MAX_ROW_CHARS = 4_000_000
 """Longer rows are rejected, which bounds the memory that one row takes."""
@@ -73,3 +77,23 @@ class Table(Protocol):
 def clean_text(text: str) -> str:
     """Text without the lone surrogates that UTF-8 cannot hold."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def distinct_names(names: Iterable[str], *, where: str) -> tuple[str, ...]:
+    """Columns' names, trimmed; nameless and repeated columns get names of their own.
+
+    Raises:
+        CatalogError: there are too many.
+    """
+    found: dict[str, None] = {}
+    for i, given in enumerate(names, start=1):
+        name = first = clean_text(given.replace("\0", "").strip()) or f"column_{i}"
+        n = 1
+        while name in found:
+            n += 1
+            name = f"{first}_{n}"
+        found[name] = None
+    if len(found) > MAX_COLUMNS:
+        message = f"{where}: {len(found):,} columns; a catalogue has at most {MAX_COLUMNS:,}"
+        raise CatalogError(message)
+    return tuple(found)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from fashionclip.catalog.tables.encodings import ENCODINGS, guess_encoding
 from fashionclip.catalog.tables.table import MAX_ROW_CHARS
 from fashionclip.errors import CatalogError
 
@@ -29,8 +30,21 @@ _OPENERS: Mapping[bytes, Callable[[Path], io.BufferedIOBase]] = {
 }
 """First bytes of a compressed file to what opens it."""
 
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WIDE = ("utf-16", "utf-32")
+MIN_ZERO_SHARE = 0.1
+MIN_ZEROS = 8
+"""Characters whose upper byte is zero, and their share, from which a file may be UTF-16."""
+
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+_BEYOND_ASCII_LINE = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
+SAMPLE_BYTES = 1 << 16  # of such lines, by which the encoding is guessed
 
 
 class BadLine(str):
@@ -62,6 +76,8 @@ class TextFile:
     errors: str
     notes: tuple[str, ...] = ()
     """A remark for the user on the encoding, unless it is plain UTF-8."""
+    has_backslash: bool = True
+    """Whether a backslash may be in it."""
 
     def lines(self) -> Iterator[str]:
         r"""Lines with their ends (``\n``, ``\r\n`` or ``\r``).
@@ -77,42 +93,67 @@ class TextFile:
                 elif "\0" in line:
                     yield BadLine(line, "holds NUL bytes; save the table as text again")
                 elif self.errors == "surrogateescape" and _UNDECODED.search(line):
-                    why = "holds bytes that are not UTF-8, unlike the rest of the table; mend them"
+                    name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
+                    why = (
+                        f"holds bytes that are not {name}, unlike the rest of the table; mend them"
+                    )
                     yield BadLine(_UNDECODED.sub("\ufffd", line), why)
                 else:
                     yield line
 
 
-def open_text(path: Path) -> TextFile:
+def open_text(path: Path, encoding: str | None = None) -> TextFile:
     """Decide a text file's encoding; reads it through.
 
-    A byte-order mark decides. Without one the file is UTF-8 if most of its bytes beyond ASCII are
-    valid UTF-8, and Windows-1252 otherwise.
+    A byte-order mark decides. Without one the file is UTF-16 or UTF-32 if its zero bytes lie so,
+    UTF-8 if most of its bytes beyond ASCII are valid UTF-8, and else what its letters say.
+
+    Args:
+        path: the file, perhaps compressed.
+        encoding: its encoding, where that is known; None to decide.
 
     Raises:
-        CatalogError: the file cannot be read to its end, or is UTF-16 without a mark.
+        CatalogError: the file cannot be read to its end, or there is no such encoding.
     """
+    if encoding is not None:
+        return _named(path, encoding)
     with reading(path), open_plain(path) as file:
-        head = file.read(4)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            while file.read(BLOCK_BYTES):  # to the end: a compressed file may break off
-                pass
-            return TextFile(path, "utf-16", "replace", ("read as UTF-16",))
-        if any(head) and b"\0\0" in (head[::2], head[1::2]):
-            message = (
-                f"{path}: looks like UTF-16 without a byte-order mark; "
-                "save it as UTF-8 and read that"
-            )
-            raise CatalogError(message)
-        n_valid, n_invalid = _count_beyond_ascii(file, head)
+        head = file.read(BLOCK_BYTES)
+        wide = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+        wide = wide or _wide_encoding(head[:4096])
+        if wide:
+            has_backslash = _read_on(file, head)
+            return TextFile(path, wide, "replace", (f"read as {wide.upper()}",), has_backslash)
+        n_valid, n_invalid, has_backslash = _count_beyond_ascii(file, head)
     has_mark = head.startswith(codecs.BOM_UTF8)
-    encoding = "utf-8-sig" if has_mark else "utf-8"
+    utf8 = "utf-8-sig" if has_mark else "utf-8"
     if not n_invalid:
-        return TextFile(path, encoding, "strict")
+        return TextFile(path, utf8, "strict", has_backslash=has_backslash)
     if has_mark or n_valid > n_invalid:
         note = f"{n_invalid} bytes are not UTF-8; the rows that hold them are rejected"
-        return TextFile(path, encoding, "surrogateescape", (note,))
-    return TextFile(path, "cp1252", "replace", ("read as Windows-1252, for it is not UTF-8",))
+        return TextFile(path, utf8, "surrogateescape", (note,), has_backslash)
+    with reading(path), open_plain(path) as file:
+        found = guess_encoding(_lines_beyond_ascii(file))
+    note = (
+        f"read as {ENCODINGS[found]}, for it is not UTF-8; if letters are wrong, name its encoding "
+        "(--encoding NAME)"
+    )
+    return TextFile(path, found, "surrogateescape", (note,), has_backslash)
+
+
+def _named(path: Path, encoding: str) -> TextFile:
+    try:
+        "".encode(encoding)  # codecs that are no text encodings, such as base64, are refused too
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError) as exc:
+        message = f"no encoding '{encoding}'; names are utf-8, utf-16, {', '.join(ENCODINGS)}, …"
+        raise CatalogError(message) from exc
+    with reading(path), open_plain(path) as file:
+        has_backslash = _read_on(file, head := file.read(BLOCK_BYTES))
+    if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
+        name = "utf-8-sig"
+    errors = "replace" if name.startswith(_WIDE) else "surrogateescape"
+    return TextFile(path, name, errors, has_backslash=has_backslash)
 
 
 @contextmanager
@@ -157,17 +198,57 @@ def _skip_rest(text: io.TextIOBase, line: str) -> BadLine:
     return BadLine(line[:1000], why, is_cut=True, n_quotes=n_quotes)
 
 
-def _count_beyond_ascii(file: io.BufferedIOBase, head: bytes) -> tuple[int, int]:
-    """Characters beyond ASCII that are valid UTF-8, and bytes that are not."""
+def _read_on(file: io.BufferedIOBase, block: bytes) -> bool:
+    """Read to the end, for a compressed file may break off; whether there is a backslash."""
+    has_backslash = False
+    while block:
+        has_backslash = has_backslash or b"\\" in block
+        block = file.read(BLOCK_BYTES)
+    return has_backslash
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark, told by where the zero bytes are."""
+    n_chars = len(head) // 4
+    zeros = [head[i : n_chars * 4 : 4].count(0) for i in range(4)]
+    if n_chars and min(zeros[2:]) == n_chars and zeros[0] == 0:
+        return "utf-32-le"
+    if n_chars and min(zeros[:2]) == n_chars and zeros[3] == 0:
+        return "utf-32-be"
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if min(even, odd) * 10 > max(even, odd) or max(even, odd) < MIN_ZEROS:
+        return None
+    if max(even, odd) * 2 < len(head) * MIN_ZERO_SHARE or 0 not in head[:2]:
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _lines_beyond_ascii(file: io.BufferedIOBase) -> bytes:
+    """Some of a file's lines with bytes beyond ASCII."""
+    found: list[bytes] = []
+    n_bytes = 0
+    while n_bytes < SAMPLE_BYTES and (block := file.read(BLOCK_BYTES)):
+        for line in _BEYOND_ASCII_LINE.findall(block):
+            found.append(line)
+            n_bytes += len(line)
+            if n_bytes >= SAMPLE_BYTES:
+                break
+    return b"\n".join(found)[:SAMPLE_BYTES]
+
+
+def _count_beyond_ascii(file: io.BufferedIOBase, head: bytes) -> tuple[int, int, bool]:
+    """Characters beyond ASCII that are valid UTF-8, bytes that are not, and has it a backslash."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     n_valid = n_invalid = 0
+    has_backslash = False
     block = head
     while True:
         text = decoder.decode(block, final=not block)
+        has_backslash = has_backslash or "\\" in text
         if not text.isascii():
             bad = len(_UNDECODED.findall(text))
             n_invalid += bad
             n_valid += len(_BEYOND_ASCII.findall(text)) - bad
         if not block:
-            return n_valid, n_invalid
+            return n_valid, n_invalid, has_backslash
         block = file.read(BLOCK_BYTES)

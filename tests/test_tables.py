@@ -1,0 +1,246 @@
+"""Tables as programs write them: dialects, encodings, what stands above the header."""
+
+# ruff: noqa: RUF001 - letters of other alphabets
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fashionclip.catalog import Catalog
+from fashionclip.errors import CatalogError
+from test_catalog import ids, products, read, reasons, write
+
+HEADER = ["id", "title", "image", "price"]
+TITLES = {
+    "cp1252": [
+        "Röhrenjeans für Damen, weiß",
+        "Robe d'été à manches",
+        "Camiseta de niño",
+        "Grå jakke",
+    ],
+    "iso8859_15": ["Größe Übergang 20 €", "Manteau de cœur 15 €"],
+    "mac_roman": ["Röhrenjeans für Damen", "Größe Übergang weiß"],
+    "cp1250": ["Sukienka biała z długim rękawem", "Pánské tričko červené", "Női kabát gyűrött"],
+    "iso8859_2": ["Kurtka męska żółta, świetna", "Dámské šaty květinové, žluté"],
+    "cp1254": ["Kadın elbise kırmızı çiçekli", "Gri pantolon geniş paça, düğmeli"],
+    "cp1251": ["Платье женское летнее", "Мужская куртка чёрная", "Футболка хлопковая"],
+    "koi8_r": ["Платье женское летнее", "Мужская куртка чёрная", "Футболка хлопковая"],
+    "cp1253": ["Γυναικείο φόρεμα μακρύ", "Ανδρικό μπουφάν μαύρο", "Μπλούζα κόκκινη"],
+    "shift_jis": ["レディース 長袖 シャツ 白", "メンズ ジャケット 黒", "赤いワンピース 花柄"],
+    "gbk": ["女士连衣裙红色", "男士夹克黑色", "长袖衬衫白色"],
+    "big5": ["女士連衣裙紅色", "男士夾克黑色", "長袖襯衫白色"],
+    "euc_kr": ["여성 원피스 빨간색", "남성 재킷 검정", "긴팔 셔츠 흰색"],
+}
+
+
+def titles(path, **options):
+    return [product.columns["title"] for product in products(path, **options)]
+
+
+# encodings
+
+
+@pytest.mark.parametrize("encoding", TITLES)
+def test_an_encoding_is_told_by_its_letters_and_said(tmp_path, encoding):
+    lines = [f"{i};{title};{i}.jpg" for i, title in enumerate(TITLES[encoding])]
+    path = write(tmp_path, "shop.csv", "\n".join(["id;title;image", *lines]).encode(encoding))
+    catalog = Catalog.open(path)
+    assert [product.columns["title"] for product in catalog] == TITLES[encoding]
+    assert any("read as" in note and "--encoding" in note for note in catalog.notes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_wide_encodings_are_read_with_and_without_a_mark(tmp_path, encoding):
+    text = "id\ttitle\timage\n" + "".join(f"{i}\t{t}\t\n" for i, t in enumerate(TITLES["cp1251"]))
+    path = write(tmp_path, "feed.txt", text.encode(encoding))
+    assert titles(path) == TITLES["cp1251"]
+
+
+def test_a_named_encoding_decides(tmp_path):
+    path = write(tmp_path, "shop.csv", "id,title\n1,Größe\n2,Платье\n".encode("cp1251", "replace"))
+    assert titles(path, encoding="windows-1251") == ["Gr??e", "Платье"]
+    assert titles(path, encoding="latin-1")[1] == "Ïëàòüå"
+    with pytest.raises(CatalogError, match=r"^no encoding 'klingon'; names are utf-8, utf-16, cp1"):
+        Catalog.open(path, encoding="klingon")
+
+
+def test_bytes_that_a_named_encoding_does_not_have_cost_their_rows(tmp_path):
+    path = write(tmp_path, "shop.csv", b"id,title\n1,a\x81\n2,b\n")
+    found = read(path, encoding="cp1252")
+    assert ids(found) == ["2"]
+    assert "bytes that are not cp1252" in reasons(found)[1]
+
+
+# dialects
+
+Cell = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]))
+Cell = Cell.map(lambda text: " ".join(text.split()))
+Cells = st.lists(
+    st.tuples(
+        Cell | st.sampled_from(["", '"', "a\\", "\\N x", 'He said "wow"', "x, y", "O'Neill"])
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def shop(cells):
+    """Rows of a table, each with an id, a title, and a price after it."""
+    return [[f"s{i}", cell, f"{i}.jpg", "9.5"] for i, (cell,) in enumerate(cells)]
+
+
+def found_titles(folder, content):
+    items = products(write(folder, "shop.csv", content))
+    assert [item.columns["price"] for item in items] == [9.5] * len(items)
+    return [item.columns["title"] or "" for item in items]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cells=Cells,
+    delimiter=st.sampled_from(",;\t|"),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_what_pythons_csv_writes_is_read_back(
+    tmp_path_factory, cells, delimiter, quoting, end, encoding
+):
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    writer.writerows([HEADER, *shop(cells)])
+    folder = tmp_path_factory.mktemp("csv")
+    assert found_titles(folder, buffer.getvalue().encode(encoding)) == [c for (c,) in cells]
+
+
+def php_field(text):
+    """A field as ``fputcsv`` writes it."""
+    if not any(c in text for c in '," \\\n\r\t'):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def mysql_field(text):
+    """A field as ``SELECT … INTO OUTFILE`` writes it, enclosed by quotation marks."""
+    for sign in '\\",\n':
+        text = text.replace(sign, "\\" + sign) if sign != "," else text
+    return f'"{text}"'
+
+
+@settings(max_examples=40, deadline=None)
+@given(cells=Cells.filter(lambda cells: not any(c.endswith("\\") or '\\"' in c for (c,) in cells)))
+def test_what_php_writes_is_read_back(tmp_path_factory, cells):
+    told = [["t", 'Red \\"XL\\" tee', "t.jpg", "9.5"], ["u", 'C:\\x "y"', "u.jpg", "9.5"]]
+    lines = [",".join(map(php_field, row)) for row in [HEADER, *shop(cells)]]
+    lines += ['t,"Red \\"XL\\" tee",t.jpg,9.5', ",".join(map(php_field, told[1]))]
+    found = found_titles(tmp_path_factory.mktemp("php"), "\n".join(lines) + "\n")
+    assert found == [*("" if c == "\\N" else c for (c,) in cells), 'Red "XL" tee', 'C:\\x "y"']
+
+
+@settings(max_examples=40, deadline=None)
+@given(cells=Cells)
+def test_what_mysql_writes_is_read_back(tmp_path_factory, cells):
+    rows = [HEADER, ["t", 'Red "XL"\ntee', "t.jpg", "9.5"], *shop(cells)]
+    lines = [",".join(map(mysql_field, row)) for row in rows]
+    lines.append('"n",\\N,"n.jpg","9.5"')
+    found = found_titles(tmp_path_factory.mktemp("mysql"), "\n".join(lines) + "\n")
+    assert found == ['Red "XL"\ntee', *(c for (c,) in cells), ""]
+
+
+def test_a_dump_without_quotes_is_read_by_its_backslashes(tmp_path):
+    rows = "id\ttitle\tprice\n1\tRed\\\ttee\t9\n2\tBlue \\\\ tee\t\\N\n3\tTwo\\\nlines\t7\n"
+    found = products(write(tmp_path, "dump.txt", rows))
+    assert [p.columns["title"] for p in found] == ["Red\ttee", "Blue \\ tee", "Two\nlines"]
+    assert [p.columns["price"] for p in found] == [9, None, 7]
+
+
+def test_a_backslash_that_ends_a_field_escapes_nothing(tmp_path):
+    found = titles(write(tmp_path, "shop.csv", 'id,title,n\n1,"C:\\dir\\",x\n2,"D:\\",y\n'))
+    assert found == ["C:\\dir\\", "D:\\"]
+
+
+def test_the_way_of_backslashes_is_said(tmp_path):
+    path = write(tmp_path, "shop.csv", 'id,title\n1,"Red \\"XL\\" tee"\n2,x\n')
+    assert titles(path) == ['Red "XL" tee', "x"]
+    (note,) = Catalog.open(path).notes
+    assert "a backslash escapes" in note
+
+
+def test_a_space_may_stand_before_a_quote_and_single_quotes_may_enclose(tmp_path):
+    spaced = 'id, title, price\n1, "Red, tee", 5\n2, "Blue ""XL"" tee", 6\n'
+    assert titles(write(tmp_path, "spaced.csv", spaced)) == ["Red, tee", 'Blue "XL" tee']
+    single = "'id','title','price'\n'1','Red, tee','5'\n'2','O''Neill','6'\n"
+    assert titles(write(tmp_path, "single.csv", single)) == ["Red, tee", "O'Neill"]
+
+
+# above and below the rows
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("Product export 2024-01-05\n\n", 3),
+        ("# made by Shop\n# Required | An id,# the title\n", 3),
+        ('"# Required | A unique, short id.","# Required | A title.","# Price","# Link"\n', 2),
+        ("Export, Berlin\n;\n", 3),
+        ("sep=,\nReport\n", 3),
+    ],
+)
+def test_lines_above_the_header_are_stepped_over_and_said(tmp_path, above, line):
+    path = write(tmp_path, "shop.csv", above + "id,title,image,price\n1,Red,1.jpg,5\n2,Blue,,6\n")
+    catalog = Catalog.open(path)
+    assert [(p.row, p.product_id, p.columns["price"]) for p in catalog] == [
+        (1, "1", 5),
+        (2, "2", 6),
+    ]
+    assert f"the header is line {line}; stepped over above it: '" in catalog.notes[0]
+
+
+def test_a_template_has_settings_and_labels_above_its_names(tmp_path):
+    rows = [
+        ["TemplateType=fptcustom", "Version=2024.1", "Category=shirt", "", "", "", ""],
+        ["Seller SKU", "Title", "Brand Name", "Main Image URL", "Price", "Currency", "Color"],
+        ["item_sku", "item_name", "brand_name", "main_image_url", "price", "currency", "color"],
+        ["A1", "Red tee", "Norda", "a.jpg", "9.5", "EUR", "red"],
+    ]
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    catalog = Catalog.open(write(tmp_path, "flat.txt", text), columns={"id": "item_sku"})
+    assert list(catalog.columns) == rows[2]
+    assert ids(catalog) == ["A1"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(
+        st.lists(
+            st.sampled_from(["", "id", "title", "image", "# x", "color", "7", "a b", "Name"]),
+            min_size=3,
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_row_is_taken_for_a_header(tmp_path_factory, rows):
+    rows = [[f"s{i}", *row] for i, row in enumerate(rows)]
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([["artikel", "name", "bild", "farbe"], *rows])
+    path = write(tmp_path_factory.mktemp("rows"), "shop.csv", buffer.getvalue())
+    assert ids(read(path, columns={"id": "artikel"})) == [row[0] for row in rows]
+
+
+def test_a_footer_is_a_reject_and_a_missing_header_an_error(tmp_path):
+    found = read(write(tmp_path, "shop.csv", "id,title,image\n1,Red,1.jpg\nTotal: 1 row\n"))
+    assert (ids(found), "has 1 field" in reasons(found)[2]) == (["1"], True)
+    path = write(tmp_path, "bare.csv", "1,Red,1.jpg,9.5\n2,Blue,2.jpg,8\n")
+    with pytest.raises(CatalogError, match=r"has no header: its first line holds values \(1, Red"):
+        Catalog.open(path)
+
+
+def test_a_cell_of_a_million_characters_is_a_cell(tmp_path):
+    path = write(tmp_path, "shop.csv", f"id,image,text\n1,a.jpg,{'x' * 1_000_000}\n")
+    (product,) = products(path, caption=lambda highlights, title: "")
+    assert len(product.columns["text"]) == 1_000_000
