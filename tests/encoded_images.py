@@ -2,6 +2,7 @@
 
 import io
 
+import pillow_heif
 from PIL import Image
 
 
@@ -10,5 +11,8 @@ def image_bytes(image: Image.Image, kind: str = "JPEG", **options: object) -> by
     if kind == "JPEG":
         options = {"quality": 90} | options
     file = io.BytesIO()
+    if kind == "HEIF":  # not known to Pillow
+        pillow_heif.from_pillow(image).save(file, **options)
+        return file.getvalue()
     image.save(file, kind, **options)
     return file.getvalue()

@@ -263,6 +263,7 @@ def test_images_are_found_by_id_at_a_url_too():
         (["https://a/1.jpg", "https://a/2.jpg"], "https://a/1.jpg"),
         ({"url": "https://a/1.jpg"}, "https://a/1.jpg"),
         ("//cdn/1.jpg", "https://cdn/1.jpg"),
+        ("https://a/1.jpg?w=1&amp;h=2", "https://a/1.jpg?w=1&h=2"),
         ("", None),
         (None, None),
         ([], None),

@@ -32,6 +32,8 @@ class Product:
     """Row of its table, counted from 1."""
     columns: Mapping[str, Value]
     """The catalogue's own columns, typed; never the bytes of an image."""
+    further_images: tuple[str | bytes, ...] = ()
+    """Other views of the product, which are not embedded."""
 
 
 @dataclass(frozen=True, slots=True)

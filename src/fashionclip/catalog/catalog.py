@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
-from fashionclip.catalog.image_cells import parse_image
+from fashionclip.catalog.image_cells import image_locations_of
 from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.roles import find_roles, usual_role
 from fashionclip.catalog.survey import Survey, take_survey
@@ -171,7 +171,7 @@ class Catalog:
     def _product(self, row: Row) -> Product | Reject:
         cells, roles = row.cells, self.roles
         product_id = clean_text(parse_id(cells.get(roles.id or "")))
-        image = self._image(row, product_id)
+        image, further = self._images_of(row, product_id)
         location = image_location(image)
         if not product_id:
             why = f"the id is empty; fill the column '{roles.id}'"
@@ -192,7 +192,7 @@ class Catalog:
             n_chars = f"{len(caption):,}"
             why = f"the caption has {n_chars} characters; shorten it to {MAX_CAPTION_CHARS:,}"
             return Reject(row.number, product_id, location, why)
-        return Product(product_id, clean_text(caption), image, row.number, columns)
+        return Product(product_id, clean_text(caption), image, row.number, columns, further)
 
     def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
         id_column = self.roles.id
@@ -201,11 +201,20 @@ class Catalog:
             for name, kind in self.columns.items()
         }
 
-    def _image(self, row: Row, product_id: str) -> str | bytes | None:
-        if self.roles.image is None:
-            return self._images.locate_by_id(product_id) if product_id else None
-        image = parse_image(row.cells.get(self.roles.image))
-        return self._images.locate(clean_text(image)) if isinstance(image, str) else image
+    def _images_of(
+        self, row: Row, product_id: str
+    ) -> tuple[str | bytes | None, tuple[str | bytes, ...]]:
+        """The main image, and the other views: the rest of its cell and the further columns."""
+        roles = self.roles
+        cells = [row.cells.get(name) for name in (roles.image, *roles.further_images) if name]
+        names = dict.fromkeys(name for cell in cells for name in image_locations_of(cell))
+        images = [
+            self._images.locate(clean_text(name)) if isinstance(name, str) else name
+            for name in names
+        ]
+        if roles.image is None:
+            return self._images.locate_by_id(product_id) if product_id else None, tuple(images)
+        return (images[0] if images else None), tuple(images[1:])
 
 
 def _kinds(survey: Survey, roles: Roles) -> dict[str, Kind]:

@@ -1,28 +1,101 @@
 """A cell of an image column to what it names: locations or bytes."""
 
+import ast
+import csv
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
+from fashionclip.images import IMAGE_SUFFIXES
+from fashionclip.images.fetch import is_url
 
-_NEXT_URL = re.compile(r"[,|;\s]+(?=https?://)")
+MAX_DEPTH = 8
+"""Lists within lists beyond it are left out."""
+_KEYS = (
+    *("bytes", "path"),  # Hugging Face data sets
+    *("contentUrl", "content_url", "url", "src", "link", "href"),  # schema.org, shops' APIs
+    *("image", "image_url", "file_name", "hi_res", "large", "original"),
+)
+"""Where an object keeps its image; the first that is filled counts."""
+_NEXT_URL = re.compile(r"[,;|\s]+(?=(?:[A-Za-z][A-Za-z0-9+.\-]+:)?//)")
+_SEPARATORS = (r"[,;|\n\r]+", r"[\n\r]+", r"\|+", ";+", ",+")
+_AMPERSAND = re.compile(r"&(?:amp|#0*38);")
+_QUOTED = re.compile(r"(?<=['\"])[^'\"]*[^'\"\s][^'\"]*(?=['\"])")
+_QUOTES_WITHOUT_COMMA = re.compile(r"['\"]\s+['\"]")
+_BRACKETS = frozenset({"[]", "{}", "()"})
 
 
-def parse_image(cell: Cell) -> str | bytes | None:
-    """The image that a cell names: its location, its bytes, or None.
+def image_locations_of(cell: Cell) -> list[str | bytes]:
+    """The images that a cell names, each once and in their order; the first is the main one.
 
-    A cell may hold a path or URL, several URLs or a list (the first counts), bytes, or the
-    ``{"bytes", "path"}`` of Hugging Face data sets.
+    A cell may hold a path or URL, several of them (separated by line ends, ``|``, ``;`` or ``,``),
+    a list (of Python or JSON, or as their text), bytes, or objects: the ``{"bytes", "path"}`` of
+    Hugging Face data sets, schema.org's ImageObject, and those of shops' APIs. A separator within
+    a name stays: text is split only where every part names an image.
     """
+    return list(dict.fromkeys(_images(cell, depth=0)))
+
+
+def _images(cell: Cell, *, depth: int) -> Iterable[str | bytes]:
+    if cell is None or isinstance(cell, bool) or depth > MAX_DEPTH:
+        return []
     if isinstance(cell, bytes):
-        return cell or None
+        return [cell] if cell else []
     if isinstance(cell, str):
-        first, *_ = _NEXT_URL.split(cell.strip(), maxsplit=1)
-        return first or None
+        return _images_of_text(cell.strip(), depth=depth)
     if isinstance(cell, list | tuple):
-        return next((found for found in map(parse_image, cell[:10]) if found), None)
+        return [image for inner in cell for image in _images(inner, depth=depth + 1)]
     if isinstance(cell, Mapping):
-        parts = (cell.get(key) for key in ("bytes", "path", "url", "src"))
-        return next((found for found in map(parse_image, parts) if found), None)
-    return None if cell is None or isinstance(cell, bool) else as_text(cell)
+        found = (list(_images(cell.get(key), depth=depth + 1)) for key in _KEYS)
+        return next((images for images in found if images), [])
+    return [as_text(cell)]
+
+
+def _images_of_text(text: str, *, depth: int) -> Iterable[str | bytes]:
+    if text[:1] + text[-1:] in _BRACKETS and (inner := _parse(text)) is not None:
+        return _images(inner, depth=depth + 1)
+    if text[:5].lower() == "data:":  # it holds ; and , of its own
+        return [text]
+    return [_mend(name) for name in _split(text)]
+
+
+def _parse(text: str) -> Cell:
+    """The value that a bracketed text stands for; None if it is none."""
+    is_of_numpy = _QUOTES_WITHOUT_COMMA.search(text) is not None
+    for parse in (json.loads, _QUOTED.findall if is_of_numpy else ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    inner = " ".join(text[1:-1].split())
+    try:  # an array of PostgreSQL, or a list without quotes
+        (parts,) = csv.reader([inner], skipinitialspace=True, escapechar="\\")
+    except (ValueError, csv.Error):
+        return None
+    return parts if all(_has_suffix(part) or _is_rooted(part) for part in parts) else None
+
+
+def _split(text: str) -> list[str]:
+    if len(parts := _NEXT_URL.split(text)) > 1:
+        return [name for part in parts for name in _split(part)]
+    for separator in _SEPARATORS:
+        parts = [part.strip() for part in re.split(separator, text)]
+        parts = [part for part in parts if part]
+        if all(map(_has_suffix, parts)) or all(map(_is_rooted, parts)):
+            return parts
+    return [text] if text else []
+
+
+def _has_suffix(name: str) -> bool:
+    return re.split("[?#]", name, maxsplit=1)[0].lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_rooted(name: str) -> bool:
+    return name.startswith("/") or is_url(name)
+
+
+def _mend(name: str) -> str:
+    is_of_web = name.startswith("//") or is_url(name)
+    return _AMPERSAND.sub("&", name) if is_of_web else name

@@ -1,12 +1,22 @@
 """Where the images of a catalogue's rows are."""
 
+import functools
+import itertools
 import os
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from fashionclip.catalog.tables.formats import IMAGES_FOLDER, TableFiles
 from fashionclip.errors import CatalogError
 from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import is_url, resolve_location
+
+MAX_LISTED = 200_000
+"""Of a larger folder, so many names are compared where a row's exact name is missing."""
+MAX_FOLDERS = 64
+"""Listings of so many folders are kept."""
 
 
 class ImageLocations:
@@ -22,6 +32,7 @@ class ImageLocations:
         Raises:
             CatalogError: the folder does not exist.
         """
+        self._listing = functools.lru_cache(MAX_FOLDERS)(_list_folder)
         beside = None if is_url(source.folder) else Path(source.folder) / IMAGES_FOLDER
         if images is None:
             has_images = beside is not None and beside.is_dir()
@@ -37,17 +48,26 @@ class ImageLocations:
     def locate(self, name: str) -> str:
         """The path or URL of an image that a row names.
 
-        A relative name is looked for in the images folder and beside the table. The first place
-        that has it counts. Where none has it, or the first is a URL, the first place counts.
+        A name is looked for in the images folder and beside the table, also one that begins with a
+        slash, as shops write the names below their media folder. The first place that has it
+        counts. Then backslashes and percent-encoding are mended, and then a file counts whose name
+        alone differs in case or in the composition of its letters (NFC, NFD). Where there is none,
+        or the first place is a URL, the first place counts.
         """
         first = resolve_location(name, base=self._bases[0])
-        if is_url(first) or len(self._bases) == 1 or _exists(first):
+        if is_url(first) or _exists(first):
             return first
-        others = (resolve_location(name, base=base) for base in self._bases[1:])
-        return next((other for other in others if not is_url(other) and _exists(other)), first)
+        below = name.strip().replace("\\", "/").lstrip("/")
+        folders = [base for base in self._bases if not is_url(base)]
+        spellings = dict.fromkeys((below, unquote(below)))
+        places = [f"{folder}/{spelling}" for folder in folders for spelling in spellings]
+        if (found := next(filter(_exists, places), None)) is not None:
+            return found
+        alike = (self._alike(place) for place in places)
+        return next((one[0] for one in alike if len(one) == 1), f"{self._bases[0]}/{below}")
 
     def locate_by_id(self, product_id: str) -> str | None:
-        """The location of ``<id>.jpg``, or of the same name with another suffix."""
+        """The location of ``<id>.jpg``, or of the same name with another suffix, in any case."""
         if self.by_id_base is None:
             return None
         first = resolve_location(product_id + IMAGE_SUFFIXES[0], base=self.by_id_base)
@@ -55,12 +75,41 @@ class ImageLocations:
             return first
         stem = first.removesuffix(IMAGE_SUFFIXES[0])
         others = (stem + suffix for suffix in IMAGE_SUFFIXES[1:])
-        return next((location for location in others if _exists(location)), first)
+        if (found := next(filter(_exists, others), None)) is not None:
+            return found
+        alike = (one for suffix in IMAGE_SUFFIXES for one in self._alike(stem + suffix))
+        wanted = _composed(Path(stem).name)  # ids that differ in case are two products
+        return next((one for one in alike if _composed(Path(one).stem) == wanted), first)
 
     def others_by_id(self, location: str) -> list[str]:
         """Other URLs to try where the URL from ``locate_by_id`` has no image."""
         stem = location.removesuffix(IMAGE_SUFFIXES[0])
         return [stem + suffix for suffix in IMAGE_SUFFIXES[1:]] if is_url(location) else []
+
+    def _alike(self, path: str) -> list[str]:
+        """Files whose path is the same but for case and composition."""
+        folder, name = os.path.split(path)
+        if folder == path or "\0" in path:
+            return []
+        folders = [folder] if _exists(folder) else self._alike(folder)
+        names = ((one, self._listing(one).get(_composed(name).casefold(), ())) for one in folders)
+        return [f"{one}/{found}" for one, same in names for found in same]
+
+
+def _list_folder(folder: str) -> Mapping[str, list[str]]:
+    """The names in a folder, by what they are without regard to case and composition."""
+    names: dict[str, list[str]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in itertools.islice(entries, MAX_LISTED):
+                names.setdefault(_composed(entry.name).casefold(), []).append(entry.name)
+    except OSError:
+        return {}
+    return names
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _exists(path: str) -> bool:

@@ -11,15 +11,22 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from fashionclip.errors import ImageError
 from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
+from fashionclip.images.foreign import describe_foreign, is_heif
+from fashionclip.images.metadata import without_metadata
+from fashionclip.images.rgb import to_rgb
+from fashionclip.images.strips import resized_middle
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released code
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code
 MAX_PIXELS = 80_000_000  # below the size at which Pillow warns of a decompression bomb
+MAX_SIDE_PX = 1_000_000
+MAX_ASPECT = 16
+"""Longer images are not resized as a whole before they are cropped."""
 DRAFT_MARGIN = 2.0
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size stay at least this many times too large."""
 
@@ -30,10 +37,8 @@ ImageSource = str | Path | DecodedOrBytes
 """Also a location: a local path, or an http(s) or fsspec URL."""
 Fit = Literal["crop", "pad", "stretch"]
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-_FORMATS = tuple(image.name for image in IMAGE_FORMATS)
-_ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
+_FORMATS = tuple(image.name for image in IMAGE_FORMATS if image.name != "HEIF")
 _BORDER_SHARE = 0.02
-_WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,9 @@ def open_image(
     if isinstance(image, np.ndarray):
         return to_rgb(_image_of_array(image))
     if isinstance(image, Image.Image):
+        if image.format == "EPS" and getattr(image, "tile", None):  # loading it runs Ghostscript
+            message = "the image is an EPS drawing, which is never run; save it as PNG"
+            raise ImageError(message)
         try:
             return to_rgb(image)
         except Exception as exc:  # a lazily opened file is decoded only now
@@ -106,7 +114,9 @@ def open_image(
 def decode_image(
     data: bytes, *, target_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Decode an image: its first frame, upright, RGB, with transparency on white.
+    """Decode an image: its first frame, upright, sRGB, with transparency on white.
+
+    Metadata never decides whether an image is read: what cannot be read of it is skipped.
 
     Args:
         data: the file's bytes.
@@ -116,49 +126,71 @@ def decode_image(
         max_pixels: larger images are refused before they are decoded.
 
     Raises:
-        ImageError: empty, truncated, in none of ``IMAGE_FORMATS``, or larger than ``max_pixels``.
+        ImageError: empty, truncated, in none of ``IMAGE_FORMATS``, larger than ``max_pixels``, or
+            longer than ``MAX_SIDE_PX``.
     """
     if not data:
         message = "the image file is empty (0 bytes); fetch it again"
         raise ImageError(message)
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        return _decode(data, target_px, max_pixels)
+    except ImageError:
+        raise
+    except Exception as exc:  # decoders raise whatever their parsers run into
+        bare = without_metadata(data)
+        if bare == data:
+            raise ImageError(_why_undecodable(exc, data)) from exc
+    try:
+        return _decode(bare, target_px, max_pixels)
+    except ImageError:
+        raise
+    except Exception as exc:
+        raise ImageError(_why_undecodable(exc, data)) from exc
+
+
+def declared_pixels(data: bytes) -> int:
+    """Pixels that an image's header declares; 0 where it cannot be read."""
+    try:
+        width, height = _open(data).size
+    except Exception:  # decoding says why
+        return 0
+    return int(width) * int(height)
+
+
+def _decode(data: bytes, target_px: int | None, max_pixels: int) -> Image.Image:
+    try:
+        image = _open(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageError(_why_too_large(str(exc), max_pixels)) from exc
-    except Exception as exc:  # decoders raise whatever their parsers run into
-        raise ImageError(_why_undecodable(exc)) from exc
     width, height = image.size
     if width * height > max_pixels:
-        size = f"{width} x {height}"
-        raise ImageError(_why_too_large(size, max_pixels))
-    try:
-        if target_px is not None and image.format == "JPEG":
-            edge = int(target_px * DRAFT_MARGIN)
-            image.draft(None, (edge, edge))
-        return to_rgb(image)
-    except Exception as exc:
-        raise ImageError(_why_undecodable(exc)) from exc
+        raise ImageError(_why_too_large(f"{width} x {height}", max_pixels))
+    if max(width, height) > MAX_SIDE_PX:  # Pillow keeps a pointer for each row
+        message = (
+            f"the image is {width} x {height} pixels; cut it to at most {MAX_SIDE_PX:,} a side"
+        )
+        raise ImageError(message)
+    if target_px is not None and image.format == "JPEG":
+        edge = int(target_px * DRAFT_MARGIN)
+        image.draft(None, (edge, edge))
+    return to_rgb(image)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a Pillow image of any mode to upright RGB, with transparency on white.
+def _open(data: bytes) -> Image.Image:
+    """Read an image's header. Only the listed formats are tried: Pillow runs programs for others.
 
-    Covers palettes with transparency, CMYK, 16-bit and float greys, EXIF rotation, and the current
-    frame of an animation.
+    Raises:
+        ImageError: HEIC without its extra.
     """
-    image.load()
-    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-        return _grey_of_deep(image).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGB", rgba.size, _WHITE)
-        canvas.paste(rgba, mask=rgba.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
+    if not is_heif(data):
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    try:
+        from pillow_heif import HeifImageFile  # opened by its class: Pillow's registry stays as is
+    except ImportError as exc:
+        message = "the image is HEIC, which needs an extra: pip install 'fashionclip[heic]'"
+        raise ImageError(message) from exc
+    image: Image.Image = HeifImageFile(io.BytesIO(data))
+    return image
 
 
 def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size size 3"]:
@@ -168,6 +200,8 @@ def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size si
     """
     resample = Image.Resampling[pre.resample.upper()]
     if pre.fit == "stretch":
+        if image.height > MAX_ASPECT * image.width:  # Pillow would widen all its rows first
+            image = image.resize((image.width, pre.size_px), resample)
         return np.asarray(image.resize((pre.size_px, pre.size_px), resample))
     if pre.fit == "pad":
         return _fit_whole(image, pre.size_px, resample)
@@ -193,7 +227,8 @@ def thumbnail(
         ImageError: the bytes are not an image, or it is too large.
     """
     small = open_image(image, target_px=max_px, max_pixels=max_pixels)
-    small = small.copy()  # the caller's image may be RGB already
+    if small is image:
+        small = small.copy()
     small.thumbnail((max_width_px or max_px, max_px))
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=80, optimize=True)
@@ -226,21 +261,11 @@ def _fit_middle(image: Image.Image, edge: int, size: int, resample: Image.Resamp
     # transformers truncates the long side to a whole number of pixels before it crops
     full_width = edge if width == short else int(edge * width / short)
     full_height = edge if height == short else int(edge * height / short)
+    if short < edge and size <= edge and max(width, height) > MAX_ASPECT * short:
+        return resized_middle(image, (full_width, full_height), size, resample)
     left, top = (full_width - size) // 2, (full_height - size) // 2
     resized = image.resize((full_width, full_height), resample)  # resize(box=...) is off by one
     return np.asarray(resized.crop((left, top, left + size, top + size)))  # zeros beyond the edge
-
-
-def _grey_of_deep(image: Image.Image) -> Image.Image:
-    """Convert 16-bit, 32-bit and float greys to 8 bits; the scale is inferred from their range."""
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    if image.mode == "F":
-        scale = 255.0 if top <= 1.0 else 1.0 if top <= 255.0 else 255.0 / top
-    else:
-        scale = 1.0 if top <= 255.0 and image.mode == "I" else 255.0 / max(65535.0, top)
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
 
 
 def _image_of_array(array: np.ndarray) -> Image.Image:
@@ -263,9 +288,11 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _why_undecodable(cause: Exception) -> str:
+def _why_undecodable(cause: Exception, data: bytes = b"") -> str:
     detail = " ".join(str(cause).split())[:120] or type(cause).__name__
-    if "cannot identify image file" in detail:
+    if isinstance(cause, UnidentifiedImageError):
+        if (what := describe_foreign(data)) is not None:
+            return f"the image cannot be decoded: the file is {what}"
         detail = "not in a known image format"
     return f"the image cannot be decoded ({detail}); replace the file"
 

@@ -13,7 +13,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fashionclip.errors import FashionCLIPError, ImageFetchError
-from fashionclip.images.decode import Preprocess, decode_image, fit_image, thumbnail
+from fashionclip.images.decode import (
+    Preprocess,
+    declared_pixels,
+    decode_image,
+    fit_image,
+    thumbnail,
+)
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, shown
 from fashionclip.images.web import InternalAddress, fetch
 from fashionclip.serve.cache import LRUCache
@@ -99,7 +105,7 @@ class ImageDecoder:
         Raises:
             ImageError: it is not an image, or too large.
         """
-        pixels = _declared_pixels(image)
+        pixels = declared_pixels(image)
         pixels = 0 if pixels > self._max_pixels else pixels  # rejected below, not decoded
         with self._has_room:
             self._has_room.wait_for(lambda: self._free_pixels >= pixels)
@@ -120,15 +126,6 @@ class ImageDecoder:
         """
         with self.opened(image) as decoded:
             return fit_image(decoded, self._preprocess)
-
-
-def _declared_pixels(image: bytes) -> int:
-    """Pixels that an image's header declares; 0 where it cannot be read."""
-    try:
-        width, height = Image.open(io.BytesIO(image)).size
-    except Exception:  # decoding says why
-        return 0
-    return int(width) * int(height)
 
 
 class Thumbnails:

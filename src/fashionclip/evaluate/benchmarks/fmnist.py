@@ -5,7 +5,6 @@ Source: Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747.
 """
 
 import gzip
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from jaxtyping import Int, UInt8
 
 from fashionclip.evaluate.benchmarks.base import Loaded, choose, class_labels, label_words, refuse
 from fashionclip.evaluate.tasks import ImageRef, ZeroShot
+from fashionclip.images.decode import decode_image
 
 _SIDE_PX = 28
 MARGIN_PX = 4
@@ -161,16 +161,13 @@ def _read_parquet(shards: list[Path], split: str) -> _Split:
     # columns ``image`` (a struct with the encoded picture as ``bytes``) and ``label``
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from PIL import Image
 
     try:
         table = pa.concat_tables(pq.read_table(path, columns=["image", "label"]) for path in shards)
     except (pa.ArrowException, KeyError) as exc:
         raise ValueError(str(exc)) from exc
-    pixels = []
-    for cell in table.column("image").to_pylist():
-        with Image.open(io.BytesIO(cell["bytes"])) as image:
-            pixels.append(np.asarray(image.convert("L")))
+    cells = table.column("image").to_pylist()
+    pixels = [np.asarray(decode_image(cell["bytes"]).convert("L")) for cell in cells]
     labels = np.array(table.column("label").to_pylist(), dtype=np.int64)
     if any(p.shape != (_SIDE_PX, _SIDE_PX) for p in pixels):
         message = "its pictures are not 28 by 28 pixels"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashionclip.catalog.image_cells import parse_image
+from fashionclip.catalog.image_cells import image_locations_of
 from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.roles import bare_name
 from fashionclip.catalog.tables.formats import find_table, open_table
@@ -226,7 +226,7 @@ def _with_variants(rows: Sequence[int], shows: Mapping[str, set[int]]) -> np.nda
 
 
 def _image(cell: Cell, number: int, images: ImageLocations) -> ImageRef | None:
-    found = parse_image(cell)
+    found = next(iter(image_locations_of(cell)), None)
     if isinstance(found, bytes):
         return ImageRef(f"row {number}", found)
     name = clean_text(found or "")
