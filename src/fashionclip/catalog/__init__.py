@@ -3,8 +3,9 @@
 ``catalog``    ``Catalog``, the entry point
 ``tables``     the table formats: files in, rows of cells out
 ``roles``      which column plays which part
-``survey``     the first pass: the kinds of the columns
-``values``     cells to values of their column's kind
+``survey``     the first pass: what each column holds, and its kind
+``values``     cells to values of their column's type
+``money``      amounts as shops write them; ``html_text`` HTML as text
 ``image_cells``, ``image_locations``   which images a row names, and where they are
 ``check``      what is wrong with a catalogue, before it is indexed
 

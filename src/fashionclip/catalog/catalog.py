@@ -4,6 +4,7 @@ import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -11,11 +12,12 @@ from types import MappingProxyType
 
 from fashionclip.catalog.image_cells import image_locations_of
 from fashionclip.catalog.image_locations import ImageLocations
+from fashionclip.catalog.money import currency_of, read_amount
 from fashionclip.catalog.roles import find_roles, usual_role
 from fashionclip.catalog.survey import Survey, take_survey
 from fashionclip.catalog.tables.formats import find_table, open_table
-from fashionclip.catalog.tables.table import BrokenRow, Row, Table, clean_text
-from fashionclip.catalog.values import as_text, convert, parse_highlights, parse_id
+from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table, clean_text
+from fashionclip.catalog.values import ColumnType, as_text, parse_highlights, parse_id, reader_of
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.product import Kind, Product, Reject, Roles, Value, image_location
@@ -24,6 +26,8 @@ from fashionclip.text.captions import CaptionRecipe, build_caption
 MAX_CAPTION_CHARS = 100_000
 """Longer captions are rejected."""
 MAX_ID_CHARS = 1_000
+CURRENCY = "currency"
+"""The column for currencies that stand in the cells of prices, if the table has none."""
 
 
 class Catalog:
@@ -49,13 +53,21 @@ class Catalog:
         *,
         caption: CaptionRecipe,
         policy: FetchPolicy,
+        locale: str | None = None,
     ) -> None:
         """Use ``Catalog.open``."""
         self.location = location
         """The table, or its folder, as it was named."""
+        if survey.currency_columns and roles.currency is None:
+            roles = replace(roles, currency=CURRENCY)
         self.roles = roles
-        """Which column plays which part."""
-        self.columns: Mapping[str, Kind] = MappingProxyType(_kinds(survey, roles))
+        """Which column plays which part; the currency's may be one that was made of prices."""
+        self.types: Mapping[str, ColumnType] = MappingProxyType(dict(survey.types))
+        """How each column of the table is read, blank ones included."""
+        kinds = {name: found.kind for name, found in survey.types.items() if found.kind}
+        if survey.currency_columns:
+            kinds[str(roles.currency)] = "string"
+        self.columns: Mapping[str, Kind] = MappingProxyType(kinds)
         """The columns that products carry, and their kinds."""
         self.images = images.by_id_base
         """Folder or URL of the images, if it was named or is beside the table."""
@@ -63,14 +75,19 @@ class Catalog:
         """How images are fetched."""
         self.len_hint = survey.n_rows
         """Rows of the table, rejected ones included."""
-        self.notes = table.notes
-        """Remarks on how the table was read: its encoding, fields that were joined."""
+        self.notes = table.notes + survey.notes
+        """Sentences on how the table was read: its encoding, prices, fields that were joined."""
         if survey.n_mended:
             rows = "1 row has" if survey.n_mended == 1 else f"{survey.n_mended:,} rows have"
             self.notes += (f"{rows} surplus fields, joined to their '{table.names[-1]}'",)
         self._table = table
         self._images = images
         self._caption = caption
+        self._currency_columns, self._locale = survey.currency_columns, locale
+        self._readers = [
+            (name, reader_of(found)) for name, found in survey.types.items() if found.kind
+        ]
+        self._read_title = reader_of(ColumnType("string"))
 
     @classmethod
     def open(
@@ -80,6 +97,7 @@ class Catalog:
         images: str | Path | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
         encoding: str | None = None,
+        locale: str | None = None,
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
@@ -93,11 +111,15 @@ class Catalog:
             columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name
                 leaves the role without a column; ``further_images`` may name several.
             encoding: of a text table, such as ``cp1251``; None to decide by its bytes.
+            locale: a language or region such as ``de``, ``en_GB`` or ``ch``, whose way of writing
+                decides what the cells leave open: whether ``1.299`` is a thousand, which dollar
+                ``$`` is, whether day or month comes first in ``5/12/2026``.
             caption: makes the caption of highlights and short description.
             policy: how images, and the table, may be fetched.
 
         Raises:
-            CatalogError: there is no table, it cannot be read, or it lacks a necessary column.
+            CatalogError: there is no table, it cannot be read, or it lacks a necessary column;
+                or the locale is not known.
         """
         mapping = dict(columns or {})
         source = find_table(str(path), policy=policy)
@@ -107,18 +129,27 @@ class Catalog:
             table = open_table(
                 source, usual_role=partial(usual_role, mapping=mapping), encoding=encoding
             )
-            survey = take_survey(table)
             roles = find_roles(
                 table.names,
                 mapping,
                 where=str(path),
                 has_images_by_id=locations.by_id_base is not None,
             )
+            survey = take_survey(table, roles, locale=locale)
         except BaseException:
             if source.temporary is not None:
                 source.temporary.unlink(missing_ok=True)
             raise
-        catalog = cls(str(path), table, survey, roles, locations, caption=caption, policy=policy)
+        catalog = cls(
+            str(path),
+            table,
+            survey,
+            roles,
+            locations,
+            caption=caption,
+            policy=policy,
+            locale=locale,
+        )
         if source.temporary is not None:
             weakref.finalize(catalog, source.temporary.unlink, missing_ok=True)
         return catalog
@@ -186,7 +217,7 @@ class Catalog:
             if row.is_mended:
                 why = "has more fields than the header; quote the fields that hold the delimiter"
             return Reject(row.number, product_id, location, why)
-        title = as_text(cells.get(roles.title or roles.description or ""))
+        title = str(self._read_title(cells.get(roles.title or roles.description or "")) or "")
         caption = self._caption(parse_highlights(cells.get(roles.highlights or "")), title)
         if len(caption) > MAX_CAPTION_CHARS:
             n_chars = f"{len(caption):,}"
@@ -195,11 +226,22 @@ class Catalog:
         return Product(product_id, clean_text(caption), image, row.number, columns, further)
 
     def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
-        id_column = self.roles.id
-        return {
-            name: product_id if name == id_column else convert(row.cells.get(name), kind)
-            for name, kind in self.columns.items()
-        }
+        cells = row.cells
+        columns = {name: read(cells.get(name)) for name, read in self._readers}
+        if self.roles.id in columns:
+            columns[self.roles.id] = product_id
+        if self._currency_columns:
+            currency = str(self.roles.currency)
+            columns[currency] = columns.get(currency) or self._currency(cells)
+        return columns
+
+    def _currency(self, cells: Mapping[str, Cell]) -> str | None:
+        """The currency that the prices of a row name; that of the main price first."""
+        for name in self._currency_columns:
+            amount = read_amount(as_text(cells.get(name)))
+            if amount is not None and amount.currency:
+                return currency_of(amount, self._locale)
+        return None
 
     def _images_of(
         self, row: Row, product_id: str
@@ -215,12 +257,6 @@ class Catalog:
         if roles.image is None:
             return self._images.locate_by_id(product_id) if product_id else None, tuple(images)
         return (images[0] if images else None), tuple(images[1:])
-
-
-def _kinds(survey: Survey, roles: Roles) -> dict[str, Kind]:
-    """The columns' kinds; ids, images and words are text even if every value is a number."""
-    words = {roles.id, roles.image, roles.title, roles.description, roles.highlights}
-    return {name: "string" if name in words else kind for name, kind in survey.kinds.items()}
 
 
 class _SeenIds:

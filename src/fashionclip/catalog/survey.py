@@ -1,47 +1,476 @@
-"""The first pass over a table: the kind of each column, and the number of rows."""
+"""The first pass over a table: what each column holds, decided from all of its cells.
 
-from collections.abc import Mapping
+Every cell has a shape: the readings that it allows, such as a whole number, an amount with a
+decimal comma, or a date with the day first. The survey counts each column's shapes and keeps the
+first row of each; a column's type follows from these few.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntFlag
+from functools import lru_cache
+from itertools import chain
 
-from fashionclip.catalog.tables.table import BrokenRow, Table
-from fashionclip.catalog.values import kind_of_text, kind_of_value
-from fashionclip.product import Kind, widen
+from fashionclip.catalog.money import (
+    KNOWN_NAMES,
+    MAX_PRICE,
+    SHARED_SYMBOLS,
+    day_comes_first,
+    decimal_sign,
+    is_price_name,
+    price_of,
+    read_amount,
+    why_no_price,
+)
+from fashionclip.catalog.roles import bare_name
+from fashionclip.catalog.tables.table import BrokenRow, Cell, Table
+from fashionclip.catalog.values import (
+    BOOLEANS,
+    MISSING,
+    ColumnType,
+    Form,
+    as_text,
+    is_integer,
+    is_number,
+    iso_date,
+    reader_of,
+)
+from fashionclip.product import INT64, Kind, Roles
+
+MAX_WORDS = 1_000
+"""A column with more cells of plain words than this is text, whatever else is in it."""
+MAX_SHAPED_CHARS = 60  # longer cells are words
+MAX_EXAMPLES = 3
+ROWS_OF_EXAMPLES = 256
+MIN_PRICES = 0.5
+"""Share of a column's cells that must be amounts, where its name says that it holds prices."""
+MIN_CURRENCIES = 0.9
+"""... and where only its cells say so, by their currencies."""
+MIN_SAID = 0.5  # share of numbers from which the words among them are worth a remark
+
+LIST_SIGNS = ("|", ";", ",")
+"""What stands between the words of a list, the best evidence first."""
+
+
+class Shape(IntFlag):
+    """The readings that a cell allows; plain words allow none."""
+
+    MISSING = 1
+    INTEGER = 2
+    NUMBER = 4
+    BOOLEAN = 8
+    PAIRED = 16
+    """A word of a pair such as yes and no; the key has the word."""
+    AMOUNT = 32
+    """A number as people write it, perhaps with a currency, which the key has."""
+    POINT = 64
+    """An amount whose decimal sign can only be a point."""
+    COMMA = 128
+    """... only a comma."""
+    UNSURE = 256
+    """... that is another number with a point than with a comma."""
+    PRICE = 512
+    """An amount that is neither negative nor huge."""
+    DAY_FIRST = 1024
+    """A date, if the day comes before the month, or the year before both."""
+    MONTH_FIRST = 2048
+    REORDERED = 4096
+    """A date that is not written as ISO 8601 has it."""
+    TEXT = 8192
+    """Text in a table whose cells have types, where text is no number."""
+
+
+Key = tuple[int, str | None]
+"""A shape, and the currency, or the word in lower case."""
+_WORDS = frozenset(chain.from_iterable(BOOLEANS.values()))
+_PLAIN_WORDS: Key = (0, None)
+_OF_AMOUNTS = Shape.AMOUNT | Shape.POINT | Shape.COMMA | Shape.UNSURE | Shape.PRICE
+
+
+@lru_cache(16_384)
+def shape_of_text(text: str) -> Key | None:
+    """What a cell of text can be read as; None for a blank."""
+    text = text.strip()
+    if not text:
+        return None
+    word = text.lower()
+    if word in MISSING:
+        return int(Shape.MISSING), None
+    if word in _WORDS:
+        return int(Shape.BOOLEAN if word in BOOLEANS["true"] else Shape.PAIRED), word
+    shape = Shape(0)
+    if is_number(text):
+        shape |= Shape.NUMBER | (Shape.INTEGER if is_integer(text) else Shape(0))
+    amount = read_amount(text)
+    if amount is not None:
+        has = {
+            Shape.AMOUNT: True,
+            Shape.POINT: amount.comma is None,
+            Shape.COMMA: amount.point is None,
+            Shape.UNSURE: amount.is_ambiguous,
+            Shape.PRICE: price_of(amount, None) is not None,
+        }
+        shape |= sum(flag for flag, is_there in has.items() if is_there)
+        return int(shape), amount.currency
+    days, months = (iso_date(text, day_first=first) for first in (True, False))
+    shape |= Shape.DAY_FIRST if days else Shape(0)
+    shape |= Shape.MONTH_FIRST if months else Shape(0)
+    shape |= Shape.REORDERED if (days or months) and text[4:5] != "-" else Shape(0)
+    shape |= Shape.UNSURE if days and months and days != months else Shape(0)
+    return int(shape), None
+
+
+@lru_cache(16_384)
+def shape_of_typed_text(text: str) -> Key | None:
+    """What text can be read as where a number would not be text; None for a blank."""
+    found = shape_of_text(text)
+    if found is None:
+        return None
+    return found[0] & (_OF_AMOUNTS | Shape.MISSING) | Shape.TEXT, found[1]
+
+
+def shape_of_value(cell: Cell) -> Key | None:
+    """What a cell is that has a type of its own; None for a number that is none (NaN)."""
+    if cell != cell:
+        return None
+    shape = Shape(0)
+    if isinstance(cell, bool):
+        shape = Shape.BOOLEAN
+    elif isinstance(cell, int):
+        shape = Shape.INTEGER | Shape.NUMBER if cell in INT64 else Shape(0)
+    elif isinstance(cell, float | Decimal):
+        shape = Shape.NUMBER
+    if shape & Shape.NUMBER:
+        shape |= Shape.AMOUNT | (Shape.PRICE if 0 <= cell < MAX_PRICE else Shape(0))
+    return int(shape), None
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The cells of one shape in a column."""
+
+    row: int
+    """Of the first."""
+    cell: Cell
+    """The first."""
+    count: int = 1
+
+
+class _Column:
+    """The cells of one column, counted by their shapes."""
+
+    def __init__(self, name: str, roles: Roles, declared: Kind | None, *, is_typed: bool) -> None:
+        bare = bare_name(name)
+        self.name, self._declared = name, declared
+        self._shape_of = shape_of_typed_text if is_typed else shape_of_text
+        self._is_id = name in {roles.id, roles.image, *roles.further_images}
+        self._is_words = name in {roles.title, roles.description, roles.group} or (
+            bare in KNOWN_NAMES["code"]
+        )
+        self._is_list = bare in KNOWN_NAMES["list"] and not (self._is_id or self._is_words)
+        is_other = self._is_id or self._is_words or self._is_list or name == roles.highlights
+        self._is_price_role = name == roles.price and not is_other
+        self._is_price_name = is_price_name(name) and not is_other
+        self._is_never_money = is_other
+        self._seen: dict[Key, _Seen] = {}
+        self._list_signs: set[str] = set()
+        self._examples: dict[str, None] = {}
+        self.has_mended = False
+
+    def look(self, cell: Cell, row: int) -> None:
+        """Take in a cell that is not empty."""
+        if type(cell) is str:
+            key = self._shape_of(cell) if len(cell) <= MAX_SHAPED_CHARS else _PLAIN_WORDS
+            if self._is_list:
+                self._list_signs.update(sign for sign in LIST_SIGNS if sign in cell)
+        else:
+            key = shape_of_value(cell)
+        if key is None:
+            return
+        seen = self._seen.get(key)
+        if seen is None:
+            self._seen[key] = _Seen(row, cell)
+        else:
+            seen.count += 1
+        if row <= ROWS_OF_EXAMPLES and len(self._examples) < MAX_EXAMPLES:
+            self._examples[_shown(cell)] = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more cells would change nothing."""
+        if self._is_list or self._is_price_role or self._is_price_name:
+            return False
+        return self._is_never_money or self._declared is not None or self._has_many_words
+
+    @property
+    def _has_many_words(self) -> bool:
+        words = self._seen.get(_PLAIN_WORDS)
+        return words is not None and words.count > MAX_WORDS
+
+    def _count(self, flag: Shape) -> int:
+        return sum(seen.count for (shape, _), seen in self._seen.items() if shape & flag)
+
+    @property
+    def _n_filled(self) -> int:
+        """Cells that are not words for "missing"."""
+        return sum(
+            seen.count for (shape, _), seen in self._seen.items() if not shape & Shape.MISSING
+        )
+
+    @property
+    def currencies(self) -> Mapping[str, int]:
+        """How many prices are in each currency that is named."""
+        found: dict[str, int] = {}
+        for (shape, currency), seen in self._seen.items():
+            if shape & Shape.PRICE and currency:
+                found[currency] = found.get(currency, 0) + seen.count
+        return found
+
+    @property
+    def is_money(self) -> bool:
+        """Whether it holds prices, by its role, its name or its currencies."""
+        n_prices, n_filled = self._count(Shape.PRICE), self._n_filled
+        if self._is_never_money or not n_prices:
+            return False
+        if self._is_price_role:
+            return True
+        if self._is_price_name and n_prices >= MIN_PRICES * n_filled:
+            return True
+        n_named = sum(self.currencies.values())
+        return not self._has_many_words and n_named >= MIN_CURRENCIES * n_filled
+
+    def n_signs(self) -> tuple[int, int]:
+        """How many amounts can only have a decimal point, and how many only a comma."""
+        return self._count(Shape.POINT), self._count(Shape.COMMA)
+
+    def decide(self, price_sign: str | None, locale: str | None) -> ColumnType:
+        """The column's type.
+
+        Args:
+            price_sign: the decimal sign, if this is a column of prices.
+            locale: decides what the cells leave open.
+        """
+        examples = tuple(self._examples)
+        if self.is_money:
+            prices = [shape for shape, _ in self._seen if shape & Shape.PRICE]
+            is_whole = all(shape & Shape.INTEGER for shape in prices)
+            kind: Kind = "integer" if is_whole else "number"
+            return ColumnType(kind, "money", price_sign, examples=examples)
+        is_blank = not self._seen or (self._is_price_role and not self._n_filled)
+        if is_blank and not self.has_mended:
+            return ColumnType(None)
+        if self._is_id:
+            return ColumnType("string", "id", examples=examples)
+        if self._declared is not None:
+            form: Form = "text" if self._declared == "string" else "plain"
+            return ColumnType(self._declared, form, examples=examples)
+        if self._is_list and self._list_signs:
+            sign = next(sign for sign in LIST_SIGNS if sign in self._list_signs)
+            return ColumnType("string", "list", sign, examples=examples)
+        if self._is_words or self._is_list or self._has_many_words:
+            return ColumnType("string", examples=examples)
+        kind_found, form, sign_found = self._fitting(locale)
+        because = self._because() if kind_found == "string" and form == "text" else None
+        return ColumnType(kind_found, form, sign_found, because, examples)
+
+    def _fitting(self, locale: str | None) -> tuple[Kind, Form, str | None]:
+        """The narrowest kind that all cells fit, and how they are read."""
+        keys = [key for key in self._seen if not key[0] & Shape.MISSING]
+        common = Shape(-1)
+        for shape, _ in keys:
+            common &= Shape(shape)
+        if not keys or any(shape & Shape.TEXT for shape, _ in keys):
+            return "string", "text", None
+        if common & Shape.BOOLEAN:
+            return "boolean", "plain", None
+        if common & Shape.INTEGER:
+            return "integer", "plain", None
+        if common & Shape.NUMBER:
+            return "number", "plain", None
+        if common & Shape.PAIRED and {word for _, word in keys} in _PAIRS:
+            return "boolean", "words", None
+        has_currency = any(detail for _, detail in keys)
+        n_point, n_comma = self.n_signs()
+        if common & Shape.AMOUNT and not has_currency and bool(n_point) != bool(n_comma):
+            return "number", "amount", "." if n_point else ","
+        return "string", self._form_of_dates(common, locale), None
+
+    def _form_of_dates(self, common: Shape, locale: str | None) -> Form:
+        if not any(shape & Shape.REORDERED for shape, _ in self._seen):
+            return "text"
+        day_first, month_first = bool(common & Shape.DAY_FIRST), bool(common & Shape.MONTH_FIRST)
+        if day_first and month_first and self._count(Shape.UNSURE):
+            by_locale = day_comes_first(locale) if locale else None
+            day_first, month_first = by_locale is True, by_locale is False
+        return "day first" if day_first else "month first" if month_first else "text"
+
+    def _because(self) -> tuple[int, str] | None:
+        """The first cell that is none of what most others are: numbers, dates, true or false."""
+        flag = max(_SAID, key=self._count)
+        others = self._without(flag)
+        if not others or self._count(flag) < MIN_SAID * self._n_filled:
+            return None
+        return others[0].row, _shown(others[0].cell)
+
+    def _without(self, flag: Shape) -> list[_Seen]:
+        """Cells that are not missing and do not allow a reading, by their first rows."""
+        wanted = Shape.MISSING | flag
+        found = [seen for (shape, _), seen in self._seen.items() if not shape & wanted]
+        return sorted(found, key=lambda seen: seen.row)
+
+    def _first(self, flag: Shape) -> str | None:
+        """The first cell that allows a reading."""
+        found = [seen for (shape, _), seen in self._seen.items() if shape & flag]
+        return _shown(min(found, key=lambda seen: seen.row).cell) if found else None
+
+    def notes(self, column: ColumnType, *, locale: str | None) -> Iterator[str]:
+        """Sentences on how it was read, where that is not plain."""
+        named, read = f"column '{self.name}'", reader_of(column)
+        if column.form == "money":
+            yield from (f"{named}: {note}" for note in self._money_notes(column, locale))
+        elif column.form == "amount":
+            example = self._first(Shape.COMMA if column.sign == "," else Shape.POINT)
+            sign = "comma" if column.sign == "," else "point"
+            yield f"{named} holds numbers with a decimal {sign}: '{example}' is {read(example)}"
+        elif column.form in {"day first", "month first"}:
+            example = self._first(Shape.REORDERED)
+            yield f"{named} holds dates with the {column.form}: '{example}' is {read(example)}"
+        elif column.because is not None:
+            row, value = column.because
+            n_others = self._n_filled - self._count(max(_SAID, key=self._count))
+            yield (
+                f"{named} is text, because of {n_others:,} of {self._n_filled:,} values: "
+                f"row {row} has '{value}'"
+            )
+        elif column.form == "text" and self._count(Shape.UNSURE) == self._n_filled > 0:
+            example = self._first(Shape.UNSURE)
+            if self._count(Shape.REORDERED):
+                why = "may have day or month first; --locale en_GB or en_US says which"
+                yield f"{named} is text: '{example}' {why}"
+
+    def _money_notes(self, column: ColumnType, locale: str | None) -> Iterator[str]:
+        price, read = Shape.PRICE, reader_of(column)
+        odd = [self._first(flag) for flag in (Shape.UNSURE, Shape.COMMA, Shape.POINT)]
+        example = next((one for one in odd if one and not is_number(one)), None)
+        if example is not None:
+            yield f"'{example}' is read as the price {read(example)}"
+        unsure, (n_point, n_comma) = self._first(Shape.UNSURE), self.n_signs()
+        if n_point and n_comma:
+            yield (
+                f"{n_point:,} prices have a decimal point and {n_comma:,} a decimal comma; "
+                "each is read by its own"
+            )
+        if unsure and locale is None and (column.sign is None or (n_point and n_comma)):
+            value = read(unsure)
+            other = "en" if "." in unsure and "," not in unsure else "de"
+            yield f"'{unsure}' is read as {value}; --locale {other} reads it otherwise"
+        currencies = self.currencies
+        if len(currencies) > 1:
+            listed = ", ".join(f"{n:,} in {name}" for name, n in sorted(currencies.items()))
+            yield f"prices are in {len(currencies)} currencies ({listed}); each row keeps its own"
+        yield from self._symbol_notes(locale)
+        others = self._without(price)
+        if others:
+            why = why_no_price(as_text(others[0].cell))
+            n_others = sum(seen.count for seen in others)
+            yield (
+                f"{n_others:,} of {self._n_filled:,} values are no prices "
+                f"and are left empty: row {others[0].row} has '{_shown(others[0].cell)}' ({why})"
+            )
+
+    def _symbol_notes(self, locale: str | None) -> Iterator[str]:
+        """What a symbol that several currencies share was taken for."""
+        for (shape, currency), seen in self._seen.items():
+            amount = read_amount(as_text(seen.cell)) if shape & Shape.PRICE and currency else None
+            if amount is None or amount.symbol not in SHARED_SYMBOLS or locale:
+                continue
+            yield f"'{amount.symbol}' is taken for {currency}; --locale says otherwise, as in en_AU"
+
+
+_PAIRS = tuple({yes, no} for yes, no in BOOLEANS.values())
+_SAID = (Shape.NUMBER, Shape.AMOUNT, Shape.DAY_FIRST, Shape.MONTH_FIRST, Shape.BOOLEAN)
+"""The readings that a column of text may nearly have."""
+
+
+def _shown(cell: Cell) -> str:
+    text = " ".join(as_text(cell).split())
+    return text if len(text) <= MAX_SHAPED_CHARS else text[: MAX_SHAPED_CHARS - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a first pass over a table found."""
 
-    kinds: Mapping[str, Kind]
-    """Columns that can be passed on, in their order; columns of binary data are left out."""
+    types: Mapping[str, ColumnType]
+    """Columns in their order; columns of binary data are left out."""
     n_rows: int
     """Rows, broken ones included."""
     n_mended: int = 0
+    currency_columns: tuple[str, ...] = ()
+    """The columns of prices whose cells name currencies, best first."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how columns were read."""
 
 
-def take_survey(table: Table) -> Survey:
-    """Find the kinds of all columns in one pass.
+def take_survey(table: Table, roles: Roles, *, locale: str | None = None) -> Survey:
+    """Decide the types of all columns in one pass.
 
     Mended rows do not count: if the mend was wrong, their values are in the wrong columns.
 
+    Args:
+        table: what is read.
+        roles: which column plays which part.
+        locale: such as ``de`` or ``en_GB``; it decides what the cells leave open.
+
     Raises:
-        CatalogError: the table cannot be read to its end.
+        CatalogError: the table cannot be read to its end, or the locale is not known.
     """
+    sign = None if locale is None else decimal_sign(locale)
     declared = table.kinds or {}
-    kind_of = kind_of_value if table.is_typed else kind_of_text
-    kinds: dict[str, Kind | None] = {name: declared.get(name) for name in table.names}
-    binary = {name for name, kind in declared.items() if kind is None}
+    columns = {
+        name: _Column(name, roles, declared.get(name), is_typed=table.is_typed)
+        for name in table.names
+        if declared.get(name, "string") is not None
+    }
     n_rows = n_mended = 0
-    for row in table.rows([name for name in table.names if name not in binary]):
+    active = [(name, column.look) for name, column in columns.items()]
+    for row in table.rows(list(columns)):
         n_rows += 1
         if isinstance(row, BrokenRow):
             continue
+        cells = row.cells
         if row.is_mended:
             n_mended += 1
+            for name, column in columns.items():
+                column.has_mended |= bool(cells.get(name))
             continue
-        for name, cell in row.cells.items():
-            known = kinds.setdefault(name, None)
-            if name not in declared and known != "string":
-                kinds[name] = widen(known, kind_of(cell))
-    passed_on = {name: kind or "string" for name, kind in kinds.items() if name not in binary}
-    return Survey(passed_on, n_rows, n_mended)
+        for name, look in active:
+            cell = cells.get(name)
+            if cell is not None and cell != "":
+                look(cell, row.number)
+        if n_rows % ROWS_OF_EXAMPLES == 0:
+            active = [(name, look) for name, look in active if not columns[name].is_settled]
+    signs = _price_signs(columns, sign)
+    types = {name: column.decide(signs.get(name), locale) for name, column in columns.items()}
+    notes = (column.notes(types[name], locale=locale) for name, column in columns.items())
+    currencies = [name for name in signs if columns[name].currencies]
+    return Survey(
+        types,
+        n_rows,
+        n_mended,
+        tuple(sorted(currencies, key=lambda name: name != roles.price)),
+        tuple(chain.from_iterable(notes)),
+    )
+
+
+def _price_signs(columns: Mapping[str, _Column], by_locale: str | None) -> dict[str, str | None]:
+    """The decimal sign of each column of prices: of its own cells, else of all prices together."""
+    counts = {name: column.n_signs() for name, column in columns.items() if column.is_money}
+    together = _majority(tuple(map(sum, zip(*counts.values(), strict=True))))
+    return {name: by_locale or _majority(count) or together for name, count in counts.items()}
+
+
+def _majority(counts: tuple[int, ...]) -> str | None:
+    n_point, n_comma = counts or (0, 0)
+    return None if n_point == n_comma else "." if n_point > n_comma else ","

@@ -1,4 +1,4 @@
-"""Cells of a table as values of their columns' kinds.
+"""Cells of a table as values of their columns' types.
 
 A column of a CSV is a number only if every value in it is, so the type of a value does not depend
 on its row. Numbers that are really names stay text: ``007``, ``+4930123``, ``1E5``, and integers
@@ -8,74 +8,245 @@ beyond 64 bits.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal
 
+from fashionclip.catalog.html_text import plain_text
+from fashionclip.catalog.money import price_of, read_amount
 from fashionclip.catalog.tables.table import Cell, clean_text
-from fashionclip.product import INT64, Kind, Value, kind_of, widen
+from fashionclip.product import INT64, Kind, Value
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
-"""Text in lower case that means a missing value in columns of numbers and booleans."""
+MISSING = frozenset(
+    {"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "-", "--", "–", "—"}  # noqa: RUF001
+)
+"""Text in lower case that means a missing value in columns of numbers, booleans and dates."""
+BOOLEANS: Mapping[str, tuple[str, str]] = {
+    "true": ("true", "false"),
+    "yes": ("yes", "no"),
+    "y": ("y", "n"),
+    "ja": ("ja", "nein"),
+    "oui": ("oui", "non"),
+    "sí": ("sí", "no"),
+    "si": ("si", "no"),
+    "sì": ("sì", "no"),
+    "sim": ("sim", "não"),
+    "on": ("on", "off"),
+}
+"""Words for true and false, by the word for true."""
+_TRUE = frozenset(BOOLEANS)
 
 MAX_HIGHLIGHTS = 1_000
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
+_DATE = re.compile(
+    r"(?:(?P<year>\d{4})(?P<sign>[-./])(?P<month>\d{1,2})(?P=sign)(?P<day>\d{1,2})"
+    r"|(?P<first>\d{1,2})(?P<mark>[-./])(?P<second>\d{1,2})(?P=mark)(?P<last>\d{4}))"
+    r"(?:[T ,]+(?P<time>\d{1,2}:\d{2}(?::\d{2})?))?(?P<rest>(?<=\d)(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
+)
 _SEPARATORS = re.compile(r"[|;\n\r]+")
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 
-
-def kind_of_text(text: str) -> Kind | None:
-    """The narrowest kind that a field of a CSV fits; None if it is missing."""
-    text = text.strip()
-    if _INTEGER.fullmatch(text):
-        return "integer" if int(text) in INT64 else "string"
-    if _NUMBER.fullmatch(text):
-        return "number" if math.isfinite(float(text)) else "string"
-    word = text.lower()
-    if word in {"true", "false"}:
-        return "boolean"
-    return None if word in MISSING else "string"
+Form = Literal[
+    "text", "id", "plain", "amount", "money", "words", "day first", "month first", "list"
+]
+"""How the cells of a column are read. ``plain`` numbers and booleans are written as programs write
+them, an ``amount`` has thousands signs or a decimal comma, ``words`` are such as yes and no."""
 
 
-def kind_of_value(cell: Cell) -> Kind | None:
-    """The narrowest kind of a cell that already has a type, as in JSON; None if missing."""
-    return None if cell == "" else kind_of(cell)
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """What a column holds, decided from all of its cells."""
+
+    kind: Kind | None
+    """None for a blank column: nothing is stored for it."""
+    form: Form = "text"
+    """How its cells are read."""
+    sign: str | None = None
+    """The decimal sign of amounts and numbers, ``.`` or ``,``; of a list, what stands between its
+    elements. None where a lone sign before three digits is the thousands'."""
+    because: tuple[int, str] | None = None
+    """Row and value that keep the column from being narrower, where nearly all others would let
+    it."""
+    examples: tuple[str, ...] = ()
+    """Up to three cells, as they were written."""
 
 
-def convert(cell: Cell, kind: Kind) -> Value:
-    """A cell as its column's kind.
+def reader_of(column: ColumnType) -> Callable[[Cell], Value]:
+    """The function that makes values of a column's cells.
+
+    It raises ``ValueError`` for a cell that does not fit, which can only be one of a mended row.
+    """
+    kind, form, sign = column.kind or "string", column.form, column.sign
+    readers: dict[Form, Callable[[Cell], Value]] = {
+        "text": _read_text,
+        "id": _read_id,
+        "plain": lambda cell: _read_plain(cell, kind),
+        "amount": lambda cell: _read_amount(cell, sign),
+        "money": lambda cell: _read_money(cell, kind, sign),
+        "words": _read_words,
+        "day first": lambda cell: _read_date(cell, day_first=True),
+        "month first": lambda cell: _read_date(cell, day_first=False),
+        "list": lambda cell: _read_list(cell, sign),
+    }
+    return readers[form]
+
+
+def convert(cell: Cell, column: ColumnType) -> Value:
+    """A cell as its column's type has it.
 
     Raises:
         ValueError: it does not fit.
     """
+    return reader_of(column)(cell)
+
+
+def _read_text(cell: Cell) -> Value:
+    if cell is None:
+        return None
+    text = cell if type(cell) is str else as_text(cell)
+    if not text or text.isspace():
+        return None
+    return plain_text(text) or None
+
+
+def _read_id(cell: Cell) -> Value:
+    text = as_text(cell)
+    return clean_text(text) if text.strip() else None
+
+
+def _read_plain(cell: Cell, kind: Kind) -> Value:
+    """A number, an integer or a boolean, written as programs write it.
+
+    Raises:
+        ValueError: the cell is something else.
+    """
     if cell is None:
         return None
     if isinstance(cell, str):
-        return _convert_text(cell, kind)
-    if kind == "string":
-        return clean_text(as_text(cell)) or None
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        if kind == "boolean" and isinstance(cell, bool):
-            return cell
-        raise ValueError(_mismatch(cell, kind))
-    if kind == "number":
+        return _read_plain_text(cell.strip(), kind)
+    if kind == "boolean" and isinstance(cell, bool):
+        return cell
+    if kind == "number" and isinstance(cell, int | float | Decimal):
         return float(cell) if math.isfinite(cell) else None
-    if kind == "integer" and isinstance(cell, int):
+    if kind == "integer" and isinstance(cell, int) and not isinstance(cell, bool):
         return cell
     raise ValueError(_mismatch(cell, kind))
 
 
-def _convert_text(text: str, kind: Kind) -> Value:
-    if kind == "string":
-        return clean_text(text) if text.strip() else None
-    text = text.strip()
+def _read_plain_text(text: str, kind: Kind) -> Value:
     if text.lower() in MISSING:
         return None
-    if widen(kind_of_text(text), kind) != kind:
-        raise ValueError(_mismatch(text, kind))
-    if kind == "integer":
+    if kind == "boolean" and text.lower() in BOOLEANS["true"]:
+        return text.lower() == "true"
+    if kind == "integer" and is_integer(text):
         return int(text)
-    return float(text) if kind == "number" else text.lower() == "true"
+    if kind == "number" and is_number(text):
+        return float(text)
+    raise ValueError(_mismatch(text, kind))
+
+
+def _read_money(cell: Cell, kind: Kind, sign: str | None) -> Value:
+    """A price; None for what is none."""
+    if cell is None or isinstance(cell, bool):
+        return None
+    if isinstance(cell, int | float | Decimal):
+        is_price = math.isfinite(cell) and cell >= 0
+        return (int(cell) if kind == "integer" else float(cell)) if is_price else None
+    value = price_of(read_amount(as_text(cell)), sign)
+    return int(value) if kind == "integer" and value is not None else value
+
+
+def _read_amount(cell: Cell, sign: str | None) -> Value:
+    """A number with thousands signs, or a decimal comma.
+
+    Raises:
+        ValueError: the cell is something else.
+    """
+    text = as_text(cell).strip()
+    if text.lower() in MISSING:
+        return None
+    amount = read_amount(text)
+    if amount is None or amount.currency:
+        raise ValueError(_mismatch(cell, "number"))
+    return amount.value(sign)
+
+
+def _read_words(cell: Cell) -> Value:
+    """One of a pair of words.
+
+    Raises:
+        ValueError: the cell is something else.
+    """
+    word = as_text(cell).strip().lower()
+    if word in MISSING:
+        return None
+    if word in _TRUE:
+        return True
+    if any(word == no for _, no in BOOLEANS.values()):
+        return False
+    raise ValueError(_mismatch(cell, "boolean"))
+
+
+def _read_list(cell: Cell, sign: str | None) -> Value:
+    """A list of words as JSON."""
+    if not isinstance(cell, str):
+        return _read_text(cell)
+    text = plain_text(cell).strip()
+    if not text:
+        return None
+    if text[0] + text[-1] == "[]":
+        elements = list(_split_text(text, depth=0))
+    else:
+        elements = text.split(sign) if sign else [text]
+    stripped = (element.strip() for element in elements)
+    return json.dumps(list(filter(None, stripped)), ensure_ascii=False)
+
+
+def _read_date(cell: Cell, *, day_first: bool) -> Value:
+    text = as_text(cell).strip()
+    if text.lower() in MISSING:
+        return None
+    return iso_date(text, day_first=day_first) or clean_text(text)
+
+
+@lru_cache(4096)
+def iso_date(text: str, *, day_first: bool) -> str | None:
+    """A date, and its time if it has one, as ISO 8601 writes it; None if it is none.
+
+    Args:
+        text: such as ``31.12.2026 14:30`` or ``2026/12/31``.
+        day_first: whether ``5/12/2026`` is in December. A date with points has the day first.
+    """
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    if found["year"]:
+        year, month, day = (int(found[part]) for part in ("year", "month", "day"))
+    else:
+        first, second, year = (int(found[part]) for part in ("first", "second", "last"))
+        day, month = (first, second) if day_first or found["mark"] == "." else (second, first)
+    try:
+        shown = date(year, month, day).isoformat()
+    except ValueError:
+        return None
+    return f"{shown}T{found['time']:0>5}{found['rest']}" if found["time"] else shown
+
+
+def is_integer(text: str) -> bool:
+    """Whether text is a whole number of 64 bits, as programs write it."""
+    return _INTEGER.fullmatch(text) is not None and int(text) in INT64
+
+
+def is_number(text: str) -> bool:
+    """Whether text is a finite number, as programs write it."""
+    if _NUMBER.fullmatch(text):
+        return math.isfinite(float(text))
+    return is_integer(text)
 
 
 def as_text(cell: Cell) -> str:
@@ -104,13 +275,13 @@ def parse_id(cell: Cell) -> str:
 
 
 def parse_highlights(cell: Cell) -> list[str]:
-    """A product's highlights, as phrases.
+    """A product's highlights, as phrases, without HTML.
 
     A cell may hold a list, an object (its values count: ``{"Neck": "Round Neck"}``), JSON text of
     either, or phrases separated by ``|``, ``;`` or line ends. Values without a letter, such as
     counts, and words for "none" are left out.
     """
-    phrases = (phrase.strip() for phrase in _phrases(cell, depth=0))
+    phrases = (plain_text(phrase).strip() for phrase in _phrases(cell, depth=0))
     return [phrase for phrase in phrases if _is_phrase(phrase)][:MAX_HIGHLIGHTS]
 
 
@@ -132,7 +303,7 @@ def _split_text(text: str, *, depth: int) -> Iterable[str]:
         except (ValueError, RecursionError):
             if text[0] == "[":  # a Python list, as pandas writes it into a CSV
                 return [single or double for single, double in _QUOTED.findall(text)]
-    return [text] if depth else _SEPARATORS.split(text)
+    return [text] if depth else _SEPARATORS.split(plain_text(text))
 
 
 def _is_phrase(phrase: str) -> bool:

@@ -53,6 +53,7 @@ def check(
     images: str | None,
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
+    locale: str | None,
     allow_private: bool,
     rejects_path: Path | None,
     as_json: bool,
@@ -67,7 +68,12 @@ def check(
 
     begun = perf_counter()
     catalog = open_catalog(
-        path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+        path,
+        images=images,
+        columns=columns,
+        encoding=encoding,
+        locale=locale,
+        allow_private=allow_private,
     )
     warn_of_no_words(catalog)
     with terminal.progress("Checking", total=catalog.len_hint, noun="rows") as update:

@@ -61,6 +61,7 @@ def command(
     images: str | None,
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
+    locale: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -82,7 +83,12 @@ def command(
     rows: Iterable[Product | Reject]
     if is_catalog(paths):
         rows = open_catalog(
-            paths[0], images=images, columns=columns, encoding=encoding, allow_private=allow_private
+            paths[0],
+            images=images,
+            columns=columns,
+            encoding=encoding,
+            locale=locale,
+            allow_private=allow_private,
         )
         n_rows = rows.len_hint
     else:

@@ -72,6 +72,7 @@ def command(
     images: str | None,
     columns: dict[str, list[str]],
     encoding: str | None,
+    locale: str | None,
     allow_private: bool,
     keep_missing: bool,
     model_name: str | None,
@@ -99,7 +100,12 @@ def command(
     if path is None or store is None:
         stop_for_usage("name a catalogue and where it goes: fashionclip index PATH --into STORE")
     catalog = open_catalog(
-        path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+        path,
+        images=images,
+        columns=columns,
+        encoding=encoding,
+        locale=locale,
+        allow_private=allow_private,
     )
     warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)

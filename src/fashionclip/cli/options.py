@@ -146,6 +146,12 @@ catalog_options = _together(
         metavar="NAME",
         help="The text encoding of the table, such as cp1251, where it is not told by its bytes.",
     ),
+    click.option(
+        "--locale",
+        metavar="NAME",
+        help="A language or region such as de, en_GB or ch, where a price such as 1.299 or a date "
+        "such as 5/12/2026 can be read in two ways.",
+    ),
     private_option,
 )
 
@@ -213,6 +219,7 @@ def open_catalog(
     images: str | None = None,
     columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
     encoding: str | None = None,
+    locale: str | None = None,
     allow_private: bool = False,
 ) -> "Catalog":
     """Open a catalogue with the values of ``catalog_options``.
@@ -225,7 +232,12 @@ def open_catalog(
 
     policy = FetchPolicy(allow_private=allow_private)
     catalog = Catalog.open(
-        path, images=images, columns=columns or None, encoding=encoding, policy=policy
+        path,
+        images=images,
+        columns=columns or None,
+        encoding=encoding,
+        locale=locale,
+        policy=policy,
     )
     for note in catalog.notes:
         terminal.warn(f"{path}: {note}")

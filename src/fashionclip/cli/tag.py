@@ -91,6 +91,7 @@ def command(
     images: str | None,
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
+    locale: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -112,7 +113,12 @@ def command(
     model = open_model(model_name or model_of(path), device=device, precision=precision)
     if labelled is not None:
         catalog = open_catalog(
-            labelled, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+            labelled,
+            images=images,
+            columns=columns,
+            encoding=encoding,
+            locale=locale,
+            allow_private=allow_private,
         )
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
     if holds_store(path):
@@ -124,7 +130,12 @@ def command(
         from fashionclip.tagging import tag_catalog
 
         catalog = open_catalog(
-            path, images=images, columns=columns, encoding=encoding, allow_private=allow_private
+            path,
+            images=images,
+            columns=columns,
+            encoding=encoding,
+            locale=locale,
+            allow_private=allow_private,
         )
         products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)
         total = catalog.len_hint
