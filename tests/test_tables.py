@@ -76,7 +76,9 @@ def test_bytes_that_a_named_encoding_does_not_have_cost_their_rows(tmp_path):
 
 # dialects
 
-Cell = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]))
+Cell = st.text(
+    st.characters(codec="utf-8", exclude_characters="<&", exclude_categories=["Cs", "Cc", "Cf"])
+)
 Cell = Cell.map(lambda text: " ".join(text.split()))
 Cells = st.lists(
     st.tuples(

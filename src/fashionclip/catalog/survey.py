@@ -164,15 +164,14 @@ class _Column:
         bare = bare_name(name)
         self.name, self._declared = name, declared
         self._shape_of = shape_of_typed_text if is_typed else shape_of_text
+        words = {roles.title, roles.description, roles.group}
         self._is_id = name in {roles.id, roles.image, *roles.further_images}
-        self._is_words = name in {roles.title, roles.description, roles.group} or (
-            bare in KNOWN_NAMES["code"]
-        )
-        self._is_list = bare in KNOWN_NAMES["list"] and not (self._is_id or self._is_words)
-        is_other = self._is_id or self._is_words or self._is_list or name == roles.highlights
-        self._is_price_role = name == roles.price and not is_other
-        self._is_price_name = is_price_name(name) and not is_other
-        self._is_never_money = is_other
+        self._is_list = bare in KNOWN_NAMES["list"] and not (self._is_id or name in words)
+        self._is_text_by_role = self._is_id or name in {*words, roles.highlights}
+        self._is_words = self._is_text_by_role or bare in KNOWN_NAMES["code"]
+        self._is_never_money = self._is_words or self._is_list
+        self._is_price_role = name == roles.price and not self._is_never_money
+        self._is_price_name = is_price_name(name) and not self._is_never_money
         self._seen: dict[Key, _Seen] = {}
         self._list_signs: set[str] = set()
         self._examples: dict[str, None] = {}
@@ -199,7 +198,7 @@ class _Column:
     @property
     def is_settled(self) -> bool:
         """Whether more cells would change nothing."""
-        if self._is_list or self._is_price_role or self._is_price_name:
+        if not self._seen or self._is_list or self._is_price_role or self._is_price_name:
             return False
         return self._is_never_money or self._declared is not None or self._has_many_words
 
@@ -258,7 +257,7 @@ class _Column:
             kind: Kind = "integer" if is_whole else "number"
             return ColumnType(kind, "money", price_sign, examples=examples)
         is_blank = not self._seen or (self._is_price_role and not self._n_filled)
-        if is_blank and not self.has_mended:
+        if is_blank and not (self.has_mended or self._is_text_by_role):
             return ColumnType(None)
         if self._is_id:
             return ColumnType("string", "id", examples=examples)
