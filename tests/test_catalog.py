@@ -587,11 +587,6 @@ def test_broken_lines_of_json_are_rejected(tmp_path):
     }
 
 
-def test_a_json_array_is_explained(tmp_path):
-    with pytest.raises(CatalogError, match=r"is one JSON array; write one object per line \(jq"):
-        Catalog.open(write(tmp_path, "shop.json", json.dumps(ROWS)))
-
-
 def test_empty_and_repeated_ids_are_rejected(tmp_path):
     found = read(write(tmp_path, "shop.csv", "title,id\na,1\nb,\nc, \nd,1\ne,2\n"))
     assert ids(found) == ["1", "2"]

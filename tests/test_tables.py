@@ -4,6 +4,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -246,3 +247,108 @@ def test_a_cell_of_a_million_characters_is_a_cell(tmp_path):
     path = write(tmp_path, "shop.csv", f"id,image,text\n1,a.jpg,{'x' * 1_000_000}\n")
     (product,) = products(path, caption=lambda highlights, title: "")
     assert len(product.columns["text"]) == 1_000_000
+
+
+# JSON documents
+
+SHIRTS = [
+    {"id": "a", "title": "Red", "image": {"url": "a.jpg", "alt": "x"}, "tags": ["s", "m"]},
+    {"id": "b", "title": "Blue", "image": None, "offers": {"price": 9.5, "shop": {"name": "N"}}},
+    {"id": "c", "title": "Grün", "variants": [{"sku": "c1"}, {"sku": "c2"}]},
+]
+FLAT = [
+    "id",
+    "title",
+    "image.url",
+    "image.alt",
+    "tags",
+    "offers.price",
+    "offers.shop.name",
+    "variants",
+]
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (SHIRTS, ""),
+        ({"products": SHIRTS, "count": 3}, "products"),
+        ({"version": "1.1", "title": "Feed", "items": SHIRTS, "authors": [{"name": "x"}]}, "items"),
+        ({"@context": "https://schema.org", "@graph": SHIRTS}, "@graph"),
+        (
+            {"hits": {"total": 3, "hits": [{"_id": "x", "_source": shirt} for shirt in SHIRTS]}},
+            "hits.hits",
+        ),
+        ({"data": {"shop": {"edges": [{"node": shirt} for shirt in SHIRTS]}}}, "data.shop.edges"),
+        ({"itemListElement": [{"item": shirt} for shirt in SHIRTS]}, "itemListElement"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_document_with_a_list_of_objects_is_a_table(tmp_path, document, place, indent):
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    catalog = Catalog.open(write(tmp_path, "shop.json", text.encode("utf-8-sig")))
+    first, second, third = catalog
+    assert [first.product_id, second.product_id, third.caption] == ["a", "b", "Grün"]
+    assert set(FLAT) <= set(catalog.columns)
+    assert first.image == str(tmp_path / "a.jpg")
+    assert second.columns["offers.shop.name"] == "N"
+    assert first.columns["tags"] == '["s", "m"]'
+    assert catalog.notes == ((f"the rows are the list '{place}' of 3 objects",) if place else ())
+
+
+def test_objects_one_after_the_other_are_rows_and_one_product_is_one_row(tmp_path):
+    text = "\n".join(json.dumps(shirt, indent=1) for shirt in SHIRTS)
+    assert ids(products(write(tmp_path, "shop.json", text))) == ["a", "b", "c"]
+    one = {"@type": "Product", "sku": "a", "name": "Red", "offers": [{"price": 1}, {"price": 2}]}
+    (product,) = products(write(tmp_path, "product.json", json.dumps(one, indent=1)))
+    assert (product.product_id, product.columns["offers"]) == ("a", '[{"price": 1}, {"price": 2}]')
+
+
+@pytest.mark.parametrize("layout", ["document", "lines", "sequence"])
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(
+        st.dictionaries(
+            st.sampled_from(["title", "size", "b.c"]),
+            Cell | st.integers(-9, 9) | st.dictionaries(st.sampled_from(["b", "c"]), Cell),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_every_layout_of_json_gives_the_same_rows(tmp_path_factory, rows, layout):
+    rows = [{"id": f"s{i}", "name": "x", **row} for i, row in enumerate(rows)]
+    folder = tmp_path_factory.mktemp("json")
+    text = {
+        "document": json.dumps({"data": rows}),
+        "lines": "".join(json.dumps(row) + "\n" for row in rows),
+        "sequence": "\n".join(json.dumps(row, indent=1) for row in rows),
+    }[layout]
+    found = products(write(folder, "shop.json", text))
+    expected = products(write(folder, "array.json", json.dumps(rows)))
+    assert found == expected
+    assert ids(found) == [row["id"] for row in rows]
+    for product, row in zip(found, rows, strict=True):
+        values = [v for c in row.values() for v in (c.values() if isinstance(c, dict) else [c])]
+        kept = " ".join(str(value) for value in product.columns.values())
+        assert all(str(value) in kept for value in values if not isinstance(value, str))
+
+
+def test_a_document_that_breaks_off_gives_the_rows_before_it(tmp_path):
+    text = json.dumps({"products": SHIRTS}, indent=1, ensure_ascii=False)
+    found = read(write(tmp_path, "half.json", text[: text.index("Grün")]))
+    assert ids(found) == ["a", "b"]
+    assert "at line 2" in reasons(found)[3]
+    found = read(write(tmp_path, "bad.json", text.replace('"Grün"', "Grün")))
+    assert (ids(found), "no valid JSON" in reasons(found)[3]) == (["a", "b"], True)
+    with pytest.raises(CatalogError, match=r"the JSON is no valid JSON|no column"):
+        Catalog.open(write(tmp_path, "page.json", "<html>"))
+
+
+def test_an_object_beside_values_in_the_same_place_stays_a_cell(tmp_path):
+    rows = [{"id": 1, "image": "a.jpg"}, {"id": 2, "image": {"url": "b.jpg"}}]
+    found = products(write(tmp_path, "shop.json", json.dumps(rows)))
+    assert [product.image for product in found] == [
+        str(tmp_path / "a.jpg"),
+        str(tmp_path / "b.jpg"),
+    ]

@@ -26,6 +26,11 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Usual names of each role, bare and best first, from ``roles.toml``. Roles further down take only
 columns that those above have left."""
 
+_USUAL_ROLES: dict[str, tuple[str, ...]] = {}
+for _role, _names in USUAL_NAMES.items():
+    for _name in _names:
+        _USUAL_ROLES[_name] = (*_USUAL_ROLES.get(_name, ()), _role)
+
 _NOT_NAME = re.compile(r"[\W_]+")
 
 
@@ -60,7 +65,8 @@ def usual_role(
     for role, columns in mapping.items():
         if bare in map(bare_name, [columns] if isinstance(columns, str) else columns):
             return role if bare else None
-    return next((r for r in USUAL_NAMES if r not in mapping and is_usual(name, r)), None)
+    roles = _USUAL_ROLES.get(bare, ("further_images",) if bare[-1:].isdigit() else ())
+    return next((r for r in roles if r not in mapping and is_usual(name, r)), None)
 
 
 def guess_roles(

@@ -133,9 +133,10 @@ def _find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int
 
     A record above it that could itself be a header or a row keeps it from being one.
     """
-    n_usual = [sum(usual_role(field) is not None for field in record) for record in records]
+    records = records[:MAX_HEADER_RECORDS]
+    n_usual = [sum(map(bool, map(usual_role, record))) for record in records]
     width = Counter(len(record) for record in records if len(record) > 1).most_common(1)
-    for i, record in enumerate(records[:MAX_HEADER_RECORDS]):
+    for i, record in enumerate(records):
         is_remark = record[0].lstrip().startswith("#") or len(record) < 2
         if not is_remark and (n_usual[i] if i == 0 else len(record) == width[0][0]):
             if n_usual[i] and (i == 0 or not _is_sparse(record)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fashionclip.catalog.tables.delimited import DelimitedTable
-from fashionclip.catalog.tables.json_lines import JsonLinesTable
+from fashionclip.catalog.tables.json_documents import JsonTable
 from fashionclip.catalog.tables.table import Table, UsualRole
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError, ImageFetchError
@@ -101,7 +101,7 @@ def _open_delimited(source: TableFiles, usual_role: UsualRole, encoding: str | N
 
 
 def _open_json(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
-    return JsonLinesTable(source.files[0])
+    return JsonTable(source.files[0], usual_role=usual_role, encoding=encoding)
 
 
 def _open_parquet(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:

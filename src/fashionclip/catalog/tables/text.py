@@ -79,14 +79,23 @@ class TextFile:
     has_backslash: bool = True
     """Whether a backslash may be in it."""
 
+    @contextmanager
+    def open(self) -> Iterator[io.TextIOWrapper]:
+        """Open it as a stream of text, with its line ends as they are.
+
+        Raises:
+            CatalogError: the file cannot be read on.
+        """
+        with reading(self.path), open_plain(self.path) as binary:
+            yield io.TextIOWrapper(cast(IO[bytes], binary), self.encoding, self.errors, newline="")
+
     def lines(self) -> Iterator[str]:
         r"""Lines with their ends (``\n``, ``\r\n`` or ``\r``).
 
         Raises:
             CatalogError: the file cannot be read on.
         """
-        with reading(self.path), open_plain(self.path) as binary:
-            text = io.TextIOWrapper(cast(IO[bytes], binary), self.encoding, self.errors, newline="")
+        with self.open() as text:
             while line := text.readline(MAX_ROW_CHARS + 1):
                 if len(line) > MAX_ROW_CHARS and not line.endswith(("\n", "\r")):
                     yield _skip_rest(text, line)
