@@ -344,6 +344,28 @@ def test_a_missing_tower_is_named(folder):
     assert re.search(r"lack vision_model\S+ and \d+ more; they are not a CLIP", message_of(folder))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "name", ["visual_projection.weight", "text_model.encoder.layers.1.mlp.fc2.bias", "logit_scale"]
+)
+def test_a_weight_that_is_no_number_is_refused_with_its_name(folder, value, dtype, name):
+    import torch
+    from safetensors.torch import save_file as save_torch
+
+    tensors = {k: torch.from_numpy(v) for k, v in load_file(folder / WEIGHTS).items()}
+    tensors[name].reshape(-1)[-1] = float(value)
+    stored = {k: v.to(getattr(torch, dtype)) for k, v in tensors.items()}
+    save_torch(stored, folder / WEIGHTS)
+    assert message_of(folder).startswith(f"{name} holds NaN or infinite values in {folder}, ")
+
+
+def test_several_weights_that_are_no_numbers_are_counted(folder):
+    names = [name for name in load_file(folder / WEIGHTS) if name.endswith("fc1.bias")]
+    edit_weights(folder, **dict.fromkeys(names, np.full(64, np.nan, np.float32)))
+    assert re.search(rf"fc1\.bias \(and {len(names) - 1} more\) holds NaN", message_of(folder))
+
+
 def test_weights_quantised_by_another_tool_are_refused(folder):
     edit_weights(folder, **{"visual_projection.weight": np.zeros((24, 32), np.int8)})
     assert "visual_projection.weight" in message_of(folder)

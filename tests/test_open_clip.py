@@ -294,6 +294,16 @@ def test_settings_that_compute_something_else_are_refused(converted, tmp_path, c
     assert not (tmp_path / "in").exists()
 
 
+def test_weights_that_are_no_numbers_are_refused_before_anything_is_written(converted, tmp_path):
+    source = Path(shutil.copytree(converted, tmp_path / "source"))
+    state = load_file(source / MODEL)
+    state["visual.proj"][0, 0] = np.nan
+    save_file(state, source / MODEL)
+    with pytest.raises(CheckpointError, match=r"^visual\.proj holds NaN or infinite values in "):
+        from_open_clip(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_that_would_be_left_behind_are_refused(converted, tmp_path):
     gamma = "visual.transformer.resblocks.0.ls_1.gamma"
     edit_weights(converted, {gamma: np.ones(32, np.float32), "logit_bias": np.zeros(1, np.float32)})

@@ -173,12 +173,18 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
     assert [line["step"] for line in resumed] == {1: [], 2: [], 3: [2], 4: [3], 5: [4]}[step]
 
 
-def test_a_state_cut_short_costs_steps_not_the_run(whole, shop, tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize("fault", ["cut short", "not finite"])
+def test_a_broken_state_costs_steps_not_the_run(whole, shop, tiny_checkpoint, tmp_path, fault):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
     with pytest.raises(Killed):
         train(recipe, run, on_progress=kill_at(5))
     latest = max(run.states.glob("*.pt"))
-    latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
+    if fault == "cut short":
+        latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
+    else:
+        state = torch.load(latest, weights_only=True)
+        state["weights"]["visual_projection.weight"][0, 0] = torch.nan
+        torch.save(state, latest)
     (run.states / "step-000005.part").write_bytes(b"half a state")
     train(recipe, run)
     events = {line["event"]: line for line in lines_of(run, "event")}

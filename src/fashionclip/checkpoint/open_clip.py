@@ -26,7 +26,7 @@ from fashionclip.checkpoint.config import (
     write_preprocess,
 )
 from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, write_folder
-from fashionclip.checkpoint.weights import SINGLE, open_files
+from fashionclip.checkpoint.weights import SINGLE, check_finite, open_files
 from fashionclip.errors import CheckpointError, MissingExtraError
 from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess
 from fashionclip.text.tokenizer import Tokenizer
@@ -203,6 +203,7 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
         state = _read_pickled(path)
     for prefix in ("module.", "_orig_mod.", "text."):  # several GPUs, compiled, separate text tower
         state = {name.removeprefix(prefix): array for name, array in state.items()}
+    check_finite(state, state, place=path)
     return dict(state)
 
 

@@ -91,12 +91,43 @@ def open_weights(folder: Path, config: CLIPConfig, *, name: str) -> Weights:
         name: the model's name for messages: a hub repository or the folder.
 
     Raises:
-        CheckpointError: a file is missing or truncated, or a tensor is missing or has another
-            shape than the configuration says.
+        CheckpointError: a file is missing or truncated, a tensor is missing or has another shape
+            than the configuration says, or a weight is not finite.
     """
     weights = open_files(_files_of(folder, name))
     _check_tensors(weights, config, folder)
+    check_finite(weights, (name for name, _ in expected_shapes(config)), place=folder)
     return weights
+
+
+def check_finite(weights: Mapping[str, np.ndarray], names: Iterable[str], *, place: Path) -> None:
+    """Refuse weights that are NaN or infinite, which would make every vector NaN.
+
+    Raises:
+        CheckpointError: a tensor of these names holds one; the message names the tensor.
+    """
+
+    def is_finite(name: str) -> bool:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+            return _is_finite(weights[name])
+
+    names = list(names)
+    with ThreadPoolExecutor() as pool:
+        broken = [n for n, fine in zip(names, pool.map(is_finite, names), strict=True) if not fine]
+    if broken:
+        others = f" (and {len(broken) - 1} more)" if broken[1:] else ""
+        message = (
+            f"{broken[0]}{others} holds NaN or infinite values in {place}, as a diverged training "
+            "run leaves them; fetch the checkpoint again, or take an earlier one"
+        )
+        raise CheckpointError(message)
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    if array.dtype == np.float16:  # as integers: NumPy compares halves by converting each
+        exponents = array.view(np.uint16) & 0x7C00
+        return not bool((exponents == 0x7C00).any())
+    return array.size == 0 or bool(np.isfinite(array.max()) and np.isfinite(array.min()))
 
 
 def open_files(paths: Iterable[Path]) -> Weights:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fashionclip.atomic import whole_file
+from fashionclip.checkpoint.weights import check_finite
 from fashionclip.train.loss import Temperature
 
 N_KEPT = 2
@@ -99,6 +100,8 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     for path in reversed(_states(folder)):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            weights = {name: weight.float().numpy() for name, weight in state["weights"].items()}
+            check_finite(weights, weights, place=path)
             return dict(state), problems
         except Exception as exc:  # a truncated file fails in many ways
             detail = (str(exc).splitlines() or [type(exc).__name__])[0][:120]
