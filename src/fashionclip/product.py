@@ -76,10 +76,13 @@ class Roles:
     further_images: tuple[str, ...] = ()
     """Columns of other views of the product."""
     price: str | None = None
+    sale_price: str | None = None
+    """The reduced price, beside the price."""
     currency: str | None = None
     brand: str | None = None
     category: str | None = None
     colour: str | None = None
+    size: str | None = None
     highlights: str | None = None
     description: str | None = None
     """The long description; it stands in for the title where there is none."""

@@ -2,6 +2,7 @@
 
 ``catalog``    ``Catalog``, the entry point
 ``tables``     the table formats: files in, rows of cells out
+``feeds``      exports of shop systems: rows into products, by rules that are data
 ``roles``      which column plays which part
 ``survey``     the first pass: what each column holds, and its kind
 ``values``     cells to values of their column's type

@@ -10,6 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
+from fashionclip.catalog.feeds.feed import find_feed
+from fashionclip.catalog.feeds.reading import read_feed
 from fashionclip.catalog.image_cells import image_locations_of
 from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.money import currency_of, read_amount
@@ -98,6 +100,7 @@ class Catalog:
         columns: Mapping[str, str | Sequence[str]] | None = None,
         encoding: str | None = None,
         locale: str | None = None,
+        format: str | None = None,
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
     ) -> "Catalog":
@@ -114,14 +117,17 @@ class Catalog:
             locale: a language or region such as ``de``, ``en_GB`` or ``ch``, whose way of writing
                 decides what the cells leave open: whether ``1.299`` is a thousand, which dollar
                 ``$`` is, whether day or month comes first in ``5/12/2026``.
+            format: the shop system whose export the table is, such as ``shopify``, a TOML file
+                with the rules of another, or ``plain`` for none; None to decide by the header.
+                Of a system with views in several languages, ``locale`` chooses the words.
             caption: makes the caption of highlights and short description.
             policy: how images, and the table, may be fetched.
 
         Raises:
             CatalogError: there is no table, it cannot be read, or it lacks a necessary column;
-                or the locale is not known.
+                or the locale or the format is not known.
         """
-        mapping = dict(columns or {})
+        mapping: Mapping[str, str | Sequence[str]] = dict(columns or {})
         source = find_table(str(path), policy=policy)
 
         try:
@@ -129,9 +135,14 @@ class Catalog:
             table = open_table(
                 source, usual_role=partial(usual_role, mapping=mapping), encoding=encoding
             )
+            preferred: Mapping[str, Sequence[str]] = {}
+            if (feed := find_feed(table.names, format, where=str(path))) is not None:
+                reading = read_feed(table, feed, mapping, view=locale)
+                table, preferred, mapping = reading.table, reading.roles, reading.mapping
             roles = find_roles(
                 table.names,
                 mapping,
+                preferred=preferred,
                 where=str(path),
                 has_images_by_id=locations.by_id_base is not None,
             )

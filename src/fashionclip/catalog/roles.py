@@ -31,6 +31,10 @@ for _role, _names in USUAL_NAMES.items():
     for _name in _names:
         _USUAL_ROLES[_name] = (*_USUAL_ROLES.get(_name, ()), _role)
 
+_VAGUE = frozenset({"id", "name", "title", "text", "label", "type", "code", "path", "file", "body"})
+_PRODUCT = frozenset(
+    {"product", "item", "node", "data", "attributes", "article", "source", "fields"}
+)
 _NOT_NAME = re.compile(r"[\W_]+")
 
 
@@ -39,12 +43,31 @@ def bare_name(name: str) -> str:
     return _NOT_NAME.sub("", name).lower()
 
 
+def usual_name(name: str) -> str:
+    """The bare name that a column's role is found by.
+
+    Of the dotted name of a nested value, the longest end that is usual counts: ``offers.price`` is
+    ``price``, ``brand.name`` is ``brandname``. A last part that names anything, such as ``name``,
+    counts only below a product: ``product.name``, not ``seller.name``.
+    """
+    bare = bare_name(name)
+    if "." not in name or bare in _USUAL_ROLES:
+        return bare
+    parts = name.split(".")
+    for i in range(1, len(parts)):
+        end = bare_name("".join(parts[i:]))
+        if end in _USUAL_ROLES:
+            is_vague = i == len(parts) - 1 and end in _VAGUE
+            return bare if is_vague and bare_name(parts[-2]) not in _PRODUCT else end
+    return bare
+
+
 def is_usual(name: str, role: str) -> bool:
     """Whether a column of this name usually has this role.
 
     Further images may be numbered: ``image_2``, ``additional_image_1``.
     """
-    bare = bare_name(name)
+    bare = usual_name(name)
     if bare in USUAL_NAMES[role]:
         return True
     unnumbered = bare.rstrip("0123456789")
@@ -65,12 +88,15 @@ def usual_role(
     for role, columns in mapping.items():
         if bare in map(bare_name, [columns] if isinstance(columns, str) else columns):
             return role if bare else None
+    bare = usual_name(name)
     roles = _USUAL_ROLES.get(bare, ("further_images",) if bare[-1:].isdigit() else ())
     return next((r for r in roles if r not in mapping and is_usual(name, r)), None)
 
 
 def guess_roles(
-    names: Sequence[str], mapped: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    names: Sequence[str],
+    mapped: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    preferred: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Roles:
     """Decide which column plays which part, by the usual names.
 
@@ -78,18 +104,23 @@ def guess_roles(
         names: the table's columns.
         mapped: the columns of roles that are known already; an empty tuple for a role that no
             column plays.
+        preferred: columns of roles that come before those of usual names, best first.
     """
-    by_bare = {bare_name(name): name for name in reversed(names)}
+    outer_last = sorted(reversed(names), key=lambda name: -name.count("."))
+    by_bare = {usual_name(name): name for name in outer_last}
+    known = {role: [n for n in columns if n in names] for role, columns in preferred.items()}
     found = dict(mapped)
     for role, usual_names in USUAL_NAMES.items():
         if role in mapped:
             continue
         taken = {name for columns in found.values() for name in columns}
         if role == "further_images":
-            usual = [name for name in names if is_usual(name, role) and name not in taken]
-            found[role] = tuple(usual)
+            usual = [*known.get(role, ()), *(name for name in names if is_usual(name, role))]
+            found[role] = tuple(dict.fromkeys(name for name in usual if name not in taken))
             continue
-        candidates = (by_bare.get(usual) for usual in usual_names)
+        reserved = {n for other, ns in known.items() if other != role for n in ns[:1]}
+        unreserved = (by_bare.get(usual) for usual in usual_names)
+        candidates = (*known.get(role, ()), *(n for n in unreserved if n not in reserved))
         found[role] = tuple(name for name in candidates if name and name not in taken)[:1]
     further_images = found.pop("further_images")
     return Roles(
@@ -104,6 +135,7 @@ def find_roles(
     *,
     where: str,
     has_images_by_id: bool,
+    preferred: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Roles:
     """Decide which column plays which part, and check the roles that a catalogue needs.
 
@@ -113,6 +145,7 @@ def find_roles(
             the role without a column.
         where: the table, as messages name it.
         has_images_by_id: images are found by the product's id, without a column.
+        preferred: columns of roles that come before those of usual names, best first.
 
     Raises:
         CatalogError: an unknown role or column in the mapping, or no column for the id, or none
@@ -121,6 +154,7 @@ def find_roles(
     roles = guess_roles(
         names,
         {role: _mapped(role, columns, names, where=where) for role, columns in mapping.items()},
+        preferred,
     )
     if roles.id is None:
         missing = "has no column of a usual name for the product's id; say which: --column id=NAME"

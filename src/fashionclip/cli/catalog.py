@@ -54,6 +54,7 @@ def check(
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
     locale: str | None,
+    format: str | None,
     allow_private: bool,
     rejects_path: Path | None,
     as_json: bool,
@@ -73,6 +74,7 @@ def check(
         columns=columns,
         encoding=encoding,
         locale=locale,
+        format=format,
         allow_private=allow_private,
     )
     warn_of_no_words(catalog)

@@ -62,6 +62,7 @@ def command(
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
     locale: str | None,
+    format: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -88,6 +89,7 @@ def command(
             columns=columns,
             encoding=encoding,
             locale=locale,
+            format=format,
             allow_private=allow_private,
         )
         n_rows = rows.len_hint

@@ -73,6 +73,7 @@ def command(
     columns: dict[str, list[str]],
     encoding: str | None,
     locale: str | None,
+    format: str | None,
     allow_private: bool,
     keep_missing: bool,
     model_name: str | None,
@@ -105,6 +106,7 @@ def command(
         columns=columns,
         encoding=encoding,
         locale=locale,
+        format=format,
         allow_private=allow_private,
     )
     warn_of_no_words(catalog)

@@ -152,6 +152,12 @@ catalog_options = _together(
         help="A language or region such as de, en_GB or ch, where a price such as 1.299 or a date "
         "such as 5/12/2026 can be read in two ways.",
     ),
+    click.option(
+        "--format",
+        metavar="NAME",
+        help="The shop system whose export the table is, such as shopify, or a .toml file of your "
+        "own; plain for none. Recognised by the header if not given.",
+    ),
     private_option,
 )
 
@@ -220,6 +226,7 @@ def open_catalog(
     columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
     encoding: str | None = None,
     locale: str | None = None,
+    format: str | None = None,
     allow_private: bool = False,
 ) -> "Catalog":
     """Open a catalogue with the values of ``catalog_options``.
@@ -237,6 +244,7 @@ def open_catalog(
         columns=columns or None,
         encoding=encoding,
         locale=locale,
+        format=format,
         policy=policy,
     )
     for note in catalog.notes:

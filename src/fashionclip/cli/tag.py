@@ -92,6 +92,7 @@ def command(
     columns: Mapping[str, Sequence[str]],
     encoding: str | None,
     locale: str | None,
+    format: str | None,
     allow_private: bool,
     model_name: str | None,
     device: str,
@@ -118,6 +119,7 @@ def command(
             columns=columns,
             encoding=encoding,
             locale=locale,
+            format=format,
             allow_private=allow_private,
         )
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
@@ -135,6 +137,7 @@ def command(
             columns=columns,
             encoding=encoding,
             locale=locale,
+            format=format,
             allow_private=allow_private,
         )
         products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)

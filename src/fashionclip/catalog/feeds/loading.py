@@ -1,0 +1,196 @@
+"""The rows of a feed into groups: which row belongs to which, whatever their order."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from fashionclip.catalog.feeds.rules import FeedRow, Rules, is_blank, matching
+from fashionclip.catalog.feeds.spool import Member, Spool
+from fashionclip.catalog.feeds.variants import Findings
+from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table
+from fashionclip.catalog.values import as_text
+
+_CHILD = re.compile(r"(?:^|[|,])\s*sku=([^,|]+)")
+_WRAPPERS = ("edges", "nodes", "node")
+"""What GraphQL puts around the objects of a list."""
+_MENDED, _PARENT, _VARIANT, _TRANSLATION = 1, 2, 4, 8
+
+Item = tuple[int, tuple[Cell, ...], dict[str, Cell], int]
+"""What is spooled of a row: its number, its cells, those of a list's object, and flags."""
+
+
+def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> None:
+    """Read a table into a spool, each row with what it belongs to.
+
+    Raises:
+        CatalogError: the table cannot be read on, or there is no room for temporary files.
+    """
+    place = _Place(rules)
+    for row in table.rows():
+        if isinstance(row, BrokenRow):
+            spool.add(row)
+            continue
+        if column := matching(row.cells, rules.leave_out):
+            findings.add("left out", row.number, f"{column}: {as_text(row.cells.get(column))}")
+        else:
+            if column := matching(row.cells, rules.drafts):
+                findings.add("drafts", row.number, f"{column}: {as_text(row.cells.get(column))}")
+            _add(row, rules, spool, place)
+
+
+class _Place:
+    """Where the reading is: what a row below may belong to."""
+
+    def __init__(self, rules: Rules) -> None:
+        """Start at the top."""
+        self.parent: int | None = None
+        """The last row that said it was a parent."""
+        self.group = ""
+        """The last value of the group's column."""
+        self.is_by_place = bool(rules.parent_rows) and not (
+            rules.shared_value or rules.parent or rules.children or rules.lists
+        )
+
+
+def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
+    cells = row.cells
+    is_parent = rules.is_parent(cells)
+    flags = _MENDED * row.is_mended + _PARENT * is_parent + _VARIANT * rules.is_variant(cells)
+    item = (row.number, tuple(map(cells.get, rules.names)), {}, flags)
+    if rules.lists:
+        _add_list(item, cells.get(rules.lists), rules, spool)
+    elif rules.shared_value:
+        value = as_text(cells.get(rules.shared_value)).strip()
+        if rules.feed.variants.fill_down:
+            value = place.group = value or place.group
+        seq = spool.add(item, ref=value or None)
+        if value:
+            spool.add_name(value, seq, row.number)
+    elif place.is_by_place:
+        seq = spool.add(item, up=None if is_parent else place.parent)
+        place.parent = seq if is_parent else place.parent
+    else:
+        _add_named(item, cells, rules, spool)
+
+
+def _add_list(item: Item, cell: Cell, rules: Rules, spool: Spool) -> None:
+    """A row, and each object of its list as a variant of it."""
+    number, values, _, flags = item
+    objects = list(_objects(cell))
+    parent = spool.add((number, values, {}, flags | (_PARENT if objects else 0)))
+    for each in objects:
+        extra = dict(_flatten(each, rules.lists))
+        spool.add((number, (None,) * len(values), extra, _VARIANT), up=parent)
+
+
+def _objects(cell: Cell) -> Iterator[Mapping[str, Cell]]:
+    """The objects of a list, also as GraphQL wraps them."""
+    if isinstance(cell, Mapping):
+        inner = next((cell[key] for key in _WRAPPERS if key in cell), None)
+        if inner is None:
+            yield cell
+        else:
+            yield from _objects(inner)
+    elif isinstance(cell, list | tuple):
+        for each in cell:
+            yield from _objects(each)
+
+
+def _flatten(found: Mapping[str, Cell], prefix: str) -> Iterator[tuple[str, Cell]]:
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _add_named(item: Item, cells: Mapping[str, Cell], rules: Rules, spool: Spool) -> None:
+    """A row that names its parent, or that others name."""
+    number, values, extra, flags = item
+    names = [
+        before + name
+        for before, column in rules.named_by
+        if (name := as_text(cells.get(column)).strip())
+    ]
+    view = as_text(cells.get(rules.view)).strip() if rules.view else ""
+    if view and rules.feed.store_views and view not in rules.feed.store_views.default:
+        spool.add((number, values, extra, flags | _TRANSLATION), ref=names[0] if names else None)
+        return
+    parent = as_text(cells.get(rules.parent)).strip() if rules.parent else ""
+    first = spool.number_of(names[0]) if names else None
+    if first is not None and not parent:
+        why = f"the id '{names[0]}' is a duplicate of row {first}; give each product its own"
+        spool.add(BrokenRow(number, why, names[0]))
+        return
+    seq = spool.add(item, ref=parent or None)
+    for name in names:
+        spool.add_name(name, seq, number)
+    if rules.children:
+        spool.add_children(_CHILD.findall(as_text(cells.get(rules.children))), seq)
+
+
+def read_groups(
+    spool: Spool, rules: Rules, findings: Findings, view: str | None
+) -> Iterator[list[FeedRow] | BrokenRow]:
+    """The rows of each product, or a row that is broken.
+
+    Args:
+        spool: the loaded rows.
+        rules: the system's rules.
+        findings: is told what was done.
+        view: the view of the shop, or its language, whose translations replace the words.
+
+    Raises:
+        CatalogError: there is no room for temporary files.
+    """
+    for members in spool.groups():
+        broken = [member.item for member in members if isinstance(member.item, BrokenRow)]
+        yield from broken
+        rest = [member for member in members if not isinstance(member.item, BrokenRow)]
+        if rest and rest[0].root == -1:
+            why = f"its parents form a circle; mend the column '{rules.parent or rules.children}'"
+            for member in rest:
+                yield BrokenRow(member.item[0], why)
+            continue
+        for member in rest:
+            if member.ref and member.up is None and not rules.shared_value:
+                findings.add("orphans", member.item[0], member.ref)
+        rows = [_row(member, rules) for member in rest]
+        translations = [
+            row
+            for row, member in zip(rows, rest, strict=True)
+            if member.item[3] & _TRANSLATION and member.up is not None
+        ]
+        rows = [row for row in rows if row not in translations]
+        for row in translations:
+            _translate(row, rows, rules, findings, view)
+        if rows:
+            yield rows
+
+
+def _row(member: Member, rules: Rules) -> FeedRow:
+    number, values, extra, flags = member.item
+    cells = dict(zip(rules.names, values, strict=True)) | extra
+    return FeedRow(
+        member.seq,
+        member.up,
+        number,
+        cells,
+        bool(flags & _MENDED),
+        bool(flags & _PARENT),
+        bool(flags & _VARIANT),
+    )
+
+
+def _translate(
+    row: FeedRow, rows: list[FeedRow], rules: Rules, findings: Findings, view: str | None
+) -> None:
+    """Replace the words of a product by those of the chosen view."""
+    found = as_text(row.cells.get(rules.view)).strip()
+    is_chosen = view is not None and found.lower().replace("-", "_").split("_")[0] in {
+        view.lower(),
+        view.lower().replace("-", "_").split("_")[0],
+    }
+    findings.add("translated" if is_chosen else "translations", row.number, found)
+    for target in (each for each in rows if is_chosen and each.seq == row.up):
+        words = {name: cell for name, cell in row.cells.items() if not is_blank(cell)}
+        target.cells |= {name: cell for name, cell in words.items() if name != rules.view}

@@ -1,0 +1,48 @@
+"""Which picture is a variant's own, and which show its product as a whole."""
+
+from collections.abc import Mapping, Sequence
+
+from fashionclip.catalog.feeds.options import order_of
+from fashionclip.catalog.feeds.rules import FeedRow, Rules
+from fashionclip.catalog.image_cells import image_locations_of
+from fashionclip.catalog.tables.table import Cell
+from fashionclip.catalog.values import as_text
+
+
+def gallery_of(rows: Sequence[FeedRow], rules: Rules) -> list[str | bytes]:
+    """The pictures of a group's product as a whole, in their order.
+
+    They are in the gallery's column, and in the image column of rows that are no variants.
+    """
+    found: list[tuple[tuple[object, ...], str | bytes]] = []
+    for row in rows:
+        listed = image_locations_of(row.cells.get(rules.gallery)) if rules.gallery else []
+        if row.is_parent or not row.is_variant:
+            listed = listed + image_locations_of(row.cells.get(rules.image))
+        if listed:
+            order = (order_of(as_text(row.cells.get(rules.gallery_position))), row.seq)
+            found += [((*order, i), picture) for i, picture in enumerate(listed)]
+    return [picture for _, picture in sorted(found, key=lambda each: each[0])]
+
+
+def own_pictures(
+    cells: Mapping[str, Cell], parent: FeedRow | None, gallery: Sequence[str | bytes], rules: Rules
+) -> list[str | bytes]:
+    """A variant's picture and its further views: its own, else its parent's, else the first.
+
+    Args:
+        cells: the variant's cells.
+        parent: the row that it inherits from.
+        gallery: the pictures of the product as a whole.
+        rules: the system's rules.
+    """
+    found = [image_locations_of(cells.get(name)) for name in rules.own_pictures]
+    if rules.picture_key and parent is not None:
+        key = as_text(cells.get(rules.picture_key)).strip()
+        listed = parent.cells.get(rules.gallery)
+        for picture in listed if key and isinstance(listed, list) else ():
+            if isinstance(picture, Mapping) and as_text(picture.get("id")) == key:
+                found.append(image_locations_of(picture))
+    if parent is not None:
+        found.append(image_locations_of(parent.cells.get(rules.image)))
+    return next((pictures for pictures in (*found, list(gallery[:1])) if pictures), [])

@@ -1,0 +1,161 @@
+"""``read_feed``: a table and the system it is an export of, to a table of products."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fashionclip.catalog.feeds.feed import Feed, Names
+from fashionclip.catalog.feeds.loading import load_rows, read_groups
+from fashionclip.catalog.feeds.notes import notes_of
+from fashionclip.catalog.feeds.rules import bind
+from fashionclip.catalog.feeds.spool import Spool
+from fashionclip.catalog.feeds.variants import Findings, products_of
+from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table
+from fashionclip.catalog.values import as_text
+from fashionclip.product import Kind
+
+
+@dataclass(frozen=True)
+class FeedTable:
+    """The products of a feed as a table."""
+
+    names: Names
+    notes: Names
+    kinds: Mapping[str, Kind | None] | None
+    is_typed: bool
+    _base: Names
+    """The columns that every product has a value of."""
+    _extra: Names
+    """The columns of options and such, of which it may have none."""
+    _spool: Spool
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
+        """Read the products, each with all its columns."""
+        base, blanks = self._base, dict.fromkeys(self._extra, None if self.is_typed else "")
+        for item in self._spool.products():
+            if isinstance(item, BrokenRow):
+                yield item
+                continue
+            number, values, extra, is_mended = item
+            cells = dict(zip(base, values, strict=True))
+            if blanks:
+                cells |= blanks
+                cells |= extra
+            yield Row(number, cells, is_mended)
+
+
+@dataclass(frozen=True)
+class _RenamedTable:
+    """A table whose columns have lost what a system drops, with its amounts as amounts."""
+
+    names: Names
+    notes: Names
+    kinds: Mapping[str, Kind | None] | None
+    is_typed: bool
+    _table: Table
+    _renamed: Mapping[str, str]
+    _micros: Names
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
+        """Read it from the top.
+
+        Raises:
+            CatalogError: it cannot be read on.
+        """
+        wanted = [old for old, new in self._renamed.items() if columns is None or new in columns]
+        for row in self._table.rows(wanted):
+            if isinstance(row, BrokenRow):
+                yield row
+                continue
+            cells = {self._renamed[name]: cell for name, cell in row.cells.items()}
+            for name in self._micros:
+                cells[name] = _of_millionths(cells.get(name))
+            yield Row(row.number, cells, row.is_mended)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A table as its system's rules read it."""
+
+    table: Table
+    roles: Mapping[str, Names]
+    """The columns of each role that the system names, best first."""
+    mapping: Mapping[str, Sequence[str]]
+    """The roles that the user mapped, by the columns' present names."""
+
+
+def read_feed(
+    table: Table, feed: Feed, mapping: Mapping[str, str | Sequence[str]], *, view: str | None
+) -> Reading:
+    """Apply the rules of a system. A table with variants is read through once.
+
+    Args:
+        table: the system's export.
+        feed: the system.
+        mapping: roles that the user mapped.
+        view: the view of the shop, or its language, whose translations replace the words.
+
+    Raises:
+        CatalogError: the table cannot be read on, or there is no room for temporary files.
+    """
+    renamed = feed.column_names(table.names)
+    names = tuple(renamed.values())
+    mapping = {
+        role: [renamed.get(name, name) for name in ([given] if isinstance(given, str) else given)]
+        for role, given in mapping.items()
+    }
+    rules = bind(feed, names, mapping)
+    if names != table.names or rules.micros:
+        kinds = table.kinds and {renamed[name]: kind for name, kind in table.kinds.items()}
+        table = _RenamedTable(
+            names, table.notes, kinds, table.is_typed, table, renamed, rules.micros
+        )
+    findings = Findings()
+    if not rules.changes_rows:
+        table = _RenamedTable(
+            names,
+            (*table.notes, *notes_of(rules, findings)),
+            table.kinds,
+            table.is_typed,
+            table,
+            {name: name for name in names},
+            (),
+        )
+        return Reading(table, rules.roles, mapping)
+    spool = Spool()
+    load_rows(table, rules, spool, findings)
+    base = tuple(name for name in names if name not in rules.replaced)
+    extra: dict[str, None] = {}
+    for found in read_groups(spool, rules, findings, view):
+        if isinstance(found, BrokenRow):
+            spool.add_product(found)
+            continue
+        for row in products_of(found, rules, findings):
+            cells = dict(row.cells)
+            values = tuple(cells.pop(name, None) for name in base)
+            extra |= dict.fromkeys(cells)
+            spool.add_product((row.number, values, cells, row.is_mended))
+            findings.counts["products"] += 1
+    spool.drop_rows()
+    binary: dict[str, Kind | None] = {
+        n: None for n, kind in (table.kinds or {}).items() if not kind
+    }
+    products = FeedTable(
+        (*base, *extra),
+        (*table.notes, *notes_of(rules, findings)),
+        binary or None,
+        table.is_typed,
+        base,
+        tuple(extra),
+        spool,
+    )
+    places = {"id": (rules.id_column,), "image": (rules.image,), "group": (rules.group,)}
+    return Reading(products, {**rules.roles, **places}, mapping)
+
+
+def _of_millionths(cell: Cell) -> Cell:
+    text = as_text(cell).strip()
+    if not re.fullmatch(r"-?\d{1,18}", text):
+        return cell
+    amount = int(text) / 1_000_000
+    return f"{amount:.2f}" if isinstance(cell, str) else amount

@@ -1,0 +1,264 @@
+"""The rules of a system, bound to the columns that one table has."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from fashionclip.catalog.feeds.feed import Feed, Names
+from fashionclip.catalog.roles import bare_name
+from fashionclip.catalog.tables.table import Cell
+from fashionclip.catalog.values import as_text
+
+ID, IMAGE, GROUP = "id", "image", "group"
+"""The columns of these roles, where the table has none."""
+MAX_NUMBERED = 50
+"""The highest number that stands for ``#`` in a column's name."""
+
+
+@dataclass(slots=True)
+class FeedRow:
+    """A row of a feed, with what the rules say of it."""
+
+    seq: int
+    """Its place in the file; unlike its number it is unique."""
+    up: int | None
+    """The place of the row that it refers to."""
+    number: int
+    cells: dict[str, Cell]
+    is_mended: bool
+    is_parent: bool
+    """Whether it says of itself that it only holds what its variants share."""
+    is_variant: bool
+    """Whether it is a variant, and not just a picture of its product."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which columns of a table the rules of its system are about; empty where there is none."""
+
+    feed: Feed
+    names: Names
+    """The table's columns, as products have them."""
+    roles: Mapping[str, Names]
+    """The columns of each role that the table has, best first."""
+    id: Names
+    image: str
+    """Where a product's picture is kept."""
+    own_pictures: Names
+    """The columns of a variant's own picture, best first."""
+    group: str
+    """The column of the role, which tells the products of a group from others."""
+    parent: str
+    named_by: tuple[tuple[str, str], ...]
+    """Prefix and column of what ``parent`` and ``children`` name."""
+    children: str
+    shared_value: str
+    """The column whose value the rows of a product share."""
+    lists: str
+    evidence: Names
+    own: frozenset[str]
+    """Columns that a variant does not inherit."""
+    inherited: Names
+    position: str
+    gallery: str
+    gallery_position: str
+    picture_key: str
+    pairs: tuple[tuple[str, str], ...]
+    """Columns of an option's name and value."""
+    packed: Names
+    """Columns of several options."""
+    plain_options: Names
+    view: str
+    prices: Names
+    """The columns of price and sale price."""
+    parent_rows: Mapping[str, frozenset[str]]
+    leave_out: Mapping[str, frozenset[str]]
+    drafts: Mapping[str, frozenset[str]]
+    micros: Names
+    replaced: frozenset[str]
+    """Columns that others replace."""
+    option_columns: dict[str, str]
+    """Bare names of the options found so far, and their columns."""
+
+    @property
+    def id_column(self) -> str:
+        """Where a product's identifier is kept."""
+        return self.id[0] if self.id else ID
+
+    def option_column(self, name: str) -> str:
+        """The column of an option; the first spelling of its name counts."""
+        bare = bare_name(name)
+        if bare not in self.option_columns:
+            is_taken = bare in map(bare_name, set(self.names) - self.replaced)
+            self.option_columns[bare] = f"{name} option" if is_taken else name
+        return self.option_columns[bare]
+
+    def is_parent(self, cells: Mapping[str, Cell]) -> bool:
+        """Whether a row says of itself that it only holds what its variants share."""
+        return bool(matching(cells, self.parent_rows))
+
+    def is_variant(self, cells: Mapping[str, Cell]) -> bool:
+        """Whether a row is a variant, and not just a picture of its product."""
+        return not self.evidence or not all(is_blank(cells.get(name)) for name in self.evidence)
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether rows are anything but products as they are."""
+        grouped = self.shared_value or self.parent or self.children or self.lists
+        return bool(
+            grouped
+            or self.parent_rows
+            or self.leave_out
+            or self.view
+            or self.replaced
+            or len(self.id) > 1
+        )
+
+
+def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -> Rules:
+    """Find the columns of a system's rules in a table.
+
+    Args:
+        feed: the system.
+        names: the table's columns, less what ``feed.drop`` says.
+        mapping: roles that the user mapped; they come before those of the system.
+    """
+    columns = _Columns(names)
+    if feed.variants.lists:
+        listed = columns.first(feed.variants.lists)
+        roles = {role: columns.every(wanted, prefix=listed) for role, wanted in feed.roles.items()}
+    else:
+        listed = ""
+        roles = {role: columns.every(wanted) for role, wanted in feed.roles.items()}
+    for role, mapped in mapping.items():
+        roles[role] = columns.every((mapped,) if isinstance(mapped, str) else tuple(mapped))
+    variants, options = feed.variants, feed.options
+    pairs = columns.pairs(options.name, options.value, prefix=listed)
+    packed = columns.every(options.pairs, prefix=listed)
+    image = (roles.get("image") or (IMAGE,))[0]
+    own_pictures = (*columns.every(variants.pictures, prefix=listed), image)
+    gallery = columns.first(variants.gallery)
+    ids = roles.get("id", ())
+    own = {
+        name
+        for name in names
+        if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in variants.own)
+    }
+    own |= {*ids, *own_pictures, gallery, *(value for _, value in pairs)}
+    replaced = {name for pair in pairs for name in pair} | set(packed)
+    if listed:
+        replaced |= {listed, gallery}
+    return Rules(
+        feed=feed,
+        names=names,
+        roles=roles,
+        id=ids,
+        image=image,
+        own_pictures=tuple(dict.fromkeys(own_pictures)),
+        group=(roles.get("group") or (GROUP,))[0],
+        parent=columns.first(variants.parent),
+        named_by=columns.prefixed(variants.named_by),
+        children=columns.first(variants.children),
+        shared_value=columns.first(variants.group),
+        lists=listed,
+        evidence=columns.every(variants.evidence, prefix=listed),
+        own=frozenset(own),
+        inherited=tuple(name for name in names if name not in own),
+        position=columns.first(variants.position),
+        gallery="" if gallery == image else gallery,
+        gallery_position=columns.first(variants.gallery_position),
+        picture_key=(columns.every(variants.picture_key, prefix=listed) or ("",))[0],
+        pairs=pairs,
+        packed=packed,
+        plain_options=columns.every(options.columns, prefix=listed),
+        view=columns.first(feed.store_views.column) if feed.store_views else "",
+        prices=(roles.get("price", ())[:1] + roles.get("sale_price", ())[:1]),
+        parent_rows=columns.values(variants.parent_rows),
+        leave_out=columns.values(feed.leave_out),
+        drafts=columns.values(feed.drafts),
+        micros=columns.every(feed.micros),
+        replaced=frozenset(replaced),
+        option_columns={},
+    )
+
+
+class _Columns:
+    """The columns of a table, found by bare names."""
+
+    def __init__(self, names: Names) -> None:
+        """Index the names."""
+        self._by_bare = {bare_name(name): name for name in reversed(names)}
+        self._exact = frozenset(names)
+
+    def every(self, wanted: Sequence[str], *, prefix: str = "") -> Names:
+        """All of some columns that the table has; those of a list's objects need no column yet."""
+        found: dict[str, None] = {}
+        for name in wanted:
+            if prefix and name.startswith(f"{LIST}."):
+                found[prefix + name.removeprefix(LIST)] = None
+                continue
+            numbers = range(1, MAX_NUMBERED + 1) if "#" in name else (0,)
+            for number in numbers:
+                column = self.find(name.replace("#", str(number)))
+                if column:
+                    found[column] = None
+        return tuple(found)
+
+    def find(self, name: str) -> str:
+        """A column by its name, or by its bare name; empty if there is none."""
+        return name if name in self._exact else self._by_bare.get(bare_name(name), "")
+
+    def first(self, wanted: Sequence[str]) -> str:
+        """The first of some columns that the table has."""
+        return next((found for found in map(self.find, wanted) if found), "")
+
+    def values(self, wanted: Mapping[str, Names]) -> dict[str, frozenset[str]]:
+        """Columns to values, in lower case, of the columns that the table has."""
+        found = ((self.find(name), values) for name, values in wanted.items())
+        return {name: frozenset(v.lower() for v in values) for name, values in found if name}
+
+    def prefixed(self, wanted: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Prefix and column of ``id:ID`` and such."""
+        parts = (name.rpartition(":") for name in wanted)
+        found = ((before + colon, self.find(name)) for before, colon, name in parts)
+        return tuple((before, column) for before, column in found if column)
+
+    def pairs(self, name: str, value: str, *, prefix: str) -> tuple[tuple[str, str], ...]:
+        """The columns of numbered options; a name without a number holds a list of names."""
+        found: list[tuple[str, str]] = []
+        for number in range(1, MAX_NUMBERED + 1) if value else ():
+            names = self.every([name.replace("#", str(number))])
+            values = self.every([value.replace("#", str(number))], prefix=prefix)
+            if names and values and (not prefix or number <= MAX_LISTED_OPTIONS):
+                found.append((names[0], values[0]))
+        return tuple(found)
+
+
+LIST = "*"
+"""Stands for the column of lists in the columns of its objects: ``*.sku``."""
+MAX_LISTED_OPTIONS = 3
+"""Options of a variant in Shopify's JSON: option1, option2, option3."""
+
+
+def is_blank(cell: Cell) -> bool:
+    """Whether a cell holds nothing."""
+    if isinstance(cell, str):
+        return not cell or cell.isspace()
+    return cell is None or cell == [] or cell == {}
+
+
+def matching(cells: Mapping[str, Cell], wanted: Mapping[str, frozenset[str]]) -> str:
+    """The first column in which a row has one of some values; empty if it has none."""
+    for name, values in wanted.items():
+        if as_text(cells.get(name)).strip().lower() in values:
+            return name
+    return ""
+
+
+_SLUG = re.compile(r"[^\w]+")
+
+
+def slug(text: str) -> str:
+    """Text as a part of an identifier: ``Light Blue`` is ``light-blue``."""
+    return _SLUG.sub("-", text.strip().lower()).strip("-")

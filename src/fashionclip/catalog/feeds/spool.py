@@ -1,0 +1,149 @@
+"""Rows into groups, in any order, in flat memory: a temporary SQLite database.
+
+A row may have names, and may refer to the name of another row, which perhaps comes later. The
+rows that refer to one another are a group. SQLite deletes the database when it is closed, and
+keeps it in memory as long as it is small.
+"""
+
+import pickle
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from fashionclip.errors import CatalogError
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE data (seq INTEGER PRIMARY KEY, item BLOB);
+CREATE TABLE links (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER);
+CREATE TABLE names (name TEXT PRIMARY KEY, seq INTEGER, number INTEGER) WITHOUT ROWID;
+CREATE TABLE children (name TEXT, up INTEGER);
+CREATE TABLE members (root INTEGER, seq INTEGER, PRIMARY KEY (root, seq)) WITHOUT ROWID;
+CREATE TABLE products (seq INTEGER PRIMARY KEY, item BLOB);
+"""
+_RESOLVE = """
+UPDATE links SET up = (SELECT seq FROM names WHERE name = ref) WHERE ref IS NOT NULL;
+UPDATE links SET up = children.up FROM children JOIN names USING (name)
+    WHERE links.seq = names.seq AND links.up IS NULL;
+UPDATE links SET up = NULL WHERE up = seq;
+CREATE INDEX ups ON links (up);
+INSERT INTO members WITH RECURSIVE tree (root, seq) AS (
+    SELECT seq, seq FROM links WHERE up IS NULL
+    UNION ALL SELECT root, links.seq FROM tree JOIN links ON links.up = tree.seq
+) SELECT root, seq FROM tree;
+"""
+_GROUPS = """
+SELECT root, seq, up, ref, item
+FROM members CROSS JOIN links USING (seq) CROSS JOIN data USING (seq) ORDER BY root, seq
+"""
+_CYCLES = """
+SELECT -1, seq, up, ref, item FROM links JOIN data USING (seq)
+WHERE seq NOT IN (SELECT seq FROM members) ORDER BY seq
+"""
+
+
+@dataclass(slots=True)
+class Member:
+    """A row of a group."""
+
+    root: int
+    """The place of the row that all of the group lead to; -1 if they lead in a circle."""
+    seq: int
+    """Its place in the file, from 1; unlike a row's number it is unique."""
+    up: int | None
+    """The place of the row that it refers to."""
+    ref: str | None
+    """The name that it refers to, which perhaps no row has."""
+    item: Any
+    """What was kept of the row."""
+
+
+class Spool:
+    """The rows of a table, and then its products, on disk if they are many."""
+
+    def __init__(self) -> None:
+        """Make an empty database."""
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(_TABLES)
+        self._db.execute("BEGIN")
+        self._n_rows = 0
+
+    def add(self, item: object, *, ref: str | None = None, up: int | None = None) -> int:
+        """Keep a row.
+
+        Args:
+            item: what to keep of it.
+            ref: the name of the row that it belongs to.
+            up: the place of that row, where it is known.
+
+        Returns:
+            Its place.
+
+        Raises:
+            CatalogError: there is no room for temporary files.
+        """
+        self._n_rows += 1
+        data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+        with _writing():
+            self._db.execute("INSERT INTO data VALUES (?, ?)", (self._n_rows, data))
+            self._db.execute("INSERT INTO links VALUES (?, ?, ?)", (self._n_rows, ref, up))
+        return self._n_rows
+
+    def add_name(self, name: str, seq: int, number: int) -> None:
+        """Give a row a name, unless another row has it already."""
+        self._db.execute("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", (name, seq, number))
+
+    def number_of(self, name: str) -> int | None:
+        """The number of the row of a name."""
+        found = self._db.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def add_children(self, names: Sequence[str], up: int) -> None:
+        """Say that the rows of some names belong to a row."""
+        self._db.executemany("INSERT INTO children VALUES (?, ?)", [(name, up) for name in names])
+
+    def groups(self) -> Iterator[list[Member]]:
+        """The rows by groups, in the order of the rows that the groups lead to.
+
+        Raises:
+            CatalogError: there is no room for temporary files.
+        """
+        with _writing():
+            self._db.executescript("BEGIN;" + _RESOLVE)
+            for query in (_GROUPS, _CYCLES):
+                for _, group in groupby(self._db.cursor().execute(query), key=itemgetter(0)):
+                    yield [Member(*each[:4], pickle.loads(each[4])) for each in group]
+
+    def add_product(self, item: object) -> None:
+        """Keep a product.
+
+        Raises:
+            CatalogError: there is no room for temporary files.
+        """
+        data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+        with _writing():
+            self._db.execute("INSERT INTO products (item) VALUES (?)", (data,))
+
+    def drop_rows(self) -> None:
+        """Forget the rows, now that the products are there."""
+        tables = ("data", "links", "names", "children", "members")
+        self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
+
+    def products(self) -> Iterator[object]:
+        """The products, in the order in which they were added."""
+        for (data,) in self._db.execute("SELECT item FROM products ORDER BY seq"):
+            yield pickle.loads(data)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        message = f"no room for temporary files ({exc}); make some, or set TMPDIR to another disk"
+        raise CatalogError(message) from exc

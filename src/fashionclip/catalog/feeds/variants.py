@@ -1,0 +1,276 @@
+"""A group of rows to the rows of its products.
+
+Variants inherit from their parent, or from the rows that share their group. Variants with one
+picture are one product, with their options as lists; a colour with its own picture is a product.
+What comes out does not depend on the order of the rows: variants are ordered by their position,
+or else by sizes and numbers, after the row that holds what all share.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fashionclip.catalog.feeds.options import as_values, option_values, order_of
+from fashionclip.catalog.feeds.pictures import gallery_of, own_pictures
+from fashionclip.catalog.feeds.rules import FeedRow, Rules, is_blank, slug
+from fashionclip.catalog.money import price_of, read_amount
+from fashionclip.catalog.tables.table import Cell, Row
+from fashionclip.catalog.values import as_text
+
+FURTHER_IMAGES = "further_images"
+"""The column of further views, as JSON text."""
+MAX_FURTHER_IMAGES = 100
+"""Further views that a product keeps."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was done with a feed's rows, for its notes."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, what: str, number: int, example: str = "") -> None:
+        """Count something; the first example is kept."""
+        self.counts[what] += 1
+        self.examples.setdefault(what, f"row {number}" + (f", '{example}'" if example else ""))
+
+
+@dataclass(slots=True)
+class _Variant:
+    """A variant with all that it inherits."""
+
+    row: FeedRow
+    cells: dict[str, Cell]
+    options: dict[str, list[str]]
+    pictures: list[str | bytes] = field(default_factory=list)
+
+
+def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[Row]:
+    """The products of a group of rows, in the order of their first rows.
+
+    Args:
+        rows: the group, the row that it leads to first.
+        rules: the system's rules.
+        findings: is told what was done.
+    """
+    if len(rows) == 1 and is_blank(rows[0].cells.get(rules.gallery)):
+        row = rows[0]
+        alone = _Variant(row, row.cells, option_values(row.cells, rules))
+        return [_row([alone], alone.cells, _Ids(row, [[alone]], rules), rules)]
+    parents, children, others = _sort_out(rows, rules)
+    lead = parents[0] if parents else _lead(children, rules)
+    variants = _inherit(parents, children, lead, rules)
+    gallery = gallery_of(rows, rules)
+    for variant in variants:
+        above = next((row for row in parents if row.seq == variant.row.up), lead)
+        variant.pictures = own_pictures(variant.cells, above, gallery, rules)
+    products: dict[object, list[_Variant]] = {}
+    for variant in variants:
+        products.setdefault((variant.pictures or [None])[0], []).append(variant)
+    for row in parents:
+        findings.add("parents", row.number)
+    for row in others:
+        findings.add("pictures" if gallery_of([row], rules) else "blank", row.number)
+    ids = _Ids(lead, list(products.values()), rules)
+    made = []
+    for same in sorted(products.values(), key=lambda same: min(v.row.seq for v in same)):
+        cells = _merge(same, rules, findings)
+        if len(rows) > 1:
+            cells[rules.group] = ids.group
+        further = [view for variant in same for view in variant.pictures[1:]] + gallery
+        _set_pictures(
+            cells, same, [view for view in further if view not in products], rules, findings
+        )
+        made.append(_row(same, cells, ids, rules))
+    return made
+
+
+def _sort_out(
+    rows: list[FeedRow], rules: Rules
+) -> tuple[list[FeedRow], list[FeedRow], list[FeedRow]]:
+    """The parents, that of all first; the variants; the rows that are neither."""
+    parents = {row.seq for row in rows if row.is_parent}
+    variants = {row.seq for row in rows if row.is_variant} - parents
+    if not rules.shared_value:
+        parents |= {row.up for row in rows if row.seq in variants and row.up is not None}
+        first = rows[0].seq
+    else:
+        first = _lead([row for row in rows if row.is_parent] or rows, rules).seq
+        if variants and not parents and first not in variants:
+            parents.add(first)
+    variants -= parents
+    if not variants:  # a parent without variants, or half a feed
+        variants.add(first)
+        parents.discard(first)
+    return (
+        sorted((row for row in rows if row.seq in parents), key=lambda row: row.seq != first),
+        [row for row in rows if row.seq in variants],
+        [row for row in rows if row.seq not in parents | variants],
+    )
+
+
+def _lead(rows: list[FeedRow], rules: Rules) -> FeedRow:
+    """The row that holds what its group shares: the fullest, and of several the first variant."""
+    n_filled = [sum(not is_blank(row.cells.get(n)) for n in rules.inherited) for row in rows]
+    most = max(n_filled)
+    fullest = [row for row, n in zip(rows, n_filled, strict=True) if n == most]
+    return fullest[0] if len(fullest) == 1 else _in_order(fullest, rules)[0]
+
+
+def _in_order(rows: list[FeedRow], rules: Rules) -> list[FeedRow]:
+    """Rows by position, options and identifiers: by nothing but their cells."""
+    keys = {row.seq: _order(row, rules) for row in rows}
+    if len(set(keys.values())) == len(rows):
+        return sorted(rows, key=lambda row: keys[row.seq])
+    return sorted(rows, key=lambda row: (keys[row.seq], str(row.cells)))
+
+
+def _order(row: FeedRow, rules: Rules) -> tuple[object, ...]:
+    names = [*rules.plain_options, *(value for _, value in rules.pairs)]
+    values = [as_text(row.cells.get(name)) for name in names]
+    if rules.packed:
+        values += [v for listed in option_values(row.cells, rules).values() for v in listed]
+    position = as_text(row.cells.get(rules.position))
+    return order_of(position), tuple(map(order_of, values)), _id(row, rules)
+
+
+def _inherit(
+    parents: list[FeedRow], children: list[FeedRow], lead: FeedRow, rules: Rules
+) -> list[_Variant]:
+    """The variants in order, with the cells that they inherit and their parent's options."""
+    in_order = _in_order(children, rules)
+    in_order.sort(key=lambda row: row is not lead)
+    shared: dict[str, Cell] = {}
+    if rules.shared_value:
+        for source in (lead, *parents, *in_order):
+            _fill(shared, source.cells, rules)
+    by_seq = {row.seq: row for row in parents}
+    variants = []
+    for row in in_order:
+        cells, options, above = dict(row.cells), {}, by_seq.get(row.up or 0)
+        if rules.shared_value:
+            _fill(cells, shared, rules)
+            options = {
+                k: v for each in parents for k, v in option_values(each.cells, rules).items()
+            }
+        while above is not None and not rules.shared_value:
+            _fill(cells, above.cells, rules)
+            options = option_values(above.cells, rules) | options
+            above = by_seq.get(above.up or 0)
+        variants.append(_Variant(row, cells, options | option_values(cells, rules)))
+    return variants
+
+
+def _fill(cells: dict[str, Cell], source: Mapping[str, Cell], rules: Rules) -> None:
+    for name in rules.inherited:
+        if is_blank(cells.get(name)) and not is_blank(source.get(name)):
+            cells[name] = source[name]
+
+
+def _merge(same: list[_Variant], rules: Rules, findings: Findings) -> dict[str, Cell]:
+    """The cells of a product: those of its first variant, its options, and the lowest price."""
+    cells = dict(same[0].cells)
+    if len(same) == 1:
+        return cells
+    findings.counts["merged"] += len(same)
+    findings.counts["merged into"] += 1
+    for name in rules.plain_options:
+        cells[name] = _one_or_list(v for each in same for v in as_values(each.cells.get(name)))
+    amounts = [_amount(variant.cells, rules) for variant in same]
+    if len(set(amounts)) > 1:
+        findings.add("prices", min(variant.row.number for variant in same))
+        cheapest = same[amounts.index(min(amounts))]
+        cells |= {name: cheapest.cells.get(name) for name in rules.prices}
+    return cells
+
+
+def _set_pictures(
+    cells: dict[str, Cell],
+    same: list[_Variant],
+    further: list[str | bytes],
+    rules: Rules,
+    findings: Findings,
+) -> None:
+    if same[0].pictures:
+        cells[rules.image] = same[0].pictures[0]
+    listed = [as_text(view) for view in dict.fromkeys(further) if isinstance(view, str)]
+    if len(listed) > MAX_FURTHER_IMAGES:
+        findings.add("many pictures", same[0].row.number)
+    if listed:
+        cells[FURTHER_IMAGES] = json.dumps(listed[:MAX_FURTHER_IMAGES], ensure_ascii=False)
+
+
+def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules) -> Row:
+    """A product's row, with its options as columns of their own names."""
+    product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
+    for name, values in _options(same).items():
+        product[rules.option_column(name)] = _one_or_list(values)
+    product[rules.id_column] = ids.of(same)
+    first = min((variant.row for variant in same), key=lambda row: row.seq)
+    return Row(first.number, product, any(variant.row.is_mended for variant in same))
+
+
+def _options(same: list[_Variant]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for variant in same:
+        for name, values in variant.options.items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
+def _one_or_list(values: Iterable[str]) -> str:
+    """One value as it is, several as a JSON list."""
+    distinct = list(dict.fromkeys(values))
+    return json.dumps(distinct, ensure_ascii=False) if len(distinct) > 1 else "".join(distinct)
+
+
+def _amount(cells: Mapping[str, Cell], rules: Rules) -> float:
+    """What a variant costs, to compare it with others of its product; infinite if unknown."""
+    return min((_number(cells.get(name)) for name in rules.prices), default=float("inf"))
+
+
+def _number(cell: Cell) -> float:
+    if isinstance(cell, int | float):
+        return float(cell)
+    found = price_of(read_amount(as_text(cell)), None)
+    return float("inf") if found is None else found
+
+
+def _id(row: FeedRow, rules: Rules) -> str:
+    """The row's own identifier; empty if it has none."""
+    return next(filter(None, (as_text(row.cells.get(name)).strip() for name in rules.id)), "")
+
+
+class _Ids:
+    """The identifiers of a group's products: distinct, and the same in any order of the rows."""
+
+    def __init__(self, lead: FeedRow, products: list[list[_Variant]], rules: Rules) -> None:
+        """Look at all products of the group."""
+        self.group = as_text(lead.cells.get(rules.group)).strip()
+        """What the products of the group share."""
+        if not rules.shared_value and not (rules.lists and self.group):
+            self.group = _id(lead, rules) or self.group
+        self._rules = rules
+        found = Counter(self._own(same) for same in products)
+        self._repeated = {name for name, n in found.items() if n > 1}
+        self._taken: set[str] = set()
+
+    def _own(self, same: list[_Variant]) -> str:
+        return next(filter(None, (_id(variant.row, self._rules) for variant in same)), "")
+
+    def of(self, same: list[_Variant]) -> str:
+        """The first variant's identifier; else that of the group, with what tells them apart."""
+        own = self._own(same)
+        wanted = base = own or slug(self.group)
+        if base and own in self._repeated:
+            plain = {n: as_values(same[0].cells.get(n)) for n in self._rules.plain_options}
+            options = [values for values in (_options(same) | plain).values() if values]
+            telling = [values for values in options if len(set(values)) == 1] or options
+            wanted = "-".join((base, *(slug(values[0]) for values in telling)))
+        unique, number = wanted, 2
+        while unique and unique in self._taken:
+            unique, number = f"{wanted}-{number}", number + 1
+        self._taken.add(unique)
+        return unique
