@@ -352,3 +352,99 @@ def test_an_object_beside_values_in_the_same_place_stays_a_cell(tmp_path):
         str(tmp_path / "a.jpg"),
         str(tmp_path / "b.jpg"),
     ]
+
+
+# XML
+
+RSS = """<?xml version="1.0" encoding="{encoding}"?>
+<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel><title>Shop</title>
+<item><id>https://x/1</id><g:id>00123</g:id><g:title><![CDATA[Größe & Co]]></g:title>
+<g:image_link>a.jpg</g:image_link><g:price>19.99</g:price>
+<g:additional_image_link>b.jpg</g:additional_image_link>
+<g:additional_image_link>c.jpg</g:additional_image_link>
+<g:shipping><g:country>DE</g:country><g:price>4.90 EUR</g:price></g:shipping>
+<description>Soft <b>cotton</b> tee</description></item>
+<item><g:id>1E5</g:id><g:title>R&#233;d &amp; Blue</g:title><g:image_link>d.jpg</g:image_link>
+<g:price>5</g:price></item>
+</channel></rss>
+"""
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf-16", "windows-1252", "ISO-8859-15"])
+def test_an_rss_feed_is_a_table(tmp_path, encoding):
+    path = write(tmp_path, "feed", RSS.format(encoding=encoding).encode(encoding))
+    catalog = Catalog.open(path)
+    first, second = catalog
+    assert (first.product_id, second.product_id) == ("00123", "1E5")
+    assert (first.caption, second.caption) == ("Größe & Co", "Réd & Blue")
+    assert first.image == str(tmp_path / "a.jpg")
+    cells = first.columns
+    assert (cells["id_2"], cells["price"], cells["shipping.country"]) == (
+        "https://x/1",
+        19.99,
+        "DE",
+    )
+    assert cells["additional_image_link"] == '["b.jpg", "c.jpg"]'
+    assert cells["description"] == "Soft cotton tee"
+    assert "the rows are the elements 'rss/channel/item'" in catalog.notes
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (
+            "<feed xmlns='http://www.w3.org/2005/Atom'><author><name>x</name></author>"
+            "<entry><id>1</id><title>Red</title><link rel='a' href='u'/></entry></feed>",
+            "feed/entry",
+        ),
+        (
+            "<shop><categories><category id='7'>Tees</category><category id='8'>X</category>"
+            "</categories><offers><offer id='1' x='y'><name>Red</name><param name='Size'>M</param>"
+            "<param name='Fit'>slim</param></offer></offers></shop>",
+            "shop/offers/offer",
+        ),
+        (
+            "<waren><ware><id>1</id><name>Red</name><bilder><bild><src>a</src></bild>"
+            "<bild><src>b</src></bild></bilder></ware><ware><id>2</id></ware></waren>",
+            "waren/ware",
+        ),
+    ],
+)
+def test_the_elements_of_products_are_found(tmp_path, document, place):
+    catalog = Catalog.open(write(tmp_path, "feed.xml", "\n " + document))
+    assert catalog.notes == (f"the rows are the elements '{place}'",)
+    first = next(iter(catalog))
+    assert (first.product_id, first.caption) == ("1", "Red")
+    listed = {"shop/offers/offer": "param", "waren/ware": "bilder.bild"}.get(place)
+    if listed == "param":
+        fields = [{"value": "M", "name": "Size"}, {"value": "slim", "name": "Fit"}]
+        assert json.loads(first.columns["param"]) == fields
+    elif listed:
+        assert json.loads(first.columns[listed]) == [{"src": "a"}, {"src": "b"}]
+    else:
+        assert (first.columns["link.href"], first.columns["link.rel"]) == ("u", "a")
+
+
+def test_broken_xml_gives_the_rows_before_it(tmp_path):
+    whole = RSS.format(encoding="UTF-8")
+    found = read(write(tmp_path, "half.xml", whole[: whole.index("1E5")]))
+    assert ids(found) == ["00123"]
+    assert "the XML breaks off at line 9 (no element found)" in reasons(found)[2]
+    found = read(write(tmp_path, "bad.xml", whole.replace("R&#233;d &amp;", "Red & ")))
+    assert "not well-formed (invalid token)" in reasons(found)[2]
+    bad = (
+        whole.encode().replace("Größe".encode(), b"Gr\xf6\xdfe").replace(b"R&#233;d", "Ré".encode())
+    )
+    found = read(write(tmp_path, "bytes.xml", bad + "<!-- größer als größe -->".encode()))
+    assert (ids(found), list(reasons(found))) == (["1E5"], [1])
+    with pytest.raises(CatalogError, match=r"holds no products: the XML breaks off at line 1 "):
+        Catalog.open(write(tmp_path, "page.xml", "<html><br></html>"))
+
+
+def test_entities_are_never_expanded(tmp_path):
+    bomb = '<!DOCTYPE a [<!ENTITY a "x"><!ENTITY b "&a;&a;">]>'
+    outside = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'
+    for doctype in (bomb, outside):
+        text = f"{doctype}<a><item><id>1</id><title>&b;</title></item></a>"
+        with pytest.raises(CatalogError, match="it declares the entity"):
+            Catalog.open(write(tmp_path, "bomb.xml", text))

@@ -6,6 +6,7 @@ more than once.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from pathlib import Path
 from fashionclip.catalog.tables.delimited import DelimitedTable
 from fashionclip.catalog.tables.json_documents import JsonTable
 from fashionclip.catalog.tables.table import Table, UsualRole
-from fashionclip.catalog.tables.text import reading
+from fashionclip.catalog.tables.text import open_plain, reading
+from fashionclip.catalog.tables.xml_feeds import XmlTable
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url
 
@@ -24,6 +26,8 @@ COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
 MAX_REMOTE_TABLE_BYTES = 8 << 30
 TABLE_TIMEOUT_S = 600.0
 
+_XML = re.compile(rb"<\?xml|<rss|<feed", re.IGNORECASE)
+_JSON = re.compile(rb"[\[{]\s*([\[{\"]|$)")
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
 
 
@@ -104,6 +108,10 @@ def _open_json(source: TableFiles, usual_role: UsualRole, encoding: str | None) 
     return JsonTable(source.files[0], usual_role=usual_role, encoding=encoding)
 
 
+def _open_xml(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
+    return XmlTable(source.files[0], usual_role=usual_role, encoding=encoding)
+
+
 def _open_parquet(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
     from fashionclip.catalog.tables.parquet import ParquetTable  # a quarter of a second to import
 
@@ -126,6 +134,7 @@ class Format:
 FORMATS = (
     Format((".csv", ".tsv", ".tab"), _open_delimited),
     Format((".jsonl", ".ndjson", ".json"), _open_json),
+    Format((".xml", ".rss", ".atom"), _open_xml),
     Format((".parquet", ".pq"), _open_parquet, magic=b"PAR1", has_shards=True),
 )
 """The formats; a file that matches none is read as the first."""
@@ -151,4 +160,14 @@ def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | Non
     if head in _EXCEL and not by_magic:
         message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
         raise CatalogError(message)
+    if not by_magic:
+        by_name = _by_content(first) or by_name
     return (by_magic or by_name or FORMATS)[0].open(source, usual_role, encoding)
+
+
+def _by_content(path: Path) -> list[Format]:
+    """The format that the first characters of a text table say, whatever its name is."""
+    with reading(path), open_plain(path) as file:
+        start = bytes(byte for byte in file.read(400) if 0 < byte < 0x80).lstrip()
+    suffix = ".xml" if _XML.match(start) else ".json" if _JSON.match(start) else ""
+    return [found for found in FORMATS if suffix in found.suffixes]
