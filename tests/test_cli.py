@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from encoded_images import image_bytes
+from fashionclip.catalog.faults import read_faults
 from fashionclip.cli import terminal
 from fashionclip.cli.hits import Card, build_page
 from fashionclip.cli.main import COMMANDS, program, run
@@ -183,16 +184,16 @@ def test_a_catalogue_cannot_steer_the_terminal(capsys):
     assert "[bold]shirt[/bold]" in shown
 
 
-def test_rejects_name_their_row_and_the_rest_are_counted(capsys, tmp_path):
+def test_rejects_of_one_kind_are_one_line_that_names_the_first(capsys, tmp_path):
     path = tmp_path / "rejects.jsonl"
     rejects = [Reject(row, None, None, "no picture \ud800") for row in range(1, 6)]
     with RejectsFile(path) as file:
         for reject in rejects:
             file.add(reject)
-    terminal.say_rejects(path, len(rejects))
+    terminal.say_faults(read_faults(path))
     output = capsys.readouterr().err
-    assert "rejected row 1: no picture" in output
-    assert "and 2 more" in output
+    assert "rejected 5: no picture" in output
+    assert "row 1" in output
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_catalogue_whose_words_are_not_found_is_reported(
     table = tmp_path / "shop.csv"
     table.write_text(f"{header}\n1,red shirt,a.png\n", encoding="utf-8")
     assert run(["catalog", "check", str(table), *mapped]) == 0
-    assert ("--column title=NAME" in capsys.readouterr().err) is is_reported
+    assert ("--column title=NAME" in capsys.readouterr().out) is is_reported
 
 
 def test_further_images_take_several_columns_and_other_roles_the_last(capsys, tmp_path):

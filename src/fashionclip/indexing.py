@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fashionclip.catalog import Catalog
+from fashionclip.catalog import Catalog, CatalogSummary
+from fashionclip.catalog.summary import SummaryBuilder
 from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Reject
@@ -66,6 +67,8 @@ class IndexReport:
     """Rows and pictures that could not be used; each is a line of the rejects file."""
     embedded: int
     """Pictures that the model encoded: the new ones and those that changed."""
+    summary: CatalogSummary
+    """What was understood of the catalogue."""
     count: int
     """Products in the index now."""
     seconds: float
@@ -159,6 +162,7 @@ def index_catalog(
         removed=deleted,
         rejected=run.rejected,
         embedded=run.embedded,
+        summary=run.summary.build(),
         count=count,
         seconds=time.monotonic() - began,
         rejects_path=path,
@@ -222,6 +226,7 @@ class _Run:
         self._catalog, self._model, self._store, self._writer = catalog, model, store, writer
         self._rejects, self._progress = rejects, progress
         self._total = catalog.len_hint
+        self.summary = SummaryBuilder(catalog)
         self._kinds = store.meta.columns
         self._digests = store.digests()
         self._encoding: deque[_Changed] = deque()  # given to the model, in its order
@@ -316,6 +321,7 @@ class _Run:
     def _products(self) -> Iterator[Product]:
         """The catalogue's products that have an image; the others are rejected."""
         for item in self._catalog:
+            self.summary.add(item)
             if isinstance(item, Product) and item.image is not None:
                 self._digests.mark_seen(item.product_id)
                 yield item

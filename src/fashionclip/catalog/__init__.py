@@ -8,13 +8,24 @@
 ``values``     cells to values of their column's type
 ``money``      amounts as shops write them; ``html_text`` HTML as text
 ``image_cells``, ``image_locations``   which images a row names, and where they are
-``check``      what is wrong with a catalogue, before it is indexed
+``summary``    what was understood of a catalogue
+``check``, ``faults``   what is wrong with it, before it is indexed
 
 Nothing here knows of models and vectors.
 """
 
 from fashionclip.catalog.catalog import MAX_CAPTION_CHARS, Catalog
 from fashionclip.catalog.check import CheckReport, check_catalog
+from fashionclip.catalog.summary import CatalogSummary, summarize
 from fashionclip.product import Kind, Roles
 
-__all__ = ["MAX_CAPTION_CHARS", "Catalog", "CheckReport", "Kind", "Roles", "check_catalog"]
+__all__ = [
+    "MAX_CAPTION_CHARS",
+    "Catalog",
+    "CatalogSummary",
+    "CheckReport",
+    "Kind",
+    "Roles",
+    "check_catalog",
+    "summarize",
+]

@@ -176,7 +176,7 @@ class Catalog:
         Raises:
             CatalogError: the table cannot be read on.
         """
-        seen = _SeenIds()
+        seen = SeenIds()
         for row in self._table.rows():
             item = self._reject_broken(row) if isinstance(row, BrokenRow) else self._product(row)
             if isinstance(item, Product):
@@ -270,7 +270,7 @@ class Catalog:
         return (images[0] if images else None), tuple(images[1:])
 
 
-class _SeenIds:
+class SeenIds:
     """The row of each identifier's first occurrence, by a digest of 64 bits.
 
     A hash table in two arrays: 16 bytes per slot, at most two thirds full. Two different

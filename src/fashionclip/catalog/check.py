@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionclip.catalog.catalog import Catalog
+from fashionclip.catalog.faults import Fault, group_rejects
+from fashionclip.catalog.summary import CatalogSummary, SummaryBuilder
 from fashionclip.errors import ImageError, ImageFetchError
 from fashionclip.images.decode import decode_image
 from fashionclip.images.near_duplicates import (
@@ -24,16 +26,19 @@ from fashionclip.images.near_duplicates import (
 from fashionclip.product import Product, Reject, as_reject, image_location
 
 AHEAD_PER_WORKER = 8
+MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What a check found. Lists name products by id, in the catalogue's order."""
 
+    summary: CatalogSummary
+    """What was understood of the table."""
     rows: int
-    """Rows in the table."""
+    """Products and unreadable rows."""
     products: int
-    """Rows that are products with an image that can be decoded."""
+    """Products with an image that can be decoded."""
     missing: tuple[Reject, ...]
     """Images that do not exist, cannot be fetched, or are not named."""
     broken: tuple[Reject, ...]
@@ -56,9 +61,47 @@ class CheckReport:
         found = (*self.missing, *self.broken, *self.unreadable)
         return tuple(sorted(found, key=lambda reject: reject.row or 0))
 
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong, each kind once: rejects first, then what would be indexed."""
+        has_words = self.summary.roles.title or self.summary.roles.description
+        by_count = sorted(self.repeated_captions.items(), key=lambda item: -len(item[1]))
+        found = (
+            (
+                "products without words",
+                "fill their titles"
+                if has_words
+                else "name the titles' column: --column title=NAME",
+                self.empty_captions,
+            ),
+            (
+                "captions of several products",
+                "say in the titles how they differ",
+                [f"“{words}” of {len(ids):,}" for words, ids in by_count],
+            ),
+            (
+                "identical images",
+                "give each product its own, or leave one out",
+                [" = ".join(group[:MAX_EXAMPLES]) for group in self.duplicate_pictures],
+            ),
+            (
+                "similar images",
+                "leave them if they are meant",
+                [" = ".join(group[:MAX_EXAMPLES]) for group in self.similar_pictures],
+            ),
+        )
+        return (
+            *group_rejects(self.rejects),
+            *(
+                Fault(what, mend, len(all_), "; ".join(all_[:MAX_EXAMPLES]), is_rejected=False)
+                for what, mend, all_ in found
+                if all_
+            ),
+        )
+
     def as_dict(self) -> dict[str, object]:
         """The report as plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"faults": [asdict(fault) for fault in self.faults]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +119,7 @@ class _Checked:
 def check_catalog(
     catalog: Catalog,
     *,
+    read_images: bool = True,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
@@ -83,6 +127,7 @@ def check_catalog(
 
     Args:
         catalog: what to check.
+        read_images: False leaves the images unread, so only those that no row names are missing.
         workers: threads that fetch and decode; None for two per core.
         progress: called with the number of rows done so far.
 
@@ -93,7 +138,9 @@ def check_catalog(
     unreadable: list[Reject] = []
     checked: list[_Checked] = []
     captions: dict[str, list[str]] = defaultdict(list)
-    for item in _check_all(catalog, workers or 2 * (os.cpu_count() or 1)):
+    builder = SummaryBuilder(catalog)
+    workers = workers or 2 * (os.cpu_count() or 1)
+    for item in _check_all(catalog, builder, read_images=read_images, workers=workers):
         rows += 1
         if isinstance(item, Reject):
             unreadable.append(item)
@@ -106,8 +153,9 @@ def check_catalog(
     same_files = _groups((item.digest, item.product.product_id) for item in checked)
     copies = {name for group in same_files for name in group[1:]}
     return CheckReport(
+        summary=builder.build(),
         rows=rows,
-        products=sum(item.image_hash is not None for item in checked),
+        products=sum(not (item.missing or item.broken) for item in checked),
         missing=tuple(as_reject(p.product, p.missing) for p in checked if p.missing),
         broken=tuple(as_reject(p.product, p.broken) for p in checked if p.broken),
         unreadable=tuple(unreadable),
@@ -120,16 +168,19 @@ def check_catalog(
     )
 
 
-def _check_all(catalog: Catalog, workers: int) -> Iterator[_Checked | Reject]:
+def _check_all(
+    catalog: Catalog, builder: SummaryBuilder, *, read_images: bool, workers: int
+) -> Iterator[_Checked | Reject]:
     """Fetch and decode images in threads; results keep the catalogue's order."""
     waiting: deque[Reject | Future[_Checked]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fashionclip-check")
     try:
         for item in catalog:
+            builder.add(item)
             if isinstance(item, Reject):
                 waiting.append(item)
             else:
-                waiting.append(pool.submit(_check, catalog, item))
+                waiting.append(pool.submit(_check, catalog, item, read_images=read_images))
             if len(waiting) > workers * AHEAD_PER_WORKER:
                 yield _result(waiting.popleft())
         while waiting:
@@ -142,9 +193,11 @@ def _result(item: "Reject | Future[_Checked]") -> _Checked | Reject:
     return item if isinstance(item, Reject) else item.result()
 
 
-def _check(catalog: Catalog, product: Product) -> _Checked:
+def _check(catalog: Catalog, product: Product, *, read_images: bool) -> _Checked:
     location = image_location(product.image)  # without the columns and bytes of the product
     bare = Product(product.product_id, product.caption, location, product.row, {})
+    if not read_images and product.image is not None:
+        return _Checked(bare)
     try:
         data = catalog.read_image(product)
     except ImageFetchError as error:

@@ -77,6 +77,7 @@ def command(
     """
     if not (paths or texts):
         stop_for_usage("name a catalogue, image files, or --text WORDS")
+    from fashionclip.catalog.faults import read_faults
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.product import Product, Reject
 
@@ -114,7 +115,7 @@ def command(
             writer.write(texts, model.encode_text(texts))
         writer.close()
     if rejects.count:
-        terminal.say_rejects(rejects.path, rejects.count)
+        terminal.say_faults(read_faults(rejects.path))
     if as_json:
         terminal.write_json(
             {

@@ -1,6 +1,5 @@
 """How hits are displayed: a table in the terminal, and a page of images."""
 
-import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
+from fashionclip.cli.pages import render_page, thumbnail_uri
 from fashionclip.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_COLUMNS = 5  # beside the title; --json has them all
 MAX_SHOWN_CHARS = 24  # columns with longer values are left out of the table
-THUMBNAIL_PX = 360
-"""Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""
 FETCH_THREADS = 8
 
 
@@ -132,35 +130,13 @@ def build_page(
     Thumbnails are data URIs, encoded anew. All text is escaped, and the page's security policy
     forbids scripts and foreign content.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fashionclip.cli"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("hits.html.jinja").render(
-        cards=[(card, _data_uri(card.image)) for card in cards],
+    return render_page(
+        "hits.html.jinja",
+        cards=[(card, thumbnail_uri(card.image)) for card in cards],
         heading=heading,
         facts=facts,
-        query_image=_data_uri(query_image),
+        query_image=thumbnail_uri(query_image),
     )
-
-
-def _data_uri(image: bytes | None) -> str | None:
-    """A thumbnail for the page; None where there is no image or it cannot be decoded."""
-    from fashionclip.errors import ImageError
-    from fashionclip.images.decode import thumbnail
-
-    if image is None:
-        return None
-    try:
-        jpeg = thumbnail(image, max_px=THUMBNAIL_PX)
-    except ImageError:
-        return None
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _read(location: str | bytes | None, store: "Store", policy: "FetchPolicy") -> bytes | None:

@@ -1,5 +1,7 @@
 """``fashionclip index``: a catalogue into a store that can be searched."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -18,9 +20,11 @@ from fashionclip.cli.options import (
     stop_for_usage,
     warn_of_no_words,
 )
+from fashionclip.cli.summary import say_summary
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
+    from fashionclip.catalog.faults import Fault
     from fashionclip.indexing import IndexReport
     from fashionclip.model import FashionCLIP
 
@@ -118,8 +122,8 @@ def command(
         terminal.write_json(report_fields(report, store))
     if report.was_upgraded:
         terminal.talk(f"{shown_uri(store)} had an older format: upgraded, its vectors are kept")
-    if report.rejected and report.rejects_path is not None:
-        terminal.say_rejects(report.rejects_path, report.rejected)
+    say_summary(report.summary)
+    terminal.say_faults(_faults(report))
     say_report(report)
     if not (report.stored or report.updated or report.unchanged):
         click.get_current_context().exit(1)  # not one product of this catalogue is in the index
@@ -177,7 +181,16 @@ def report_fields(report: "IndexReport", store: str) -> dict[str, object]:
         "embedded": report.embedded,
         "rejects": str(report.rejects_path),
         "seconds": round(report.seconds, 3),
+        "summary": report.summary.as_dict(),
+        "faults": [asdict(fault) for fault in _faults(report)],
     }
+
+
+def _faults(report: "IndexReport") -> "Sequence[Fault]":
+    from fashionclip.catalog.faults import read_faults
+
+    has_file = report.rejected and report.rejects_path is not None
+    return read_faults(report.rejects_path) if has_file else ()
 
 
 def say_report(report: "IndexReport") -> None:

@@ -228,8 +228,9 @@ def open_catalog(
     locale: str | None = None,
     format: str | None = None,
     allow_private: bool = False,
+    say_notes: bool = True,
 ) -> "Catalog":
-    """Open a catalogue with the values of ``catalog_options``.
+    """Open a catalogue with the values of ``catalog_options``, and say how it was read.
 
     Raises:
         CatalogError: it cannot be read at all.
@@ -247,7 +248,7 @@ def open_catalog(
         format=format,
         policy=policy,
     )
-    for note in catalog.notes:
+    for note in catalog.notes if say_notes else ():
         terminal.warn(f"{path}: {note}")
     return catalog
 

@@ -106,6 +106,7 @@ def command(
     begins a set of which several labels may fit. "jeans | denim trousers" are synonyms, and
     indented lines make a tree. Where no label is probable enough, the tag is "none of these".
     """
+    from fashionclip.catalog.faults import read_faults
     from fashionclip.store import holds_store, open_store
     from fashionclip.tagging import read_label_files, write_tags
 
@@ -146,7 +147,7 @@ def command(
         with terminal.progress("Tagging", total=total) as update:
             report = write_tags(_watched(products, update), place, label_sets=label_sets)
         if report.rejected:
-            terminal.say_rejects(report.rejects_path, report.rejected)
+            terminal.say_faults(read_faults(report.rejects_path))
         if as_json:
             terminal.write_json(_report_fields(report, seconds=perf_counter() - begun))
         rejects_at = f" (see {report.rejects_path})"

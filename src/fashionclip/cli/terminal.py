@@ -10,20 +10,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
-
-from fashionclip.rejects import read_rejects
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-MAX_SHOWN_REJECTS = 3
+    from fashionclip.catalog.faults import Fault
+
+MAX_SHOWN_FAULTS = 4
 COLUMN_GAP = 3
 MIN_COLUMN_WIDTH = 8  # columns are not cut below this
 PIPED_WIDTH = 160
@@ -72,18 +70,13 @@ def say_counts(*counts: str, seconds: float) -> None:
     talk(f"{', '.join(filter(None, counts))} in {seconds:.1f} s")
 
 
-def say_rejects(path: Path, n_rejects: int) -> None:
-    """Print the first rejects of a rejects file, and how many more there are.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    for reject in islice(read_rejects(path), MAX_SHOWN_REJECTS):
-        row, image = reject.get("row"), reject.get("image")
-        place = f"row {row}" if row is not None else image or "the catalogue"
-        talk(f"  rejected {place}: {one_line(reject['reason'], width=200)}")
-    if n_rejects > MAX_SHOWN_REJECTS:
-        talk(f"  … and {n_rejects - MAX_SHOWN_REJECTS:,} more")
+def say_faults(faults: "Sequence[Fault]") -> None:
+    """Print the most frequent kinds of rejects on stderr, each with an example and its mend."""
+    for fault in faults[:MAX_SHOWN_FAULTS]:
+        words = f"{fault.what} ({fault.example})" + (f"; {fault.mend}" if fault.mend else "")
+        talk(f"  rejected {fault.count:,}: {one_line(words, width=200)}")
+    if others := sum(fault.count for fault in faults[MAX_SHOWN_FAULTS:]):
+        talk(f"  … and {others:,} more")
 
 
 def one_line(text: str, *, width: int = 80) -> str:
@@ -168,6 +161,20 @@ def show_facts(facts: Mapping[str, object]) -> None:
         if value not in (None, ""):
             text = value if isinstance(value, str) else cell(value)
             table.add_row(Text(name.replace("_", " "), style="dim"), Text(text))
+    console().print(table)
+
+
+def show_counted(rows: Iterable[tuple[int, Sequence[str]]]) -> None:
+    """Print counts on stdout, each with a few lines of text, the first of them bold."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right")
+    for count, (first, *lines) in rows:
+        text = Text(first, style="bold")
+        text.append("".join(f"\n{line}" for line in lines), style="not bold")
+        table.add_row(f"{count:,}", text)
     console().print(table)
 
 

@@ -1,0 +1,222 @@
+"""What was understood of a catalogue: format, columns, prices, groups and images, for people."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from fashionclip.catalog.catalog import Catalog, SeenIds
+from fashionclip.images.fetch import is_url
+from fashionclip.product import Kind, Product, Reject, Roles, Value
+
+MAX_EXAMPLES = 3
+MAX_EXAMPLE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSummary:
+    """A column of the products, as it will be stored."""
+
+    name: str
+    roles: tuple[str, ...]
+    """The parts that it plays; usually none or one."""
+    kind: Kind
+    n_filled: int
+    """Products that have a value."""
+    examples: tuple[Value, ...]
+    """Up to three different values; long text is cut."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CatalogSummary:
+    """What was understood of a catalogue, and what its products have."""
+
+    location: str
+    notes: tuple[str, ...]
+    """Every decision that reading the table took, in a sentence each."""
+    rows: int
+    """Rows of the table."""
+    products: int
+    """Products that the rows make, before their images are read."""
+    rejects: int
+    """Rows that make none."""
+    roles: Roles
+    columns: tuple[ColumnSummary, ...]
+    """Those of the roles first."""
+    price_range: tuple[float, float] | None
+    """The lowest and the highest price; None if no product has one."""
+    currencies: Mapping[str, int]
+    """Products by the currency of their price."""
+    groups: int
+    """Different values of the group's column."""
+    images: Mapping[str, int]
+    """Products by where their image is: ``file``, ``url``, ``embedded`` in the table, ``none``."""
+    further_images: int
+    """Further views of all products together."""
+
+    def __repr__(self) -> str:
+        """One fact per line."""
+        return "\n".join(f"{name:>8}  {fact}" for name, fact in self.facts().items())
+
+    def as_dict(self) -> dict[str, object]:
+        """The summary as plain values for JSON."""
+        return asdict(self)
+
+    def facts(self) -> dict[str, str]:
+        """The summary as a few named sentences."""
+        facts = {
+            "rows": _rows(self),
+            "roles": _roles(self.roles),
+            "prices": _prices(self),
+            "groups": _groups(self),
+            "images": _images(self),
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
+
+class SummaryBuilder:
+    """Counts what the products of one pass have."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Start with nothing counted."""
+        self._catalog = catalog
+        self._products = self._rejects = self._groups = self._further_images = 0
+        self._seen_groups = SeenIds()
+        self._images: Counter[str] = Counter()
+        self._currencies: Counter[str] = Counter()
+        self._lowest, self._highest = math.inf, -math.inf
+        self._n_filled: Counter[str] = Counter()
+        self._examples: dict[str, dict[Value, None]] = defaultdict(dict)
+
+    def add(self, item: Product | Reject) -> None:
+        """Count the next item of the pass."""
+        if isinstance(item, Reject):
+            self._rejects += 1
+            return
+        self._products += 1
+        self._images[_place(item.image)] += 1
+        self._further_images += len(item.further_images)
+        roles, columns = self._catalog.roles, item.columns
+        group = columns.get(roles.group or "")
+        if group is not None:
+            self._groups += (
+                self._seen_groups.first_row(str(group), self._products) == self._products
+            )
+        price = columns.get(roles.price or "")
+        if isinstance(price, int | float):
+            self._lowest, self._highest = min(self._lowest, price), max(self._highest, price)
+            currency = columns.get(roles.currency or "")
+            self._currencies.update([currency] if isinstance(currency, str) else [])
+        for name, value in columns.items():
+            if value is not None:
+                self._n_filled[name] += 1
+                if len(examples := self._examples[name]) < MAX_EXAMPLES:
+                    examples[_cut(value)] = None
+
+    def build(self) -> CatalogSummary:
+        """The summary of what was counted."""
+        roles = _columns_of(self._catalog.roles)
+        columns = [
+            ColumnSummary(
+                name,
+                tuple(role for role, names in roles.items() if name in names),
+                kind,
+                self._n_filled[name],
+                tuple(self._examples[name]),
+            )
+            for name, kind in self._catalog.columns.items()
+        ]
+        places = [name for names in roles.values() for name in names]
+        columns.sort(key=lambda c: places.index(c.name) if c.roles else len(places))
+        return CatalogSummary(
+            location=self._catalog.location,
+            notes=self._catalog.notes,
+            rows=self._catalog.len_hint,
+            products=self._products,
+            rejects=self._rejects,
+            roles=self._catalog.roles,
+            columns=tuple(columns),
+            price_range=(self._lowest, self._highest) if self._lowest <= self._highest else None,
+            currencies=dict(self._currencies.most_common()),
+            groups=self._groups,
+            images=dict(self._images),
+            further_images=self._further_images,
+        )
+
+
+def summarize(catalog: Catalog) -> CatalogSummary:
+    """Read a catalogue's table once and sum up what its products have; no image is read.
+
+    Raises:
+        CatalogError: the table cannot be read on.
+    """
+    builder = SummaryBuilder(catalog)
+    for item in catalog:
+        builder.add(item)
+    return builder.build()
+
+
+def _cut(value: Value) -> Value:
+    is_long = isinstance(value, str) and len(value) > MAX_EXAMPLE_CHARS
+    return f"{value[: MAX_EXAMPLE_CHARS - 1]}…" if is_long else value
+
+
+def _place(image: str | bytes | None) -> str:
+    if image is None:
+        return "none"
+    if isinstance(image, bytes) or image.startswith("data:"):
+        return "embedded"
+    return "url" if is_url(image) and not image.startswith("file:") else "file"
+
+
+def _columns_of(roles: Roles) -> dict[str, tuple[str, ...]]:
+    """The columns of each role that has one."""
+    found = {
+        role: (name,) if isinstance(name, str) else tuple(name or ())
+        for role, name in roles.as_dict().items()
+    }
+    return {role: names for role, names in found.items() if names}
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
+
+
+def _rows(summary: CatalogSummary) -> str:
+    rows, products = _counted(summary.rows, "row"), _counted(summary.products, "product")
+    rejects = f"; {_counted(summary.rejects, 'row')} cannot be used" if summary.rejects else ""
+    return f"{rows} {'makes' if summary.rows == 1 else 'make'} {products}{rejects}"
+
+
+def _roles(roles: Roles) -> str:
+    found = _columns_of(roles)
+    return ", ".join(
+        f"{role} = {', '.join(names)}" if names != (role,) else role
+        for role, names in found.items()
+    )
+
+
+def _prices(summary: CatalogSummary) -> str:
+    if summary.price_range is None:
+        return ""
+    lowest, highest = (f"{price:,.2f}" for price in summary.price_range)
+    span = lowest if lowest == highest else f"{lowest} to {highest}"
+    filled = next(c.n_filled for c in summary.columns if c.name == summary.roles.price)
+    currency = ", ".join(list(summary.currencies)[:MAX_EXAMPLES]) or "no currency is named"
+    without = summary.products - filled
+    return f"{span}, {currency}" + (f"; {without:,} without a price" if without else "")
+
+
+def _groups(summary: CatalogSummary) -> str:
+    if not summary.groups:
+        return ""
+    products, groups = _counted(summary.products, "product"), _counted(summary.groups, "group")
+    return f"{products} in {groups} of variants, by the column '{summary.roles.group}'"
+
+
+def _images(summary: CatalogSummary) -> str:
+    words = {"file": "files", "url": "URLs", "embedded": "in the table", "none": "without one"}
+    parts = [f"{summary.images[p]:,} {word}" for p, word in words.items() if summary.images.get(p)]
+    if summary.further_images:
+        parts.append(_counted(summary.further_images, "further view"))
+    return ", ".join(parts)

@@ -1,0 +1,156 @@
+"""How the summary of a catalogue and its faults are displayed: in the terminal, and as a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fashionclip.atomic import whole_file
+from fashionclip.cli import terminal
+from fashionclip.cli.pages import render_page, thumbnail_uri
+
+if TYPE_CHECKING:
+    from fashionclip.catalog import Catalog, CatalogSummary, CheckReport
+    from fashionclip.catalog.faults import Fault
+    from fashionclip.catalog.summary import ColumnSummary
+    from fashionclip.product import Product, Value
+
+MAX_SHOWN_COLUMNS = 60  # --json has them all
+N_SAMPLES = 24
+MAX_PAGE_REJECTS = 200
+NOT_DETAILS = frozenset(
+    {"id", "title", "image", "further_images", "price", "currency", "highlights", "description"}
+)
+"""Roles that a sample shows elsewhere, or in its caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A product as the page shows it."""
+
+    product: "Product"
+    title: str
+    price: str
+    details: Mapping[str, str]
+    """The other roles, and their values."""
+    image_uri: str | None
+
+
+def say_summary(summary: "CatalogSummary") -> None:
+    """Print a summary in a few lines on stderr, for the end of a run."""
+    for name, fact in summary.facts().items():
+        terminal.talk(f"  {name}: {fact}")
+
+
+def show_summary(summary: "CatalogSummary") -> None:
+    """Print a summary on stdout: facts, remarks on how the table was read, and the columns."""
+    terminal.show_facts({**summary.facts(), "notes": "\n".join(summary.notes)})
+    shown = summary.columns[:MAX_SHOWN_COLUMNS]
+    terminal.show_table(
+        ["column", "role", "kind", "filled", "for example"],
+        [
+            (c.name, ", ".join(c.roles), c.kind, _share(c, summary), _examples(c.examples))
+            for c in shown
+        ],
+        numbers=["filled"],
+    )
+    if more := len(summary.columns) - len(shown):
+        click.echo(f"… and {terminal.counted(more, 'more column')}; --json lists all")
+    missing = [role for role, column in summary.roles.as_dict().items() if not column]
+    click.echo("To give a role another column: --column ROLE=NAME")
+    if missing:
+        click.echo(f"Roles without a column: {', '.join(missing)}")
+    click.echo()
+
+
+def show_faults(faults: Sequence["Fault"]) -> None:
+    """Print faults on stdout, each with its count, how to mend it, and an example."""
+    terminal.show_counted(
+        (
+            fault.count,
+            [
+                terminal.one_line(line, width=300)
+                for line in (fault.what, fault.mend and f"→ {fault.mend}", fault.example)
+                if line
+            ],
+        )
+        for fault in faults
+    )
+
+
+def write_check_page(
+    path: Path, catalog: "Catalog", report: "CheckReport", *, read_images: bool
+) -> None:
+    """Write a check as an HTML page that loads nothing from elsewhere.
+
+    Args:
+        path: the HTML file.
+        catalog: what was checked; samples are read from it anew.
+        report: what was found.
+        read_images: whether the samples show their images.
+
+    Raises:
+        CatalogError: the table cannot be read on.
+        OSError: the file cannot be written.
+    """
+    summary = report.summary
+    page = render_page(
+        "check.html.jinja",
+        name=Path(catalog.location).name or catalog.location,
+        summary=summary,
+        columns=[(c, _share(c, summary), _examples(c.examples)) for c in summary.columns],
+        report=report,
+        rejects=report.rejects[:MAX_PAGE_REJECTS],
+        samples=[_sample(product, catalog, read_images) for product in _spread(catalog, summary)],
+    )
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _spread(catalog: "Catalog", summary: "CatalogSummary") -> list["Product"]:
+    """Products from the whole catalogue, at even distances."""
+    from fashionclip.product import Product
+
+    step = max(1, summary.products // N_SAMPLES)
+    products = (item for item in catalog if isinstance(item, Product))
+    return list(islice(products, 0, step * N_SAMPLES, step))
+
+
+def _sample(product: "Product", catalog: "Catalog", read_images: bool) -> Sample:
+    from fashionclip.errors import ImageFetchError
+
+    try:
+        image = catalog.read_image(product) if read_images else None
+    except ImageFetchError:
+        image = None
+    roles, columns = catalog.roles, product.columns
+    named = {role: columns.get(str(name)) for role, name in roles.as_dict().items() if name}
+    price = " ".join(_shown(named.get(role)) for role in ("price", "currency")).strip()
+    details = {
+        role: _shown(value)
+        for role, value in named.items()
+        if value is not None and role not in NOT_DETAILS
+    }
+    title = _shown(named.get("title")) or product.product_id
+    return Sample(product, title, price, details, thumbnail_uri(image))
+
+
+def _share(column: "ColumnSummary", summary: "CatalogSummary") -> str:
+    share = column.n_filled / summary.products if summary.products else 0.0
+    return "all" if share == 1 else "none" if not share else f"{min(max(share, 0.01), 0.99):.0%}"
+
+
+def _examples(values: Sequence["Value"]) -> str:
+    return ", ".join(map(_shown, values))
+
+
+def _shown(value: "Value") -> str:
+    """A value as it is stored, on one line."""
+    if value is None:
+        return ""
+    return (
+        str(value).lower() if isinstance(value, bool) else terminal.one_line(str(value), width=300)
+    )
