@@ -319,20 +319,17 @@ class _Run:
         return image
 
     def _products(self) -> Iterator[Product]:
-        """The catalogue's products that have an image; the others are rejected."""
+        """The catalogue's products; its rejects are added to the rejects file."""
         for item in self._catalog:
             self.summary.add(item)
-            if isinstance(item, Product) and item.image is not None:
+            if isinstance(item, Product):
                 self._digests.mark_seen(item.product_id)
                 yield item
                 continue
             self.rows += 1
-            if isinstance(item, Product):
-                self._reject(item, "the row names no image")
-            else:
-                if item.product_id is not None:
-                    self._digests.mark_seen(item.product_id)
-                self._add_reject(item)
+            if item.product_id is not None:
+                self._digests.mark_seen(item.product_id)
+            self._add_reject(item)
             self._report()
 
     def _reject(self, product: Product, reason: str) -> None:

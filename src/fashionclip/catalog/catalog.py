@@ -193,7 +193,10 @@ class Catalog:
             ImageFetchError: the row names none, or it cannot be fetched.
         """
         if product.image is None:
-            message = f"row {product.row}: names no image; fill its column"
+            mend = "name their column: --column image=NAME, or their folder: --images DIR"
+            if self.roles.image is not None:
+                mend = f"fill the column '{self.roles.image}'"
+            message = f"row {product.row}: names no image; {mend}"
             raise ImageFetchError(message)
         try:
             return read_image_bytes(product.image, policy=self.policy)

@@ -25,6 +25,8 @@ class ColumnSummary:
     """Products that have a value."""
     examples: tuple[Value, ...]
     """Up to three different values; long text is cut."""
+    because: tuple[int, str] | None
+    """Row and value that keep it from being narrower, where nearly all others would let it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,8 +45,12 @@ class CatalogSummary:
     roles: Roles
     columns: tuple[ColumnSummary, ...]
     """Those of the roles first."""
+    blank_columns: tuple[str, ...]
+    """Columns without a value in any row; nothing is stored for them."""
     price_range: tuple[float, float] | None
     """The lowest and the highest price; None if no product has one."""
+    price_sign: str | None
+    """The decimal sign that the price's column is written with, if it is known."""
     currencies: Mapping[str, int]
     """Products by the currency of their price."""
     groups: int
@@ -70,6 +76,7 @@ class CatalogSummary:
             "prices": _prices(self),
             "groups": _groups(self),
             "images": _images(self),
+            "blank": ", ".join(self.blank_columns),
         }
         return {name: fact for name, fact in facts.items() if fact}
 
@@ -115,7 +122,7 @@ class SummaryBuilder:
 
     def build(self) -> CatalogSummary:
         """The summary of what was counted."""
-        roles = _columns_of(self._catalog.roles)
+        roles, types = _columns_of(self._catalog.roles), self._catalog.types
         columns = [
             ColumnSummary(
                 name,
@@ -123,6 +130,7 @@ class SummaryBuilder:
                 kind,
                 self._n_filled[name],
                 tuple(self._examples[name]),
+                types[name].because if name in types else None,
             )
             for name, kind in self._catalog.columns.items()
         ]
@@ -136,7 +144,9 @@ class SummaryBuilder:
             rejects=self._rejects,
             roles=self._catalog.roles,
             columns=tuple(columns),
+            blank_columns=tuple(name for name, found in types.items() if found.kind is None),
             price_range=(self._lowest, self._highest) if self._lowest <= self._highest else None,
+            price_sign=types[price].sign if (price := self._catalog.roles.price) in types else None,
             currencies=dict(self._currencies.most_common()),
             groups=self._groups,
             images=dict(self._images),
@@ -204,7 +214,8 @@ def _prices(summary: CatalogSummary) -> str:
     filled = next(c.n_filled for c in summary.columns if c.name == summary.roles.price)
     currency = ", ".join(list(summary.currencies)[:MAX_EXAMPLES]) or "no currency is named"
     without = summary.products - filled
-    return f"{span}, {currency}" + (f"; {without:,} without a price" if without else "")
+    comma = ", written with a decimal comma" if summary.price_sign == "," else ""
+    return f"{span}, {currency}{comma}" + (f"; {without:,} without a price" if without else "")
 
 
 def _groups(summary: CatalogSummary) -> str:
