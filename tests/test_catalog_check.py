@@ -154,7 +154,9 @@ def test_the_sample_catalogue_is_whole(tmp_path):
 
 
 def numbered(reason, n=3, image=None):
-    return [Reject(row, f"p{row}", image, reason.replace("{}", str(row))) for row in range(1, n + 1)]
+    return [
+        Reject(row, f"p{row}", image, reason.replace("{}", str(row))) for row in range(1, n + 1)
+    ]
 
 
 def test_rejects_that_differ_in_values_are_one_fault():
