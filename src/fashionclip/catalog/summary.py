@@ -146,7 +146,7 @@ class SummaryBuilder:
             columns=tuple(columns),
             blank_columns=tuple(name for name, found in types.items() if found.kind is None),
             price_range=(self._lowest, self._highest) if self._lowest <= self._highest else None,
-            price_sign=types[price].sign if (price := self._catalog.roles.price) in types else None,
+            price_sign=next((types[name].sign for name in roles.get("price", ())), None),
             currencies=dict(self._currencies.most_common()),
             groups=self._groups,
             images=dict(self._images),
@@ -167,8 +167,9 @@ def summarize(catalog: Catalog) -> CatalogSummary:
 
 
 def _cut(value: Value) -> Value:
-    is_long = isinstance(value, str) and len(value) > MAX_EXAMPLE_CHARS
-    return f"{value[: MAX_EXAMPLE_CHARS - 1]}…" if is_long else value
+    if not isinstance(value, str) or len(value) <= MAX_EXAMPLE_CHARS:
+        return value
+    return f"{value[: MAX_EXAMPLE_CHARS - 1]}…"
 
 
 def _place(image: str | bytes | None) -> str:
@@ -181,11 +182,9 @@ def _place(image: str | bytes | None) -> str:
 
 def _columns_of(roles: Roles) -> dict[str, tuple[str, ...]]:
     """The columns of each role that has one."""
-    found = {
-        role: (name,) if isinstance(name, str) else tuple(name or ())
-        for role, name in roles.as_dict().items()
-    }
-    return {role: names for role, names in found.items() if names}
+    found = {role: name for role, name in roles.as_dict().items() if isinstance(name, str)}
+    columns = {role: (name,) for role, name in found.items()}
+    return columns | ({"further_images": roles.further_images} if roles.further_images else {})
 
 
 def _counted(n: int, noun: str) -> str:

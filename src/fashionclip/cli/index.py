@@ -189,8 +189,9 @@ def report_fields(report: "IndexReport", store: str) -> dict[str, object]:
 def _faults(report: "IndexReport") -> "Sequence[Fault]":
     from fashionclip.catalog.faults import read_faults
 
-    has_file = report.rejected and report.rejects_path is not None
-    return read_faults(report.rejects_path) if has_file else ()
+    if report.rejects_path is None or not report.rejected:
+        return ()
+    return read_faults(report.rejects_path)
 
 
 def say_report(report: "IndexReport") -> None:
