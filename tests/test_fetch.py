@@ -1,11 +1,13 @@
 """Images from files, URLs and buckets, on real servers; internal addresses are refused."""
 
 import base64
+import gzip
 import os
 import socket
 import struct
 import threading
 import time
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -92,6 +94,28 @@ class _Shop(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(JPEG[:50])
         self.close_connection = True
+
+    def give_encoded(self):
+        name = self.path.partition("?")[2]
+        packed = {
+            "gzip": gzip.compress(JPEG),
+            "x-gzip": gzip.compress(JPEG[:100]) + gzip.compress(JPEG[100:]),
+            "deflate": zlib.compress(JPEG),
+            "deflate-raw": zlib.compress(JPEG)[2:-4],
+            "gzip-short": gzip.compress(JPEG)[:-20],
+            "gzip-damaged": b"\x1f\x8b\x08\0" + b"\xff" * 50,
+            "gzip-bomb": gzip.compress(bytes(30_000_000)),
+            "br": JPEG,
+            "identity": JPEG,
+        }[name]
+        encoding = name if name == "x-gzip" else name.partition("-")[0]
+        self.give(packed, Content_Encoding=encoding)
+
+    def give_accent(self):
+        places = {"utf8": "/good/blaue Hose ü.jpg".encode(), "latin1": b"/good/Gr\xfc\xdfe.jpg"}
+        place = places[self.path.partition("?")[2]]
+        self.wfile.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + place)
+        self.wfile.write(b"\r\n\r\n")
 
     def give_large(self):
         self.give(b"x" * 5000)
@@ -328,6 +352,33 @@ def test_redirects_are_followed_a_few_times(server):
     assert read_image_bytes(f"{server}/moved", policy=INSIDE) == JPEG
     with pytest.raises(ImageFetchError, match="redirected more than 5 times"):
         read_image_bytes(f"{server}/round", policy=INSIDE)
+
+
+@pytest.mark.parametrize("name", ["utf8", "latin1"])
+def test_a_redirect_may_lead_to_letters_beyond_ascii(server, name):
+    assert read_image_bytes(f"{server}/accent?{name}", policy=INSIDE) == JPEG
+    place = {"utf8": "/good/blaue%20Hose%20%C3%BC.jpg", "latin1": "/good/Gr%C3%BC%C3%9Fe.jpg"}[name]
+    assert VISITS[place] == 1
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip", "deflate", "deflate-raw", "identity"])
+def test_an_encoded_body_is_decoded(server, name):
+    assert read_image_bytes(f"{server}/encoded?{name}", policy=INSIDE) == JPEG
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gzip-short", "gzip encoding is damaged .it breaks off"),
+        ("gzip-damaged", "gzip encoding is damaged"),
+        ("gzip-bomb", "larger than the limit"),
+        ("br", "encodes it as 'br', which was not asked for"),
+    ],
+)
+def test_an_encoded_body_that_cannot_be_used_is_named(server, name, why):
+    policy = FetchPolicy(allow_private=True, max_bytes=1_000_000)
+    with pytest.raises(ImageFetchError, match=why):
+        read_image_bytes(f"{server}/encoded?{name}", policy=policy)
 
 
 def test_a_redirect_to_a_file_is_refused(server):

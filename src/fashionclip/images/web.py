@@ -14,7 +14,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from io import BufferedIOBase
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -22,7 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpcore
 
 from fashionclip.errors import ImageFetchError
-from fashionclip.images.fetch import FetchPolicy, shown, why_too_large
+from fashionclip.images.fetch import CHUNK_BYTES, FetchPolicy, shown, why_too_large
 
 MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 64
@@ -32,6 +33,7 @@ MAX_BACKOFF_S = 3.0  # longer Retry-After headers are cut to this
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 503})
+_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _HEADERS = (
     (b"User-Agent", b"fashionclip"),
     (b"Accept", b"image/*, */*;q=0.5"),
@@ -113,7 +115,7 @@ def _follow(url: str, sink: BufferedIOBase, policy: FetchPolicy, *, is_last: boo
             if reply.status not in _REDIRECTS:
                 _write_body(reply, url, sink, policy)
                 return None
-            here = urljoin(here, _header(reply, b"location"))
+            here = urljoin(here, _location(reply))
     message = f"{shown(url)}: redirected more than {MAX_REDIRECTS} times"
     raise ImageFetchError(message)
 
@@ -127,12 +129,42 @@ def _write_body(
     length = _header(reply, b"content-length")
     if length.isdigit() and int(length) > policy.max_bytes:
         raise why_too_large(url, policy)
+    encoding = _header(reply, b"content-encoding").strip().lower()
+    if encoding not in {"", "identity", *_ENCODINGS}:
+        message = f"{shown(url)}: the server encodes it as '{encoding}', which was not asked for"
+        raise ImageFetchError(message)
     left = policy.max_bytes
-    for chunk in reply.iter_stream():
-        left -= len(chunk)
-        if left < 0:
-            raise why_too_large(url, policy)
-        sink.write(chunk)
+    chunks = reply.iter_stream()
+    try:
+        for chunk in _inflate(chunks, encoding) if encoding in _ENCODINGS else chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise why_too_large(url, policy)
+            sink.write(chunk)
+    except zlib.error as exc:
+        message = f"{shown(url)}: the server's {encoding} encoding is damaged ({exc}); fetch again"
+        raise ImageFetchError(message) from exc
+
+
+def _inflate(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Decode what some servers compress although it was not asked for, in small pieces.
+
+    Raises:
+        zlib.error: it is damaged, or breaks off.
+    """
+    stream = None
+    for chunk in chunks:
+        while chunk:
+            if stream is None:  # servers send deflate with and without zlib's header
+                is_raw = encoding == "deflate" and chunk[0] & 0x0F != 8
+                stream = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else zlib.MAX_WBITS | 32)
+            yield stream.decompress(chunk, CHUNK_BYTES)
+            chunk = stream.unconsumed_tail or stream.unused_data
+            if stream.eof:  # gzip files may follow one another
+                stream = None
+    if stream is not None:
+        message = "it breaks off"
+        raise zlib.error(message)
 
 
 def _parse(url: str, *, asked: str) -> httpcore.URL:
@@ -163,6 +195,15 @@ def _host_header(url: httpcore.URL) -> bytes:
 def _header(reply: httpcore.Response, name: bytes) -> str:
     found = (value for key, value in reply.headers if key.lower() == name)
     return next(found, b"").decode("latin-1")
+
+
+def _location(reply: httpcore.Response) -> str:
+    """Where a redirect leads; servers write letters beyond ASCII as UTF-8 or as Latin-1."""
+    raw = _header(reply, b"location").encode("latin-1")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _pause(reply: httpcore.Response) -> float:
