@@ -89,7 +89,6 @@ class Catalog:
         self._readers = [
             (name, reader_of(found)) for name, found in survey.types.items() if found.kind
         ]
-        self._read_title = reader_of(ColumnType("string"))
 
     @classmethod
     def open(
@@ -231,7 +230,7 @@ class Catalog:
             if row.is_mended:
                 why = "has more fields than the header; quote the fields that hold the delimiter"
             return Reject(row.number, product_id, location, why)
-        title = str(self._read_title(cells.get(roles.title or roles.description or "")) or "")
+        title = str(columns.get(roles.title or roles.description or "") or "")
         caption = self._caption(parse_highlights(cells.get(roles.highlights or "")), title)
         if len(caption) > MAX_CAPTION_CHARS:
             n_chars = f"{len(caption):,}"
@@ -241,7 +240,10 @@ class Catalog:
 
     def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
         cells = row.cells
-        columns = {name: read(cells.get(name)) for name, read in self._readers}
+        columns = {
+            name: None if (cell := cells.get(name)) is None or cell == "" else read(cell)
+            for name, read in self._readers
+        }
         if self.roles.id in columns:
             columns[self.roles.id] = product_id
         if self._currency_columns:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Literal
 
 from fashionclip.catalog.html_text import plain_text
-from fashionclip.catalog.money import price_of, read_amount
+from fashionclip.catalog.money import MAX_PRICE, price_of, read_amount
 from fashionclip.catalog.tables.table import Cell, clean_text
 from fashionclip.product import INT64, Kind, Value
 
@@ -37,8 +37,6 @@ BOOLEANS: Mapping[str, tuple[str, str]] = {
     "on": ("on", "off"),
 }
 """Words for true and false, by the word for true."""
-_TRUE = frozenset(BOOLEANS)
-
 MAX_HIGHLIGHTS = 1_000
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
@@ -106,12 +104,8 @@ def convert(cell: Cell, column: ColumnType) -> Value:
 
 
 def _read_text(cell: Cell) -> Value:
-    if cell is None:
-        return None
     text = cell if type(cell) is str else as_text(cell)
-    if not text or text.isspace():
-        return None
-    return plain_text(text) or None
+    return (plain_text(text) or None) if text and not text.isspace() else None
 
 
 def _read_id(cell: Cell) -> Value:
@@ -128,7 +122,7 @@ def _read_plain(cell: Cell, kind: Kind) -> Value:
     if cell is None:
         return None
     if isinstance(cell, str):
-        return _read_plain_text(cell.strip(), kind)
+        return _read_plain_text(cell, kind)
     if kind == "boolean" and isinstance(cell, bool):
         return cell
     if kind == "number" and isinstance(cell, int | float | Decimal):
@@ -138,7 +132,9 @@ def _read_plain(cell: Cell, kind: Kind) -> Value:
     raise ValueError(_mismatch(cell, kind))
 
 
-def _read_plain_text(text: str, kind: Kind) -> Value:
+@lru_cache(16_384)
+def _read_plain_text(cell: str, kind: Kind) -> Value:
+    text = cell.strip()
     if text.lower() in MISSING:
         return None
     if kind == "boolean" and text.lower() in BOOLEANS["true"]:
@@ -152,13 +148,13 @@ def _read_plain_text(text: str, kind: Kind) -> Value:
 
 def _read_money(cell: Cell, kind: Kind, sign: str | None) -> Value:
     """A price; None for what is none."""
-    if cell is None or isinstance(cell, bool):
+    if isinstance(cell, str):
+        value = price_of(read_amount(cell), sign)
+        return int(value) if kind == "integer" and value is not None else value
+    if isinstance(cell, bool) or not isinstance(cell, int | float | Decimal):
         return None
-    if isinstance(cell, int | float | Decimal):
-        is_price = math.isfinite(cell) and cell >= 0
-        return (int(cell) if kind == "integer" else float(cell)) if is_price else None
-    value = price_of(read_amount(as_text(cell)), sign)
-    return int(value) if kind == "integer" and value is not None else value
+    is_price = 0 <= cell < MAX_PRICE
+    return (int(cell) if kind == "integer" else float(cell)) if is_price else None
 
 
 def _read_amount(cell: Cell, sign: str | None) -> Value:
@@ -185,7 +181,7 @@ def _read_words(cell: Cell) -> Value:
     word = as_text(cell).strip().lower()
     if word in MISSING:
         return None
-    if word in _TRUE:
+    if word in BOOLEANS:
         return True
     if any(word == no for _, no in BOOLEANS.values()):
         return False
