@@ -440,6 +440,55 @@ def test_columns_widen_and_lose_nothing(store):
     assert store.count(where(store, "size = 'XL' or price < 1")) == 2
 
 
+def test_a_kind_becomes_narrower_only_if_every_stored_value_allows_it(store):
+    many = products(3, size=4, sold=True, sale=9.5, code="7", late="x", gone=None)
+    upsert(store, many)
+    wide = {"price": "string", "size": "string", "sold": "string", "sale": "string"}
+    with store.writer() as writer:
+        writer.set_columns({**wide, "late": "string", "gone": "string", "whole": "number"})
+        before = store.revision
+        narrower = {"price": "integer", "size": "number", "sold": "boolean", "sale": "number"}
+        writer.set_columns({**narrower, "whole": "integer"})
+        assert store.meta.columns["sold"] == "string"
+        writer.set_columns(
+            {
+                **narrower,
+                "whole": "integer",
+                "code": "integer",
+                "late": "number",
+                "gone": "boolean",
+            },
+            narrow=True,
+        )
+    assert store.revision > before
+    assert store.meta.columns == {
+        **narrower, "baseColour": "string", "code": "integer", "late": "string",
+        "gone": "boolean", "whole": "integer",
+    }  # fmt: skip
+    assert columns_of(store, "p2") == {
+        "price": 2, "baseColour": "Green", "size": 4.0, "sold": True, "sale": 9.5, "code": 7,
+        "late": "x", "gone": None, "whole": None,
+    }  # fmt: skip
+    assert store.count(where(store, "sale < 10 and sold and price <= 1")) == 2
+    assert store.verify().damaged == ()
+    upsert(store, products(4, sale=1.5))
+    assert store.count(where(store, "sale < 2")) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("007", "integer"), ("1e400", "number"), ("yes", "boolean"), ("9" * 19, "integer"),
+     (" 1", "number"), ("nan", "number"), ("1\n", "integer"), (0.5, "integer"), (1e300, "integer")],
+)  # fmt: skip
+def test_a_value_that_would_change_keeps_its_column_wide(store, value, kind):
+    upsert(store, [Product("x", "", None, 1, {"what": value})])
+    wide = store.meta.columns["what"]
+    with store.writer() as writer:
+        writer.set_columns({"what": kind}, narrow=True)
+    assert store.meta.columns["what"] == wide
+    assert columns_of(store, "x") == {"what": value}
+
+
 def test_values_that_no_column_holds_are_made_to_fit(store):
     odd = {"big": 2**70, "nan": float("nan"), "none": None, "half": "\ud800", "true": True}
     odd |= {"nul": "a\0b"}

@@ -12,7 +12,7 @@ product whose row or image could not be read this time keeps what is stored.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from fashionclip.catalog import Catalog, CatalogSummary
 from fashionclip.catalog.summary import SummaryBuilder
 from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Product, Reject
+from fashionclip.product import Kind, Product, Reject, widen
 from fashionclip.rejects import RejectsFile
 from fashionclip.store import (
     Store,
@@ -80,6 +80,9 @@ class IndexReport:
     """
     was_upgraded: bool
     """Whether the store had the format of an older version of this package."""
+    kind_changes: tuple[str, ...] = ()
+    """A sentence for each column that has another kind than before, or could not become narrower,
+    with the row and value that caused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +150,17 @@ def index_catalog(
             if path is None
             else stack.enter_context(RejectsFile(path, keep_empty=folder is not None))
         )
+        before = opened.meta.columns
         writer.set_roles(catalog.roles)
         writer.set_columns(catalog.columns)
         run = _Run(catalog, model, opened, writer, file, progress)
         run.embed(batch_size=batch_size, workers=workers)
         deleted = run.prune() if prune else 0
+        writer.set_columns(catalog.columns, narrow=True)
         opened.blobs.delete_others(_ids(opened))
         writer.optimize()
         count = len(opened)
+        kind_changes = tuple(_kind_changes(catalog, before, opened.meta.columns))
     return IndexReport(
         stored=run.stored,
         updated=run.updated,
@@ -167,7 +173,26 @@ def index_catalog(
         seconds=time.monotonic() - began,
         rejects_path=path,
         was_upgraded=was_upgraded,
+        kind_changes=kind_changes,
     )
+
+
+def _kind_changes(
+    catalog: Catalog, before: Mapping[str, Kind], after: Mapping[str, Kind]
+) -> Iterator[str]:
+    """Sentences on the columns whose kind is not what it was, or not what the catalogue's is."""
+    for name, kind in catalog.columns.items():
+        old, new = before.get(name, kind), after[name]
+        if old != new:
+            found = catalog.types.get(name)
+            because = found.because if found and widen(old, new) == new else None
+            row = f", because row {because[0]} has '{because[1]}'" if because else ""
+            yield f"column '{name}': {old} → {new}{row}"
+        elif new != kind:
+            yield (
+                f"column '{name}' stays {new}: all of its values in this catalogue fit {kind}, "
+                "but those of products that it does not have do not"
+            )
 
 
 def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tuple[Store, bool]:

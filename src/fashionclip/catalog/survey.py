@@ -270,8 +270,7 @@ class _Column:
         if self._is_words or self._is_list or self._has_many_words:
             return ColumnType("string", examples=examples)
         kind_found, form, sign_found = self._fitting(locale)
-        because = self._because() if kind_found == "string" and form == "text" else None
-        return ColumnType(kind_found, form, sign_found, because, examples)
+        return ColumnType(kind_found, form, sign_found, self._because(kind_found), examples)
 
     def _fitting(self, locale: str | None) -> tuple[Kind, Form, str | None]:
         """The narrowest kind that all cells fit, and how they are read."""
@@ -304,13 +303,11 @@ class _Column:
             day_first, month_first = by_locale is True, by_locale is False
         return "day first" if day_first else "month first" if month_first else "text"
 
-    def _because(self) -> tuple[int, str] | None:
-        """The first cell that is none of what most others are: numbers, dates, true or false."""
-        flag = max(_SAID, key=self._count)
+    def _because(self, kind: Kind) -> tuple[int, str] | None:
+        """The first cell that fits no narrower kind."""
+        flag = Shape.INTEGER if kind == "number" else max(_SAID, key=self._count)
         others = self._without(flag)
-        if not others or self._count(flag) < MIN_SAID * self._n_filled:
-            return None
-        return others[0].row, _shown(others[0].cell)
+        return (others[0].row, _shown(others[0].cell)) if others else None
 
     def _without(self, flag: Shape) -> list[_Seen]:
         """Cells that are not missing and do not allow a reading, by their first rows."""
@@ -335,9 +332,11 @@ class _Column:
         elif column.form in {"day first", "month first"}:
             example = self._first(Shape.REORDERED)
             yield f"{named} holds dates with the {column.form}: '{example}' is {read(example)}"
-        elif column.because is not None:
+        elif column.kind == "string" and column.because is not None:
             row, value = column.because
-            n_others = self._n_filled - self._count(max(_SAID, key=self._count))
+            n_others = self._n_filled - max(map(self._count, _SAID))
+            if n_others > (1 - MIN_SAID) * self._n_filled or self._has_many_words:
+                return
             yield (
                 f"{named} is text, because of {n_others:,} of {self._n_filled:,} values: "
                 f"row {row} has '{value}'"

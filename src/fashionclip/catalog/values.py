@@ -68,8 +68,7 @@ class ColumnType:
     """The decimal sign of amounts and numbers, ``.`` or ``,``; of a list, what stands between its
     elements. None where a lone sign before three digits is the thousands'."""
     because: tuple[int, str] | None = None
-    """Row and value that keep the column from being narrower, where nearly all others would let
-    it."""
+    """Row and value of the first cell that fits no narrower kind."""
     examples: tuple[str, ...] = ()
     """Up to three cells, as they were written."""
 

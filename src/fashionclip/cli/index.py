@@ -123,6 +123,8 @@ def command(
     if report.was_upgraded:
         terminal.talk(f"{shown_uri(store)} had an older format: upgraded, its vectors are kept")
     say_summary(report.summary)
+    for change in report.kind_changes:
+        terminal.talk(change)
     terminal.say_faults(_faults(report))
     say_report(report)
     if not (report.stored or report.updated or report.unchanged):
@@ -180,6 +182,7 @@ def report_fields(report: "IndexReport", store: str) -> dict[str, object]:
         "rejected": report.rejected,
         "embedded": report.embedded,
         "rejects": str(report.rejects_path),
+        "kind_changes": list(report.kind_changes),
         "seconds": round(report.seconds, 3),
         "summary": report.summary.as_dict(),
         "faults": [asdict(fault) for fault in _faults(report)],

@@ -161,8 +161,13 @@ class Writer(Protocol):
     def delete(self, product_ids: Iterable[str]) -> int:
         """Delete products; ids that are not stored are ignored. Returns how many were stored."""
 
-    def set_columns(self, columns: Mapping[str, Kind]) -> None:
-        """Add columns that are new and widen those that are too narrow."""
+    def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
+        """Add columns that are new and widen those that are too narrow.
+
+        Args:
+            columns: the kinds that are wanted.
+            narrow: also make columns narrower, those of which every stored value allows it.
+        """
 
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""

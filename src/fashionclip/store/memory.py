@@ -59,6 +59,8 @@ from fashionclip.store.rows import (
     image_location,
     kinds_of,
     last_of_each_id,
+    narrowed,
+    narrowed_by,
     stack_tables,
     table_of,
     take_rows,
@@ -521,14 +523,23 @@ class MemoryStore:
         added: Rows | None = None,
         deleted: Iterable[str] = (),
         meta: StoreMeta | None = None,
+        columns: pa.Table | None = None,
     ) -> int:
         """Put the next revision in the place of this one; for writers.
+
+        Args:
+            added: rows that come after the others, or replace those of their ids.
+            deleted: products that go.
+            meta: the metadata, if it changes.
+            columns: the columns of the rows that are there, if their kinds become narrower.
 
         Returns:
             How many of the deleted products were stored.
         """
         with self._lock:
             now = self._snapshot
+            if columns is not None:
+                now = replace(now, columns=columns, masks={})
             meta = now.meta if meta is None else meta
             new = _empty_rows(meta) if added is None else added
             gone = now.rows_of(deleted)
@@ -576,11 +587,19 @@ class _MemoryWriter:
         """Delete products; ids that are not stored are ignored. Returns how many were stored."""
         return self._store.apply(deleted=product_ids)
 
-    def set_columns(self, columns: Mapping[str, Kind]) -> None:
-        """Add columns that are new and widen those that are too narrow."""
+    def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
+        """Add columns that are new, widen those that are too narrow, and narrow them if asked."""
         meta = _with_columns(self._store.meta, columns)
         if meta is not self._store.meta:
             self._store.apply(meta=meta)
+        table = self._store.snapshot.columns
+        for name, kind in narrowed_by(meta.columns, columns).items() if narrow else ():
+            values = narrowed(table.column(name), kind)
+            if values is not None:
+                table = table.set_column(table.column_names.index(name), name, values)
+                meta = replace(meta, columns={**meta.columns, name: kind})
+        if table is not self._store.snapshot.columns:
+            self._store.apply(meta=meta, columns=table)
 
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""

@@ -1,7 +1,8 @@
 """Products and columns as every store keeps them: kinds, values, checks of what is written.
 
-A kind only ever widens (integer → number → string, boolean → string), so that no catalogue
-loses a value when it comes in a second time with other types.
+A write only ever widens kinds (integer → number → string, boolean → string), so that no catalogue
+loses a value when it comes in a second time with other types. A kind becomes narrower where that is
+asked for, and only if every stored value allows it.
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float32
 
 from fashionclip.errors import ModelMismatchError
@@ -20,6 +22,14 @@ ARROW_TYPES: Mapping[Kind, pa.DataType] = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
 }
+WRITTEN: Mapping[Kind, str] = {
+    "integer": "^-?(0|[1-9][0-9]{0,17})$",
+    "number": r"^-?(0|[1-9][0-9]{0,99})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$",
+    "boolean": "^(true|false)$",
+}
+"""Text that can become a value of a narrower kind, as PostgreSQL, Rust and RE2 take patterns."""
+MAX_EXACT = 2**53
+"""Floats below hold every whole number."""
 KEY_BYTES = 16
 """Length of a content key and of a row digest."""
 UNIT_TOLERANCE = 1e-2  # the unit vectors of a half-precision engine are off by up to 1e-3
@@ -40,6 +50,25 @@ def widened_by(kinds: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> dict[st
     """The wanted columns that are new or too narrow, with the kind they need."""
     wider = {name: widen(kinds.get(name), kind) for name, kind in wanted.items()}
     return {name: kind for name, kind in wider.items() if kind and kind != kinds.get(name)}
+
+
+def narrowed_by(kinds: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The wanted columns that are stored with a wider kind, with the narrower one."""
+    return {
+        name: kind
+        for name, kind in wanted.items()
+        if kind != kinds.get(name, kind) and widen(kinds[name], kind) == kinds[name]
+    }
+
+
+def narrowed(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray | None:
+    """The values of a column as a narrower kind; None if one of them does not allow it."""
+    if pa.types.is_string(values.type):
+        allows = pc.match_substring_regex(values, WRITTEN[kind])
+    else:
+        is_whole = pc.equal(values, pc.trunc(values))
+        allows = pc.and_(is_whole, pc.less(pc.abs(values), MAX_EXACT))
+    return values.cast(ARROW_TYPES[kind]) if pc.all(allows).as_py() in {True, None} else None
 
 
 def fit(value: Value, kind: Kind) -> Value:

@@ -44,6 +44,7 @@ from fashionclip.store.rows import (
     check_k,
     clean_text,
     kinds_of,
+    narrowed_by,
     stack_tables,
     unit_queries,
     widened_by,
@@ -445,15 +446,20 @@ class _LanceWriter:
                 for ids in _batched(product_ids)
             )
 
-    def set_columns(self, columns: Mapping[str, Kind]) -> None:
-        """Add columns that are new and widen those that are too narrow.
+    def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
+        """Add columns that are new, widen those that are too narrow, and narrow them if asked.
 
-        Rows written before a column was widened are taken as changed by the next indexing run.
+        Rows written before a kind changed are taken as changed by the next indexing run.
         """
-        wider = widened_by(self._store.meta.columns, columns)
+        kinds = self._store.meta.columns
+        wider = widened_by(kinds, columns)
         if wider:
             with reported(self._uri):
                 upkeep.evolve(self._store.for_writing(), wider)
+        narrower = narrowed_by(kinds, columns) if narrow else {}
+        if narrower:
+            with reported(self._uri):
+                upkeep.narrow(self._store.for_writing(), narrower)
 
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""

@@ -19,7 +19,7 @@ from fashionclip.product import Kind
 from fashionclip.store.filters import Filter
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import kinds_in, stored_name
-from fashionclip.store.rows import ARROW_TYPES
+from fashionclip.store.rows import ARROW_TYPES, MAX_EXACT, WRITTEN
 
 Dataset = Any  # Lance's own types would have to be imported
 VectorIndex = Any
@@ -55,11 +55,30 @@ MAX_COUNTED_FILTERS = 256  # of which the number of passing products is cached
 COUNT_TTL_S = 5.0  # it only decides how many partitions are searched
 
 
-def evolve(table: Dataset, wider: Mapping[str, Kind]) -> None:
-    """Add columns, and widen those that are there already.
+def narrow(table: Dataset, narrower: Mapping[str, Kind]) -> None:
+    """Make columns narrower, those of which every value allows it."""
+    kinds = kinds_in(table.schema)
+    allowed = {
+        name: kind
+        for name, kind in narrower.items()
+        if not table.count_rows(_forbids(stored_name(name), kinds[name], kind))
+    }
+    if allowed:
+        evolve(table, allowed)
 
-    Lance cannot widen in place: the values are copied to a new column, and the two change names in
-    one commit, so that a reader never misses the column and a kill leaves one of both.
+
+def _forbids(stored: str, old: Kind, new: Kind) -> str:
+    """SQL that is true for the values that a narrower kind cannot hold."""
+    if old == "string":
+        return f"`{stored}` IS NOT NULL AND NOT regexp_like(`{stored}`, '{WRITTEN[new]}')"
+    return f"`{stored}` <> trunc(`{stored}`) OR abs(`{stored}`) >= {MAX_EXACT}"
+
+
+def evolve(table: Dataset, changed: Mapping[str, Kind]) -> None:
+    """Add columns, and change the kind of those that are there already.
+
+    Lance cannot change kinds in place: the values are copied to a new column, and the two change
+    names in one commit, so that a reader never misses the column and a kill leaves one of both.
     """
     left_over = [name for name in table.schema.names if name.startswith(("_new_", "_old_"))]
     if left_over:
@@ -67,12 +86,12 @@ def evolve(table: Dataset, wider: Mapping[str, Kind]) -> None:
     present = set(table.schema.names)
     fresh = [
         pa.field(stored_name(name), ARROW_TYPES[kind])
-        for name, kind in wider.items()
+        for name, kind in changed.items()
         if stored_name(name) not in present
     ]
     if fresh:
         table.add_columns(pa.schema(fresh))
-    for name, kind in wider.items():
+    for name, kind in changed.items():
         stored = stored_name(name)
         if stored not in present:
             continue

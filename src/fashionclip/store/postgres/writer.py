@@ -23,12 +23,15 @@ from fashionclip.store.postgres import schema
 from fashionclip.store.postgres.connections import Address, Connection, Connections
 from fashionclip.store.postgres.schema import GRAPH, SQL_TYPES, Header, quoted
 from fashionclip.store.rows import (
+    MAX_EXACT,
+    WRITTEN,
     check_batch,
     clean_text,
     fit,
     image_location,
     kinds_of,
     last_of_each_id,
+    narrowed_by,
     widened_by,
 )
 
@@ -181,12 +184,15 @@ class PostgresWriter:
 
         return self._run(work, "deleting products", is_repeatable=False) if ids else 0
 
-    def set_columns(self, columns: Mapping[str, Kind]) -> None:
-        """Add columns that are new and widen those that are too narrow."""
+    def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
+        """Add columns that are new, widen those that are too narrow, and narrow them if asked."""
 
         def work() -> None:
             header = self._header()
-            if self._with_columns(header, columns) is not header:
+            changed = self._with_columns(header, columns)
+            if narrow:
+                changed = self._changed(changed, self._narrower(changed, columns))
+            if changed is not header:
                 self._advance()
 
         self._run(work, "changing columns")
@@ -291,29 +297,45 @@ class PostgresWriter:
 
     def _with_columns(self, header: Header, wanted: Mapping[str, Kind]) -> Header:
         """The header once there is room for some columns; the same one if there is already."""
+        return self._changed(header, widened_by(header.meta.columns, wanted))
+
+    def _narrower(self, header: Header, wanted: Mapping[str, Kind]) -> dict[str, Kind]:
+        """The wanted columns that can be narrower than they are."""
+        kinds, table = header.meta.columns, f"{self._schema}.products"
+        return {
+            name: kind
+            for name, kind in narrowed_by(kinds, wanted).items()
+            if not self._number(
+                f"SELECT count(*) FROM {table} WHERE "
+                + _forbids(quoted(header.stored_names[name]), kinds[name], kind),
+                [],
+            )
+        }
+
+    def _changed(self, header: Header, changed: Mapping[str, Kind]) -> Header:
+        """The header once some columns are added, or have other kinds."""
         kinds = header.meta.columns
-        wider = widened_by(kinds, wanted)
-        if not wider:
+        if not changed:
             return header
         self._execute(f"SET LOCAL lock_timeout = '{DDL_TIMEOUT}'", [])
         names = dict(header.stored_names)
-        for name, kind in wider.items():
+        for name, kind in changed.items():
             if name not in kinds:
                 names[name] = schema.stored_name(name, len(names))
                 schema.add_column(self._connection, self._schema, names[name], kind)
-        rewritten = [name for name in wider if name in kinds]
+        rewritten = [name for name in changed if name in kinds]
         if rewritten:
             # every row is written anew, so the graph would be built within this transaction
             self._execute(f"DROP INDEX IF EXISTS {self._schema}.{GRAPH}", [])
             changes = [
-                f"ALTER COLUMN {quoted(names[name])} TYPE {SQL_TYPES[wider[name]]} USING "
-                + _converted(quoted(names[name]), kinds[name], wider[name])
+                f"ALTER COLUMN {quoted(names[name])} TYPE {SQL_TYPES[changed[name]]} USING "
+                + _converted(quoted(names[name]), kinds[name], changed[name])
                 for name in rewritten
             ]
             changes.append("ALTER COLUMN _row TYPE bytea USING NULL")
             self._execute(f"ALTER TABLE {self._schema}.products {', '.join(changes)}", [])
             self._execute(f"UPDATE {self._schema}.store SET changes_from = revision + 1", [])
-        written = schema.columns_json({**kinds, **wider}, names)
+        written = schema.columns_json({**kinds, **changed}, names)
         self._execute(f"UPDATE {self._schema}.store SET columns = %s", [written])
         return self._header()
 
@@ -440,13 +462,20 @@ _COPY_TYPES: Mapping[Kind, str] = {
 
 
 def _converted(column: str, old: Kind, new: Kind) -> str:
-    """The values of a column in a wider kind, written as Python writes them."""
-    if new == "number":
-        return f"{column}::double precision"
+    """The values of a column in another kind; in a wider one as Python writes them."""
+    if new != "string":
+        return f"{column}::{SQL_TYPES[new]}"
     if old == "number":
         is_whole = f"{column} = trunc({column}) AND abs({column}) < 1e16"
         return f"CASE WHEN {is_whole} THEN {column}::bigint || '.0' ELSE {column}::text END"
     return f"{column}::text"
+
+
+def _forbids(column: str, old: Kind, new: Kind) -> str:
+    """SQL that is true for the values that a narrower kind cannot hold."""
+    if old == "string":
+        return f"{column} !~ '{WRITTEN[new]}'"
+    return f"{column} <> trunc({column}) OR abs({column}) >= {MAX_EXACT}"
 
 
 def _tsvector(caption: str) -> str:

@@ -1,0 +1,100 @@
+"""A column's kind lives: one bad night does not spoil a catalogue's filters for good."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import pytest
+
+from encoded_images import image_bytes
+from fashionclip import Index
+from fashionclip.catalog import Catalog
+from fashionclip.indexing import IndexReport, index_catalog
+from fashionclip.model import FashionCLIP
+from fashionclip.store import Store, StoreMeta, create_store
+from small_shop import draw
+
+COUNTER = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> FashionCLIP:
+    return FashionCLIP.from_pretrained(tiny_checkpoint, device="cpu", precision="float32")
+
+
+@pytest.fixture(params=["memory", "lance", "postgres"])
+def store(request, tmp_path, model) -> Store:
+    uri = {"memory": f"memory://kinds-{next(COUNTER)}", "lance": str(tmp_path / "s.lance")}.get(
+        request.param
+    )
+    if uri is None:
+        uri = f"{request.getfixturevalue('postgres_uri')}&store=kinds-{next(COUNTER)}"
+    made = create_store(uri, StoreMeta(uri, model.name, model.fingerprint, model.dim))
+    yield made
+    made.close()
+
+
+def night(store: Store, folder: Path, model, name: str, cells: list[str], **options) -> IndexReport:
+    """Index a catalogue of one product for each cell of a column."""
+    with (folder / "shop.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "title", "image", name])
+        for i, cell in enumerate(cells):
+            (folder / f"{i}.png").write_bytes(image_bytes(draw(["red", "blue", "green"][i % 3])))
+            writer.writerow([f"p{i}", f"shirt {i}", f"{i}.png", cell])
+    return index_catalog(Catalog.open(folder / "shop.csv"), model, store, **options)
+
+
+def count(store: Store, where: str) -> int:
+    return len(Index(store).search(similar_to="p0", where=where)) if where else len(store)
+
+
+def test_a_blank_night_leaves_the_kind_and_its_filters(store, tmp_path, model):
+    night(store, tmp_path, model, "sale", ["9.9", "20", "12.5"])
+    assert store.meta.columns["sale"] == "number"
+    assert count(store, "sale < 15") == 1  # and p0, which is looked like
+    blank = night(store, tmp_path, model, "sale", ["", "", ""])
+    assert (store.meta.columns["sale"], count(store, "sale < 15")) == ("number", 0)
+    assert blank.kind_changes == ()
+    assert blank.updated == 3
+    again = night(store, tmp_path, model, "sale", ["9.9", "20", "12.5"])
+    assert (store.meta.columns["sale"], count(store, "sale < 15")) == ("number", 1)
+    assert again.embedded == 0
+
+
+def test_a_column_that_was_always_blank_is_not_stored(store, tmp_path, model):
+    night(store, tmp_path, model, "stock", ["", " "])
+    assert "stock" not in store.meta.columns
+    night(store, tmp_path, model, "stock", ["3", ""])
+    assert store.meta.columns["stock"] == "integer"
+
+
+def test_one_word_widens_a_column_for_a_night_and_is_said(store, tmp_path, model):
+    night(store, tmp_path, model, "stock", ["1", "2", "3"])
+    wide = night(store, tmp_path, model, "stock", ["1", "2", "sold out"])
+    assert store.meta.columns["stock"] == "string"
+    assert wide.kind_changes == ("column 'stock': integer → string, because row 3 has 'sold out'",)
+    narrow = night(store, tmp_path, model, "stock", ["1", "2", "3"])
+    assert store.meta.columns["stock"] == "integer"
+    assert narrow.kind_changes == ("column 'stock': string → integer",)
+    assert count(store, "stock >= 2") == 2
+    assert store.verify().damaged == ()
+
+
+def test_a_word_among_prices_costs_only_itself(store, tmp_path, model):
+    night(store, tmp_path, model, "sale", ["9.9", "20"])
+    report = night(store, tmp_path, model, "sale", ["9.9", "on request", "12"])
+    assert store.meta.columns["sale"] == "number"
+    assert report.kind_changes == ()
+    assert count(store, "sale < 15") == 1
+    assert count(store, "sale is null") == 1
+
+
+def test_a_product_that_stays_keeps_its_column_wide_and_it_is_said(store, tmp_path, model):
+    night(store, tmp_path, model, "stock", ["1", "2", "sold out"])
+    report = night(store, tmp_path, model, "stock", ["1", "2"], prune=False)
+    assert store.meta.columns["stock"] == "string"
+    assert report.kind_changes == (
+        "column 'stock' stays string: all of its values in this catalogue fit integer, but those "
+        "of products that it does not have do not",
+    )
