@@ -656,8 +656,8 @@ def test_lone_surrogates_in_json_become_question_marks(tmp_path):
     [
         ("shop.csv", b"", "has no header with the columns' names"),
         ("shop.csv", b"\n\n", "has no header with the columns' names"),
-        ("shop.xlsx", b"PK\x03\x04rest", "an Excel or zip file; save the table as CSV"),
-        ("shop.csv", b"PK\x03\x04rest", "an Excel or zip file; save the table as CSV"),
+        ("shop.xlsx", b"PK\x03\x04rest", "not a workbook, or damaged"),
+        ("shop.csv", b"PK\x03\x04rest", "not a workbook, or damaged"),
         ("shop.parquet", b"PAR1 no more", "not a Parquet file, or damaged"),
         ("shop.parquet", b"id,title\n", "not a Parquet file, or damaged"),
         (

@@ -3,9 +3,12 @@
 # ruff: noqa: RUF001 - letters of other alphabets
 
 import csv
+import datetime
 import io
 import json
+import zipfile
 
+import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -448,3 +451,58 @@ def test_entities_are_never_expanded(tmp_path):
         text = f"{doctype}<a><item><id>1</id><title>&b;</title></item></a>"
         with pytest.raises(CatalogError, match="it declares the entity"):
             Catalog.open(write(tmp_path, "bomb.xml", text))
+
+
+# workbooks
+
+
+def workbook(path, **sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_workbook_has_types_of_its_own(tmp_path):
+    day, moment = datetime.date(2024, 1, 5), datetime.datetime(2024, 1, 5, 12, 3)
+    rows = [
+        ["id", "title", "price", "stock", "added", "seen", "is_new"],
+        ["00123", "Röhrenjeans", 9.5, 3, day, moment, True],
+        [],
+        [1580, "Red", None, None, None, None, False],
+    ]
+    catalog = Catalog.open(workbook(tmp_path / "shop.xlsx", Sheet=rows))
+    first, second = catalog
+    assert dict(first.columns) == {
+        **{"id": "00123", "title": "Röhrenjeans", "price": 9.5, "stock": 3, "added": "2024-01-05"},
+        **{"seen": "2024-01-05T12:03:00", "is_new": True},
+    }
+    assert (second.row, second.product_id, second.columns["price"]) == (2, "1580", None)
+
+
+def test_the_sheet_with_a_header_is_read_and_another_can_be_named(tmp_path):
+    products_sheet = [["Export"], [], ["id", "title", "image"], ["1", "Red", "a.jpg"]]
+    old = [["id", "title", "image"], ["9", "Old", "b.jpg"]]
+    path = workbook(tmp_path / "shop.xlsx", Notes=[["Hello"]], Products=products_sheet, Old=old)
+    catalog = Catalog.open(path)
+    assert ids(catalog) == ["1"]
+    assert catalog.notes == (
+        "read the sheet 'Products', not Notes, Old; name another one as shop.xlsx#SHEET",
+        "the header is row 3; stepped over what is above it",
+    )
+    assert ids(Catalog.open(f"{path}#Old")) == ["9"]
+    with pytest.raises(CatalogError, match=r"no sheet 'New'; there are: Notes, Products, Old"):
+        Catalog.open(f"{path}#New")
+    with pytest.raises(CatalogError, match="it is empty"):
+        Catalog.open(workbook(tmp_path / "empty.xlsx", Sheet=[]))
+
+
+def test_a_zip_archive_should_be_unzipped(tmp_path):
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        archive.writestr("shop.csv", "id,title")
+    with pytest.raises(CatalogError, match="a zip archive; unzip it"):
+        Catalog.open(tmp_path / "shop.zip")

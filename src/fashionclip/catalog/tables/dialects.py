@@ -20,6 +20,8 @@ SAMPLE_LINES = 60
 SAMPLE_CHARS = 200_000
 MAX_HEADER_RECORDS = 30
 """The header is looked for among so many records."""
+MIN_TELLING_NAMES = 3
+"""A row with so many usual names holds no values."""
 MIN_REGULAR_SHARE = 0.5
 """Share of a sample's rows that must be as wide as the header."""
 MAX_JUDGED_RECORDS = 100_000
@@ -120,7 +122,7 @@ def _split(sample: Sequence[str], delimiter: str, usual_role: UsualRole) -> _Spl
         n_lines = parser.line_num
     if not records:
         return _Split(dialect, 0, (False, False, 0.0))
-    i_header = _find_header(records, usual_role)
+    i_header = find_header(records, usual_role)
     header, below = records[i_header], records[i_header:]
     share = sum(len(record) == len(header) for record in below) / len(below)
     is_regular = len(header) > 1 and share >= MIN_REGULAR_SHARE
@@ -128,21 +130,26 @@ def _split(sample: Sequence[str], delimiter: str, usual_role: UsualRole) -> _Spl
     return _Split(dialect, starts[i_header], (is_regular, is_usual, share * len(header)))
 
 
-def _find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
+def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
     """The first record that is as wide as most and has a usual name; 0 if there is none.
 
     A record above it that could itself be a header or a row keeps it from being one.
     """
     records = records[:MAX_HEADER_RECORDS]
     n_usual = [sum(map(bool, map(usual_role, record))) for record in records]
-    width = Counter(len(record) for record in records if len(record) > 1).most_common(1)
+    widths = Counter(len(record) for record in records if len(record) > 1)
+    width = max(widths, key=lambda n: widths[n], default=0)
     for i, record in enumerate(records):
-        is_remark = record[0].lstrip().startswith("#") or len(record) < 2
-        if not is_remark and (n_usual[i] if i == 0 else len(record) == width[0][0]):
-            if n_usual[i] and (i == 0 or not _is_sparse(record)):
-                return _below_labels(records, n_usual, i)
-            if not _is_sparse(record):
-                return 0
+        if len(record) < 2 or record[0].lstrip().startswith("#"):
+            continue
+        if len(record) != width and not (i == 0 and n_usual[0]):
+            continue
+        if n_usual[i] and (i == 0 or not _is_sparse(record)):
+            return _below_labels(records, n_usual, i)
+        n_below = n_usual[i + 1] if i + 1 < len(records) else 0
+        is_remark = n_below >= MIN_TELLING_NAMES and n_below * 2 >= len(records[i + 1])
+        if not (_is_sparse(record) or is_remark):
+            return 0
     return 0
 
 
@@ -154,7 +161,11 @@ def _is_sparse(record: Sequence[str]) -> bool:
 def _below_labels(records: Sequence[Sequence[str]], n_usual: Sequence[int], i_header: int) -> int:
     """The technical names in the row below their labels, as in Amazon's templates, if it is so."""
     i = i_header + 1
-    if i < len(records) and len(records[i]) >= 5 and n_usual[i] >= max(3, n_usual[i_header]):
+    if (
+        i < len(records)
+        and len(records[i]) >= 5
+        and n_usual[i] >= max(MIN_TELLING_NAMES, n_usual[i_header])
+    ):
         names = [field.strip() for field in records[i] if field.strip()]
         if len(set(names)) == len(names) and all(map(_IDENTIFIER.fullmatch, names)):
             return i

@@ -8,6 +8,7 @@ more than once.
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +24,14 @@ from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")
+WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+SHEET_SIGN = "#"
 MAX_REMOTE_TABLE_BYTES = 8 << 30
 TABLE_TIMEOUT_S = 600.0
 
 _XML = re.compile(rb"<\?xml|<rss|<feed", re.IGNORECASE)
 _JSON = re.compile(rb"[\[{]\s*([\[{\"]|$)")
-_EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class TableFiles:
     files: tuple[Path, ...]
     folder: str
     """Folder or URL that holds the table."""
+    sheet: str = ""
+    """The sheet of a workbook, if one is named; see ``SHEET_SIGN``."""
     temporary: Path | None = None
     """A local copy of a remote table, to be removed in the end."""
 
@@ -48,12 +53,13 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
     Raises:
         CatalogError: there is no table or more than one, or it cannot be copied.
     """
+    path, sheet = _split_sheet(path)
     if is_url(path) and not path.lower().startswith("file:"):
-        return _copy_table(path, policy)
+        return replace(_copy_table(path, policy), sheet=sheet)
     local = Path(path)
     with reading(local):
         if not local.is_dir():
-            return TableFiles((local,), str(local.absolute().parent))
+            return TableFiles((local,), str(local.absolute().parent), sheet)
         files = sorted(entry for entry in local.iterdir() if _is_table(entry))
         files = files or sorted(local.glob("data/*.parquet"))  # Hugging Face's layout
     folder = str(local.absolute())
@@ -67,6 +73,14 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
         listed = ", ".join(entry.name for entry in files[:10])
         message = f"{path}: several tables in this folder ({listed}); name the one you mean"
     raise CatalogError(message)
+
+
+def _split_sheet(path: str) -> tuple[str, str]:
+    """A path without the sheet that is named behind a workbook's: ``shop.xlsx#Spring``."""
+    book, sign, sheet = path.rpartition(SHEET_SIGN)
+    if sign and book.lower().endswith(WORKBOOK_SUFFIXES) and not Path(path).exists():
+        return book, sheet
+    return path, ""
 
 
 def _is_table(entry: Path) -> bool:
@@ -97,7 +111,8 @@ def _copy_table(url: str, policy: FetchPolicy) -> TableFiles:
     except BaseException:
         Path(copied).unlink(missing_ok=True)
         raise
-    return TableFiles((Path(copied),), url.partition("?")[0].rpartition("/")[0], Path(copied))
+    folder = url.partition("?")[0].rpartition("/")[0]
+    return TableFiles((Path(copied),), folder, temporary=Path(copied))
 
 
 def _open_delimited(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
@@ -110,6 +125,12 @@ def _open_json(source: TableFiles, usual_role: UsualRole, encoding: str | None) 
 
 def _open_xml(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
     return XmlTable(source.files[0], usual_role=usual_role, encoding=encoding)
+
+
+def _open_workbook(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
+    from fashionclip.catalog.tables.workbooks import WorkbookTable
+
+    return WorkbookTable(source.files[0], usual_role=usual_role, sheet=source.sheet)
 
 
 def _open_parquet(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
@@ -125,8 +146,8 @@ class Format:
     suffixes: tuple[str, ...]
     open: Callable[[TableFiles, UsualRole, str | None], Table]
     """Takes the files, the usual roles of columns, and the text encoding if it is named."""
-    magic: bytes = b""
-    """First bytes of its files, which decide before the suffix does; empty if there are none."""
+    magic: tuple[bytes, ...] = ()
+    """First bytes of its files, which decide before the suffix does."""
     has_shards: bool = False
     """Whether all files of a folder may be one table."""
 
@@ -135,7 +156,8 @@ FORMATS = (
     Format((".csv", ".tsv", ".tab"), _open_delimited),
     Format((".jsonl", ".ndjson", ".json"), _open_json),
     Format((".xml", ".rss", ".atom"), _open_xml),
-    Format((".parquet", ".pq"), _open_parquet, magic=b"PAR1", has_shards=True),
+    Format(WORKBOOK_SUFFIXES, _open_workbook, magic=(b"PK\x03\x04", b"\xd0\xcf\x11\xe0")),
+    Format((".parquet", ".pq"), _open_parquet, magic=(b"PAR1",), has_shards=True),
 )
 """The formats; a file that matches none is read as the first."""
 TABLE_SUFFIXES = tuple(suffix for table_format in FORMATS for suffix in table_format.suffixes)
@@ -155,14 +177,22 @@ def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | Non
     first = source.files[0]
     with reading(first), first.open("rb") as file:
         head = file.read(4)
-    by_magic = [found for found in FORMATS if found.magic and head.startswith(found.magic)]
+    by_magic = [found for found in FORMATS if head.startswith(found.magic)]
     by_name = [found for found in FORMATS if _uncompressed_name(first).endswith(found.suffixes)]
-    if head in _EXCEL and not by_magic:
-        message = f"{first}: an Excel or zip file; save the table as CSV (UTF-8) and read that"
+    if head == _ZIP and not _holds_workbook(first):
+        message = f"{first}: a zip archive; unzip it and name the table or folder in it"
         raise CatalogError(message)
     if not by_magic:
         by_name = _by_content(first) or by_name
     return (by_magic or by_name or FORMATS)[0].open(source, usual_role, encoding)
+
+
+def _holds_workbook(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.startswith("xl/") or name == "mimetype" for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return True  # which opening it will report
 
 
 def _by_content(path: Path) -> list[Format]:
