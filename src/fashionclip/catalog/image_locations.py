@@ -74,12 +74,14 @@ class ImageLocations:
         if is_url(first) or _exists(first):
             return first
         stem = first.removesuffix(IMAGE_SUFFIXES[0])
+        folder, name = os.path.split(stem)
+        names, start, key = self._listing(folder), _composed(name), _key(name)
+        for suffix in IMAGE_SUFFIXES:
+            for found in names.get(key + suffix, ()):
+                if _composed(found).startswith(start):  # ids that differ in case are two products
+                    return f"{folder}/{found}"
         others = (stem + suffix for suffix in IMAGE_SUFFIXES[1:])
-        if (found := next(filter(_exists, others), None)) is not None:
-            return found
-        alike = (one for suffix in IMAGE_SUFFIXES for one in self._alike(stem + suffix))
-        wanted = _composed(Path(stem).name)  # ids that differ in case are two products
-        return next((one for one in alike if _composed(Path(one).stem) == wanted), first)
+        return next(filter(_exists, others), first)
 
     def others_by_id(self, location: str) -> list[str]:
         """Other URLs to try where the URL from ``locate_by_id`` has no image."""
@@ -89,10 +91,10 @@ class ImageLocations:
     def _alike(self, path: str) -> list[str]:
         """Files whose path is the same but for case and composition."""
         folder, name = os.path.split(path)
-        if folder == path or "\0" in path:
+        if folder == path:
             return []
         folders = [folder] if _exists(folder) else self._alike(folder)
-        names = ((one, self._listing(one).get(_composed(name).casefold(), ())) for one in folders)
+        names = ((one, self._listing(one).get(_key(name), ())) for one in folders)
         return [f"{one}/{found}" for one, same in names for found in same]
 
 
@@ -102,10 +104,14 @@ def _list_folder(folder: str) -> Mapping[str, list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in itertools.islice(entries, MAX_LISTED):
-                names.setdefault(_composed(entry.name).casefold(), []).append(entry.name)
-    except OSError:
+                names.setdefault(_key(entry.name), []).append(entry.name)
+    except (OSError, ValueError):  # ValueError: a NUL byte
         return {}
     return names
+
+
+def _key(name: str) -> str:
+    return _composed(name).casefold()
 
 
 def _composed(name: str) -> str:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fashionclip.images import IMAGE_MEDIA_TYPES
 from fashionclip.serve.http_errors import client_message, http_error_of
 from fashionclip.serve.settings import Settings
 
@@ -47,6 +48,7 @@ class Renderer:
         self._templates.globals.update(
             static=lambda name: f"/static/{name}?v={self._versions[name]}",
             max_chars=3 * settings.text_chars,  # the browser cuts more; over text_chars is an error
+            image_media_types=" ".join(sorted(IMAGE_MEDIA_TYPES)),
             has_keys=settings.key_file is not None,
             here="",
             query_text="",

@@ -167,7 +167,7 @@
     }
   }
   // photos are far larger than a search needs, and some formats only the browser can read
-  const sent = ["image/jpeg", "image/png", "image/webp", "image/gif"];
+  const sent = (byId("file")?.dataset.sent ?? "").split(" ");
   async function small(file) {
     const isSent = sent.includes(file.type);
     if (isSent && file.size < 400_000) return file;
