@@ -58,6 +58,10 @@ class _Rejected:
         )
 
 
+_ROLES = {"image": "image", "label": "category", "query": "title"}
+"""What the columns are, so that the header is found, and a comma in a query needs no quotes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
     number: int
@@ -94,7 +98,7 @@ class OwnTable:
     def _read(self, path: Path, rejected: _Rejected) -> tuple[set[str], list[_Row]]:
         try:
             place = find_table(str(path), policy=DEFAULT_POLICY)
-            table = open_table(place, is_free_text=lambda name: bare_name(name) == "query")
+            table = open_table(place, usual_role=_ROLES.get)
             names = {bare_name(name): name for name in table.names}
             if "image" not in names or not names.keys() & {"label", "query"}:
                 message = f"{path}: has the columns {', '.join(table.names)}; {self.how_to_get}"
