@@ -137,7 +137,9 @@ def test_a_report_is_plain_json(shop):
     shop.add("a", "gone", "gone.jpg")
     report = json.loads(json.dumps(shop.check().as_dict()))
     assert report["rows"] == 1
-    assert report["missing"][0]["reason"].endswith("check the name and the images folder")
+    assert report["missing"][0]["reason"].endswith(
+        "check the name and the images folder (--images DIR)"
+    )
     assert report["faults"][0]["example"].startswith("row 1, a, ")
     assert report["summary"]["columns"][0]["roles"] == ["id"]
 
@@ -186,7 +188,7 @@ def test_every_reject_is_in_one_fault(rejects):
 FAULTY = """\
 sku;name;photo;price;vendor;parent;stock;empty
 a;Schöne Jacke 🧥;1.jpg;1.299,00 €;Müller;P1;7;
-b;Schöne Jacke 🧥;2.jpg;29,90 €;Müller;P1;0;
+b;Schöne Jacke 🧥;2.jpg;29,90 €;Müller;P2;0;
 c;;3.jpg;auf Anfrage;Müller;P2;1;
 d;Hemd;3.jpg;19,90 €;;P2;1;
 e;Hose;gone.jpg;19,90 €;;;1;
@@ -210,7 +212,7 @@ def faulty(tmp_path):
 
 
 def test_the_check_explains_a_table_and_how_to_mend_it(faulty, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(["catalog", "check", str(faulty)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
@@ -222,6 +224,8 @@ def test_the_check_explains_a_table_and_how_to_mend_it(faulty, capsys, monkeypat
         "price price number 88% 1299.0, 29.9, 19.9",
         "currency currency string 88% EUR",
         "stock integer all 7, 0, 1",
+        "roles those of the columns below; none for further_images, sale_price, category, colour, "
+        "size, highlights, description",
         "To give a role another column: --column ROLE=NAME",
         "2 no such file",
         "1 names no image",
@@ -271,7 +275,7 @@ def test_a_run_ends_with_what_was_understood_and_what_was_rejected(
     lines = [line.strip() for line in err.splitlines()]
     assert "rows: 11 rows make 8 products; 3 rows cannot be used" in lines
     gone = next(line for line in lines if line.startswith("rejected 2: no such file (row 5, e"))
-    assert gone.endswith("check the name and the images folder")
+    assert gone.endswith("check the name and the images folder (--images DIR)")
     found = json.loads(out)
     assert found["summary"]["products"] == 8
     assert sum(fault["count"] for fault in found["faults"]) == found["rejected"] == 7
@@ -301,6 +305,39 @@ def test_a_summary_is_readable_in_a_notebook(faulty):
     lines = repr(summarize(Catalog.open(faulty))).splitlines()
     assert lines[0] == "    rows  11 rows make 8 products; 3 rows cannot be used"
     assert max(map(len, lines)) < 120
+
+
+SHOPIFY = """\
+Handle,Title,Body (HTML),Vendor,Tags,Option1 Name,Option1 Value,Variant SKU,Variant Price,Image Src,\
+Image Position,Variant Image,Status
+tee,Linen Tee,<p>Soft &amp; light</p>,Norda,summer,Size,S,T-S,29.00,1.jpg,1,,active
+tee,,,,,,M,T-M,29.00,2.jpg,2,,
+tee,,,,,,L,T-L,31.00,,,,
+cap,Cap,,Norda,,Title,Default Title,C-1,9.00,3.jpg,1,,active
+"""
+
+
+def test_a_feed_is_named_and_its_variants_are_counted(faulty, capsys):
+    faulty.write_text(SHOPIFY, encoding="utf-8")
+    assert run(["catalog", "check", str(faulty), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = found["summary"]
+    assert summary["format"] == "Shopify product export"
+    assert (summary["rows"], summary["products"], summary["groups"]) == (4, 2, 2)
+    assert summary["images"] == {"file": 2}
+    columns = {column["name"]: column for column in summary["columns"]}
+    assert columns["Size"]["examples"] == ['["S", "M", "L"]']
+    assert columns["Body (HTML)"]["examples"] == ["Soft & light"]
+    assert found["faults"] == []
+
+
+def test_variants_may_share_their_title(shop):
+    shop.rows = "id,title,image,item_group_id\n"
+    for product_id, group in (("a", "g"), ("b", "g"), ("c", "h"), ("d", "i")):
+        make_image("red", seed=ord(product_id)).save(shop.path(f"{product_id}.jpg"))
+        title = "Tee" if group == "g" else "Cap"
+        shop.rows += f"{product_id},{title},{product_id}.jpg,{group}\n"
+    assert shop.check().repeated_captions == {"Cap": ("c", "d")}
 
 
 @pytest.mark.slow

@@ -56,10 +56,16 @@ class Catalog:
         caption: CaptionRecipe,
         policy: FetchPolicy,
         locale: str | None = None,
+        format: str | None = None,
+        n_rows: int | None = None,
     ) -> None:
         """Use ``Catalog.open``."""
         self.location = location
         """The table, or its folder, as it was named."""
+        self.format = format
+        """The kind of export that it is read as, such as "Shopify product export", if any."""
+        self.n_rows = survey.n_rows if n_rows is None else n_rows
+        """Rows of the table, before those of a feed become products."""
         if survey.currency_columns and roles.currency is None:
             roles = replace(roles, currency=CURRENCY)
         self.roles = roles
@@ -76,7 +82,7 @@ class Catalog:
         self.policy = policy
         """How images are fetched."""
         self.len_hint = survey.n_rows
-        """Rows of the table, rejected ones included."""
+        """Products and rejects that iterating gives."""
         self.notes = table.notes + survey.notes
         """Sentences on how the table was read: its encoding, prices, fields that were joined."""
         if survey.n_mended:
@@ -135,9 +141,11 @@ class Catalog:
                 source, usual_role=partial(usual_role, mapping=mapping), encoding=encoding
             )
             preferred: Mapping[str, Sequence[str]] = {}
+            n_rows = None
             if (feed := find_feed(table.names, format, where=str(path))) is not None:
                 reading = read_feed(table, feed, mapping, view=locale)
                 table, preferred, mapping = reading.table, reading.roles, reading.mapping
+                n_rows = reading.n_rows
             roles = find_roles(
                 table.names,
                 mapping,
@@ -159,6 +167,8 @@ class Catalog:
             caption=caption,
             policy=policy,
             locale=locale,
+            format=None if feed is None else feed.title,
+            n_rows=n_rows,
         )
         if source.temporary is not None:
             weakref.finalize(catalog, source.temporary.unlink, missing_ok=True)

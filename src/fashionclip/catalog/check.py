@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -23,7 +24,7 @@ from fashionclip.images.near_duplicates import (
     near_duplicate_groups,
     perceptual_hash,
 )
-from fashionclip.product import Product, Reject, as_reject, image_location
+from fashionclip.product import Product, Reject, Value, as_reject, image_location
 
 AHEAD_PER_WORKER = 8
 MAX_EXAMPLES = 3
@@ -53,7 +54,7 @@ class CheckReport:
     empty_captions: tuple[str, ...]
     """Products without a caption."""
     repeated_captions: Mapping[str, tuple[str, ...]]
-    """Captions that several products share, and the products."""
+    """Captions that several products share, other than variants of one group, and the products."""
 
     @property
     def rejects(self) -> tuple[Reject, ...]:
@@ -109,6 +110,7 @@ class _Checked:
     """What the check found of one product."""
 
     product: Product
+    group: Value
     digest: bytes = b""
     image_hash: NDArray[np.uint8] | None = None
     """Perceptual hash of its image; None if that could not be decoded."""
@@ -138,6 +140,7 @@ def check_catalog(
     unreadable: list[Reject] = []
     checked: list[_Checked] = []
     captions: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, set[Value]] = defaultdict(set)
     builder = SummaryBuilder(catalog)
     workers = workers or 2 * (os.cpu_count() or 1)
     for item in _check_all(catalog, builder, read_images=read_images, workers=workers):
@@ -146,7 +149,9 @@ def check_catalog(
             unreadable.append(item)
         else:
             checked.append(item)
-            captions[item.product.caption].append(item.product.product_id)
+            caption, group = item.product.caption, item.group
+            captions[caption].append(item.product.product_id)
+            groups[caption].add(item.product.product_id if group is None else group)
         if progress is not None:
             progress(rows)
     empty = captions.pop("", [])
@@ -164,7 +169,7 @@ def check_catalog(
             [p for p in checked if p.product.product_id not in copies]
         ),
         empty_captions=tuple(empty),
-        repeated_captions={words: tuple(n) for words, n in captions.items() if len(n) > 1},
+        repeated_captions={w: tuple(ids) for w, ids in captions.items() if len(groups[w]) > 1},
     )
 
 
@@ -196,17 +201,18 @@ def _result(item: "Reject | Future[_Checked]") -> _Checked | Reject:
 def _check(catalog: Catalog, product: Product, *, read_images: bool) -> _Checked:
     location = image_location(product.image)  # without the columns and bytes of the product
     bare = Product(product.product_id, product.caption, location, product.row, {})
+    checked = partial(_Checked, bare, product.columns.get(catalog.roles.group or ""))
     if not read_images and product.image is not None:
-        return _Checked(bare)
+        return checked()
     try:
         data = catalog.read_image(product)
     except ImageFetchError as error:
-        return _Checked(bare, missing=str(error))
+        return checked(missing=str(error))
     digest = blake2b(data, digest_size=16).digest()
     try:
-        return _Checked(bare, digest, perceptual_hash(decode_image(data, target_px=DECODE_PX)))
+        return checked(digest, perceptual_hash(decode_image(data, target_px=DECODE_PX)))
     except ImageError as error:
-        return _Checked(bare, digest, broken=str(error))
+        return checked(digest, broken=str(error))
 
 
 def _near_duplicates(checked: Sequence[_Checked]) -> tuple[tuple[str, ...], ...]:

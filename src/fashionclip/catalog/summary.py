@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from fashionclip.catalog.catalog import Catalog, SeenIds
@@ -10,6 +10,7 @@ from fashionclip.images.fetch import is_url
 from fashionclip.product import Kind, Product, Reject, Roles, Value
 
 MAX_EXAMPLES = 3
+MAX_LISTED = 12  # names in a line
 MAX_EXAMPLE_CHARS = 80
 
 
@@ -34,6 +35,8 @@ class CatalogSummary:
     """What was understood of a catalogue, and what its products have."""
 
     location: str
+    format: str | None
+    """The kind of export that it is read as; None for a plain table."""
     notes: tuple[str, ...]
     """Every decision that reading the table took, in a sentence each."""
     rows: int
@@ -71,12 +74,13 @@ class CatalogSummary:
     def facts(self) -> dict[str, str]:
         """The summary as a few named sentences."""
         facts = {
+            "format": self.format or "",
             "rows": _rows(self),
             "roles": _roles(self.roles),
             "prices": _prices(self),
             "groups": _groups(self),
             "images": _images(self),
-            "blank": ", ".join(self.blank_columns),
+            "blank": _listed(self.blank_columns),
         }
         return {name: fact for name, fact in facts.items() if fact}
 
@@ -138,8 +142,9 @@ class SummaryBuilder:
         columns.sort(key=lambda c: places.index(c.name) if c.roles else len(places))
         return CatalogSummary(
             location=self._catalog.location,
+            format=self._catalog.format,
             notes=self._catalog.notes,
-            rows=self._catalog.len_hint,
+            rows=self._catalog.n_rows,
             products=self._products,
             rejects=self._rejects,
             roles=self._catalog.roles,
@@ -170,6 +175,11 @@ def _cut(value: Value) -> Value:
     if not isinstance(value, str) or len(value) <= MAX_EXAMPLE_CHARS:
         return value
     return f"{value[: MAX_EXAMPLE_CHARS - 1]}…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _place(image: str | bytes | None) -> str:

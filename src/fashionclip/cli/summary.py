@@ -47,7 +47,10 @@ def say_summary(summary: "CatalogSummary") -> None:
 
 def show_summary(summary: "CatalogSummary") -> None:
     """Print a summary on stdout: facts, remarks on how the table was read, and the columns."""
-    terminal.show_facts({**summary.facts(), "notes": "\n".join(summary.notes)})
+    missing = ", ".join(role for role, column in summary.roles.as_dict().items() if not column)
+    roles = f"those of the columns below; none for {missing}" if missing else "each has a column"
+    notes = "\n".join(f"• {note}" for note in summary.notes)
+    terminal.show_facts({**summary.facts(), "roles": roles, "notes": notes})
     shown = summary.columns[:MAX_SHOWN_COLUMNS]
     terminal.show_table(
         ["column", "role", "kind", "filled", "for example"],
@@ -59,11 +62,7 @@ def show_summary(summary: "CatalogSummary") -> None:
     )
     if more := len(summary.columns) - len(shown):
         click.echo(f"… and {terminal.counted(more, 'more column')}; --json lists all")
-    missing = [role for role, column in summary.roles.as_dict().items() if not column]
-    click.echo("To give a role another column: --column ROLE=NAME")
-    if missing:
-        click.echo(f"Roles without a column: {', '.join(missing)}")
-    click.echo()
+    click.echo("To give a role another column: --column ROLE=NAME\n")
 
 
 def show_faults(faults: Sequence["Fault"]) -> None:

@@ -158,7 +158,9 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
         with found.open("rb") as file:
             _copy_capped(file.read, location, sink, policy)
     except FileNotFoundError as exc:
-        raise fetch_error(location, "no such file; check the name and the images folder") from exc
+        raise fetch_error(
+            location, "no such file; check the name and the images folder (--images DIR)"
+        ) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise fetch_error(location, f"cannot be read ({why})") from exc
@@ -218,7 +220,9 @@ def _copy_through_fsspec(
         why = f"{scheme}:// needs a package: {_install_line(scheme)}"
         raise fetch_error(location, why) from exc
     except FileNotFoundError as exc:
-        raise fetch_error(location, "no such file; check the name and the images folder") from exc
+        raise fetch_error(
+            location, "no such file; check the name and the images folder (--images DIR)"
+        ) from exc
     except Exception as exc:  # every store has its own error types
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
         raise fetch_error(location, f"cannot be read ({why})") from exc

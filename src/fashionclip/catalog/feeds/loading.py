@@ -26,6 +26,7 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
     """
     place = _Place(rules)
     for row in table.rows():
+        findings.counts["rows"] += 1
         if isinstance(row, BrokenRow):
             spool.add(row)
             continue

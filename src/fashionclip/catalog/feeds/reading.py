@@ -82,6 +82,8 @@ class Reading:
     """The columns of each role that the system names, best first."""
     mapping: Mapping[str, Sequence[str]]
     """The roles that the user mapped, by the columns' present names."""
+    n_rows: int | None = None
+    """Rows that were made into those of ``table``; None if its rows are theirs."""
 
 
 def read_feed(
@@ -150,7 +152,7 @@ def read_feed(
         spool,
     )
     places = {"id": (rules.id_column,), "image": (rules.image,), "group": (rules.group,)}
-    return Reading(products, {**rules.roles, **places}, mapping)
+    return Reading(products, {**rules.roles, **places}, mapping, findings.counts["rows"])
 
 
 def _of_millionths(cell: Cell) -> Cell:
