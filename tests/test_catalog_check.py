@@ -308,8 +308,8 @@ def test_a_summary_is_readable_in_a_notebook(faulty):
 
 
 SHOPIFY = """\
-Handle,Title,Body (HTML),Vendor,Tags,Option1 Name,Option1 Value,Variant SKU,Variant Price,Image Src,\
-Image Position,Variant Image,Status
+Handle,Title,Body (HTML),Vendor,Tags,Option1 Name,Option1 Value,Variant SKU,Variant Price,\
+Image Src,Image Position,Variant Image,Status
 tee,Linen Tee,<p>Soft &amp; light</p>,Norda,summer,Size,S,T-S,29.00,1.jpg,1,,active
 tee,,,,,,M,T-M,29.00,2.jpg,2,,
 tee,,,,,,L,T-L,31.00,,,,
