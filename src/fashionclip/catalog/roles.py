@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -38,6 +39,7 @@ _PRODUCT = frozenset(
 _NOT_NAME = re.compile(r"[\W_]+")
 
 
+@lru_cache(8192)
 def bare_name(name: str) -> str:
     """A column's name without case, spaces and punctuation."""
     return _NOT_NAME.sub("", name).lower()

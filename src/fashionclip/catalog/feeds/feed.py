@@ -82,6 +82,8 @@ class Options(_Part):
     """The column of its value, with ``#`` likewise."""
     pairs: Names = ()
     """Columns of several options: ``size=S,color=Red``, or a list of names and values (JSON)."""
+    names: Names = ()
+    """Columns that name a product, and in the rows of its variants hold their options."""
     columns: Names = ()
     """Columns that are options already, such as ``size``."""
     separator: str = ""

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from fashionclip.catalog.feeds.rules import FeedRow, Rules, is_blank, matching
+from fashionclip.catalog.feeds.rules import OPTIONS, FeedRow, Rules, is_blank, matching, objects_in
 from fashionclip.catalog.feeds.spool import Member, Spool
 from fashionclip.catalog.feeds.variants import Findings
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table
 from fashionclip.catalog.values import as_text
 
 _CHILD = re.compile(r"(?:^|[|,])\s*sku=([^,|]+)")
-_WRAPPERS = ("edges", "nodes", "node")
-"""What GraphQL puts around the objects of a list."""
 _MENDED, _PARENT, _VARIANT, _TRANSLATION = 1, 2, 4, 8
 
 Item = tuple[int, tuple[Cell, ...], dict[str, Cell], int]
@@ -31,10 +29,14 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
             spool.add(row)
             continue
         if column := matching(row.cells, rules.leave_out):
-            findings.add("left out", row.number, f"{column}: {as_text(row.cells.get(column))}")
+            findings.add(
+                "left out", row.number, f"{column}: {as_text(row.cells.get(column)).strip()}"
+            )
         else:
             if column := matching(row.cells, rules.drafts):
-                findings.add("drafts", row.number, f"{column}: {as_text(row.cells.get(column))}")
+                findings.add(
+                    "drafts", row.number, f"{column}: {as_text(row.cells.get(column)).strip()}"
+                )
             _add(row, rules, spool, place)
 
 
@@ -56,7 +58,11 @@ def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
     cells = row.cells
     is_parent = rules.is_parent(cells)
     flags = _MENDED * row.is_mended + _PARENT * is_parent + _VARIANT * rules.is_variant(cells)
-    item = (row.number, tuple(map(cells.get, rules.names)), {}, flags)
+    extra: dict[str, Cell] = {}
+    if rules.variant_names and not is_parent:
+        extra[rules.variant_names + OPTIONS] = cells.get(rules.variant_names)
+        cells = {**cells, rules.variant_names: None}
+    item = (row.number, tuple(map(cells.get, rules.names)), extra, flags)
     if rules.lists:
         _add_list(item, cells.get(rules.lists), rules, spool)
     elif rules.shared_value:
@@ -76,24 +82,11 @@ def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
 def _add_list(item: Item, cell: Cell, rules: Rules, spool: Spool) -> None:
     """A row, and each object of its list as a variant of it."""
     number, values, _, flags = item
-    objects = list(_objects(cell))
+    objects = list(objects_in(cell))
     parent = spool.add((number, values, {}, flags | (_PARENT if objects else 0)))
     for each in objects:
         extra = dict(_flatten(each, rules.lists))
         spool.add((number, (None,) * len(values), extra, _VARIANT), up=parent)
-
-
-def _objects(cell: Cell) -> Iterator[Mapping[str, Cell]]:
-    """The objects of a list, also as GraphQL wraps them."""
-    if isinstance(cell, Mapping):
-        inner = next((cell[key] for key in _WRAPPERS if key in cell), None)
-        if inner is None:
-            yield cell
-        else:
-            yield from _objects(inner)
-    elif isinstance(cell, list | tuple):
-        for each in cell:
-            yield from _objects(each)
 
 
 def _flatten(found: Mapping[str, Cell], prefix: str) -> Iterator[tuple[str, Cell]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fashionclip.catalog.feeds.options import order_of
-from fashionclip.catalog.feeds.rules import FeedRow, Rules
+from fashionclip.catalog.feeds.rules import FeedRow, Rules, objects_in
 from fashionclip.catalog.image_cells import image_locations_of
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
@@ -16,7 +16,7 @@ def gallery_of(rows: Sequence[FeedRow], rules: Rules) -> list[str | bytes]:
     """
     found: list[tuple[tuple[object, ...], str | bytes]] = []
     for row in rows:
-        listed = image_locations_of(row.cells.get(rules.gallery)) if rules.gallery else []
+        listed = _gallery_pictures(row.cells.get(rules.gallery))
         if row.is_parent or not row.is_variant:
             listed = listed + image_locations_of(row.cells.get(rules.image))
         if listed:
@@ -39,10 +39,14 @@ def own_pictures(
     found = [image_locations_of(cells.get(name)) for name in rules.own_pictures]
     if rules.picture_key and parent is not None:
         key = as_text(cells.get(rules.picture_key)).strip()
-        listed = parent.cells.get(rules.gallery)
-        for picture in listed if key and isinstance(listed, list) else ():
-            if isinstance(picture, Mapping) and as_text(picture.get("id")) == key:
+        for picture in objects_in(parent.cells.get(rules.gallery)) if key else ():
+            if as_text(picture.get("id")) == key:
                 found.append(image_locations_of(picture))
     if parent is not None:
         found.append(image_locations_of(parent.cells.get(rules.image)))
     return next((pictures for pictures in (*found, list(gallery[:1])) if pictures), [])
+
+
+def _gallery_pictures(cell: Cell) -> list[str | bytes]:
+    objects = list(objects_in(cell))
+    return image_locations_of(objects or cell)

@@ -1,7 +1,7 @@
 """The rules of a system, bound to the columns that one table has."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,6 +12,8 @@ from fashionclip.catalog.values import as_text
 
 ID, IMAGE, GROUP = "id", "image", "group"
 """The columns of these roles, where the table has none."""
+OPTIONS = " options"
+"""What is added to the name of a column, whose cells are moved."""
 MAX_NUMBERED = 50
 """The highest number that stands for ``#`` in a column's name."""
 
@@ -68,6 +70,8 @@ class Rules:
     """Columns of an option's name and value."""
     packed: Names
     """Columns of several options."""
+    variant_names: str
+    """The column that names a product, and in its variants holds their options."""
     plain_options: Names
     view: str
     prices: Names
@@ -136,6 +140,8 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
     variants, options = feed.variants, feed.options
     pairs = columns.pairs(options.name, options.value, prefix=listed)
     packed = columns.every(options.pairs, prefix=listed)
+    if variant_names := columns.first(options.names):
+        packed = (*packed, variant_names + OPTIONS)
     image = (roles.get("image") or (IMAGE,))[0]
     own_pictures = (*columns.every(variants.pictures, prefix=listed), image)
     gallery = columns.first(variants.gallery)
@@ -171,6 +177,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         picture_key=(columns.every(variants.picture_key, prefix=listed) or ("",))[0],
         pairs=pairs,
         packed=packed,
+        variant_names=variant_names,
         plain_options=columns.every(options.columns, prefix=listed),
         view=columns.first(feed.store_views.column) if feed.store_views else "",
         prices=(roles.get("price", ())[:1] + roles.get("sale_price", ())[:1]),
@@ -246,6 +253,19 @@ def is_blank(cell: Cell) -> bool:
     if isinstance(cell, str):
         return not cell or cell.isspace()
     return cell is None or cell == [] or cell == {}
+
+
+def objects_in(cell: Cell) -> Iterator[Mapping[str, Cell]]:
+    """The objects of a list, also as GraphQL wraps them."""
+    if isinstance(cell, Mapping):
+        inner = next((cell[key] for key in ("edges", "nodes", "node") if key in cell), None)
+        if inner is None:
+            yield cell
+        else:
+            yield from objects_in(inner)
+    elif isinstance(cell, list | tuple):
+        for each in cell:
+            yield from objects_in(each)
 
 
 def matching(cells: Mapping[str, Cell], wanted: Mapping[str, frozenset[str]]) -> str:

@@ -69,7 +69,7 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     products: dict[object, list[_Variant]] = {}
     for variant in variants:
         products.setdefault((variant.pictures or [None])[0], []).append(variant)
-    for row in parents:
+    for row in () if rules.lists else parents:
         findings.add("parents", row.number)
     for row in others:
         findings.add("pictures" if gallery_of([row], rules) else "blank", row.number)
@@ -104,10 +104,13 @@ def _sort_out(
     if not variants:  # a parent without variants, or half a feed
         variants.add(first)
         parents.discard(first)
+    for row in rows:
+        row.is_parent = row.seq in parents
+    named = parents | variants
     return (
         sorted((row for row in rows if row.seq in parents), key=lambda row: row.seq != first),
         [row for row in rows if row.seq in variants],
-        [row for row in rows if row.seq not in parents | variants],
+        [row for row in rows if row.seq not in named],
     )
 
 
@@ -207,6 +210,9 @@ def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules
     product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
     for name, values in _options(same).items():
         product[rules.option_column(name)] = _one_or_list(values)
+    for columns in filter(None, rules.roles.values()) if rules.lists else ():
+        filled = (product.get(name) for name in columns)
+        product[columns[0]] = next((cell for cell in filled if not is_blank(cell)), None)
     product[rules.id_column] = ids.of(same)
     first = min((variant.row for variant in same), key=lambda row: row.seq)
     return Row(first.number, product, any(variant.row.is_mended for variant in same))

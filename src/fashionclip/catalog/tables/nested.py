@@ -32,8 +32,8 @@ class Flattening:
     ) -> None:
         """Find the columns; goes through all objects.
 
-        An object stays a cell where its column is the highlights, where other rows have a value
-        that is none in its place, and where the table would be too wide.
+        An object stays a cell where its column is the highlights and it holds no objects, where
+        other rows have a value that is none in its place, and where the table would be too wide.
 
         Args:
             objects: reads them from the top.
@@ -56,7 +56,12 @@ class Flattening:
                 flat = self._flat(_unwrapped(cells), opened)
                 names |= dict.fromkeys(flat)
                 valued.update(name for name, cell in flat.items() if cell not in _EMPTY)
-        self._kept = {name for name in opened if name in valued or usual_role(name) == "highlights"}
+        outer = {name.rpartition(".")[0] for name in opened}  # objects that hold objects
+        self._kept = {
+            name
+            for name in opened
+            if name in valued or (usual_role(name) == "highlights" and name not in outer)
+        }
         self._opened = opened - self._kept
         names |= dict.fromkeys(sorted(self._kept))
         names = {name: None for name in names if not self._is_within(name)}
