@@ -159,6 +159,7 @@ class Client:
         k: int = 10,
         offset: int = 0,
         hybrid: bool = False,
+        group: bool = False,
     ) -> Hits:
         """Search for products; without a query, list those that pass the filter.
 
@@ -173,6 +174,7 @@ class Client:
             k: number of hits, at least 1.
             offset: number of hits to skip, for pages.
             hybrid: also match the text against captions.
+            group: only the best hit of each group of variants.
 
         Raises:
             RefusedError: the service rejects the request; the message says why.
@@ -187,6 +189,7 @@ class Client:
             "k": k,
             "offset": offset,
             "hybrid": hybrid,
+            "group": group,
         }
         if text is not None:
             body["text"] = text

@@ -125,6 +125,7 @@ class Index:
         k: int = 10,
         offset: int = 0,
         hybrid: bool = False,
+        group: bool = False,
         templates: str | Sequence[str] | None = None,
         exact: bool | None = None,
     ) -> "Hits":
@@ -142,6 +143,7 @@ class Index:
             k: hits wanted, at least 1.
             offset: hits to leave out at the start, for pages.
             hybrid: also match the words with the captions.
+            group: only the best hit of each group of variants, by the column of that role.
             templates: prompt templates, as in ``FashionCLIP.encode_text``.
             exact: True compares every vector even where there is an approximate index.
 
@@ -164,6 +166,7 @@ class Index:
             k=k,
             offset=offset,
             hybrid=hybrid,
+            group=group,
             templates=templates,
             exact=exact,
         )

@@ -6,8 +6,8 @@ the query has things to avoid (``avoid``, ``unlike``) or should also match the c
 all images, and one search of the store; every search of this package goes through it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,12 +17,14 @@ from jaxtyping import Float, Float32
 from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
-from fashionclip.product import Hit
-from fashionclip.store import Store, require_model
+from fashionclip.product import Hit, Value
+from fashionclip.store import Store, StoreMeta, require_model
 from fashionclip.store.filters import Filter, parse_filter
 
 MIN_POOL = 500
 """Hits that are ranked again together, where there is something to avoid or to match."""
+GROUP_AHEAD = 4
+"""Candidates for each group that is wanted, and how many times more where they are too few."""
 FUSION_RANK = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 NEUTRAL = "product"
@@ -86,6 +88,9 @@ class Query:
     """Also match the text with the captions."""
     templates: str | Sequence[str] | None = None
     """Prompt templates, as in ``FashionCLIP.encode_text``."""
+    group: bool = False
+    """Only the best hit of each group: products with one value in the column of the role
+    ``group`` are variants of one another. A product without a value is a group of its own."""
     exact: bool | None = None
     """True compares every vector even where there is an approximate index."""
 
@@ -215,11 +220,17 @@ class _Pending:
 
     query: Query
     where: Filter | None
+    group: str | None
+    """The column by which hits are grouped, if they are."""
+    depth: int
+    """Candidates wanted; more if the groups among them are too few."""
     texts: dict[str, np.ndarray]
     """Vectors of the query's words and phrases, once they are encoded."""
     images: list[np.ndarray]
     """Vectors of its images."""
     unlike: list[np.ndarray]
+    excluded_groups: set[Value] = field(default_factory=set)
+    """The groups of the products that the query names."""
     vector: np.ndarray | None = None
     hits: Sequence[Hit] = ()
 
@@ -231,12 +242,6 @@ class _Pending:
     @property
     def excluded(self) -> frozenset[str]:
         return frozenset((*_several(self.query.similar_to), *_several(self.query.unlike)))
-
-    @property
-    def depth(self) -> int:
-        """Candidates wanted."""
-        last = self.query.offset + self.query.k
-        return -(-last // MIN_POOL) * MIN_POOL if self.query.is_reranked else last
 
 
 class _Search:
@@ -262,16 +267,21 @@ class _Search:
                 where = query.where
                 if isinstance(where, str):
                     where = parse_filter(where, meta.columns, meta.roles)
+                column = group_column(meta) if query.group else None
             except (FashionCLIPError, TypeError, ValueError) as exc:
                 self._errors[i] = exc
             else:
                 vector = query.image_vector
                 images = [] if vector is None else [vector]
-                self._pending[i] = _Pending(query, where, {}, images, [])
+                last = (query.offset + query.k) * (GROUP_AHEAD if query.group else 1)
+                depth = -(-last // MIN_POOL) * MIN_POOL if query.is_reranked else last
+                self._pending[i] = _Pending(query, where, column, depth, {}, images, [])
         named = [name for one in self._pending.values() for name in one.excluded]
         if not named:
             return
-        rows = self._store.fetch(list(dict.fromkeys(named)), columns=False)
+        has_groups = any(one.group for one in self._pending.values())
+        rows = self._store.fetch(list(dict.fromkeys(named)), columns=has_groups)
+        values = dict(zip(rows.ids, rows.columns.to_pylist(), strict=True)) if has_groups else {}
         stored = dict(zip(rows.ids, rows.vectors if rows.vectors is not None else (), strict=True))
         for i, one in list(self._pending.items()):
             missing = next((name for name in one.excluded if name not in stored), None)
@@ -280,6 +290,8 @@ class _Search:
                 continue
             one.images += [stored[name] for name in _several(one.query.similar_to)]
             one.unlike += [stored[name] for name in _several(one.query.unlike)]
+            if one.group is not None:
+                one.excluded_groups = {values[name][one.group] for name in one.excluded} - {None}
 
     def encode(self) -> None:
         """Encode all texts, and all images, and combine them to a vector per query."""
@@ -318,22 +330,37 @@ class _Search:
 
     def find(self) -> None:
         """Find the neighbours of all queries, and rank them again where it is needed."""
-        groups: dict[tuple[int, bool | None], list[int]] = {}
-        for i, one in self._pending.items():
+        waiting = list(self._pending)
+        while waiting:
+            waiting = self._find(waiting)
+
+    def _find(self, waiting: Sequence[int]) -> list[int]:
+        """Find the hits of some queries; returns those that need more, for want of groups."""
+        alike: dict[tuple[int, bool | None], list[int]] = {}
+        short: list[int] = []
+        for i in waiting:
+            one = self._pending[i]
             k = one.depth + len(one.excluded)
             # queries for about as many hits are searched together
-            groups.setdefault((k.bit_length(), one.query.exact), []).append(i)
-        for (_, exact), rows in groups.items():
+            alike.setdefault((k.bit_length(), one.query.exact), []).append(i)
+        for (_, exact), rows in alike.items():
             some = [self._pending[i] for i in rows]
+            k = max(one.depth + len(one.excluded) for one in some)
             rankings = self._store.nearest(
                 np.stack([one.vector for one in some if one.vector is not None]),
-                k=max(one.depth + len(one.excluded) for one in some),
+                k=k,
                 where=[one.where for one in some],
                 exact=exact,
             )
-            for one, hits in zip(some, rankings, strict=True):
+            for i, one, hits in zip(rows, some, rankings, strict=True):
                 kept = [hit for hit in hits if hit.product_id not in one.excluded]
                 one.hits = self._reranked(one, kept[: one.depth])
+                if one.group is not None:
+                    one.hits = one_per_group(one.hits, one.group, one.excluded_groups)
+                    if len(one.hits) < one.query.offset + one.query.k and len(hits) >= k:
+                        one.depth *= GROUP_AHEAD
+                        short.append(i)
+        return short
 
     def outcomes(self) -> list[Outcome]:
         """Hits or error of each query, in their order."""
@@ -383,6 +410,37 @@ def not_found(store: Store, product_id: str) -> str:
     similar = store.similar_ids(product_id)
     hint = f"; similar ids: {', '.join(similar)}" if similar else ""
     return f"the index {store.meta.uri} has no product {product_id!r}{hint}"
+
+
+def group_column(meta: StoreMeta) -> str:
+    """The column of the role ``group``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if meta.roles.group in meta.columns:
+        return str(meta.roles.group)
+    message = "this index has no column of groups; index with --column group=NAME"
+    raise ValueError(message)
+
+
+def one_per_group(
+    hits: Iterable[Hit], column: str, seen: Collection[Value] = frozenset()
+) -> list[Hit]:
+    """The first hit of each value of a column, and all that have none.
+
+    Args:
+        hits: best first.
+        column: whose values are the groups.
+        seen: groups whose products are left out.
+    """
+    groups, found = set(seen), []
+    for hit in hits:
+        group = hit.columns.get(column)
+        if group is None or group not in groups:
+            groups.add(group)
+            found.append(hit)
+    return found
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:

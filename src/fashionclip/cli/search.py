@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 @click.option(
     "--hybrid", is_flag=True, help="Also match the words in the captions themselves (full text)."
 )
+@click.option("--group", is_flag=True, help="Show only the best of each group of variants.")
 @click.option(
     "--html",
     "page",
@@ -83,6 +84,7 @@ def command(
     k: int,
     weight: float,
     hybrid: bool,
+    group: bool,
     page: Path | None,
     allow_private: bool,
     model_name: str | None,
@@ -121,6 +123,7 @@ def command(
         where=where,
         k=k,
         hybrid=hybrid,
+        group=group,
     )
     if as_json:
         terminal.write_json({"hits": [hit_fields(hit) for hit in hits]})

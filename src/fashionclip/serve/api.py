@@ -140,6 +140,7 @@ class _Api:
             k=self._limited("k", body.k, self._settings.k),
             offset=self._limited("offset", body.offset, self._settings.offset),
             hybrid=body.hybrid,
+            group=body.group,
         )
         page = await self._service.search(query)
         return _hits(page.hits, has_more=page.has_more)

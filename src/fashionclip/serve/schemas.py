@@ -66,6 +66,7 @@ class SearchRequest(_Request):
     k: int = Field(10, ge=1)
     offset: int = Field(0, ge=0)
     hybrid: bool = Field(False, description="Also match the text against captions.")
+    group: bool = Field(False, description="Only the best hit of each group of variants.")
 
 
 class ClassifyRequest(_Request):

@@ -17,7 +17,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError, StoreErro
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Kind, Roles
-from fashionclip.searching import Query, search_many
+from fashionclip.searching import Query, group_column, search_many
 from fashionclip.serve.batching import (
     BatchingEngine,
     BoundedExecutor,
@@ -287,6 +287,8 @@ class SearchService:
         """A page of the products that pass the query's filter."""
         now = self._index.snapshot
         mask = None if query.where is None else self._mask(str(query.where), now)
+        if query.group:
+            mask = now.firsts(mask, group_column(now.meta))
         total = len(now) if mask is None else int(mask.sum())
         hits = now.list_hits(mask, k=query.k, offset=query.offset)
         return Page(hits, has_more=query.offset + len(hits) < total, total=total)

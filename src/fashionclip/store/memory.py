@@ -212,6 +212,21 @@ class Snapshot:
         rows = self.id_order if passing is None else self.id_order[passing[self.id_order]]
         return self.hits([(row, 1.0) for row in rows[offset : offset + k].tolist()])
 
+    def firsts(self, passing: Bool[np.ndarray, " n"] | None, column: str) -> Bool[np.ndarray, " n"]:
+        """True for the first product, by its id, of each value of a column; for all without one.
+
+        Args:
+            passing: the rows that count; None for all.
+            column: whose values are groups.
+        """
+        rows = self.id_order if passing is None else self.id_order[passing[self.id_order]]
+        codes = self.columns.column(column).combine_chunks().dictionary_encode().indices
+        groups = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)[rows]
+        groups = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
+        found = np.zeros(len(self), dtype=bool)
+        found[rows[np.unique(groups, return_index=True)[1]]] = True
+        return found
+
     def hit(self, product_id: str) -> Hit | None:
         """One product, with a score of 1; None if it is not here."""
         row = self.rows.get(clean_text(product_id))

@@ -119,6 +119,7 @@ class _Page:
             "cards": [view.card(hit, roles, state) for hit in hits],
             "chips": view.chips(state, self._service.columns, liked, roles),
             "groups": groups,
+            "has_groups": roles.group in self._service.columns,
             "hidden_fields": view.hidden_fields(state, groups),
             "notices": notices,
             "cleared": State(text=state.text, image=state.image, scores=state.scores),
@@ -347,6 +348,7 @@ class _Page:
             k=PAGE_SIZE,
             offset=state.offset,
             hybrid=state.hybrid and bool(state.text),
+            group=state.group and self._service.roles.group in self._service.columns,
         )
 
     async def _facets(self, state: State) -> Sequence[Facet]:

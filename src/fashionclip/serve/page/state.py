@@ -33,6 +33,7 @@ class State:
     """Lowest and highest accepted value of each numeric column."""
     offset: int = 0
     hybrid: bool = False
+    group: bool = False
     scores: bool = False
 
     @classmethod
@@ -61,13 +62,14 @@ class State:
             ranges=bounds,
             offset=_read_offset(last.get("offset", "")),
             hybrid="hybrid" in last,
+            group="group" in last,
             scores="scores" in last,
         )
 
     @property
     def is_start(self) -> bool:
         """Whether the search is empty."""
-        return replace(self, scores=False, hybrid=False) == State()
+        return replace(self, scores=False, hybrid=False, group=False) == State()
 
     @property
     def is_ranked(self) -> bool:
@@ -91,6 +93,7 @@ class State:
             for name, end in zip(("min", "max"), ends, strict=True):
                 pairs += [(f"{name}.{column}", plain_number(end))] if end is not None else []
         pairs += [("hybrid", "1")] if self.hybrid else []
+        pairs += [("group", "1")] if self.group else []
         pairs += [("scores", "1")] if self.scores else []
         pairs += [("offset", str(self.offset))] if self.offset else []
         return pairs

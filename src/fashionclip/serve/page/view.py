@@ -251,7 +251,7 @@ def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
 
 def hidden_fields(state: State, groups: Iterable[Group]) -> list[tuple[str, str]]:
     """The parts of a search that no visible field of the form holds."""
-    shown = {"q", "hybrid", "offset"}
+    shown = {"q", "hybrid", "group", "offset"}
     for group in groups:
         shown |= {f"{prefix}.{group.column}" for prefix in ("f", "min", "max")}
     return [(name, value) for name, value in state.pairs() if name not in shown]
