@@ -102,21 +102,18 @@ def read_amount(text: str) -> Amount | None:
     after = _NO_CENTS.sub("", after)
     before, after, is_negative = _without_sign(before.strip(), after.strip())
     symbols = [part for part in (before, after) if part]
-    currencies = [_currency(part) for part in symbols]
-    if None in currencies:
+    currency, symbol = _one_currency(symbols)
+    if symbols and currency is None:
         return None
     point, comma = _read(_POINT, body), _read(_COMMA, body)
     if point is None and comma is None:
-        return None
-    codes = {part for part in symbols if part in _CODES} or set(currencies)
-    if len(codes) > 1:
         return None
     sign = -1 if is_negative else 1
     return Amount(
         None if point is None else sign * point,
         None if comma is None else sign * comma,
-        *(codes or {None}),
-        symbols[0].lower().rstrip(".") if symbols and not _CODES & set(symbols) else None,
+        currency,
+        symbol,
     )
 
 
@@ -213,6 +210,21 @@ def _without_sign(before: str, after: str) -> tuple[str, str, bool]:
         if before.startswith(sign) or before.endswith(sign):
             return before.strip(sign + " "), after, sign == "-"
     return (before, after.strip("- "), True) if after.endswith("-") else (before, after, False)
+
+
+def _one_currency(symbols: list[str]) -> tuple[str | None, str | None]:
+    """The currency that stands before or after a number, and its symbol if that alone says it.
+
+    Both may be given if they agree: ``$5 CAD``.
+    """
+    currencies = {_currency(part) for part in symbols}
+    codes = {part for part in symbols if part in _CODES}
+    shared = {part.lower().rstrip(".") for part in symbols} & SHARED_SYMBOLS.keys()
+    if codes and shared:
+        currencies = codes
+    if len(currencies) != 1:
+        return None, None
+    return currencies.pop(), None if codes or len(symbols) > 1 else symbols[0].lower().rstrip(".")
 
 
 def _currency(part: str) -> str | None:

@@ -170,7 +170,7 @@ class _Column:
         self._is_text_by_role = self._is_id or name in {*words, roles.highlights}
         self._is_words = self._is_text_by_role or bare in KNOWN_NAMES["code"]
         self._is_never_money = self._is_words or self._is_list
-        self._is_price_role = name == roles.price and not self._is_never_money
+        self._is_price_role = name in {roles.price, roles.sale_price} and not self._is_never_money
         self._is_price_name = is_price_name(name) and not self._is_never_money
         self._seen: dict[Key, _Seen] = {}
         self._list_signs: set[str] = set()

@@ -1,0 +1,211 @@
+"""Amounts of money, however they are written, come back as the numbers that they are."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fashionclip.catalog import Catalog
+from fashionclip.catalog.money import decimal_sign, read_amount
+from fashionclip.errors import CatalogError
+
+
+def shop(folder: Path, *columns: tuple[str, list[str]], **options) -> Catalog:
+    """A catalogue with some columns beside id and title."""
+    rows = [["id", "title", *(name for name, _ in columns)]]
+    rows += [
+        [str(i), f"tee {i}", *cells]
+        for i, cells in enumerate(zip(*(cells for _, cells in columns), strict=True))
+    ]
+    path = folder / "shop.tsv"
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return Catalog.open(path, **options)
+
+
+def values(catalog: Catalog, name: str) -> list:
+    return [product.columns[name] for product in catalog]
+
+
+# every way to write an amount
+
+THOUSANDS = {".": [",", "'", "\u2019", " ", "\u00a0", "\u202f", ""]}
+THOUSANDS[","] = [".", *THOUSANDS["."][1:]]
+CURRENCIES = [
+    ("", "", None), ("€", "", "EUR"), ("", " €", "EUR"), ("EUR ", "", "EUR"), ("", "EUR", "EUR"),
+    ("$", "", "USD"), ("US$ ", "", "USD"), ("", " kr", "kr"), ("CHF\u00a0", "", "CHF"),
+    ("", " zł", "PLN"), ("R$ ", "", "BRL"), ("₹", "", "INR"), ("A$", "", "AUD"), ("£", "", "GBP"),
+    ("Rs. ", "", "INR"), ("", "\u00a0Kč", "CZK"), ("", " SEK", "SEK"), ("¥", "", "JPY"),
+]  # fmt: skip
+
+
+def written(cents: int, sign: str, thousands: str, currency: tuple[str, str, str | None]) -> str:
+    whole = f"{cents // 100:,}".replace(",", thousands)
+    return f"{currency[0]}{whole}{sign}{cents % 100:02}{currency[1]}"
+
+
+@given(
+    st.lists(st.integers(0, 10**11), min_size=1, max_size=8),
+    st.sampled_from(",.").flatmap(
+        lambda sign: st.tuples(st.just(sign), st.sampled_from(THOUSANDS[sign]))
+    ),
+    st.sampled_from(CURRENCIES),
+)
+@settings(max_examples=120, deadline=None)
+def test_amounts_of_any_locale_come_back_exactly(tmp_path_factory, cents, signs, currency):
+    folder = tmp_path_factory.getbasetemp()
+    catalog = shop(folder, ("price", [written(one, *signs, currency) for one in cents]))
+    assert catalog.columns["price"] == "number"
+    assert values(catalog, "price") == [one / 100 for one in cents]
+    if currency[2]:
+        assert values(catalog, "currency") == [currency[2]] * len(cents)
+    else:
+        assert "currency" not in catalog.columns
+
+
+@given(st.text(alphabet="0123456789.,' €$-()%x", max_size=12))
+def test_no_text_is_an_amount_with_other_digits_than_its_own(text):
+    amount = read_amount(text)
+    if amount is not None:
+        digits = "".join(filter(str.isdigit, text)).strip("0")
+        for value in {amount.point, amount.comma} - {None}:
+            assert f"{Decimal(repr(value)):f}".replace(".", "").strip("-0") == digits
+
+
+@pytest.mark.parametrize(
+    ("cells", "prices"),
+    [
+        (["19,90", "9,00", "1.299,00"], [19.9, 9.0, 1299.0]),
+        (["1.299", "2.450", "9.990"], [1299.0, 2450.0, 9990.0]),
+        (["1,234"], [1234.0]),
+        (["1,234", "5.50"], [1234.0, 5.5]),
+        (["1.234", "5,50"], [1234.0, 5.5]),
+        (["1.234", "5.50"], [1.234, 5.5]),
+        (["19.99 ", " 9.00", "1 299.00"], [19.99, 9.0, 1299.0]),
+        (["₹1,29,900.00", "₹999"], [129900.0, 999.0]),
+        (["CHF 1'299.–", "CHF 5.-"], [1299.0, 5.0]),  # noqa: RUF001
+        (["500/-", "Rs.99"], [500.0, 99.0]),
+        (["\u0661\u066c\u0662\u0669\u0669\u066b\u0665", "\u0669"], [1299.5, 9.0]),
+        (["KWD 1.250", "KWD 2.500"], [1.25, 2.5]),
+        (["1299.0000", ".5"], [1299.0, 0.5]),
+        (["19,90", "1,299.00", "5"], [19.9, 1299.0, 5.0]),
+    ],
+)  # fmt: skip
+def test_the_column_decides_what_its_signs_mean(tmp_path, cells, prices):
+    catalog = shop(tmp_path, ("price", cells))
+    assert values(catalog, "price") == prices
+    assert catalog.columns["price"] == "number"
+
+
+@pytest.mark.parametrize(
+    ("locale", "prices", "currency"),
+    [
+        ("de", [1299.0, 2450.0], "USD"),
+        ("de_AT", [1299.0, 2450.0], "USD"),
+        ("en_AU", [1.299, 2.45], "AUD"),
+        ("ch", [1.299, 2.45], "USD"),
+        (None, [1299.0, 2450.0], "USD"),
+    ],
+)
+def test_a_locale_decides_what_the_cells_leave_open(tmp_path, locale, prices, currency):
+    catalog = shop(tmp_path, ("price", ["$1.299", "$2.450"]), locale=locale)
+    assert values(catalog, "price") == prices
+    assert set(values(catalog, "currency")) == {currency}
+    assert (locale is None) == any("--locale" in note for note in catalog.notes)
+
+
+def test_an_unknown_locale_is_refused(tmp_path):
+    with pytest.raises(CatalogError, match="the locale 'xx' is not known; give a language such"):
+        shop(tmp_path, ("price", ["1"]), locale="xx")
+    assert (decimal_sign("fr"), decimal_sign("fr-CH"), decimal_sign("en_GB")) == (",", ".", ".")
+
+
+def test_a_sale_price_is_read_as_the_price_beside_it_is(tmp_path):
+    catalog = shop(tmp_path, ("price", ["29,90", "1.499,00"]), ("sale price", ["", "1.299"]))
+    assert values(catalog, "sale price") == [None, 1299.0]
+    catalog = shop(tmp_path, ("price", ["29.90", "2.00"]), ("sale price", ["", "1.299"]))
+    assert values(catalog, "sale price") == [None, 1.299]
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("on request", "no amount"),
+        ("ab 19,90", "no amount"),
+        ("10–20", "no amount"),  # noqa: RUF001
+        ("10-20", "no amount"),
+        ("20%", "a percentage"),
+        ("-5.00", "negative"),
+        ("(5.00)", "negative"),
+        ("9" * 20, "too large"),
+        ("2 x 9.90", "no amount"),
+        ("007", "no amount"),
+        ("5 EUR 6", "no amount"),
+        ("€5 USD", "no amount"),
+        ("SEK 5 NOK", "no amount"),
+    ],
+)
+def test_what_is_no_price_is_empty_and_named(tmp_path, cell, why):
+    catalog = shop(tmp_path, ("price", ["19.99", cell, "9.00", ""]))
+    assert values(catalog, "price") == [19.99, None, 9.0, None]
+    assert any(
+        "1 of 3 values are no prices and are left empty: row 2 has" in note and f"({why})" in note
+        for note in catalog.notes
+    )
+
+
+def test_each_row_keeps_its_currency(tmp_path):
+    catalog = shop(tmp_path, ("price", ["5 EUR", "$6", "£7", "8", "on request"]))
+    assert catalog.roles.currency == "currency"
+    assert values(catalog, "currency") == ["EUR", "USD", "GBP", None, None]
+    assert any(
+        "prices are in 3 currencies (1 in EUR, 1 in GBP, 1 in USD)" in note
+        for note in catalog.notes
+    )
+
+
+def test_a_column_of_currencies_comes_before_what_prices_say(tmp_path):
+    catalog = shop(tmp_path, ("price", ["5 €", "6 €", "7"]), ("Currency", ["CHF", "", ""]))
+    assert catalog.roles.currency == "Currency"
+    assert values(catalog, "Currency") == ["CHF", "EUR", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "kind"),
+    [
+        ("preis", ["1.299", "2.450"], "number"),
+        ("Prix TTC", ["12,50 €", "9,00 €"], "number"),
+        ("what", ["$5", "$6.50", "$7"], "number"),
+        ("price_range", ["10-20", "20-30"], "string"),
+        ("price_type", ["fixed", "dynamic"], "string"),
+        ("sale", ["yes", "no"], "boolean"),
+        ("sale", ["summer", "winter"], "string"),
+        ("note", ["$5 off", "$6"], "string"),
+        ("price", ["20", "30"], "integer"),
+        ("gtin", ["4006381333931", "4006381333948"], "string"),
+    ],
+)
+def test_a_column_of_prices_is_known_by_name_or_currency(tmp_path, name, cells, kind):
+    assert shop(tmp_path, (name, cells)).columns[name] == kind
+
+
+def test_typed_tables_keep_prices_as_text_or_decimals(tmp_path):
+    rows = [{"id": i, "title": "x", "price": p} for i, p in enumerate(["19.99", 5, "1,299.00", -1])]
+    lines = tmp_path / "shop.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert values(Catalog.open(lines), "price") == [19.99, 5.0, 1299.0, None]
+    table = pa.table(
+        {
+            "id": ["a", "b"],
+            "title": ["x", "y"],
+            "price": pa.array([Decimal("19.99"), None], pa.decimal128(10, 2)),
+        }
+    )
+    pq.write_table(table, tmp_path / "shop.parquet")
+    catalog = Catalog.open(tmp_path / "shop.parquet")
+    assert catalog.columns["price"] == "number"
+    assert values(catalog, "price") == [19.99, None]
