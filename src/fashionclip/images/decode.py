@@ -189,8 +189,8 @@ def _open(data: bytes) -> Image.Image:
     except ImportError as exc:
         message = "the image is HEIC, which needs an extra: pip install 'fashionclip[heic]'"
         raise ImageError(message) from exc
-    image: Image.Image = HeifImageFile(io.BytesIO(data))
-    return image
+    opened: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call, unused-ignore]
+    return opened
 
 
 def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size size 3"]:

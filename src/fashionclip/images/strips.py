@@ -62,11 +62,12 @@ def _blend(
 ) -> UInt8[np.ndarray, "size n 3"]:
     total = np.einsum("st,stnc->snc", weights, pixels[lines].astype(np.int64))
     rounded = (total + (1 << (_FRACTION_BITS - 1))) >> _FRACTION_BITS
-    return np.clip(rounded, 0, 255).astype(np.uint8)
+    blended: np.ndarray = np.clip(rounded, 0, 255).astype(np.uint8)
+    return blended
 
 
 def _nearest(x: Float64[np.ndarray, "size tap"]) -> Float64[np.ndarray, "size tap"]:
-    return ((x > -0.5) & (x <= 0.5)).astype(np.float64)
+    return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
 
 
 def _bilinear(x: Float64[np.ndarray, "size tap"]) -> Float64[np.ndarray, "size tap"]:
