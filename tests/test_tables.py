@@ -6,9 +6,13 @@ import csv
 import datetime
 import io
 import json
+import tarfile
 import zipfile
+from decimal import Decimal
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -506,3 +510,141 @@ def test_a_zip_archive_should_be_unzipped(tmp_path):
         archive.writestr("shop.csv", "id,title")
     with pytest.raises(CatalogError, match="a zip archive; unzip it"):
         Catalog.open(tmp_path / "shop.zip")
+
+
+# Parquet and Arrow
+
+
+def test_binary_columns_of_utf8_are_text_and_unsigned_and_decimal_ones_numbers(tmp_path):
+    table = pa.table(
+        {
+            "id": [b"a", b"b"],
+            "title": pa.array(["Grün".encode(), None], pa.large_binary()),
+            "image": [b"\xff\xd8one", b"\x89PNG"],
+            "stock": pa.array([1, 2**63 - 1], pa.uint64()),
+            "serial": pa.array([1, 2**63], pa.uint64()),
+            "price": pa.array([Decimal("19.99"), None], pa.decimal128(9, 2)),
+            "seen": pa.array([0, None], pa.timestamp("ns")),
+        }
+    )
+    pq.write_table(table, tmp_path / "shop.parquet")
+    catalog = Catalog.open(tmp_path / "shop.parquet")
+    first, second = catalog
+    assert dict(first.columns) == {
+        **{"id": "a", "title": "Grün", "stock": 1, "serial": "1", "price": 19.99},
+        "seen": "1970-01-01T00:00:00",
+    }
+    assert (first.image, second.columns["stock"]) == (b"\xff\xd8one", 2**63 - 1)
+    assert "binary columns that hold UTF-8 are text: id, title" in catalog.notes
+
+
+def test_bytes_that_are_no_text_after_all_cost_their_row(tmp_path):
+    titles = [b"x"] * 300 + [b"\xff"]
+    table = pa.table({"id": [str(i) for i in range(301)], "title": titles})
+    pq.write_table(table, tmp_path / "shop.parquet")
+    found = read(tmp_path / "shop.parquet")
+    assert (len(ids(found)), list(reasons(found))) == (300, [301])
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow_files_are_read_and_half_a_one_up_to_its_end(tmp_path, kind):
+    table = pa.table({"id": list("abcdef"), "title": ["x"] * 6})
+    path = tmp_path / "shop.arrow"
+    new = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    assert ids(products(path)) == list("abcdef")
+    if kind == "stream":
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) * 3 // 4])
+        found = read(path)
+        assert ids(found)[:2] == ["a", "b"]
+        assert "damaged part" in list(reasons(found).values())[-1]
+
+
+def test_without_ids_products_are_named_by_their_rows(tmp_path):
+    catalog = Catalog.open(write(tmp_path, "shop.csv", "title,image\nRed,a.jpg\nBlue,b.jpg\n"))
+    assert ids(catalog) == ["1", "2"]
+    assert dict(catalog.columns) == {"title": "string", "image": "string"}
+    assert any("each product's id is its row's number" in note for note in catalog.notes)
+    with pytest.raises(CatalogError, match="no column of a usual name for the product's id"):
+        Catalog.open(write(tmp_path, "bare.csv", "size,weight\n1,2\n"))
+
+
+# folders
+
+
+def touch(folder, *names, content=b""):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def test_a_folder_of_pictures_is_a_table(tmp_path):
+    touch(tmp_path, "red-summer_dress.JPG", "Women/Long Dresses/12.png", "train/tee/IMG_0001.jpeg")
+    touch(tmp_path, "tee/a.jpg", "tee/a.png", "tee/read me.txt")
+    touch(tmp_path, ".hidden.jpg", "__MACOSX/x.jpg", "Thumbs.db", ".DS_Store")
+    catalog = Catalog.open(tmp_path)
+    found = [(p.product_id, p.caption, p.columns["category"]) for p in catalog]
+    assert found == [
+        ("red-summer_dress", "red summer dress", None),
+        ("Women/Long Dresses/12", "", "Long Dresses"),
+        ("tee/a.jpg", "a", "tee"),
+        ("tee/a.png", "a", "tee"),
+        ("train/tee/IMG_0001", "", "tee"),
+    ]
+    assert next(iter(catalog)).image == str(tmp_path / "red-summer_dress.JPG")
+    assert catalog.notes[:2] == (
+        "read as a folder of 5 pictures: ids are paths, titles are names of files",
+        "1 files that are no pictures are left out (1 .txt)",
+    )
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "train/metadata.csv"])
+def test_an_image_folder_with_metadata_is_its_table(tmp_path, name):
+    folder = (tmp_path / name).parent
+    touch(folder, "0001.png", "0002.png")
+    rows = [{"file_name": "0001.png", "text": "Red tee"}, {"file_name": "0002.png", "text": "Blue"}]
+    write(folder, "metadata.jsonl", json.dumps(rows[0]) + "\n" + json.dumps(rows[1]) + "\n")
+    if name.endswith("csv"):
+        (folder / "metadata.jsonl").unlink()
+        write(folder, "metadata.csv", "file_name,text\n0001.png,Red tee\n0002.png,Blue\n")
+    first, second = Catalog.open(tmp_path)
+    assert (first.product_id, first.caption, second.caption) == ("1", "Red tee", "Blue")
+    assert first.image == str(folder / "0001.png")
+
+
+def test_a_saved_data_set_is_its_arrow_files(tmp_path):
+    for split, keys in (("test", "a"), ("train", "bc")):
+        touch(tmp_path, f"{split}/state.json", f"{split}/dataset_info.json", content=b"{}")
+        table = pa.table({"id": list(keys), "title": ["x"] * len(keys)})
+        with pa.ipc.new_stream(str(tmp_path / split / "data-00000.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    touch(tmp_path, "dataset_dict.json", content=b"{}")
+    assert ids(Catalog.open(tmp_path)) == ["a", "b", "c"]
+    assert ids(Catalog.open(tmp_path / "train")) == ["b", "c"]
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_the_samples_of_tars_are_rows_with_their_images(tmp_path):
+    write_tar(tmp_path / "shop-000.tar", {"a.jpg": b"one", "a.txt": b"Red tee", "a.cls": b"7"})
+    samples = {"b.png": b"two", "b.json": b'{"title": "Blue", "price": 5}', "c.txt": b"no picture"}
+    write_tar(tmp_path / "shop-001.tar", samples)
+    for place in (tmp_path / "shop-{000..001}.tar", tmp_path / "shop-*.tar", tmp_path):
+        catalog = Catalog.open(place)
+        first, second, third = catalog
+        assert (first.product_id, first.caption, first.image) == ("a", "Red tee", b"one")
+        assert (second.product_id, second.image, second.columns["price"]) == ("b", b"two", 5)
+        assert (third.product_id, third.reason) == (
+            "c",
+            "the sample has no image (jpg, png or webp)",
+        )
+    with pytest.raises(CatalogError, match="not a tar, or cut short"):
+        Catalog.open(write(tmp_path, "broken.tar", b"no tar at all" * 100))

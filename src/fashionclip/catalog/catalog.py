@@ -88,6 +88,9 @@ class Catalog:
         if survey.n_mended:
             rows = "1 row has" if survey.n_mended == 1 else f"{survey.n_mended:,} rows have"
             self.notes += (f"{rows} surplus fields, joined to their '{table.names[-1]}'",)
+        if roles.id is None:
+            why = "no column of a usual name for ids, so each product's id is its row's number"
+            self.notes += (f"{why}; name a column with --column id=NAME",)
         self._table = table
         self._images = images
         self._caption = caption
@@ -224,7 +227,7 @@ class Catalog:
 
     def _product(self, row: Row) -> Product | Reject:
         cells, roles = row.cells, self.roles
-        product_id = clean_text(parse_id(cells.get(roles.id or "")))
+        product_id = clean_text(parse_id(cells.get(roles.id))) if roles.id else str(row.number)
         image, further = self._images_of(row, product_id)
         location = image_location(image)
         if not product_id:
@@ -281,7 +284,9 @@ class Catalog:
             for name in names
         ]
         if roles.image is None:
-            return self._images.locate_by_id(product_id) if product_id else None, tuple(images)
+            return self._images.locate_by_id(
+                product_id
+            ) if product_id and roles.id else None, tuple(images)
         return (images[0] if images else None), tuple(images[1:])
 
 

@@ -150,17 +150,18 @@ def find_roles(
         preferred: columns of roles that come before those of usual names, best first.
 
     Raises:
-        CatalogError: an unknown role or column in the mapping, or no column for the id, or none
-            for either image or title.
+        CatalogError: an unknown role or column in the mapping, or no column for either image or
+            title. Without one for the id, products are named by their rows.
     """
     roles = guess_roles(
         names,
         {role: _mapped(role, columns, names, where=where) for role, columns in mapping.items()},
         preferred,
     )
-    if roles.id is None:
+    has_content = roles.image or roles.title or roles.description
+    if roles.id is None and not has_content:
         missing = "has no column of a usual name for the product's id; say which: --column id=NAME"
-    elif not (roles.image or roles.title or roles.description or has_images_by_id):
+    elif not (has_content or has_images_by_id):
         missing = (
             "has no column of a usual name for images or titles; say which: "
             "--column image=NAME, --column title=NAME, or --images DIR for DIR/<id>.jpg"

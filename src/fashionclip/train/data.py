@@ -19,14 +19,21 @@ from jaxtyping import Int64
 
 from fashionclip.catalog import Catalog
 from fashionclip.catalog.roles import USUAL_NAMES, bare_name
+from fashionclip.catalog.tables.tars import (
+    BrokenSample,
+    Slice,
+    expand_shards,
+    is_tar,
+    read_samples,
+    read_slice,
+)
 from fashionclip.catalog.values import as_text, parse_highlights
-from fashionclip.errors import ImageFetchError, TrainingError
+from fashionclip.errors import CatalogError, ImageFetchError, TrainingError
 from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.metrics import percentile
 from fashionclip.product import Product, Reject
 from fashionclip.text.captions import build_caption, one_line
 from fashionclip.train.recipe import DataConfig
-from fashionclip.train.tars import Slice, is_tar, read_slice, read_tars
 
 MIN_BRANDS = 10
 """With fewer brands, titles are held out instead."""
@@ -155,8 +162,11 @@ def open_data(config: DataConfig) -> CatalogPairs:
             if len(pairs) == config.max_rows:
                 break
         found = CatalogPairs(pairs, _image_reader(spool, catalog), rejects)
-    except BaseException:
+    except BaseException as exc:
         spool.close()
+        if catalog is None and isinstance(exc, CatalogError):
+            message = f"data.catalog: {exc}"
+            raise TrainingError(message) from exc
         raise
     weakref.finalize(found, spool.close)
     return found
@@ -298,9 +308,9 @@ def _iter_catalog(
 
 
 def _iter_tars(config: DataConfig) -> Iterator[Pair | Reject]:
-    for sample in read_tars(config.catalog):
-        if isinstance(sample, Reject):
-            yield sample
+    for sample in read_samples(expand_shards(config.catalog)):
+        if isinstance(sample, BrokenSample):
+            yield Reject(sample.row, sample.name, sample.shard, sample.reason)
             continue
         names = {bare_name(name): value for name, value in sample.fields.items()}
         if brand := sample.fields.get(config.brand):

@@ -1,8 +1,8 @@
 """Which files a path means, and which format their table has.
 
-A path is a table, a folder with one table in it, or Kaggle's folder (``styles.csv`` beside
-``images/``). A URL is a table, which is copied to this machine first, so that it can be read
-more than once.
+A path is a table, a sheet of a workbook, the shards of tars, or a folder: with one table in it,
+Kaggle's (``styles.csv`` beside ``images/``), a saved data set, or pictures. A URL is a table, which
+is copied to this machine first, so that it can be read more than once.
 """
 
 import os
@@ -14,8 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fashionclip.catalog.tables.delimited import DelimitedTable
+from fashionclip.catalog.tables.folders import (
+    PictureFolder,
+    dataset_files,
+    has_pictures,
+    is_clutter,
+    is_of_dataset,
+)
 from fashionclip.catalog.tables.json_documents import JsonTable
 from fashionclip.catalog.tables.table import Table, UsualRole
+from fashionclip.catalog.tables.tars import TarTable, expand_shards, is_tar
 from fashionclip.catalog.tables.text import open_plain, reading
 from fashionclip.catalog.tables.xml_feeds import XmlTable
 from fashionclip.errors import CatalogError, ImageFetchError
@@ -56,22 +64,40 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
     path, sheet = _split_sheet(path)
     if is_url(path) and not path.lower().startswith("file:"):
         return replace(_copy_table(path, policy), sheet=sheet)
+    if is_tar(path) and not Path(path).is_file():  # a pattern of shards
+        shards = tuple(map(Path, expand_shards(path)))
+        return TableFiles(shards, str(shards[0].absolute().parent))
     local = Path(path)
     with reading(local):
         if not local.is_dir():
             return TableFiles((local,), str(local.absolute().parent), sheet)
-        files = sorted(entry for entry in local.iterdir() if _is_table(entry))
-        files = files or sorted(local.glob("data/*.parquet"))  # Hugging Face's layout
+        return _find_in_folder(local)
+
+
+def _find_in_folder(local: Path) -> TableFiles:
+    """The table in a folder.
+
+    Raises:
+        CatalogError: there is none, or more than one.
+        OSError: the folder cannot be read.
+    """
     folder = str(local.absolute())
+    files = sorted(entry for entry in local.iterdir() if _is_table(entry))
     kaggle = [entry for entry in files if _uncompressed_name(entry) == KAGGLE_TABLE]
-    files = kaggle[:1] or files
-    if len(files) == 1 or (files and all(map(_is_shard, files))):
+    files = kaggle[:1] or files or dataset_files(local)
+    suffixes = {entry.suffix.lower() for entry in files}
+    if len(files) > 1 and len(suffixes) == 1 and all(map(_is_shard, files)):
         return TableFiles(tuple(files), folder)
-    if not files:
-        message = f"{path}: no table in this folder; expected one of {', '.join(TABLE_SUFFIXES)}"
+    if len(files) == 1:
+        return TableFiles(tuple(files), str(files[0].absolute().parent))
+    if files:
+        listed = ", ".join(entry.relative_to(local).as_posix() for entry in files[:10])
+        message = f"{local}: several tables in this folder ({listed}); name the one you mean"
+    elif has_pictures(local):
+        return TableFiles((local,), folder)
     else:
-        listed = ", ".join(entry.name for entry in files[:10])
-        message = f"{path}: several tables in this folder ({listed}); name the one you mean"
+        expected = ", ".join(TABLE_SUFFIXES)
+        message = f"{local}: no table in this folder; expected one of {expected}, or pictures"
     raise CatalogError(message)
 
 
@@ -85,7 +111,9 @@ def _split_sheet(path: str) -> tuple[str, str]:
 
 def _is_table(entry: Path) -> bool:
     name = _uncompressed_name(entry)
-    return name.endswith(TABLE_SUFFIXES) and not name.startswith(".") and entry.is_file()
+    if is_clutter(entry.name) or is_of_dataset(entry.name):
+        return False
+    return name.endswith(TABLE_SUFFIXES) and entry.is_file()
 
 
 def _is_shard(entry: Path) -> bool:
@@ -139,6 +167,10 @@ def _open_parquet(source: TableFiles, usual_role: UsualRole, encoding: str | Non
     return ParquetTable(source.files)
 
 
+def _open_tars(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
+    return TarTable(list(map(str, source.files)))
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A table format: how it is recognised and opened."""
@@ -157,7 +189,13 @@ FORMATS = (
     Format((".jsonl", ".ndjson", ".json"), _open_json),
     Format((".xml", ".rss", ".atom"), _open_xml),
     Format(WORKBOOK_SUFFIXES, _open_workbook, magic=(b"PK\x03\x04", b"\xd0\xcf\x11\xe0")),
-    Format((".parquet", ".pq"), _open_parquet, magic=(b"PAR1",), has_shards=True),
+    Format(
+        (".parquet", ".pq", ".arrow", ".feather"),
+        _open_parquet,
+        magic=(b"PAR1", b"ARROW1"),
+        has_shards=True,
+    ),
+    Format((".tar",), _open_tars, has_shards=True),
 )
 """The formats; a file that matches none is read as the first."""
 TABLE_SUFFIXES = tuple(suffix for table_format in FORMATS for suffix in table_format.suffixes)
@@ -175,6 +213,8 @@ def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | Non
         CatalogError: it cannot be read.
     """
     first = source.files[0]
+    if first.is_dir():
+        return PictureFolder(first)
     with reading(first), first.open("rb") as file:
         head = file.read(4)
     by_magic = [found for found in FORMATS if head.startswith(found.magic)]
@@ -182,7 +222,7 @@ def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | Non
     if head == _ZIP and not _holds_workbook(first):
         message = f"{first}: a zip archive; unzip it and name the table or folder in it"
         raise CatalogError(message)
-    if not by_magic:
+    if not by_magic and (not by_name or by_name[0].open is not _open_tars):
         by_name = _by_content(first) or by_name
     return (by_magic or by_name or FORMATS)[0].open(source, usual_role, encoding)
 

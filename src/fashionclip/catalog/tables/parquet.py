@@ -1,10 +1,15 @@
-"""Parquet: one file or the shards of one table, with images in a column or not.
+"""Parquet and Arrow: one file or the shards of one table, with images in a column or not.
 
 Files are read in small batches. A damaged part becomes one broken row for each of its rows.
+Binary columns that hold UTF-8 are text, as some writers leave it.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +17,13 @@ import pyarrow.parquet as pq
 from fashionclip.catalog.tables.table import MAX_COLUMNS, BrokenRow, Row
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError
-from fashionclip.product import Kind
+from fashionclip.product import INT64, Kind
 
 ROWS_PER_BATCH = 1_024
 IMAGES_PER_BATCH = 16  # where a column holds binary data
+SAMPLE_VALUES = 256
+"""Values by which it is decided whether a binary column holds text."""
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 BUFFER_BYTES = 1 << 20  # columns are read in pieces of this size
 
 
@@ -39,12 +47,25 @@ class ParquetTable:
             if _read_schema(path).names != schema.names:
                 message = f"{path}: has other columns than {self._paths[0].name}; name one of them"
                 raise CatalogError(message)
-        self.kinds = {field.name: _kind_of(field.type) for field in schema}
         self.names: tuple[str, ...] = tuple(schema.names)
-        n_files = len(self._paths)
-        self.notes: tuple[str, ...] = (
-            (f"{n_files} Parquet files read as one",) if n_files > 1 else ()
-        )
+        self._texts = [
+            field.name for field in schema if _is_binary(field.type) and self._is_text(field.name)
+        ]
+        """Binary columns that hold text."""
+        kinds = {field.name: _kind_of(field.type) for field in schema}
+        kinds |= dict.fromkeys(self._texts, "string")
+        kinds |= {
+            field.name: "string"
+            for field in schema
+            if pa.types.is_uint64(field.type) and not self._fits_int64(field.name)
+        }
+        self.kinds: Mapping[str, Kind | None] = kinds
+        notes: list[str] = []
+        if (n_files := len(self._paths)) > 1:
+            notes.append(f"{n_files} files read as one")
+        if self._texts:
+            notes.append(f"binary columns that hold UTF-8 are text: {', '.join(self._texts)}")
+        self.notes = tuple(notes)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top.
@@ -60,21 +81,89 @@ class ParquetTable:
         batch_size = IMAGES_PER_BATCH if has_binary else ROWS_PER_BATCH
         before = 0
         for path in self._paths:
-            with reading(path), _open(path) as file:
-                for i in range(file.num_row_groups):
-                    n_rows = file.metadata.row_group(i).num_rows
-                    yield from _rows_of(file, i, wanted, n_rows, before, batch_size)
+            with reading(path):
+                for batches, n_rows in _parts(path, wanted, batch_size):
+                    yield from _rows_of(batches, self._texts, n_rows, before)
                     before += n_rows
+
+    def _is_text(self, name: str) -> bool:
+        """Whether the first values of a binary column are UTF-8 without control characters."""
+        values = islice(self._values(name), SAMPLE_VALUES)
+        found = [value for value in values if value]
+        return bool(found) and all(map(_is_utf8, found))
+
+    def _fits_int64(self, name: str) -> bool:
+        return all(value is None or value in INT64 for value in self._values(name))
+
+    def _values(self, name: str) -> Iterator[Any]:
+        """The values of one column that can be read."""
+        for path in self._paths:
+            with reading(path):
+                for batches, _ in _parts(path, [name], SAMPLE_VALUES):
+                    with suppress(pa.ArrowException, OSError):
+                        for batch in batches:
+                            yield from batch.column(0).to_pylist()
 
 
 def _open(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
+def _open_arrow(path: Path) -> pa.RecordBatchReader | pa.ipc.RecordBatchFileReader | None:
+    """An Arrow file or stream; None for Parquet."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"PAR1"):
+        return None
+    if head == b"ARROW1":
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    return pa.ipc.open_stream(pa.memory_map(str(path)))
+
+
+def _parts(
+    path: Path, columns: list[str], batch_size: int
+) -> Iterator[tuple[Iterator[pa.RecordBatch], int]]:
+    """The parts of a file: their batches, and the number of their rows."""
+    arrow = _open_arrow(path)
+    if arrow is None:
+        with _open(path) as file:
+            for i in range(file.num_row_groups):
+                n_rows = file.metadata.row_group(i).num_rows
+                yield (
+                    file.iter_batches(
+                        batch_size, row_groups=[i], columns=columns, use_threads=False
+                    ),
+                    n_rows,
+                )
+        return
+    is_file = isinstance(arrow, pa.ipc.RecordBatchFileReader)
+    n_parts = arrow.num_record_batches if is_file else None
+    i = 0
+    while n_parts is None or i < n_parts:
+        try:
+            batch = arrow.get_batch(i) if is_file else arrow.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError) as exc:
+            yield _failing(exc), 1
+            return
+        chosen = batch.select(columns)
+        starts = range(0, batch.num_rows, batch_size)
+        yield (chosen.slice(start, batch_size) for start in starts), batch.num_rows
+        i += 1
+
+
+def _failing(exc: Exception) -> Iterator[pa.RecordBatch]:
+    """No batches, but an error in their place."""
+    raise exc
+    yield
+
+
 def _read_schema(path: Path) -> pa.Schema:
     try:
-        with reading(path), _open(path) as file:
-            schema = file.schema_arrow
+        with reading(path):
+            arrow = _open_arrow(path)
+            schema = _open(path).schema_arrow if arrow is None else arrow.schema
     except (pa.ArrowException, ValueError) as exc:
         message = f"{path}: not a Parquet file, or damaged ({_first_line(exc)})"
         raise CatalogError(message) from exc
@@ -85,21 +174,14 @@ def _read_schema(path: Path) -> pa.Schema:
 
 
 def _rows_of(
-    file: pq.ParquetFile,
-    i_group: int,
-    columns: list[str],
-    n_rows: int,
-    before: int,
-    batch_size: int,
+    batches: Iterator[pa.RecordBatch], texts: Collection[str], n_rows: int, before: int
 ) -> Iterator[Row | BrokenRow]:
-    """The rows of one row group; those that cannot be read are broken rows."""
+    """The rows of one part of a file; those that cannot be read are broken rows."""
     number = before
     why = "fewer rows than it says"
     try:
-        for batch in file.iter_batches(
-            batch_size, row_groups=[i_group], columns=columns, use_threads=False
-        ):
-            for row in _rows_of_batch(batch, number):
+        for batch in batches:
+            for row in _rows_of_batch(batch, texts, number):
                 yield row
                 number += 1
     except (pa.ArrowException, OSError, ValueError) as exc:
@@ -108,20 +190,30 @@ def _rows_of(
         yield BrokenRow(rest, f"in a damaged part of the Parquet file ({why}); fetch it again")
 
 
-def _rows_of_batch(batch: pa.RecordBatch, before: int) -> Iterator[Row | BrokenRow]:
+def _rows_of_batch(
+    batch: pa.RecordBatch, texts: Collection[str], before: int
+) -> Iterator[Row | BrokenRow]:
     try:
-        rows = batch.to_pylist()
+        rows = _as_text(batch, texts).to_pylist()
     except (pa.ArrowException, ValueError, OverflowError):  # text that is not UTF-8, odd dates
         for i in range(batch.num_rows):
-            yield _row_of_slice(batch.slice(i, 1), before + i + 1)
+            yield _row_of_slice(batch.slice(i, 1), texts, before + i + 1)
         return
     for number, cells in enumerate(rows, start=before + 1):
         yield Row(number, cells)
 
 
-def _row_of_slice(batch: pa.RecordBatch, number: int) -> Row | BrokenRow:
+def _as_text(batch: pa.RecordBatch, texts: Collection[str]) -> pa.RecordBatch:
+    """A batch whose binary columns of text are text."""
+    for i, name in enumerate(batch.schema.names):
+        if name in texts:
+            batch = batch.set_column(i, name, batch.column(i).cast(pa.large_string()))
+    return batch
+
+
+def _row_of_slice(batch: pa.RecordBatch, texts: Collection[str], number: int) -> Row | BrokenRow:
     try:
-        return Row(number, batch.to_pylist()[0])
+        return Row(number, _as_text(batch, texts).to_pylist()[0])
     except (pa.ArrowException, ValueError, OverflowError) as exc:
         return BrokenRow(number, f"a value cannot be read ({_first_line(exc)}); mend or empty it")
 
@@ -132,11 +224,9 @@ def _kind_of(kind: pa.DataType) -> Kind | None:
         return _kind_of(kind.value_type)
     if pa.types.is_boolean(kind):
         return "boolean"
-    if pa.types.is_uint64(kind):
-        return "string"  # stores keep signed 64 bits
     if pa.types.is_integer(kind):
         return "integer"
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "number"
     return None if _holds_binary(kind) else "string"
 
@@ -144,12 +234,23 @@ def _kind_of(kind: pa.DataType) -> Kind | None:
 def _holds_binary(kind: pa.DataType) -> bool:
     if pa.types.is_nested(kind):
         return any(_holds_binary(kind.field(i).type) for i in range(kind.num_fields))
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        return not _CONTROL.search(value.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _first_line(exc: BaseException) -> str:

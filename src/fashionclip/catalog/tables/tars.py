@@ -1,25 +1,29 @@
-"""Samples of WebDataset tars: the members with the same name are one sample.
+"""WebDataset tars: the members with the same name are one sample, and one row.
 
-``0001.jpg`` is the image, ``0001.txt`` its caption, ``0001.json`` its fields. A tar is read once,
-header by header. Images are read later from their offsets, so that every epoch is shuffled over
-all shards. Tars can lie on any file system that fsspec supports.
+``0001.jpg`` is the image, ``0001.txt`` its caption, ``0001.cls`` its class, ``0001.json`` its
+fields. A tar is read header by header, and can lie on any file system that fsspec supports.
 """
 
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fashionclip.errors import ImageFetchError, TrainingError
+from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, clean_text
+from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import is_url
-from fashionclip.product import Reject
+from fashionclip.product import Kind
 
 MAX_TEXT_BYTES = 1 << 20
+TEXTS = ("txt", "json", "cls")
+"""Endings of a sample's texts."""
+KEY = "__key__"
+"""The column of a sample's name, as WebDataset calls it."""
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -39,12 +43,23 @@ class Sample:
     name: str
     image: Slice
     fields: Mapping[str, Any]
-    """The fields of its ``.json``; ``caption`` is the text of its ``.txt``."""
+    """The fields of its ``.json``; ``caption`` is the text of its ``.txt``, ``category`` of its
+    ``.cls``."""
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenSample:
+    """A sample without an image, or whose texts cannot be read."""
+
+    name: str
+    shard: str
+    reason: str
     row: int
 
 
 def is_tar(place: str) -> bool:
-    """Whether a recipe's catalogue is a tar or a pattern of tars."""
+    """Whether a path or URL is a tar or a pattern of tars."""
     return place.endswith(".tar")
 
 
@@ -52,7 +67,7 @@ def expand_shards(place: str) -> list[str]:
     """The shards of ``shards-{000..009}.tar`` or ``shards-*.tar``.
 
     Raises:
-        TrainingError: there is none.
+        CatalogError: there is none.
     """
     found = _RANGE.search(place)
     if found:
@@ -67,19 +82,19 @@ def expand_shards(place: str) -> list[str]:
     system, path = url_to_fs(place)
     names = sorted(system.glob(path))
     if not names:
-        message = f"{place}: no such tar; check data.catalog"
-        raise TrainingError(message)
+        message = f"{place}: no such tar; check its path"
+        raise CatalogError(message)
     return [system.unstrip_protocol(name) if is_url(place) else name for name in names]
 
 
-def read_tars(place: str) -> Iterator[Sample | Reject]:
-    """Read the samples of every shard.
+def read_samples(shards: Sequence[str]) -> Iterator[Sample | BrokenSample]:
+    """Read the samples of some tars; their images are not read.
 
     Raises:
-        TrainingError: a shard is missing, or is no tar.
+        CatalogError: a shard is missing, or is no tar.
     """
     row = 0
-    for shard in expand_shards(place):
+    for shard in shards:
         for name, members in _members(shard):
             row += 1
             yield _sample(shard, name, members, row)
@@ -111,35 +126,80 @@ def read_slice(piece: Slice) -> bytes:
     return bytes(found)
 
 
+class TarTable:
+    """The samples of tars as rows, with the images in them."""
+
+    is_typed = True
+
+    def __init__(self, shards: Sequence[str]) -> None:
+        """Gather the columns; reads the tars' headers and texts.
+
+        Raises:
+            CatalogError: a shard is missing, or is no tar.
+        """
+        self._shards = tuple(shards)
+        names = {KEY: None, "image": None}
+        for sample in read_samples(self._shards):
+            if isinstance(sample, Sample):
+                names |= dict.fromkeys(sample.fields)
+        self.names = tuple(names)
+        n_shards = len(self._shards)
+        self.notes: tuple[str, ...] = (f"{n_shards} tars read as one",) if n_shards > 1 else ()
+
+    @property
+    def kinds(self) -> Mapping[str, Kind | None]:
+        """Only the images are declared: binary data."""
+        return {"image": None}
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
+        """Read them from the first; images are read only where their column is wanted.
+
+        Raises:
+            CatalogError: a shard cannot be read on.
+        """
+        has_image = columns is None or "image" in columns
+        for sample in read_samples(self._shards):
+            if isinstance(sample, BrokenSample):
+                yield BrokenRow(sample.row, sample.reason, sample.name)
+                continue
+            cells: dict[str, Cell] = {KEY: sample.name, **sample.fields}
+            try:
+                cells["image"] = read_slice(sample.image) if has_image else None
+            except ImageFetchError as exc:
+                yield BrokenRow(sample.row, str(exc), sample.name)
+                continue
+            yield Row(sample.row, cells)
+
+
 def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
     """Neighbouring members with the same name: small texts as bytes, images as slices.
 
     Raises:
-        TrainingError: the shard is missing, or is no tar.
+        CatalogError: the shard is missing, or is no tar.
     """
     from fsspec.core import url_to_fs
 
     try:
         system, path = url_to_fs(shard)
         with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            files = filter(tarfile.TarInfo.isfile, tar)
+            files = (m for m in tar if m.isfile() and not m.name.rpartition("/")[2].startswith("."))
             for name, group in groupby(files, key=lambda member: _split(member.name)[0]):
                 members: dict[str, Slice | bytes] = {}
                 for member in group:
                     suffix = _split(member.name)[1].lower()
                     if f".{suffix}" in IMAGE_SUFFIXES:
                         members[suffix] = Slice(shard, member.offset_data, member.size)
-                    elif suffix in {"txt", "json"} and member.size <= MAX_TEXT_BYTES:
+                    elif suffix in TEXTS and member.size <= MAX_TEXT_BYTES:
                         text = tar.extractfile(member)
                         members[suffix] = text.read() if text else b""
                 if members:
                     yield name, members
     except FileNotFoundError as exc:
-        message = f"{shard}: no such tar; check data.catalog"
-        raise TrainingError(message) from exc
+        message = f"{shard}: no such tar; check its path"
+        raise CatalogError(message) from exc
     except (tarfile.TarError, OSError, EOFError) as exc:
         message = f"{shard}: not a tar, or cut short ({exc}); fetch it again, without compression"
-        raise TrainingError(message) from exc
+        raise CatalogError(message) from exc
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -151,17 +211,18 @@ def _split(name: str) -> tuple[str, str]:
 
 def _sample(
     shard: str, name: str, members: Mapping[str, Slice | bytes], row: int
-) -> Sample | Reject:
+) -> Sample | BrokenSample:
     image = next((members[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in members), None)
     if not isinstance(image, Slice):
-        return Reject(row, name, shard, "the sample has no image (jpg, png or webp)")
+        return BrokenSample(name, shard, "the sample has no image (jpg, png or webp)", row)
     fields: dict[str, Any] = {}
     try:
         if isinstance(text := members.get("json"), bytes):
             found = json.loads(text)
             fields = dict(found) if isinstance(found, Mapping) else {}
-        if isinstance(text := members.get("txt"), bytes):
-            fields["caption"] = text.decode()
-    except ValueError as exc:
-        return Reject(row, name, shard, f"the sample's text cannot be read ({exc})")
-    return Sample(name, image, fields, row)
+        for suffix, key in (("txt", "caption"), ("cls", "category")):
+            if isinstance(text := members.get(suffix), bytes):
+                fields[key] = text.decode().strip() if suffix == "cls" else text.decode()
+    except (ValueError, RecursionError) as exc:
+        return BrokenSample(name, shard, f"the sample's text cannot be read ({exc})", row)
+    return Sample(name, image, {clean_text(key): cell for key, cell in fields.items()}, row)
