@@ -32,8 +32,9 @@ class Flattening:
     ) -> None:
         """Find the columns; goes through all objects.
 
-        An object stays a cell where its column is the highlights and it holds no objects, where
-        other rows have a value that is none in its place, and where the table would be too wide.
+        An object stays a cell where its column is the highlights and it holds no title or
+        image, where other rows have a value that is none in its place, and where the table would
+        be too wide.
 
         Args:
             objects: reads them from the top.
@@ -56,11 +57,15 @@ class Flattening:
                 flat = self._flat(_unwrapped(cells), opened)
                 names |= dict.fromkeys(flat)
                 valued.update(name for name, cell in flat.items() if cell not in _EMPTY)
-        outer = {name.rpartition(".")[0] for name in opened}  # objects that hold objects
+        products = {  # objects that hold a title or an image, as in Google's APIs
+            outer
+            for outer, _, name in (name.partition(".") for name in names)
+            if usual_role(name) in {"title", "image"}
+        }
         self._kept = {
             name
             for name in opened
-            if name in valued or (usual_role(name) == "highlights" and name not in outer)
+            if name in valued or (usual_role(name) == "highlights" and name not in products)
         }
         self._opened = opened - self._kept
         names |= dict.fromkeys(sorted(self._kept))
