@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from fashionclip.catalog import Catalog, check_catalog, summarize
 from fashionclip.catalog.faults import group_rejects
 from fashionclip.cli.main import run
+from fashionclip.cli.summary import say_summary
 from fashionclip.product import Product, Reject
 
 COLOURS = ("red", "blue", "green", "black", "orange", "purple")
@@ -305,6 +306,14 @@ def test_a_summary_is_readable_in_a_notebook(faulty):
     lines = repr(summarize(Catalog.open(faulty))).splitlines()
     assert lines[0] == "    rows  11 rows make 8 products; 3 rows cannot be used"
     assert max(map(len, lines)) < 120
+
+
+def test_a_catalogue_cannot_steer_the_terminal(faulty, capsys):
+    table = "id,title,price \x1b[2J,blank\x1b[1m\n1,\x1b[31mred,3 \x1b[31m,\na\x1b[2J,,19 EUR,\n"
+    faulty.write_text(table, encoding="utf-8")
+    run(["catalog", "check", str(faulty)])
+    say_summary(summarize(Catalog.open(faulty)))
+    assert "\x1b" not in "".join(capsys.readouterr())
 
 
 SHOPIFY = """\

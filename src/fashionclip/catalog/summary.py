@@ -60,6 +60,9 @@ class CatalogSummary:
     """Different values of the group's column."""
     images: Mapping[str, int]
     """Products by where their image is: ``file``, ``url``, ``embedded`` in the table, ``none``."""
+    images_by_id: str | None
+    """The folder or URL where images are found by the products' ids; None if a column names them.
+    """
     further_images: int
     """Further views of all products together."""
 
@@ -155,6 +158,7 @@ class SummaryBuilder:
             currencies=dict(self._currencies.most_common()),
             groups=self._groups,
             images=dict(self._images),
+            images_by_id=None if self._catalog.roles.image else self._catalog.images,
             further_images=self._further_images,
         )
 
@@ -239,4 +243,5 @@ def _images(summary: CatalogSummary) -> str:
     parts = [f"{summary.images[p]:,} {word}" for p, word in words.items() if summary.images.get(p)]
     if summary.further_images:
         parts.append(_counted(summary.further_images, "further view"))
-    return ", ".join(parts)
+    by_id = f"; {summary.images_by_id}/<id>.jpg" if summary.images_by_id else ""
+    return ", ".join(parts) + by_id

@@ -249,7 +249,7 @@ def open_catalog(
         policy=policy,
     )
     for note in catalog.notes if say_notes else ():
-        terminal.warn(f"{path}: {note}")
+        terminal.warn(terminal.one_line(f"{path}: {note}", width=400))
     return catalog
 
 

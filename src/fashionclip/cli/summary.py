@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fashionclip.product import Product, Value
 
 MAX_SHOWN_COLUMNS = 60  # --json has them all
+MAX_LINE_CHARS = 300
 N_SAMPLES = 24
 MAX_PAGE_REJECTS = 200
 NOT_DETAILS = frozenset(
@@ -42,15 +43,17 @@ class Sample:
 def say_summary(summary: "CatalogSummary") -> None:
     """Print a summary in a few lines on stderr, for the end of a run."""
     for name, fact in summary.facts().items():
-        terminal.talk(f"  {name}: {fact}")
+        terminal.talk(f"  {name}: {_line(fact)}")
 
 
 def show_summary(summary: "CatalogSummary") -> None:
     """Print a summary on stdout: facts, remarks on how the table was read, and the columns."""
-    missing = ", ".join(role for role, column in summary.roles.as_dict().items() if not column)
+    columns = summary.roles.as_dict() | ({"image": "<id>"} if summary.images_by_id else {})
+    missing = ", ".join(role for role, column in columns.items() if not column)
     roles = f"those of the columns below; none for {missing}" if missing else "each has a column"
-    notes = "\n".join(f"• {note}" for note in summary.notes)
-    terminal.show_facts({**summary.facts(), "roles": roles, "notes": notes})
+    facts = {name: _line(fact) for name, fact in summary.facts().items()}
+    notes = "\n".join(f"• {_line(note)}" for note in summary.notes)
+    terminal.show_facts({**facts, "roles": roles, "notes": notes})
     shown = summary.columns[:MAX_SHOWN_COLUMNS]
     terminal.show_table(
         ["column", "role", "kind", "filled", "for example"],
@@ -71,7 +74,7 @@ def show_faults(faults: Sequence["Fault"]) -> None:
         (
             fault.count,
             [
-                terminal.one_line(line, width=300)
+                _line(line)
                 for line in (fault.what, fault.mend and f"→ {fault.mend}", fault.example)
                 if line
             ],
@@ -150,6 +153,8 @@ def _shown(value: "Value") -> str:
     """A value as it is stored, on one line."""
     if value is None:
         return ""
-    return (
-        str(value).lower() if isinstance(value, bool) else terminal.one_line(str(value), width=300)
-    )
+    return str(value).lower() if isinstance(value, bool) else _line(str(value))
+
+
+def _line(text: str) -> str:
+    return terminal.one_line(text, width=MAX_LINE_CHARS)
