@@ -7,7 +7,7 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 
@@ -65,40 +65,37 @@ class CheckReport:
     @property
     def faults(self) -> tuple[Fault, ...]:
         """What is wrong, each kind once: rejects first, then what would be indexed."""
-        has_words = self.summary.roles.title or self.summary.roles.description
-        by_count = sorted(self.repeated_captions.items(), key=lambda item: -len(item[1]))
+        has_titles = self.summary.roles.title or self.summary.roles.description
+        copies, similar = self.duplicate_pictures, self.similar_pictures
+        captions = sorted(self.repeated_captions.items(), key=lambda item: -len(item[1]))
         found = (
-            (
-                "products without words",
-                "fill their titles"
-                if has_words
-                else "name the titles' column: --column title=NAME",
-                self.empty_captions,
+            Fault(
+                "has no words",
+                "fill the title" if has_titles else "name the titles' column: --column title=NAME",
+                len(self.empty_captions),
+                ", ".join(self.empty_captions[:MAX_EXAMPLES]),
             ),
-            (
-                "captions of several products",
-                "say in the titles how they differ",
-                [f"“{words}” of {len(ids):,}" for words, ids in by_count],
+            Fault(
+                "has the caption of another product",
+                "say in the title how they differ",
+                sum(len(ids) for _, ids in captions),
+                "; ".join(f"“{words}” of {len(ids):,}" for words, ids in captions[:MAX_EXAMPLES]),
             ),
-            (
-                "identical images",
+            Fault(
+                "has the image of another product",
                 "give each product its own, or leave one out",
-                [" = ".join(group[:MAX_EXAMPLES]) for group in self.duplicate_pictures],
+                sum(map(len, copies)),
+                "; ".join(" = ".join(ids[:MAX_EXAMPLES]) for ids in copies[:MAX_EXAMPLES]),
             ),
-            (
-                "similar images",
-                "leave them if they are meant",
-                [" = ".join(group[:MAX_EXAMPLES]) for group in self.similar_pictures],
-            ),
-        )
-        return (
-            *group_rejects(self.rejects),
-            *(
-                Fault(what, mend, len(all_), "; ".join(all_[:MAX_EXAMPLES]), is_rejected=False)
-                for what, mend, all_ in found
-                if all_
+            Fault(
+                "has an image similar to that of another product",
+                "leave it if that is meant",
+                sum(map(len, similar)),
+                "; ".join(" = ".join(ids[:MAX_EXAMPLES]) for ids in similar[:MAX_EXAMPLES]),
             ),
         )
+        others = (replace(fault, is_rejected=False) for fault in found if fault.count)
+        return (*group_rejects(self.rejects), *others)
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values for JSON."""

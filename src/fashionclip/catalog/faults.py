@@ -1,5 +1,6 @@
 """Faults of one kind as one fault: what is wrong, how often, an example, and how to mend it."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -68,7 +69,8 @@ def read_faults(path: Path) -> tuple[Fault, ...]:
 
 def _place(reject: Reject) -> str:
     row = None if reject.row is None else f"row {reject.row}"
-    return ", ".join(filter(None, (row, reject.product_id, shown(reject.image or ""))))
+    image = (reject.image or "").removeprefix(f"{Path.cwd()}{os.sep}")
+    return ", ".join(filter(None, (row, reject.product_id, shown(image))))
 
 
 def _without_place(reject: Reject) -> str:
