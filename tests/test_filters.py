@@ -79,6 +79,15 @@ def test_a_filter_has_one_canonical_form(where, canonical):
     assert hash(again) == hash(parsed)
 
 
+def test_a_refused_filter_tells_the_roles_of_columns_and_which_are_blank():
+    roles = Roles(price="preis", brand="Marke", title="title")
+    with pytest.raises(FilterError, match=r"; columns: preis \(price\), title$") as refused:
+        parse_filter("brand = 'Norda'", {"preis": "number", "title": "string"}, roles)
+    assert "no column 'brand'; the brand is 'Marke', a column without any value" in str(
+        refused.value
+    )
+
+
 def test_the_catalogues_own_names_come_before_reserved_names_and_roles():
     assert parse_filter("id < 5", {"id": "integer"}).columns == {"id": "integer"}
     assert parse_filter("price < 5", COLUMNS, ROLES).columns == {"price": "number"}

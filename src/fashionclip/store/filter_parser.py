@@ -107,18 +107,23 @@ def parse_condition(text: str, columns: Mapping[str, Kind], roles: Roles) -> Con
     try:
         return _Parser(columns, roles).condition(_tree(text), is_negated=False, depth=0)
     except _Fault as exc:
-        raise FilterError(_message(text, exc, columns)) from exc
+        raise FilterError(_message(text, exc, columns, roles)) from exc
 
 
-def _message(text: str, fault: _Fault, columns: Mapping[str, Kind]) -> str:
-    """The one line that a user sees: the filter, what is wrong, where, and the columns."""
+def _message(text: str, fault: _Fault, columns: Mapping[str, Kind], roles: Roles) -> str:
+    """The one line that a user sees: the filter, what is wrong, where, columns and their roles."""
     shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
     where = ""
     if fault.place is not None:
         start = " ".join(text[fault.place :].split())
         excerpt = start if len(start) <= 30 else start[:30] + "…"
         where = f" at character {fault.place + 1}, {excerpt!r}"
-    names = [f'"{name}"' if re.search(r"\W", name) else name for name in columns]
+    role_of = {name: role for role, name in roles.as_dict().items() if isinstance(name, str)}
+    names = [
+        (f'"{name}"' if re.search(r"\W", name) else name)
+        + (f" ({role_of[name]})" if role_of.get(name, name) != name else "")
+        for name in columns
+    ]
     more = len(names) - SHOWN_COLUMNS
     known = ", ".join(names[:SHOWN_COLUMNS]) + (f" and {more} more" if more > 0 else "")
     return f"filter {shown!r} cannot be used{where}: {fault}; columns: {known or '(none)'}"
@@ -189,6 +194,7 @@ class _Parser:
 
     def __init__(self, columns: Mapping[str, Kind], roles: Roles) -> None:
         self._columns = columns
+        self._all_roles = roles.as_dict()
         self._roles = {
             role: name
             for role, name in roles.as_dict().items()
@@ -333,6 +339,8 @@ class _Parser:
         hint = f"; did you mean {' or '.join(known[one] for one in near)}?" if near else ""
         if is_value:
             hint += "; a value stands in single quotes: '" + name.replace("'", "''") + "'"
+        elif blank := self._all_roles.get(name.lower()):
+            hint = f"; the {name.lower()} is {blank!r}, a column without any value"
         _refuse(f"there is no column {name!r}{hint}", node)
 
     def _named(self, name: str, *, is_quoted: bool) -> Column | None:
