@@ -149,6 +149,19 @@ def test_sizes_of_each_colour_are_one_product_and_sizes_are_in_order(tmp_path):
     assert views_of(found["T-red-S"]) == [f"view{i}.jpg" for i in range(6)]
 
 
+def test_colours_without_a_picture_of_their_own_are_products_of_their_own(tmp_path):
+    rows = [
+        {"Handle": "tee", "Title": "Tee", "Option1 Name": "Farbe", "Option1 Value": colour}
+        | {"Option2 Name": "Size", "Option2 Value": size, "Variant SKU": f"{colour}-{size}"}
+        | {"Variant Price": "9", "Image Src": "a.jpg" if (colour, size) == ("Rot", "S") else ""}
+        for colour, size in itertools.product(("Rot", "Blau"), "SM")
+    ]
+    products, _ = read(write_csv(tmp_path, rows))
+    assert list(products) == ["Rot-S", "Blau-S"]
+    assert {image_of(product) for product in products.values()} == {"a.jpg"}
+    assert {product.columns["Size"] for product in products.values()} == {'["S", "M"]'}
+
+
 def test_products_of_a_handle_without_skus_are_named_by_their_options(tmp_path):
     rows = [{**row, "Variant SKU": ""} for row in SHOPIFY[:3]]
     found, _ = read(write_csv(tmp_path, rows))

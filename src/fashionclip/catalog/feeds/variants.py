@@ -1,7 +1,7 @@
 """A group of rows to the rows of its products.
 
-Variants inherit from their parent, or from the rows that share their group. Variants with one
-picture are one product, with their options as lists; a colour with its own picture is a product.
+Variants inherit from their parent, or from the rows that share their group. Variants of one colour
+with one picture are one product, with their sizes and other options as lists.
 What comes out does not depend on the order of the rows: variants are ordered by their position,
 or else by sizes and numbers, after the row that holds what all share.
 """
@@ -15,6 +15,7 @@ from fashionclip.catalog.feeds.options import as_values, option_values, order_of
 from fashionclip.catalog.feeds.pictures import gallery_of, own_pictures
 from fashionclip.catalog.feeds.rules import FeedRow, Rules, is_blank, slug
 from fashionclip.catalog.money import price_of, read_amount
+from fashionclip.catalog.roles import is_usual
 from fashionclip.catalog.tables.table import Cell, Row
 from fashionclip.catalog.values import as_text
 
@@ -66,13 +67,15 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     for variant in variants:
         above = next((row for row in parents if row.seq == variant.row.up), lead)
         variant.pictures = own_pictures(variant.cells, above, gallery, rules)
-    products: dict[object, list[_Variant]] = {}
+    products: dict[tuple[str | bytes | None, tuple[str, ...]], list[_Variant]] = {}
     for variant in variants:
-        products.setdefault((variant.pictures or [None])[0], []).append(variant)
+        key = (variant.pictures or [None])[0], _colours(variant, rules)
+        products.setdefault(key, []).append(variant)
     for row in () if rules.lists else parents:
         findings.add("parents", row.number)
     for row in others:
         findings.add("pictures" if gallery_of([row], rules) else "blank", row.number)
+    own = {picture for picture, _ in products}
     ids = _Ids(lead, list(products.values()), rules)
     made = []
     for same in sorted(products.values(), key=lambda same: min(v.row.seq for v in same)):
@@ -80,11 +83,16 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         if len(rows) > 1:
             cells[rules.group] = ids.group
         further = [view for variant in same for view in variant.pictures[1:]] + gallery
-        _set_pictures(
-            cells, same, [view for view in further if view not in products], rules, findings
-        )
+        _set_pictures(cells, same, [view for view in further if view not in own], rules, findings)
         made.append(_row(same, cells, ids, rules))
     return made
+
+
+def _colours(variant: _Variant, rules: Rules) -> tuple[str, ...]:
+    """The colours of a variant, among its options."""
+    plain = {name: as_values(variant.cells.get(name)) for name in rules.plain_options}
+    listed = (variant.options | plain).items()
+    return tuple(value for name, values in listed if is_usual(name, "colour") for value in values)
 
 
 def _sort_out(
