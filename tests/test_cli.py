@@ -256,3 +256,12 @@ def test_every_style_of_prompts_is_an_option():
 
     prompts = next(option for option in command.params if option.name == "prompts")
     assert tuple(prompts.type.choices) == STYLES
+
+
+def test_damaged_metadata_of_an_image_is_not_reported(tmp_path):
+    image = Image.new("RGB", (40, 20), "red")
+    image.save(tmp_path / "1.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    (tmp_path / "shop.csv").write_text("id,title,image\n1,tee,1.jpg\n")
+    done = start("catalog", "check", str(tmp_path / "shop.csv"))
+    assert done.returncode == 0
+    assert done.stderr.startswith("1 product of 1 row can be indexed")  # and no line before it

@@ -7,6 +7,7 @@ interrupted.
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -126,6 +127,7 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The entry point of the script."""
     os.environ.setdefault("LANCEDB_LOG", "error")  # no internal warnings on stderr
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, which is not used
     sys.exit(run(sys.argv[1:]))
 
 

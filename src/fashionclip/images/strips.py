@@ -71,7 +71,8 @@ def _nearest(x: Float64[np.ndarray, "size tap"]) -> Float64[np.ndarray, "size ta
 
 
 def _bilinear(x: Float64[np.ndarray, "size tap"]) -> Float64[np.ndarray, "size tap"]:
-    return np.maximum(1.0 - np.abs(x), 0.0)
+    x = np.abs(x)
+    return np.where(x < 1.0, 1.0 - x, 0.0)
 
 
 def _bicubic(x: Float64[np.ndarray, "size tap"]) -> Float64[np.ndarray, "size tap"]:
