@@ -67,6 +67,7 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     for variant in variants:
         above = next((row for row in parents if row.seq == variant.row.up), lead)
         variant.pictures = own_pictures(variant.cells, above, gallery, rules)
+    _lend_pictures(variants, rules)
     products: dict[tuple[str | bytes | None, tuple[str, ...]], list[_Variant]] = {}
     for variant in variants:
         key = (variant.pictures or [None])[0], _colours(variant, rules)
@@ -86,6 +87,16 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         _set_pictures(cells, same, [view for view in further if view not in own], rules, findings)
         made.append(_row(same, cells, ids, rules))
     return made
+
+
+def _lend_pictures(variants: list[_Variant], rules: Rules) -> None:
+    """Give variants without a picture that of another, best of one of their colour."""
+    with_pictures = [variant for variant in variants if variant.pictures]
+    by_colour = {_colours(variant, rules): variant for variant in reversed(with_pictures)}
+    for variant in variants if with_pictures else ():
+        if not variant.pictures:
+            lender = by_colour.get(_colours(variant, rules), with_pictures[0])
+            variant.pictures = lender.pictures[:1]
 
 
 def _colours(variant: _Variant, rules: Rules) -> tuple[str, ...]:
