@@ -19,14 +19,12 @@ from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_byt
 from fashionclip.images.foreign import describe_foreign, is_heif
 from fashionclip.images.metadata import without_metadata
 from fashionclip.images.rgb import to_rgb
-from fashionclip.images.strips import resized_middle
+from fashionclip.images.strips import MAX_ASPECT, resized_middle, resized_to_square
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released code
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code
 MAX_PIXELS = 80_000_000  # below the size at which Pillow warns of a decompression bomb
 MAX_SIDE_PX = 1_000_000
-MAX_ASPECT = 16
-"""Longer images are not resized as a whole before they are cropped."""
 DRAFT_MARGIN = 2.0
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size stay at least this many times too large."""
 
@@ -200,9 +198,7 @@ def fit_image(image: Image.Image, pre: Preprocess) -> UInt8[np.ndarray, "size si
     """
     resample = Image.Resampling[pre.resample.upper()]
     if pre.fit == "stretch":
-        if image.height > MAX_ASPECT * image.width:  # Pillow would widen all its rows first
-            image = image.resize((image.width, pre.size_px), resample)
-        return np.asarray(image.resize((pre.size_px, pre.size_px), resample))
+        return np.asarray(resized_to_square(image, pre.size_px, resample))
     if pre.fit == "pad":
         return _fit_whole(image, pre.size_px, resample)
     return _fit_middle(image, pre.shortest_edge_px or pre.size_px, pre.size_px, resample)

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from fashionclip.images.strips import resized_to_square
+
 HASH_BYTES = 44
 """32 bytes of bits, then the RGB levels of four quarters."""
 DECODE_PX = 64
@@ -32,13 +34,13 @@ def perceptual_hash(image: Image.Image) -> UInt8[np.ndarray, " 44"]:
     Functions" (2010), with 16 x 16 instead of 8 x 8 coefficients. A fixed threshold replaces the
     median, and the colours are added because a shop's products come in several colours.
     """
-    small = image.resize((_GREY_PX, _GREY_PX), Image.Resampling.BOX)
+    small = resized_to_square(image, _GREY_PX, Image.Resampling.BOX)
     grey = np.asarray(small, np.float64).mean(2)
     at = np.arange(_GREY_PX) + 0.5
     cosines = np.cos(np.pi * np.outer(np.arange(_COEFFICIENTS), at) / _GREY_PX)
     coefficients = (cosines @ grey @ cosines.T).reshape(-1)[1:]
     bits = np.packbits(coefficients > _MIN_COEFFICIENT)
-    colours = np.asarray(image.resize((_COLOUR_PX, _COLOUR_PX), Image.Resampling.BOX))
+    colours = np.asarray(resized_to_square(image, _COLOUR_PX, Image.Resampling.BOX))
     return np.concatenate([bits, colours.reshape(-1)])
 
 

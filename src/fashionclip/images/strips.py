@@ -1,4 +1,4 @@
-"""The middle of a strip that is enlarged far beyond its square, without the rest of it.
+"""Images of extreme shapes, resized without copies that are larger than they are.
 
 Scaling an image of 60,000 by 1 pixels to a short side of 224 would make 13 million columns, of
 which 224 are kept. Here only those are computed, with the arithmetic of Pillow's ``resize`` (22
@@ -12,7 +12,16 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
+MAX_ASPECT = 16
+"""Longer images are strips. Only they are resized differently, and so as little as possible."""
 _FRACTION_BITS = 22  # Pillow, Resample.c: PRECISION_BITS
+
+
+def resized_to_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """Resize a whole image to a square, with its aspect ratio changed."""
+    if image.height > MAX_ASPECT * image.width:  # Pillow would widen all its rows first
+        image = image.resize((image.width, size), resample)
+    return image.resize((size, size), resample)
 
 
 def resized_middle(
