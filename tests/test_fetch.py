@@ -387,7 +387,9 @@ def test_a_redirect_to_a_file_is_refused(server):
 
 
 def test_an_answer_other_than_200_is_named(server):
-    with pytest.raises(ImageFetchError, match=r"/gone\.jpg: the server answered 404 Not Found$"):
+    with pytest.raises(
+        ImageFetchError, match=r"/gone\.jpg: the server answered 404 Not Found; check the address"
+    ):
         read_image_bytes(f"{server}/gone.jpg", policy=INSIDE)
 
 

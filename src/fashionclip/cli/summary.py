@@ -1,6 +1,7 @@
 """How the summary of a catalogue and its faults are displayed: in the terminal, and as a page."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ MAX_SHOWN_COLUMNS = 60  # --json has them all
 MAX_LINE_CHARS = 300
 N_SAMPLES = 24
 MAX_PAGE_REJECTS = 200
+FETCH_THREADS = 8
 NOT_DETAILS = frozenset(
     {"id", "title", "image", "further_images", "price", "currency", "highlights", "description"}
 )
@@ -38,6 +40,8 @@ class Sample:
     details: Mapping[str, str]
     """The other roles, and their values."""
     image_uri: str | None
+    reason: str | None
+    """Why it would be rejected, if it would be."""
 
 
 def say_summary(summary: "CatalogSummary") -> None:
@@ -99,6 +103,14 @@ def write_check_page(
         OSError: the file cannot be written.
     """
     summary = report.summary
+    rejected = {reject.product_id: reject.reason for reject in report.missing + report.broken}
+
+    def sample(product: "Product") -> Sample:
+        reason = rejected.get(product.product_id)
+        return _sample(product, catalog, reason, read_image=read_images and reason is None)
+
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        samples = list(pool.map(sample, _spread(catalog, summary)))
     page = render_page(
         "check.html.jinja",
         name=Path(catalog.location).name or catalog.location,
@@ -106,7 +118,7 @@ def write_check_page(
         columns=[(c, _share(c, summary), _examples(c.examples)) for c in summary.columns],
         report=report,
         rejects=report.rejects[:MAX_PAGE_REJECTS],
-        samples=[_sample(product, catalog, read_images) for product in _spread(catalog, summary)],
+        samples=samples,
     )
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8", errors="replace")
@@ -121,11 +133,13 @@ def _spread(catalog: "Catalog", summary: "CatalogSummary") -> list["Product"]:
     return list(islice(products, 0, step * N_SAMPLES, step))
 
 
-def _sample(product: "Product", catalog: "Catalog", read_images: bool) -> Sample:
+def _sample(
+    product: "Product", catalog: "Catalog", reason: str | None, *, read_image: bool
+) -> Sample:
     from fashionclip.errors import ImageFetchError
 
     try:
-        image = catalog.read_image(product) if read_images else None
+        image = catalog.read_image(product) if read_image else None
     except ImageFetchError:
         image = None
     roles, columns = catalog.roles, product.columns
@@ -137,7 +151,7 @@ def _sample(product: "Product", catalog: "Catalog", read_images: bool) -> Sample
         if value is not None and role not in NOT_DETAILS
     }
     title = _shown(named.get("title")) or product.product_id
-    return Sample(product, title, price, details, thumbnail_uri(image))
+    return Sample(product, title, price, details, thumbnail_uri(image), reason)
 
 
 def _share(column: "ColumnSummary", summary: "CatalogSummary") -> str:

@@ -146,7 +146,7 @@ def _path_of_file_url(location: str) -> str:
     try:
         parts = urlsplit(location)
     except ValueError as exc:
-        raise fetch_error(location, f"not a valid URL ({exc})") from exc
+        raise fetch_error(location, f"not a valid URL ({exc}); write file:///path") from exc
     if parts.netloc not in {"", "localhost"}:
         raise fetch_error(location, "a file: URL of another host; write file:///path")
     return url2pathname(parts.path)
@@ -163,7 +163,7 @@ def _copy_file(path: str, location: str, sink: io.BufferedIOBase, policy: FetchP
         ) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise fetch_error(location, f"cannot be read ({why})") from exc
+        raise fetch_error(location, f"cannot be read ({why}); check the file") from exc
 
 
 def _find_file(path: Path) -> Path:
@@ -190,7 +190,9 @@ def _decode_data_url(location: str, sink: io.BufferedIOBase, policy: FetchPolicy
         if head.lower().endswith(";base64"):
             data = base64.b64decode(data, validate=False)
     except ValueError as exc:
-        raise fetch_error(location[:60], "a data: URL that is not valid base64") from exc
+        raise fetch_error(
+            location[:60], "a data: URL that is not valid base64; write it anew"
+        ) from exc
     if len(data) > policy.max_bytes:
         raise why_too_large(location[:60], policy)
     sink.write(data)
@@ -225,7 +227,7 @@ def _copy_through_fsspec(
         ) from exc
     except Exception as exc:  # every store has its own error types
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
-        raise fetch_error(location, f"cannot be read ({why})") from exc
+        raise fetch_error(location, f"cannot be read ({why}); check the file") from exc
 
 
 def _install_line(scheme: str) -> str:

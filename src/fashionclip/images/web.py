@@ -88,7 +88,7 @@ def fetch(url: str, sink: BufferedIOBase, *, policy: FetchPolicy) -> None:
         raise ImageFetchError(message) from exc
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as exc:
         why = " ".join(str(exc).split()) or "the connection broke"
-        message = f"{shown(url)}: cannot be reached ({why})"
+        message = f"{shown(url)}: cannot be reached ({why}); check the address and the network"
         raise ImageFetchError(message) from exc
 
 
@@ -116,7 +116,7 @@ def _follow(url: str, sink: BufferedIOBase, policy: FetchPolicy, *, is_last: boo
                 _write_body(reply, url, sink, policy)
                 return None
             here = urljoin(here, _location(reply))
-    message = f"{shown(url)}: redirected more than {MAX_REDIRECTS} times"
+    message = f"{shown(url)}: redirected more than {MAX_REDIRECTS} times; name the last address"
     raise ImageFetchError(message)
 
 
@@ -124,7 +124,10 @@ def _write_body(
     reply: httpcore.Response, url: str, sink: BufferedIOBase, policy: FetchPolicy
 ) -> None:
     if reply.status != 200:
-        message = f"{shown(url)}: the server answered {reply.status}{_phrase(reply.status)}"
+        is_busy = reply.status in _BUSY or reply.status >= 500
+        mend = "run it again later" if is_busy else "check the address in a browser"
+        answer = f"{reply.status}{_phrase(reply.status)}"
+        message = f"{shown(url)}: the server answered {answer}; {mend}"
         raise ImageFetchError(message)
     length = _header(reply, b"content-length")
     if length.isdigit() and int(length) > policy.max_bytes:
@@ -175,11 +178,11 @@ def _parse(url: str, *, asked: str) -> httpcore.URL:
         name = host if ":" in host else host.encode("idna").decode()
         port = parts.port
     except (ValueError, UnicodeError) as exc:
-        message = f"{shown(asked)}: not a valid URL ({exc})"
+        message = f"{shown(asked)}: not a valid URL ({exc}); write https://host/path"
         raise ImageFetchError(message) from exc
     if parts.scheme.lower() not in {"http", "https"} or not name:
         led = "" if url == asked else f", redirected to {shown(url)}"
-        message = f"{shown(asked)}{led}: not an http(s) URL"
+        message = f"{shown(asked)}{led}: not an http(s) URL; write https://host/path"
         raise ImageFetchError(message)
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
     if parts.query:
