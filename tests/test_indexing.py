@@ -428,15 +428,12 @@ def killed_after(run: subprocess.Popen[str], embedded: int, wait_s: float) -> It
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
-    tmp_path, model, tiny_checkpoint, seed
-):
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, model, tiny_checkpoint):
     rows = shop(tmp_path, 120)
     index_rows(tmp_path, rows, model)
     (tmp_path / "shop.lance").rename(tmp_path / "whole.lance")
-    rng = np.random.default_rng(seed)
-    for _ in range(5):
+    rng = np.random.default_rng(0)
+    for _ in range(4):
         with start(tmp_path, tiny_checkpoint, pause=0.002) as run:
             list(killed_after(run, int(rng.integers(0, 40)), float(rng.uniform(0, 0.1))))
     with start(tmp_path, tiny_checkpoint) as run:
@@ -446,21 +443,6 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
     assert_same_content(tmp_path / "shop.lance", tmp_path / "whole.lance")
     index = open_store(tmp_path / "shop.lance")
     assert (len(index), index.verify().damaged) == (120, ())
-
-
-@pytest.mark.slow
-def test_two_runs_at_once_make_one_index(tmp_path, model, tiny_checkpoint):
-    rows = shop(tmp_path, 60)
-    table(tmp_path, rows)
-    with (
-        start(tmp_path, tiny_checkpoint, pause=0.005) as one,
-        start(tmp_path, tiny_checkpoint, pause=0.005) as other,
-    ):
-        outs = [run.communicate(timeout=120) for run in (one, other)]
-    assert [one.returncode, other.returncode] == [0, 0], outs
-    assert sorted(int(out.split()[-1]) for out, _ in outs) == [0, 60]
-    index = open_store(tmp_path / "shop.lance")
-    assert (len(index), index.verify().damaged) == (60, ())
 
 
 @pytest.mark.slow

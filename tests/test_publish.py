@@ -123,6 +123,12 @@ def published(finished, images, tmp_path_factory):
     return folder, publish_run(finished, config, pictures=images)
 
 
+@pytest.fixture
+def without_exports(monkeypatch):
+    """Publish the transformers folder alone, which is fast."""
+    monkeypatch.setattr("fashionclip.publish.publish.EXPORTS", {})
+
+
 # exports
 
 
@@ -253,7 +259,7 @@ def test_the_card_tells_what_was_measured_and_nothing_else(published, finished):
 
 
 def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
-    tiny_checkpoint, images, tmp_path
+    tiny_checkpoint, images, tmp_path, without_exports
 ):
     run = write_training_run(tmp_path / "run", tiny_checkpoint, strengths=())
     save_checkpoint(open_checkpoint(tiny_checkpoint), run.selected)
@@ -268,15 +274,13 @@ def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
 
 
 def test_an_earlier_publication_is_replaced_and_nothing_else_is(
-    published, finished, images, tmp_path
+    finished, images, tmp_path, without_exports
 ):
-    folder, _ = published
+    folder = tmp_path / "published" / "model"
+    config = PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit")
+    publish_run(finished, config, pictures=images[:6])
     (folder / "left-over").write_text("of before", encoding="utf-8")
-    publish_run(
-        finished,
-        PublishConfig(to=str(folder), name="shop/tuned-clip", license="mit"),
-        pictures=images,
-    )
+    publish_run(finished, config, pictures=images[:6])
     assert not (folder / "left-over").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
     precious = tmp_path / "photos"
@@ -363,26 +367,30 @@ def test_a_model_goes_to_the_hub_and_comes_back_the_same(publish_to, finished, t
         (("--name", "no name"), "hf_writer", "'no name' is not a repository's name"),
         (("--name", "shop/clip"), None, "requires a token with write access: run 'hf auth login'"),
         (("--name", "else/clip"), "hf_reader", "the token has no write access there"),
-        pytest.param(
+        (
             ("--name", "shop/clip", "--license", "mine"),
             "hf_writer",
             "the hub refuses the card",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["no name", "bad name", "no token", "no right", "bad card"],
 )
 def test_a_refusal_is_one_line_that_says_how_to_mend_it(
-    publish_to, tmp_path, words, token, message
+    finished, without_exports, tmp_path, monkeypatch, capsys, words, token, message
 ):
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     with running_hub({}, writer="hf_writer", root=tmp_path / "hub") as hub:
-        done = publish_to(hub.endpoint, *words, token=token)
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        assert run_program(["publish", str(finished.root), "--to", "hub", *words]) == 1
+    printed = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in printed if line.startswith("error:")]
     assert message in line
 
 
-def test_the_command_prints_what_was_compared(finished, tmp_path, capsys):
+def test_the_command_prints_what_was_compared(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fashionclip.publish.publish.MAX_IMAGES", 8)
     status = run_program(["publish", str(finished.root), "--to", str(tmp_path / "model"), "--json"])
     out, err = capsys.readouterr()
     assert status == 0

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fashionclip.errors import EvaluationError
+from fashionclip.evaluate.benchmarks import sample
 from fashionclip.evaluate.results import read_run
 
 
@@ -42,7 +43,10 @@ def queries(shop):
 def both(fashionclip, model, tmp_path_factory):
     """The run of the built-in model and a random one on the generated sample."""
     out = tmp_path_factory.mktemp("runs") / "both"
-    ended = fashionclip("evaluate", "builtin", model, "--on", "sample", "--out", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample, "N_PRODUCTS", 120)  # fewer images, to save time
+        patch.setattr(sample, "N_DEVELOPMENT", 20)
+        ended = fashionclip("evaluate", "builtin", model, "--on", "sample", "--out", out)
     assert ended.status == 0, ended.err
     return out
 
@@ -79,7 +83,7 @@ def test_a_run_is_a_page_a_card_and_results(both):
     results = json.loads((both / "results.json").read_text(encoding="utf-8"))
     by_task = {result["task"]: result for result in results["results"]["builtin"]}
     figure = by_task["sample/category"]["figures"]["weighted_f1"]
-    assert figure["n"] == 400
+    assert figure["n"] == 120
     assert figure["low"] < figure["value"] < figure["high"]
     for text in (page, card):
         assert f"{figure['value']:.3f}" in text

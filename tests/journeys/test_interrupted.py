@@ -108,6 +108,7 @@ def test_two_runs_at_once_do_not_harm_each_other(
     counts = [json.loads(out) for out, _ in ended]
     assert sorted(count["stored"] for count in counts) == [0, N_PRODUCTS]
     assert hits_of(shared, shop, fashionclip) == hits_of(whole, shop, fashionclip)
+    assert fashionclip("index", "--verify", shared, "--json").json["broken"] == []
 
 
 def test_a_second_run_embeds_only_what_changed(shop, model, fashionclip, tmp_path):

@@ -111,7 +111,7 @@ def _write(
             on_step(f"writing {name}")
             export(checkpoint, folder / name)
         on_step("comparing the exports")
-        generated = _generated_products()
+        generated = _generated_products(1 if pictures else MAX_IMAGES)
         parity = measure_parity(folder, pictures or generated)
         images = f"{parity[0].n} {'held-out images' if pictures else 'generated products'}"
         text = model_card(facts, checkpoint, parity, config, parity_images=images)
@@ -132,11 +132,11 @@ def _write(
     return parity
 
 
-def _generated_products() -> list[ImageRef]:
+def _generated_products(n_products: int) -> list[ImageRef]:
     """Generated products with their titles, so that no shop's photograph is published."""
     found = []
     for product, image in zip(
-        sample_products(MAX_IMAGES), generate_images(MAX_IMAGES), strict=True
+        sample_products(n_products), generate_images(n_products), strict=True
     ):
         file = io.BytesIO()
         image.save(file, "jpeg", quality=90)
