@@ -4,6 +4,8 @@ import json
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,3 +194,30 @@ def test_other_views_are_kept_beside_the_main_image(shop):
     assert Path(tee.image).name == "front.jpg"
     assert [Path(image).name for image in tee.further_images] == ["back.jpg", "side.jpg"]
     assert (Path(cap.image).name, cap.further_images) == ("side.jpg", ())
+
+
+def test_a_column_of_images_that_has_no_role_is_named(shop):
+    (shop / "shop.csv").write_text(
+        "id,title,zicht,seite\n1,tee,red.jpg,https://a.com/tee\n2,cap,,https://a.com/cap\n"
+    )
+    notes = Catalog.open(shop / "shop.csv").notes
+    assert "the column 'zicht' names images; use it: --column image=zicht" in notes
+    assert not any("seite" in note for note in notes)
+    for columns in ({"image": "zicht"}, {"image": ""}):
+        notes = Catalog.open(shop / "shop.csv", columns=columns).notes
+        assert not any("zicht" in note for note in notes)
+
+
+def test_a_column_that_has_the_role_but_no_images_is_named(shop):
+    (shop / "shop.csv").write_text("id,title,image,datei\n1,tee,Front view,red.jpg\n")
+    (note,) = Catalog.open(shop / "shop.csv").notes
+    assert note == (
+        "the column 'datei' names images, and 'image' does not; use it: --column image=datei"
+    )
+
+
+@pytest.mark.parametrize("image", ["https://cdn.example/1", b"\xff\xd8", {"bytes": b"\xff\xd8"}])
+def test_an_image_without_a_suffix_is_one_beside_a_file_name(tmp_path, image):
+    table = pa.table({"id": ["1"], "title": ["tee"], "image": [image], "datei": ["red.jpg"]})
+    pq.write_table(table, tmp_path / "shop.parquet")
+    assert not any("datei" in note for note in Catalog.open(tmp_path / "shop.parquet").notes)

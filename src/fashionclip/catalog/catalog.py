@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from fashionclip.catalog.feeds.feed import find_feed
 from fashionclip.catalog.feeds.reading import read_feed
-from fashionclip.catalog.image_cells import image_locations_of
+from fashionclip.catalog.image_cells import image_locations_of, unused_images
 from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.money import currency_of, read_amount
 from fashionclip.catalog.roles import find_roles, usual_role
@@ -157,6 +157,10 @@ class Catalog:
                 has_images_by_id=locations.by_id_base is not None,
             )
             survey = take_survey(table, roles, locale=locale)
+            if "image" not in mapping:
+                examples = {name: found.examples for name, found in survey.types.items()}
+                unused = unused_images(examples, roles.image, roles.further_images)
+                survey = replace(survey, notes=(*survey.notes, *unused))
         except BaseException:
             if source.temporary is not None:
                 source.temporary.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import ast
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
@@ -39,6 +39,33 @@ def image_locations_of(cell: Cell) -> list[str | bytes]:
     if isinstance(cell, str) and _ONE_NAME.fullmatch(cell):  # most cells, in a fifth of the time
         return [cell]
     return list(dict.fromkeys(_images(cell, depth=0)))
+
+
+def unused_images(
+    examples: Mapping[str, Sequence[str]], image: str | None, further: Sequence[str]
+) -> Iterator[str]:
+    """Sentences on columns that name image files, although others have the roles.
+
+    Args:
+        examples: of the cells of each column but those of bytes.
+        image: the column of the main image, None if there is none.
+        further: the columns of other views.
+    """
+    if image is not None and (image not in examples or any(map(_may_be_image, examples[image]))):
+        return
+    for name, cells in examples.items():
+        if name not in further and cells and all(map(_names_images, cells)):
+            other = "" if image is None else f", and '{image}' does not"
+            yield f"the column '{name}' names images{other}; use it: --column image={name}"
+
+
+def _names_images(text: str) -> bool:
+    images = image_locations_of(text)
+    return bool(images) and all(isinstance(one, str) and _has_suffix(one) for one in images)
+
+
+def _may_be_image(text: str) -> bool:
+    return _names_images(text) or is_url(text) or text.startswith(("/", "{", "["))
 
 
 def _images(cell: Cell, *, depth: int) -> Iterable[str | bytes]:
