@@ -104,7 +104,9 @@ def convert(cell: Cell, column: ColumnType) -> Value:
 
 def _read_text(cell: Cell) -> Value:
     text = cell if type(cell) is str else as_text(cell)
-    return (plain_text(text) or None) if text and not text.isspace() else None
+    if not text.isprintable() or "<" in text or "&" in text:
+        text = plain_text(text)
+    return text if text and not text.isspace() else None
 
 
 def _read_id(cell: Cell) -> Value:
