@@ -153,7 +153,7 @@ def test_what_is_no_price_is_empty_and_named(tmp_path, cell, why):
     catalog = shop(tmp_path, ("price", ["19.99", cell, "9.00", ""]))
     assert values(catalog, "price") == [19.99, None, 9.0, None]
     assert any(
-        "1 of 3 values are no prices and are left empty: row 2 has" in note and f"({why})" in note
+        "no price in 1 of 3 values, which are left empty: row 2 has" in note and f"({why})" in note
         for note in catalog.notes
     )
 

@@ -36,7 +36,7 @@ from fashionclip.catalog.values import (
     iso_date,
     reader_of,
 )
-from fashionclip.product import INT64, Kind, Roles
+from fashionclip.product import INT64, Kind, Roles, Value
 
 MAX_WORDS = 1_000
 """A column with more cells of plain words than this is text, whatever else is in it."""
@@ -328,7 +328,8 @@ class _Column:
         elif column.form == "amount":
             example = self._first(Shape.COMMA if column.sign == "," else Shape.POINT)
             sign = "comma" if column.sign == "," else "point"
-            yield f"{named} holds numbers with a decimal {sign}: '{example}' is {read(example)}"
+            number = as_text(read(example))
+            yield f"{named} holds numbers with a decimal {sign}: '{example}' is {number}"
         elif column.form in {"day first", "month first"}:
             example = self._first(Shape.REORDERED)
             yield f"{named} holds dates with the {column.form}: '{example}' is {read(example)}"
@@ -350,19 +351,20 @@ class _Column:
     def _money_notes(self, column: ColumnType, locale: str | None) -> Iterator[str]:
         price, read = Shape.PRICE, reader_of(column)
         odd = [self._first(flag) for flag in (Shape.UNSURE, Shape.COMMA, Shape.POINT)]
-        example = next((one for one in odd if one and not is_number(one)), None)
+        example = next((one for one in odd if one and not _is_same(one, read(one))), None)
         if example is not None:
-            yield f"'{example}' is read as the price {read(example)}"
+            (currency, *more) = self.currencies or [""]
+            unit = f" in {currency}" if currency and not more else ""
+            yield f"'{example}' is the price {as_text(read(example))}{unit}"
         unsure, (n_point, n_comma) = self._first(Shape.UNSURE), self.n_signs()
         if n_point and n_comma:
             yield (
-                f"{n_point:,} prices have a decimal point and {n_comma:,} a decimal comma; "
+                f"{n_point:,} of the prices with a decimal point, {n_comma:,} with a comma; "
                 "each is read by its own"
             )
         if unsure and locale is None and (column.sign is None or (n_point and n_comma)):
-            value = read(unsure)
             other = "en" if "." in unsure and "," not in unsure else "de"
-            yield f"'{unsure}' is read as {value}; --locale {other} reads it otherwise"
+            yield f"'{unsure}' may be another number; --locale {other} reads it so"
         currencies = self.currencies
         if len(currencies) > 1:
             listed = ", ".join(f"{n:,} in {name}" for name, n in sorted(currencies.items()))
@@ -373,22 +375,31 @@ class _Column:
             why = why_no_price(as_text(others[0].cell))
             n_others = sum(seen.count for seen in others)
             yield (
-                f"{n_others:,} of {self._n_filled:,} values are no prices "
-                f"and are left empty: row {others[0].row} has '{_shown(others[0].cell)}' ({why})"
+                f"no price in {n_others:,} of {self._n_filled:,} values, which are left empty: "
+                f"row {others[0].row} has '{_shown(others[0].cell)}' ({why})"
             )
 
     def _symbol_notes(self, locale: str | None) -> Iterator[str]:
         """What a symbol that several currencies share was taken for."""
-        for (shape, currency), seen in self._seen.items():
-            amount = read_amount(as_text(seen.cell)) if shape & Shape.PRICE and currency else None
-            if amount is None or amount.symbol not in SHARED_SYMBOLS or locale:
-                continue
-            yield f"'{amount.symbol}' is taken for {currency}; --locale says otherwise, as in en_AU"
+        prices = [seen for (shape, _), seen in self._seen.items() if shape & Shape.PRICE]
+        amounts = [read_amount(as_text(seen.cell)) for seen in prices if locale is None]
+        found = {one.symbol: one.currency for one in amounts if one}
+        for symbol, currency in found.items():
+            if symbol in SHARED_SYMBOLS:
+                place = next(iter(SHARED_SYMBOLS[symbol]))
+                locale = place if place.islower() else f"en_{place}"
+                taken = "kept" if symbol == currency else f"taken for {currency}"
+                yield f"'{symbol}' is {taken}; --locale tells its currency, such as {locale}"
 
 
 _PAIRS = tuple({yes, no} for yes, no in BOOLEANS.values())
 _SAID = (Shape.NUMBER, Shape.AMOUNT, Shape.DAY_FIRST, Shape.MONTH_FIRST, Shape.BOOLEAN)
 """The readings that a column of text may nearly have."""
+
+
+def _is_same(text: str, value: Value) -> bool:
+    """Whether text is a value as programs write it, so that nothing needs to be said."""
+    return is_number(text) and float(text) == value
 
 
 def _shown(cell: Cell) -> str:
