@@ -1,16 +1,17 @@
 """What was understood of a catalogue: format, columns, prices, groups and images, for people."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import compress
 
 from fashionclip.catalog.catalog import Catalog, SeenIds
 from fashionclip.images.fetch import is_url
 from fashionclip.product import Kind, Product, Reject, Roles, Value
 
 MAX_EXAMPLES = 3
-MAX_LISTED = 12  # names in a line
+PRODUCTS_OF_EXAMPLES = 1_000  # after so many, one example will do: looking for more takes time
 MAX_EXAMPLE_CHARS = 80
 
 
@@ -83,7 +84,6 @@ class CatalogSummary:
             "prices": _prices(self),
             "groups": _groups(self),
             "images": _images(self),
-            "blank": _listed(self.blank_columns),
         }
         return {name: fact for name, fact in facts.items() if fact}
 
@@ -100,7 +100,8 @@ class SummaryBuilder:
         self._currencies: Counter[str] = Counter()
         self._lowest, self._highest = math.inf, -math.inf
         self._n_filled: Counter[str] = Counter()
-        self._examples: dict[str, dict[Value, None]] = defaultdict(dict)
+        self._examples: dict[str, dict[Value, None]] = {name: {} for name in catalog.columns}
+        self._without_examples = list(catalog.columns)
 
     def add(self, item: Product | Reject) -> None:
         """Count the next item of the pass."""
@@ -121,11 +122,12 @@ class SummaryBuilder:
             self._lowest, self._highest = min(self._lowest, price), max(self._highest, price)
             currency = columns.get(roles.currency or "")
             self._currencies.update([currency] if isinstance(currency, str) else [])
-        for name, value in columns.items():
-            if value is not None:
-                self._n_filled[name] += 1
-                if len(examples := self._examples[name]) < MAX_EXAMPLES:
-                    examples[_cut(value)] = None
+        self._n_filled.update(compress(columns, [value is not None for value in columns.values()]))
+        n_wanted = MAX_EXAMPLES if self._products <= PRODUCTS_OF_EXAMPLES else 1
+        for name in [name for name in self._without_examples if columns[name] is not None]:
+            self._examples[name][_cut(columns[name])] = None
+            if len(self._examples[name]) >= n_wanted:
+                self._without_examples.remove(name)
 
     def build(self) -> CatalogSummary:
         """The summary of what was counted."""
@@ -179,11 +181,6 @@ def _cut(value: Value) -> Value:
     if not isinstance(value, str) or len(value) <= MAX_EXAMPLE_CHARS:
         return value
     return f"{value[: MAX_EXAMPLE_CHARS - 1]}…"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_LISTED
-    return ", ".join(names[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _place(image: str | bytes | None) -> str:

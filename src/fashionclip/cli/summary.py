@@ -57,7 +57,8 @@ def show_summary(summary: "CatalogSummary") -> None:
     roles = f"those of the columns below; none for {missing}" if missing else "each has a column"
     facts = {name: _line(fact) for name, fact in summary.facts().items()}
     notes = "\n".join(f"• {_line(note)}" for note in summary.notes)
-    terminal.show_facts({**facts, "roles": roles, "notes": notes})
+    blank = _line(", ".join(summary.blank_columns))
+    terminal.show_facts({**facts, "roles": roles, "blank": blank, "notes": notes})
     shown = summary.columns[:MAX_SHOWN_COLUMNS]
     terminal.show_table(
         ["column", "role", "kind", "filled", "for example"],
