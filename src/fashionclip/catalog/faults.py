@@ -69,8 +69,12 @@ def read_faults(path: Path) -> tuple[Fault, ...]:
 
 def _place(reject: Reject) -> str:
     row = None if reject.row is None else f"row {reject.row}"
-    image = (reject.image or "").removeprefix(f"{Path.cwd()}{os.sep}")
-    return ", ".join(filter(None, (row, reject.product_id, shown(image))))
+    return ", ".join(filter(None, (row, reject.product_id, relative(reject.image or ""))))
+
+
+def relative(location: str) -> str:
+    """A location for messages, from the working folder if it is in there."""
+    return shown(location.removeprefix(f"{Path.cwd()}{os.sep}"))
 
 
 def _without_place(reject: Reject) -> str:

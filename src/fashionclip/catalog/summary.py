@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import compress
 
 from fashionclip.catalog.catalog import Catalog, SeenIds
+from fashionclip.catalog.faults import relative
 from fashionclip.images.fetch import is_url
 from fashionclip.product import Kind, Product, Reject, Roles, Value
 
@@ -240,5 +241,5 @@ def _images(summary: CatalogSummary) -> str:
     parts = [f"{summary.images[p]:,} {word}" for p, word in words.items() if summary.images.get(p)]
     if summary.further_images:
         parts.append(_counted(summary.further_images, "further view"))
-    by_id = f"; {summary.images_by_id}/<id>.jpg" if summary.images_by_id else ""
+    by_id = f"; {relative(summary.images_by_id)}/<id>.jpg" if summary.images_by_id else ""
     return ", ".join(parts) + by_id
