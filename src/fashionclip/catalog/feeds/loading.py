@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from fashionclip.catalog.feeds.rules import OPTIONS, FeedRow, Rules, is_blank, matching, objects_in
+from fashionclip.catalog.feeds.rules import OPTIONS, FeedRow, Rules, filled, matching, objects_in
 from fashionclip.catalog.feeds.spool import Member, Spool
 from fashionclip.catalog.feeds.variants import Findings
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table
@@ -12,8 +12,8 @@ from fashionclip.catalog.values import as_text
 _CHILD = re.compile(r"(?:^|[|,])\s*sku=([^,|]+)")
 _MENDED, _PARENT, _VARIANT, _TRANSLATION = 1, 2, 4, 8
 
-Item = tuple[int, tuple[Cell, ...], dict[str, Cell], int]
-"""What is spooled of a row: its number, its cells, those of a list's object, and flags."""
+Item = tuple[int, dict[str, Cell], int]
+"""What is spooled of a row: its number, its cells that are not blank, and flags."""
 
 
 def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> None:
@@ -22,7 +22,7 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
     Raises:
         CatalogError: the table cannot be read on, or there is no room for temporary files.
     """
-    place = _Place(rules)
+    place = _Place(rules, is_typed=table.is_typed)
     for row in table.rows():
         findings.counts["rows"] += 1
         if isinstance(row, BrokenRow):
@@ -43,8 +43,9 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
 class _Place:
     """Where the reading is: what a row below may belong to."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, is_typed: bool) -> None:
         """Start at the top."""
+        self.is_typed = is_typed
         self.parent: int | None = None
         """The last row that said it was a parent."""
         self.group = ""
@@ -55,14 +56,12 @@ class _Place:
 
 
 def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
-    cells = row.cells
+    cells = filled(row.cells, is_typed=place.is_typed)
     is_parent = rules.is_parent(cells)
     flags = _MENDED * row.is_mended + _PARENT * is_parent + _VARIANT * rules.is_variant(cells)
-    extra: dict[str, Cell] = {}
-    if rules.variant_names and not is_parent:
-        extra[rules.variant_names + OPTIONS] = cells.get(rules.variant_names)
-        cells = {**cells, rules.variant_names: None}
-    item = (row.number, tuple(map(cells.get, rules.names)), extra, flags)
+    if rules.variant_names in cells and not is_parent:
+        cells[rules.variant_names + OPTIONS] = cells.pop(rules.variant_names)
+    item = (row.number, cells, flags)
     if rules.lists:
         _add_list(item, cells.get(rules.lists), rules, spool)
     elif rules.shared_value:
@@ -76,17 +75,17 @@ def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
         seq = spool.add(item, up=None if is_parent else place.parent)
         place.parent = seq if is_parent else place.parent
     else:
-        _add_named(item, cells, rules, spool)
+        _add_named(item, rules, spool)
 
 
 def _add_list(item: Item, cell: Cell, rules: Rules, spool: Spool) -> None:
     """A row, and each object of its list as a variant of it."""
-    number, values, _, flags = item
+    number, cells, flags = item
     objects = list(objects_in(cell))
-    parent = spool.add((number, values, {}, flags | (_PARENT if objects else 0)))
+    parent = spool.add((number, cells, flags | (_PARENT if objects else 0)))
     for each in objects:
-        extra = dict(_flatten(each, rules.lists))
-        spool.add((number, (None,) * len(values), extra, _VARIANT), up=parent)
+        variant = filled(dict(_flatten(each, rules.lists)), is_typed=True)
+        spool.add((number, variant, _VARIANT), up=parent)
 
 
 def _flatten(found: Mapping[str, Cell], prefix: str) -> Iterator[tuple[str, Cell]]:
@@ -97,9 +96,9 @@ def _flatten(found: Mapping[str, Cell], prefix: str) -> Iterator[tuple[str, Cell
             yield f"{prefix}.{key}", value
 
 
-def _add_named(item: Item, cells: Mapping[str, Cell], rules: Rules, spool: Spool) -> None:
+def _add_named(item: Item, rules: Rules, spool: Spool) -> None:
     """A row that names its parent, or that others name."""
-    number, values, extra, flags = item
+    number, cells, flags = item
     names = [
         before + name
         for before, column in rules.named_by
@@ -107,7 +106,7 @@ def _add_named(item: Item, cells: Mapping[str, Cell], rules: Rules, spool: Spool
     ]
     view = as_text(cells.get(rules.view)).strip() if rules.view else ""
     if view and rules.feed.store_views and view not in rules.feed.store_views.default:
-        spool.add((number, values, extra, flags | _TRANSLATION), ref=names[0] if names else None)
+        spool.add((number, cells, flags | _TRANSLATION), ref=names[0] if names else None)
         return
     parent = as_text(cells.get(rules.parent)).strip() if rules.parent else ""
     first = spool.number_of(names[0]) if names else None
@@ -148,11 +147,11 @@ def read_groups(
         for member in rest:
             if member.ref and member.up is None and not rules.shared_value:
                 findings.add("orphans", member.item[0], member.ref)
-        rows = [_row(member, rules) for member in rest]
+        rows = [_row(member) for member in rest]
         translations = [
             row
             for row, member in zip(rows, rest, strict=True)
-            if member.item[3] & _TRANSLATION and member.up is not None
+            if member.item[2] & _TRANSLATION and member.up is not None
         ]
         rows = [row for row in rows if row not in translations]
         for row in translations:
@@ -161,9 +160,8 @@ def read_groups(
             yield rows
 
 
-def _row(member: Member, rules: Rules) -> FeedRow:
-    number, values, extra, flags = member.item
-    cells = dict(zip(rules.names, values, strict=True)) | extra
+def _row(member: Member) -> FeedRow:
+    number, cells, flags = member.item
     return FeedRow(
         member.seq,
         member.up,
@@ -186,5 +184,4 @@ def _translate(
     }
     findings.add("translated" if is_chosen else "translations", row.number, found)
     for target in (each for each in rows if is_chosen and each.seq == row.up):
-        words = {name: cell for name, cell in row.cells.items() if not is_blank(cell)}
-        target.cells |= {name: cell for name, cell in words.items() if name != rules.view}
+        target.cells |= {name: cell for name, cell in row.cells.items() if name != rules.view}

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
-from fashionclip.catalog.feeds.rules import Rules, is_blank
+from fashionclip.catalog.feeds.rules import Rules
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
 
@@ -19,6 +20,8 @@ def option_values(cells: Mapping[str, Cell], rules: Rules) -> dict[str, list[str
     """The options of a row and their values, of which a parent may list several."""
     found: dict[str, list[str]] = {}
     for number, (name_column, value_column) in enumerate(rules.pairs):
+        if value_column not in cells:
+            continue
         name = cells.get(name_column)
         if isinstance(name, list):  # Shopify's JSON: the product's options, in their order
             name = name[number] if number < len(name) else None
@@ -43,8 +46,6 @@ def as_values(cell: Cell, separator: str = "") -> list[str]:
     """The values in a cell: one, or those of a list, or those between separators."""
     if isinstance(cell, list | tuple):
         return [text for each in cell for text in as_values(each)]
-    if is_blank(cell):
-        return []
     text = as_text(cell).strip()
     parts = text.split(separator) if separator else [text]
     return [part.strip() for part in parts if part.strip()]
@@ -82,6 +83,7 @@ def _unpack_text(text: str) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
+@lru_cache(8192)
 def order_of(value: str) -> tuple[int, float, str]:
     """Where a value comes in an ordered list: sizes by size, numbers by value, others by name."""
     text = value.strip().lower()

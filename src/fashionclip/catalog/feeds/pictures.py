@@ -48,5 +48,5 @@ def own_pictures(
 
 
 def _gallery_pictures(cell: Cell) -> list[str | bytes]:
-    objects = list(objects_in(cell))
+    objects = () if isinstance(cell, str) else tuple(objects_in(cell))
     return image_locations_of(objects or cell)

@@ -23,25 +23,17 @@ class FeedTable:
     notes: Names
     kinds: Mapping[str, Kind | None] | None
     is_typed: bool
-    _base: Names
-    """The columns that every product has a value of."""
-    _extra: Names
-    """The columns of options and such, of which it may have none."""
     _spool: Spool
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read the products, each with all its columns."""
-        base, blanks = self._base, dict.fromkeys(self._extra, None if self.is_typed else "")
+        blanks = dict.fromkeys(self.names, None if self.is_typed else "")
         for item in self._spool.products():
             if isinstance(item, BrokenRow):
                 yield item
-                continue
-            number, values, extra, is_mended = item
-            cells = dict(zip(base, values, strict=True))
-            if blanks:
-                cells |= blanks
-                cells |= extra
-            yield Row(number, cells, is_mended)
+            else:
+                number, cells, is_mended = item
+                yield Row(number, blanks | cells, is_mended)
 
 
 @dataclass(frozen=True)
@@ -126,29 +118,24 @@ def read_feed(
         return Reading(table, rules.roles, mapping)
     spool = Spool()
     load_rows(table, rules, spool, findings)
-    base = tuple(name for name in names if name not in rules.replaced)
-    extra: dict[str, None] = {}
+    kept = {name: None for name in names if name not in rules.replaced}
     for found in read_groups(spool, rules, findings, view):
         if isinstance(found, BrokenRow):
             spool.add_product(found)
             continue
         for row in products_of(found, rules, findings):
-            cells = dict(row.cells)
-            values = tuple(cells.pop(name, None) for name in base)
-            extra |= dict.fromkeys(cells)
-            spool.add_product((row.number, values, cells, row.is_mended))
+            kept |= dict.fromkeys(row.cells)
+            spool.add_product((row.number, row.cells, row.is_mended))
             findings.counts["products"] += 1
     spool.drop_rows()
     binary: dict[str, Kind | None] = {
         n: None for n, kind in (table.kinds or {}).items() if not kind
     }
     products = FeedTable(
-        (*base, *extra),
+        tuple(kept),
         (*table.notes, *notes_of(rules, findings)),
         binary or None,
         table.is_typed,
-        base,
-        tuple(extra),
         spool,
     )
     places = {"id": (rules.id_column,), "image": (rules.image,), "group": (rules.group,)}

@@ -28,6 +28,7 @@ class FeedRow:
     """The place of the row that it refers to."""
     number: int
     cells: dict[str, Cell]
+    """Those that are not blank."""
     is_mended: bool
     is_parent: bool
     """Whether it says of itself that it only holds what its variants share."""
@@ -61,7 +62,8 @@ class Rules:
     evidence: Names
     own: frozenset[str]
     """Columns that a variant does not inherit."""
-    inherited: Names
+    inherited: frozenset[str]
+    """Those that it does."""
     position: str
     gallery: str
     gallery_position: str
@@ -104,7 +106,7 @@ class Rules:
 
     def is_variant(self, cells: Mapping[str, Cell]) -> bool:
         """Whether a row is a variant, and not just a picture of its product."""
-        return not self.evidence or not all(is_blank(cells.get(name)) for name in self.evidence)
+        return not self.evidence or any(name in cells for name in self.evidence)
 
     @property
     def changes_rows(self) -> bool:
@@ -170,7 +172,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         lists=listed,
         evidence=columns.every(variants.evidence, prefix=listed),
         own=frozenset(own),
-        inherited=tuple(name for name in names if name not in own),
+        inherited=frozenset(names) - own,
         position=columns.first(variants.position),
         gallery="" if gallery == image else gallery,
         gallery_position=columns.first(variants.gallery_position),
@@ -248,11 +250,20 @@ MAX_LISTED_OPTIONS = 3
 """Options of a variant in Shopify's JSON: option1, option2, option3."""
 
 
-def is_blank(cell: Cell) -> bool:
-    """Whether a cell holds nothing."""
-    if isinstance(cell, str):
-        return not cell or cell.isspace()
-    return cell is None or cell == [] or cell == {}
+def filled(cells: Mapping[str, Cell], *, is_typed: bool) -> dict[str, Cell]:
+    """The cells that are not blank.
+
+    Args:
+        cells: a row's cells.
+        is_typed: whether they may be anything but text.
+    """
+    if not is_typed:
+        return {name: cell for name, cell in cells.items() if cell and not cell.isspace()}
+    return {
+        name: cell
+        for name, cell in cells.items()
+        if (cell or cell == 0) and not (isinstance(cell, str) and cell.isspace())
+    }
 
 
 def objects_in(cell: Cell) -> Iterator[Mapping[str, Cell]]:

@@ -19,18 +19,19 @@ from fashionclip.errors import CatalogError
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE data (seq INTEGER PRIMARY KEY, item BLOB);
-CREATE TABLE links (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER);
+CREATE TABLE rows (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER, item BLOB);
+CREATE TABLE links (seq INTEGER PRIMARY KEY, up INTEGER);
 CREATE TABLE names (name TEXT PRIMARY KEY, seq INTEGER, number INTEGER) WITHOUT ROWID;
 CREATE TABLE children (name TEXT, up INTEGER);
 CREATE TABLE members (root INTEGER, seq INTEGER, PRIMARY KEY (root, seq)) WITHOUT ROWID;
 CREATE TABLE products (seq INTEGER PRIMARY KEY, item BLOB);
 """
 _RESOLVE = """
-UPDATE links SET up = (SELECT seq FROM names WHERE name = ref) WHERE ref IS NOT NULL;
-UPDATE links SET up = children.up FROM children JOIN names USING (name)
-    WHERE links.seq = names.seq AND links.up IS NULL;
-UPDATE links SET up = NULL WHERE up = seq;
+INSERT INTO links
+    SELECT rows.seq, NULLIF(COALESCE(names.seq, listed.up, rows.up), rows.seq) FROM rows
+    LEFT JOIN names ON names.name = rows.ref
+    LEFT JOIN (SELECT names.seq, MIN(children.up) AS up FROM children JOIN names USING (name)
+        GROUP BY names.seq) AS listed ON listed.seq = rows.seq;
 CREATE INDEX ups ON links (up);
 INSERT INTO members WITH RECURSIVE tree (root, seq) AS (
     SELECT seq, seq FROM links WHERE up IS NULL
@@ -38,11 +39,11 @@ INSERT INTO members WITH RECURSIVE tree (root, seq) AS (
 ) SELECT root, seq FROM tree;
 """
 _GROUPS = """
-SELECT root, seq, up, ref, item
-FROM members CROSS JOIN links USING (seq) CROSS JOIN data USING (seq) ORDER BY root, seq
+SELECT root, seq, links.up, ref, item
+FROM members CROSS JOIN links USING (seq) CROSS JOIN rows USING (seq) ORDER BY root, seq
 """
 _CYCLES = """
-SELECT -1, seq, up, ref, item FROM links JOIN data USING (seq)
+SELECT -1, seq, links.up, ref, item FROM links JOIN rows USING (seq)
 WHERE seq NOT IN (SELECT seq FROM members) ORDER BY seq
 """
 
@@ -90,8 +91,7 @@ class Spool:
         self._n_rows += 1
         data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
         with _writing():
-            self._db.execute("INSERT INTO data VALUES (?, ?)", (self._n_rows, data))
-            self._db.execute("INSERT INTO links VALUES (?, ?, ?)", (self._n_rows, ref, up))
+            self._db.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (self._n_rows, ref, up, data))
         return self._n_rows
 
     def add_name(self, name: str, seq: int, number: int) -> None:
@@ -131,7 +131,7 @@ class Spool:
 
     def drop_rows(self) -> None:
         """Forget the rows, now that the products are there."""
-        tables = ("data", "links", "names", "children", "members")
+        tables = ("rows", "links", "names", "children", "members")
         self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
 
     def products(self) -> Iterator[object]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from fashionclip.catalog.feeds.options import as_values, option_values, order_of
 from fashionclip.catalog.feeds.pictures import gallery_of, own_pictures
-from fashionclip.catalog.feeds.rules import FeedRow, Rules, is_blank, slug
+from fashionclip.catalog.feeds.rules import FeedRow, Rules, slug
 from fashionclip.catalog.money import price_of, read_amount
 from fashionclip.catalog.roles import is_usual
 from fashionclip.catalog.tables.table import Cell, Row
@@ -56,7 +56,7 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         rules: the system's rules.
         findings: is told what was done.
     """
-    if len(rows) == 1 and is_blank(rows[0].cells.get(rules.gallery)):
+    if len(rows) == 1 and rules.gallery not in rows[0].cells:
         row = rows[0]
         alone = _Variant(row, row.cells, option_values(row.cells, rules))
         return [_row([alone], alone.cells, _Ids(row, [[alone]], rules), rules)]
@@ -135,7 +135,7 @@ def _sort_out(
 
 def _lead(rows: list[FeedRow], rules: Rules) -> FeedRow:
     """The row that holds what its group shares: the fullest, and of several the first variant."""
-    n_filled = [sum(not is_blank(row.cells.get(n)) for n in rules.inherited) for row in rows]
+    n_filled = [len(row.cells.keys() & rules.inherited) for row in rows]
     most = max(n_filled)
     fullest = [row for row, n in zip(rows, n_filled, strict=True) if n == most]
     return fullest[0] if len(fullest) == 1 else _in_order(fullest, rules)[0]
@@ -164,31 +164,28 @@ def _inherit(
     """The variants in order, with the cells that they inherit and their parent's options."""
     in_order = _in_order(children, rules)
     in_order.sort(key=lambda row: row is not lead)
+    by_seq = {row.seq: row for row in parents}
     shared: dict[str, Cell] = {}
+    shared_options: dict[str, list[str]] = {}
     if rules.shared_value:
         for source in (lead, *parents, *in_order):
-            _fill(shared, source.cells, rules)
-    by_seq = {row.seq: row for row in parents}
+            shared = _inherited(source, rules) | shared
+        for parent in parents:
+            shared_options |= option_values(parent.cells, rules)
     variants = []
     for row in in_order:
-        cells, options, above = dict(row.cells), {}, by_seq.get(row.up or 0)
-        if rules.shared_value:
-            _fill(cells, shared, rules)
-            options = {
-                k: v for each in parents for k, v in option_values(each.cells, rules).items()
-            }
-        while above is not None and not rules.shared_value:
-            _fill(cells, above.cells, rules)
+        cells, options = shared | row.cells, shared_options
+        above = None if rules.shared_value else by_seq.get(row.up or 0)
+        while above is not None:
+            cells = _inherited(above, rules) | cells
             options = option_values(above.cells, rules) | options
             above = by_seq.get(above.up or 0)
         variants.append(_Variant(row, cells, options | option_values(cells, rules)))
     return variants
 
 
-def _fill(cells: dict[str, Cell], source: Mapping[str, Cell], rules: Rules) -> None:
-    for name in rules.inherited:
-        if is_blank(cells.get(name)) and not is_blank(source.get(name)):
-            cells[name] = source[name]
+def _inherited(source: FeedRow, rules: Rules) -> dict[str, Cell]:
+    return {name: source.cells[name] for name in source.cells.keys() & rules.inherited}
 
 
 def _merge(same: list[_Variant], rules: Rules, findings: Findings) -> dict[str, Cell]:
@@ -204,7 +201,7 @@ def _merge(same: list[_Variant], rules: Rules, findings: Findings) -> dict[str, 
     if len(set(amounts)) > 1:
         findings.add("prices", min(variant.row.number for variant in same))
         cheapest = same[amounts.index(min(amounts))]
-        cells |= {name: cheapest.cells.get(name) for name in rules.prices}
+        cells |= {name: cheapest.cells.get(name, "") for name in rules.prices}
     return cells
 
 
@@ -229,9 +226,9 @@ def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules
     product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
     for name, values in _options(same).items():
         product[rules.option_column(name)] = _one_or_list(values)
-    for columns in filter(None, rules.roles.values()) if rules.lists else ():
-        filled = (product.get(name) for name in columns)
-        product[columns[0]] = next((cell for cell in filled if not is_blank(cell)), None)
+    for columns in rules.roles.values() if rules.lists else ():
+        known = [product[name] for name in columns if name in product]
+        product |= dict.fromkeys(columns[:1], *known[:1]) if known else {}
     product[rules.id_column] = ids.of(same)
     first = min((variant.row for variant in same), key=lambda row: row.seq)
     return Row(first.number, product, any(variant.row.is_mended for variant in same))
