@@ -20,7 +20,7 @@ _KEYS = (
 )
 """Where an object keeps its image; the first that is filled counts."""
 _NEXT_URL = re.compile(r"[,;|\s]+(?=(?:[A-Za-z][A-Za-z0-9+.\-]+:)?//)")
-_SEPARATORS = (r"[,;|\n\r]+", r"[\n\r]+", r"\|+", ";+", ",+")
+_SEPARATORS = tuple(map(re.compile, (r"[,;|\n\r]+", r"[\n\r]+", r"\|+", ";+", ",+")))
 _ONE_NAME = re.compile(r"[^\s,;|&()\[\]{}]+")
 _AMPERSAND = re.compile(r"&(?:amp|#0*38);")
 _QUOTED = re.compile(r"(?<=['\"])[^'\"]*[^'\"\s][^'\"]*(?=['\"])")
@@ -111,7 +111,7 @@ def _split(text: str) -> list[str]:
     if len(parts := _NEXT_URL.split(text)) > 1:
         return [name for part in parts for name in _split(part)]
     for separator in _SEPARATORS:
-        parts = [part.strip() for part in re.split(separator, text)]
+        parts = [part.strip() for part in separator.split(text)]
         parts = [part for part in parts if part]
         if all(map(_has_suffix, parts)) or all(map(_is_rooted, parts)):
             return parts
@@ -119,7 +119,7 @@ def _split(text: str) -> list[str]:
 
 
 def _has_suffix(name: str) -> bool:
-    return re.split("[?#]", name, maxsplit=1)[0].lower().endswith(IMAGE_SUFFIXES)
+    return name.partition("?")[0].partition("#")[0].lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_rooted(name: str) -> bool:

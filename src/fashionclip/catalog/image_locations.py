@@ -32,6 +32,7 @@ class ImageLocations:
         Raises:
             CatalogError: the folder does not exist.
         """
+        self._is_at_root = functools.lru_cache(MAX_FOLDERS)(lambda name: _exists(f"/{name}"))
         self._listing = functools.lru_cache(MAX_FOLDERS)(_list_folder)
         beside = None if is_url(source.folder) else Path(source.folder) / IMAGES_FOLDER
         if images is None:
@@ -54,10 +55,12 @@ class ImageLocations:
         alone differs in case or in the composition of its letters (NFC, NFD). Where there is none,
         or the first place is a URL, the first place counts.
         """
-        first = resolve_location(name, base=self._bases[0])
+        name, base = name.strip(), self._bases[0]
+        is_of_shop = name[:1] == "/" != name[1:2] and not self._is_at_root(name.split("/")[1])
+        first = resolve_location(name.lstrip("/") if is_of_shop else name, base=base)
         if is_url(first) or _exists(first):
             return first
-        below = name.strip().replace("\\", "/").lstrip("/")
+        below = name.replace("\\", "/").lstrip("/")
         folders = [base for base in self._bases if not is_url(base)]
         spellings = dict.fromkeys((below, unquote(below)))
         places = [f"{folder}/{spelling}" for folder in folders for spelling in spellings]

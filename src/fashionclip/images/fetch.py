@@ -7,6 +7,7 @@ in bytes and, on the web, in seconds.
 
 import base64
 import io
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -87,12 +88,16 @@ def resolve_location(location: str, *, base: str | None) -> str:
         if urlsplit(base).scheme.lower() in {"http", "https"}:
             name = quote(name, safe="/%?=&+,;:@!$'()*~")
         return f"{base.rstrip('/')}/{name}"
+    if base is not None and os.path.isabs(base):  # noqa: PTH117 - a tenth of Path's cost, once a row
+        return os.path.join(base, location)  # noqa: PTH118
     return str(Path(base or "").absolute() / location)
 
 
 def is_url(location: str) -> bool:
     """Whether a location is a URL rather than a path of this machine."""
-    return _URL.match(location) is not None or _DATA_URL.match(location) is not None
+    if "://" in location and _URL.match(location) is not None:
+        return True
+    return location[:5].lower() == "data:" and _DATA_URL.match(location) is not None
 
 
 def copy_bytes(
