@@ -216,4 +216,4 @@ def test_the_check_of_a_catalogue_finds_its_faults_before_time_is_spent(
     assert ended.json["rows"] == 27
     rows = [json.loads(line)["row"] for line in rejects.read_text("utf-8").splitlines()]
     assert {21, 22, 23, 24, 25, 26, 27} <= set(rows)
-    assert "missing" in fashionclip(*words).out
+    assert "→ check the name and the images folder" in fashionclip(*words).out

@@ -29,7 +29,7 @@ class ColumnSummary:
     examples: tuple[Value, ...]
     """Up to three different values; long text is cut."""
     because: tuple[int, str] | None
-    """Row and value that keep it from being narrower, where nearly all others would let it."""
+    """The first row, and its value, that is why its kind is not narrower; None for no such row."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -120,7 +120,8 @@ class SummaryBuilder:
             )
         price = columns.get(roles.price or "")
         if isinstance(price, int | float):
-            self._lowest, self._highest = min(self._lowest, price), max(self._highest, price)
+            self._lowest = min(self._lowest, float(price))
+            self._highest = max(self._highest, float(price))
             currency = columns.get(roles.currency or "")
             self._currencies.update([currency] if isinstance(currency, str) else [])
         self._n_filled.update(compress(columns, [value is not None for value in columns.values()]))
