@@ -218,7 +218,7 @@ def _one_currency(symbols: list[str]) -> tuple[str | None, str | None]:
     Both may be given if they agree: ``$5 CAD``.
     """
     currencies = {_currency(part) for part in symbols}
-    codes = {part for part in symbols if part in _CODES}
+    codes: set[str | None] = {part for part in symbols if part in _CODES}
     shared = {part.lower().rstrip(".") for part in symbols} & SHARED_SYMBOLS.keys()
     if codes and shared:
         currencies = codes

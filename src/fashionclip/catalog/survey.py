@@ -383,7 +383,7 @@ class _Column:
         """What a symbol that several currencies share was taken for."""
         prices = [seen for (shape, _), seen in self._seen.items() if shape & Shape.PRICE]
         amounts = [read_amount(as_text(seen.cell)) for seen in prices if locale is None]
-        found = {one.symbol: one.currency for one in amounts if one}
+        found = {one.symbol: one.currency for one in amounts if one and one.symbol}
         for symbol, currency in found.items():
             if symbol in SHARED_SYMBOLS:
                 place = next(iter(SHARED_SYMBOLS[symbol]))
