@@ -81,7 +81,7 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     made = []
     for same in sorted(products.values(), key=lambda same: min(v.row.seq for v in same)):
         cells = _merge(same, rules, findings)
-        if len(rows) > 1:
+        if parents or rules.shared_value:
             cells[rules.group] = ids.group
         further = [view for variant in same for view in variant.pictures[1:]] + gallery
         _set_pictures(cells, same, [view for view in further if view not in own], rules, findings)
