@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fashionclip.catalog.tables.table import Cell
@@ -56,7 +57,8 @@ def unused_images(
     for name, cells in examples.items():
         if name not in further and cells and all(map(_names_images, cells)):
             other = "" if image is None else f", and '{image}' does not"
-            yield f"the column '{name}' names images{other}; use it: --column image={name}"
+            option = shlex.quote(f"image={name}")  # a name may have spaces
+            yield f"the column '{name}' names images{other}; use it: --column {option}"
 
 
 def _names_images(text: str) -> bool:

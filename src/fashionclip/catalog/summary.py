@@ -238,8 +238,12 @@ def _groups(summary: CatalogSummary) -> str:
 
 
 def _images(summary: CatalogSummary) -> str:
-    words = {"file": "files", "url": "URLs", "embedded": "in the table", "none": "without one"}
-    parts = [f"{summary.images[p]:,} {word}" for p, word in words.items() if summary.images.get(p)]
+    found = summary.images
+    parts = [
+        _counted(found[p], word) for p, word in (("file", "file"), ("url", "URL")) if p in found
+    ]
+    words = {"embedded": "in the table", "none": "without one"}
+    parts += [f"{found[place]:,} {word}" for place, word in words.items() if place in found]
     if summary.further_images:
         parts.append(_counted(summary.further_images, "further view"))
     by_id = f"; {relative(summary.images_by_id)}/<id>.jpg" if summary.images_by_id else ""
