@@ -92,6 +92,7 @@ def test_no_text_is_an_amount_with_other_digits_than_its_own(text):
         (["\u0661\u066c\u0662\u0669\u0669\u066b\u0665", "\u0669"], [1299.5, 9.0]),
         (["KWD 1.250", "KWD 2.500"], [1.25, 2.5]),
         (["1299.0000", ".5"], [1299.0, 0.5]),
+        (["'19.99", "\uffe51,299", "\uff11\uff12.5"], [19.99, 1299.0, 12.5]),
         (["19,90", "1,299.00", "5"], [19.9, 1299.0, 5.0]),
     ],
 )  # fmt: skip
@@ -183,6 +184,10 @@ def test_a_column_of_currencies_comes_before_what_prices_say(tmp_path):
         ("price_range", ["10-20", "20-30"], "string"),
         ("price_type", ["fixed", "dynamic"], "string"),
         ("sale", ["yes", "no"], "boolean"),
+        ("Cost per item", ["9,50", "10"], "number"),
+        ("price.amount", ["9.50", "1,299.00"], "number"),
+        ("Preis brutto", ["1.299"], "number"),
+        ("precious", ["1.299"], "number"),
         ("sale", ["summer", "winter"], "string"),
         ("note", ["$5 off", "$6"], "string"),
         ("price", ["20", "30"], "integer"),
@@ -191,6 +196,18 @@ def test_a_column_of_currencies_comes_before_what_prices_say(tmp_path):
 )
 def test_a_column_of_prices_is_known_by_name_or_currency(tmp_path, name, cells, kind):
     assert shop(tmp_path, (name, cells)).columns[name] == kind
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "roles"),
+    [("currency", ["", ""], None), ("currency", ["1", "2"], None), ("currency", ["x", "y"], "")],
+)
+def test_a_column_named_currency_is_never_spoilt(tmp_path, column, cells, roles):
+    options = {} if roles is None else {"columns": {"currency": roles}}
+    catalog = shop(tmp_path, ("price", ["5 EUR", "6 EUR"]), (column, cells), **options)
+    found = {name: values(catalog, name) for name in catalog.columns}
+    assert found["price"] == [5, 6]
+    assert found["currency"] in (["EUR", "EUR"], [1, 2], ["x", "y"])
 
 
 def test_typed_tables_keep_prices_as_text_or_decimals(tmp_path):

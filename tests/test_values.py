@@ -197,6 +197,19 @@ def test_html_is_text(text, expected):
     assert plain_text(text) == expected
 
 
+def test_lists_stay_lists_without_their_html(tmp_path):
+    cells = ['["5&quot; heel", "<b>soft</b>"]', '{"a": ["&amp;"], "b": 1}', "[not <b>JSON</b>]"]
+    path = tmp_path / "shop.csv"
+    rows = "".join(f"{i}|x|{cell}\n" for i, cell in enumerate(cells))
+    path.write_text(f"id|title|more\n{rows}", encoding="utf-8")
+    assert values(Catalog.open(path), "more") == [
+        '["5\\" heel", "soft"]', '{"a": ["&"], "b": 1}', "[not JSON]"
+    ]  # fmt: skip
+    lines = tmp_path / "shop.jsonl"
+    lines.write_text('{"id": 1, "title": "x", "more": ["5&quot; heel"]}\n', encoding="utf-8")
+    assert values(Catalog.open(lines), "more") == ['["5\\" heel"]']
+
+
 def test_captions_and_columns_are_without_html_and_ids_are_not_touched(tmp_path):
     path = tmp_path / "shop.tsv"
     path.write_text(

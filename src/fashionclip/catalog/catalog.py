@@ -66,14 +66,15 @@ class Catalog:
         """The kind of export that it is read as, such as "Shopify product export", if any."""
         self.n_rows = survey.n_rows if n_rows is None else n_rows
         """Rows of the table, before those of a feed become products."""
-        if survey.currency_columns and roles.currency is None:
+        named = survey.currency_columns if _takes_currencies(survey, roles) else ()
+        if named and roles.currency is None:
             roles = replace(roles, currency=CURRENCY)
         self.roles = roles
         """Which column plays which part; the currency's may be one that was made of prices."""
         self.types: Mapping[str, ColumnType] = MappingProxyType(dict(survey.types))
         """How each column of the table is read, blank ones included."""
         kinds = {name: found.kind for name, found in survey.types.items() if found.kind}
-        if survey.currency_columns:
+        if named:
             kinds[str(roles.currency)] = "string"
         self.columns: Mapping[str, Kind] = MappingProxyType(kinds)
         """The columns that products carry, and their kinds."""
@@ -94,7 +95,7 @@ class Catalog:
         self._table = table
         self._images = images
         self._caption = caption
-        self._currency_columns, self._locale = survey.currency_columns, locale
+        self._currency_columns, self._locale = named, locale
         self._readers = [
             (name, reader_of(found)) for name, found in survey.types.items() if found.kind
         ]
@@ -292,6 +293,13 @@ class Catalog:
                 product_id
             ) if product_id and roles.id else None, tuple(images)
         return (images[0] if images else None), tuple(images[1:])
+
+
+def _takes_currencies(survey: Survey, roles: Roles) -> bool:
+    """Whether there is a column for the currencies of prices, or a name for a new one."""
+    if roles.currency is None:
+        return CURRENCY not in survey.types
+    return roles.currency in survey.types and survey.types[roles.currency].kind in {None, "string"}
 
 
 class SeenIds:

@@ -38,7 +38,10 @@ KNOWN_NAMES: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Bare names of columns that hold a ``price``, a ``code``, or a ``list``."""
 
-_PRICE_PART = re.compile(r"price$|preis$|^prix|^precio|^prezzo|prijs$|^price(?!range|type|view)")
+_PRICE_PART = re.compile(
+    r"(price|preis|prijs)(amount|value)?$|^(preis|prix|precio(?!us)|prezzo|preço|cena|costper)"
+    r"|^price(?!range|type|view)"
+)
 _SPACES = re.compile(r"\s+")
 _BODY = re.compile(r"\d(?:[\d.,' ]*\d)?")
 _NO_CENTS = re.compile(r"^(?:[.,]\s?(?:-{1,2}|[–—])|/-)")  # noqa: RUF001
@@ -187,7 +190,7 @@ def day_comes_first(locale: str) -> bool | None:
 
 def _plain(text: str) -> str:
     """Text with ASCII digits, plain spaces, and one kind of apostrophe."""
-    text = _SPACES.sub(" ", text).strip()
+    text = _SPACES.sub(" ", text).strip().removeprefix("'")  # as Excel marks text
     if text.isascii():
         return text
     text = text.translate(_ALIKE)
@@ -198,6 +201,8 @@ def _plain(text: str) -> str:
 
 _ALIKE = str.maketrans(
     {"’": "'", "ʼ": "'", "´": "'", "`": "'", "٬": "'", "٫": ".", "−": "-", "‐": "-"}  # noqa: RUF001
+    | {"￥": "¥", "￡": "£", "￦": "₩"}
+    | {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}  # wide forms
     | dict.fromkeys("\u200e\u200f\u200b\u061c\ufeff", "")
 )
 

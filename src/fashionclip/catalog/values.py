@@ -105,8 +105,24 @@ def convert(cell: Cell, column: ColumnType) -> Value:
 def _read_text(cell: Cell) -> Value:
     text = cell if type(cell) is str else as_text(cell)
     if not text.isprintable() or "<" in text or "&" in text:
-        text = plain_text(text)
+        text = _plain_json(text) if text[:1] in {"[", "{"} else plain_text(text)
     return text if text and not text.isspace() else None
+
+
+def _plain_json(text: str) -> str:
+    """JSON whose texts are without HTML: what is unescaped may hold a quotation mark."""
+    try:
+        return json.dumps(_plain_parts(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return plain_text(text)
+
+
+def _plain_parts(value: Cell) -> Cell:
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, dict):
+        return {name: _plain_parts(part) for name, part in value.items()}
+    return [_plain_parts(part) for part in value] if isinstance(value, list) else value
 
 
 def _read_id(cell: Cell) -> Value:
