@@ -15,6 +15,8 @@ from random_clip import write_checkpoint
 # the same examples in every run, so that failures are reproducible
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+# one worker a core: threads of PyTorch would wait for those of other workers, busily
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

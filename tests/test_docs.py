@@ -1,14 +1,16 @@
 """The documentation is true: snippets run, links resolve, the site builds.
 
 Each page is run from top to bottom, in a folder that holds only the sample catalogue, made by the
-command that the page states: ``python`` blocks in one interpreter, ``console`` blocks (lines after
-``$ ``) in a shell. A service that is started with ``&`` runs to the end of the page, on a free
-port instead of 8000 or 8001, and ``postgresql://localhost/shop`` is a real database. A block after
-``<!-- not run: reason -->`` is left out.
+command that the page states: ``python`` blocks and commands of ``fashionclip`` in one interpreter,
+what else is after ``$ `` in ``console`` blocks in a shell. A service that is started with ``&``
+runs to the end of the page, on a free port instead of 8000 or 8001, and
+``postgresql://localhost/shop`` is a real database. A block after ``<!-- not run: reason -->`` is
+left out.
 """
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -32,9 +34,13 @@ BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>python|console)\n(?P<body>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
+NEEDS_NO_SHELL = re.compile(rf"fashionclip (?!.*{DATABASE})[^|;>$*`\\]+")
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 START = """
 import atexit, subprocess
+from fashionclip.cli.main import run
+def command(*words):
+    assert run(words) == 0, words
 def start(command):
     service = subprocess.Popen("exec " + command, shell=True, stderr=subprocess.PIPE, text=True)
     atexit.register(service.wait)
@@ -68,6 +74,8 @@ def program_of(page):
             command = command.replace("curl -s ", "curl -sS --fail ")
             if command.endswith(" &"):
                 parts.append(f"start({command[:-2]!r})")
+            elif NEEDS_NO_SHELL.fullmatch(command):
+                parts.append(f"command(*{shlex.split(command)[1:]})")
             else:
                 parts.append(f"subprocess.run({command!r}, shell=True, check=True)")
     return with_free_ports("\n".join(parts))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -30,14 +29,6 @@ from fashionclip.train.setup import prepare
 from random_clip import write_checkpoint
 
 N_PRODUCTS, BATCH, STEPS = 60, 8, 6
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +80,6 @@ def same_weights(one, other):
 @pytest.fixture(scope="module")
 def whole(shop, tiny_checkpoint, tmp_path_factory):
     """An uninterrupted run."""
-    torch.set_num_threads(1)
     run = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
     outcome = train(recipe_of(shop, tiny_checkpoint), run)
     assert (outcome.steps, outcome.status) == (STEPS, "finished")
@@ -556,10 +546,7 @@ def test_the_authors_recipes_say_what_their_trainer_did():
 
 
 def run_python(words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, env=environment, check=False
-    )
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
 
 
 def test_a_wrong_option_is_an_error_of_one_line(tmp_path, capsys):
