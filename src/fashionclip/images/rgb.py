@@ -64,11 +64,11 @@ def _convert(image: Image.Image, profile: bytes | None, top: float) -> Image.Ima
         image = _grey_of_deep(image, top)
     elif image.has_transparency_data:
         image = image.convert("RGBA")
-    elif image.mode not in {"L", "CMYK"}:
+    elif image.mode not in {"RGB", "L", "CMYK"}:
         image = image.convert("RGB")
     image = to_srgb(image, profile)
     if image.mode != "RGBA":
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     canvas = Image.new("RGB", image.size, _WHITE)
     canvas.paste(image, mask=image.getchannel("A"))
     return canvas
