@@ -126,7 +126,7 @@ class SummaryBuilder:
             self._currencies.update([currency] if isinstance(currency, str) else [])
         self._n_filled.update(compress(columns, [value is not None for value in columns.values()]))
         n_wanted = MAX_EXAMPLES if self._products <= PRODUCTS_OF_EXAMPLES else 1
-        for name in [name for name in self._without_examples if columns[name] is not None]:
+        for name in [name for name in self._without_examples if columns.get(name) is not None]:
             self._examples[name][_cut(columns[name])] = None
             if len(self._examples[name]) >= n_wanted:
                 self._without_examples.remove(name)
