@@ -5,6 +5,7 @@ import io
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageCms, ImageOps
 
+import fashionclip
 from encoded_images import image_bytes
 from fashionclip.errors import ImageError
 from fashionclip.images import IMAGE_FORMATS
@@ -325,6 +327,12 @@ def test_no_other_program_is_started(monkeypatch, tmp_path):
     with contextlib.suppress(Exception):
         Image.open(io.BytesIO(drawing)).load()  # what would have happened
     assert (tmp_path / "started").exists()
+
+
+def test_images_are_opened_in_one_module_only():
+    package = Path(fashionclip.__file__).parent
+    opening = [path for path in package.rglob("*.py") if "Image.open(" in path.read_text("utf-8")]
+    assert opening == [package / "images" / "decode.py"]
 
 
 # metadata
