@@ -129,6 +129,23 @@ def test_the_page_offers_to_roll_variants_up(client):
     )
 
 
+def test_a_service_without_groups_refuses_to_roll_up_and_its_page_does_not_offer_it(
+    model, tiny_checkpoint, tmp_path
+):
+    filled(str(tmp_path / "g.lance"), model, Roles()).close()
+    metrics, limits = Metrics(), Settings(rate_per_minute=0)
+    app = create_app(SearchService(tmp_path / "g.lance", limits, metrics), limits, metrics)
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        for body in ({"text": "red", "group": True}, {"group": True}):
+            answer = client.post("/search", json=body)
+            assert answer.status_code in {400, 422}
+            assert "has no column of groups" in answer.text
+            assert str(tmp_path) not in answer.text
+        page = client.get("/", params={"q": "red", "group": "1"})
+        assert page.status_code == 200
+        assert 'name="group"' not in page.text
+
+
 def test_an_index_without_groups_says_so(model):
     store = filled(f"memory://groups-{next(COUNTER)}", model, Roles())
     with pytest.raises(ValueError, match="has no column of groups; index with --column group="):

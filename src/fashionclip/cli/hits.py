@@ -48,11 +48,17 @@ def show_hits(hits: Sequence["Hit"], roles: "Roles") -> None:
     width = terminal.width() - sum(map(terminal.column_width, columns, columns.values()))
     for name in [*filter(None, [title]), *_short_columns(hits, roles)]:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
+        if name in {roles.price, roles.sale_price}:
+            values = [_price(hit.columns.get(name)) for hit in hits]
         width -= terminal.column_width(name, values)
         if width < 0 and name != title:
             break
         columns[name] = values
     terminal.show_table(list(columns), zip(*columns.values(), strict=True), numbers=["", "score"])
+
+
+def _price(value: object) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else terminal.cell(value)
 
 
 def _short_columns(hits: Sequence["Hit"], roles: "Roles") -> list[str]:
