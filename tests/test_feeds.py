@@ -412,6 +412,56 @@ def test_schema_org(tmp_path):
     assert role(catalog, found["P-30"], "size") == '["30", "32"]'
 
 
+def test_offers_as_lists_and_content_api_ids(tmp_path):
+    rows = [
+        {"@type": "Product", "sku": "T", "name": "Tee", "image": "a.jpg", "brand": "Norda",
+         "offers": [{"price": "10", "priceCurrency": "EUR"}]},
+        {"@type": "Product", "productID": "C", "name": "Cap", "image": "c.jpg",
+         "brand": {"name": "Estuary"}, "offers": {"lowPrice": 5, "priceCurrency": "EUR"}},
+    ]  # fmt: skip
+    found, catalog = read(write_lines(tmp_path, rows))
+    assert [role(catalog, p, "price") for p in found.values()] == [10.0, 5.0]
+    assert [role(catalog, p, "brand") for p in found.values()] == ["Norda", "Estuary"]
+    rows = [
+        {"id": f"online:en:US:{i}", "offerId": str(i), "title": "Tee", "imageLink": "a.jpg",
+         "price": {"value": "9.00", "currency": "EUR"}, "itemGroupId": "G", "sizes": [size]}
+        for i, size in enumerate("MS")
+    ]  # fmt: skip
+    found, catalog = read(write_json(tmp_path, {"resources": rows}))
+    assert list(found) == ["1"]
+    assert role(catalog, found["1"], "size") == '["S", "M"]'
+
+
+def test_variants_of_any_json(tmp_path):
+    tee = {"sku": "A", "name": "Tee", "images": ["a.jpg", "b.jpg"], "price": 10,
+           "variants": [{"sku": "A-M", "size": "M"}, {"sku": "A-S", "size": "S"}]}  # fmt: skip
+    cap = {"sku": "B", "name": "Cap", "images": ["c.jpg"], "price": 5, "variants": []}
+    found, catalog = read(write_json(tmp_path, {"items": [tee, cap]}))
+    assert list(found) == ["A-S", "B"]
+    assert views_of(found["A-S"]) == ["b.jpg"]
+    assert role(catalog, found["A-S"], "size") == '["S", "M"]'
+    assert [role(catalog, p, "price") for p in found.values()] == [10, 5]
+
+
+def test_google_merchant_as_xml(tmp_path):
+    items = "".join(
+        f"<item><g:id>{size}</g:id><title>Tee</title><g:image_link>a.jpg</g:image_link>"
+        "<g:additional_image_link>b.jpg</g:additional_image_link>"
+        "<g:additional_image_link>c.jpg</g:additional_image_link>"
+        f"<g:price>9.50 EUR</g:price><g:item_group_id>G</g:item_group_id><g:size>{size}</g:size>"
+        "</item>"
+        for size in ("M", "S")
+    )
+    feed = (
+        '<?xml version="1.0"?><rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel>'
+        f"<title>Shop</title>{items}</channel></rss>"
+    )
+    found, catalog = read(write(tmp_path, feed, "feed.xml"))
+    assert list(found) == ["S"]
+    assert views_of(found["S"]) == ["b.jpg", "c.jpg"]
+    assert role(catalog, found["S"], "size") == '["S", "M"]'
+
+
 # Shop systems whose rows lie in other ways
 
 

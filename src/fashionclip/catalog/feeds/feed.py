@@ -120,6 +120,8 @@ class Feed(_Part):
     """Column to values of rows that are no products."""
     drafts: dict[str, Names] = {}
     """Column to values of products that the shop does not show; they are kept and counted."""
+    first_of: Names = ()
+    """Columns of objects, or of lists of them: the fields of the first become columns (JSON)."""
     micros: Names = ()
     """Columns of amounts in millionths."""
 

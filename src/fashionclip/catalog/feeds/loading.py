@@ -1,5 +1,6 @@
 """The rows of a feed into groups: which row belongs to which, whatever their order."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -22,7 +23,7 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
     Raises:
         CatalogError: the table cannot be read on, or there is no room for temporary files.
     """
-    place = _Place(rules, is_typed=table.is_typed)
+    place = _Place(rules)
     for row in table.rows():
         findings.counts["rows"] += 1
         if isinstance(row, BrokenRow):
@@ -43,9 +44,8 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
 class _Place:
     """Where the reading is: what a row below may belong to."""
 
-    def __init__(self, rules: Rules, *, is_typed: bool) -> None:
+    def __init__(self, rules: Rules) -> None:
         """Start at the top."""
-        self.is_typed = is_typed
         self.parent: int | None = None
         """The last row that said it was a parent."""
         self.group = ""
@@ -56,7 +56,11 @@ class _Place:
 
 
 def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
-    cells = filled(row.cells, is_typed=place.is_typed)
+    cells = filled(row.cells)
+    for name in rules.first_of:
+        for found in itertools.islice(objects_in(cells.get(name)), 1):
+            cells = dict(_flatten(found, name)) | cells
+            del cells[name]
     is_parent = rules.is_parent(cells)
     flags = _MENDED * row.is_mended + _PARENT * is_parent + _VARIANT * rules.is_variant(cells)
     if rules.variant_names in cells and not is_parent:
@@ -84,7 +88,7 @@ def _add_list(item: Item, cell: Cell, rules: Rules, spool: Spool) -> None:
     objects = list(objects_in(cell))
     parent = spool.add((number, cells, flags | (_PARENT if objects else 0)))
     for each in objects:
-        variant = filled(dict(_flatten(each, rules.lists)), is_typed=True)
+        variant = filled(dict(_flatten(each, rules.lists)))
         spool.add((number, variant, _VARIANT), up=parent)
 
 

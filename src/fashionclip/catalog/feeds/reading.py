@@ -15,7 +15,7 @@ from fashionclip.catalog.values import as_text
 from fashionclip.product import Kind
 
 
-@dataclass(frozen=True)
+@dataclass
 class FeedTable:
     """The products of a feed as a table."""
 
@@ -36,7 +36,7 @@ class FeedTable:
                 yield Row(number, blanks | cells, is_mended)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _RenamedTable:
     """A table whose columns have lost what a system drops, with its amounts as amounts."""
 

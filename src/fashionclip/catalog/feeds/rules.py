@@ -59,6 +59,7 @@ class Rules:
     shared_value: str
     """The column whose value the rows of a product share."""
     lists: str
+    first_of: Names
     evidence: Names
     own: frozenset[str]
     """Columns that a variant does not inherit."""
@@ -118,6 +119,7 @@ class Rules:
             or self.leave_out
             or self.view
             or self.replaced
+            or self.first_of
             or len(self.id) > 1
         )
 
@@ -130,7 +132,9 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         names: the table's columns, less what ``feed.drop`` says.
         mapping: roles that the user mapped; they come before those of the system.
     """
-    columns = _Columns(names)
+    first_of = _Columns(names).every(feed.first_of)
+    fields = {name for listed in feed.roles.values() for name in listed}
+    columns = _Columns((*names, *(n for n in fields if n.partition(".")[0] in first_of)))
     if feed.variants.lists:
         listed = columns.first(feed.variants.lists)
         roles = {role: columns.every(wanted, prefix=listed) for role, wanted in feed.roles.items()}
@@ -170,6 +174,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         children=columns.first(variants.children),
         shared_value=columns.first(variants.group),
         lists=listed,
+        first_of=first_of,
         evidence=columns.every(variants.evidence, prefix=listed),
         own=frozenset(own),
         inherited=frozenset(names) - own,
@@ -250,19 +255,12 @@ MAX_LISTED_OPTIONS = 3
 """Options of a variant in Shopify's JSON: option1, option2, option3."""
 
 
-def filled(cells: Mapping[str, Cell], *, is_typed: bool) -> dict[str, Cell]:
-    """The cells that are not blank.
-
-    Args:
-        cells: a row's cells.
-        is_typed: whether they may be anything but text.
-    """
-    if not is_typed:
-        return {name: cell for name, cell in cells.items() if cell and not cell.isspace()}
+def filled(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """The cells that are not blank."""
     return {
         name: cell
         for name, cell in cells.items()
-        if (cell or cell == 0) and not (isinstance(cell, str) and cell.isspace())
+        if (cell and (cell.__class__ is not str or not cell.isspace())) or cell == 0
     }
 
 

@@ -117,7 +117,10 @@ class Spool:
             self._db.executescript("BEGIN;" + _RESOLVE)
             for query in (_GROUPS, _CYCLES):
                 for _, group in groupby(self._db.cursor().execute(query), key=itemgetter(0)):
-                    yield [Member(*each[:4], pickle.loads(each[4])) for each in group]
+                    yield [
+                        Member(root, seq, up, ref, pickle.loads(data))
+                        for root, seq, up, ref, data in group
+                    ]
 
     def add_product(self, item: object) -> None:
         """Keep a product.
@@ -134,7 +137,7 @@ class Spool:
         tables = ("rows", "links", "names", "children", "members")
         self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
 
-    def products(self) -> Iterator[object]:
+    def products(self) -> Iterator[Any]:
         """The products, in the order in which they were added."""
         for (data,) in self._db.execute("SELECT item FROM products ORDER BY seq"):
             yield pickle.loads(data)

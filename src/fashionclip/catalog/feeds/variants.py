@@ -70,7 +70,8 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     _lend_pictures(variants, rules)
     products: dict[tuple[str | bytes | None, tuple[str, ...]], list[_Variant]] = {}
     for variant in variants:
-        key = (variant.pictures or [None])[0], _colours(variant, rules)
+        picture = variant.pictures[0] if variant.pictures else None
+        key = picture, _colours(variant, rules)
         products.setdefault(key, []).append(variant)
     for row in () if rules.lists else parents:
         findings.add("parents", row.number)
@@ -150,8 +151,8 @@ def _in_order(rows: list[FeedRow], rules: Rules) -> list[FeedRow]:
 
 
 def _order(row: FeedRow, rules: Rules) -> tuple[object, ...]:
-    names = [*rules.plain_options, *(value for _, value in rules.pairs)]
-    values = [as_text(row.cells.get(name)) for name in names]
+    names = (*rules.plain_options, *(value for _, value in rules.pairs))
+    values = [" ".join(as_values(row.cells.get(name))) for name in names]
     if rules.packed:
         values += [v for listed in option_values(row.cells, rules).values() for v in listed]
     position = as_text(row.cells.get(rules.position))
@@ -196,7 +197,8 @@ def _merge(same: list[_Variant], rules: Rules, findings: Findings) -> dict[str, 
     findings.counts["merged"] += len(same)
     findings.counts["merged into"] += 1
     for name in rules.plain_options:
-        cells[name] = _one_or_list(v for each in same for v in as_values(each.cells.get(name)))
+        if values := [v for each in same for v in as_values(each.cells.get(name))]:
+            cells[name] = _one_or_list(values)
     amounts = [_amount(variant.cells, rules) for variant in same]
     if len(set(amounts)) > 1:
         findings.add("prices", min(variant.row.number for variant in same))
@@ -226,7 +228,7 @@ def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules
     product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
     for name, values in _options(same).items():
         product[rules.option_column(name)] = _one_or_list(values)
-    for columns in rules.roles.values() if rules.lists else ():
+    for columns in rules.roles.values() if rules.lists or rules.first_of else ():
         known = [product[name] for name in columns if name in product]
         product |= dict.fromkeys(columns[:1], *known[:1]) if known else {}
     product[rules.id_column] = ids.of(same)
