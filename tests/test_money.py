@@ -159,6 +159,12 @@ def test_what_is_no_price_is_empty_and_named(tmp_path, cell, why):
     )
 
 
+def test_a_column_without_any_price_stays_text_and_is_named(tmp_path):
+    catalog = shop(tmp_path, ("price", ["", "from $5", "free"]))
+    assert values(catalog, "price") == [None, "from $5", "free"]
+    assert catalog.notes == ("column 'price' holds no price that can be read: row 2 has 'from $5'",)
+
+
 def test_each_row_keeps_its_currency(tmp_path):
     catalog = shop(tmp_path, ("price", ["5 EUR", "$6", "£7", "8", "on request"]))
     assert catalog.roles.currency == "currency"

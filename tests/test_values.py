@@ -51,6 +51,9 @@ def test_numbers_with_a_decimal_comma_are_numbers_if_all_fit(tmp_path, cells, ex
         ("weight", ["0,35", "1.5", "2"]),  # two signs: one of them may be something else
         ("views", ["1,234", "5,678"]),  # thousands or thousandths
         ("weight", ["0,35", "heavy"]),
+        ("size", ["38,40", "39,41"]),
+        ("brand", ["On", "Off"]),
+        ("brand", ["True", "True"]),
         ("phone", ["49301234567", "49307654321"]),
         ("EAN", ["4006381333931", "4006381333948"]),
         ("ref", ["007", "12"]),

@@ -4,7 +4,7 @@
 ``tables``     the table formats: files in, rows of cells out
 ``feeds``      exports of shop systems: rows into products, by rules that are data
 ``roles``      which column plays which part
-``survey``     the first pass: what each column holds, and its kind
+``survey``     the first pass: what each column holds, and its kind; ``shapes`` of single cells
 ``values``     cells to values of their column's type
 ``money``      amounts as shops write them; ``html_text`` HTML as text
 ``image_cells``, ``image_locations``   which images a row names, and where they are

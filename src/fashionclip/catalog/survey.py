@@ -1,42 +1,41 @@
 """The first pass over a table: what each column holds, decided from all of its cells.
 
-Every cell has a shape: the readings that it allows, such as a whole number, an amount with a
-decimal comma, or a date with the day first. The survey counts each column's shapes and keeps the
-first row of each; a column's type follows from these few.
+Every cell has a shape (``shapes``): the readings that it allows. The survey counts each column's
+shapes and keeps the first row of each; a column's type follows from these few.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import IntFlag
-from functools import lru_cache
 from itertools import chain
 
 from fashionclip.catalog.money import (
     KNOWN_NAMES,
-    MAX_PRICE,
     SHARED_SYMBOLS,
     day_comes_first,
     decimal_sign,
     is_price_name,
-    price_of,
     read_amount,
     why_no_price,
 )
 from fashionclip.catalog.roles import bare_name
+from fashionclip.catalog.shapes import (
+    PLAIN_WORDS,
+    Key,
+    Shape,
+    shape_of_text,
+    shape_of_typed_text,
+    shape_of_value,
+)
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Table
 from fashionclip.catalog.values import (
     BOOLEANS,
-    MISSING,
     ColumnType,
     Form,
     as_text,
-    is_integer,
     is_number,
-    iso_date,
     reader_of,
 )
-from fashionclip.product import INT64, Kind, Roles, Value
+from fashionclip.product import Kind, Roles, Value
 
 MAX_WORDS = 1_000
 """A column with more cells of plain words than this is text, whatever else is in it."""
@@ -51,99 +50,6 @@ MIN_SAID = 0.5  # share of numbers from which the words among them are worth a r
 
 LIST_SIGNS = ("|", ";", ",")
 """What stands between the words of a list, the best evidence first."""
-
-
-class Shape(IntFlag):
-    """The readings that a cell allows; plain words allow none."""
-
-    MISSING = 1
-    INTEGER = 2
-    NUMBER = 4
-    BOOLEAN = 8
-    PAIRED = 16
-    """A word of a pair such as yes and no; the key has the word."""
-    AMOUNT = 32
-    """A number as people write it, perhaps with a currency, which the key has."""
-    POINT = 64
-    """An amount whose decimal sign can only be a point."""
-    COMMA = 128
-    """... only a comma."""
-    UNSURE = 256
-    """... that is another number with a point than with a comma."""
-    PRICE = 512
-    """An amount that is neither negative nor huge."""
-    DAY_FIRST = 1024
-    """A date, if the day comes before the month, or the year before both."""
-    MONTH_FIRST = 2048
-    REORDERED = 4096
-    """A date that is not written as ISO 8601 has it."""
-    TEXT = 8192
-    """Text in a table whose cells have types, where text is no number."""
-
-
-Key = tuple[int, str | None]
-"""A shape, and the currency, or the word in lower case."""
-_WORDS = frozenset(chain.from_iterable(BOOLEANS.values()))
-_PLAIN_WORDS: Key = (0, None)
-_OF_AMOUNTS = Shape.AMOUNT | Shape.POINT | Shape.COMMA | Shape.UNSURE | Shape.PRICE
-
-
-@lru_cache(16_384)
-def shape_of_text(text: str) -> Key | None:
-    """What a cell of text can be read as; None for a blank."""
-    text = text.strip()
-    if not text:
-        return None
-    word = text.lower()
-    if word in MISSING:
-        return int(Shape.MISSING), None
-    if word in _WORDS:
-        return int(Shape.BOOLEAN if word in BOOLEANS["true"] else Shape.PAIRED), word
-    shape = Shape(0)
-    if is_number(text):
-        shape |= Shape.NUMBER | (Shape.INTEGER if is_integer(text) else Shape(0))
-    amount = read_amount(text)
-    if amount is not None:
-        has = {
-            Shape.AMOUNT: True,
-            Shape.POINT: amount.comma is None,
-            Shape.COMMA: amount.point is None,
-            Shape.UNSURE: amount.is_ambiguous,
-            Shape.PRICE: price_of(amount, None) is not None,
-        }
-        shape |= sum(flag for flag, is_there in has.items() if is_there)
-        return int(shape), amount.currency
-    days, months = (iso_date(text, day_first=first) for first in (True, False))
-    shape |= Shape.DAY_FIRST if days else Shape(0)
-    shape |= Shape.MONTH_FIRST if months else Shape(0)
-    shape |= Shape.REORDERED if (days or months) and text[4:5] != "-" else Shape(0)
-    shape |= Shape.UNSURE if days and months and days != months else Shape(0)
-    return int(shape), None
-
-
-@lru_cache(16_384)
-def shape_of_typed_text(text: str) -> Key | None:
-    """What text can be read as where a number would not be text; None for a blank."""
-    found = shape_of_text(text)
-    if found is None:
-        return None
-    return found[0] & (_OF_AMOUNTS | Shape.MISSING) | Shape.TEXT, found[1]
-
-
-def shape_of_value(cell: Cell) -> Key | None:
-    """What a cell is that has a type of its own; None for a number that is none (NaN)."""
-    if cell != cell:
-        return None
-    shape = Shape(0)
-    if isinstance(cell, bool):
-        shape = Shape.BOOLEAN
-    elif isinstance(cell, int):
-        shape = Shape.INTEGER | Shape.NUMBER if cell in INT64 else Shape(0)
-    elif isinstance(cell, float | Decimal):
-        shape = Shape.NUMBER
-    if shape & Shape.NUMBER:
-        shape |= Shape.AMOUNT | (Shape.PRICE if 0 <= cell < MAX_PRICE else Shape(0))
-    return int(shape), None
 
 
 @dataclass(slots=True)
@@ -169,7 +75,8 @@ class _Column:
         self._is_list = bare in KNOWN_NAMES["list"] and not (self._is_id or name in words)
         self._is_text_by_role = self._is_id or name in {*words, roles.highlights}
         self._is_words = self._is_text_by_role or bare in KNOWN_NAMES["code"]
-        self._is_never_money = self._is_words or self._is_list
+        self._is_label = name in {roles.brand, roles.category, roles.colour, roles.size}
+        self._is_never_money = self._is_words or self._is_list or self._is_label
         self._is_price_role = name in {roles.price, roles.sale_price} and not self._is_never_money
         self._is_price_name = is_price_name(name) and not self._is_never_money
         self._seen: dict[Key, _Seen] = {}
@@ -180,7 +87,7 @@ class _Column:
     def look(self, cell: Cell, row: int) -> None:
         """Take in a cell that is not empty."""
         if type(cell) is str:
-            key = self._shape_of(cell) if len(cell) <= MAX_SHAPED_CHARS else _PLAIN_WORDS
+            key = self._shape_of(cell) if len(cell) <= MAX_SHAPED_CHARS else PLAIN_WORDS
             if self._is_list:
                 self._list_signs.update(sign for sign in LIST_SIGNS if sign in cell)
         else:
@@ -204,7 +111,7 @@ class _Column:
 
     @property
     def _has_many_words(self) -> bool:
-        words = self._seen.get(_PLAIN_WORDS)
+        words = self._seen.get(PLAIN_WORDS)
         return words is not None and words.count > MAX_WORDS
 
     def _count(self, flag: Shape) -> int:
@@ -280,12 +187,14 @@ class _Column:
             common &= Shape(shape)
         if not keys or any(shape & Shape.TEXT for shape, _ in keys):
             return "string", "text", None
-        if common & Shape.BOOLEAN:
-            return "boolean", "plain", None
         if common & Shape.INTEGER:
             return "integer", "plain", None
         if common & Shape.NUMBER:
             return "number", "plain", None
+        if self._is_label:  # the brand "On", the sizes "38,40"
+            return "string", "text", None
+        if common & Shape.BOOLEAN:
+            return "boolean", "plain", None
         if common & Shape.PAIRED and {word for _, word in keys} in _PAIRS:
             return "boolean", "words", None
         has_currency = any(detail for _, detail in keys)
@@ -323,7 +232,11 @@ class _Column:
     def notes(self, column: ColumnType, *, locale: str | None) -> Iterator[str]:
         """Sentences on how it was read, where that is not plain."""
         named, read = f"column '{self.name}'", reader_of(column)
-        if column.form == "money":
+        if self._is_price_role and column.form != "money" and self._n_filled:
+            first = self._without(Shape.MISSING)[0]
+            where = f"row {first.row} has '{_shown(first.cell)}'"
+            yield f"{named} holds no price that can be read: {where}"
+        elif column.form == "money":
             yield from (f"{named}: {note}" for note in self._money_notes(column, locale))
         elif column.form == "amount":
             example = self._first(Shape.COMMA if column.sign == "," else Shape.POINT)
