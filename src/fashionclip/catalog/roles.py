@@ -64,6 +64,7 @@ def usual_name(name: str) -> str:
     return bare
 
 
+@lru_cache(8192)
 def is_usual(name: str, role: str) -> bool:
     """Whether a column of this name usually has this role.
 

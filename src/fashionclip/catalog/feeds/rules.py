@@ -280,7 +280,7 @@ def objects_in(cell: Cell) -> Iterator[Mapping[str, Cell]]:
 def matching(cells: Mapping[str, Cell], wanted: Mapping[str, frozenset[str]]) -> str:
     """The first column in which a row has one of some values; empty if it has none."""
     for name, values in wanted.items():
-        if as_text(cells.get(name)).strip().lower() in values:
+        if name in cells and as_text(cells[name]).strip().lower() in values:
             return name
     return ""
 

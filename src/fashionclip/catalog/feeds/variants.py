@@ -45,6 +45,8 @@ class _Variant:
     row: FeedRow
     cells: dict[str, Cell]
     options: dict[str, list[str]]
+    colours: tuple[str, ...] = ()
+    """Those among its options."""
     pictures: list[str | bytes] = field(default_factory=list)
 
 
@@ -60,18 +62,17 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         row = rows[0]
         alone = _Variant(row, row.cells, option_values(row.cells, rules))
         return [_row([alone], alone.cells, _Ids(row, [[alone]], rules), rules)]
-    parents, children, others = _sort_out(rows, rules)
-    lead = parents[0] if parents else _lead(children, rules)
+    lead, parents, children, others = _sort_out(rows, rules)
     variants = _inherit(parents, children, lead, rules)
     gallery = gallery_of(rows, rules)
     for variant in variants:
         above = next((row for row in parents if row.seq == variant.row.up), lead)
         variant.pictures = own_pictures(variant.cells, above, gallery, rules)
-    _lend_pictures(variants, rules)
+    _lend_pictures(variants)
     products: dict[tuple[str | bytes | None, tuple[str, ...]], list[_Variant]] = {}
     for variant in variants:
         picture = variant.pictures[0] if variant.pictures else None
-        key = picture, _colours(variant, rules)
+        key = picture, variant.colours
         products.setdefault(key, []).append(variant)
     for row in () if rules.lists else parents:
         findings.add("parents", row.number)
@@ -90,32 +91,36 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     return made
 
 
-def _lend_pictures(variants: list[_Variant], rules: Rules) -> None:
+def _lend_pictures(variants: list[_Variant]) -> None:
     """Give variants without a picture that of another, best of one of their colour."""
     with_pictures = [variant for variant in variants if variant.pictures]
-    by_colour = {_colours(variant, rules): variant for variant in reversed(with_pictures)}
-    for variant in variants if with_pictures else ():
+    if not 0 < len(with_pictures) < len(variants):
+        return
+    by_colour = {variant.colours: variant for variant in reversed(with_pictures)}
+    for variant in variants:
         if not variant.pictures:
-            lender = by_colour.get(_colours(variant, rules), with_pictures[0])
+            lender = by_colour.get(variant.colours, with_pictures[0])
             variant.pictures = lender.pictures[:1]
 
 
-def _colours(variant: _Variant, rules: Rules) -> tuple[str, ...]:
-    """The colours of a variant, among its options."""
-    plain = {name: as_values(variant.cells.get(name)) for name in rules.plain_options}
-    listed = (variant.options | plain).items()
-    return tuple(value for name, values in listed if is_usual(name, "colour") for value in values)
+def _colours(
+    cells: Mapping[str, Cell], options: Mapping[str, list[str]], rules: Rules
+) -> tuple[str, ...]:
+    found = [values for name, values in options.items() if is_usual(name, "colour")]
+    plain = (name for name in rules.plain_options if name in cells and is_usual(name, "colour"))
+    found += [as_values(cells[name]) for name in plain]
+    return tuple(value for values in found for value in values)
 
 
 def _sort_out(
     rows: list[FeedRow], rules: Rules
-) -> tuple[list[FeedRow], list[FeedRow], list[FeedRow]]:
-    """The parents, that of all first; the variants; the rows that are neither."""
+) -> tuple[FeedRow, list[FeedRow], list[FeedRow], list[FeedRow]]:
+    """The row that holds what all share; the parents; the variants; the rows that are neither."""
     parents = {row.seq for row in rows if row.is_parent}
     variants = {row.seq for row in rows if row.is_variant} - parents
     if not rules.shared_value:
         parents |= {row.up for row in rows if row.seq in variants and row.up is not None}
-        first = rows[0].seq
+        first = next((row.seq for row in rows if row.up is None), rows[0].seq)
     else:
         first = _lead([row for row in rows if row.is_parent] or rows, rules).seq
         if variants and not parents and first not in variants:
@@ -127,9 +132,14 @@ def _sort_out(
     for row in rows:
         row.is_parent = row.seq in parents
     named = parents | variants
+    grouping = [row for row in rows if row.seq in parents]
+    grouping.sort(key=lambda row: row.seq != first)
+    children = [row for row in rows if row.seq in variants]
+    lead = next((row for row in (*grouping[:1], *children) if row.seq == first), None)
     return (
-        sorted((row for row in rows if row.seq in parents), key=lambda row: row.seq != first),
-        [row for row in rows if row.seq in variants],
+        lead or (grouping or children)[0],
+        grouping,
+        children,
         [row for row in rows if row.seq not in named],
     )
 
@@ -181,7 +191,8 @@ def _inherit(
             cells = _inherited(above, rules) | cells
             options = option_values(above.cells, rules) | options
             above = by_seq.get(above.up or 0)
-        variants.append(_Variant(row, cells, options | option_values(cells, rules)))
+        options = options | option_values(cells, rules)
+        variants.append(_Variant(row, cells, options, _colours(cells, options, rules)))
     return variants
 
 
