@@ -312,7 +312,7 @@ def test_objects_one_after_the_other_are_rows_and_one_product_is_one_row(tmp_pat
 
 
 @pytest.mark.parametrize("layout", ["document", "lines", "sequence"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rows=st.lists(
         st.dictionaries(
@@ -648,3 +648,39 @@ def test_the_samples_of_tars_are_rows_with_their_images(tmp_path):
         )
     with pytest.raises(CatalogError, match="not a tar, or cut short"):
         Catalog.open(write(tmp_path, "broken.tar", b"no tar at all" * 100))
+
+
+# arbitrary input
+
+STARTS = {
+    "json": ['{"products": [{"id": 1, "title": "a"}', '[{"id": 1, "title": "a"},', '{"id": 1}'],
+    "xml": [
+        "<a><item><id>1</id><title>b</title></item>",
+        "<?xml version='1.0'?><a><b><c>1</c></b>",
+    ],
+    "csv": ['id,title\n"1\\"",', "# x\n\nid;title\n", "sep=\n", "id\ttitle\n\\N\t"],
+    "xlsx": ["PK\x03\x04"],
+    "tar": ["a.jpg"],
+    "arrow": ["ARROW1"],
+}
+WORDS = r""""" \ , [ ] { } : <item> </item> <id> </a> &b; 1 é \N ' # null <![CDATA[ ]]> "id" """
+pieces = st.sampled_from(WORDS.split()) | st.sampled_from("\0\ufeff\n\r ")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(sorted(STARTS)).flatmap(
+        lambda kind: st.tuples(st.just(kind), st.sampled_from(STARTS[kind]))
+    ),
+    st.lists(pieces, max_size=30).map(lambda found: "".join(found).encode()) | st.binary(),
+)
+def test_any_content_gives_products_and_rejects_or_one_error(tmp_path_factory, start, content):
+    kind, text = start
+    path = write(tmp_path_factory.getbasetemp(), f"any.{kind}", text.encode() + content)
+    try:
+        catalog = Catalog.open(path)
+    except CatalogError:
+        return
+    found = list(catalog)
+    assert [item.row for item in found] == list(range(1, catalog.len_hint + 1))
+    assert all("\n" not in getattr(item, "reason", "") for item in found)

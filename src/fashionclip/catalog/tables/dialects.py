@@ -90,7 +90,7 @@ class _Split:
     dialect: Dialect
     n_above: int
     fit: tuple[bool, bool, float]
-    """Whether it splits it into regular rows, whether a column has a usual name, and how many
+    """Whether a column has a usual name, whether it splits it into regular rows, and how many
     fields the regular rows have; larger is better."""
 
 
@@ -127,7 +127,7 @@ def _split(sample: Sequence[str], delimiter: str, usual_role: UsualRole) -> _Spl
     share = sum(len(record) == len(header) for record in below) / len(below)
     is_regular = len(header) > 1 and share >= MIN_REGULAR_SHARE
     is_usual = len(header) > 1 and any(map(usual_role, header))
-    return _Split(dialect, starts[i_header], (is_regular, is_usual, share * len(header)))
+    return _Split(dialect, starts[i_header], (is_usual, is_regular, share * len(header)))
 
 
 def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
@@ -140,11 +140,13 @@ def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
     widths = Counter(len(record) for record in records if len(record) > 1)
     width = max(widths, key=lambda n: widths[n], default=0)
     for i, record in enumerate(records):
-        if len(record) < 2 or record[0].lstrip().startswith("#"):
+        if record[0].lstrip().startswith("#"):
             continue
-        if len(record) != width and not (i == 0 and n_usual[0]):
+        if i == 0 and n_usual[0]:  # of one column, or of fewer than the rows have
+            return _below_labels(records, n_usual, 0)
+        if len(record) < 2 or len(record) != width:
             continue
-        if n_usual[i] and (i == 0 or not _is_sparse(record)):
+        if n_usual[i] and not _is_sparse(record):
             return _below_labels(records, n_usual, i)
         n_below = n_usual[i + 1] if i + 1 < len(records) else 0
         is_remark = n_below >= MIN_TELLING_NAMES and n_below * 2 >= len(records[i + 1])
@@ -154,8 +156,8 @@ def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
 
 
 def _is_sparse(record: Sequence[str]) -> bool:
-    """Whether most fields are empty, as in the settings above a template."""
-    return sum(not field.strip() for field in record) * 2 > len(record)
+    """Whether half of the fields are empty, as in the settings above a template."""
+    return sum(not field.strip() for field in record) * 2 >= len(record)
 
 
 def _below_labels(records: Sequence[Sequence[str]], n_usual: Sequence[int], i_header: int) -> int:

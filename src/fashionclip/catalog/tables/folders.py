@@ -55,7 +55,7 @@ class PictureFolder:
 
     kinds = None
     is_typed = True
-    names = ("id", "title", "category", "image")
+    names: tuple[str, ...] = ("id", "title", "category", "image")
 
     def __init__(self, folder: Path) -> None:
         """Count its files."""

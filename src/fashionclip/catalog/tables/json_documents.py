@@ -261,8 +261,10 @@ def _find_list(file: TextFile, usual_role: UsualRole) -> tuple[int, Place | None
         for place, n in n_objects.items()
         if n and (place[-1] in LISTS or not _is_product(roles[place[:-1]]))
     }
-    place = max(lists, key=lambda p: lists[p], default=None)
-    return lists.get(place or (), 0), place
+    if not lists:
+        return 0, None
+    place = max(lists, key=lambda place: lists[place])
+    return lists[place], place
 
 
 def _is_product(roles: Set[str | None]) -> bool:

@@ -17,7 +17,7 @@ MAX_DEPTH = 8
 WRAPPERS = ("node", "_source", "item")
 """Objects whose fields count as the row's own: of GraphQL, of Elasticsearch, of schema.org."""
 
-_EMPTY = (None, "", [])
+_EMPTY: tuple[Cell, ...] = (None, "", [])
 
 
 class Flattening:

@@ -13,10 +13,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fashionclip.catalog.tables.table import MAX_ROW_CHARS
 from fashionclip.catalog.tables.text import BadLine
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 MAX_ROW_LINES = 5_000
 """A quoted field that runs over more lines is taken for a quote that was left open."""
@@ -44,7 +47,7 @@ class Dialect:
     skips_space: bool = False
     """Whether spaces before a field, and before its quotation mark, are left out."""
 
-    def parse(self, lines: Iterable[str], *, strict: bool = False) -> "csv._reader":
+    def parse(self, lines: Iterable[str], *, strict: bool = False) -> "Reader":
         """Python's parser of this dialect."""
         return csv.reader(
             lines,

@@ -54,10 +54,10 @@ class XmlTable:
         """
         self._file: TextFile = open_text(path, encoding or _declared(path))
         counts = _Counts()
-        why = next(_parse(self._file, counts, max_chunks=SAMPLE_CHUNKS), None)
+        fault = next(_parse(self._file, counts, max_chunks=SAMPLE_CHUNKS), None)
         place = counts.find_products()
         if place is None:
-            why = why.reason if isinstance(why, BrokenRow) else "no element has others in it"
+            why = fault.reason if isinstance(fault, BrokenRow) else "no element has others in it"
             message = f"{path}: holds no products: {why}"
             raise CatalogError(message)
         self._place = place
