@@ -5,6 +5,8 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from encoded_images import image_bytes
 from fashionclip import Index
@@ -98,3 +100,32 @@ def test_a_product_that_stays_keeps_its_column_wide_and_it_is_said(store, tmp_pa
         "column 'stock' stays string: all of its values in this catalogue fit integer, but those "
         "of products that it does not have do not",
     )
+
+
+CELLS = st.sampled_from(
+    ["", "1", "20", "2.5", "x", "true", "007", "1,5", "31.12.2026", "n/a", "-3"]
+)
+NIGHTS = st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=2, max_size=4)
+
+
+@given(NIGHTS)
+@settings(max_examples=15, deadline=None)
+def test_after_any_nights_an_index_is_what_the_last_one_alone_makes(
+    tmp_path_factory, model, nights
+):
+    folder = tmp_path_factory.getbasetemp()
+    kept, fresh = (
+        create_store(uri, StoreMeta(uri, model.name, model.fingerprint, model.dim))
+        for uri in (f"memory://kinds-{next(COUNTER)}", f"memory://kinds-{next(COUNTER)}")
+    )
+    for cells in nights:
+        night(kept, folder, model, "stock", cells)
+    night(fresh, folder, model, "stock", nights[-1])
+    left, right = (
+        [hit.columns.get("stock") for hit in store.list_hits(k=9)] for store in (kept, fresh)
+    )
+    assert left == right
+    if any(nights[-1]):
+        assert kept.meta.columns["stock"] == fresh.meta.columns["stock"]
+    kept.close()
+    fresh.close()
