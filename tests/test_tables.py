@@ -6,6 +6,8 @@ import csv
 import datetime
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import zipfile
 from decimal import Decimal
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fashionclip.catalog import Catalog
 from fashionclip.errors import CatalogError
@@ -42,6 +45,12 @@ TITLES = {
     "big5": ["女士連衣裙紅色", "男士夾克黑色", "長袖襯衫白色"],
     "euc_kr": ["여성 원피스 빨간색", "남성 재킷 검정", "긴팔 셔츠 흰색"],
 }
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "JPEG")
+    return file.getvalue()
 
 
 def titles(path, **options):
@@ -80,6 +89,18 @@ def test_bytes_that_a_named_encoding_does_not_have_cost_their_rows(tmp_path):
     found = read(path, encoding="cp1252")
     assert ids(found) == ["2"]
     assert "bytes that are not cp1252" in reasons(found)[1]
+
+
+def test_the_command_line_takes_an_encoding(tmp_path):
+    path = write(tmp_path, "shop.csv", "id,title,image\n1,Платье,a.jpg\n".encode("koi8-r"))
+    for encoding, status, said in (
+        ("koi8-r", 0, "Платье"),
+        ("klingon", 1, "no encoding 'klingon'"),
+    ):
+        program = [sys.executable, "-m", "fashionclip.cli", "catalog", "check", str(path)]
+        touch(tmp_path, "a.jpg", content=jpeg())
+        done = subprocess.run([*program, "--encoding", encoding], capture_output=True, text=True)
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
 
 
 # dialects

@@ -116,8 +116,8 @@ class Catalog:
         """Open a catalogue. This reads its table once, and none of its images.
 
         Args:
-            path: a table (CSV, TSV, JSON Lines, Parquet; ``.gz`` too), a folder that holds one,
-                Kaggle's folder, or the URL of a table.
+            path: a table (CSV, JSON, XML, Excel, Parquet, tars; ``.gz`` too), a sheet of a workbook
+                (``shop.xlsx#Sheet``), a folder that holds a table or pictures, or a table's URL.
             images: folder or URL that relative image names start from. If the table has no column
                 of images, they are ``<images>/<id>.jpg`` (or .png, …).
             columns: role to column, where a name is unusual: ``{"id": "my_sku"}``. An empty name

@@ -139,13 +139,9 @@ def command(
 
 def is_catalog(paths: Sequence[str]) -> bool:
     """Whether the paths name one catalogue instead of image files."""
-    from fashionclip.catalog.tables.formats import COMPRESSED_SUFFIXES, TABLE_SUFFIXES
+    from fashionclip.catalog.tables.formats import names_table
 
-    if len(paths) != 1:
-        return False
-    name = paths[0].lower()
-    name = name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
-    return name.endswith((*TABLE_SUFFIXES, ".txt")) or Path(paths[0]).is_dir()
+    return len(paths) == 1 and (names_table(paths[0]) or Path(paths[0]).is_dir())
 
 
 class VectorFile:

@@ -89,9 +89,9 @@ def command(
 ) -> None:
     """Embed the catalogue at PATH into STORE, which can then be searched.
 
-    PATH is a table (CSV, TSV, JSON Lines, Parquet) or a folder with a table in it, such as
-    Kaggle's styles.csv and images/. Images come from a folder, from the table itself, or
-    from http(s), S3 and other addresses.
+    PATH is a table (CSV, JSON, XML, Excel, Parquet, WebDataset tars), a folder with a table
+    in it, such as Kaggle's styles.csv and images/, or a folder of pictures. Images come from
+    a folder, from the table itself, or from http(s), S3 and other addresses.
 
     Run it again and only what changed is embedded; stop it at any moment and the next run
     goes on from there. Rows and images that cannot be used are listed with the reason in

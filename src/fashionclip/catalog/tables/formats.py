@@ -109,6 +109,12 @@ def _split_sheet(path: str) -> tuple[str, str]:
     return path, ""
 
 
+def names_table(path: str) -> bool:
+    """Whether a path or URL is one of a table, told by its suffix alone."""
+    name = _uncompressed_name(Path(_split_sheet(path)[0]))
+    return name.endswith((*TABLE_SUFFIXES, ".txt"))
+
+
 def _is_table(entry: Path) -> bool:
     name = _uncompressed_name(entry)
     if is_clutter(entry.name) or is_of_dataset(entry.name):
