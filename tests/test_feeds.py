@@ -692,6 +692,13 @@ def test_a_group_of_ten_thousand_variants(tmp_path):
     assert len(json.loads(role(catalog, found["T00001"], "size"))) == 3333
 
 
+def test_a_group_that_is_too_large_is_not_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("fashionclip.catalog.feeds.spool.MAX_GROUP_ROWS", 3)
+    found, catalog = read(write_csv(tmp_path, SHOPIFY))
+    assert len(found) == 6
+    assert note(catalog, "kept as products of their own").startswith("4 rows are of groups")
+
+
 # Formats
 
 

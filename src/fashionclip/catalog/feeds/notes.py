@@ -2,6 +2,7 @@
 
 from fashionclip.catalog.feeds.feed import PLAIN
 from fashionclip.catalog.feeds.rules import Rules
+from fashionclip.catalog.feeds.spool import MAX_GROUP_ROWS
 from fashionclip.catalog.feeds.variants import MAX_FURTHER_IMAGES, Findings
 
 _SENTENCES = {
@@ -72,6 +73,11 @@ def notes_of(rules: Rules, findings: Findings) -> tuple[str, ...]:
             sentence = one if n == 1 else many
             first = findings.examples[what]
             notes.append(sentence.format(n=n, first=first, most=MAX_FURTHER_IMAGES))
+    if counts["split"]:
+        notes.append(
+            f"{counts['split']:,} rows are of groups of more than {MAX_GROUP_ROWS:,} rows, and are "
+            "kept as products of their own"
+        )
     if rules.micros:
         notes.append(f"amounts in millionths are divided ({', '.join(rules.micros)})")
     return tuple(notes)

@@ -127,6 +127,7 @@ def read_feed(
             kept |= dict.fromkeys(row.cells)
             spool.add_product((row.number, row.cells, row.is_mended))
             findings.counts["products"] += 1
+    findings.counts["split"] = spool.n_split
     spool.drop_rows()
     binary: dict[str, Kind | None] = {
         n: None for n, kind in (table.kinds or {}).items() if not kind

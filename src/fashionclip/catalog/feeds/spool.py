@@ -7,6 +7,7 @@ keeps it in memory as long as it is small.
 
 import pickle
 import sqlite3
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from operator import itemgetter
 from typing import Any
 
 from fashionclip.errors import CatalogError
+
+MAX_GROUP_ROWS = 50_000
+"""Rows of a larger group are products of their own, which bounds the memory that a group takes."""
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -37,6 +41,10 @@ INSERT INTO members WITH RECURSIVE tree (root, seq) AS (
     SELECT seq, seq FROM links WHERE up IS NULL
     UNION ALL SELECT root, links.seq FROM tree JOIN links ON links.up = tree.seq
 ) SELECT root, seq FROM tree;
+"""
+_SPLIT = """
+UPDATE members SET root = seq WHERE root IN
+    (SELECT root FROM members GROUP BY root HAVING COUNT(*) > ?)
 """
 _GROUPS = """
 SELECT root, seq, links.up, ref, item
@@ -70,9 +78,12 @@ class Spool:
     def __init__(self) -> None:
         """Make an empty database."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._db.close)
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
         self._n_rows = 0
+        self.n_split = 0
+        """Rows of groups that were too large, once ``groups`` has begun."""
 
     def add(self, item: object, *, ref: str | None = None, up: int | None = None) -> int:
         """Keep a row.
@@ -115,6 +126,7 @@ class Spool:
         """
         with _writing():
             self._db.executescript("BEGIN;" + _RESOLVE)
+            self.n_split = self._db.execute(_SPLIT, (MAX_GROUP_ROWS,)).rowcount
             for query in (_GROUPS, _CYCLES):
                 for _, group in groupby(self._db.cursor().execute(query), key=itemgetter(0)):
                     yield [
