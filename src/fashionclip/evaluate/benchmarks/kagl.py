@@ -203,7 +203,7 @@ def _read(folder: Path) -> tuple[list[KaglProduct], list[str], tuple[str, ...]]:
 
 def _read_kaggle(folder: Path) -> tuple[list[KaglProduct], list[str], bool]:
     try:
-        catalog = Catalog.open(folder, caption=lambda highlights, title: title)
+        catalog = Catalog.open(folder, format="plain", caption=lambda highlights, title: title)
         rows = list(catalog)
     except CatalogError as exc:
         message = f"kagl: {exc}"
