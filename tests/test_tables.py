@@ -328,8 +328,17 @@ def test_objects_one_after_the_other_are_rows_and_one_product_is_one_row(tmp_pat
     text = "\n".join(json.dumps(shirt, indent=1) for shirt in SHIRTS)
     assert ids(products(write(tmp_path, "shop.json", text))) == ["a", "b", "c"]
     one = {"@type": "Product", "sku": "a", "name": "Red", "offers": [{"price": 1}, {"price": 2}]}
-    (product,) = products(write(tmp_path, "product.json", json.dumps(one, indent=1)))
+    path = write(tmp_path, "product.json", json.dumps(one, indent=1))
+    (product,) = products(path, format="plain")
     assert (product.product_id, product.columns["offers"]) == ("a", '[{"price": 1}, {"price": 2}]')
+
+
+def test_an_object_of_products_by_their_keys_is_a_table(tmp_path):
+    by_key = {"shop": {"a1": {"title": "Red", "images": [{"src": "x"}]}, "b2": {"title": "Blue"}}}
+    found = products(write(tmp_path, "shop.json", json.dumps(by_key)))
+    assert [(p.product_id, p.caption) for p in found] == [("a1", "Red"), ("b2", "Blue")]
+    one = {"product": {"id": 7, "title": "Red", "variants": [{"sku": "x"}]}}
+    assert ids(products(write(tmp_path, "one.json", json.dumps(one, indent=1)))) == ["7"]
 
 
 @pytest.mark.parametrize("layout", ["document", "lines", "sequence"])
@@ -467,6 +476,12 @@ def test_broken_xml_gives_the_rows_before_it(tmp_path):
     assert (ids(found), list(reasons(found))) == (["1E5"], [1])
     with pytest.raises(CatalogError, match=r"holds no products: the XML breaks off at line 1 "):
         Catalog.open(write(tmp_path, "page.xml", "<html><br></html>"))
+
+
+def test_names_of_html_in_xml_are_characters(tmp_path):
+    text = "<a><item><id>1</id><title>Red&nbsp;&eacute; tee</title></item></a>"
+    (product,) = products(write(tmp_path, "feed.xml", text))
+    assert product.columns["title"] == "Red\xa0é tee"
 
 
 def test_entities_are_never_expanded(tmp_path):

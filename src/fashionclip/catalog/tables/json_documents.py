@@ -7,7 +7,7 @@ much is in memory.
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Set
 from io import TextIOBase
 from itertools import islice
@@ -44,6 +44,9 @@ LISTS = frozenset(
 )
 """Usual names of a list of products, also in an object with an id and a title of its own."""
 
+KEY = "key"
+"""The column of the keys of an object whose values are the rows."""
+
 Place = tuple[str, ...]
 """The keys that lead to a list or a value."""
 
@@ -74,12 +77,12 @@ class JsonTable:
         self.notes = self._file.notes
         self._is_lines = _holds_lines(self._file)
         self._place: Place | None = None
-        """The list whose items are the rows; None for the objects of the uppermost level."""
+        """The list, or the object, whose items are the rows; None for the uppermost objects."""
         if not self._is_lines:
-            n_rows, self._place = _find_list(self._file, usual_role)
-            if self._place:
+            n_rows, self._place = _find_rows(self._file, usual_role)
+            if n_rows:
                 rows = "1 object" if n_rows == 1 else f"{n_rows:,} objects"
-                self.notes += (f"the rows are the list '{'.'.join(self._place)}' of {rows}",)
+                self.notes += (f"the rows are the list '{'.'.join(self._place or ())}' of {rows}",)
         self._flattening = Flattening(self._objects, usual_role=usual_role, where=str(path))
         self.names = self._flattening.names
         first = None if self.names else next(self._objects(), None)
@@ -129,9 +132,9 @@ class JsonTable:
             try:
                 while text.peek():
                     if self._place is None:
-                        yield text.item()
+                        yield _inner(text.item())
                         continue
-                    for place, item in _walk(text, ()):
+                    for place, item in _walk(text, (), rows_at=self._place):
                         if place == (*self._place, "[]"):
                             yield item
             except _Broken as exc:
@@ -206,8 +209,20 @@ def _without_place(exc: ValueError) -> str:
     return exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
 
 
-def _walk(text: _Text, place: Place) -> "Iterator[tuple[Place, str | tuple[Any]]]":
+def _inner(item: "str | tuple[Any]") -> "str | tuple[Any]":
+    """The object in an object that holds nothing else: ``{"product": {…}}``."""
+    if isinstance(item, tuple) and isinstance(item[0], dict) and len(item[0]) == 1:
+        (inner,) = item[0].values()
+        return (inner,) if isinstance(inner, dict) else item
+    return item
+
+
+def _walk(
+    text: _Text, place: Place, *, rows_at: Place | None = None
+) -> "Iterator[tuple[Place, str | tuple[Any]]]":
     """The values of a document's outer objects, and the items of the lists in them.
+
+    Of an object whose values are the rows, each value is an item, with its key.
 
     Raises:
         _Broken: the document ends too early, or is not JSON.
@@ -232,12 +247,20 @@ def _walk(text: _Text, place: Place) -> "Iterator[tuple[Place, str | tuple[Any]]
                 why = "has no ':' after a key"
                 raise text.broken(why)
             text.skip()
-            yield from _walk(text, (*place, key[0]))
+            if place != rows_at:
+                yield from _walk(text, (*place, key[0]), rows_at=rows_at)
+                continue
+            item = text.item()
+            is_object = isinstance(item, tuple) and isinstance(item[0], dict)
+            yield (*place, "[]"), ({KEY: key[0], **item[0]},) if is_object else item
     text.skip()
 
 
-def _find_list(file: TextFile, usual_role: UsualRole) -> tuple[int, Place | None]:
-    """The longest list of objects that is not part of a product, and its length; None: none."""
+def _find_rows(file: TextFile, usual_role: UsualRole) -> tuple[int, Place | None]:
+    """The longest list of objects that is not part of a product, and its length.
+
+    An object of objects that look like products, by their keys, is such a list too. None: none.
+    """
     n_objects: dict[Place, int] = defaultdict(int)
     roles: dict[Place, set[str | None]] = defaultdict(set)  # of the values in each outer object
     with file.open() as stream:
@@ -256,15 +279,20 @@ def _find_list(file: TextFile, usual_role: UsualRole) -> tuple[int, Place | None
                 return 0, None
         except _Broken:
             pass  # the rows before it are read
+    by_key = Counter(p[:-1] for p, found in roles.items() if p and found & {"title", "image"})
+    maps = {place: n for place, n in by_key.items() if n > 1 and place not in roles}
     lists = {
         place: n
         for place, n in n_objects.items()
-        if n and (place[-1] in LISTS or not _is_product(roles[place[:-1]]))
+        if n
+        and (place[-1] in LISTS or not _is_product(roles.get(place[:-1], set())))
+        and not any(place[: len(outer)] == outer for outer in maps)
     }
-    if not lists:
+    found = maps | lists
+    if not found:
         return 0, None
-    place = max(lists, key=lambda place: lists[place])
-    return lists[place], place
+    place = max(found, key=lambda place: found[place])
+    return found[place], place
 
 
 def _is_product(roles: Set[str | None]) -> bool:

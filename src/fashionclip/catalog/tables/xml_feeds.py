@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from xml.parsers import expat
 
@@ -64,6 +65,9 @@ class XmlTable:
         self.notes = (*self._file.notes, f"the rows are the elements '{'/'.join(place)}'")
         self._flattening = Flattening(self._objects, usual_role=usual_role, where=str(path))
         self.names = self._flattening.names
+        if not self.names and isinstance(first := next(self._objects(), None), BrokenRow):
+            message = f"{path}: {first.reason}"
+            raise CatalogError(message)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top; every product is read whole.
@@ -116,6 +120,8 @@ def _parse(
     parser.EndElementHandler = handler.end
     parser.CharacterDataHandler = handler.text
     parser.EntityDeclHandler = _refuse_entities
+    parser.UseForeignDTD(True)  # so that &nbsp; and other names of HTML are no fault
+    parser.SkippedEntityHandler = lambda name, _: handler.text(unescape(f"&{name};"))
     number = n_chunks = 0
     why = ""
     with file.open() as stream:
