@@ -90,11 +90,13 @@ class Amount:
         return self.point if decimal == "." else self.comma
 
 
-@lru_cache(8192)
 def read_amount(text: str) -> Amount | None:
     """Read a number with a currency or without; None for anything else."""
-    if len(text) > MAX_AMOUNT_CHARS:
-        return None
+    return _read_amount(text) if len(text) <= MAX_AMOUNT_CHARS else None
+
+
+@lru_cache(8192)
+def _read_amount(text: str) -> Amount | None:
     text = _plain(text)
     found = _BODY.search(text)
     if found is None:

@@ -38,6 +38,7 @@ BOOLEANS: Mapping[str, tuple[str, str]] = {
 }
 """Words for true and false, by the word for true."""
 MAX_HIGHLIGHTS = 1_000
+MAX_DATE_CHARS = 60
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
@@ -224,7 +225,8 @@ def _read_date(cell: Cell, *, day_first: bool) -> Value:
     text = as_text(cell).strip()
     if text.lower() in MISSING:
         return None
-    return iso_date(text, day_first=day_first) or clean_text(text)
+    found = iso_date(text, day_first=day_first) if len(text) <= MAX_DATE_CHARS else None
+    return found or clean_text(text)
 
 
 @lru_cache(4096)
