@@ -251,8 +251,9 @@ def _walk(
                 yield from _walk(text, (*place, key[0]), rows_at=rows_at)
                 continue
             item = text.item()
-            is_object = isinstance(item, tuple) and isinstance(item[0], dict)
-            yield (*place, "[]"), ({KEY: key[0], **item[0]},) if is_object else item
+            if isinstance(item, tuple) and isinstance(item[0], dict):
+                item = ({KEY: key[0], **item[0]},)
+            yield (*place, "[]"), item
     text.skip()
 
 
