@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 from collections import Counter
 
 import pytest
@@ -184,6 +185,13 @@ def test_every_reject_is_in_one_fault(rejects):
     faults = group_rejects(rejects)
     assert sum(fault.count for fault in faults) == len(rejects)
     assert [fault.count for fault in faults] == sorted((f.count for f in faults), reverse=True)
+
+
+@pytest.mark.parametrize("unit", ["'\\", "'\"", "1.", "a:/", "x"])
+def test_a_long_reason_takes_no_time(unit):
+    began = time.monotonic()
+    assert group_rejects([Reject(1, None, None, unit * 100_000)])[0].count == 1
+    assert time.monotonic() - began < 5
 
 
 FAULTY = """\

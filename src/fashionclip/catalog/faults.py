@@ -11,7 +11,7 @@ from fashionclip.images.fetch import shown
 from fashionclip.product import Reject
 from fashionclip.rejects import read_rejects
 
-_VARYING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\w+://\S+|\d[\d,.]*(?<![,.])""")
+_VARYING = re.compile(r"""'[^']*'|"[^"]*"|\b\w+://\S+|\d[\d,.]*(?<![,.])""")
 """What differs between rejects of one kind: quoted values, addresses, numbers."""
 _ROW = re.compile(r"row [\d,]+: ")
 
