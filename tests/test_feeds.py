@@ -327,6 +327,9 @@ def test_magento(tmp_path):
     assert role(catalog, blue, "group") == "WS01"
     assert role(catalog, blue, "description") == "Long"
     assert "--locale takes its words" in note(catalog, "another view")
+    found, catalog = read(write_csv(tmp_path, MAGENTO[2:]))
+    assert found["WS01-RED"].caption == "Mikro-Shirt-Rot"
+    note(catalog, "1 row translates a product that is not in the table and is kept as a product")
     german, catalog = read(write_csv(tmp_path, MAGENTO), locale="de_DE")
     assert german["WS01-RED"].caption == "Mikro-Shirt-Rot"
     assert german["WS01-BLUE"].caption == "Micro Tee-Blue"
@@ -775,7 +778,8 @@ def test_dotted_names_and_other_languages_have_roles(tmp_path):
     row = {"product": {"id": "1", "name": "Tee", "brand": {"name": "Norda"},
                        "image": {"url": "a.jpg"}},
            "seller": {"name": "Shop", "id": "9"}, "offers": {"price": 9.5}}  # fmt: skip
-    found, catalog = read(write_lines(tmp_path, [row]))
+    other = {"product": {"id": "2", "name": "Cap"}}
+    found, catalog = read(write_lines(tmp_path, [row, other]))
     assert (found["1"].caption, image_of(found["1"])) == ("Tee", "a.jpg")
     assert (role(catalog, found["1"], "brand"), role(catalog, found["1"], "price")) == (
         "Norda",

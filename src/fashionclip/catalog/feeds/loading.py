@@ -150,7 +150,9 @@ def read_groups(
             continue
         for member in rest:
             if member.ref and member.up is None and not rules.shared_value:
-                findings.add("orphans", member.item[0], member.ref)
+                is_translation = member.item[2] & _TRANSLATION
+                what = "lone translations" if is_translation else "orphans"
+                findings.add(what, member.item[0], member.ref)
         rows = [_row(member) for member in rest]
         translations = [
             row

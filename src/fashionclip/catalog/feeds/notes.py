@@ -33,6 +33,11 @@ _SENTENCES = {
         "{n:,} rows name a parent that is not in the table and are kept as products of their own "
         "(first: {first})",
     ),
+    "lone translations": (
+        "1 row translates a product that is not in the table and is kept as a product ({first})",
+        "{n:,} rows translate products that are not in the table and are kept as products "
+        "(first: {first})",
+    ),
     "left out": (
         "1 row is no product and is left out ({first})",
         "{n:,} rows are no products and are left out (first: {first})",
