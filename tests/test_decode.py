@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageCms, ImageOps
 
@@ -28,6 +28,7 @@ from fashionclip.images.decode import (
     thumbnail,
 )
 from fashionclip.images.rgb import to_rgb
+from icc_profiles import rgb_profile
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -345,25 +346,54 @@ def with_chunk(data: bytes, kind: bytes, body: bytes, check: int | None = None) 
     return data[:33] + chunk + data[33:]
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        (b"iCCP", b"icc\0\0" + zlib.compress(bytes(3 << 20))),
-        (b"zTXt", b"prompt\0\0" + zlib.compress(bytes(3 << 20))),
-        (b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(bytes(3 << 20))),
-        (b"iCCP", b""),
-        (b"iCCP", b"icc\0\7"),
-        (b"tRNS", b""),
-        (b"pHYs", b"\0"),
-        (b"eXIf", b"MM\0*\xff\xff\xff\xff"),
-        (b"eXIf", bytes(1 << 20)),
-        (b"acTL", b"\0"),
-    ],
+def with_segment(data: bytes, marker: int, body: bytes) -> bytes:
+    """A JPEG with one more segment, before all others."""
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body + data[2:]
+
+
+PNG_METADATA = [
+    *(b"acTL bKGD cHRM eXIf fcTL fdAT gAMA hIST iCCP iTXt oFFs".split()),
+    *(b"pHYs sBIT sPLT sRGB sTER tEXt tIME tRNS zTXt caBX abCd".split()),
+]
+JPEG_METADATA = (
+    *(b"JFIF\0", b"JFXX\0", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"),
+    *(b"ICC_PROFILE\0", b"FPXR\0", b"Photoshop 3.0\x008BIM", b"Adobe", b""),
 )
-def test_metadata_never_decides_whether_an_image_is_read(kind, body):
-    plain = encode(Image.new("RGB", (12, 9), (9, 8, 7)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(PNG_METADATA), st.binary(max_size=12), st.sampled_from(["RGB", "L", "P"]))
+@example(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3 << 20)), "RGB")
+@example(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(3 << 20)), "RGB")
+@example(b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(bytes(3 << 20)), "RGB")
+@example(b"iCCP", b"icc\0\7", "RGB")
+@example(b"tRNS", b"", "P")
+@example(b"eXIf", bytes(1 << 20), "RGB")
+@example(b"eXIf", b"MM\0*\xff\xff\xff\xff", "RGB")
+def test_no_chunk_of_metadata_decides_whether_a_png_is_read(kind, body, mode):
+    plain = encode(Image.new("RGB", (12, 9), (9, 8, 7)).convert(mode))
     image = decode_image(with_chunk(plain, kind, body))
-    assert (image.size, image.getpixel((5, 5))) == ((12, 9), (9, 8, 7))
+    assert image.size == (12, 9)
+    if kind != b"tRNS":  # a whole one makes pixels transparent
+        assert image.getpixel((5, 5)) == pixel_of(plain, (5, 5))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([*range(0xE0, 0xF0), 0xFE]),
+    st.sampled_from(JPEG_METADATA),
+    st.binary(max_size=9),
+)
+@example(0xE0, b"JFIF\0", b"")
+@example(0xEE, b"Adobe", b"")
+@example(0xE2, b"ICC_PROFILE\0", b"")
+@pytest.mark.filterwarnings("ignore")  # Pillow's, on EXIF and MPF
+def test_no_segment_of_metadata_decides_whether_a_jpeg_is_read(marker, name, body):
+    plain = encode(Image.new("RGB", (12, 9), (9, 80, 7)), "JPEG")
+    image = decode_image(with_segment(plain, marker, name + body))
+    assert image.size == (12, 9)
+    if not (marker == 0xEE and len(name + body) >= 12):  # says which colours the JPEG has
+        assert image.getpixel((5, 5)) == pixel_of(plain, (5, 5))
 
 
 def test_a_damaged_checksum_of_metadata_does_not_matter():
@@ -371,12 +401,15 @@ def test_a_damaged_checksum_of_metadata_does_not_matter():
     assert pixel_of(with_chunk(plain, b"tEXt", b"a\0b", check=7)) == (9, 8, 7)
 
 
-def test_metadata_that_is_skipped_does_not_undo_a_rotation():
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_metadata_that_is_skipped_does_not_undo_a_rotation_or_the_colours(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encode(Image.new("RGB", (40, 20)), exif=exif)
-    large = with_chunk(data, b"zTXt", b"a\0\0" + zlib.compress(bytes(3 << 20)))
-    assert decode_image(large).size == (20, 40)
+    options = {"exif": exif, "icc_profile": rgb_profile("P3")}
+    data = encode(Image.new("RGB", (40, 20), (200, 30, 30)), kind, **options)
+    broken = with_chunk(data, b"cHRM", b"") if kind == "PNG" else with_segment(data, 0xEE, b"Adobe")
+    assert (decode_image(broken).size, pixel_of(broken)) == ((20, 40), pixel_of(data))
+    assert pixel_of(broken) != pixel_of(encode(Image.new("RGB", (40, 20), (200, 30, 30)), kind))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -418,6 +451,29 @@ def png_header(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
     with pytest.raises(ImageError, match="too large to decode safely"):
         decode_image(png_header(side, side))
+
+
+def progressive(n_scans: int, side: int = 16) -> bytes:
+    """A progressive JPEG whose last scan is repeated, which changes no pixel."""
+    data = encode(Image.new("L", (side, side), 90), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (n_scans - data.count(b"\xff\xda")) + data[-2:]
+
+
+@given(st.integers(7, 200), st.binary(max_size=20), st.binary(max_size=20))
+def test_a_jpeg_of_more_than_a_hundred_scans_is_refused(n_scans, note, video):
+    data = with_segment(progressive(n_scans), 0xFE, note + b"\xff\xda" * 200)
+    data += video + b"\xff\xda" * 200  # as the photographs of phones carry
+    if n_scans <= 100:
+        assert pixel_of(data) == (90, 90, 90)
+    else:
+        with pytest.raises(ImageError, match="more than 100 scans"):
+            decode_image(data)
+
+
+def test_a_large_jpeg_has_fewer_scans():
+    with pytest.raises(ImageError, match="more than 80 scans"):
+        decode_image(progressive(81, side=5_000), max_pixels=25_000_000)
 
 
 def test_a_long_banner_is_no_bomb():

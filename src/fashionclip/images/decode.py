@@ -17,7 +17,8 @@ from fashionclip.errors import ImageError
 from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.images.foreign import describe_foreign, is_heif
-from fashionclip.images.metadata import without_metadata
+from fashionclip.images.jpeg import has_more_scans
+from fashionclip.images.metadata import with_less_metadata
 from fashionclip.images.rgb import to_rgb
 from fashionclip.images.strips import MAX_ASPECT, resized_middle, resized_to_square
 
@@ -25,6 +26,9 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code
 MAX_PIXELS = 80_000_000  # below the size at which Pillow warns of a decompression bomb
 MAX_SIDE_PX = 1_000_000
+MAX_SCANS = 100  # of a progressive JPEG, as in libtiff; encoders write about 10
+MAX_SCANNED_PIXELS = 2_000_000_000
+"""Pixels times scans of a JPEG, since decoding passes over all its pixels in every scan."""
 DRAFT_MARGIN = 2.0
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size stay at least this many times too large."""
 
@@ -124,26 +128,20 @@ def decode_image(
         max_pixels: larger images are refused before they are decoded.
 
     Raises:
-        ImageError: empty, truncated, in none of ``IMAGE_FORMATS``, larger than ``max_pixels``, or
-            longer than ``MAX_SIDE_PX``.
+        ImageError: empty, truncated, in none of ``IMAGE_FORMATS``, larger than ``max_pixels``,
+            longer than ``MAX_SIDE_PX``, or a JPEG of more scans than any encoder writes.
     """
     if not data:
         message = "the image file is empty (0 bytes); fetch it again"
         raise ImageError(message)
-    try:
-        return _decode(data, target_px, max_pixels)
-    except ImageError:
-        raise
-    except Exception as exc:  # decoders raise whatever their parsers run into
-        bare = without_metadata(data)
-        if bare == data:
-            raise ImageError(_why_undecodable(exc, data)) from exc
-    try:
-        return _decode(bare, target_px, max_pixels)
-    except ImageError:
-        raise
-    except Exception as exc:
-        raise ImageError(_why_undecodable(exc, data)) from exc
+    for file in with_less_metadata(data):
+        try:
+            return _decode(file, target_px, max_pixels)
+        except ImageError:
+            raise
+        except Exception as exc:  # decoders raise whatever their parsers run into
+            cause = exc
+    raise ImageError(_why_undecodable(cause, data)) from cause
 
 
 def declared_pixels(data: bytes) -> int:
@@ -166,6 +164,13 @@ def _decode(data: bytes, target_px: int | None, max_pixels: int) -> Image.Image:
     if max(width, height) > MAX_SIDE_PX:  # Pillow keeps a pointer for each row
         message = (
             f"the image is {width} x {height} pixels; cut it to at most {MAX_SIDE_PX:,} a side"
+        )
+        raise ImageError(message)
+    n_scans = min(MAX_SCANS, MAX_SCANNED_PIXELS // (width * height or 1))
+    if image.format in {"JPEG", "MPO"} and has_more_scans(data, n_scans):
+        message = (
+            f"the JPEG has more than {n_scans} scans, too many to decode safely at {width} x "
+            f"{height} pixels; save it as a JPEG that is not progressive"
         )
         raise ImageError(message)
     if target_px is not None and image.format == "JPEG":

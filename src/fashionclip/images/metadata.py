@@ -1,45 +1,71 @@
-"""Image files without the metadata that a decoder may refuse the whole file for."""
+"""Image files with less of the metadata that a decoder may refuse the whole file for."""
 
 import zlib
+from collections.abc import Iterator
+
+from fashionclip.images import jpeg
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_METADATA = frozenset({b"acTL", b"iCCP", b"iTXt", b"pHYs", b"tEXt", b"zTXt"})
-_JPEG = b"\xff\xd8"
-_JPEG_SCAN = 0xDA
-_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # APP1 to APP13, APP15, comments
+_PNG_COLOR_TYPE_AT = 25
+_PNG_TRANSPARENCY_BYTES = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
+"""Right lengths of tRNS, by the header's colour type: grey, RGB and palette."""
+_PNG_READ = frozenset({b"eXIf", b"iCCP"})
+_JPEG_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})  # APP0 to APP15, comments
+_JPEG_COLORS = ((0xE0, b"JFIF\0", 14), (0xEE, b"Adobe", 12))
+_JPEG_READ = ((0xE1, b"Exif\0\0", 14), (0xE2, b"ICC_PROFILE\0", 14))
+"""Marker, how the segment begins, and its least length: shorter ones libjpeg passes over too."""
 
 
-def without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG file without its metadata, as far as its parts can be told apart.
+def with_less_metadata(data: bytes) -> Iterator[bytes]:
+    """Give a PNG or JPEG file as it is, with what pixels depend on of its metadata, and with less.
 
-    A PNG loses its texts, colour profile and animation, and damaged chunks that no decoder needs; a
-    JPEG its application data except for its profile (APP2), JFIF's and Adobe's, which say what the
-    colours are. Files of other formats are returned as they are.
+    The second file keeps transparency, colour profile, orientation, and what says which colours a
+    JPEG has; the last has neither profile nor orientation. Damaged parts are left out of both. A
+    file that would be given twice, and one of another format, is given once.
     """
-    if data.startswith(_PNG):
-        return _strip_png(data)
-    return _strip_jpeg(data) if data.startswith(_JPEG) else data
+    yield data
+    for keeps_read in (True, False):
+        if data.startswith(_PNG):
+            less = _pare_png(data, keeps_read=keeps_read)
+        elif data.startswith(jpeg.START):
+            less = _pare_jpeg(data, keeps_read=keeps_read)
+        else:
+            return
+        if less != data:
+            yield less
+            data = less
 
 
-def _strip_png(data: bytes) -> bytes:
+def _pare_png(data: bytes, *, keeps_read: bool) -> bytes:
+    right_lengths = _PNG_TRANSPARENCY_BYTES.get(data[_PNG_COLOR_TYPE_AT], range(0))
     parts, at = [_PNG], len(_PNG)
     while at + 12 <= len(data):  # length, kind, body, checksum
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         kind = data[at + 4 : at + 8]
-        is_whole = zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
-        is_needed = not kind[:1].islower() or (kind == b"tRNS" and end > at + 12)
-        if is_needed or (is_whole and kind not in _PNG_METADATA | {b"tRNS"}):
+        is_needed = not kind[:1].islower()
+        is_read = (keeps_read and kind in _PNG_READ) or (
+            kind == b"tRNS" and end - at - 12 in right_lengths
+        )
+        if is_needed or (is_read and _is_whole(data[at + 4 : end])):
             parts.append(data[at:end])
         at = end
     return b"".join(parts) + data[at:]
 
 
-def _strip_jpeg(data: bytes) -> bytes:
-    parts, at = [_JPEG], len(_JPEG)
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        is_profile = data[at + 4 : at + 16] == b"ICC_PROFILE\0"
-        if data[at + 1] not in _JPEG_METADATA or is_profile:
-            parts.append(data[at:end])
-        at = end
-    return b"".join(parts) + data[at:]
+def _is_whole(chunk: bytes) -> bool:
+    return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")
+
+
+def _pare_jpeg(data: bytes, *, keeps_read: bool) -> bytes:
+    kept = (*_JPEG_COLORS, *(_JPEG_READ if keeps_read else ()))
+    parts = [jpeg.START]
+    for marker, start, end in jpeg.jpeg_segments(data):
+        if marker == jpeg.SCAN:
+            return b"".join(parts) + data[start:]
+        is_read = any(
+            marker == one and data.startswith(name, start + 4) and end - start - 4 >= least
+            for one, name, least in kept
+        )
+        if is_read or marker not in _JPEG_METADATA:
+            parts.append(data[start:end])
+    return data  # without pixels
