@@ -120,6 +120,7 @@ def write_check_page(
         report=report,
         rejects=report.rejects[:MAX_PAGE_REJECTS],
         samples=samples,
+        has_images=read_images,
     )
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8", errors="replace")
