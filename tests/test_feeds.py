@@ -162,6 +162,22 @@ def test_colours_without_a_picture_of_their_own_are_products_of_their_own(tmp_pa
     assert {product.columns["Size"] for product in products.values()} == {'["S", "M"]'}
 
 
+def test_sizes_of_a_colour_share_the_picture_that_one_of_them_names(tmp_path):
+    rows = [
+        {"Handle": "tee", "Option1 Value": colour, "Option2 Value": size, "Variant Price": "5",
+         "Variant SKU": f"{colour}-{size}",
+         "Variant Image": f"{colour}.jpg" if f"{colour} {size}" in {"red S", "blue M"} else ""}
+        for colour, size in itertools.product(("red", "blue", "grey"), ("S", "M"))
+    ]  # fmt: skip
+    rows[0] |= {"Title": "Tee", "Option1 Name": "Color", "Option2 Name": "Size",
+                "Image Src": "first.jpg", "Image Position": "1"}  # fmt: skip
+    found, catalog = read(write_csv(tmp_path, rows))
+    assert {name: image_of(product) for name, product in found.items()} == {
+        "red-S": "red.jpg", "blue-S": "blue.jpg", "grey-S": "first.jpg"
+    }  # fmt: skip
+    assert {role(catalog, product, "size") for product in found.values()} == {'["S", "M"]'}
+
+
 def test_products_of_a_handle_without_skus_are_named_by_their_options(tmp_path):
     rows = [{**row, "Variant SKU": ""} for row in SHOPIFY[:3]]
     found, _ = read(write_csv(tmp_path, rows))

@@ -25,26 +25,25 @@ def gallery_of(rows: Sequence[FeedRow], rules: Rules) -> list[str | bytes]:
     return [picture for _, picture in sorted(found, key=lambda each: each[0])]
 
 
-def own_pictures(
-    cells: Mapping[str, Cell], parent: FeedRow | None, gallery: Sequence[str | bytes], rules: Rules
-) -> list[str | bytes]:
-    """A variant's picture and its further views: its own, else its parent's, else the first.
-
-    Args:
-        cells: the variant's cells.
-        parent: the row that it inherits from.
-        gallery: the pictures of the product as a whole.
-        rules: the system's rules.
-    """
+def own_pictures(cells: Mapping[str, Cell], parent: FeedRow, rules: Rules) -> list[str | bytes]:
+    """The pictures that a variant names, perhaps by their key in its parent's gallery."""
     found = [image_locations_of(cells.get(name)) for name in rules.own_pictures]
-    if rules.picture_key and parent is not None:
+    if rules.picture_key:
         key = as_text(cells.get(rules.picture_key)).strip()
         for picture in objects_in(parent.cells.get(rules.gallery)) if key else ():
             if as_text(picture.get("id")) == key:
                 found.append(image_locations_of(picture))
-    if parent is not None:
-        found.append(image_locations_of(parent.cells.get(rules.image)))
-    return next((pictures for pictures in (*found, list(gallery[:1])) if pictures), [])
+    return next((pictures for pictures in found if pictures), [])
+
+
+def shared_pictures(
+    parent: FeedRow, gallery: Sequence[str | bytes], rules: Rules
+) -> list[str | bytes]:
+    """The pictures of a variant that names none: its parent's, or the first of the gallery."""
+    pictures = image_locations_of(parent.cells.get(rules.image))
+    if parent.is_parent:
+        return pictures or list(gallery[:1])
+    return list(gallery[:1]) or pictures  # those of a parent that is a variant are its own
 
 
 def _gallery_pictures(cell: Cell) -> list[str | bytes]:

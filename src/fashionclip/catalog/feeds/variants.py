@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fashionclip.catalog.feeds.options import as_values, option_values, order_of
-from fashionclip.catalog.feeds.pictures import gallery_of, own_pictures
+from fashionclip.catalog.feeds.pictures import gallery_of, own_pictures, shared_pictures
 from fashionclip.catalog.feeds.rules import FeedRow, Rules, slug
 from fashionclip.catalog.money import price_of, read_amount
 from fashionclip.catalog.roles import is_usual
@@ -65,10 +65,7 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     lead, parents, children, others = _sort_out(rows, rules)
     variants = _inherit(parents, children, lead, rules)
     gallery = gallery_of(rows, rules)
-    for variant in variants:
-        above = next((row for row in parents if row.seq == variant.row.up), lead)
-        variant.pictures = own_pictures(variant.cells, above, gallery, rules)
-    _lend_pictures(variants)
+    _set_own_pictures(variants, {row.seq: row for row in parents}, lead, gallery, rules)
     products: dict[tuple[str | bytes | None, tuple[str, ...]], list[_Variant]] = {}
     for variant in variants:
         picture = variant.pictures[0] if variant.pictures else None
@@ -91,16 +88,30 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     return made
 
 
-def _lend_pictures(variants: list[_Variant]) -> None:
-    """Give variants without a picture that of another, best of one of their colour."""
-    with_pictures = [variant for variant in variants if variant.pictures]
-    if not 0 < len(with_pictures) < len(variants):
-        return
-    by_colour = {variant.colours: variant for variant in reversed(with_pictures)}
+def _set_own_pictures(
+    variants: list[_Variant],
+    parents: Mapping[int, FeedRow],
+    lead: FeedRow,
+    gallery: list[str | bytes],
+    rules: Rules,
+) -> None:
+    """Give each variant its pictures: its own, those of its colour, of its parent, of another."""
     for variant in variants:
-        if not variant.pictures:
-            lender = by_colour.get(variant.colours, with_pictures[0])
-            variant.pictures = lender.pictures[:1]
+        above = parents.get(variant.row.up or 0, lead)
+        variant.pictures = own_pictures(variant.cells, above, rules)
+    with_own = [variant for variant in variants if variant.pictures]
+    if len(with_own) == len(variants):
+        return
+    of_colour = {v.colours: v.pictures[:1] for v in reversed(with_own) if v.colours}
+    of_any = with_own[0].pictures[:1] if with_own else []
+    for variant in variants:
+        above = parents.get(variant.row.up or 0, lead)
+        variant.pictures = (
+            variant.pictures
+            or of_colour.get(variant.colours)
+            or shared_pictures(above, gallery, rules)
+            or of_any
+        )
 
 
 def _colours(
