@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fashionclip.catalog import Catalog
 from fashionclip.catalog.image_cells import image_locations_of
+from fashionclip.catalog.roles import guess_roles
 from fashionclip.images import IMAGE_SUFFIXES
 
 TWO = ["one.jpg", "two.png"]
@@ -194,6 +195,35 @@ def test_other_views_are_kept_beside_the_main_image(shop):
     assert Path(tee.image).name == "front.jpg"
     assert [Path(image).name for image in tee.further_images] == ["back.jpg", "side.jpg"]
     assert (Path(cap.image).name, cap.further_images) == ("side.jpg", ())
+
+
+@given(
+    st.sampled_from(["{}{}", "{}_{}", "{} {}", "{} #{}", "{}/{}", "{} - {}", "{}.{}", "{}{}_url"]),
+    st.sampled_from(["Image", "PHOTO", "picture", "img", "Bild"]),
+    st.lists(st.integers(0, 99), min_size=1, max_size=12, unique=True),
+    st.sampled_from([None, "main_image", "image_link"]),
+)
+def test_the_first_of_numbered_columns_is_the_image_if_no_other_is(form, word, numbers, main):
+    columns = {number: form.format(word, number) for number in numbers}
+    roles = guess_roles(["sku", "name", *columns.values(), *([main] if main else [])])
+    first = main or columns[min(columns)]
+    assert (roles.id, roles.title, roles.image) == ("sku", "name", first)
+    assert roles.further_images == tuple(name for name in columns.values() if name != first)
+
+
+def test_numbered_sizes_are_one_image_the_largest():
+    roles = guess_roles(["id", "name", "image_128", "image_1920", "image_512", "image_2"])
+    assert (roles.image, roles.further_images) == ("image_2", ())
+    roles = guess_roles(["id", "name", "image_128", "image_1920", "image_512"])
+    assert (roles.image, roles.further_images) == ("image_1920", ())
+
+
+def test_further_images_without_a_main_one_or_one_by_id_hold_it(shop):
+    (shop / "shop.csv").write_text("id,title,gallery\n1,tee,a.jpg|b.jpg\n")
+    (tee,) = Catalog.open(shop / "shop.csv")
+    assert (Path(tee.image).name, len(tee.further_images)) == ("a.jpg", 1)
+    (tee,) = Catalog.open(shop / "shop.csv", images=shop / "media")
+    assert (Path(tee.image).name, len(tee.further_images)) == ("1.jpg", 2)
 
 
 def test_a_column_of_images_that_has_no_role_is_named(shop):

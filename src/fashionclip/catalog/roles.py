@@ -2,12 +2,14 @@
 
 Names are compared without case, spaces and punctuation: ``Product ID``, ``product_id`` and
 ``productId`` are the same name. Where a table has several usual names of a role, the first in
-the list wins. A column plays two parts only if it is mapped to both.
+the list wins. Without a main image, the first of numbered ones is it. A column plays two parts
+only if it is mapped to both.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +39,9 @@ _PRODUCT = frozenset(
     {"product", "item", "node", "data", "attributes", "article", "source", "fields"}
 )
 _NOT_NAME = re.compile(r"[\W_]+")
+_NUMBERED = re.compile(r"(\D+)(\d{1,4})(\D*)")
+_MAX_VIEWS = 100
+"""A larger number is no view's but a size, as of Odoo's ``image_1920``."""
 
 
 @lru_cache(8192)
@@ -68,14 +73,31 @@ def usual_name(name: str) -> str:
 def is_usual(name: str, role: str) -> bool:
     """Whether a column of this name usually has this role.
 
-    Further images may be numbered: ``image_2``, ``additional_image_1``.
+    Further images may be numbered: ``image_2``, ``additional_image_1``, ``image3_url``.
     """
-    bare = usual_name(name)
-    if bare in USUAL_NAMES[role]:
+    if usual_name(name) in USUAL_NAMES[role]:
         return True
-    unnumbered = bare.rstrip("0123456789")
+    unnumbered, number = _unnumbered(name)
     names = (*USUAL_NAMES["image"], *USUAL_NAMES["further_images"])
-    return role == "further_images" and unnumbered != bare and unnumbered in names
+    return role == "further_images" and 0 <= number < _MAX_VIEWS and unnumbered in names
+
+
+def _unnumbered(name: str) -> tuple[str, int]:
+    """The usual name of a numbered column without its number, and that; -1 if it has none."""
+    found = _NUMBERED.fullmatch(usual_name(name))
+    return (found[1] + found[3], int(found[2])) if found else ("", -1)
+
+
+def _numbered_images(names: Sequence[str]) -> list[str]:
+    """Columns of numbered images, best first: the first view, or the largest size."""
+    ranked = []
+    for name in names:
+        unnumbered, number = _unnumbered(name)
+        if unnumbered in USUAL_NAMES["image"]:
+            rank = USUAL_NAMES["image"].index(unnumbered)
+            is_size = number >= _MAX_VIEWS
+            ranked.append((rank, is_size, -number if is_size else number, name))
+    return [name for *_, name in sorted(ranked)]
 
 
 def usual_role(
@@ -92,7 +114,7 @@ def usual_role(
         if bare in map(bare_name, [columns] if isinstance(columns, str) else columns):
             return role if bare else None
     bare = usual_name(name)
-    roles = _USUAL_ROLES.get(bare, ("further_images",) if bare[-1:].isdigit() else ())
+    roles = _USUAL_ROLES.get(bare, ("further_images",))
     return next((r for r in roles if r not in mapping and is_usual(name, r)), None)
 
 
@@ -122,7 +144,9 @@ def guess_roles(
             found[role] = tuple(dict.fromkeys(name for name in usual if name not in taken))
             continue
         reserved = {n for other, ns in known.items() if other != role for n in ns[:1]}
-        unreserved = (by_bare.get(usual) for usual in usual_names)
+        unreserved = [by_bare.get(usual) for usual in usual_names]
+        if role == "image":
+            unreserved += _numbered_images(names)
         candidates = (*known.get(role, ()), *(n for n in unreserved if n not in reserved))
         found[role] = tuple(name for name in candidates if name and name not in taken)[:1]
     further_images = found.pop("further_images")
@@ -159,6 +183,9 @@ def find_roles(
         {role: _mapped(role, columns, names, where=where) for role, columns in mapping.items()},
         preferred,
     )
+    if not (roles.image or has_images_by_id or "image" in mapping) and roles.further_images:
+        first, *others = roles.further_images
+        roles = replace(roles, image=first, further_images=tuple(others))
     has_content = roles.image or roles.title or roles.description
     if roles.id is None and not has_content:
         missing = "has no column of a usual name for the product's id; say which: --column id=NAME"
