@@ -42,6 +42,8 @@ _NOT_NAME = re.compile(r"[\W_]+")
 _NUMBERED = re.compile(r"(\D+)(\d{1,4})(\D*)")
 _MAX_VIEWS = 100
 """A larger number is no view's but a size, as of Odoo's ``image_1920``."""
+MAX_NAME_CHARS = 200
+"""Longer text is no usual name; to look for one in each of its ends would take minutes."""
 
 
 @lru_cache(8192)
@@ -58,7 +60,7 @@ def usual_name(name: str) -> str:
     counts only below a product: ``product.name``, not ``seller.name``.
     """
     bare = bare_name(name)
-    if "." not in name or bare in _USUAL_ROLES:
+    if "." not in name or len(name) > MAX_NAME_CHARS or bare in _USUAL_ROLES:
         return bare
     parts = name.split(".")
     for i in range(1, len(parts)):
@@ -109,6 +111,8 @@ def usual_role(
         name: the column.
         mapping: role to columns, by hand; such a role has no usual names.
     """
+    if len(name) > MAX_NAME_CHARS:
+        return None
     bare = bare_name(name)
     for role, columns in mapping.items():
         if bare in map(bare_name, [columns] if isinstance(columns, str) else columns):
