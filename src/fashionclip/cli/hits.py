@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fashionclip.product import Hit, Roles
     from fashionclip.store import Store
 
+SHOWN_ROLES = ("price", "sale_price", "currency", "brand", "colour", "size", "category")
 MAX_SHOWN_COLUMNS = 5  # beside the title; --json has them all
 MAX_SHOWN_CHARS = 24  # columns with longer values are left out of the table
 FETCH_THREADS = 8
@@ -62,14 +63,16 @@ def _price(value: object) -> str:
 
 
 def _short_columns(hits: Sequence["Hit"], roles: "Roles") -> list[str]:
-    """The first columns with short values, without title, id and images."""
+    """The first columns with short values, those of roles before the others."""
     found: list[str] = []
-    for name in hits[0].columns:
+    first = [getattr(roles, role) for role in SHOWN_ROLES]
+    elsewhere = {roles.title, roles.id, roles.image, *roles.further_images}
+    for name in dict.fromkeys([*filter(hits[0].columns.__contains__, first), *hits[0].columns]):
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
         is_id = all(value == hit.product_id for value, hit in zip(values, hits, strict=True))
         is_short = max(map(len, values)) <= MAX_SHOWN_CHARS
-        is_plain = not values[0].startswith(("[", "{")) and not values[0].endswith(IMAGE_SUFFIXES)
-        if name != roles.title and any(values) and is_short and is_plain and not is_id:
+        is_plain = not values[0].startswith("{") and not values[0].endswith(IMAGE_SUFFIXES)
+        if name not in elsewhere and any(values) and is_short and is_plain and not is_id:
             found.append(name)
     return found[:MAX_SHOWN_COLUMNS]
 

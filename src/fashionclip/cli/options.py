@@ -249,7 +249,7 @@ def open_catalog(
         policy=policy,
     )
     for note in catalog.notes if say_notes else ():
-        terminal.warn(terminal.one_line(f"{path}: {note}", width=400))
+        terminal.warn(terminal.one_line(note, width=400))
     return catalog
 
 

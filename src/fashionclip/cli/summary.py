@@ -146,13 +146,15 @@ def _sample(
         image = None
     roles, columns = catalog.roles, product.columns
     named = {role: columns.get(str(name)) for role, name in roles.as_dict().items() if name}
-    price = " ".join(_shown(named.get(role)) for role in ("price", "currency")).strip()
+    amount, currency = named.get("price"), _shown(named.get("currency"))
+    amount = f"{amount:,.2f}" if isinstance(amount, int | float) else _shown(amount)
     details = {
-        role: _shown(value)
+        role: ", ".join(terminal.members(_shown(value)))
         for role, value in named.items()
         if value is not None and role not in NOT_DETAILS
     }
     title = _shown(named.get("title")) or product.product_id
+    price = f"{amount} {currency}".strip()
     return Sample(product, title, price, details, thumbnail_uri(image), reason)
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -196,7 +196,15 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.2f}"
-    return one_line(str(value))
+    return one_line(", ".join(members(str(value))))
+
+
+def members(text: str) -> list[str]:
+    """The members of a list that is stored as JSON text; any other text is its only member."""
+    if text[:1] == "[":
+        with suppress(ValueError, RecursionError):
+            return [str(member) for member in json.loads(text)]
+    return [text]
 
 
 @runtime_checkable
