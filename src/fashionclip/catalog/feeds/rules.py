@@ -61,10 +61,8 @@ class Rules:
     lists: str
     first_of: Names
     evidence: Names
-    own: frozenset[str]
-    """Columns that a variant does not inherit."""
     inherited: frozenset[str]
-    """Those that it does."""
+    """Columns that a variant inherits."""
     position: str
     gallery: str
     gallery_position: str
@@ -176,7 +174,6 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         lists=listed,
         first_of=first_of,
         evidence=columns.every(variants.evidence, prefix=listed),
-        own=frozenset(own),
         inherited=frozenset(names) - own,
         position=columns.first(variants.position),
         gallery="" if gallery == image else gallery,

@@ -20,6 +20,10 @@ from fashionclip.errors import CatalogError
 MAX_GROUP_ROWS = 50_000
 """Rows of a larger group are products of their own, which bounds the memory that a group takes."""
 
+ROWS_PER_WRITE = 500
+
+_ADD_ROW = "INSERT INTO rows VALUES (?, ?, ?, ?)"
+_ADD_PRODUCT = "INSERT INTO products (item) VALUES (?)"
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -81,6 +85,8 @@ class Spool:
         weakref.finalize(self, self._db.close)
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
+        self._pending: list[tuple[object, ...]] = []
+        """Rows, or after them products, that are written at once."""
         self._n_rows = 0
         self.n_split = 0
         """Rows of groups that were too large, once ``groups`` has begun."""
@@ -101,8 +107,9 @@ class Spool:
         """
         self._n_rows += 1
         data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-        with _writing():
-            self._db.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (self._n_rows, ref, up, data))
+        self._pending.append((self._n_rows, ref, up, data))
+        if len(self._pending) == ROWS_PER_WRITE:
+            self._write(_ADD_ROW)
         return self._n_rows
 
     def add_name(self, name: str, seq: int, number: int) -> None:
@@ -124,6 +131,7 @@ class Spool:
         Raises:
             CatalogError: there is no room for temporary files.
         """
+        self._write(_ADD_ROW)
         with _writing():
             self._db.executescript("BEGIN;" + _RESOLVE)
             self.n_split = self._db.execute(_SPLIT, (MAX_GROUP_ROWS,)).rowcount
@@ -141,11 +149,18 @@ class Spool:
             CatalogError: there is no room for temporary files.
         """
         data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+        self._pending.append((data,))
+        if len(self._pending) == ROWS_PER_WRITE:
+            self._write(_ADD_PRODUCT)
+
+    def _write(self, query: str) -> None:
         with _writing():
-            self._db.execute("INSERT INTO products (item) VALUES (?)", (data,))
+            self._db.executemany(query, self._pending)
+        self._pending.clear()
 
     def drop_rows(self) -> None:
         """Forget the rows, now that the products are there."""
+        self._write(_ADD_PRODUCT)
         tables = ("rows", "links", "names", "children", "members")
         self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
 
