@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - letters of other alphabets
 
+import contextlib
 import csv
 import datetime
 import io
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import zipfile
 from decimal import Decimal
+from encodings.aliases import aliases
 
 import openpyxl
 import pyarrow as pa
@@ -41,9 +43,12 @@ TITLES = {
     "koi8_r": ["Платье женское летнее", "Мужская куртка чёрная", "Футболка хлопковая"],
     "cp1253": ["Γυναικείο φόρεμα μακρύ", "Ανδρικό μπουφάν μαύρο", "Μπλούζα κόκκινη"],
     "shift_jis": ["レディース 長袖 シャツ 白", "メンズ ジャケット 黒", "赤いワンピース 花柄"],
+    "cp932": ["ウールコート", "プリーツスカート", "㈱ノルダ ①"],
+    "euc_jp": ["ウールコート", "プリーツスカート"],
     "gbk": ["女士连衣裙红色", "男士夹克黑色", "长袖衬衫白色"],
     "big5": ["女士連衣裙紅色", "男士夾克黑色", "長袖襯衫白色"],
     "euc_kr": ["여성 원피스 빨간색", "남성 재킷 검정", "긴팔 셔츠 흰색"],
+    "cp949": ["빨간 티셔츠 똠", "남성 바지 뷁", "울 코트"],
 }
 
 
@@ -82,6 +87,27 @@ def test_a_named_encoding_decides(tmp_path):
     assert titles(path, encoding="latin-1")[1] == "Ïëàòüå"
     with pytest.raises(CatalogError, match=r"^no encoding 'klingon'; names are utf-8, utf-16, cp1"):
         Catalog.open(path, encoding="klingon")
+
+
+@pytest.mark.parametrize(
+    ("named", "written"),
+    [("euc-kr", "cp949"), ("Shift_JIS", "cp932"), ("gb2312", "gb18030"), ("big5", "cp950")],
+)
+def test_a_named_encoding_is_read_with_what_programs_add_to_it(tmp_path, named, written):
+    added = {"cp949": "똠", "cp932": "①髙", "gb18030": "㐀", "cp950": "恒碁"}[written]
+    path = write(tmp_path, "shop.csv", f"id,title,image\n1,{added},a.jpg\n".encode(written))
+    assert titles(path, encoding=named) == [added]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    encoding=st.sampled_from([*sorted(set(aliases.values())), "idna", "punycode", "undefined"]),
+    end=st.binary(max_size=8) | st.sampled_from([b"\x1b$B", b"\\u12", b"~{x"]),
+)
+def test_any_codec_that_is_named_gives_products_or_one_error(tmp_path_factory, encoding, end):
+    path = write(tmp_path_factory.getbasetemp(), "codec.csv", b"id,title,image\n1,a,a.jpg\n" + end)
+    with contextlib.suppress(CatalogError):
+        assert all("\n" not in getattr(one, "reason", "") for one in read(path, encoding=encoding))
 
 
 def test_bytes_that_a_named_encoding_does_not_have_cost_their_rows(tmp_path):

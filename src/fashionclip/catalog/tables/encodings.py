@@ -1,7 +1,8 @@
 """Which encoding a text has that is not Unicode, told by its letters.
 
-Scripts are told apart by charset-normalizer. It confuses the encodings of Latin letters on texts
-as short as titles, so those are chosen by alphabets: the right one gives words of one language.
+Scripts are told apart by charset-normalizer. On texts as short as titles it confuses the encodings
+of Latin letters, so those are chosen by alphabets: the right one gives words of one language. It
+also takes kana for Chinese, so these are looked for first.
 """
 
 import re
@@ -20,12 +21,19 @@ ENCODINGS = {
     "cp1255": "Windows-1255",
     "cp1256": "Windows-1256",
     "cp932": "Shift-JIS",
-    "euc_jp": "EUC-JP",
+    "euc_jis_2004": "EUC-JP",
     "gb18030": "GBK",
-    "big5": "Big5",
-    "euc_kr": "EUC-KR",
+    "cp950": "Big5",
+    "cp949": "EUC-KR",
 }
 """Encodings by Python's names; of equally likely ones the first is chosen."""
+
+SUPERSETS = {
+    **{"shift_jis": "cp932", "euc_jp": "euc_jis_2004", "gb2312": "gb18030", "gbk": "gb18030"},
+    **{"big5": "cp950", "euc_kr": "cp949", "iso8859-1": "cp1252", "iso8859-9": "cp1254"},
+    **{"tis-620": "cp874", "iso8859-11": "cp874"},
+}
+"""Encodings to those that programs mean by their names, with more letters."""
 
 _LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859_2", "iso8859_15", "mac_roman")
 _ALPHABETS = (
@@ -47,6 +55,9 @@ _ALPHABETS = (
     "äöüõšž",  # Estonian
 )
 _SETS = tuple(frozenset(letters + letters.upper() + "İ") for letters in _ALPHABETS)
+_KANA = re.compile("[ぁ-ヺー]{3,}")
+MIN_KANA_SHARE = 0.25
+"""Share of the characters beyond ASCII that are kana, three in a row, in Japanese."""
 MIN_LETTERS_SHARE = 0.9
 """Share of the characters beyond ASCII that one alphabet and usual signs must cover."""
 
@@ -57,6 +68,11 @@ LATIN_SAMPLE_BYTES = 1 << 14
 
 def guess_encoding(sample: bytes) -> str:
     """The most likely encoding of some lines, a key of ``ENCODINGS``."""
+    for name in ("cp932", "euc_jis_2004"):
+        text = sample.decode(name, "replace")
+        n_kana = sum(map(len, _KANA.findall(text)))
+        if n_kana and n_kana >= MIN_KANA_SHARE * sum(not c.isascii() for c in text):
+            return name
     shares = {name: _share_of_letters(sample, name) for name in _LATIN}
     best = max(_LATIN, key=lambda name: shares[name])  # the first of equals
     if shares[best] >= MIN_LETTERS_SHARE:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from fashionclip.catalog.tables.encodings import ENCODINGS, guess_encoding
+from fashionclip.catalog.tables.encodings import ENCODINGS, SUPERSETS, guess_encoding
 from fashionclip.catalog.tables.table import MAX_ROW_CHARS
 from fashionclip.errors import CatalogError
 
@@ -154,6 +154,9 @@ def _named(path: Path, encoding: str) -> TextFile:
     try:
         "".encode(encoding)  # codecs that are no text encodings, such as base64, are refused too
         name = codecs.lookup(encoding).name
+        name = SUPERSETS.get(name, name)
+        errors = "replace" if name.startswith(_WIDE) else "surrogateescape"
+        b"id,title\n".decode(name, errors)  # punycode and its like read no text
     except (LookupError, ValueError) as exc:
         message = f"no encoding '{encoding}'; names are utf-8, utf-16, {', '.join(ENCODINGS)}, …"
         raise CatalogError(message) from exc
@@ -161,7 +164,8 @@ def _named(path: Path, encoding: str) -> TextFile:
         has_backslash = _read_on(file, head := file.read(BLOCK_BYTES))
     if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
         name = "utf-8-sig"
-    errors = "replace" if name.startswith(_WIDE) else "surrogateescape"
+    if name in _WIDE and not head.startswith(tuple(mark for mark, _ in _MARKS)):
+        name = _wide_encoding(head[:4096]) or f"{name}-le"
     return TextFile(path, name, errors, has_backslash=has_backslash)
 
 
@@ -179,6 +183,9 @@ def reading(path: Path) -> Iterator[None]:
         raise CatalogError(message) from exc
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as exc:
         message = f"{path}: the compressed table breaks off or is damaged; fetch it again ({exc})"
+        raise CatalogError(message) from exc
+    except UnicodeError as exc:  # some decoders know no other way, whatever they are told to do
+        message = f"{path}: its text is not in this encoding ({exc}); name its own: --encoding NAME"
         raise CatalogError(message) from exc
     except OSError as exc:  # bz2 raises it for damaged data too
         message = f"{path}: cannot be read ({exc.strerror or exc})"
