@@ -256,16 +256,31 @@ def test_lines_above_the_header_are_stepped_over_and_said(tmp_path, above, line)
     assert f"the header is line {line}; stepped over above it: '" in catalog.notes[0]
 
 
-def test_a_template_has_settings_and_labels_above_its_names(tmp_path):
-    rows = [
-        ["TemplateType=fptcustom", "Version=2024.1", "Category=shirt", "", "", "", ""],
-        ["Seller SKU", "Title", "Brand Name", "Main Image URL", "Price", "Currency", "Color"],
-        ["item_sku", "item_name", "brand_name", "main_image_url", "price", "currency", "color"],
-        ["A1", "Red tee", "Norda", "a.jpg", "9.5", "EUR", "red"],
-    ]
-    text = "".join("\t".join(row) + "\n" for row in rows)
-    catalog = Catalog.open(write(tmp_path, "flat.txt", text), columns={"id": "item_sku"})
-    assert list(catalog.columns) == rows[2]
+TEMPLATE = [
+    ["Seller SKU", "Title", "Brand Name", "Main Image URL", "Price", "Currency", "Color"],
+    ["item_sku", "item_name", "brand_name", "main_image_url", "price", "currency", "color"],
+    ["A1", "Red tee", "Norda", "a.jpg", "9.5", "EUR", "red"],
+]
+CODED = ["sku#1.value", *(f"{name}[at=EU_1]#1.value" for name in ("a", "b", "c", "d", "e", "f"))]
+
+
+@pytest.mark.parametrize("kind", ["txt", "xlsx"])
+@pytest.mark.parametrize(
+    ("above", "names"),
+    [
+        ([["TemplateType=fptcustom", "Version=2024.1", "", "Images", "", "", ""]], TEMPLATE[1]),
+        ([["settings=attributeRow=4", *[""] * 6], ["Identity", *[""] * 6]], CODED),
+        ([["Listing", "Images", "Offer", "Sizes", "More", "Rest", "End"]], TEMPLATE[1]),
+    ],
+)
+def test_a_template_has_settings_and_labels_above_its_names(tmp_path, kind, above, names):
+    rows = [*above, TEMPLATE[0], names, TEMPLATE[2]]
+    if kind == "txt":
+        path = write(tmp_path, "flat.txt", "".join("\t".join(row) + "\n" for row in rows))
+    else:
+        path = workbook(tmp_path / "flat.xlsx", Template=rows)
+    catalog = Catalog.open(path, columns={"id": names[0], "title": names[1]}, format="plain")
+    assert list(catalog.columns) == names
     assert ids(catalog) == ["A1"]
 
 
@@ -553,7 +568,8 @@ def test_a_workbook_has_types_of_its_own(tmp_path):
 def test_the_sheet_with_a_header_is_read_and_another_can_be_named(tmp_path):
     products_sheet = [["Export"], [], ["id", "title", "image"], ["1", "Red", "a.jpg"]]
     old = [["id", "title", "image"], ["9", "Old", "b.jpg"]]
-    path = workbook(tmp_path / "shop.xlsx", Notes=[["Hello"]], Products=products_sheet, Old=old)
+    notes = [["Title"], ["Hello"]]
+    path = workbook(tmp_path / "shop.xlsx", Notes=notes, Products=products_sheet, Old=old)
     catalog = Catalog.open(path)
     assert ids(catalog) == ["1"]
     assert catalog.notes == (

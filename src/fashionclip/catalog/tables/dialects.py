@@ -28,7 +28,8 @@ MAX_JUDGED_RECORDS = 100_000
 """Records by which the meaning of backslashes is decided."""
 
 _EXCEL_HINT = re.compile(r"\ufeff?sep=(.)[\r\n]*")  # a first line that Excel writes and reads
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_.:#\[\]=-]*")  # a technical name below its label
+_SETTING = re.compile(r"\w+=\S.*", re.DOTALL)  # first in the line above a template
+_IDENTIFIER = re.compile(r"[a-z](?:[a-z0-9_.:#-]|\[[\w=-]*\])*")  # a technical name below its label
 _VALUE = re.compile(r"[-+\d.,\s]*\d[-+\d.,\s]*|https?://.*|.*\.(jpe?g|png|webp|gif)", re.IGNORECASE)
 _LONE_BACKSLASH = re.compile(r"(?:[^\\]|^)(?:\\\\)*\\[^\\\"'NnrtbZ0,;|\t\r\n]")
 _DOUBLED_QUOTE = re.compile(r'[^",;|\t\\]""[^",;|\t\r\n]')
@@ -133,17 +134,18 @@ def _split(sample: Sequence[str], delimiter: str, usual_role: UsualRole) -> _Spl
 def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
     """The first record that is as wide as most and has a usual name; 0 if there is none.
 
-    A record above it that could itself be a header or a row keeps it from being one.
+    A record above it that could itself be a header or a row keeps it from being one, unless the one
+    below has more than twice as many usual names.
     """
     records = records[:MAX_HEADER_RECORDS]
     n_usual = [sum(map(bool, map(usual_role, record))) for record in records]
     widths = Counter(len(record) for record in records if len(record) > 1)
     width = max(widths, key=lambda n: widths[n], default=0)
     for i, record in enumerate(records):
-        if record[0].lstrip().startswith("#"):
+        if record[0].lstrip().startswith("#") or (len(record) > 1 and _SETTING.match(record[0])):
             continue
         if i == 0 and n_usual[0]:  # of one column, or of fewer than the rows have
-            return _below_labels(records, n_usual, 0)
+            return _below_labels(records, n_usual, _best(records, n_usual, width))
         if len(record) < 2 or len(record) != width:
             continue
         if n_usual[i] and not _is_sparse(record):
@@ -155,6 +157,16 @@ def find_header(records: Sequence[Sequence[str]], usual_role: UsualRole) -> int:
     return 0
 
 
+def _best(records: Sequence[Sequence[str]], n_usual: Sequence[int], width: int) -> int:
+    """The record with most usual names, if it says far more than the first; else the first."""
+    best = max(range(len(records)), key=n_usual.__getitem__)
+    n_filled = sum(bool(field.strip()) for field in records[best])
+    is_header = n_usual[best] >= MIN_TELLING_NAMES and n_usual[best] * 2 >= n_filled
+    return (
+        best if is_header and n_usual[best] > 2 * n_usual[0] and len(records[best]) == width else 0
+    )
+
+
 def _is_sparse(record: Sequence[str]) -> bool:
     """Whether half of the fields are empty, as in the settings above a template."""
     return sum(not field.strip() for field in record) * 2 >= len(record)
@@ -163,15 +175,14 @@ def _is_sparse(record: Sequence[str]) -> bool:
 def _below_labels(records: Sequence[Sequence[str]], n_usual: Sequence[int], i_header: int) -> int:
     """The technical names in the row below their labels, as in Amazon's templates, if it is so."""
     i = i_header + 1
-    if (
-        i < len(records)
-        and len(records[i]) >= 5
-        and n_usual[i] >= max(MIN_TELLING_NAMES, n_usual[i_header])
-    ):
-        names = [field.strip() for field in records[i] if field.strip()]
-        if len(set(names)) == len(names) and all(map(_IDENTIFIER.fullmatch, names)):
-            return i
-    return i_header
+    if i == len(records) or len(records[i]) < 5:
+        return i_header
+    names = [field.strip() for field in records[i] if field.strip()]
+    n_technical = sum("_" in name or "#" in name for name in names)
+    is_telling = n_usual[i] >= MIN_TELLING_NAMES or n_technical * 2 >= max(10, len(names))
+    are_names = len(set(names)) == len(names) and all(map(_IDENTIFIER.fullmatch, names))
+    has_labels = not all(map(_IDENTIFIER.fullmatch, filter(str.strip, records[i_header])))
+    return i if is_telling and are_names and has_labels else i_header
 
 
 def _is_single_quoted(fields: Sequence[str]) -> bool:

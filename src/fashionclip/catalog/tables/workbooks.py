@@ -31,7 +31,7 @@ class WorkbookTable:
         Args:
             path: the workbook.
             usual_role: the role that a column of a name usually has, by which the header is found.
-            sheet: its name; empty for the first visible one with a header.
+            sheet: its name; empty for the first visible one with half as many usual names as any.
 
         Raises:
             CatalogError: it is no workbook, is protected, or has no such sheet.
@@ -45,7 +45,8 @@ class WorkbookTable:
             samples = {name: _sample(book, name) for name in ([sheet] if sheet else names)}
         filled = {name: sample for name, sample in samples.items() if sample}
         headers = {name: _header_of(sample, usual_role) for name, sample in filled.items()}
-        self._sheet = next((n for n in headers if headers[n][2]), next(iter(headers), ""))
+        most = max((n_usual for _, _, n_usual in headers.values()), default=0)
+        self._sheet = next((name for name in headers if headers[name][2] * 2 >= most), "")
         if not self._sheet:
             message = f"{path}: has no header with the columns' names (it is empty)"
             raise CatalogError(message)
@@ -112,11 +113,15 @@ def _sample(book: "CalamineWorkbook", name: str) -> list[tuple[int, list[Cell]]]
 
 def _header_of(
     sample: Sequence[tuple[int, list[Cell]]], usual_role: UsualRole
-) -> tuple[int, list[str], bool]:
-    """Rows above a sheet's header, its names, and whether one of them is usual."""
+) -> tuple[int, list[str], int]:
+    """Rows above a sheet's header, its names, and how many of them are usual."""
     records = [[str(_cell(cell) or "") for cell in row] for _, row in sample]
     i_header = find_header(records, usual_role)
-    return sample[i_header][0], records[i_header], any(map(usual_role, records[i_header]))
+    return (
+        sample[i_header][0],
+        records[i_header],
+        sum(map(bool, map(usual_role, records[i_header]))),
+    )
 
 
 def _cell(cell: Cell) -> Cell:
