@@ -39,6 +39,25 @@ SHOP = ["https://a.com/w_200,h_300/1.jpg", "https://a.com/2.jpg?crop=1,2,3,4"]
         ("one.jpg; two.png;", TWO),
         (", ".join(SHOP), SHOP),
         (" ".join(SHOP), SHOP),
+        ("one.jpg\ttwo.png", TWO),
+        ("one.jpg two.png", TWO),
+        ('"one.jpg","two.png"', TWO),
+        ("'one.jpg', 'two.png'", TWO),
+        ('"a, b.jpg";c', ['"a, b.jpg";c']),
+        (f'"{SHOP[0]}"', SHOP[:1]),
+        (f"<{SHOP[0]}>", SHOP[:1]),
+        (
+            '<p><img alt="a > b" src="my tee.jpg"><img data-src=x.gif SRC = two.png /></p>',
+            ["my tee.jpg", "two.png"],
+        ),
+        ("<img src='https://a.com/1?x=1&amp;y=2'>", ["https://a.com/1?x=1&y=2"]),
+        ('=IMAGE("https://a.com/1", 4, 50, 50)', ["https://a.com/1"]),
+        ('=BILD("one.jpg";1)', ["one.jpg"]),
+        (f"a, b (1).jpg ({SHOP[0]}),c.jpg ({SHOP[1]})", SHOP),
+        (
+            "https://a.com/1.jpg ! alt : Tee, red ! title : 1.jpg | //a.com/2 ! alt :",
+            ["https://a.com/1.jpg", "//a.com/2"],
+        ),
         (";".join(SHOP), SHOP),
         ("//a.com/1.jpg,//a.com/2.jpg", ["//a.com/1.jpg", "//a.com/2.jpg"]),
         ("/w/s/1.jpg,/w/s/2.jpg", ["/w/s/1.jpg", "/w/s/2.jpg"]),
@@ -71,6 +90,7 @@ def test_a_cell_names_its_images_in_order(cell, expected):
         *("a,b.jpg", "blue jeans, slim.jpg", "a;b.jpg", "a|b.png", "red tee (front).webp"),
         *("[set]1.jpg", "data:image/png;base64,iVBO/Rw0,KGgo", "https://a.com/1,2.jpg"),
         *("https://a.com/i?f=jpg,webp", "Tom & Jerry.jpg", "A&amp;B.jpg", "a b.jpg c", "15970"),
+        *("women's.jpg", "my red tee.jpg", "tee (1)", "a.jpg (old)", "=5.jpg", "tee #5 (2).jpg"),
     ],
 )
 def test_a_separator_within_one_name_stays(name):
@@ -91,12 +111,16 @@ NAMES = st.lists(
 )
 
 
-@given(NAMES, st.sampled_from([";", ",", "|", "\n", ", ", " | "]), st.booleans())
+@given(NAMES, st.sampled_from([";", ",", "|", "\n", "\t", ", ", " | "]), st.booleans())
 def test_any_names_come_out_of_every_notation(names, separator, as_urls):
     if as_urls:
         names = [f"https://shop.example/{name.replace(' ', '%20')}" for name in names]
     for cell in (names, tuple(names), str(names), json.dumps(names), separator.join(names)):
         assert image_locations_of(cell) == names
+    assert image_locations_of(",".join(f'"{name}"' for name in names)) == names
+    assert image_locations_of("".join(f'<img src="{name}">' for name in names)) == names
+    without_spaces = list(dict.fromkeys(name.replace(" ", "") for name in names))
+    assert image_locations_of(" ".join(without_spaces)) == without_spaces
 
 
 @given(st.recursive(st.none() | st.text() | st.binary() | st.floats(), st.lists))
@@ -140,12 +164,24 @@ NFC, NFD = (unicodedata.normalize(form, "grün.jpg") for form in ("NFC", "NFD"))
         (f"/w/s/{NFD}", f"w/s/{NFC}"),
         ("W/S/a.jpg", "w/s/A.JPG"),
         (" a.jpg ", "a.jpg"),
+        ("w/s/a.jpg?v=17", "w/s/a.jpg"),
+        ("a.JPG#main", "a.jpg"),
+        ("a.jpg?v=17", "a.jpg?v=17"),
+        ("tee #5.jpg", "tee #5.jpg"),
+        ("a&amp;b.jpg", "a&b.jpg"),
+        ("a&amp;b.jpg", "a&amp;b.jpg"),
     ],
 )
 def test_an_image_is_found_under_the_name_that_a_shop_gives_it(shop, name, file):
     path = shop / "media" / file
     path.write_bytes(b"image")
     assert Path(image_of(shop, name)) == path
+
+
+def test_an_ampersand_of_html_is_mended_below_a_url(shop):
+    (shop / "shop.csv").write_text("id,title,image\n1,tee,a&amp;b.jpg\n")
+    (tee,) = Catalog.open(shop / "shop.csv", images="https://a.com/media")
+    assert tee.image == "https://a.com/media/a&b.jpg"
 
 
 def test_a_leading_slash_is_looked_for_below_the_table_too(shop):

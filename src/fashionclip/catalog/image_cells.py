@@ -21,8 +21,20 @@ _KEYS = (
 )
 """Where an object keeps its image; the first that is filled counts."""
 _NEXT_URL = re.compile(r"[,;|\s]+(?=(?:[A-Za-z][A-Za-z0-9+.\-]+:)?//)")
-_SEPARATORS = tuple(map(re.compile, (r"[,;|\n\r]+", r"[\n\r]+", r"\|+", ";+", ",+")))
-_ONE_NAME = re.compile(r"[^\s,;|&()\[\]{}]+")
+_SEPARATORS = tuple(
+    map(re.compile, (r"[,;|\s]+", r"[,;|\n\r\t]+", r"[\n\r]+", r"\t+", r"\|+", ";+", ",+"))
+)
+_ONE_NAME = re.compile(r"[^\s,;|&()\[\]{}<>\"']+")
+_WRAPPED = (
+    re.compile(  # HTML
+        r"<img\s[^<]*?(?<![\w-])src\s*=\s*(?:\"([^\"<>]+)\"|'([^'<>]+)'|([^\s\"'<>]+))", re.I
+    ),
+    re.compile(r"\A<([^\s<>]+)>\Z"),
+    re.compile(r"\A=[\w.]+\(\s*\"([^\"]+)\""),  # =IMAGE("…") of spreadsheets
+    re.compile(r"\(((?:https?:)?//[^\s()]+)\)\s*(?:,|\Z)"),  # Airtable: name (URL),name (URL)
+)
+"""Notations that wrap the images' names in something else."""
+_ATTRIBUTES = re.compile(r"\s! alt :[^|]*")  # WooCommerce's CSV Import Suite
 _AMPERSAND = re.compile(r"&(?:amp|#0*38);")
 _QUOTED = re.compile(r"(?<=['\"])[^'\"]*[^'\"\s][^'\"]*(?=['\"])")
 _QUOTES_WITHOUT_COMMA = re.compile(r"['\"]\s+['\"]")
@@ -32,10 +44,11 @@ _BRACKETS = frozenset({"[]", "{}", "()"})
 def image_locations_of(cell: Cell) -> list[str | bytes]:
     """The images that a cell names, each once and in their order; the first is the main one.
 
-    A cell may hold a path or URL, several of them (separated by line ends, ``|``, ``;`` or ``,``),
-    a list (of Python or JSON, or as their text), bytes, or objects: the ``{"bytes", "path"}`` of
-    Hugging Face data sets, schema.org's ImageObject, and those of shops' APIs. A separator within
-    a name stays: text is split only where every part names an image.
+    A cell may hold a path or URL, several of them (separated by line ends, white space, ``|``,
+    ``;`` or ``,``, quoted or not), a list (of Python or JSON, or as their text), bytes, or objects:
+    the ``{"bytes", "path"}`` of Hugging Face data sets, schema.org's ImageObject, and those of
+    shops' APIs. Of ``<img src>``, ``=IMAGE("…")`` and Airtable's ``name (URL)`` the images count. A
+    separator within a name stays: text is split only where every part names an image.
     """
     if isinstance(cell, str) and _ONE_NAME.fullmatch(cell):  # most cells, in a fifth of the time
         return [cell]
@@ -90,7 +103,12 @@ def _images_of_text(text: str, *, depth: int) -> Iterable[str | bytes]:
         return _images(inner, depth=depth + 1)
     if text[:5].lower() == "data:":  # it holds ; and , of its own
         return [text]
-    return [_mend(name) for name in _split(text)]
+    if text[:1] in {"<", "="} or text[-1:] == ")":
+        for notation in _WRAPPED:
+            if names := [found[found.lastindex or 0] for found in notation.finditer(text)]:
+                return [_mend(name.strip()) for name in names if name.strip()]
+    text = _ATTRIBUTES.sub("", text)
+    return [_mend(name) for name in _unquoted(text) or _split(text)]
 
 
 def _parse(text: str) -> Cell:
@@ -101,9 +119,19 @@ def _parse(text: str) -> Cell:
             return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    inner = " ".join(text[1:-1].split())
-    try:  # an array of PostgreSQL, or a list without quotes
-        (parts,) = csv.reader([inner], skipinitialspace=True, escapechar="\\")
+    return _fields(text[1:-1], quote='"')  # an array of PostgreSQL, or a list without quotes
+
+
+def _unquoted(text: str) -> list[str] | None:
+    """The names in a text where each is quoted, as within a line of CSV; None if it is none."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in {'"', "'"}
+    return _fields(text, quote=text[0]) if is_quoted else None
+
+
+def _fields(text: str, *, quote: str) -> list[str] | None:
+    line = " ".join(text.split())
+    try:
+        (parts,) = csv.reader([line], skipinitialspace=True, escapechar="\\", quotechar=quote)
     except (ValueError, csv.Error):
         return None
     return parts if all(_has_suffix(part) or _is_rooted(part) for part in parts) else None

@@ -1,8 +1,10 @@
 """Where the images of a catalogue's rows are."""
 
 import functools
+import html
 import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ MAX_LISTED = 200_000
 """Of a larger folder, so many names are compared where a row's exact name is missing."""
 MAX_FOLDERS = 64
 """Listings of so many folders are kept."""
+_QUERY = re.compile(rf"(?<=\.)({'|'.join(s[1:] for s in IMAGE_SUFFIXES)})[?#].*", re.I | re.S)
 
 
 class ImageLocations:
@@ -51,18 +54,22 @@ class ImageLocations:
 
         A name is looked for in the images folder and beside the table, also one that begins with a
         slash, as shops write the names below their media folder. The first place that has it
-        counts. Then backslashes and percent-encoding are mended, and then a file counts whose name
-        alone differs in case or in the composition of its letters (NFC, NFD). Where there is none,
-        or the first place is a URL, the first place counts.
+        counts. Then backslashes, percent-encoding, HTML's ``&amp;`` and a URL's query are mended,
+        and then a file counts whose name alone differs in case or in the composition of its letters
+        (NFC, NFD). Where there is none, or the first place is a URL, the first place counts.
         """
         name, base = name.strip(), self._bases[0]
+        if is_url(base):
+            name = name.replace("&amp;", "&")
         is_of_shop = name[:1] == "/" != name[1:2] and not self._is_at_root(name.split("/")[1])
         first = resolve_location(name.lstrip("/") if is_of_shop else name, base=base)
         if is_url(first) or _exists(first):
             return first
         below = name.replace("\\", "/").lstrip("/")
         folders = [base for base in self._bases if not is_url(base)]
-        spellings = dict.fromkeys((below, unquote(below)))
+        spelled = [below, unquote(below), html.unescape(below)]
+        spelled += [_QUERY.sub(r"\1", spelling) for spelling in spelled]
+        spellings = dict.fromkeys(spelled)
         places = [f"{folder}/{spelling}" for folder in folders for spelling in spellings]
         if (found := next(filter(_exists, places), None)) is not None:
             return found

@@ -187,7 +187,8 @@ def find_roles(
         {role: _mapped(role, columns, names, where=where) for role, columns in mapping.items()},
         preferred,
     )
-    if not (roles.image or has_images_by_id or "image" in mapping) and roles.further_images:
+    is_open = not (roles.image or has_images_by_id or {"image", "further_images"} & set(mapping))
+    if is_open and roles.further_images:
         first, *others = roles.further_images
         roles = replace(roles, image=first, further_images=tuple(others))
     has_content = roles.image or roles.title or roles.description
