@@ -14,6 +14,7 @@ from fashionclip.catalog import Catalog
 from fashionclip.indexing import IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.store import Store, StoreMeta, create_store
+from fashionclip.store.filters import parse_filter
 from small_shop import draw
 
 COUNTER = itertools.count()
@@ -36,15 +37,31 @@ def store(request, tmp_path, model) -> Store:
     made.close()
 
 
-def night(store: Store, folder: Path, model, name: str, cells: list[str], **options) -> IndexReport:
-    """Index a catalogue of one product for each cell of a column."""
+def night(
+    store: Store,
+    folder: Path,
+    model,
+    name: str,
+    cells: list[str],
+    *,
+    mapped=None,
+    keep=99,
+    **options,
+) -> IndexReport:
+    """Index a catalogue of one product for each cell of a column (or of two, with a tab between).
+
+    Images are drawn up to product ``keep``; others are left as they are.
+    """
     with (folder / "shop.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "title", "image", name])
+        writer.writerow(["id", "title", "image", *name.split("\t")])
         for i, cell in enumerate(cells):
-            (folder / f"{i}.png").write_bytes(image_bytes(draw(["red", "blue", "green"][i % 3])))
-            writer.writerow([f"p{i}", f"shirt {i}", f"{i}.png", cell])
-    return index_catalog(Catalog.open(folder / "shop.csv"), model, store, **options)
+            if i < keep:
+                image = image_bytes(draw(["red", "blue", "green"][i % 3]))
+                (folder / f"{i}.png").write_bytes(image)
+            writer.writerow([f"p{i}", f"shirt {i}", f"{i}.png", *cell.split("\t")])
+    catalog = Catalog.open(folder / "shop.csv", columns=mapped)
+    return index_catalog(catalog, model, store, **options)
 
 
 def count(store: Store, where: str) -> int:
@@ -100,6 +117,40 @@ def test_a_product_that_stays_keeps_its_column_wide_and_it_is_said(store, tmp_pa
         "column 'stock' stays string: all of its values in this catalogue fit integer, but those "
         "of products that it does not have do not",
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options"),
+    [("price", "Price", {}), ("price", "Variant Price", {}),
+     ("price", "worth", {"price": "worth"}), ("worth", "price", {}), ("PRICE", "price", {})],
+)  # fmt: skip
+def test_a_role_that_moves_to_another_column_takes_its_filters_along(
+    store, tmp_path, model, first, second, options
+):
+    night(store, tmp_path, model, first, ["9.9", "20", "30"], mapped={"price": first})
+    (tmp_path / "2.png").write_bytes(b"no image")  # keeps its row of last night
+    moved = night(store, tmp_path, model, second, ["20", "9.5", "1"], mapped=options, keep=2)
+    assert store.count(parse_filter("price < 10", store.meta.columns, store.meta.roles)) == 1
+    assert store.count(parse_filter("price = 30", store.meta.columns, store.meta.roles)) == 1
+    assert first not in store.meta.columns
+    assert moved.kind_changes == (
+        f"column '{first}' is removed: no product of the catalogue has a value in it",
+    )
+    assert store.verify().damaged == ()
+
+
+def test_a_blank_column_does_not_hide_the_role_of_its_name(store, tmp_path, model):
+    night(store, tmp_path, model, "price", ["9.9", "20"])
+    night(store, tmp_path, model, "price\tworth", ["\t5", "\t20"], mapped={"price": "worth"})
+    assert store.count(parse_filter("price < 10", store.meta.columns, store.meta.roles)) == 1
+
+
+def test_only_a_run_that_deletes_products_deletes_columns(store, tmp_path, model):
+    night(store, tmp_path, model, "stock", ["1", "2"])
+    night(store, tmp_path, model, "amount_left", ["3", "4"], prune=False)
+    assert {"stock", "amount_left"} <= store.meta.columns.keys()
+    night(store, tmp_path, model, "amount_left", ["3", "4"])
+    assert "stock" not in store.meta.columns
 
 
 CELLS = st.sampled_from(

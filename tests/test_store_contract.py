@@ -489,6 +489,30 @@ def test_a_value_that_would_change_keeps_its_column_wide(store, value, kind):
     assert columns_of(store, "x") == {"what": value}
 
 
+def test_columns_without_a_value_are_dropped_and_come_back_as_another_kind(store):
+    many = products(3, sale=9.5, stock=None, late="x", **{"_odd": None, "_other": 1})
+    upsert(store, many)
+    with store.writer() as writer:
+        writer.set_columns({"sale": "number", "stock": "integer", "_odd": "string"})
+        writer.optimize()
+        upsert(store, products(3, stock=None, late="x", **{"_other": 1}))
+        before = store.revision
+        writer.drop_blank(["sale", "late", "unknown"])
+        assert store.revision > before
+        writer.drop_blank(["stock", "_odd"])
+        before = store.revision
+        writer.drop_blank(["sale", "late"])
+        assert store.revision == before
+    kept = {"price": "integer", "baseColour": "string", "late": "string", "_other": "integer"}
+    assert store.meta.columns == kept
+    assert columns_of(store, "p2") == {"price": 2, "baseColour": "Green", "late": "x", "_other": 1}
+    assert store.verify().damaged == ()
+    upsert(store, products(4, sale="reduced", **{"_third": 3}))
+    assert store.count(where(store, "sale = 'reduced' and price > 1")) == 2
+    found = columns_of(store, "p3")
+    assert (found["sale"], found["_third"], found["_other"]) == ("reduced", 3, None)
+
+
 def test_values_that_no_column_holds_are_made_to_fit(store):
     odd = {"big": 2**70, "nan": float("nan"), "none": None, "half": "\ud800", "true": True}
     odd |= {"nul": "a\0b"}

@@ -6,8 +6,8 @@ changed image is encoded, a changed caption or column is written beside the vect
 and everything else is left alone. Each batch is written at once and whole, so a run that is killed
 loses only the batch in hand, and the next run ends where an uninterrupted one would have ended.
 
-Products that the catalogue no longer has are deleted at the end of a pass that read all of it. A
-product whose row or image could not be read this time keeps what is stored.
+Products and columns that the catalogue no longer has are deleted at the end of a pass that read all
+of it. A product whose row or image could not be read this time keeps what is stored.
 """
 
 import time
@@ -40,6 +40,7 @@ from fashionclip.store import (
     upgrade_store,
 )
 from fashionclip.store.blobs import blob_location, is_blob
+from fashionclip.store.renames import drop_former_columns
 
 ROWS_PER_WRITE = 512
 """Products written at once: what a kill can cost, and what shares the 10 ms of a write."""
@@ -82,7 +83,7 @@ class IndexReport:
     """Whether the store had the format of an older version of this package."""
     kind_changes: tuple[str, ...] = ()
     """A sentence for each column that has another kind than before, or could not become narrower,
-    with the row and value that caused it."""
+    with the row and value that caused it; and for each that is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +151,20 @@ def index_catalog(
             if path is None
             else stack.enter_context(RejectsFile(path, keep_empty=folder is not None))
         )
-        before = opened.meta.columns
+        before = opened.meta
         writer.set_roles(catalog.roles)
         writer.set_columns(catalog.columns)
         run = _Run(catalog, model, opened, writer, file, progress)
         run.embed(batch_size=batch_size, workers=workers)
         deleted = run.prune() if prune else 0
         writer.set_columns(catalog.columns, narrow=True)
+        if prune and run.has_products:
+            blank = catalog.types.keys() - catalog.columns.keys()
+            drop_former_columns(opened, writer, catalog.columns, blank, roles_before=before.roles)
         opened.blobs.delete_others(_ids(opened))
         writer.optimize()
         count = len(opened)
-        kind_changes = tuple(_kind_changes(catalog, before, opened.meta.columns))
+        kind_changes = tuple(_kind_changes(catalog, before.columns, opened.meta.columns))
     return IndexReport(
         stored=run.stored,
         updated=run.updated,
@@ -193,6 +197,9 @@ def _kind_changes(
                 f"column '{name}' stays {new}: all of its values in this catalogue fit {kind}, "
                 "but those of products that it does not have do not"
             )
+    for name in before:
+        if name not in after:
+            yield f"column '{name}' is removed: no product of the catalogue has a value in it"
 
 
 def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tuple[Store, bool]:
@@ -431,9 +438,14 @@ class _Run:
 
     # afterwards
 
+    @property
+    def has_products(self) -> bool:
+        """Whether the pass read any product that could be used."""
+        return self.rows > self.rejected
+
     def prune(self) -> int:
         """Delete the products that the pass did not see; none if it read no product at all."""
-        if not self.rows or self.rows == self.rejected:
+        if not self.has_products:
             return 0
         gone = [name for name in _ids(self._store) if self._digests.is_unseen(name)]
         return self._writer.delete(gone)

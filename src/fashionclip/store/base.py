@@ -169,6 +169,9 @@ class Writer(Protocol):
             narrow: also make columns narrower, those of which every stored value allows it.
         """
 
+    def drop_blank(self, names: Iterable[str]) -> None:
+        """Remove those of some columns in which no product has a value."""
+
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""
 

@@ -546,7 +546,7 @@ class MemoryStore:
             added: rows that come after the others, or replace those of their ids.
             deleted: products that go.
             meta: the metadata, if it changes.
-            columns: the columns of the rows that are there, if their kinds become narrower.
+            columns: the columns of the rows that are there, if there are fewer, or narrower ones.
 
         Returns:
             How many of the deleted products were stored.
@@ -615,6 +615,17 @@ class _MemoryWriter:
                 meta = replace(meta, columns={**meta.columns, name: kind})
         if table is not self._store.snapshot.columns:
             self._store.apply(meta=meta, columns=table)
+
+    def drop_blank(self, names: Iterable[str]) -> None:
+        """Remove those of some columns in which no product has a value."""
+        table, meta = self._store.snapshot.columns, self._store.meta
+        known = [name for name in names if name in meta.columns]
+        blank = {name for name in known if table.column(name).null_count == len(table)}
+        if blank:
+            kept = {name: kind for name, kind in meta.columns.items() if name not in blank}
+            arrays = [table.column(name).combine_chunks() for name in kept]
+            table = table_of(arrays, kept, len(table))
+            self._store.apply(meta=replace(meta, columns=kept), columns=table)
 
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""

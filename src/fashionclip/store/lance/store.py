@@ -461,6 +461,12 @@ class _LanceWriter:
             with reported(self._uri):
                 upkeep.narrow(self._store.for_writing(), narrower)
 
+    def drop_blank(self, names: Iterable[str]) -> None:
+        """Remove those of some columns in which no product has a value."""
+        known = self._store.meta.columns
+        with reported(self._uri):
+            upkeep.drop_blank(self._store.for_writing(), [one for one in names if one in known])
+
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""
         if roles != self._store.meta.roles:

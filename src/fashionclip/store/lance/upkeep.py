@@ -9,7 +9,7 @@ are in benchmarks/stores.py.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +102,14 @@ def evolve(table: Dataset, changed: Mapping[str, Kind]) -> None:
             {"path": f"_new_{stored}", "name": stored},
         )
         table.drop_columns([f"_old_{stored}"])
+
+
+def drop_blank(table: Dataset, names: Iterable[str]) -> None:
+    """Remove those of some columns that are NULL in every row."""
+    stored = map(stored_name, names)
+    blank = [name for name in stored if not table.count_rows(f"`{name}` IS NOT NULL")]
+    if blank:
+        table.drop_columns(blank)
 
 
 def index_captions(table: Dataset) -> None:

@@ -197,6 +197,33 @@ class PostgresWriter:
 
         self._run(work, "changing columns")
 
+    def drop_blank(self, names: Iterable[str]) -> None:
+        """Remove those of some columns in which no product has a value."""
+
+        def work() -> None:
+            header = self._header()
+            kinds, stored = dict(header.meta.columns), header.stored_names
+            table = f"{self._schema}.products"
+            blank = [
+                name
+                for name in names
+                if name in kinds
+                and not self._number(
+                    f"SELECT count(*) FROM {table} WHERE {quoted(stored[name])} IS NOT NULL", []
+                )
+            ]
+            if not blank:
+                return
+            self._execute(f"SET LOCAL lock_timeout = '{DDL_TIMEOUT}'", [])
+            dropped = ", ".join(f"DROP COLUMN {quoted(stored[name])}" for name in blank)
+            self._execute(f"ALTER TABLE {table} {dropped}", [])
+            kept = {name: kind for name, kind in kinds.items() if name not in blank}
+            written = schema.columns_json(kept, stored)
+            self._execute(f"UPDATE {self._schema}.store SET columns = %s", [written])
+            self._advance()
+
+        self._run(work, "removing columns")
+
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles."""
 
@@ -321,7 +348,9 @@ class PostgresWriter:
         names = dict(header.stored_names)
         for name, kind in changed.items():
             if name not in kinds:
-                names[name] = schema.stored_name(name, len(names))
+                taken = set(names.values())
+                stored = (schema.stored_name(name, i) for i in range(len(names) + 1))
+                names[name] = next(one for one in stored if one not in taken)
                 schema.add_column(self._connection, self._schema, names[name], kind)
         rewritten = [name for name in changed if name in kinds]
         if rewritten:
