@@ -281,6 +281,8 @@ FTYP = b"\0\0\0\x18ftyp"
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d",
             "Git LFS .*; run 'git lfs pull'$",
         ),
+        ("\ufeff<html><body>404".encode("utf-16-le"), "a web page"),
+        (FTYP + b"heic\0\0\0\0mif1heic" + bytes(200), "the HEIC image cannot be decoded"),
         (b"%PDF-1.7\n%\xe2\xe3", "a PDF document; save its page as PNG or JPEG$"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "an EPS or PostScript drawing"),
         (b"PK\x03\x04\x14\0", "a ZIP archive"),
@@ -469,6 +471,22 @@ def test_a_jpeg_of_more_than_a_hundred_scans_is_refused(n_scans, note, video):
     else:
         with pytest.raises(ImageError, match="more than 100 scans"):
             decode_image(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "allowed", "refused"),
+    [
+        ("PNG", with_chunk(bytes(33), b"tEXt", b"")[33:], 1_000, 100_000),
+        ("JPEG", b"\xff\xe5\0\2", 1_000, 100_001),
+        ("JPEG", b"\xff", 1_000, 1_000_001),
+    ],
+)
+def test_a_file_of_very_many_parts_is_refused(kind, part, allowed, refused):
+    plain = encode(Image.new("RGB", (12, 9), (9, 8, 7)), kind)
+    at = 33 if kind == "PNG" else 2
+    assert pixel_of(plain[:at] + part * allowed + plain[at:]) == pixel_of(plain)
+    with pytest.raises(ImageError, match="too many chunks or segments"):
+        decode_image(plain[:at] + part * refused + plain[at:])
 
 
 def test_a_large_jpeg_has_fewer_scans():

@@ -17,8 +17,8 @@ from fashionclip.errors import ImageError
 from fashionclip.images import IMAGE_FORMATS
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.images.foreign import describe_foreign, is_heif
-from fashionclip.images.jpeg import has_more_scans
 from fashionclip.images.metadata import with_less_metadata
+from fashionclip.images.parts import has_more_scans, has_too_many_parts
 from fashionclip.images.rgb import to_rgb
 from fashionclip.images.strips import MAX_ASPECT, resized_middle, resized_to_square
 
@@ -183,8 +183,11 @@ def _open(data: bytes) -> Image.Image:
     """Read an image's header. Only the listed formats are tried: Pillow runs programs for others.
 
     Raises:
-        ImageError: HEIC without its extra.
+        ImageError: HEIC without its extra, or a file of too many parts.
     """
+    if has_too_many_parts(data):
+        message = "the image has too many chunks or segments to read safely; save it again"
+        raise ImageError(message)
     if not is_heif(data):
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     try:
@@ -295,7 +298,8 @@ def _why_undecodable(cause: Exception, data: bytes = b"") -> str:
         if (what := describe_foreign(data)) is not None:
             return f"the image cannot be decoded: the file is {what}"
         detail = "not in a known image format"
-    return f"the image cannot be decoded ({detail}); replace the file"
+    what = "HEIC image" if is_heif(data) else "image"
+    return f"the {what} cannot be decoded ({detail}); replace the file"
 
 
 def _why_too_large(size: str, max_pixels: int) -> str:

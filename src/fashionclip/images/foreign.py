@@ -1,5 +1,6 @@
 """What a file that is no image is, and how to mend that."""
 
+import codecs
 import re
 
 _TEXT_START = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*")
@@ -60,6 +61,8 @@ def describe_foreign(data: bytes) -> str | None:
 
 
 def _describe_text(data: bytes) -> str | None:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data[: 2 * _HEAD_BYTES].decode("utf-16", "ignore").encode()
     start = _TEXT_START.match(data)
     head = data[start.end() if start else 0 :][:_HEAD_BYTES]
     lower = head.lower()

@@ -3,9 +3,8 @@
 import zlib
 from collections.abc import Iterator
 
-from fashionclip.images import jpeg
+from fashionclip.images.parts import JPEG, JPEG_SCAN, PNG, jpeg_segments, png_chunks
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOR_TYPE_AT = 25
 _PNG_TRANSPARENCY_BYTES = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
 """Right lengths of tRNS, by the header's colour type: grey, RGB and palette."""
@@ -25,9 +24,9 @@ def with_less_metadata(data: bytes) -> Iterator[bytes]:
     """
     yield data
     for keeps_read in (True, False):
-        if data.startswith(_PNG):
+        if data.startswith(PNG):
             less = _pare_png(data, keeps_read=keeps_read)
-        elif data.startswith(jpeg.START):
+        elif data.startswith(JPEG):
             less = _pare_jpeg(data, keeps_read=keeps_read)
         else:
             return
@@ -38,18 +37,15 @@ def with_less_metadata(data: bytes) -> Iterator[bytes]:
 
 def _pare_png(data: bytes, *, keeps_read: bool) -> bytes:
     right_lengths = _PNG_TRANSPARENCY_BYTES.get(data[_PNG_COLOR_TYPE_AT], range(0))
-    parts, at = [_PNG], len(_PNG)
-    while at + 12 <= len(data):  # length, kind, body, checksum
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        kind = data[at + 4 : at + 8]
+    parts, rest = [PNG], len(PNG)
+    for kind, start, rest in png_chunks(data):
         is_needed = not kind[:1].islower()
         is_read = (keeps_read and kind in _PNG_READ) or (
-            kind == b"tRNS" and end - at - 12 in right_lengths
+            kind == b"tRNS" and rest - start - 12 in right_lengths
         )
-        if is_needed or (is_read and _is_whole(data[at + 4 : end])):
-            parts.append(data[at:end])
-        at = end
-    return b"".join(parts) + data[at:]
+        if is_needed or (is_read and _is_whole(data[start + 4 : rest])):
+            parts.append(data[start:rest])
+    return b"".join(parts) + data[rest:]
 
 
 def _is_whole(chunk: bytes) -> bool:
@@ -58,9 +54,9 @@ def _is_whole(chunk: bytes) -> bool:
 
 def _pare_jpeg(data: bytes, *, keeps_read: bool) -> bytes:
     kept = (*_JPEG_COLORS, *(_JPEG_READ if keeps_read else ()))
-    parts = [jpeg.START]
-    for marker, start, end in jpeg.jpeg_segments(data):
-        if marker == jpeg.SCAN:
+    parts = [JPEG]
+    for marker, start, end in jpeg_segments(data):
+        if marker == JPEG_SCAN:
             return b"".join(parts) + data[start:]
         is_read = any(
             marker == one and data.startswith(name, start + 4) and end - start - 4 >= least
