@@ -312,6 +312,25 @@ def test_a_footer_is_a_reject_and_a_missing_header_an_error(tmp_path):
         Catalog.open(path)
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_between_the_rows_and_a_row_of_dashes_are_no_products(tmp_path, mark):
+    table = "id,title,image\n--,-----,-----\n{},Red,a.jpg\n"
+    text = table.format(1) + mark + table.replace("--,-----,-----\n", "").format(2) + "--,-,x\n"
+    catalog = Catalog.open(write(tmp_path, "shop.csv", text))
+    found = list(catalog)
+    assert (ids(found), [one.row for one in found]) == (["1", "2", "--"], [1, 2, 3, 4])
+    assert "the header again" in reasons(found)[2]
+    assert "the row of dashes below the header is left out" in catalog.notes
+
+
+def test_formulas_that_keep_zeros_in_excel_are_their_text(tmp_path):
+    text = 'id,title,ean\n"=""001""","a =""b""","=""04"""\n="002",=SUM(A1),="05"\n'
+    catalog = Catalog.open(write(tmp_path, "shop.csv", text))
+    found = [(p.product_id, p.columns["title"], p.columns["ean"]) for p in catalog]
+    assert found == [("001", 'a ="b"', "04"), ("002", "=SUM(A1)", "05")]
+    assert any("as Excel shows it" in note for note in catalog.notes)
+
+
 def test_a_cell_of_a_million_characters_is_a_cell(tmp_path):
     path = write(tmp_path, "shop.csv", f"id,image,text\n1,a.jpg,{'x' * 1_000_000}\n")
     (product,) = products(path, caption=lambda highlights, title: "")
@@ -556,8 +575,9 @@ def test_a_workbook_has_types_of_its_own(tmp_path):
         [],
         [1580, "Red", None, None, None, None, False],
     ]
-    catalog = Catalog.open(workbook(tmp_path / "shop.xlsx", Sheet=rows))
-    first, second = catalog
+    catalog = Catalog.open(workbook(tmp_path / "shop.xlsx", Sheet=[*rows, rows[0]]))
+    first, second, again = catalog
+    assert (again.row, again.reason[:16]) == (3, "the header again")
     assert dict(first.columns) == {
         **{"id": "00123", "title": "Röhrenjeans", "price": 9.5, "stock": 3, "added": "2024-01-05"},
         **{"seen": "2024-01-05T12:03:00", "is_new": True},

@@ -31,6 +31,7 @@ _EXCEL_HINT = re.compile(r"\ufeff?sep=(.)[\r\n]*")  # a first line that Excel wr
 _SETTING = re.compile(r"\w+=\S.*", re.DOTALL)  # first in the line above a template
 _IDENTIFIER = re.compile(r"[a-z](?:[a-z0-9_.:#-]|\[[\w=-]*\])*")  # a technical name below its label
 _VALUE = re.compile(r"[-+\d.,\s]*\d[-+\d.,\s]*|https?://.*|.*\.(jpe?g|png|webp|gif)", re.IGNORECASE)
+_FORMULA = re.compile(r'(?:^|[,;\t|])"?=(""?)[^"]*\1')
 _LONE_BACKSLASH = re.compile(r"(?:[^\\]|^)(?:\\\\)*\\[^\\\"'NnrtbZ0,;|\t\r\n]")
 _DOUBLED_QUOTE = re.compile(r'[^",;|\t\\]""[^",;|\t\r\n]')
 
@@ -74,6 +75,8 @@ def find_layout(file: TextFile, *, usual_role: UsualRole) -> Layout:
     if dialect.escapes:
         escaped = "quotation marks" if dialect.escapes == "quotes" else "the character after it"
         notes.append(rf"a backslash escapes {escaped} (\" is a quotation mark, \N an empty field)")
+    if any(map(_FORMULA.search, sample)):
+        notes.append('a cell such as ="00123" is the text in it, as Excel shows it: 00123')
     return Layout(dialect, n_above, tuple(notes))
 
 

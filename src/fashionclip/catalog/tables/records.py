@@ -32,6 +32,7 @@ _PROBE = "\x01"  # a line that cannot be in a table
 _NULL = "\ud800"  # stands in for \N
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t"}  # after a backslash
 _ESCAPED = re.compile(r"\\(\r\n|.)", re.DOTALL)
+_LITERAL = re.compile(r'="((?:[^"]|"")*)"\s*')  # a formula that keeps a number's zeros in Excel
 _STAND_INS = re.compile("[\ud800-\ud8ff]")
 
 
@@ -98,8 +99,14 @@ class RecordReader:
         """
         record = self._read(width, joins_last=joins_last)
         if self._dialect.escapes and isinstance(record, list):
-            return [self._meant(field) for field in record]
+            record = [self._meant(field) for field in record]
+        for line in self._taken:
+            if '="' in line and isinstance(record, list) and self._may_be_formula(line):
+                return [_shown(field) for field in record]
         return record
+
+    def _may_be_formula(self, line: str) -> bool:
+        return '"=""' in line or line.startswith('="') or f'{self._dialect.delimiter}="' in line
 
     def _meant(self, field: str) -> str:
         """A field with what its stand-ins stand for."""
@@ -256,6 +263,12 @@ class _Feed:
 
     def __next__(self) -> str:
         return self._next_line()
+
+
+def _shown(field: str) -> str:
+    """A field as Excel shows it: ``="00123"`` is 00123."""
+    found = _LITERAL.fullmatch(field)
+    return found[1].replace('""', '"') if found else field
 
 
 def _stand_ins(dialect: Dialect) -> dict[str, str]:

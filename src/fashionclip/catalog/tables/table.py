@@ -20,6 +20,7 @@ MAX_ROW_CHARS = 4_000_000
 """Longer rows are rejected, which bounds the memory that one row takes."""
 MAX_COLUMNS = 2_000
 """Wider tables are refused."""
+HEADER_AGAIN = "the header again, as where two tables were joined; remove the line"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashionclip.catalog.tables.dialects import MAX_HEADER_RECORDS, find_header
-from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, UsualRole, distinct_names
+from fashionclip.catalog.tables.table import (
+    HEADER_AGAIN,
+    BrokenRow,
+    Cell,
+    Row,
+    UsualRole,
+    distinct_names,
+)
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError
 
@@ -51,6 +58,7 @@ class WorkbookTable:
             message = f"{path}: has no header with the columns' names (it is empty)"
             raise CatalogError(message)
         self._n_above, header, _ = headers[self._sheet]
+        self._header = next(row for n_above, row in filled[self._sheet] if n_above == self._n_above)
         self.names = distinct_names(header, where=str(path))
         notes: list[str] = []
         if len(names) > 1 and not sheet:
@@ -72,8 +80,12 @@ class WorkbookTable:
             for cells in islice(
                 _rows(book.get_sheet_by_name(self._sheet)), self._n_above + 1, None
             ):
-                if any(cell != "" for cell in cells):
-                    number += 1
+                if not any(cell != "" for cell in cells):
+                    continue
+                number += 1
+                if cells == self._header:
+                    yield BrokenRow(number, HEADER_AGAIN)
+                else:
                     yield Row(number, dict(zip(self.names, map(_cell, cells), strict=False)))
 
 
