@@ -9,6 +9,7 @@ import lzma
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from fashionclip.catalog import Catalog
 from fashionclip.catalog.html_text import plain_text
+from fashionclip.catalog.roles import USUAL_NAMES, is_usual
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.product import Product, Reject, Roles
 
@@ -338,6 +340,20 @@ def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
             },
         ),
         (
+            "Ürün Kodu,Ürün Ad\u0131,GÖRSEL 1,FİYAT,Marka",
+            {
+                **{"id": "Ürün Kodu", "title": "Ürün Ad\u0131", "image": "GÖRSEL 1"},
+                **{"price": "FİYAT", "brand": "Marka"},
+            },
+        ),
+        (
+            "商品コード,商品名,画像1,画像2,価格",
+            {
+                **{"id": "商品コード", "title": "商品名", "image": "画像1"},
+                **{"further_images": ("画像2",), "price": "価格"},
+            },
+        ),
+        (
             "ID;SKU;NAME;Images;Regular price",
             {
                 **{"id": "ID", "title": "NAME", "image": "Images", "price": "Regular price"},
@@ -361,6 +377,15 @@ def test_every_role_can_be_mapped_and_left_without_a_column(tmp_path, role):
     assert roles[role] == (("meins",) if role == "further_images" else "meins")
     if role not in {"id", "title"}:
         assert not Catalog.open(path, columns={role: ""}).roles.as_dict()[role]
+
+
+@pytest.mark.parametrize("role", USUAL_NAMES)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_usual_names_are_known_however_they_are_written(role, form):
+    for name in USUAL_NAMES[role]:
+        spaced = unicodedata.normalize(form, f" {name[:2]}_{name[2:]}\n".title())
+        wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in name)
+        assert all(is_usual(written, role) for written in (name, spaced, wide))
 
 
 def test_stored_roles_of_another_type_are_refused():

@@ -8,6 +8,7 @@ only if it is mapped to both.
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -49,7 +50,8 @@ MAX_NAME_CHARS = 200
 @lru_cache(8192)
 def bare_name(name: str) -> str:
     """A column's name without case, spaces and punctuation."""
-    return _NOT_NAME.sub("", name).lower()
+    name = unicodedata.normalize("NFKC", name).lower().replace("\u0131", "i")  # Turkish i
+    return _NOT_NAME.sub("", name)
 
 
 def usual_name(name: str) -> str:
