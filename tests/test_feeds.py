@@ -273,6 +273,26 @@ def test_shopifys_bulk_export(tmp_path):
     assert role(catalog, found["T-RED"], "colour") == "Red"
 
 
+def test_a_shopify_variant_has_its_products_title(tmp_path):
+    tee = "gid://shopify/Product/1"
+    rows = [
+        {"id": tee, "title": "Tee", "featuredImage": {"url": "tee.jpg"}},
+        {"id": "gid://shopify/ProductVariant/11", "title": "Red / S", "sku": "T-RED", "price": "9",
+         "selectedOptions": [{"name": "Color", "value": "Red"}], "__parentId": tee},
+    ]  # fmt: skip
+    for lines in (rows, rows[::-1]):
+        found, _ = read(write_lines(tmp_path, lines))
+        assert (found["T-RED"].caption, image_of(found["T-RED"])) == ("Tee", "tee.jpg")
+    found, _ = read(write_lines(tmp_path, rows[:1]))
+    assert image_of(found[tee]) == "tee.jpg"
+
+
+def test_products_without_the_row_of_their_title_are_said(tmp_path):
+    found, catalog = read(write_csv(tmp_path, [row | {"Title": ""} for row in SHOPIFY[1:3]]))
+    assert list(found) == ["LT-BLU", "LT-GRN"]
+    assert "2 products have no title" in note(catalog, "(first: row 1)")
+
+
 # WooCommerce and Magento
 
 WOO = [
@@ -314,6 +334,45 @@ def test_woocommerce(tmp_path, is_reversed):
     assert "Published: -1" in note(catalog, "not shown in the shop")
 
 
+WOO_NAMES = {
+    "de": "ID,Typ,Artikelnummer,Name,Beschreibung,Regulärer Preis,Angebotspreis,Bilder,"
+          "Übergeordnetes Produkt,Attribut 1 Name,Attribut 1 Wert(e)",
+    "fr": "ID,Type,UGS,Nom,Description,Tarif régulier,Tarif promo,Images,Parent,"
+          "Nom de l\u2019attribut 1,Valeur(s) de l\u2019attribut 1 ",
+    "es": "ID,Tipo,SKU,Nombre,Descripción,Precio normal,Precio rebajado,Imágenes,Superior,"
+          "Nombre del atributo 1,Valor(es) del atributo 1",
+    "it": "ID,Tipo,SKU,Nome,Descrizione,Prezzo di listino,Prezzo in offerta,Immagine,Genitore,"
+          "Nome dell'attributo 1,Valore dell'attributo 1",
+    "nl": "ID,Type,Artikelnummer,Naam,Beschrijving,Reguliere prijs,Actieprijs,Afbeeldingen,Hoofd,"
+          "Naam eigenschap 1,Waarde eigenschap 1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", WOO_NAMES)
+def test_woocommerce_in_other_languages(tmp_path, language):
+    rows = [
+        ["1", "variable", "TEE", "Tee", r"Soft.\nWarm: \\n.", "", "", "a.jpg", "", "Color",
+         r"Red, Brown\, dark"],
+        ["2", "variation", "TEE-R", "Tee", "", "29,90", "", "", "TEE", "Color", r"Brown\, dark"],
+    ]  # fmt: skip
+    names = WOO_NAMES[language].split(",")
+    rows = [dict(zip(names, row, strict=True)) for row in rows]
+    found, catalog = read(write_csv(tmp_path, rows))
+    assert list(found) == ["TEE-R"]
+    tee = found["TEE-R"]
+    assert (role(catalog, tee, "price"), image_of(tee)) == (29.9, "a.jpg")
+    assert role(catalog, tee, "description") == "Soft.\nWarm: \\n."
+    assert role(catalog, tee, "group") == "TEE"
+    assert tee.columns["Color"] == "Brown, dark"
+    assert catalog.roles.sale_price == names[6]
+
+
+def test_a_blank_column_has_no_role_where_another_has_words(tmp_path):
+    rows = [row | {"Short description": "", "Description": "Long"} for row in WOO]
+    found, catalog = read(write_csv(tmp_path, rows))
+    assert role(catalog, found["TEE-R"], "description") == "Long"
+
+
 MAGENTO = [
     {"sku": "WS01", "store_view_code": "", "product_type": "configurable", "name": "Micro Tee",
      "description": "<p>Long</p>", "categories": "Default/Women", "price": "29.00",
@@ -350,6 +409,33 @@ def test_magento(tmp_path):
     assert german["WS01-RED"].caption == "Mikro-Shirt-Rot"
     assert german["WS01-BLUE"].caption == "Micro Tee-Blue"
     assert "replaces the words" in note(catalog, "chosen view")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_rows_of_the_default_view_belong_to_their_product(tmp_path, order):
+    rows = [
+        {"sku": "CAP", "product_type": "simple", "name": "Cap", "price": "9.00",
+         "base_image": "cap.jpg", "small_image": "no_selection", "url_key": "cap"},
+        {"sku": "CAP", "store_view_code": "default", "url_key": "hat"},
+        {"sku": "CAP", "store_view_code": "fr", "name": "Casquette", "price": "10.00"},
+    ]  # fmt: skip
+    rows = [rows[i] for i in order]
+    found, catalog = read(write_csv(tmp_path, rows))
+    cap = found["CAP"]
+    assert (cap.caption, image_of(cap), role(catalog, cap, "price")) == ("Cap", "cap.jpg", 9.0)
+    assert (cap.columns["url_key"], catalog.columns.get("small_image")) == ("hat", None)
+    note(catalog, "default view")
+    found, catalog = read(write_csv(tmp_path, rows), locale="fr")
+    assert (found["CAP"].caption, found["CAP"].columns["url_key"]) == ("Casquette", "hat")
+
+
+def test_an_export_of_one_view_alone(tmp_path):
+    rows = [
+        row | {"store_view_code": "default"} for row in MAGENTO if not row.get("store_view_code")
+    ]
+    found, _ = read(write_csv(tmp_path, rows))
+    assert list(found) == ["WS01-RED", "WS01-BLUE", "CAP"]
+    assert found["WS01-RED"].caption == "Micro Tee-Red"
 
 
 # Feeds
@@ -429,6 +515,25 @@ def test_schema_org(tmp_path):
     assert role(catalog, found["R1"], "brand") == "Norda"
     assert [role(catalog, p, "price") for p in found.values()] == [19.99, 9.0, 39.0]
     assert role(catalog, found["P-30"], "size") == '["30", "32"]'
+
+
+def test_what_is_no_product_of_schema_org_is_left_out(tmp_path):
+    offer = {"priceSpecification": [{"price": "19", "priceCurrency": "EUR"}]}
+    rows = [
+        {"@type": "WebPage", "@id": "https://x.example/", "name": "Shop"},
+        {"@type": ["Product", "Thing"], "sku": "R1", "name": "Red tee", "offers": [offer, offer]},
+        {"@type": "http://schema.org/Product", "sku": "C1", "name": "Cap", "offers": offer},
+        {"@type": "Organization", "name": "Norda"},
+    ]
+    found, catalog = read(write_json(tmp_path, {"@graph": rows}))
+    assert list(found) == ["R1", "C1"]
+    assert [role(catalog, p, "price") for p in found.values()] == [19, 19]
+    assert catalog.roles.category is None
+    assert "2 rows are no products" in note(catalog, "(first: row 1, '@type: WebPage')")
+    note(catalog, "1 row lists several of a kind, of which the first is taken (row 2, 'offers')")
+    plain = [{"type": "Tee", "name": "Red tee", "sku": "R1", "image": "a.jpg"}]
+    _, catalog = read(write_csv(tmp_path, plain))
+    assert (catalog.format, catalog.roles.category) == (None, "type")
 
 
 def test_offers_as_lists_and_content_api_ids(tmp_path):
@@ -558,6 +663,37 @@ def test_shopware(tmp_path):
     assert role(catalog, found["SW1.1"], "brand") == "Norda"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_shopware_5(tmp_path, times):
+    text = (
+        "SW3;SW3;Jeans;Norda;89,95;1;Größe: W30;a.jpg|b.jpg\n"
+        "SW3.1;SW3;Jeans;Norda;79,95;1;Größe: W32;a.jpg|b.jpg\n"
+        "SW4;SW4;Gürtel;Acme;1029,95;1;;c.jpg\n"
+    )
+    names = "ordernumber;mainnumber;name;supplier;price_EK;active;configuratorOptions;imageUrl\n"
+    found, catalog = read(write(tmp_path, names + text * times))
+    assert list(found) == ["SW3", "SW4"]
+    jeans = found["SW3"]
+    assert (role(catalog, jeans, "price"), role(catalog, jeans, "brand")) == (79.95, "Norda")
+    assert (image_of(jeans), views_of(jeans)) == ("a.jpg", ["b.jpg"])
+    assert jeans.columns["Größe"] == '["W30", "W32"]'
+
+
+def test_prestashops_webservice(tmp_path):
+    text = '<prestashop xmlns:x="http://www.w3.org/1999/xlink"><products>{}</products></prestashop>'
+    product = (
+        '<product><id>{0}</id><id_default_image x:href="https://x.example/{0}">{0}'
+        "</id_default_image><reference>demo_{0}</reference><price>23.900000</price><active>1"
+        '</active><name><language id="1">Tee {0}</language><language id="2">Maillot</language>'
+        "</name></product>"
+    )
+    text = text.format("".join(map(product.format, (1, 2))))
+    found, catalog = read(write(tmp_path, text, "products.xml"))
+    assert [p.caption for p in found.values()] == ["Tee 1", "Tee 2"]
+    assert (image_of(found["demo_2"]), role(catalog, found["demo_2"], "price")) == ("2", 23.9)
+    note(catalog, "2 rows list several of a kind")
+
+
 def test_squarespace(tmp_path):
     text = (
         "Product ID [Non Editable],Variant ID [Non Editable],Product Type [Non Editable],"
@@ -591,6 +727,20 @@ def test_wix(tmp_path):
     assert (tee.caption, image_of(tee), views_of(tee)) == ("Linen tee", "a.jpg", ["b.jpg"])
     assert role(catalog, tee, "size") == '["S", "M"]'
     assert role(catalog, tee, "price") == 20
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_pictures_of_wix_since_2025_are_further_views(tmp_path, times):
+    text = (
+        "bag,PRODUCT,Bag,red.jpg,20,,Size,S;L\nbag,MEDIA,,blue.jpg,,,,\n"
+        "bag,VARIANT,,,20,BAG-S,Size,S\nbag,VARIANT,,,24,BAG-L,Size,L\n"
+    )
+    names = "handle,fieldType,name,media,price,sku,productOptionName1,productOptionChoices1\n"
+    found, catalog = read(write(tmp_path, names + text * times))
+    assert list(found) == ["BAG-S"]
+    bag = found["BAG-S"]
+    assert (image_of(bag), views_of(bag)) == ("red.jpg", ["blue.jpg"])
+    assert role(catalog, bag, "size") == '["S", "L"]'
 
 
 def test_etsy(tmp_path):
@@ -809,6 +959,27 @@ def test_dotted_names_and_other_languages_have_roles(tmp_path):
 @pytest.mark.parametrize("text", ['color=Red,material="Cotton, linen",size=S'])
 def test_packed_options(text):
     assert dict(unpack(text)) == {"color": "Red", "material": "Cotton, linen", "size": "S"}
+
+
+@pytest.mark.parametrize("text", [
+    "Type=Swatch|Name=Color|Value=RedType=Rectangle|Name=Size|Value=S",
+    "Type=Swatch|Name=Color|Value=Red[#ff0000|#aa0000]Type=Rectangle|Name=Size|Value=S",
+    "Type=Swatch|Name=Color|Value=Red[#ff0000]|Type=Rectangle|Name=Size|Value=S",
+])  # fmt: skip
+def test_options_of_bigcommerce(tmp_path, text):
+    rows = [
+        {"Item": "Product", "Name": "Tee", "SKU": "T", "Options": "", "Variant Image URL": ""},
+        {"Item": "Variant", "SKU": "T-R", "Options": text, "Variant Image URL": "a.jpg"},
+    ]
+    found, _ = read(write_csv(tmp_path, rows))
+    assert (found["T-R"].columns["Color"], found["T-R"].columns["Size"]) == ("Red", "S")
+    rows = [
+        {"Item Type": "Product", "Product ID": "1", "Product Name": "Tee", "Product Code/SKU": "T"},
+        {"Item Type": "  SKU", "Product Name": "[S]Size=S,[CS]Color=Red:#ff0000",
+         "Product Code/SKU": "T-R"},
+    ]  # fmt: skip
+    found, _ = read(write_csv(tmp_path, rows))
+    assert (found["T-R"].columns["Color"], found["T-R"].columns["Size"]) == ("Red", "S")
 
 
 def test_sizes_come_in_order():

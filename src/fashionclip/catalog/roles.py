@@ -61,6 +61,8 @@ def usual_name(name: str) -> str:
     ``price``, ``brand.name`` is ``brandname``. A last part that names anything, such as ``name``,
     counts only below a product: ``product.name``, not ``seller.name``.
     """
+    if name.endswith("@type"):  # of JSON-LD: what kind of object it is, not of product
+        return name
     bare = bare_name(name)
     if "." not in name or len(name) > MAX_NAME_CHARS or bare in _USUAL_ROLES:
         return bare

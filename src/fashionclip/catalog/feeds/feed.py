@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.errors import CatalogError
@@ -20,6 +21,8 @@ PLAIN = "plain"
 """The format that has no rules."""
 
 Names = tuple[str, ...]
+
+_OneOrMore = Annotated[Names, BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
 
 
 class _Part(BaseModel):
@@ -56,11 +59,15 @@ class Variants(_Part):
     """The column whose cells are lists of objects, each a variant of the row (JSON)."""
     parent_rows: dict[str, Names] = {}
     """Column to values of the rows that only hold what their variants share."""
+    picture_rows: dict[str, Names] = {}
+    """Column to values of the rows that only add pictures."""
     evidence: Names = ()
     """Columns of which a variant has one or more; other rows only add pictures. None: all are
     variants."""
     own: Names = ()
     """Columns that a variant does not inherit, with ``*`` and ``?`` as wildcards."""
+    of_parent: Names = ()
+    """Columns that a variant takes from its parent, whatever its own cells say."""
     position: Names = ()
     """The column that orders variants; otherwise sizes and numbers do."""
     pictures: Names = ()
@@ -76,9 +83,9 @@ class Variants(_Part):
 class Options(_Part):
     """Options such as size and colour, which become columns of their own names."""
 
-    name: str = ""
+    name: _OneOrMore = ()
     """The column of an option's name; ``#`` stands for 1, 2, 3 …"""
-    value: str = ""
+    value: _OneOrMore = ()
     """The column of its value, with ``#`` likewise."""
     pairs: Names = ()
     """Columns of several options: ``size=S,color=Red``, or a list of names and values (JSON)."""
@@ -87,7 +94,7 @@ class Options(_Part):
     columns: Names = ()
     """Columns that are options already, such as ``size``."""
     separator: str = ""
-    """What stands between several values; empty if there is one."""
+    """What stands between several values, and after ``\\`` in one; empty if there is one."""
     no_option: Names = ()
     """Values that mean "no options"."""
 
@@ -97,7 +104,7 @@ class StoreViews(_Part):
 
     column: Names
     default: Names
-    """Its values in rows that are no translations."""
+    """Its values in rows of the view that the shop shows, whose words always apply."""
 
 
 class Feed(_Part):
@@ -116,6 +123,8 @@ class Feed(_Part):
     variants: Variants = Variants()
     options: Options = Options()
     store_views: StoreViews | None = None
+    only: dict[str, Names] = {}
+    """Column to the values that it has, if any, in rows that are products."""
     leave_out: dict[str, Names] = {}
     """Column to values of rows that are no products."""
     drafts: dict[str, Names] = {}
@@ -124,6 +133,10 @@ class Feed(_Part):
     """Columns of objects, or of lists of them: the fields of the first become columns (JSON)."""
     micros: Names = ()
     """Columns of amounts in millionths."""
+    line_ends: Names = ()
+    """Columns in which ``\\n`` is written for a line end."""
+    missing: Names = ()
+    """Cells that mean that there is nothing."""
 
     def column_names(self, names: Sequence[str]) -> dict[str, str]:
         """The table's columns to their names less what ``drop`` says, each name once."""
@@ -139,19 +152,28 @@ class Feed(_Part):
 
     def fit(self, names: Sequence[str]) -> int:
         """How many columns of ``header`` a table has; 0 if it is not of this system."""
-        bare = {bare_name(name) for name in self.column_names(names).values()}
+        has = self._columns_of(names).__contains__
         if not all(
-            any(bare_name(one) in bare for one in each.split("|")) for each in self.header.all
+            any(has(column_key(one)) for one in each.split("|")) for each in self.header.all
         ):
             return 0
-        n_any = sum(bare_name(name) in bare for name in self.header.any)
+        n_any = sum(has(column_key(name)) for name in self.header.any)
         return 0 if self.header.any and not n_any else len(self.header.all) + n_any
 
     def has_any(self, names: Sequence[str]) -> bool:
         """Whether a table has one of the columns of ``header``."""
-        bare = {bare_name(name) for name in self.column_names(names).values()}
         wanted = [one for each in self.header.all for one in each.split("|")]
-        return any(bare_name(one) in bare for one in (*wanted, *self.header.any))
+        found = self._columns_of(names)
+        return any(column_key(one) in found for one in (*wanted, *self.header.any))
+
+    def _columns_of(self, names: Sequence[str]) -> set[str]:
+        return {column_key(name) for name in self.column_names(names).values()}
+
+
+def column_key(name: str) -> str:
+    """What columns are compared by: the bare name, of JSON-LD's keywords with their ``@``."""
+    name = name.strip()
+    return name if name.startswith("@") else bare_name(name)
 
 
 def read_toml(path: Path) -> Feed:

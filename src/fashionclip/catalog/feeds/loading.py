@@ -29,7 +29,7 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
         if isinstance(row, BrokenRow):
             spool.add(row)
             continue
-        if column := matching(row.cells, rules.leave_out):
+        if column := rules.left_out_by(row.cells):
             findings.add(
                 "left out", row.number, f"{column}: {as_text(row.cells.get(column)).strip()}"
             )
@@ -38,7 +38,7 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
                 findings.add(
                     "drafts", row.number, f"{column}: {as_text(row.cells.get(column)).strip()}"
                 )
-            _add(row, rules, spool, place)
+            _add(row, rules, spool, place, findings)
 
 
 class _Place:
@@ -55,12 +55,12 @@ class _Place:
         )
 
 
-def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
+def _add(row: Row, rules: Rules, spool: Spool, place: _Place, findings: Findings) -> None:
     cells = filled(row.cells)
-    for name in rules.first_of:
-        for found in itertools.islice(objects_in(cells.get(name)), 1):
-            cells = dict(_flatten(found, name)) | cells
-            del cells[name]
+    if missing := rules.feed.missing:
+        cells = {n: cell for n, cell in cells.items() if as_text(cell).strip() not in missing}
+    if rules.first_of:
+        cells = _with_first(cells, row.number, rules, findings)
     is_parent = rules.is_parent(cells)
     flags = _MENDED * row.is_mended + _PARENT * is_parent + _VARIANT * rules.is_variant(cells)
     if rules.variant_names in cells and not is_parent:
@@ -80,6 +80,20 @@ def _add(row: Row, rules: Rules, spool: Spool, place: _Place) -> None:
         place.parent = seq if is_parent else place.parent
     else:
         _add_named(item, rules, spool)
+
+
+def _with_first(
+    cells: dict[str, Cell], number: int, rules: Rules, findings: Findings
+) -> dict[str, Cell]:
+    """Cells with the fields of the first object of each list as columns."""
+    for name in rules.first_of:
+        objects = list(itertools.islice(objects_in(cells.get(name)), 2))
+        if objects:
+            cells = dict(_flatten(objects[0], name)) | cells
+            del cells[name]
+        if len(objects) > 1:
+            findings.add("first of", number, name)
+    return cells
 
 
 def _add_list(item: Item, cell: Cell, rules: Rules, spool: Spool) -> None:
@@ -109,8 +123,11 @@ def _add_named(item: Item, rules: Rules, spool: Spool) -> None:
         if (name := as_text(cells.get(column)).strip())
     ]
     view = as_text(cells.get(rules.view)).strip() if rules.view else ""
-    if view and rules.feed.store_views and view not in rules.feed.store_views.default:
-        spool.add((number, cells, flags | _TRANSLATION), ref=names[0] if names else None)
+    if view and names:  # without a row for all views, that of the default view is the product
+        rank = f"{'2' if _is_translation(view, rules) else '1'} {view}"
+        seq = spool.add((number, cells, flags | _TRANSLATION), ref=names[0])
+        spool.add_name(names[0], seq, number, rank=rank)
+        _add_children(cells, names, rules, spool)
         return
     parent = as_text(cells.get(rules.parent)).strip() if rules.parent else ""
     first = spool.number_of(names[0]) if names else None
@@ -121,8 +138,12 @@ def _add_named(item: Item, rules: Rules, spool: Spool) -> None:
     seq = spool.add(item, ref=parent or None)
     for name in names:
         spool.add_name(name, seq, number)
-    if rules.children:
-        spool.add_children(_CHILD.findall(as_text(cells.get(rules.children))), seq)
+    _add_children(cells, names, rules, spool)
+
+
+def _add_children(cells: Mapping[str, Cell], names: list[str], rules: Rules, spool: Spool) -> None:
+    if rules.children and names:
+        spool.add_children(_CHILD.findall(as_text(cells.get(rules.children))), names[0])
 
 
 def read_groups(
@@ -150,20 +171,30 @@ def read_groups(
             continue
         for member in rest:
             if member.ref and member.up is None and not rules.shared_value:
-                is_translation = member.item[2] & _TRANSLATION
-                what = "lone translations" if is_translation else "orphans"
-                findings.add(what, member.item[0], member.ref)
+                what = "orphans"
+                if member.item[2] & _TRANSLATION:
+                    view = as_text(member.item[1].get(rules.view)).strip()
+                    what = "lone translations" if _is_translation(view, rules) else ""
+                if what:
+                    findings.add(what, member.item[0], member.ref)
         rows = [_row(member) for member in rest]
+        names = {member.seq: _name(member.item, rules) for member in rest}
         translations = [
             row
             for row, member in zip(rows, rest, strict=True)
-            if member.item[2] & _TRANSLATION and member.up is not None
+            if member.item[2] & _TRANSLATION and names.get(member.up or 0) == member.ref
         ]
         rows = [row for row in rows if row not in translations]
+        translations.sort(key=lambda row: _is_translation(as_text(row.cells[rules.view]), rules))
         for row in translations:
             _translate(row, rows, rules, findings, view)
         if rows:
             yield rows
+
+
+def _name(item: Item, rules: Rules) -> str:
+    column = rules.named_by[0][1] if rules.named_by else ""
+    return as_text(item[1].get(column)).strip()
 
 
 def _row(member: Member) -> FeedRow:
@@ -179,15 +210,23 @@ def _row(member: Member) -> FeedRow:
     )
 
 
+def _is_translation(view: str, rules: Rules) -> bool:
+    """Whether a view is not the one that the shop shows by default."""
+    views = rules.feed.store_views
+    return views is not None and view.strip().lower() not in views.default
+
+
 def _translate(
     row: FeedRow, rows: list[FeedRow], rules: Rules, findings: Findings, view: str | None
 ) -> None:
-    """Replace the words of a product by those of the chosen view."""
+    """Replace the words of a product by those of the default view, or the chosen one."""
     found = as_text(row.cells.get(rules.view)).strip()
+    is_default = not _is_translation(found, rules)
     is_chosen = view is not None and found.lower().replace("-", "_").split("_")[0] in {
         view.lower(),
         view.lower().replace("-", "_").split("_")[0],
     }
-    findings.add("translated" if is_chosen else "translations", row.number, found)
-    for target in (each for each in rows if is_chosen and each.seq == row.up):
+    what = "default view" if is_default else "translated" if is_chosen else "translations"
+    findings.add(what, row.number, found)
+    for target in (each for each in rows if what != "translations" and each.seq == row.up):
         target.cells |= {name: cell for name, cell in row.cells.items() if name != rules.view}

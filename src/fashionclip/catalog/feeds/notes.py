@@ -46,6 +46,20 @@ _SENTENCES = {
         "1 row is not shown in the shop and is kept all the same ({first})",
         "{n:,} rows are not shown in the shop and are kept all the same (first: {first})",
     ),
+    "first of": (
+        "1 row lists several of a kind, of which the first is taken ({first})",
+        "{n:,} rows list several of a kind, of which the first is taken (first: {first})",
+    ),
+    "no title": (
+        "1 product has no title: the row with that of its group is not in this table ({first})",
+        "{n:,} products have no title: the rows with those of their groups are not in this table "
+        "(first: {first})",
+    ),
+    "default view": (
+        "1 row of the shop's default view replaces the words of its product ({first})",
+        "{n:,} rows of the shop's default view replace the words of their products "
+        "(first: {first})",
+    ),
     "translations": (
         "1 row translates a product for another view of the shop and is left out ({first}); "
         "--locale takes its words",

@@ -9,10 +9,11 @@ from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
 
 _PACKED = re.compile(r'\s*([^=,|]+)=("(?:[^"]|"")*"|.*?)(?=,[^=,|]+=|$)', re.DOTALL)
-_BIGCOMMERCE = re.compile(r"Name=([^|]*)\|Value=([^|]*)")
+_BIGCOMMERCE = re.compile(r"Name=([^|]*)\|Value=(.*?)(?=\|?Type=[^|=]*\|Name=|\|\w+=|$)")
 _BIGCOMMERCE_V2 = re.compile(r"\[\w+\]([^=]+)=(.*?)(?=,\s*\[\w+\]|$)")
 _LETTERS = re.compile(r"(\d*)(x*)(s|l)|m")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+_COLOUR_CODE = re.compile(r"^#[0-9a-fA-F]{3,8}:|(?::|\[)#[0-9a-fA-F]{3,8}[^\]]*\]?$")
 _KEYS = ("name", "attribute", "key"), ("value", "values", "option")
 
 
@@ -37,6 +38,7 @@ def option_values(cells: Mapping[str, Cell], rules: Rules) -> dict[str, list[str
 def _add(found: dict[str, list[str]], name: Cell, value: Cell, rules: Rules) -> None:
     label = as_text(name).strip()
     values = as_values(value, rules.feed.options.separator)
+    values = [_COLOUR_CODE.sub("", each).strip() or each for each in values]
     values = [each for each in values if each not in rules.feed.options.no_option]
     if label and values:
         found.setdefault(label, []).extend(values)
@@ -49,15 +51,17 @@ def as_values(cell: Cell, separator: str = "") -> list[str]:
     if isinstance(cell, list | tuple):
         return [text for each in cell for text in as_values(each)]
     text = as_text(cell).strip()
-    parts = text.split(separator) if separator else [text]
-    return [part.strip() for part in parts if part.strip()]
+    if not separator:
+        return [text] if text else []
+    parts = re.split(rf"(?<!\\){re.escape(separator)}", text)
+    return [part.strip().replace("\\" + separator, separator) for part in parts if part.strip()]
 
 
 def unpack(cell: Cell) -> Iterator[tuple[str, Cell]]:
     """Names and values of several options in one cell.
 
     ``color=Red,size="S, M"`` of Magento, ``Name=Color|Value=Red`` and ``[S]Color=Red`` of
-    BigCommerce, or a list of objects with names and values.
+    BigCommerce, ``Color: Red|Size: S`` of Shopware 5, or a list of objects with names and values.
     """
     if isinstance(cell, Mapping):
         name, value = (next((cell[k] for k in keys if k in cell), None) for keys in _KEYS)
@@ -70,6 +74,10 @@ def unpack(cell: Cell) -> Iterator[tuple[str, Cell]]:
             yield from unpack(each)
     elif isinstance(cell, str) and "=" in cell:
         yield from _unpack_text(cell)
+    elif isinstance(cell, str) and ":" in cell:
+        for part in cell.split("|"):
+            name, _, value = part.partition(":")
+            yield name, value
 
 
 def _unpack_text(text: str) -> Iterator[tuple[str, str]]:

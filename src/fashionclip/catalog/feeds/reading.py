@@ -14,6 +14,8 @@ from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table
 from fashionclip.catalog.values import as_text
 from fashionclip.product import Kind
 
+_LINE_END = re.compile(r"(?<!\\)\\n")
+
 
 @dataclass
 class FeedTable:
@@ -38,7 +40,7 @@ class FeedTable:
 
 @dataclass
 class _RenamedTable:
-    """A table whose columns have lost what a system drops, with its amounts as amounts."""
+    """A table whose columns have lost what a system drops, with its cells as they are meant."""
 
     names: Names
     notes: Names
@@ -47,6 +49,7 @@ class _RenamedTable:
     _table: Table
     _renamed: Mapping[str, str]
     _micros: Names
+    _line_ends: Names = ()
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top.
@@ -62,6 +65,8 @@ class _RenamedTable:
             cells = {self._renamed[name]: cell for name, cell in row.cells.items()}
             for name in self._micros:
                 cells[name] = _of_millionths(cells.get(name))
+            for name in self._line_ends:
+                cells[name] = _with_line_ends(cells.get(name))
             yield Row(row.number, cells, row.is_mended)
 
 
@@ -99,10 +104,17 @@ def read_feed(
         for role, given in mapping.items()
     }
     rules = bind(feed, names, mapping)
-    if names != table.names or rules.micros:
+    if names != table.names or rules.micros or rules.line_ends:
         kinds = table.kinds and {renamed[name]: kind for name, kind in table.kinds.items()}
         table = _RenamedTable(
-            names, table.notes, kinds, table.is_typed, table, renamed, rules.micros
+            names,
+            table.notes,
+            kinds,
+            table.is_typed,
+            table,
+            renamed,
+            rules.micros,
+            rules.line_ends,
         )
     findings = Findings()
     if not rules.changes_rows:
@@ -118,12 +130,14 @@ def read_feed(
         return Reading(table, rules.roles, mapping)
     spool = Spool()
     load_rows(table, rules, spool, findings)
+    filled: set[str] = set()
     kept = {name: None for name in names if name not in rules.replaced}
     for found in read_groups(spool, rules, findings, view):
         if isinstance(found, BrokenRow):
             spool.add_product(found)
             continue
         for row in products_of(found, rules, findings):
+            filled |= row.cells.keys()
             kept |= dict.fromkeys(row.cells)
             spool.add_product((row.number, row.cells, row.is_mended))
             findings.counts["products"] += 1
@@ -139,8 +153,18 @@ def read_feed(
         table.is_typed,
         spool,
     )
+    roles = {  # a column that is blank in all rows comes after those that are not
+        role: tuple(sorted(columns, key=lambda name: name not in filled))
+        for role, columns in rules.roles.items()
+    }
     places = {"id": (rules.id_column,), "image": (rules.image,), "group": (rules.group,)}
-    return Reading(products, {**rules.roles, **places}, mapping, findings.counts["rows"])
+    return Reading(products, {**roles, **places}, mapping, findings.counts["rows"])
+
+
+def _with_line_ends(cell: Cell) -> Cell:
+    if not isinstance(cell, str) or "\\n" not in cell:
+        return cell
+    return _LINE_END.sub("\n", cell).replace("\\\\n", "\\n")
 
 
 def _of_millionths(cell: Cell) -> Cell:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fashionclip.catalog.feeds.feed import Feed, Names
+from fashionclip.catalog.feeds.feed import Feed, Names, column_key
 from fashionclip.catalog.roles import bare_name
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
@@ -61,6 +61,7 @@ class Rules:
     lists: str
     first_of: Names
     evidence: Names
+    of_parent: Names
     inherited: frozenset[str]
     """Columns that a variant inherits."""
     position: str
@@ -77,10 +78,14 @@ class Rules:
     view: str
     prices: Names
     """The columns of price and sale price."""
+    title: str
     parent_rows: Mapping[str, frozenset[str]]
+    picture_rows: Mapping[str, frozenset[str]]
+    only: Mapping[str, frozenset[str]]
     leave_out: Mapping[str, frozenset[str]]
     drafts: Mapping[str, frozenset[str]]
     micros: Names
+    line_ends: Names
     replaced: frozenset[str]
     """Columns that others replace."""
     option_columns: dict[str, str]
@@ -105,7 +110,16 @@ class Rules:
 
     def is_variant(self, cells: Mapping[str, Cell]) -> bool:
         """Whether a row is a variant, and not just a picture of its product."""
+        if self.picture_rows and matching(cells, self.picture_rows):
+            return False
         return not self.evidence or any(name in cells for name in self.evidence)
+
+    def left_out_by(self, cells: Mapping[str, Cell]) -> str:
+        """The column that says that a row is no product; empty if none says so."""
+        for name, values in self.only.items():
+            if as_text(cells.get(name)).strip() and not matching(cells, {name: values}):
+                return name
+        return matching(cells, self.leave_out)
 
     @property
     def changes_rows(self) -> bool:
@@ -115,6 +129,8 @@ class Rules:
             grouped
             or self.parent_rows
             or self.leave_out
+            or self.only
+            or self.feed.missing
             or self.view
             or self.replaced
             or self.first_of
@@ -130,9 +146,11 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         names: the table's columns, less what ``feed.drop`` says.
         mapping: roles that the user mapped; they come before those of the system.
     """
-    first_of = _Columns(names).every(feed.first_of)
+    first_of = feed.first_of
     fields = {name for listed in feed.roles.values() for name in listed}
-    columns = _Columns((*names, *(n for n in fields if n.partition(".")[0] in first_of)))
+    columns = _Columns(
+        (*names, *(n for n in fields if n.startswith(tuple(f"{each}." for each in first_of))))
+    )
     if feed.variants.lists:
         listed = columns.first(feed.variants.lists)
         roles = {role: columns.every(wanted, prefix=listed) for role, wanted in feed.roles.items()}
@@ -173,6 +191,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         shared_value=columns.first(variants.group),
         lists=listed,
         first_of=first_of,
+        of_parent=columns.every(variants.of_parent),
         evidence=columns.every(variants.evidence, prefix=listed),
         inherited=frozenset(names) - own,
         position=columns.first(variants.position),
@@ -185,10 +204,14 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         plain_options=columns.every(options.columns, prefix=listed),
         view=columns.first(feed.store_views.column) if feed.store_views else "",
         prices=(roles.get("price", ())[:1] + roles.get("sale_price", ())[:1]),
+        title=(roles.get("title") or ("",))[0],
         parent_rows=columns.values(variants.parent_rows),
+        picture_rows=columns.values(variants.picture_rows),
+        only=columns.values(feed.only),
         leave_out=columns.values(feed.leave_out),
         drafts=columns.values(feed.drafts),
         micros=columns.every(feed.micros),
+        line_ends=columns.every(feed.line_ends),
         replaced=frozenset(replaced),
         option_columns={},
     )
@@ -199,7 +222,7 @@ class _Columns:
 
     def __init__(self, names: Names) -> None:
         """Index the names."""
-        self._by_bare = {bare_name(name): name for name in reversed(names)}
+        self._by_bare = {column_key(name): name for name in reversed(names)}
         self._exact = frozenset(names)
 
     def every(self, wanted: Sequence[str], *, prefix: str = "") -> Names:
@@ -218,7 +241,7 @@ class _Columns:
 
     def find(self, name: str) -> str:
         """A column by its name, or by its bare name; empty if there is none."""
-        return name if name in self._exact else self._by_bare.get(bare_name(name), "")
+        return name if name in self._exact else self._by_bare.get(column_key(name), "")
 
     def first(self, wanted: Sequence[str]) -> str:
         """The first of some columns that the table has."""
@@ -235,12 +258,12 @@ class _Columns:
         found = ((before + colon, self.find(name)) for before, colon, name in parts)
         return tuple((before, column) for before, column in found if column)
 
-    def pairs(self, name: str, value: str, *, prefix: str) -> tuple[tuple[str, str], ...]:
+    def pairs(self, name: Names, value: Names, *, prefix: str) -> tuple[tuple[str, str], ...]:
         """The columns of numbered options; a name without a number holds a list of names."""
         found: list[tuple[str, str]] = []
         for number in range(1, MAX_NUMBERED + 1) if value else ():
-            names = self.every([name.replace("#", str(number))])
-            values = self.every([value.replace("#", str(number))], prefix=prefix)
+            names = self.every([each.replace("#", str(number)) for each in name])
+            values = self.every([each.replace("#", str(number)) for each in value], prefix=prefix)
             if names and values and (not prefix or number <= MAX_LISTED_OPTIONS):
                 found.append((names[0], values[0]))
         return tuple(found)
@@ -277,7 +300,11 @@ def objects_in(cell: Cell) -> Iterator[Mapping[str, Cell]]:
 def matching(cells: Mapping[str, Cell], wanted: Mapping[str, frozenset[str]]) -> str:
     """The first column in which a row has one of some values; empty if it has none."""
     for name, values in wanted.items():
-        if name in cells and as_text(cells[name]).strip().lower() in values:
+        if name not in cells:
+            continue
+        cell = cells[name]
+        several = cell if isinstance(cell, list | tuple) else (cell,)
+        if any(as_text(each).strip().lower() in values for each in several):
             return name
     return ""
 

@@ -23,22 +23,28 @@ MAX_GROUP_ROWS = 50_000
 ROWS_PER_WRITE = 500
 
 _ADD_ROW = "INSERT INTO rows VALUES (?, ?, ?, ?)"
+_ADD_NAME = """
+INSERT INTO names VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+    SET seq = excluded.seq, number = excluded.number, rank = excluded.rank
+    WHERE excluded.rank < names.rank
+"""
 _ADD_PRODUCT = "INSERT INTO products (item) VALUES (?)"
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE rows (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER, item BLOB);
 CREATE TABLE links (seq INTEGER PRIMARY KEY, up INTEGER);
-CREATE TABLE names (name TEXT PRIMARY KEY, seq INTEGER, number INTEGER) WITHOUT ROWID;
-CREATE TABLE children (name TEXT, up INTEGER);
+CREATE TABLE names (name TEXT PRIMARY KEY, seq INTEGER, number INTEGER, rank TEXT) WITHOUT ROWID;
+CREATE TABLE children (name TEXT, parent TEXT);
 CREATE TABLE members (root INTEGER, seq INTEGER, PRIMARY KEY (root, seq)) WITHOUT ROWID;
 CREATE TABLE products (seq INTEGER PRIMARY KEY, item BLOB);
 """
 _RESOLVE = """
 INSERT INTO links
-    SELECT rows.seq, NULLIF(COALESCE(names.seq, listed.up, rows.up), rows.seq) FROM rows
+    SELECT rows.seq, COALESCE(NULLIF(names.seq, rows.seq), listed.up, rows.up) FROM rows
     LEFT JOIN names ON names.name = rows.ref
-    LEFT JOIN (SELECT names.seq, MIN(children.up) AS up FROM children JOIN names USING (name)
+    LEFT JOIN (SELECT names.seq, MIN(parents.seq) AS up FROM children JOIN names USING (name)
+        JOIN names AS parents ON parents.name = children.parent
         GROUP BY names.seq) AS listed ON listed.seq = rows.seq;
 CREATE INDEX ups ON links (up);
 INSERT INTO members WITH RECURSIVE tree (root, seq) AS (
@@ -112,18 +118,20 @@ class Spool:
             self._write(_ADD_ROW)
         return self._n_rows
 
-    def add_name(self, name: str, seq: int, number: int) -> None:
-        """Give a row a name, unless another row has it already."""
-        self._db.execute("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", (name, seq, number))
+    def add_name(self, name: str, seq: int, number: int, *, rank: str = "") -> None:
+        """Give a row a name, unless a row of the same or a lower rank has it already."""
+        self._db.execute(_ADD_NAME, (name, seq, number, rank))
 
     def number_of(self, name: str) -> int | None:
-        """The number of the row of a name."""
-        found = self._db.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
+        """The number of the row of a name of the lowest rank."""
+        query = "SELECT number FROM names WHERE name = ? AND rank = ''"
+        found = self._db.execute(query, (name,)).fetchone()
         return None if found is None else int(found[0])
 
-    def add_children(self, names: Sequence[str], up: int) -> None:
-        """Say that the rows of some names belong to a row."""
-        self._db.executemany("INSERT INTO children VALUES (?, ?)", [(name, up) for name in names])
+    def add_children(self, names: Sequence[str], parent: str) -> None:
+        """Say that the rows of some names belong to the row of another name."""
+        rows = [(name, parent) for name in names]
+        self._db.executemany("INSERT INTO children VALUES (?, ?)", rows)
 
     def groups(self) -> Iterator[list[Member]]:
         """The rows by groups, in the order of the rows that the groups lead to.

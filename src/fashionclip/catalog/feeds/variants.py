@@ -61,7 +61,10 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
     if len(rows) == 1 and rules.gallery not in rows[0].cells:
         row = rows[0]
         alone = _Variant(row, row.cells, option_values(row.cells, rules))
-        return [_row([alone], alone.cells, _Ids(row, [[alone]], rules), rules)]
+        made = [_row([alone], alone.cells, _Ids(row, [[alone]], rules), rules)]
+        if rules.shared_value:
+            _count_untitled(made, rules, findings)
+        return made
     lead, parents, children, others = _sort_out(rows, rules)
     variants = _inherit(parents, children, lead, rules)
     gallery = gallery_of(rows, rules)
@@ -85,7 +88,15 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         further = [view for variant in same for view in variant.pictures[1:]] + gallery
         _set_pictures(cells, same, [view for view in further if view not in own], rules, findings)
         made.append(_row(same, cells, ids, rules))
+    if rules.shared_value:
+        _count_untitled(made, rules, findings)
     return made
+
+
+def _count_untitled(products: list[Row], rules: Rules, findings: Findings) -> None:
+    for row in products if rules.title else ():
+        if rules.title not in row.cells:
+            findings.add("no title", row.number)
 
 
 def _set_own_pictures(
@@ -200,6 +211,7 @@ def _inherit(
         above = None if rules.shared_value else by_seq.get(row.up or 0)
         while above is not None:
             cells = _inherited(above, rules) | cells
+            cells |= {n: above.cells[n] for n in rules.of_parent if n in above.cells}
             options = option_values(above.cells, rules) | options
             above = by_seq.get(above.up or 0)
         options = options | option_values(cells, rules)
@@ -274,7 +286,8 @@ def _one_or_list(values: Iterable[str]) -> str:
 
 def _amount(cells: Mapping[str, Cell], rules: Rules) -> float:
     """What a variant costs, to compare it with others of its product; infinite if unknown."""
-    return min((_number(cells.get(name)) for name in rules.prices), default=float("inf"))
+    amounts = [_number(cells.get(name)) for name in rules.prices]
+    return min((*amounts[:1], *filter(None, amounts[1:])), default=float("inf"))
 
 
 def _number(cell: Cell) -> float:
