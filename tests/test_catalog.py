@@ -370,6 +370,32 @@ def test_columns_of_shop_systems_and_data_sets_are_found(tmp_path, header, roles
     assert Roles.from_dict({**json.loads(json.dumps(found)), "a newer role": 1}) == catalog.roles
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Artikelnummer;Bild;Bezeichnung;Preis;Marke;Farbe;Größe",
+        "Référence;Image;Nom;Prix;Marque;Couleur;Taille",
+        "Artikelnummer;Bild;Namn;Pris;Varumärke;Färg;Storlek",
+        "Varenummer;Billede;Varenavn;Pris;Mærke;Farve;Størrelse",
+        "Varenr;Bilde;Navn;Pris;Merke;Farge;Størrelse",
+        "Tuotekoodi;Kuva;Tuotenimi;Hinta;Merkki;Väri;Koko",
+        "Código;Imagem;Nome;Preço (BRL);Marca;Cor;Tamanho",
+        "Kód;Obrázek;Název;Cena;Výrobce;Barva;Velikost",
+        "Артикул;Изображение;Наименование;Цена;Бренд;Цвет;Размер",
+        "ÜRÜN KODU;RESİM;ÜRÜN ADI;FİYAT;MARKA;RENK;BEDEN",
+        "商品コード;画像;商品名;価格;ブランド;カラー;サイズ",
+        "商品编号;图片;商品名称;价格;品牌;颜色;尺码",
+        "상품코드;이미지;상품명;판매가;브랜드;색상;사이즈",
+        "\uff29\uff24;bild;title;price;brand;color;Gro\u0308ße",
+    ],
+)
+def test_headers_of_many_languages_are_found(tmp_path, header):
+    catalog = Catalog.open(write(tmp_path, "shop.csv", f"{header}\n1;1.jpg;Tee;9,90;Norda;x;M\n"))
+    found = catalog.roles.as_dict()
+    roles = ("id", "image", "title", "price", "brand", "colour", "size")
+    assert [found[role] for role in roles] == list(catalog.types)[:7]
+
+
 @pytest.mark.parametrize("role", Roles().as_dict())
 def test_every_role_can_be_mapped_and_left_without_a_column(tmp_path, role):
     path = write(tmp_path, "shop.csv", "id,title,brand,meins\n0,x,y,z\n")

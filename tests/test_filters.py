@@ -92,6 +92,11 @@ def test_the_catalogues_own_names_come_before_reserved_names_and_roles():
     assert parse_filter("id < 5", {"id": "integer"}).columns == {"id": "integer"}
     assert parse_filter("price < 5", COLUMNS, ROLES).columns == {"price": "number"}
     assert parse_filter("ID = 'x'", COLUMNS, Roles(id="year")).columns == {"id": "string"}
+    roles = Roles(colour="Farbe")
+    for text in ("color = 'rot'", "COLOUR = 'rot'"):
+        assert parse_filter(text, {"Farbe": "string"}, roles).columns == {"Farbe": "string"}
+    own = {"Farbe": "string", "Color": "integer"}
+    assert parse_filter("color = 1", own, roles).columns == {"Color": "integer"}
 
 
 def test_a_bare_name_that_two_columns_answer_to_must_be_exact():

@@ -94,6 +94,8 @@ def test_no_text_is_an_amount_with_other_digits_than_its_own(text):
         (["1299.0000", ".5"], [1299.0, 0.5]),
         (["'19.99", "\uffe51,299", "\uff11\uff12.5"], [19.99, 1299.0, 12.5]),
         (["19,90", "1,299.00", "5"], [19.9, 1299.0, 5.0]),
+        (["199:-", "1 299:-", "kr 49:-"], [199.0, 1299.0, 49.0]),
+        (["₤1700.", "€ 610,", "12.50"], [1700.0, 610.0, 12.5]),
     ],
 )  # fmt: skip
 def test_the_column_decides_what_its_signs_mean(tmp_path, cells, prices):
@@ -159,10 +161,51 @@ def test_what_is_no_price_is_empty_and_named(tmp_path, cell, why):
     )
 
 
-def test_a_column_without_any_price_stays_text_and_is_named(tmp_path):
-    catalog = shop(tmp_path, ("price", ["", "from $5", "free"]))
-    assert values(catalog, "price") == [None, "from $5", "free"]
-    assert catalog.notes == ("column 'price' holds no price that can be read: row 2 has 'from $5'",)
+@pytest.mark.parametrize("role", ["price", "sale_price"])
+def test_a_column_without_any_price_is_empty_and_named(tmp_path, role):
+    cells = (role, ["", "from $5", "free"]), ("other", ["9", "8", "7"])
+    catalog = shop(tmp_path, *cells, columns={"sale_price" if role == "price" else "price": ""})
+    assert role not in catalog.columns
+    assert catalog.notes == (
+        f"column '{role}': no price in 2 of 2 values, which are left empty: row 2 has 'from $5' "
+        f"(no amount); --column {role}= keeps the column as text",
+    )
+    kept = shop(tmp_path, *cells, columns={"price": "", "sale_price": ""})
+    assert values(kept, role) == [None, "from $5", "free"]
+
+
+@pytest.mark.parametrize(
+    ("name", "currency"),
+    [("Price (EUR)", "EUR"), ("price_usd", "USD"), ("Pris [kr]", "kr"), ("Sale Price (GBP)", "GBP"),
+     ("PREIS €", "EUR")],
+)  # fmt: skip
+def test_a_currency_in_a_columns_name_is_that_of_its_prices(tmp_path, name, currency):
+    catalog = shop(tmp_path, (name, ["5.50", "on request", "6 CHF"]))
+    name = str(catalog.roles.price)
+    assert values(catalog, name) == [5.5, None, 6.0]
+    assert values(catalog, "currency") == [currency, None, "CHF"]
+
+
+@pytest.mark.parametrize("name", ["price all", "price (top)", "Weight (kg)", "EUR", "price_old"])
+def test_no_other_word_of_a_columns_name_is_a_currency(tmp_path, name):
+    assert "currency" not in shop(tmp_path, (name, ["5.50", "6"])).columns
+
+
+@given(
+    st.sampled_from(
+        ["{}", "<b>{}</b>", '<span class="amount"><bdi>{}</bdi></span>', "<p>{}<br></p>"]
+    ),
+    st.sampled_from(["€{}", "&euro;{}", "&#8364; {}", "{}&nbsp;&euro;", "<i>€</i>{}"]),
+    st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
+)
+@settings(max_examples=40, deadline=None)
+def test_prices_in_html_are_the_same_prices(tmp_path_factory, html, currency, amounts):
+    folder = tmp_path_factory.getbasetemp()
+    cells = [html.format(currency.format(f"{amount},50")) for amount in amounts]
+    catalog = shop(folder, ("price", cells), ("was", [f"<s>{n}</s>" for n in amounts]))
+    assert values(catalog, "price") == [amount + 0.5 for amount in amounts]
+    assert values(catalog, "currency") == ["EUR"] * len(amounts)
+    assert values(catalog, "was") == amounts
 
 
 def test_each_row_keeps_its_currency(tmp_path):

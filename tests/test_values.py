@@ -194,6 +194,8 @@ def test_any_text_ends_as_text_soon(text):
         ("a&nbsp;b", "a b"),
         ("\ufeffzero\u200bwidth\x00\x1f", "zerowidth"),
         ("half \ud800", "half \ufffd"),
+        ("<![CDATA[Red <b>tee</b>]]>", "Red tee"),
+        ("<bdi>Red</bdi>", "Red"),
     ],
 )
 def test_html_is_text(text, expected):

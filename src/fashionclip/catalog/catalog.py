@@ -14,12 +14,19 @@ from fashionclip.catalog.feeds.feed import find_feed
 from fashionclip.catalog.feeds.reading import read_feed
 from fashionclip.catalog.image_cells import image_locations_of, unused_images
 from fashionclip.catalog.image_locations import ImageLocations
-from fashionclip.catalog.money import currency_of, read_amount
+from fashionclip.catalog.money import currency_of, read_amount, without_currency
 from fashionclip.catalog.roles import find_roles, usual_role
 from fashionclip.catalog.survey import Survey, take_survey
 from fashionclip.catalog.tables.formats import find_table, open_table
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table, clean_text
-from fashionclip.catalog.values import ColumnType, as_text, parse_highlights, parse_id, reader_of
+from fashionclip.catalog.values import (
+    ColumnType,
+    as_text,
+    parse_highlights,
+    parse_id,
+    reader_of,
+    without_html,
+)
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
 from fashionclip.product import Kind, Product, Reject, Roles, Value, image_location
@@ -272,9 +279,10 @@ class Catalog:
     def _currency(self, cells: Mapping[str, Cell]) -> str | None:
         """The currency that the prices of a row name; that of the main price first."""
         for name in self._currency_columns:
-            amount = read_amount(as_text(cells.get(name)))
-            if amount is not None and amount.currency:
-                return currency_of(amount, self._locale)
+            amount = read_amount(as_text(without_html(cells.get(name))))
+            named = without_currency(name)[1]
+            if amount is not None and (amount.currency or named):
+                return currency_of(amount, self._locale) if amount.currency else named
         return None
 
     def _images_of(

@@ -13,8 +13,8 @@ _BLOCKS = (
     "|h[1-6r]|header|li|main|nav|ol|option|p|pre|section|select|table|tbody|td|tfoot|th|thead|tr|ul"
 )
 _OTHERS = (
-    "a|abbr|acronym|audio|b|big|body|button|cite|code|del|em|embed|font|html|i|img|input|ins|kbd"
-    "|label|link|mark|meta|object|picture|q|s|samp|small|source|span|strike|strong|sub|sup|time|tt"
+    "a|abbr|acronym|audio|b|bdi|bdo|big|body|button|cite|code|data|del|dfn|em|embed|font|html|i|img"
+    "|input|ins|kbd|label|link|mark|meta|object|picture|q|s|samp|small|source|span|strike|strong|sub|sup|time|tt"
     "|u|var|video|wbr"
 )
 _DROPPED = "head|iframe|noscript|script|style|svg|template|title"
@@ -39,7 +39,8 @@ def plain_text(text: str) -> str:
     """Text without HTML tags, entities, and unseen characters.
 
     Blocks become lines; scripts, styles and comments go. What only looks like HTML stays:
-    ``a < b``, ``<3``, ``AT&T``. HTML that was escaped twice is unescaped twice.
+    ``a < b``, ``<3``, ``AT&T``. HTML that was escaped twice is unescaped twice. Of XML's
+    ``<![CDATA[text]]>`` the text stays.
     """
     has_html = "<" in text or "&" in text
     if text.isprintable() and not has_html:
@@ -55,6 +56,8 @@ def _seen(match: re.Match[str]) -> str:
 
 
 def _without_html(text: str) -> str:
+    if "<![CDATA[" in text:
+        text = text.replace("<![CDATA[", "").replace("]]>", "")
     if "<" in text and _TAG.search(text):
         text = _without_tags(text)
     else:

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
-from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.errors import CatalogError
 
 MAX_PRICE = 1e12
@@ -38,13 +37,10 @@ KNOWN_NAMES: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Bare names of columns that hold a ``price``, a ``code``, or a ``list``."""
 
-_PRICE_PART = re.compile(
-    r"(price|preis|prijs)(amount|value)?$|^(preis|prix|precio(?!us)|prezzo|preço|cena|costper)"
-    r"|^price(?!range|type|view)"
-)
+_CODES_LIKE_WORDS = frozenset({"all", "cup", "pen", "top", "try"})
 _SPACES = re.compile(r"\s+")
 _BODY = re.compile(r"\d(?:[\d.,' ]*\d)?")
-_NO_CENTS = re.compile(r"^(?:[.,]\s?(?:-{1,2}|[–—])|/-)")  # noqa: RUF001
+_NO_CENTS = re.compile(r"^(?:[.,]\s?(?:-{1,2}|[–—=])|:-{1,2}|/-|[.,](?=\s|$))")  # noqa: RUF001
 _GROUPS = r"[1-9]\d{0,2}(?P<sign>[@' ])\d{3}(?:(?P=sign)\d{3})*"
 _INDIAN = r"[1-9]\d?(?:,\d{2})+,\d{3}"
 _WHOLE = r"0|[1-9]\d*|\d+(?=[.,])|(?=[.,])"
@@ -147,11 +143,13 @@ def currency_of(amount: Amount, locale: str | None) -> str | None:
     return amount.currency
 
 
-def is_price_name(name: str) -> bool:
-    """Whether a column of this name usually holds prices."""
-    bare = bare_name(name)
-    is_known = bare in USUAL_NAMES["price"] or bare in KNOWN_NAMES["price"]
-    return is_known or _PRICE_PART.search(bare) is not None
+def without_currency(name: str) -> tuple[str, str | None]:
+    """A column's name without the currency at its end, and that: ``Price (EUR)``, ``Pris [kr]``."""
+    *parts, last = re.split(r"[\s_()\[\]{}/,:-]+", name.strip(" \n)]}"))
+    is_word = last.isascii() and last.isalpha() and last.lower() not in {"kr", "tl"}
+    is_code = last.upper() in _CODES and last not in _CODES_LIKE_WORDS
+    currency = _currency(last) if parts and (is_code or not is_word) else None
+    return (" ".join(parts), currency) if currency else (name, None)
 
 
 def decimal_sign(locale: str) -> str:

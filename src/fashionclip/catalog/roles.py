@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
+from fashionclip.catalog.money import without_currency
 from fashionclip.errors import CatalogError
 from fashionclip.product import Roles
 
@@ -59,12 +60,18 @@ def usual_name(name: str) -> str:
 
     Of the dotted name of a nested value, the longest end that is usual counts: ``offers.price`` is
     ``price``, ``brand.name`` is ``brandname``. A last part that names anything, such as ``name``,
-    counts only below a product: ``product.name``, not ``seller.name``.
+    counts only below a product: ``product.name``, not ``seller.name``. A price is found without the
+    currency at its name's end: ``Price (EUR)``.
     """
     if name.endswith("@type"):  # of JSON-LD: what kind of object it is, not of product
         return name
     bare = bare_name(name)
-    if "." not in name or len(name) > MAX_NAME_CHARS or bare in _USUAL_ROLES:
+    if len(name) > MAX_NAME_CHARS or bare in _USUAL_ROLES:
+        return bare
+    unit_less = bare_name(without_currency(name)[0])
+    if {"price", "sale_price"} & set(_USUAL_ROLES.get(unit_less, ())):
+        return unit_less
+    if "." not in name:
         return bare
     parts = name.split(".")
     for i in range(1, len(parts)):

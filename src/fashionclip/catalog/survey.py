@@ -4,6 +4,7 @@ Every cell has a shape (``shapes``): the readings that it allows. The survey cou
 shapes and keeps the first row of each; a column's type follows from these few.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -13,11 +14,11 @@ from fashionclip.catalog.money import (
     SHARED_SYMBOLS,
     day_comes_first,
     decimal_sign,
-    is_price_name,
     read_amount,
     why_no_price,
+    without_currency,
 )
-from fashionclip.catalog.roles import bare_name
+from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.catalog.shapes import (
     PLAIN_WORDS,
     Key,
@@ -34,6 +35,7 @@ from fashionclip.catalog.values import (
     as_text,
     is_number,
     reader_of,
+    without_html,
 )
 from fashionclip.product import Kind, Roles, Value
 
@@ -47,6 +49,11 @@ MIN_PRICES = 0.5
 MIN_CURRENCIES = 0.9
 """... and where only its cells say so, by their currencies."""
 MIN_SAID = 0.5  # share of numbers from which the words among them are worth a remark
+
+_PRICE_PART = re.compile(
+    r"(price|preis|prijs)(amount|value)?$|^(preis|prix|precio(?!us)|prezzo|preço|cena|costper)"
+    r"|^price(?!range|type|view)"
+)
 
 LIST_SIGNS = ("|", ";", ",")
 """What stands between the words of a list, the best evidence first."""
@@ -77,8 +84,10 @@ class _Column:
         self._is_words = self._is_text_by_role or bare in KNOWN_NAMES["code"]
         self._is_label = name in {roles.brand, roles.category, roles.colour, roles.size}
         self._is_never_money = self._is_words or self._is_list or self._is_label
-        self._is_price_role = name in {roles.price, roles.sale_price} and not self._is_never_money
-        self._is_price_name = is_price_name(name) and not self._is_never_money
+        parts = {roles.sale_price: "sale_price", roles.price: "price"}
+        self._price_role = None if self._is_never_money else parts.get(name)
+        self._is_price_name = _is_price_name(name) and not self._is_never_money
+        self._currency = without_currency(name)[1]
         self._seen: dict[Key, _Seen] = {}
         self._list_signs: set[str] = set()
         self._examples: dict[str, None] = {}
@@ -87,6 +96,8 @@ class _Column:
     def look(self, cell: Cell, row: int) -> None:
         """Take in a cell that is not empty."""
         if type(cell) is str:
+            if not self._is_text_by_role:
+                cell = without_html(cell)
             key = self._shape_of(cell) if len(cell) <= MAX_SHAPED_CHARS else PLAIN_WORDS
             if self._is_list:
                 self._list_signs.update(sign for sign in LIST_SIGNS if sign in cell)
@@ -105,7 +116,7 @@ class _Column:
     @property
     def is_settled(self) -> bool:
         """Whether more cells would change nothing."""
-        if not self._seen or self._is_list or self._is_price_role or self._is_price_name:
+        if not self._seen or self._is_list or self._price_role or self._is_price_name:
             return False
         return self._is_never_money or self._declared is not None or self._has_many_words
 
@@ -126,24 +137,25 @@ class _Column:
 
     @property
     def currencies(self) -> Mapping[str, int]:
-        """How many prices are in each currency that is named."""
+        """How many prices are in each currency that a cell, or else the column's name, has."""
         found: dict[str, int] = {}
-        for (shape, currency), seen in self._seen.items():
-            if shape & Shape.PRICE and currency:
+        for (shape, named), seen in self._seen.items():
+            if shape & Shape.PRICE and (currency := named or self._currency):
                 found[currency] = found.get(currency, 0) + seen.count
         return found
 
     @property
     def is_money(self) -> bool:
         """Whether it holds prices, by its role, its name or its currencies."""
-        n_prices, n_filled = self._count(Shape.PRICE), self._n_filled
+        price = Shape.PRICE
+        n_prices, n_filled = self._count(price), self._n_filled
         if self._is_never_money or not n_prices:
             return False
-        if self._is_price_role:
+        if self._price_role:
             return True
         if self._is_price_name and n_prices >= MIN_PRICES * n_filled:
             return True
-        n_named = sum(self.currencies.values())
+        n_named = sum(n.count for (shape, name), n in self._seen.items() if shape & price and name)
         return not self._has_many_words and n_named >= MIN_CURRENCIES * n_filled
 
     def n_signs(self) -> tuple[int, int]:
@@ -163,7 +175,9 @@ class _Column:
             is_whole = all(shape & Shape.INTEGER for shape in prices)
             kind: Kind = "integer" if is_whole else "number"
             return ColumnType(kind, "money", price_sign, examples=examples)
-        is_blank = not self._seen or (self._is_price_role and not self._n_filled)
+        if self._price_role and self._n_filled:
+            return ColumnType(None, "money", examples=examples)
+        is_blank = not self._seen or (self._price_role and not self._n_filled)
         if is_blank and not (self.has_mended or self._is_text_by_role):
             return ColumnType(None)
         if self._is_id:
@@ -232,11 +246,7 @@ class _Column:
     def notes(self, column: ColumnType, *, locale: str | None) -> Iterator[str]:
         """Sentences on how it was read, where that is not plain."""
         named, read = f"column '{self.name}'", reader_of(column)
-        if self._is_price_role and column.form != "money" and self._n_filled:
-            first = self._without(Shape.MISSING)[0]
-            where = f"row {first.row} has '{_shown(first.cell)}'"
-            yield f"{named} holds no price that can be read: {where}"
-        elif column.form == "money":
+        if column.form == "money":
             yield from (f"{named}: {note}" for note in self._money_notes(column, locale))
         elif column.form == "amount":
             example = self._first(Shape.COMMA if column.sign == "," else Shape.POINT)
@@ -290,6 +300,11 @@ class _Column:
             yield (
                 f"no price in {n_others:,} of {self._n_filled:,} values, which are left empty: "
                 f"row {others[0].row} has '{_shown(others[0].cell)}' ({why})"
+                + (
+                    ""
+                    if column.kind
+                    else f"; --column {self._price_role}= keeps the column as text"
+                )
             )
 
     def _symbol_notes(self, locale: str | None) -> Iterator[str]:
@@ -303,6 +318,13 @@ class _Column:
                 locale = place if place.islower() else f"en_{place}"
                 taken = "kept" if symbol == currency else f"taken for {currency}"
                 yield f"'{symbol}' is {taken}; --locale tells its currency, such as {locale}"
+
+
+def _is_price_name(name: str) -> bool:
+    """Whether a column of this name usually holds prices."""
+    bare = bare_name(without_currency(name)[0])
+    is_known = bare in USUAL_NAMES["price"] or bare in KNOWN_NAMES["price"]
+    return is_known or _PRICE_PART.search(bare) is not None
 
 
 _PAIRS = tuple({yes, no} for yes, no in BOOLEANS.values())

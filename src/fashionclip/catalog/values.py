@@ -39,6 +39,8 @@ BOOLEANS: Mapping[str, tuple[str, str]] = {
 """Words for true and false, by the word for true."""
 MAX_HIGHLIGHTS = 1_000
 MAX_DATE_CHARS = 60
+MAX_HTML_CHARS = 1_000
+"""Longer cells hold no number, whatever tags are around it."""
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
@@ -91,7 +93,8 @@ def reader_of(column: ColumnType) -> Callable[[Cell], Value]:
         "month first": lambda cell: _read_date(cell, day_first=False),
         "list": lambda cell: _read_list(cell, sign),
     }
-    return readers[form]
+    read = readers[form]
+    return read if form in {"text", "id", "list"} else lambda cell: read(without_html(cell))
 
 
 def convert(cell: Cell, column: ColumnType) -> Value:
@@ -101,6 +104,13 @@ def convert(cell: Cell, column: ColumnType) -> Value:
         ValueError: it does not fit.
     """
     return reader_of(column)(cell)
+
+
+def without_html(cell: Cell) -> Cell:
+    """A cell of a number, a price or a date without tags and entities; long text as it is."""
+    if type(cell) is not str or len(cell) > MAX_HTML_CHARS or not ("<" in cell or "&" in cell):
+        return cell
+    return plain_text(cell)
 
 
 def _read_text(cell: Cell) -> Value:

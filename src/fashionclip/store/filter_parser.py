@@ -200,6 +200,8 @@ class _Parser:
             for role, name in roles.as_dict().items()
             if isinstance(name, str) and name in columns
         }
+        if "colour" in self._roles:
+            self._roles["color"] = self._roles["colour"]
         self._folded: dict[str, list[str]] = {}
         for name in columns:
             self._folded.setdefault(name.lower(), []).append(name)

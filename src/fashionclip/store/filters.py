@@ -133,8 +133,8 @@ def parse_filter(text: str, columns: Mapping[str, Kind], roles: Roles | None = N
     """Read a filter such as ``price < 50 and gender = 'Women'``.
 
     A name stands for the column of exactly this name, else for one of ``RESERVED``, else for the
-    only column that differs in letter case alone, else for the column with this role. Names with
-    spaces and signs stand in double quotes or backticks.
+    only column that differs in letter case alone, else for the column with this role (``color`` is
+    the role ``colour``). Names with spaces and signs stand in double quotes or backticks.
 
     Args:
         text: the filter.
