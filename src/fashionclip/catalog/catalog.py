@@ -103,9 +103,10 @@ class Catalog:
         self._images = images
         self._caption = caption
         self._currency_columns, self._locale = named, locale
-        self._readers = [
-            (name, reader_of(found)) for name, found in survey.types.items() if found.kind
-        ]
+        self._readers = {
+            name: reader_of(found) for name, found in survey.types.items() if found.kind
+        }
+        self._blanks: Mapping[str, Value] = dict.fromkeys(self._readers)
 
     @classmethod
     def open(
@@ -264,11 +265,11 @@ class Catalog:
         return Product(product_id, clean_text(caption), image, row.number, columns, further)
 
     def _columns(self, row: Row, product_id: str) -> Mapping[str, Value]:
-        cells = row.cells
-        columns = {
-            name: None if (cell := cells.get(name)) is None or cell == "" else read(cell)
-            for name, read in self._readers
-        }
+        cells, readers = row.cells, self._readers
+        columns = dict(self._blanks)
+        for name, cell in cells.items():
+            if name in readers and cell is not None and cell != "":
+                columns[name] = readers[name](cell)
         if self.roles.id in columns:
             columns[self.roles.id] = product_id
         if self._currency_columns:

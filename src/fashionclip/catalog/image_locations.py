@@ -58,7 +58,9 @@ class ImageLocations:
         and then a file counts whose name alone differs in case or in the composition of its letters
         (NFC, NFD). Where there is none, or the first place is a URL, the first place counts.
         """
-        name, base = name.strip(), self._bases[0]
+        if is_url(name := name.strip()):
+            return name
+        base = self._bases[0]
         if is_url(base):
             name = name.replace("&amp;", "&")
         is_of_shop = name[:1] == "/" != name[1:2] and not self._is_at_root(name.split("/")[1])

@@ -378,7 +378,7 @@ def take_survey(table: Table, roles: Roles, *, locale: str | None = None) -> Sur
         if declared.get(name, "string") is not None
     }
     n_rows = n_mended = 0
-    active = [(name, column.look) for name, column in columns.items()]
+    active = {name: column.look for name, column in columns.items()}
     for row in table.rows(list(columns)):
         n_rows += 1
         if isinstance(row, BrokenRow):
@@ -389,12 +389,11 @@ def take_survey(table: Table, roles: Roles, *, locale: str | None = None) -> Sur
             for name, column in columns.items():
                 column.has_mended |= bool(cells.get(name))
             continue
-        for name, look in active:
-            cell = cells.get(name)
-            if cell is not None and cell != "":
-                look(cell, row.number)
+        for name, cell in cells.items():
+            if name in active and cell is not None and cell != "":
+                active[name](cell, row.number)
         if n_rows % ROWS_OF_EXAMPLES == 0:
-            active = [(name, look) for name, look in active if not columns[name].is_settled]
+            active = {name: active[name] for name in active if not columns[name].is_settled}
     signs = _price_signs(columns, sign)
     types = {name: column.decide(signs.get(name), locale) for name, column in columns.items()}
     notes = (column.notes(types[name], locale=locale) for name, column in columns.items())

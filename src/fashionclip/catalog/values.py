@@ -85,7 +85,9 @@ def reader_of(column: ColumnType) -> Callable[[Cell], Value]:
     readers: dict[Form, Callable[[Cell], Value]] = {
         "text": _read_text,
         "id": _read_id,
-        "plain": lambda cell: _read_plain(cell, kind),
+        "plain": lambda cell: (
+            _read_plain_text(cell, kind) if type(cell) is str else _read_plain(cell, kind)
+        ),
         "amount": lambda cell: _read_amount(cell, sign),
         "money": lambda cell: _read_money(cell, kind, sign),
         "words": _read_words,

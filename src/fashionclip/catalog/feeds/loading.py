@@ -177,7 +177,7 @@ def read_groups(
                     what = "lone translations" if _is_translation(view, rules) else ""
                 if what:
                     findings.add(what, member.item[0], member.ref)
-        rows = [_row(member) for member in rest]
+        rows = [_row(member, rules) for member in rest]
         names = {member.seq: _name(member.item, rules) for member in rest}
         translations = [
             row
@@ -197,12 +197,13 @@ def _name(item: Item, rules: Rules) -> str:
     return as_text(item[1].get(column)).strip()
 
 
-def _row(member: Member) -> FeedRow:
+def _row(member: Member, rules: Rules) -> FeedRow:
     number, cells, flags = member.item
     return FeedRow(
         member.seq,
         member.up,
         number,
+        rules.id_of(cells),
         cells,
         bool(flags & _MENDED),
         bool(flags & _PARENT),

@@ -8,7 +8,8 @@ from fashionclip.catalog.feeds.rules import Rules
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
 
-_PACKED = re.compile(r'\s*([^=,|]+)=("(?:[^"]|"")*"|.*?)(?=,[^=,|]+=|$)', re.DOTALL)
+_NEXT = ",[^=,|]+="
+_PACKED = re.compile(rf'\s*([^=,|]+)=("(?:[^"]|"")*"(?={_NEXT}|$)|[^,]*(?:,(?!{_NEXT[1:]})[^,]*)*)')
 _BIGCOMMERCE = re.compile(r"Name=([^|]*)\|Value=(.*?)(?=\|?Type=[^|=]*\|Name=|\|\w+=|$)")
 _BIGCOMMERCE_V2 = re.compile(r"\[\w+\]([^=]+)=(.*?)(?=,\s*\[\w+\]|$)")
 _LETTERS = re.compile(r"(\d*)(x*)(s|l)|m")
@@ -84,13 +85,11 @@ def _unpack_text(text: str) -> Iterator[tuple[str, str]]:
     pattern = _BIGCOMMERCE_V2 if text.lstrip().startswith("[") else _PACKED
     if _BIGCOMMERCE.search(text):
         pattern = _BIGCOMMERCE
-    position = 0
-    while match := pattern.search(text, position):
-        position = max(match.end() + (pattern is _PACKED), position + 1)
-        name, value = (part.strip() for part in match.groups())
+    for name, value in pattern.findall(text):
+        value = value.strip()
         if value[:1] == '"' == value[-1:] and len(value) > 1:
             value = value[1:-1].replace('""', '"')
-        yield name, value
+        yield name.strip(), value
 
 
 @lru_cache(8192)

@@ -16,7 +16,7 @@ def gallery_of(rows: Sequence[FeedRow], rules: Rules) -> list[str | bytes]:
     """
     found: list[tuple[tuple[object, ...], str | bytes]] = []
     for row in rows:
-        listed = _gallery_pictures(row.cells.get(rules.gallery))
+        listed = _gallery_pictures(row.cells[rules.gallery]) if rules.gallery in row.cells else []
         if row.is_parent or not row.is_variant:
             listed = listed + image_locations_of(row.cells.get(rules.image))
         if listed:
@@ -27,13 +27,15 @@ def gallery_of(rows: Sequence[FeedRow], rules: Rules) -> list[str | bytes]:
 
 def own_pictures(cells: Mapping[str, Cell], parent: FeedRow, rules: Rules) -> list[str | bytes]:
     """The pictures that a variant names, perhaps by their key in its parent's gallery."""
-    found = [image_locations_of(cells.get(name)) for name in rules.own_pictures]
+    for name in rules.own_pictures:
+        if name in cells and (found := image_locations_of(cells[name])):
+            return found
     if rules.picture_key:
         key = as_text(cells.get(rules.picture_key)).strip()
         for picture in objects_in(parent.cells.get(rules.gallery)) if key else ():
-            if as_text(picture.get("id")) == key:
-                found.append(image_locations_of(picture))
-    return next((pictures for pictures in found if pictures), [])
+            if as_text(picture.get("id")) == key and (found := image_locations_of(picture)):
+                return found
+    return []
 
 
 def shared_pictures(

@@ -28,14 +28,9 @@ class FeedTable:
     _spool: Spool
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
-        """Read the products, each with all its columns."""
-        blanks = dict.fromkeys(self.names, None if self.is_typed else "")
+        """Read the products, each with all its cells."""
         for item in self._spool.products():
-            if isinstance(item, BrokenRow):
-                yield item
-            else:
-                number, cells, is_mended = item
-                yield Row(number, blanks | cells, is_mended)
+            yield item if isinstance(item, BrokenRow) else Row(*item)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from fashionclip.catalog.feeds.feed import Feed, Names, column_key
-from fashionclip.catalog.roles import bare_name
+from fashionclip.catalog.roles import bare_name, is_usual
 from fashionclip.catalog.tables.table import Cell
 from fashionclip.catalog.values import as_text
 
@@ -27,6 +27,8 @@ class FeedRow:
     up: int | None
     """The place of the row that it refers to."""
     number: int
+    id: str
+    """Its own identifier; empty if it has none."""
     cells: dict[str, Cell]
     """Those that are not blank."""
     is_mended: bool
@@ -75,6 +77,10 @@ class Rules:
     variant_names: str
     """The column that names a product, and in its variants holds their options."""
     plain_options: Names
+    plain_colours: Names
+    """Those of them that are usual for colours."""
+    ordering: Names
+    """Columns of options, by which variants are ordered."""
     view: str
     prices: Names
     """The columns of price and sale price."""
@@ -103,6 +109,13 @@ class Rules:
             is_taken = bare in map(bare_name, set(self.names) - self.replaced)
             self.option_columns[bare] = f"{name} option" if is_taken else name
         return self.option_columns[bare]
+
+    def id_of(self, cells: Mapping[str, Cell]) -> str:
+        """A row's own identifier; empty if it has none."""
+        for name in self.id:
+            if name in cells and (found := as_text(cells[name]).strip()):
+                return found
+        return ""
 
     def is_parent(self, cells: Mapping[str, Cell]) -> bool:
         """Whether a row says of itself that it only holds what its variants share."""
@@ -164,6 +177,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
     packed = columns.every(options.pairs, prefix=listed)
     if variant_names := columns.first(options.names):
         packed = (*packed, variant_names + OPTIONS)
+    plain_options = columns.every(options.columns, prefix=listed)
     image = (roles.get("image") or (IMAGE,))[0]
     own_pictures = (*columns.every(variants.pictures, prefix=listed), image)
     gallery = columns.first(variants.gallery)
@@ -201,7 +215,9 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         pairs=pairs,
         packed=packed,
         variant_names=variant_names,
-        plain_options=columns.every(options.columns, prefix=listed),
+        plain_options=plain_options,
+        plain_colours=tuple(name for name in plain_options if is_usual(name, "colour")),
+        ordering=(*plain_options, *(value for _, value in pairs)),
         view=columns.first(feed.store_views.column) if feed.store_views else "",
         prices=(roles.get("price", ())[:1] + roles.get("sale_price", ())[:1]),
         title=(roles.get("title") or ("",))[0],

@@ -65,7 +65,8 @@ def products_of(rows: list[FeedRow], rules: Rules, findings: Findings) -> list[R
         if rules.shared_value:
             _count_untitled(made, rules, findings)
         return made
-    lead, parents, children, others = _sort_out(rows, rules)
+    in_order = _in_order(rows, rules)
+    lead, parents, children, others = _sort_out(rows, in_order, rules)
     variants = _inherit(parents, children, lead, rules)
     gallery = gallery_of(rows, rules)
     _set_own_pictures(variants, {row.seq: row for row in parents}, lead, gallery, rules)
@@ -129,22 +130,21 @@ def _colours(
     cells: Mapping[str, Cell], options: Mapping[str, list[str]], rules: Rules
 ) -> tuple[str, ...]:
     found = [values for name, values in options.items() if is_usual(name, "colour")]
-    plain = (name for name in rules.plain_options if name in cells and is_usual(name, "colour"))
-    found += [as_values(cells[name]) for name in plain]
+    found += [as_values(cells[name]) for name in rules.plain_colours if name in cells]
     return tuple(value for values in found for value in values)
 
 
 def _sort_out(
-    rows: list[FeedRow], rules: Rules
+    rows: list[FeedRow], in_order: list[FeedRow], rules: Rules
 ) -> tuple[FeedRow, list[FeedRow], list[FeedRow], list[FeedRow]]:
-    """The row that holds what all share; the parents; the variants; the rows that are neither."""
+    """The row of what all share; the parents; the variants in order; the rows that are neither."""
     parents = {row.seq for row in rows if row.is_parent}
     variants = {row.seq for row in rows if row.is_variant} - parents
     if not rules.shared_value:
         parents |= {row.up for row in rows if row.seq in variants and row.up is not None}
         first = next((row.seq for row in rows if row.up is None), rows[0].seq)
     else:
-        first = _lead([row for row in rows if row.is_parent] or rows, rules).seq
+        first = _lead([row for row in in_order if row.is_parent] or in_order, rules).seq
         if variants and not parents and first not in variants:
             parents.add(first)
     variants -= parents
@@ -156,8 +156,9 @@ def _sort_out(
     named = parents | variants
     grouping = [row for row in rows if row.seq in parents]
     grouping.sort(key=lambda row: row.seq != first)
-    children = [row for row in rows if row.seq in variants]
-    lead = next((row for row in (*grouping[:1], *children) if row.seq == first), None)
+    children = [row for row in in_order if row.seq in variants]
+    children.sort(key=lambda row: row.seq != first)
+    lead = next((row for row in (*grouping[:1], *children[:1]) if row.seq == first), None)
     return (
         lead or (grouping or children)[0],
         grouping,
@@ -167,11 +168,8 @@ def _sort_out(
 
 
 def _lead(rows: list[FeedRow], rules: Rules) -> FeedRow:
-    """The row that holds what its group shares: the fullest, and of several the first variant."""
-    n_filled = [len(row.cells.keys() & rules.inherited) for row in rows]
-    most = max(n_filled)
-    fullest = [row for row, n in zip(rows, n_filled, strict=True) if n == most]
-    return fullest[0] if len(fullest) == 1 else _in_order(fullest, rules)[0]
+    """The row that holds what its group shares: the fullest, and of several the first in order."""
+    return max(rows, key=lambda row: len(row.cells.keys() & rules.inherited))
 
 
 def _in_order(rows: list[FeedRow], rules: Rules) -> list[FeedRow]:
@@ -183,30 +181,28 @@ def _in_order(rows: list[FeedRow], rules: Rules) -> list[FeedRow]:
 
 
 def _order(row: FeedRow, rules: Rules) -> tuple[object, ...]:
-    names = (*rules.plain_options, *(value for _, value in rules.pairs))
-    values = [" ".join(as_values(row.cells.get(name))) for name in names]
+    cells = row.cells
+    values = [" ".join(as_values(cells[n])) if n in cells else "" for n in rules.ordering]
     if rules.packed:
-        values += [v for listed in option_values(row.cells, rules).values() for v in listed]
-    position = as_text(row.cells.get(rules.position))
-    return order_of(position), tuple(map(order_of, values)), _id(row, rules)
+        values += [v for listed in option_values(cells, rules).values() for v in listed]
+    position = as_text(cells.get(rules.position))
+    return order_of(position), tuple(map(order_of, values)), row.id
 
 
 def _inherit(
     parents: list[FeedRow], children: list[FeedRow], lead: FeedRow, rules: Rules
 ) -> list[_Variant]:
-    """The variants in order, with the cells that they inherit and their parent's options."""
-    in_order = _in_order(children, rules)
-    in_order.sort(key=lambda row: row is not lead)
+    """The variants, with the cells that they inherit and their parent's options."""
     by_seq = {row.seq: row for row in parents}
     shared: dict[str, Cell] = {}
     shared_options: dict[str, list[str]] = {}
     if rules.shared_value:
-        for source in (lead, *parents, *in_order):
+        for source in (lead, *parents, *children):
             shared = _inherited(source, rules) | shared
         for parent in parents:
             shared_options |= option_values(parent.cells, rules)
     variants = []
-    for row in in_order:
+    for row in children:
         cells, options = shared | row.cells, shared_options
         above = None if rules.shared_value else by_seq.get(row.up or 0)
         while above is not None:
@@ -225,9 +221,10 @@ def _inherited(source: FeedRow, rules: Rules) -> dict[str, Cell]:
 
 def _merge(same: list[_Variant], rules: Rules, findings: Findings) -> dict[str, Cell]:
     """The cells of a product: those of its first variant, its options, and the lowest price."""
-    cells = dict(same[0].cells)
+    cells = same[0].cells
     if len(same) == 1:
         return cells
+    cells = dict(cells)
     findings.counts["merged"] += len(same)
     findings.counts["merged into"] += 1
     for name in rules.plain_options:
@@ -259,13 +256,16 @@ def _set_pictures(
 
 def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules) -> Row:
     """A product's row, with its options as columns of their own names."""
-    product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
+    product_id = ids.of(same)
+    product = cells
+    if rules.replaced:
+        product = {name: cell for name, cell in cells.items() if name not in rules.replaced}
     for name, values in _options(same).items():
         product[rules.option_column(name)] = _one_or_list(values)
     for columns in rules.roles.values() if rules.lists or rules.first_of else ():
         known = [product[name] for name in columns if name in product]
         product |= dict.fromkeys(columns[:1], *known[:1]) if known else {}
-    product[rules.id_column] = ids.of(same)
+    product[rules.id_column] = product_id
     first = min((variant.row for variant in same), key=lambda row: row.seq)
     return Row(first.number, product, any(variant.row.is_mended for variant in same))
 
@@ -297,9 +297,9 @@ def _number(cell: Cell) -> float:
     return float("inf") if found is None else found
 
 
-def _id(row: FeedRow, rules: Rules) -> str:
-    """The row's own identifier; empty if it has none."""
-    return next(filter(None, (as_text(row.cells.get(name)).strip() for name in rules.id)), "")
+def _own_id(same: list[_Variant]) -> str:
+    """The first identifier of a product's variants; empty if they have none."""
+    return next((variant.row.id for variant in same if variant.row.id), "")
 
 
 class _Ids:
@@ -310,18 +310,17 @@ class _Ids:
         self.group = as_text(lead.cells.get(rules.group)).strip()
         """What the products of the group share."""
         if not rules.shared_value and not (rules.lists and self.group):
-            self.group = _id(lead, rules) or self.group
+            self.group = lead.id or self.group
         self._rules = rules
-        found = Counter(self._own(same) for same in products)
-        self._repeated = {name for name, n in found.items() if n > 1}
+        found = [_own_id(same) for same in products]
+        self._repeated: set[str] = set()
+        if len(set(found)) < len(found):
+            self._repeated = {name for name, n in Counter(found).items() if n > 1}
         self._taken: set[str] = set()
-
-    def _own(self, same: list[_Variant]) -> str:
-        return next(filter(None, (_id(variant.row, self._rules) for variant in same)), "")
 
     def of(self, same: list[_Variant]) -> str:
         """The first variant's identifier; else that of the group, with what tells them apart."""
-        own = self._own(same)
+        own = _own_id(same)
         wanted = base = own or slug(self.group)
         if base and own in self._repeated:
             plain = {n: as_values(same[0].cells.get(n)) for n in self._rules.plain_options}

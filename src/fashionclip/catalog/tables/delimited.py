@@ -96,7 +96,8 @@ class DelimitedTable:
             if is_mended:
                 sign = self._layout.dialect.delimiter
                 record = [*record[: width - 1], sign.join(record[width - 1 :])]
-            yield Row(number, dict(zip(names, record, strict=True)), is_mended)
+            pairs = zip(names, record, strict=True)
+            yield Row(number, {name: cell for name, cell in pairs if cell}, is_mended)
 
     def _repeats(self, record: Sequence[str]) -> bool:
         return len(record) > 1 and [field.strip(_BLANK) for field in record] == self._header

@@ -11,7 +11,7 @@ stand-in, a lone surrogate, which no decoded text holds, and back in the fields.
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -86,7 +86,7 @@ class RecordReader:
         self._again: deque[str] = deque()  # lines to be read before the others
         self._taken: list[str] = []  # lines of the current record
         self._n_chars = 0
-        self._parser = dialect.parse(_Feed(self._next_line), strict=True)
+        self._parser = dialect.parse(self, strict=True)
 
     def read(
         self, width: int | None, *, joins_last: bool = False
@@ -132,7 +132,11 @@ class RecordReader:
             if isinstance(self._taken[0], BadLine):
                 return BrokenRecord(self._taken[0].reason, fields)
 
-    def _next_line(self) -> str:
+    def __iter__(self) -> "RecordReader":
+        """Itself: the lines for the parser. Unlike a generator it can continue after its end."""
+        return self
+
+    def __next__(self) -> str:
         """The next line for the parser, which asks for another while a quote is open.
 
         Raises:
@@ -250,19 +254,6 @@ class RecordReader:
 
     def _bad_line(self) -> BadLine | None:
         return next((line for line in self._taken if isinstance(line, BadLine)), None)
-
-
-class _Feed:
-    """An iterator of lines for the parser; unlike a generator it can continue after its end."""
-
-    def __init__(self, next_line: Callable[[], str]) -> None:
-        self._next_line = next_line
-
-    def __iter__(self) -> "_Feed":
-        return self
-
-    def __next__(self) -> str:
-        return self._next_line()
 
 
 def _shown(field: str) -> str:

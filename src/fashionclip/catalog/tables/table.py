@@ -30,6 +30,7 @@ class Row:
     number: int
     """The first row below the header is 1."""
     cells: Mapping[str, Cell]
+    """By column; those that are blank may be left out."""
     is_mended: bool = False
     """Whether surplus fields were joined to its last column."""
 
