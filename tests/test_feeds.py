@@ -694,6 +694,28 @@ def test_prestashops_webservice(tmp_path):
     note(catalog, "2 rows list several of a kind")
 
 
+@pytest.mark.parametrize("zero", ["0", "0.00", "0,00 €", 0, 0.0])
+def test_a_sale_price_of_0_is_none(tmp_path, zero):
+    names = ("id", "title", "image", "price", "sale_price")
+    rows = [("A", "Tee", "a.jpg", "10", zero), ("B", "Cap", "b.jpg", "0", "5")]
+    rows = [dict(zip(names, row, strict=True)) for row in rows]
+    write_table = write_csv if isinstance(zero, str) else write_json
+    found, catalog = read(write_table(tmp_path, rows))
+    assert [role(catalog, p, "sale_price") for p in found.values()] == [None, 5]
+    assert [role(catalog, p, "price") for p in found.values()] == [10, 0]
+    note(catalog, "column 'sale_price': 1 value of 0 says that there is no sale price")
+    rows = [
+        {"Item": "Product", "Name": "Tee", "SKU": "T", "Price": "9", "Sale Price": "0"},
+        {"Item": "Variant", "SKU": "T-S", "Options": "Name=Size|Value=S", "Price": "12",
+         "Variant Image URL": "a.jpg", "Sale Price": "0"},
+        {"Item": "Variant", "SKU": "T-M", "Options": "Name=Size|Value=M", "Price": "10",
+         "Variant Image URL": "a.jpg", "Sale Price": "0"},
+    ]  # fmt: skip
+    found, catalog = read(write_csv(tmp_path, rows))
+    assert [role(catalog, p, "price") for p in found.values()] == [10]
+    assert set(catalog.columns).isdisjoint({"Sale Price"})
+
+
 def test_squarespace(tmp_path):
     text = (
         "Product ID [Non Editable],Variant ID [Non Editable],Product Type [Non Editable],"

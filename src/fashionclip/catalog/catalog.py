@@ -16,6 +16,7 @@ from fashionclip.catalog.image_cells import image_locations_of, unused_images
 from fashionclip.catalog.image_locations import ImageLocations
 from fashionclip.catalog.money import currency_of, read_amount, without_currency
 from fashionclip.catalog.roles import find_roles, usual_role
+from fashionclip.catalog.sale_prices import SaleTable
 from fashionclip.catalog.survey import Survey, take_survey
 from fashionclip.catalog.tables.formats import find_table, open_table
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, Table, clean_text
@@ -165,7 +166,11 @@ class Catalog:
                 where=str(path),
                 has_images_by_id=locations.by_id_base is not None,
             )
+            sales = SaleTable(table, roles.sale_price) if roles.sale_price else None
+            table = sales or table
             survey = take_survey(table, roles, locale=locale)
+            if sales is not None and sales.n_zeros:
+                survey = replace(survey, notes=(*survey.notes, sales.note()))
             if "image" not in mapping:
                 examples = {name: found.examples for name, found in survey.types.items()}
                 unused = unused_images(examples, roles.image, roles.further_images)
