@@ -644,6 +644,19 @@ def test_bytes_that_are_no_text_after_all_cost_their_row(tmp_path):
     assert (len(ids(found)), list(reasons(found))) == (300, [301])
 
 
+def test_numbers_of_classes_are_their_names(tmp_path):
+    classes = {"names": ["dress", "bag"], "_type": "ClassLabel"}
+    features = {"kind": classes, "tags": {"feature": classes, "_type": "Sequence"}, "n": None}
+    table = pa.table({"id": [1, 2], "title": ["a", "b"], "kind": [1, -1], "tags": [[0, 1], []]})
+    for features_, kind in (({"info": {"features": features}}, "bag"), ([1], 1)):
+        found = table.replace_schema_metadata({"huggingface": json.dumps(features_)})
+        pq.write_table(found, tmp_path / "shop.parquet")
+        first, second = Catalog.open(tmp_path / "shop.parquet")
+        assert first.columns["kind"] == kind
+        assert second.columns["kind"] == (None if kind == "bag" else -1)
+        assert first.columns["tags"] == ('["dress", "bag"]' if kind == "bag" else "[0, 1]")
+
+
 @pytest.mark.parametrize("kind", ["file", "stream"])
 def test_arrow_files_are_read_and_half_a_one_up_to_its_end(tmp_path, kind):
     table = pa.table({"id": list("abcdef"), "title": ["x"] * 6})
@@ -680,15 +693,15 @@ def touch(folder, *names, content=b""):
 
 def test_a_folder_of_pictures_is_a_table(tmp_path):
     touch(tmp_path, "red-summer_dress.JPG", "Women/Long Dresses/12.png", "train/tee/IMG_0001.jpeg")
-    touch(tmp_path, "tee/a.jpg", "tee/a.png", "tee/read me.txt")
+    touch(tmp_path, "tees & co/a.jpg", "tees & co/a.png", "tees & co/read me.txt")
     touch(tmp_path, ".hidden.jpg", "__MACOSX/x.jpg", "Thumbs.db", ".DS_Store")
     catalog = Catalog.open(tmp_path)
     found = [(p.product_id, p.caption, p.columns["category"]) for p in catalog]
     assert found == [
         ("red-summer_dress", "red summer dress", None),
         ("Women/Long Dresses/12", "", "Long Dresses"),
-        ("tee/a.jpg", "a", "tee"),
-        ("tee/a.png", "a", "tee"),
+        ("tees & co/a.jpg", "a", "tees & co"),
+        ("tees & co/a.png", "a", "tees & co"),
         ("train/tee/IMG_0001", "", "tee"),
     ]
     assert next(iter(catalog)).image == str(tmp_path / "red-summer_dress.JPG")
@@ -746,6 +759,29 @@ def test_the_samples_of_tars_are_rows_with_their_images(tmp_path):
         )
     with pytest.raises(CatalogError, match="not a tar, or cut short"):
         Catalog.open(write(tmp_path, "broken.tar", b"no tar at all" * 100))
+
+
+def test_the_views_of_a_sample_are_one_product(tmp_path):
+    names = ["a.front.jpg", "a.back.jpg", "b.mask.png", "b.jpg"]
+    write_tar(tmp_path / "shop.tar", {"a.txt": b"Tee\n"} | {name: name.encode() for name in names})
+    catalog = Catalog.open(tmp_path / "shop.tar")
+    first, second = catalog
+    assert (first.image, first.further_images) == (b"a.front.jpg", (b"a.back.jpg",))
+    assert (second.image, second.further_images) == (b"b.jpg", ())
+    assert first.columns["caption"] == "Tee"
+    assert not any("Hugging Face" in note for note in catalog.notes)
+
+
+@pytest.mark.parametrize("size", [512 * 5 + 100, 512 * 5, 512 * 4 + 300, 512 * 4, 512 * 2 + 30])
+def test_a_tar_that_is_cut_gives_the_samples_before(tmp_path, size):
+    samples = {"a.jpg": b"one", "b.jpg": b"two" * 300, "c.jpg": b"three"}
+    write_tar(tmp_path / "shop.tar", samples)
+    content = (tmp_path / "shop.tar").read_bytes()
+    found = read(write(tmp_path, "cut.tar", content[:size]))
+    assert next(iter(found)).image == b"one"
+    assert "cut.tar breaks off here" in found[-1].reason
+    whole = read(write(tmp_path, "two.tar", content + content))
+    assert "two.tar breaks off" in whole[-1].reason
 
 
 # arbitrary input

@@ -2,7 +2,7 @@
 
 A folder's table is a file in it, the shards of one, a data set that Hugging Face's ``datasets``
 saved, or the tars of a WebDataset. Without any of those, every picture below the folder is a row:
-its path is the id, its name the title, and the folder it is in the category.
+its path is the id, the words of its name the title, and the folder it is in the category.
 """
 
 import os
@@ -85,7 +85,7 @@ class PictureFolder:
                 cells = {
                     "id": within + (stem if stems[stem] == 1 else name),
                     "title": _title_of(stem),
-                    "category": category and _words_of(category),
+                    "category": category,
                     "image": within + name,
                 }
                 yield Row(number, {key: cell and clean_text(cell) for key, cell in cells.items()})

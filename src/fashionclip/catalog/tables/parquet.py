@@ -4,8 +4,9 @@ Files are read in small batches. A damaged part becomes one broken row for each 
 Binary columns that hold UTF-8 are text, as some writers leave it.
 """
 
+import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fashionclip.catalog.tables.table import MAX_COLUMNS, BrokenRow, Row
+from fashionclip.catalog.tables.table import MAX_COLUMNS, BrokenRow, Cell, Row
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError
 from fashionclip.product import INT64, Kind
+
+CellsOf = Callable[[pa.RecordBatch], list[dict[str, Cell]]]
 
 ROWS_PER_BATCH = 1_024
 IMAGES_PER_BATCH = 16  # where a column holds binary data
@@ -52,8 +55,9 @@ class ParquetTable:
             field.name for field in schema if _is_binary(field.type) and self._is_text(field.name)
         ]
         """Binary columns that hold text."""
+        self._labels = _labels_of(schema)
         kinds = {field.name: _kind_of(field.type) for field in schema}
-        kinds |= dict.fromkeys(self._texts, "string")
+        kinds |= dict.fromkeys((*self._texts, *self._labels), "string")
         kinds |= {
             field.name: "string"
             for field in schema
@@ -65,6 +69,8 @@ class ParquetTable:
             notes.append(f"{n_files} files read as one")
         if self._texts:
             notes.append(f"binary columns that hold UTF-8 are text: {', '.join(self._texts)}")
+        if self._labels:
+            notes.append(f"numbers of classes are read as their names: {', '.join(self._labels)}")
         self.notes = tuple(notes)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
@@ -83,8 +89,17 @@ class ParquetTable:
         for path in self._paths:
             with reading(path):
                 for batches, n_rows in _parts(path, wanted, batch_size):
-                    yield from _rows_of(batches, self._texts, n_rows, before)
+                    yield from _rows_of(batches, self._cells_of, n_rows, before)
                     before += n_rows
+
+    def _cells_of(self, batch: pa.RecordBatch) -> list[dict[str, Cell]]:
+        """The cells of each row of a batch; see ``_texts`` and ``_labels``."""
+        rows = _as_text(batch, self._texts).to_pylist()
+        for name in self._labels:
+            if name in batch.schema.names:
+                for cells in rows:
+                    cells[name] = _label(cells[name], self._labels[name])
+        return rows
 
     def _is_text(self, name: str) -> bool:
         """Whether the first values of a binary column are UTF-8 without control characters."""
@@ -174,14 +189,14 @@ def _read_schema(path: Path) -> pa.Schema:
 
 
 def _rows_of(
-    batches: Iterator[pa.RecordBatch], texts: Collection[str], n_rows: int, before: int
+    batches: Iterator[pa.RecordBatch], cells_of: CellsOf, n_rows: int, before: int
 ) -> Iterator[Row | BrokenRow]:
     """The rows of one part of a file; those that cannot be read are broken rows."""
     number = before
     why = "fewer rows than it says"
     try:
         for batch in batches:
-            for row in _rows_of_batch(batch, texts, number):
+            for row in _rows_of_batch(batch, cells_of, number):
                 yield row
                 number += 1
     except (pa.ArrowException, OSError, ValueError) as exc:
@@ -191,16 +206,46 @@ def _rows_of(
 
 
 def _rows_of_batch(
-    batch: pa.RecordBatch, texts: Collection[str], before: int
+    batch: pa.RecordBatch, cells_of: CellsOf, before: int
 ) -> Iterator[Row | BrokenRow]:
     try:
-        rows = _as_text(batch, texts).to_pylist()
+        rows = cells_of(batch)
     except (pa.ArrowException, ValueError, OverflowError):  # text that is not UTF-8, odd dates
         for i in range(batch.num_rows):
-            yield _row_of_slice(batch.slice(i, 1), texts, before + i + 1)
+            yield _row_of_slice(batch.slice(i, 1), cells_of, before + i + 1)
         return
     for number, cells in enumerate(rows, start=before + 1):
         yield Row(number, cells)
+
+
+def _labels_of(schema: pa.Schema) -> dict[str, Sequence[str]]:
+    """The names of classes that ``datasets`` writes beside a column of their numbers."""
+    with suppress(KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        found = {name: _class_names(features.get(name)) for name in schema.names}
+        return {name: names for name, names in found.items() if names}
+    return {}
+
+
+def _class_names(feature: object) -> Sequence[str]:
+    """Of a column of classes, or of lists of them; empty for another."""
+    if isinstance(feature, list):
+        feature = {"feature": feature[0]} if feature else {}
+    if not isinstance(feature, Mapping):
+        return ()
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return (
+        tuple(map(str, names)) if isinstance(names, list) else _class_names(feature.get("feature"))
+    )
+
+
+def _label(cell: Cell, names: Sequence[str]) -> Cell:
+    """The name of a class; None for -1, which stands for none."""
+    if isinstance(cell, list):
+        return [_label(one, names) for one in cell]
+    if not isinstance(cell, int) or cell >= len(names):
+        return cell
+    return names[cell] if cell >= 0 else None
 
 
 def _as_text(batch: pa.RecordBatch, texts: Collection[str]) -> pa.RecordBatch:
@@ -211,9 +256,9 @@ def _as_text(batch: pa.RecordBatch, texts: Collection[str]) -> pa.RecordBatch:
     return batch
 
 
-def _row_of_slice(batch: pa.RecordBatch, texts: Collection[str], number: int) -> Row | BrokenRow:
+def _row_of_slice(batch: pa.RecordBatch, cells_of: CellsOf, number: int) -> Row | BrokenRow:
     try:
-        return Row(number, _as_text(batch, texts).to_pylist()[0])
+        return Row(number, cells_of(batch)[0])
     except (pa.ArrowException, ValueError, OverflowError) as exc:
         return BrokenRow(number, f"a value cannot be read ({_first_line(exc)}); mend or empty it")
 

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, clean_text
@@ -24,6 +24,9 @@ TEXTS = ("txt", "json", "cls")
 """Endings of a sample's texts."""
 KEY = "__key__"
 """The column of a sample's name, as WebDataset calls it."""
+VIEWS = "additional_images"
+"""The column of a sample's images after the first."""
+_REST_BYTES = 1 << 16  # read behind the end of a tar
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -46,6 +49,8 @@ class Sample:
     """The fields of its ``.json``; ``caption`` is the text of its ``.txt``, ``category`` of its
     ``.cls``."""
     row: int
+    views: Sequence[Slice] = ()
+    """Images after the first, as ``0001.front.jpg`` and ``0001.back.jpg`` have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class TarTable:
         names = {KEY: None, "image": None}
         for sample in read_samples(self._shards):
             if isinstance(sample, Sample):
-                names |= dict.fromkeys(sample.fields)
+                names |= dict.fromkeys((*sample.fields, *([VIEWS] if sample.views else [])))
         self.names = tuple(names)
         n_shards = len(self._shards)
         self.notes: tuple[str, ...] = (f"{n_shards} tars read as one",) if n_shards > 1 else ()
@@ -149,7 +154,7 @@ class TarTable:
     @property
     def kinds(self) -> Mapping[str, Kind | None]:
         """Only the images are declared: binary data."""
-        return {"image": None}
+        return {name: None for name in ("image", VIEWS) if name in self.names}
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read them from the first; images are read only where their column is wanted.
@@ -157,28 +162,33 @@ class TarTable:
         Raises:
             CatalogError: a shard cannot be read on.
         """
-        has_image = columns is None or "image" in columns
+        wanted = [name for name in self.kinds if columns is None or name in columns]
         for sample in read_samples(self._shards):
             if isinstance(sample, BrokenSample):
-                yield BrokenRow(sample.row, sample.reason, sample.name)
+                yield BrokenRow(sample.row, sample.reason, sample.name or None)
                 continue
             cells: dict[str, Cell] = {KEY: sample.name, **sample.fields}
             try:
-                cells["image"] = read_slice(sample.image) if has_image else None
+                cells["image"] = read_slice(sample.image) if "image" in wanted else None
+                if VIEWS in wanted and sample.views:
+                    cells[VIEWS] = [read_slice(view) for view in sample.views]
             except ImageFetchError as exc:
                 yield BrokenRow(sample.row, str(exc), sample.name)
                 continue
             yield Row(sample.row, cells)
 
 
-def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
+def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes] | str]]:
     """Neighbouring members with the same name: small texts as bytes, images as slices.
+
+    Where the shard is cut short below its first sample, the last is a sentence that says so.
 
     Raises:
         CatalogError: the shard is missing, or is no tar.
     """
     from fsspec.core import url_to_fs
 
+    n_found = 0
     try:
         system, path = url_to_fs(shard)
         with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -187,19 +197,30 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes]]]:
                 members: dict[str, Slice | bytes] = {}
                 for member in group:
                     suffix = _split(member.name)[1].lower()
-                    if f".{suffix}" in IMAGE_SUFFIXES:
+                    if f".{suffix}".endswith(IMAGE_SUFFIXES):
                         members[suffix] = Slice(shard, member.offset_data, member.size)
                     elif suffix in TEXTS and member.size <= MAX_TEXT_BYTES:
                         text = tar.extractfile(member)
                         members[suffix] = text.read() if text else b""
                 if members:
+                    n_found += 1
                     yield name, members
+            file.seek(tar.offset)
+            if (rest := file.read(_REST_BYTES)).strip(b"\0") or not rest:
+                yield "", _cut(shard, f"no end mark at byte {tar.offset:,}")  # no error of tarfile
     except FileNotFoundError as exc:
         message = f"{shard}: no such tar; check its path"
         raise CatalogError(message) from exc
     except (tarfile.TarError, OSError, EOFError) as exc:
+        if n_found:
+            yield "", _cut(shard, exc)
+            return
         message = f"{shard}: not a tar, or cut short ({exc}); fetch it again, without compression"
         raise CatalogError(message) from exc
+
+
+def _cut(shard: str, why: object) -> str:
+    return f"{PurePath(shard).name} breaks off here ({why}); fetch it again"
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -210,10 +231,14 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _sample(
-    shard: str, name: str, members: Mapping[str, Slice | bytes], row: int
+    shard: str, name: str, members: Mapping[str, Slice | bytes] | str, row: int
 ) -> Sample | BrokenSample:
-    image = next((members[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in members), None)
-    if not isinstance(image, Slice):
+    if isinstance(members, str):
+        return BrokenSample(name, shard, members, row)
+    images = [found for found in members.values() if isinstance(found, Slice)]
+    named = [found for end in IMAGE_SUFFIXES if isinstance(found := members.get(end[1:]), Slice)]
+    images = named[:1] or images  # 0001.mask.png is no view beside 0001.jpg
+    if not images:
         return BrokenSample(name, shard, "the sample has no image (jpg, png or webp)", row)
     fields: dict[str, Any] = {}
     try:
@@ -222,7 +247,8 @@ def _sample(
             fields = dict(found) if isinstance(found, Mapping) else {}
         for suffix, key in (("txt", "caption"), ("cls", "category")):
             if isinstance(text := members.get(suffix), bytes):
-                fields[key] = text.decode().strip() if suffix == "cls" else text.decode()
+                fields[key] = text.decode().strip()
     except (ValueError, RecursionError) as exc:
         return BrokenSample(name, shard, f"the sample's text cannot be read ({exc})", row)
-    return Sample(name, image, {clean_text(key): cell for key, cell in fields.items()}, row)
+    fields = {clean_text(key): cell for key, cell in fields.items()}
+    return Sample(name, images[0], fields, row, images[1:])
