@@ -16,6 +16,9 @@ from fashionclip.cli.options import (
     stop_for_usage,
 )
 from fashionclip.errors import ServiceError
+from fashionclip.serve.settings import Settings
+
+DEFAULTS = Settings()
 
 BLAS_SPIN_LOG2_CYCLES = "16"
 """OpenBLAS threads spin for 2 ** 16 cycles before they sleep. The default of 2 ** 26, about 20 ms,
@@ -31,10 +34,14 @@ keeps their cores from other threads."""
 )
 @click.argument("store", required=False)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."
+    "--host", default=DEFAULTS.host, show_default=True, help="Address to listen on; 0.0.0.0 is all."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 is any."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULTS.port,
+    show_default=True,
+    help="0 is any.",
 )
 @click.option(
     "--key-file",
@@ -62,21 +69,21 @@ keeps their cores from other threads."""
     "--rate",
     "rate_per_minute",
     type=click.IntRange(min=0),
-    default=600,
+    default=DEFAULTS.rate_per_minute,
     show_default=True,
     help="Requests per minute of a key, or of an address without keys; 0 is no limit.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
-    default=256,
+    default=DEFAULTS.queue,
     show_default=True,
     help="Length of the queue; requests beyond it are rejected with 429.",
 )
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 256),
-    default=32,
+    default=DEFAULTS.max_batch,
     show_default=True,
     help="Requests per batch of the model; 1 is no batching.",
 )
@@ -108,7 +115,6 @@ def command(
     from fashionclip.serve.app import serve
     from fashionclip.serve.middleware.keys import Keys
     from fashionclip.serve.middleware.rates import is_loopback
-    from fashionclip.serve.settings import Settings
     from fashionclip.store import read_meta, shown_uri
 
     if key_file is None and not open_to_all and not is_loopback(host):
