@@ -5,15 +5,17 @@ import shlex
 from contextlib import contextmanager
 from html import unescape
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from uuid import uuid4
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from fashionclip.product import Hit, Roles
+from fashionclip.product import Hit, Product, Roles
 from fashionclip.serve.app import create_app
-from fashionclip.serve.facets import Facet
+from fashionclip.serve.facets import Facet, Facets
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware.keys import new_key
 from fashionclip.serve.page import view
@@ -21,6 +23,7 @@ from fashionclip.serve.page.state import State
 from fashionclip.serve.page.view import column_label, money, parts_of, span
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
+from fashionclip.store import StoreMeta, create_store
 from fashionclip.store.filters import parse_filter
 from small_shop import ODD_IDS, draw, encoded, ids, index_shop, write_catalog
 
@@ -99,9 +102,10 @@ def test_a_url_holds_the_whole_search(asked):
 def test_filters_of_the_page_are_always_valid(column, value, low):
     state = State(chosen={column: (value,)}, ranges={"price": (low, 80.0)})
     columns = {column: "string", "price": "number"}
-    where = state.where(columns)
-    assert where is not None
-    parse_filter(where, columns)
+    for lists in ((), {column}):
+        where = state.where(columns, lists=lists)
+        assert where is not None
+        parse_filter(where, columns)
 
 
 def test_invalid_numbers_are_ignored():
@@ -140,6 +144,40 @@ def test_many_filters_share_a_budget_and_chosen_values_stay():
     assert sum(len(group.choices) for group in groups) <= view.MAX_CHOICES + 1
     (chosen,) = [choice for group in groups for choice in group.choices if choice.is_chosen]
     assert chosen.value == "value 59"
+
+
+def test_a_list_is_a_filter_by_each_of_its_elements():
+    cells = ['["S", "M"]', '["M", "L"]', "M", None, '["S", "S", 38]', '[38, "it\'s"]', "it's"]
+    store = create_store(f"memory://{uuid4()}", StoreMeta("", "m", "f", 2))
+    products = [Product(f"p{i}", "", None, i, {"Size": cell}) for i, cell in enumerate(cells)]
+    with store.writer() as writer:
+        writer.upsert(products, np.eye(2, dtype=np.float32)[[0] * len(cells)], [b"k" * 16] * 7)
+    (facet,) = Facets(store.snapshot).counted(None)
+    assert facet == Facet("Size", "list", (("M", 3), ("S", 2), ("38", 2), ("it's", 2), ("L", 1)))
+    columns = store.meta.columns
+    for value, count in facet.values:
+        where = State(chosen={"Size": (str(value),)}).where(columns, lists={"Size"})
+        mask = store.snapshot.mask(parse_filter(where, columns))
+        assert mask.sum() == count
+        (found,) = Facets(store.snapshot).counted(mask)
+        assert dict(found.values)[value] == count
+    both = State(chosen={"Size": ("S", "it's")}).where(columns, lists={"Size"})
+    assert store.count(parse_filter(both, columns)) == 4
+    hit = store.list_hits(k=1)[0]
+    (fact,) = view.facts(hit, [facet], Roles())
+    assert fact.values == (("S", "/?f.Size=S"), ("M", "/?f.Size=M"))
+    store.close()
+
+
+@pytest.mark.parametrize("cells", [['{"a": 1}'] * 4, ['[["a"], "b"]', "b"] * 3, ["[1.5, 2.5]"] * 5])
+def test_lists_that_no_filter_finds_elements_of_are_no_facet(cells):
+    store = create_store(f"memory://{uuid4()}", StoreMeta("", "m", "f", 2))
+    products = [Product(f"p{i}", "", None, i, {"x": cell}) for i, cell in enumerate(cells)]
+    with store.writer() as writer:
+        vectors = np.eye(2, dtype=np.float32)[[0] * len(cells)]
+        writer.upsert(products, vectors, [b"k" * 16] * len(cells))
+    assert Facets(store.snapshot).counted(None) == ()
+    store.close()
 
 
 # pages

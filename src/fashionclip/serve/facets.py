@@ -3,6 +3,7 @@
 The same counts give a few queries that find something here: "black handbags".
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,8 @@ MIN_PRODUCTS_PER_VALUE = 2.0  # on average; a value per product is no facet
 MAX_VALUE_CHARS = 60  # longer values are sentences
 MAX_SUGGESTIONS = 8
 
-FacetKind = Literal["text", "boolean", "number"]
+FacetKind = Literal["text", "boolean", "number", "list"]
+"""A ``list`` holds JSON lists, such as all sizes of a product; its values are their elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,15 @@ class _Encoded:
     codes: Int[np.ndarray, " n"]
     """-1 for a missing value."""
     values: Sequence[Value]
+    rows: Int[np.ndarray, " n"] | None = None
+    """The product of each code; None where each product has one."""
+
+    def counts(self, mask: Bool[np.ndarray, " n"] | None) -> tuple[tuple[Value, int], ...]:
+        """The values of the products that pass, most frequent first."""
+        if mask is None:
+            return _counts(self.codes, self.values)
+        passing = mask if self.rows is None else mask[self.rows]
+        return _counts(self.codes[passing], self.values)
 
 
 class Facets:
@@ -82,9 +93,8 @@ class Facets:
         found = []
         for name in self.snapshot.meta.columns:
             if name in self._encoded:
-                encoded = self._encoded[name]
-                values = _counts(encoded.codes[rows], encoded.values)
-                found.append(Facet(name, encoded.kind, values[:MAX_SHOWN_VALUES]))
+                values = self._encoded[name].counts(mask)[:MAX_SHOWN_VALUES]
+                found.append(Facet(name, self._encoded[name].kind, values))
             elif name in self._numbers:
                 numbers = self._numbers[name][rows]
                 numbers = numbers[np.isfinite(numbers)]
@@ -121,6 +131,8 @@ class Facets:
 
 def _encode(column: pa.ChunkedArray, *, is_boolean: bool) -> _Encoded | None:
     """Encode a column whose values repeat; None for a column that is no facet."""
+    if not is_boolean and pc.any(pc.starts_with(column, "[")).as_py():
+        return _encode_lists(column)
     n_distinct = pc.count_distinct(column).as_py()
     n_filled = len(column) - column.null_count
     if not 1 < n_distinct <= MAX_DISTINCT or n_filled < MIN_PRODUCTS_PER_VALUE * n_distinct:
@@ -131,6 +143,43 @@ def _encode(column: pa.ChunkedArray, *, is_boolean: bool) -> _Encoded | None:
         return None
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return _Encoded("boolean" if is_boolean else "text", codes, values)
+
+
+def _encode_lists(column: pa.ChunkedArray) -> _Encoded | None:
+    """Encode the elements of lists, and values that are none; None for a column that is no facet.
+
+    A filter finds texts and whole numbers in flat lists, so that no other list is a facet.
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    codes: dict[str, int] = {}
+    by_cell: list[list[int]] = []
+    for cell in encoded.dictionary.to_pylist():
+        elements = _elements(cell)
+        if elements is None or any(len(element) > MAX_VALUE_CHARS for element in elements):
+            return None
+        by_cell.append([codes.setdefault(element, len(codes)) for element in elements])
+        if len(codes) > MAX_DISTINCT:
+            return None
+    lists = pa.array(by_cell, pa.list_(pa.int32())).take(encoded.indices)
+    found, rows = pc.list_flatten(lists), pc.list_parent_indices(lists)
+    if len(codes) < 2 or len(found) < MIN_PRODUCTS_PER_VALUE * len(codes):
+        return None
+    return _Encoded("list", found.to_numpy(), list(codes), rows.to_numpy())
+
+
+def _elements(cell: str) -> Sequence[str] | None:
+    """The texts and whole numbers of a flat JSON list, each once; a plain value is its own element.
+
+    None for a list that holds anything else.
+    """
+    try:
+        parsed = json.loads(cell) if cell[:1] == "[" else cell
+    except (ValueError, RecursionError):
+        parsed = cell
+    elements = parsed if isinstance(parsed, list) else [cell]
+    if any(isinstance(one, bool) or not isinstance(one, str | int) for one in elements):
+        return None
+    return list(dict.fromkeys(str(one) for one in elements if one != ""))
 
 
 def _counts(codes: np.ndarray, values: Sequence[Value]) -> tuple[tuple[Value, int], ...]:

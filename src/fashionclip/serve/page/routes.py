@@ -4,7 +4,7 @@ Each route parses its URL, calls the service and renders a template; an error is
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -92,8 +92,9 @@ class _Page:
         total = None
         try:
             self._check(state)
+            lists = {one.name for one in await self._service.facets(None) if one.kind == "list"}
             page, facets = await asyncio.gather(
-                self._service.search(self._query(state)), self._facets(state)
+                self._service.search(self._query(state, lists)), self._facets(state, lists)
             )
             hits, total = page.hits, page.total
             shown["has_more"] = page.has_more and state.offset + PAGE_SIZE <= self._settings.offset
@@ -337,25 +338,25 @@ class _Page:
             )
             raise ValueError(message)
 
-    def _query(self, state: State) -> Query:
+    def _query(self, state: State, lists: Container[str]) -> Query:
         return Query(
             text=state.text,
             image=self._uploads.get(state.image) if state.image else None,
             avoid=state.avoid,
             similar_to=state.like,
             unlike=state.unlike,
-            where=state.where(self._service.columns),
+            where=state.where(self._service.columns, lists=lists),
             k=PAGE_SIZE,
             offset=state.offset,
             hybrid=state.hybrid and bool(state.text),
             group=state.group and self._service.roles.group in self._service.columns,
         )
 
-    async def _facets(self, state: State) -> Sequence[Facet]:
+    async def _facets(self, state: State, lists: Container[str]) -> Sequence[Facet]:
         """Filters with counts; each column is counted as if it had no filter of its own."""
         columns = self._service.columns
         own = [name for name in {**state.chosen, **state.ranges} if name in columns]
-        wheres = [state.where(columns), *(state.where(columns, but=name) for name in own)]
+        wheres = [state.where(columns, lists=lists, but=name) for name in (None, *own)]
         shared, *others = await asyncio.gather(*(self._service.facets(where) for where in wheres))
         found = {facet.name: facet for facet in shared}
         for name, facets in zip(own, others, strict=True):

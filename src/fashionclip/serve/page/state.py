@@ -5,7 +5,8 @@ with one change, and a copied URL shows the same products.
 """
 
 import math
-from collections.abc import Container, Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
@@ -13,6 +14,9 @@ from fashionclip.product import INT64, Kind
 
 PAGE_SIZE = 24
 """Products per page: fills rows of 2, 3, 4 and 6."""
+
+MAX_ELEMENT_CHARS = 200
+"""A longer value is no element of a list that can be chosen."""
 
 Range = tuple[float | None, float | None]
 
@@ -144,11 +148,18 @@ class State:
         """The same search without its filters."""
         return replace(self, chosen={}, ranges={}, offset=0)
 
-    def where(self, columns: Mapping[str, Kind], *, but: str | None = None) -> str | None:
+    def where(
+        self,
+        columns: Mapping[str, Kind],
+        *,
+        lists: Container[str] = (),
+        but: str | None = None,
+    ) -> str | None:
         """The filters as filter text; None if there are none.
 
         Args:
             columns: the catalogue's columns; filters of other columns are left out.
+            lists: those that hold lists, of which a chosen value is one element.
             but: a column whose own filter is left out, to count its other values.
         """
         parts = []
@@ -158,7 +169,11 @@ class State:
                 known = ", ".join(literal for literal in literals if literal is not None)
                 name = _quoted(column)
                 nothing = f"({name} IS NULL AND {name} IS NOT NULL)"
-                parts.append(f"{name} IN ({known})" if known else nothing)
+                ways = [f"{name} IN ({known})" if known else nothing]
+                if column in lists:
+                    elements = [one for value in values for one in _elements(value)]
+                    ways += [f"contains({name}, {element})" for element in elements]
+                parts.append(f"({' OR '.join(ways)})" if ways[1:] else ways[0])
         for column, (low, high) in self.ranges.items():
             if columns.get(column) in {"integer", "number"} and column != but:
                 parts += [f"{_quoted(column)} >= {plain_number(low)}"] if low is not None else []
@@ -204,6 +219,14 @@ def _read_offset(text: str) -> int:
 
 def _quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
+
+
+def _elements(value: str) -> Iterator[str]:
+    """A chosen value as literals of a list's elements: the text, and the number that it may be."""
+    if len(value) <= MAX_ELEMENT_CHARS:
+        yield "'" + value.replace("'", "''") + "'"
+        if re.fullmatch("-?(0|[1-9][0-9]{0,17})", value):
+            yield value
 
 
 def _literal(value: str, kind: Kind) -> str | None:

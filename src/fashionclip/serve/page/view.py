@@ -235,7 +235,7 @@ def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
     """A product's columns, less those that the view shows elsewhere, and less image locations."""
     elsewhere = {roles.id, roles.title, roles.description, roles.price, roles.currency}
     elsewhere |= {roles.image, *roles.further_images}
-    searchable = {facet.name for facet in facets if facet.kind != "number"}
+    searchable = {facet.name: facet.kind for facet in facets if facet.kind != "number"}
     found = []
     for name, value in hit.columns.items():
         if name in elsewhere or text_of(value) == "":
@@ -244,8 +244,9 @@ def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
         if isinstance(parts, Mapping):
             found += [Fact(column_label(key), ((text, ""),)) for key, text in parts.items()]
             continue
-        url = State(chosen={name: (url_value(value),)}).url if name in searchable else ""
-        found.append(Fact(column_label(name), tuple((part, url) for part in parts)))
+        chosen = parts if searchable.get(name) == "list" else [url_value(value)] * len(parts)
+        urls = [State(chosen={name: (one,)}).url if name in searchable else "" for one in chosen]
+        found.append(Fact(column_label(name), tuple(zip(parts, urls, strict=True))))
     return found
 
 
@@ -260,7 +261,8 @@ def hidden_fields(state: State, groups: Iterable[Group]) -> list[tuple[str, str]
 def breadcrumbs(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[tuple[str, str]]:
     """The way to a product: its category, if that can be filtered by."""
     column, value = roles.category, _value(hit, roles.category)
-    if column is None or value in {None, ""} or column not in {facet.name for facet in facets}:
+    whole = {facet.name for facet in facets if facet.kind != "list"}
+    if column is None or value in {None, ""} or column not in whole:
         return []
     return [(text_of(value), State(chosen={column: (url_value(value),)}).url)]
 
