@@ -505,6 +505,12 @@ def test_any_bytes_become_an_image_or_an_image_error(data):
     assert is_image_or_one_line_error(data)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_cut_off_anywhere_becomes_an_image_or_an_image_error(kind):
+    data = encode(Image.new("RGB", (8, 8), (9, 8, 7)), kind)
+    assert all(is_image_or_one_line_error(data[:end]) for end in range(len(data)))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"]))
 def test_a_damaged_image_becomes_an_image_or_an_image_error(position, value, kind):

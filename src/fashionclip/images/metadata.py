@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from fashionclip.images.parts import JPEG, JPEG_SCAN, PNG, jpeg_segments, png_chunks
 
-_PNG_COLOR_TYPE_AT = 25
-_PNG_TRANSPARENCY_BYTES = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
+_PNG_COLOR_TYPE = slice(25, 26)
+_PNG_TRANSPARENCY_BYTES = {b"\0": range(2, 3), b"\2": range(6, 7), b"\3": range(1, 257)}
 """Right lengths of tRNS, by the header's colour type: grey, RGB and palette."""
 _PNG_READ = frozenset({b"eXIf", b"iCCP"})
 _JPEG_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})  # APP0 to APP15, comments
@@ -36,7 +36,7 @@ def with_less_metadata(data: bytes) -> Iterator[bytes]:
 
 
 def _pare_png(data: bytes, *, keeps_read: bool) -> bytes:
-    right_lengths = _PNG_TRANSPARENCY_BYTES.get(data[_PNG_COLOR_TYPE_AT], range(0))
+    right_lengths = _PNG_TRANSPARENCY_BYTES.get(data[_PNG_COLOR_TYPE], range(0))
     parts, rest = [PNG], len(PNG)
     for kind, start, rest in png_chunks(data):
         is_needed = not kind[:1].islower()
