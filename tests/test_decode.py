@@ -500,9 +500,12 @@ def test_a_long_banner_is_no_bomb():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=200))
-def test_any_bytes_become_an_image_or_an_image_error(data):
-    assert is_image_or_one_line_error(data)
+@given(
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff"]),
+    st.binary(max_size=200),
+)
+def test_any_bytes_become_an_image_or_an_image_error(start, data):
+    assert is_image_or_one_line_error(start + data)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
