@@ -1,6 +1,7 @@
 """What the rows of a catalogue name as their images, and where those are."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -197,6 +198,24 @@ def test_an_absolute_path_that_exists_stays(shop):
 
 def test_an_image_that_is_nowhere_is_named_below_the_images_folder(shop):
     assert image_of(shop, "/w/s/gone.jpg") == str(shop / "media/w/s/gone.jpg")
+
+
+def test_a_missing_image_costs_one_look_once_its_folder_is_listed(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "B b.JPG").touch()
+    rows = [f"{i},pics/{i} a%20b.jpg\n" for i in range(50)]
+    (tmp_path / "shop.csv").write_text("id,image\n" + "".join(rows) + "b,pics/b%20b.jpg\n")
+    catalog = Catalog.open(tmp_path / "shop.csv")
+    looks, stat = [], os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda *args, **named: looks.append(args) or stat(*args, **named)
+    )
+    found = list(catalog)
+    monkeypatch.undo()
+    assert len(looks) < 51 + 10
+    assert found[0].image == str(tmp_path / "images" / "pics" / "0 a%20b.jpg")
+    assert found[-1].image == str(tmp_path / "pics" / "B b.JPG")
 
 
 def test_two_files_that_differ_in_case_are_not_confused(shop):

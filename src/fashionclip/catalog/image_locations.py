@@ -2,7 +2,6 @@
 
 import functools
 import html
-import itertools
 import os
 import re
 import unicodedata
@@ -17,8 +16,8 @@ from fashionclip.images.fetch import is_url, resolve_location
 
 MAX_LISTED = 200_000
 """Of a larger folder, so many names are compared where a row's exact name is missing."""
-MAX_FOLDERS = 64
-"""Listings of so many folders are kept."""
+MAX_FOLDERS = 1_024
+"""So many answers on folders are kept, and listings of ``MAX_LISTED`` names together."""
 _QUERY = re.compile(rf"(?<=\.)({'|'.join(s[1:] for s in IMAGE_SUFFIXES)})[?#].*", re.I | re.S)
 
 
@@ -36,7 +35,9 @@ class ImageLocations:
             CatalogError: the folder does not exist.
         """
         self._is_at_root = functools.lru_cache(MAX_FOLDERS)(lambda name: _exists(f"/{name}"))
-        self._listing = functools.lru_cache(MAX_FOLDERS)(_list_folder)
+        self._listed: dict[str, Mapping[str, list[str]]] = {}
+        self._n_listed = 0
+        self._folders_like = functools.lru_cache(MAX_FOLDERS)(self._alike)
         beside = None if is_url(source.folder) else Path(source.folder) / IMAGES_FOLDER
         if images is None:
             has_images = beside is not None and beside.is_dir()
@@ -73,7 +74,7 @@ class ImageLocations:
         spelled += [_QUERY.sub(r"\1", spelling) for spelling in spelled]
         spellings = dict.fromkeys(spelled)
         places = [f"{folder}/{spelling}" for folder in folders for spelling in spellings]
-        if (found := next(filter(_exists, places), None)) is not None:
+        if (found := next(filter(self._has, places), None)) is not None:
             return found
         alike = (self._alike(place) for place in places)
         return next((one[0] for one in alike if len(one) == 1), f"{self._bases[0]}/{below}")
@@ -93,32 +94,58 @@ class ImageLocations:
                 if _composed(found).startswith(start):  # ids that differ in case are two products
                     return f"{folder}/{found}"
         others = (stem + suffix for suffix in IMAGE_SUFFIXES[1:])
-        return next(filter(_exists, others), first)
+        return next(filter(self._has, others), first)
 
     def others_by_id(self, location: str) -> list[str]:
         """Other URLs to try where the URL from ``locate_by_id`` has no image."""
         stem = location.removesuffix(IMAGE_SUFFIXES[0])
         return [stem + suffix for suffix in IMAGE_SUFFIXES[1:]] if is_url(location) else []
 
+    def _has(self, path: str) -> bool:
+        """Whether there is such a file: by the listing of its folder, if there is one already."""
+        folder, name = os.path.split(path)
+        names = self._listed.get(folder)
+        if names is None or len(names) == MAX_LISTED:
+            return _exists(path)
+        return name in names.get(_key(name), ())
+
     def _alike(self, path: str) -> list[str]:
         """Files whose path is the same but for case and composition."""
         folder, name = os.path.split(path)
         if folder == path:
             return []
-        folders = [folder] if _exists(folder) else self._alike(folder)
+        folders = [folder] if self._listing(folder) else self._folders_like(folder)
         names = ((one, self._listing(one).get(_key(name), ())) for one in folders)
         return [f"{one}/{found}" for one, same in names for found in same]
 
+    def _listing(self, folder: str) -> Mapping[str, list[str]]:
+        """The names in a folder, by what they are without regard to case and composition."""
+        if (names := self._listed.get(folder)) is not None:
+            return names
+        names = _list_folder(folder)
+        if names is None:
+            return {}
+        if self._n_listed > MAX_LISTED or len(self._listed) > MAX_FOLDERS:
+            self._listed.clear()
+            self._n_listed = 0
+        self._listed[folder] = names
+        self._n_listed += len(names)
+        return names
 
-def _list_folder(folder: str) -> Mapping[str, list[str]]:
-    """The names in a folder, by what they are without regard to case and composition."""
+
+def _list_folder(folder: str) -> Mapping[str, list[str]] | None:
+    """The names in a folder, empty if there is none such; None if it cannot be read."""
     names: dict[str, list[str]] = {}
     try:
         with os.scandir(folder) as entries:
-            for entry in itertools.islice(entries, MAX_LISTED):
+            for entry in entries:
                 names.setdefault(_key(entry.name), []).append(entry.name)
-    except (OSError, ValueError):  # ValueError: a NUL byte
+                if len(names) == MAX_LISTED:
+                    break
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte
         return {}
+    except OSError:
+        return None
     return names
 
 
