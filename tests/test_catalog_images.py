@@ -214,7 +214,7 @@ def test_a_missing_image_costs_one_look_once_its_folder_is_listed(tmp_path, monk
     found = list(catalog)
     monkeypatch.undo()
     assert len(looks) < 51 + 10
-    assert found[0].image == str(tmp_path / "images" / "pics" / "0 a%20b.jpg")
+    assert found[0].image == str(tmp_path / "pics" / "0 a%20b.jpg")
     assert found[-1].image == str(tmp_path / "pics" / "B b.JPG")
 
 
