@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,8 @@ from fashionclip.catalog.feeds.feed import known_feeds
 from fashionclip.catalog.feeds.options import order_of, unpack
 from fashionclip.errors import CatalogError
 from fashionclip.product import Product, Reject
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "feeds"
 
 
 def write(folder, text, name="export.csv"):
@@ -285,6 +288,9 @@ def test_a_shopify_variant_has_its_products_title(tmp_path):
         assert (found["T-RED"].caption, image_of(found["T-RED"])) == ("Tee", "tee.jpg")
     found, _ = read(write_lines(tmp_path, rows[:1]))
     assert image_of(found[tee]) == "tee.jpg"
+    found, catalog = read(write_lines(tmp_path, rows[1:]))
+    assert found["T-RED"].caption == ""
+    note(catalog, "1 row names a parent that is not in the table")
 
 
 def test_products_without_the_row_of_their_title_are_said(tmp_path):
@@ -409,6 +415,16 @@ def test_magento(tmp_path):
     assert german["WS01-RED"].caption == "Mikro-Shirt-Rot"
     assert german["WS01-BLUE"].caption == "Micro Tee-Blue"
     assert "replaces the words" in note(catalog, "chosen view")
+
+
+VIEWS = [
+    *MAGENTO,
+    {"sku": "WS01-BLUE", "store_view_code": "default", "name": "Micro Shirt"},
+    {"sku": "WS01-BLUE", "store_view_code": "de", "name": "Mikro-Shirt"},
+    {"sku": "WS01", "store_view_code": "base", "description": "Longer"},
+    {"sku": "SOCK", "store_view_code": "fr", "name": "Chaussette"},
+    {"sku": "SOCK", "store_view_code": "default", "name": "Sock", "base_image": "/s/sock.jpg"},
+]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -749,6 +765,7 @@ def test_wix(tmp_path):
     assert (tee.caption, image_of(tee), views_of(tee)) == ("Linen tee", "a.jpg", ["b.jpg"])
     assert role(catalog, tee, "size") == '["S", "M"]'
     assert role(catalog, tee, "price") == 20
+    assert "2 products name their pictures without a folder" in note(catalog, "wixstatic.com")
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -978,6 +995,18 @@ def test_dotted_names_and_other_languages_have_roles(tmp_path):
 # What holds for every feed
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.csv")), ids=lambda path: path.stem)
+def test_the_rows_of_every_system_come_in_any_order(tmp_path, path):
+    text = path.read_text(encoding="utf-8-sig")
+    delimiter = max(",;", key=text.partition("\n")[0].count)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    before = contents(write_csv(tmp_path, rows))
+    if path.stem not in {"bigcommerce", "squarespace", "meta"}:  # whose order has a meaning
+        for seed in range(3):
+            random.Random(seed).shuffle(rows)
+            assert contents(write_csv(tmp_path, rows)) == before
+
+
 @pytest.mark.parametrize("text", ['color=Red,material="Cotton, linen",size=S'])
 def test_packed_options(text):
     assert dict(unpack(text)) == {"color": "Red", "material": "Cotton, linen", "size": "S"}
@@ -1065,10 +1094,11 @@ def test_the_order_of_rows_changes_nothing_but_the_order(tmp_path_factory, rows,
     assert contents(write_csv(folder, rows)) == before
     by_sku = sorted(rows, key=lambda row: row["Variant SKU"])
     assert contents(write_csv(folder, by_sku)) == before
+    assert contents(write_csv(folder, rows * 2)) == before
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.randoms(use_true_random=False), rows=st.sampled_from([WOO, MAGENTO]))
+@given(seed=st.randoms(use_true_random=False), rows=st.sampled_from([WOO, MAGENTO, VIEWS]))
 def test_parents_and_variants_come_in_any_order(tmp_path_factory, seed, rows):
     folder = tmp_path_factory.mktemp("feed")
     before = contents(write_csv(folder, rows))

@@ -135,6 +135,8 @@ class Feed(_Part):
     """Columns of amounts in millionths."""
     line_ends: Names = ()
     """Columns in which ``\\n`` is written for a line end."""
+    media_url: str = ""
+    """Where pictures lie that are named without a folder."""
     missing: Names = ()
     """Cells that mean that there is nothing."""
 

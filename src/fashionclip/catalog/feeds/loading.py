@@ -171,25 +171,47 @@ def read_groups(
             continue
         for member in rest:
             if member.ref and member.up is None and not rules.shared_value:
-                what = "orphans"
-                if member.item[2] & _TRANSLATION:
-                    view = as_text(member.item[1].get(rules.view)).strip()
-                    what = "lone translations" if _is_translation(view, rules) else ""
-                if what:
-                    findings.add(what, member.item[0], member.ref)
+                _note_lone(member, rules, findings)
         rows = [_row(member, rules) for member in rest]
-        names = {member.seq: _name(member.item, rules) for member in rest}
-        translations = [
-            row
-            for row, member in zip(rows, rest, strict=True)
-            if member.item[2] & _TRANSLATION and names.get(member.up or 0) == member.ref
-        ]
-        rows = [row for row in rows if row not in translations]
-        translations.sort(key=lambda row: _is_translation(as_text(row.cells[rules.view]), rules))
-        for row in translations:
-            _translate(row, rows, rules, findings, view)
+        if rules.view:
+            rows = _translated(rows, rest, rules, findings, view)
         if rows:
             yield rows
+
+
+def _note_lone(member: Member, rules: Rules, findings: Findings) -> None:
+    """Say that the row that a row refers to is not there."""
+    number, cells, flags = member.item
+    what = "orphans"
+    if flags & _TRANSLATION:
+        is_translation = _is_translation(as_text(cells.get(rules.view)), rules)
+        what = "lone translations" if is_translation else ""
+    if what:
+        findings.add(what, number, member.ref or "")
+    for name in rules.of_parent:  # "Red / S" is no title
+        cells.pop(name, None)
+
+
+def _translated(
+    rows: list[FeedRow],
+    members: list[Member],
+    rules: Rules,
+    findings: Findings,
+    view: str | None,
+) -> list[FeedRow]:
+    """The rows but those of views, whose words replace those of their products."""
+    names = {member.seq: _name(member.item, rules) for member in members}
+    of_views = {
+        member.seq
+        for member in members
+        if member.item[2] & _TRANSLATION and names.get(member.up or 0) == member.ref
+    }
+    translations = [row for row in rows if row.seq in of_views]
+    rows = [row for row in rows if row.seq not in of_views]
+    translations.sort(key=lambda row: _is_translation(as_text(row.cells[rules.view]), rules))
+    for row in translations:
+        _translate(row, rows, rules, findings, view)
+    return rows
 
 
 def _name(item: Item, rules: Rules) -> str:

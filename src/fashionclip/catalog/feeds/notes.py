@@ -23,6 +23,12 @@ _SENTENCES = {
         "the variants of 1 product differ in price; the lowest is kept ({first})",
         "the variants of {n:,} products differ in price; the lowest is kept (first: {first})",
     ),
+    "bare names": (
+        "1 product names its pictures without a folder ({first}); where they are not beside the "
+        "table, --images {media_url} fetches them",
+        "{n:,} products name their pictures without a folder (first: {first}); where they are not "
+        "beside the table, --images {media_url} fetches them",
+    ),
     "many pictures": (
         "1 product has more than {most} further views; {most} are kept ({first})",
         "{n:,} products have more than {most} further views; {most} are kept (first: {first})",
@@ -91,7 +97,11 @@ def notes_of(rules: Rules, findings: Findings) -> tuple[str, ...]:
         if n := counts[what]:
             sentence = one if n == 1 else many
             first = findings.examples[what]
-            notes.append(sentence.format(n=n, first=first, most=MAX_FURTHER_IMAGES))
+            notes.append(
+                sentence.format(
+                    n=n, first=first, most=MAX_FURTHER_IMAGES, media_url=rules.feed.media_url
+                )
+            )
     if counts["split"]:
         notes.append(
             f"{counts['split']:,} rows are of groups of more than {MAX_GROUP_ROWS:,} rows, and are "

@@ -132,6 +132,8 @@ def read_feed(
             spool.add_product(found)
             continue
         for row in products_of(found, rules, findings):
+            if feed.media_url and "/" not in as_text(row.cells.get(rules.image) or "/"):
+                findings.add("bare names", row.number)
             filled |= row.cells.keys()
             kept |= dict.fromkeys(row.cells)
             spool.add_product((row.number, row.cells, row.is_mended))
