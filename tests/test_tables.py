@@ -522,6 +522,20 @@ def test_the_elements_of_products_are_found(tmp_path, document, place):
         assert (first.columns["link.href"], first.columns["link.rel"]) == ("u", "a")
 
 
+def test_of_translated_elements_the_first_language_counts(tmp_path):
+    names = '<name lang="de">Rot</name><name lang="en">Red</name>'
+    of_prestashop = (
+        '<name><language id="1"><![CDATA[Rot]]></language><language id="2">Red</language></name>'
+    )
+    tags = '<keyword lang="de">a</keyword><keyword lang="de">b</keyword>'
+    product = "<product><id>1</id>{}<image>a.jpg</image></product>"
+    for title, other in ((names, "name.en"), (of_prestashop, "name.2")):
+        path = write(tmp_path, "shop.xml", f"<shop>{product.format(title + tags)}</shop>")
+        (found,) = products(path)
+        columns = {"name": "Rot", other: "Red", "keyword": '["a", "b"]'}
+        assert columns.items() <= found.columns.items()
+
+
 def test_broken_xml_gives_the_rows_before_it(tmp_path):
     whole = RSS.format(encoding="UTF-8")
     found = read(write(tmp_path, "half.xml", whole[: whole.index("1E5")]))

@@ -94,7 +94,7 @@ class ParquetTable:
 
     def _cells_of(self, batch: pa.RecordBatch) -> list[dict[str, Cell]]:
         """The cells of each row of a batch; see ``_texts`` and ``_labels``."""
-        rows = _as_text(batch, self._texts).to_pylist()
+        rows: list[dict[str, Cell]] = _as_text(batch, self._texts).to_pylist()
         for name in self._labels:
             if name in batch.schema.names:
                 for cells in rows:

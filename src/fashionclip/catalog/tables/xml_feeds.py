@@ -3,13 +3,14 @@
 Parsed by Python's expat, piece by piece; only one product is in memory. A document that declares
 entities is refused, so none is ever expanded or fetched. Prefixes of names are dropped, elements
 within a product's become columns such as ``shipping.price``, attributes too, and an element that
-is repeated becomes a list.
+is repeated becomes a list. Of one that is repeated in several languages the first counts; the
+others are columns such as ``name.de``.
 """
 
 import codecs
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from html import unescape
@@ -28,6 +29,9 @@ MAX_OUTER_DEPTH = 6
 """Elements that lie deeper are parts of products."""
 PRODUCT_ELEMENTS = frozenset(("item", "entry", "product", "offer", "article", "listing", "row"))
 """Usual names of a product's element."""
+
+_LANGUAGES = ("lang", "language", "locale")
+"""Attributes that say in which language a text is."""
 
 _DECLARED = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)")
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -240,6 +244,9 @@ class _Products(_Handler):
 def _value(element: _Element) -> object:
     """An element's text, or its fields; ``value`` is the text of one that has attributes."""
     attributes = _attributes(element)
+    if not element.has_text and element.children.keys() == {"language"}:  # PrestaShop's
+        found = [value for _, value in element.children["language"] if isinstance(value, dict)]
+        return [{"value": one.get("value"), "lang": one.get("id", "")} for one in found]
     if element.has_text or not element.children:
         text = "".join(element.texts).strip()
         return {"value": text, **attributes} if attributes else text
@@ -256,7 +263,11 @@ def _fields(element: _Element) -> dict[str, Cell]:
         for i, values in enumerate(by_name.values(), start=1):
             key = name if i == 1 else f"{name}_{i}"
             only = values[0]
-            if len(values) > 1:
+            several = only if isinstance(only, list) else values if len(values) > 1 else ()
+            if translations := _translations(several):
+                (_, cells[key]), *others = translations.items()
+                cells |= {f"{key}.{language}": value for language, value in others}
+            elif len(values) > 1:
                 cells[key] = values
             elif isinstance(only, dict) and "value" in only:
                 cells[key] = only["value"]
@@ -264,6 +275,17 @@ def _fields(element: _Element) -> dict[str, Cell]:
             else:
                 cells[key] = only
     return cells
+
+
+def _translations(values: Sequence[object]) -> dict[str, Cell]:
+    """Several texts by their languages, if each says its own; a list where one has several."""
+    by_language: dict[str, list[object]] = {}
+    for value in values:
+        language = isinstance(value, dict) and next(filter(None, map(value.get, _LANGUAGES)), None)
+        if not (isinstance(value, dict) and "value" in value and language):
+            return {}
+        by_language.setdefault(str(language), []).append(value["value"])
+    return {code: found if len(found) > 1 else found[0] for code, found in by_language.items()}
 
 
 def _rank(name: str) -> int:
