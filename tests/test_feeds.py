@@ -427,6 +427,21 @@ VIEWS = [
 ]
 
 
+def test_the_picture_is_in_the_next_column_where_its_own_is_blank(tmp_path):
+    rows = [MAGENTO[4] | {"base_image": "", "small_image": "/c/small.jpg"}, MAGENTO[2]]
+    found, _ = read(write_csv(tmp_path, rows))
+    assert [image_of(product) for product in found.values()] == ["small.jpg", "blue.jpg"]
+
+
+def test_the_chosen_view_comes_before_others_of_its_language(tmp_path):
+    words = {"de_AT": "Haube", "de_DE": "Mütze", "default": "Hat", "de": "Kappe"}
+    rows = [{"sku": "CAP", "store_view_code": view, "name": name} for view, name in words.items()]
+    for table in ([MAGENTO[4], *rows], [*rows[::-1], MAGENTO[4]]):
+        for locale, word in {"de_DE": "Mütze", "de_AT": "Haube", "fr": "Hat"}.items():
+            found, _ = read(write_csv(tmp_path, table), locale=locale)
+            assert found["CAP"].caption == word
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_rows_of_the_default_view_belong_to_their_product(tmp_path, order):
     rows = [

@@ -89,6 +89,8 @@ class Options(_Part):
     """The column of its value, with ``#`` likewise."""
     pairs: Names = ()
     """Columns of several options: ``size=S,color=Red``, or a list of names and values (JSON)."""
+    equals: str = "="
+    """What stands between name and value in ``pairs``."""
     names: Names = ()
     """Columns that name a product, and in the rows of its variants hold their options."""
     columns: Names = ()

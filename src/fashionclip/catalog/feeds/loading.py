@@ -59,6 +59,9 @@ def _add(row: Row, rules: Rules, spool: Spool, place: _Place, findings: Findings
     cells = filled(row.cells)
     if missing := rules.feed.missing:
         cells = {n: cell for n, cell in cells.items() if as_text(cell).strip() not in missing}
+    if rules.image not in cells:
+        other = next((name for name in rules.other_images if name in cells), None)
+        cells |= {rules.image: cells[other]} if other else {}
     if rules.first_of:
         cells = _with_first(cells, row.number, rules, findings)
     is_parent = rules.is_parent(cells)
@@ -208,7 +211,13 @@ def _translated(
     }
     translations = [row for row in rows if row.seq in of_views]
     rows = [row for row in rows if row.seq not in of_views]
-    translations.sort(key=lambda row: _is_translation(as_text(row.cells[rules.view]), rules))
+    chosen = (view or "").lower().replace("-", "_")
+
+    def order(row: FeedRow) -> tuple[bool, bool, str]:
+        found = as_text(row.cells[rules.view]).strip().lower().replace("-", "_")
+        return _is_translation(found, rules), found == chosen, found
+
+    translations.sort(key=order)  # the default view first, the very view that was chosen last
     for row in translations:
         _translate(row, rows, rules, findings, view)
     return rows

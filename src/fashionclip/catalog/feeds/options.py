@@ -14,7 +14,7 @@ _BIGCOMMERCE = re.compile(r"Name=([^|]*)\|Value=(.*?)(?=\|?Type=[^|=]*\|Name=|\|
 _BIGCOMMERCE_V2 = re.compile(r"\[\w+\]([^=]+)=(.*?)(?=,\s*\[\w+\]|$)")
 _LETTERS = re.compile(r"(\d*)(x*)(s|l)|m")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
-_COLOUR_CODE = re.compile(r"^#[0-9a-fA-F]{3,8}:|(?::|\[)#[0-9a-fA-F]{3,8}[^\]]*\]?$")
+_COLOUR_CODE = re.compile(r"^#[0-9a-fA-F]{6}:|:#[0-9a-fA-F]{6}$|\[#[0-9a-fA-F]{6}\b[^\]]*\]$")
 _KEYS = ("name", "attribute", "key"), ("value", "values", "option")
 
 
@@ -31,7 +31,7 @@ def option_values(cells: Mapping[str, Cell], rules: Rules) -> dict[str, list[str
             name = name.get("name")
         _add(found, name, cells.get(value_column), rules)
     for column in rules.packed:
-        for name, value in unpack(cells.get(column)):
+        for name, value in unpack(cells.get(column), rules.feed.options.equals):
             _add(found, name, value, rules)
     return found
 
@@ -58,7 +58,7 @@ def as_values(cell: Cell, separator: str = "") -> list[str]:
     return [part.strip().replace("\\" + separator, separator) for part in parts if part.strip()]
 
 
-def unpack(cell: Cell) -> Iterator[tuple[str, Cell]]:
+def unpack(cell: Cell, equals: str = "=") -> Iterator[tuple[str, Cell]]:
     """Names and values of several options in one cell.
 
     ``color=Red,size="S, M"`` of Magento, ``Name=Color|Value=Red`` and ``[S]Color=Red`` of
@@ -72,13 +72,9 @@ def unpack(cell: Cell) -> Iterator[tuple[str, Cell]]:
             yield as_text(name), value
     elif isinstance(cell, list | tuple):
         for each in cell:
-            yield from unpack(each)
-    elif isinstance(cell, str) and "=" in cell:
-        yield from _unpack_text(cell)
-    elif isinstance(cell, str) and ":" in cell:
-        for part in cell.split("|"):
-            name, _, value = part.partition(":")
-            yield name, value
+            yield from unpack(each, equals)
+    elif isinstance(cell, str) and equals in cell:
+        yield from _unpack_text(cell if equals == "=" else cell.replace(equals, "="))
 
 
 def _unpack_text(text: str) -> Iterator[tuple[str, str]]:

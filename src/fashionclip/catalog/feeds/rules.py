@@ -50,6 +50,8 @@ class Rules:
     id: Names
     image: str
     """Where a product's picture is kept."""
+    other_images: Names
+    """The columns that it is taken from where its own is blank."""
     own_pictures: Names
     """The columns of a variant's own picture, best first."""
     group: str
@@ -181,6 +183,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
     image = (roles.get("image") or (IMAGE,))[0]
     own_pictures = (*columns.every(variants.pictures, prefix=listed), image)
     gallery = columns.first(variants.gallery)
+    galleries = columns.every(variants.gallery)
     ids = roles.get("id", ())
     own = {
         name
@@ -197,6 +200,7 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         roles=roles,
         id=ids,
         image=image,
+        other_images=tuple(n for n in roles.get("image", ())[1:] if n not in galleries),
         own_pictures=tuple(dict.fromkeys(own_pictures)),
         group=(roles.get("group") or (GROUP,))[0],
         parent=columns.first(variants.parent),
