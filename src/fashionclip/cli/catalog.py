@@ -1,6 +1,5 @@
 """``fashionclip catalog``: check a catalogue before it is indexed."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    CatalogOptions,
     OutputFile,
     catalog_options,
     examples,
@@ -58,12 +58,7 @@ def command() -> None:
 @json_option
 def check(
     path: str,
-    images: str | None,
-    columns: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    locale: str | None,
-    format: str | None,
-    allow_private: bool,
+    reading: CatalogOptions,
     no_images: bool,
     html_path: Path | None,
     rejects_path: Path | None,
@@ -80,16 +75,7 @@ def check(
     from fashionclip.catalog import check_catalog
 
     begun = perf_counter()
-    catalog = open_catalog(
-        path,
-        images=images,
-        columns=columns,
-        encoding=encoding,
-        locale=locale,
-        format=format,
-        allow_private=allow_private,
-        say_notes=False,
-    )
+    catalog = open_catalog(path, reading, say_notes=False)
     with terminal.progress("Checking", total=catalog.len_hint, noun="rows") as update:
         report = check_catalog(
             catalog, read_images=not no_images, progress=lambda rows: update(rows, 0, None)

@@ -1,6 +1,6 @@
 """``fashionclip embed``: write the vectors of products, images or texts to a file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import click
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    CatalogOptions,
     OutputFile,
     batch_option,
     catalog_options,
@@ -58,12 +59,7 @@ def command(
     paths: Sequence[str],
     place: Path,
     texts: Sequence[str],
-    images: str | None,
-    columns: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    locale: str | None,
-    format: str | None,
-    allow_private: bool,
+    reading: CatalogOptions,
     model_name: str | None,
     device: str,
     precision: str,
@@ -84,21 +80,13 @@ def command(
     begun = perf_counter()
     rows: Iterable[Product | Reject]
     if is_catalog(paths):
-        rows = open_catalog(
-            paths[0],
-            images=images,
-            columns=columns,
-            encoding=encoding,
-            locale=locale,
-            format=format,
-            allow_private=allow_private,
-        )
+        rows = open_catalog(paths[0], reading)
         n_rows = rows.len_hint
     else:
         rows = (Product(path, "", path, row, {}) for row, path in enumerate(paths, start=1))
         n_rows = len(paths)
     model = open_model(model_name, device=device, precision=precision)
-    policy = FetchPolicy(allow_private=allow_private)
+    policy = FetchPolicy(allow_private=reading.allow_private)
     with (
         whole_file(place) as part,
         RejectsFile(rejects_beside(place), keep_empty=False) as rejects,

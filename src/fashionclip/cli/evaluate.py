@@ -10,6 +10,7 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    CatalogOptions,
     cache_folder,
     device_options,
     examples,
@@ -185,7 +186,7 @@ def digests_of(path: str, *, allow_private: bool) -> "TrainingData":
     """
     from fashionclip.evaluate.leakage import digest_training_data
 
-    catalog = open_catalog(path, allow_private=allow_private)
+    catalog = open_catalog(path, CatalogOptions(allow_private=allow_private))
     with terminal.progress("Digesting", total=catalog.len_hint, noun="products") as update:
         return digest_training_data(
             samples_of(catalog, update), description=Path(path).name, policy=catalog.policy

@@ -10,6 +10,7 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    CatalogOptions,
     batch_option,
     catalog_options,
     examples,
@@ -73,12 +74,7 @@ def command(
     store: str | None,
     verified: str | None,
     mend: bool,
-    images: str | None,
-    columns: dict[str, list[str]],
-    encoding: str | None,
-    locale: str | None,
-    format: str | None,
-    allow_private: bool,
+    reading: CatalogOptions,
     keep_missing: bool,
     model_name: str | None,
     device: str,
@@ -104,15 +100,7 @@ def command(
 
     if path is None or store is None:
         stop_for_usage("name a catalogue and where it goes: fashionclip index PATH --into STORE")
-    catalog = open_catalog(
-        path,
-        images=images,
-        columns=columns,
-        encoding=encoding,
-        locale=locale,
-        format=format,
-        allow_private=allow_private,
-    )
+    catalog = open_catalog(path, reading)
     warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)
     report = embed(

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -125,7 +126,7 @@ private_option = click.option(
     is_flag=True,
     help="Also fetch images from addresses inside this network.",
 )
-catalog_options = _together(
+_catalog_options = _together(
     click.option(
         "--images",
         type=click.Path(file_okay=False, path_type=str),
@@ -160,6 +161,30 @@ catalog_options = _together(
     ),
     private_option,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogOptions:
+    """How a command reads a catalogue: the values of ``catalog_options``."""
+
+    images: str | None = None
+    columns: Mapping[str, Sequence[str]] | None = None
+    encoding: str | None = None
+    locale: str | None = None
+    format: str | None = None
+    allow_private: bool = False
+
+
+def catalog_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that reads a catalogue, as its argument ``reading``."""
+
+    @wraps(command)
+    def call(**given: Any) -> None:  # noqa: ANN401 - the command's other parameters
+        names = [field.name for field in fields(CatalogOptions)]
+        reading = CatalogOptions(**{name: given.pop(name) for name in names})
+        command(reading=reading, **given)
+
+    return _catalog_options(call)
 
 
 def require_extra(extra: str, *packages: str) -> None:
@@ -220,17 +245,9 @@ def model_of(store: str) -> str | None:
 
 
 def open_catalog(
-    path: str,
-    *,
-    images: str | None = None,
-    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    encoding: str | None = None,
-    locale: str | None = None,
-    format: str | None = None,
-    allow_private: bool = False,
-    say_notes: bool = True,
+    path: str, reading: CatalogOptions = CatalogOptions(), *, say_notes: bool = True
 ) -> "Catalog":
-    """Open a catalogue with the values of ``catalog_options``, and say how it was read.
+    """Open a catalogue, and say how it was read.
 
     Raises:
         CatalogError: it cannot be read at all.
@@ -238,15 +255,14 @@ def open_catalog(
     from fashionclip.catalog import Catalog  # loads the table readers
     from fashionclip.images.fetch import FetchPolicy
 
-    policy = FetchPolicy(allow_private=allow_private)
     catalog = Catalog.open(
         path,
-        images=images,
-        columns=columns or None,
-        encoding=encoding,
-        locale=locale,
-        format=format,
-        policy=policy,
+        images=reading.images,
+        columns=reading.columns or None,
+        encoding=reading.encoding,
+        locale=reading.locale,
+        format=reading.format,
+        policy=FetchPolicy(allow_private=reading.allow_private),
     )
     for note in catalog.notes if say_notes else ():
         terminal.warn(terminal.one_line(note, width=400))

@@ -9,6 +9,7 @@ import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    CatalogOptions,
     OutputFile,
     batch_option,
     catalog_options,
@@ -88,12 +89,7 @@ def command(
     labelled: str | None,
     truth: Mapping[str, str],
     learned_path: Path | None,
-    images: str | None,
-    columns: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    locale: str | None,
-    format: str | None,
-    allow_private: bool,
+    reading: CatalogOptions,
     model_name: str | None,
     device: str,
     precision: str,
@@ -114,15 +110,7 @@ def command(
     label_sets: Sequence[LabelSet] = read_label_files(label_files)
     model = open_model(model_name or model_of(path), device=device, precision=precision)
     if labelled is not None:
-        catalog = open_catalog(
-            labelled,
-            images=images,
-            columns=columns,
-            encoding=encoding,
-            locale=locale,
-            format=format,
-            allow_private=allow_private,
-        )
+        catalog = open_catalog(labelled, reading)
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
     if holds_store(path):
         from fashionclip.tagging import tag_index
@@ -132,15 +120,7 @@ def command(
     else:
         from fashionclip.tagging import tag_catalog
 
-        catalog = open_catalog(
-            path,
-            images=images,
-            columns=columns,
-            encoding=encoding,
-            locale=locale,
-            format=format,
-            allow_private=allow_private,
-        )
+        catalog = open_catalog(path, reading)
         products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)
         total = catalog.len_hint
     if place is not None:
