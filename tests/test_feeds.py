@@ -342,15 +342,15 @@ def test_woocommerce(tmp_path, is_reversed):
 
 WOO_NAMES = {
     "de": "ID,Typ,Artikelnummer,Name,Beschreibung,Regulärer Preis,Angebotspreis,Bilder,"
-          "Übergeordnetes Produkt,Attribut 1 Name,Attribut 1 Wert(e)",
+          "Übergeordnetes Produkt,Attribut 1 Name,Attribut 1 Wert(e),Kategorien",
     "fr": "ID,Type,UGS,Nom,Description,Tarif régulier,Tarif promo,Images,Parent,"
-          "Nom de l\u2019attribut 1,Valeur(s) de l\u2019attribut 1 ",
+          "Nom de l\u2019attribut 1,Valeur(s) de l\u2019attribut 1 ,Catégories",
     "es": "ID,Tipo,SKU,Nombre,Descripción,Precio normal,Precio rebajado,Imágenes,Superior,"
-          "Nombre del atributo 1,Valor(es) del atributo 1",
+          "Nombre del atributo 1,Valor(es) del atributo 1,Categorías",
     "it": "ID,Tipo,SKU,Nome,Descrizione,Prezzo di listino,Prezzo in offerta,Immagine,Genitore,"
-          "Nome dell'attributo 1,Valore dell'attributo 1",
+          "Nome dell'attributo 1,Valore dell'attributo 1,Categorie",
     "nl": "ID,Type,Artikelnummer,Naam,Beschrijving,Reguliere prijs,Actieprijs,Afbeeldingen,Hoofd,"
-          "Naam eigenschap 1,Waarde eigenschap 1",
+          "Naam eigenschap 1,Waarde eigenschap 1,Categorieën",
 }  # fmt: skip
 
 
@@ -358,8 +358,9 @@ WOO_NAMES = {
 def test_woocommerce_in_other_languages(tmp_path, language):
     rows = [
         ["1", "variable", "TEE", "Tee", r"Soft.\nWarm: \\n.", "", "", "a.jpg", "", "Color",
-         r"Red, Brown\, dark"],
-        ["2", "variation", "TEE-R", "Tee", "", "29,90", "", "", "TEE", "Color", r"Brown\, dark"],
+         r"Red, Brown\, dark", r"Bags\, belts > Bags"],
+        ["2", "variation", "TEE-R", "Tee", "", "29,90", "", "", "TEE", "Color",
+         r"Brown\, dark", ""],
     ]  # fmt: skip
     names = WOO_NAMES[language].split(",")
     rows = [dict(zip(names, row, strict=True)) for row in rows]
@@ -370,6 +371,7 @@ def test_woocommerce_in_other_languages(tmp_path, language):
     assert role(catalog, tee, "description") == "Soft.\nWarm: \\n."
     assert role(catalog, tee, "group") == "TEE"
     assert tee.columns["Color"] == "Brown, dark"
+    assert role(catalog, tee, "category") == "Bags, belts > Bags"
     assert catalog.roles.sale_price == names[6]
 
 
@@ -722,7 +724,7 @@ def test_prestashops_webservice(tmp_path):
     found, catalog = read(write(tmp_path, text, "products.xml"))
     assert [p.caption for p in found.values()] == ["Tee 1", "Tee 2"]
     assert (image_of(found["demo_2"]), role(catalog, found["demo_2"], "price")) == ("2", 23.9)
-    note(catalog, "2 rows list several of a kind")
+    note(catalog, "PrestaShop webservice")
 
 
 @pytest.mark.parametrize("zero", ["0", "0.00", "0,00 €", 0, 0.0])
@@ -755,7 +757,7 @@ def test_squarespace(tmp_path):
         "p1,v1,PHYSICAL,shop,tee,Linen tee,<p>Soft</p>,SQ1,Size,S,29,19,Yes,5,Tees,linen,Yes,"
         "https://x.example/1.jpg https://x.example/2.jpg\n"
         ",v2,,,,,,SQ2,Size,M,29,19,Yes,5,,,,\n"
-        "p2,v3,PHYSICAL,shop,cap,Cap,,SQ3,,,9,,No,1,Caps,,No,https://x.example/3.jpg\n"
+        "p2,v3,PHYSICAL,shop,cap,Cap,,SQ3,,,9,8,No,1,Caps,,No,https://x.example/3.jpg\n"
     )
     found, catalog = read(write(tmp_path, text))
     assert list(found) == ["SQ1", "SQ3"]
@@ -763,6 +765,8 @@ def test_squarespace(tmp_path):
     assert (image_of(tee), views_of(tee)) == ("1.jpg", ["2.jpg"])
     assert role(catalog, tee, "size") == '["S", "M"]'
     assert (role(catalog, tee, "price"), role(catalog, tee, "sale_price")) == (29, 19)
+    assert role(catalog, found["SQ3"], "sale_price") is None
+    assert "1 row is not on sale" in note(catalog, "(row 3, '8')")
 
 
 def test_wix(tmp_path):

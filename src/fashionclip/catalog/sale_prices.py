@@ -19,15 +19,9 @@ class SaleTable:
     n_zeros: int = 0
     """Cells of 0 in the rows that were read last."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its columns."""
-        return self.table.names
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks on how it was read."""
-        return self.table.notes
+    def __post_init__(self) -> None:
+        """Take over what the table says of itself."""
+        self.names, self.notes = self.table.names, self.table.notes
 
     @property
     def kinds(self) -> Mapping[str, Kind | None] | None:

@@ -135,8 +135,10 @@ class Feed(_Part):
     """Columns of objects, or of lists of them: the fields of the first become columns (JSON)."""
     micros: Names = ()
     """Columns of amounts in millionths."""
-    line_ends: Names = ()
-    """Columns in which ``\\n`` is written for a line end."""
+    escaped: Names = ()
+    """Columns in which ``\\n`` is written for a line end, and ``\\,`` for a comma."""
+    not_on_sale: dict[str, Names] = {}
+    """Column to values of rows whose sale price does not apply."""
     media_url: str = ""
     """Where pictures lie that are named without a folder."""
     missing: Names = ()

@@ -38,7 +38,17 @@ def load_rows(table: Table, rules: Rules, spool: Spool, findings: Findings) -> N
                 findings.add(
                     "drafts", row.number, f"{column}: {as_text(row.cells.get(column)).strip()}"
                 )
-            _add(row, rules, spool, place, findings)
+            _add(_less_sale(row, rules, findings), rules, spool, place, findings)
+
+
+def _less_sale(row: Row, rules: Rules, findings: Findings) -> Row:
+    """A row without a sale price that does not apply."""
+    if not rules.not_on_sale or not matching(row.cells, rules.not_on_sale):
+        return row
+    names = [name for name in rules.roles.get("sale_price", ()) if row.cells.get(name)]
+    if names:
+        findings.add("not on sale", row.number, as_text(row.cells[names[0]]).strip())
+    return Row(row.number, {**row.cells, **dict.fromkeys(names)}, row.is_mended)
 
 
 class _Place:

@@ -29,6 +29,10 @@ _SENTENCES = {
         "{n:,} products name their pictures without a folder (first: {first}); where they are not "
         "beside the table, --images {media_url} fetches them",
     ),
+    "not on sale": (
+        "1 row is not on sale, and its sale price is left out ({first})",
+        "{n:,} rows are not on sale, and their sale prices are left out (first: {first})",
+    ),
     "many pictures": (
         "1 product has more than {most} further views; {most} are kept ({first})",
         "{n:,} products have more than {most} further views; {most} are kept (first: {first})",

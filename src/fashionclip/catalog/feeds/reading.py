@@ -44,7 +44,7 @@ class _RenamedTable:
     _table: Table
     _renamed: Mapping[str, str]
     _micros: Names
-    _line_ends: Names = ()
+    _escaped: Names = ()
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top.
@@ -60,8 +60,8 @@ class _RenamedTable:
             cells = {self._renamed[name]: cell for name, cell in row.cells.items()}
             for name in self._micros:
                 cells[name] = _of_millionths(cells.get(name))
-            for name in self._line_ends:
-                cells[name] = _with_line_ends(cells.get(name))
+            for name in self._escaped:
+                cells[name] = _unescaped(cells.get(name))
             yield Row(row.number, cells, row.is_mended)
 
 
@@ -99,7 +99,7 @@ def read_feed(
         for role, given in mapping.items()
     }
     rules = bind(feed, names, mapping)
-    if names != table.names or rules.micros or rules.line_ends:
+    if names != table.names or rules.micros or rules.escaped:
         kinds = table.kinds and {renamed[name]: kind for name, kind in table.kinds.items()}
         table = _RenamedTable(
             names,
@@ -109,7 +109,7 @@ def read_feed(
             table,
             renamed,
             rules.micros,
-            rules.line_ends,
+            rules.escaped,
         )
     findings = Findings()
     if not rules.changes_rows:
@@ -158,10 +158,10 @@ def read_feed(
     return Reading(products, {**roles, **places}, mapping, findings.counts["rows"])
 
 
-def _with_line_ends(cell: Cell) -> Cell:
-    if not isinstance(cell, str) or "\\n" not in cell:
+def _unescaped(cell: Cell) -> Cell:
+    if not isinstance(cell, str) or "\\" not in cell:
         return cell
-    return _LINE_END.sub("\n", cell).replace("\\\\n", "\\n")
+    return _LINE_END.sub("\n", cell).replace("\\\\n", "\\n").replace("\\,", ",")
 
 
 def _of_millionths(cell: Cell) -> Cell:

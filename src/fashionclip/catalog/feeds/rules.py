@@ -92,8 +92,9 @@ class Rules:
     only: Mapping[str, frozenset[str]]
     leave_out: Mapping[str, frozenset[str]]
     drafts: Mapping[str, frozenset[str]]
+    not_on_sale: Mapping[str, frozenset[str]]
     micros: Names
-    line_ends: Names
+    escaped: Names
     replaced: frozenset[str]
     """Columns that others replace."""
     option_columns: dict[str, str]
@@ -230,8 +231,9 @@ def bind(feed: Feed, names: Names, mapping: Mapping[str, str | Sequence[str]]) -
         only=columns.values(feed.only),
         leave_out=columns.values(feed.leave_out),
         drafts=columns.values(feed.drafts),
+        not_on_sale=columns.values(feed.not_on_sale),
         micros=columns.every(feed.micros),
-        line_ends=columns.every(feed.line_ends),
+        escaped=columns.every(feed.escaped),
         replaced=frozenset(replaced),
         option_columns={},
     )
