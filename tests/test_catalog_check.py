@@ -376,7 +376,7 @@ def test_the_page_shows_samples_and_is_accessible(faulty, tmp_path, capsys):
             shown.goto(page.as_uri())
             first = shown.locator("article").first
             assert first.locator("h3").inner_text() == "Schöne Jacke 🧥"
-            assert first.locator(".price").inner_text() == "1299.0 EUR"
+            assert first.locator(".price").inner_text() == "1,299.00 EUR"
             image = first.locator("img")
             image.scroll_into_view_if_needed()
             assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
