@@ -145,11 +145,12 @@ def test_a_blank_column_does_not_hide_the_role_of_its_name(store, tmp_path, mode
     assert store.count(parse_filter("price < 10", store.meta.columns, store.meta.roles)) == 1
 
 
-def test_only_a_run_that_deletes_products_deletes_columns(store, tmp_path, model):
-    night(store, tmp_path, model, "stock", ["1", "2"])
-    night(store, tmp_path, model, "amount_left", ["3", "4"], prune=False)
-    assert {"stock", "amount_left"} <= store.meta.columns.keys()
-    night(store, tmp_path, model, "amount_left", ["3", "4"])
+def test_kept_products_take_the_names_of_the_catalogue(store, tmp_path, model):
+    night(store, tmp_path, model, "price\tstock", ["9.9\t1", "20\t2", "8\t3"])
+    night(store, tmp_path, model, "Variant Price", ["7"], prune=False)
+    assert store.count(parse_filter("price < 10", store.meta.columns, store.meta.roles)) == 2
+    assert store.meta.columns.keys() == {"id", "title", "image", "stock", "Variant Price"}
+    night(store, tmp_path, model, "Variant Price", ["7"])
     assert "stock" not in store.meta.columns
 
 

@@ -6,8 +6,9 @@ changed image is encoded, a changed caption or column is written beside the vect
 and everything else is left alone. Each batch is written at once and whole, so a run that is killed
 loses only the batch in hand, and the next run ends where an uninterrupted one would have ended.
 
-Products and columns that the catalogue no longer has are deleted at the end of a pass that read all
-of it. A product whose row or image could not be read this time keeps what is stored.
+Products that the catalogue no longer has are deleted at the end of a pass that read all of it, and
+columns that no product fills any more. A product whose row or image could not be read this time
+keeps what is stored.
 """
 
 import time
@@ -158,7 +159,7 @@ def index_catalog(
         run.embed(batch_size=batch_size, workers=workers)
         deleted = run.prune() if prune else 0
         writer.set_columns(catalog.columns, narrow=True)
-        if prune and run.has_products:
+        if run.has_products:
             blank = catalog.types.keys() - catalog.columns.keys()
             drop_former_columns(opened, writer, catalog.columns, blank, roles_before=before.roles)
         opened.blobs.delete_others(_ids(opened))

@@ -11,7 +11,7 @@ from fashionclip.product import Kind, Product, Roles, Value, kind_of, widen
 from fashionclip.store.base import Store, Writer
 from fashionclip.store.filters import Column, Filter, Is
 
-ROWS_MOVED = 512
+ROWS_MOVED = 4_096
 """Products rewritten at once."""
 
 
@@ -25,8 +25,9 @@ def drop_former_columns(
 ) -> None:
     """Drop the columns that a catalogue, all of which was just stored, does not fill any more.
 
-    Products that stay as they were, because their row or image could not be read this time, may
-    still have values there. These go to the column that took the place; without one they stay.
+    Products that stay as they were, because they are kept though the catalogue lacks them, or their
+    row or image could not be read this time, may still have values there. These go to the column
+    that took the place; without one they stay.
 
     Args:
         store: has the catalogue's roles already.
