@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 
@@ -331,8 +330,7 @@ class SeenIds:
 
     def first_row(self, product_id: str, row: int) -> int:
         """The row of an identifier's first occurrence; ``row`` itself if this is the first."""
-        digest = blake2b(product_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        key = int.from_bytes(digest, "little")
+        key = hash(product_id) % 2**64  # keyed, so that no feed can aim at a collision
         slot = self._slot(key)
         if self._rows[slot]:
             return self._rows[slot]

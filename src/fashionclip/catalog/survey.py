@@ -96,7 +96,7 @@ class _Column:
     def look(self, cell: Cell, row: int) -> None:
         """Take in a cell that is not empty."""
         if type(cell) is str:
-            if not self._is_text_by_role:
+            if not self._is_text_by_role and ("<" in cell or "&" in cell):
                 cell = without_html(cell)
             key = self._shape_of(cell) if len(cell) <= MAX_SHAPED_CHARS else PLAIN_WORDS
             if self._is_list:

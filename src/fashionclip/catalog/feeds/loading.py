@@ -66,9 +66,7 @@ class _Place:
 
 
 def _add(row: Row, rules: Rules, spool: Spool, place: _Place, findings: Findings) -> None:
-    cells = filled(row.cells)
-    if missing := rules.feed.missing:
-        cells = {n: cell for n, cell in cells.items() if as_text(cell).strip() not in missing}
+    cells = filled(row.cells, rules.feed.missing)
     if rules.image not in cells:
         other = next((name for name in rules.other_images if name in cells), None)
         cells |= {rules.image: cells[other]} if other else {}

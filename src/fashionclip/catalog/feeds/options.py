@@ -39,8 +39,9 @@ def option_values(cells: Mapping[str, Cell], rules: Rules) -> dict[str, list[str
 def _add(found: dict[str, list[str]], name: Cell, value: Cell, rules: Rules) -> None:
     label = as_text(name).strip()
     values = as_values(value, rules.feed.options.separator)
-    values = [_COLOUR_CODE.sub("", each).strip() or each for each in values]
-    values = [each for each in values if each not in rules.feed.options.no_option]
+    values = [_COLOUR_CODE.sub("", v).strip() or v if "#" in v else v for v in values]
+    if no_option := rules.feed.options.no_option:
+        values = [each for each in values if each not in no_option]
     if label and values:
         found.setdefault(label, []).extend(values)
 
@@ -54,6 +55,8 @@ def as_values(cell: Cell, separator: str = "") -> list[str]:
     text = as_text(cell).strip()
     if not separator:
         return [text] if text else []
+    if "\\" not in text:
+        return [part.strip() for part in text.split(separator) if part.strip()]
     parts = re.split(rf"(?<!\\){re.escape(separator)}", text)
     return [part.strip().replace("\\" + separator, separator) for part in parts if part.strip()]
 

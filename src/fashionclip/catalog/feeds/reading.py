@@ -135,7 +135,8 @@ def read_feed(
             if feed.media_url and "/" not in as_text(row.cells.get(rules.image) or "/"):
                 findings.add("bare names", row.number)
             filled |= row.cells.keys()
-            kept |= dict.fromkeys(row.cells)
+            if not row.cells.keys() <= kept.keys():
+                kept |= dict.fromkeys(row.cells)
             spool.add_product((row.number, row.cells, row.is_mended))
             findings.counts["products"] += 1
     findings.counts["split"] = spool.n_split

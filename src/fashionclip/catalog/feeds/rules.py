@@ -297,12 +297,13 @@ MAX_LISTED_OPTIONS = 3
 """Options of a variant in Shopify's JSON: option1, option2, option3."""
 
 
-def filled(cells: Mapping[str, Cell]) -> dict[str, Cell]:
-    """The cells that are not blank."""
+def filled(cells: Mapping[str, Cell], missing: Names = ()) -> dict[str, Cell]:
+    """The cells that are neither blank nor words for "missing"."""
+    blank = {"", *missing}
     return {
         name: cell
         for name, cell in cells.items()
-        if (cell and (cell.__class__ is not str or not cell.isspace())) or cell == 0
+        if (cell.strip() not in blank if cell.__class__ is str else cell or cell == 0)
     }
 
 

@@ -20,7 +20,7 @@ from fashionclip.errors import CatalogError
 MAX_GROUP_ROWS = 50_000
 """Rows of a larger group are products of their own, which bounds the memory that a group takes."""
 
-ROWS_PER_WRITE = 500
+ROWS_PER_WRITE = 100
 
 _ADD_ROW = "INSERT INTO rows VALUES (?, ?, ?, ?)"
 _ADD_NAME = """
@@ -28,8 +28,10 @@ INSERT INTO names VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
     SET seq = excluded.seq, number = excluded.number, rank = excluded.rank
     WHERE excluded.rank < names.rank
 """
-_ADD_PRODUCT = "INSERT INTO products (item) VALUES (?)"
+_ADD_PRODUCTS = "INSERT INTO products (items) VALUES (?)"
 _TABLES = """
+PRAGMA page_size = 32768;
+PRAGMA cache_size = -32000;
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE rows (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER, item BLOB);
@@ -37,7 +39,7 @@ CREATE TABLE links (seq INTEGER PRIMARY KEY, up INTEGER);
 CREATE TABLE names (name TEXT PRIMARY KEY, seq INTEGER, number INTEGER, rank TEXT) WITHOUT ROWID;
 CREATE TABLE children (name TEXT, parent TEXT);
 CREATE TABLE members (root INTEGER, seq INTEGER, PRIMARY KEY (root, seq)) WITHOUT ROWID;
-CREATE TABLE products (seq INTEGER PRIMARY KEY, item BLOB);
+CREATE TABLE products (seq INTEGER PRIMARY KEY, items BLOB);
 """
 _RESOLVE = """
 INSERT INTO links
@@ -91,8 +93,10 @@ class Spool:
         weakref.finalize(self, self._db.close)
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
-        self._pending: list[tuple[object, ...]] = []
-        """Rows, or after them products, that are written at once."""
+        self._rows: list[tuple[object, ...]] = []
+        self._names: list[tuple[object, ...]] = []
+        self._products: list[object] = []
+        """What is written at once, as one blob."""
         self._n_rows = 0
         self.n_split = 0
         """Rows of groups that were too large, once ``groups`` has begun."""
@@ -113,17 +117,18 @@ class Spool:
         """
         self._n_rows += 1
         data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-        self._pending.append((self._n_rows, ref, up, data))
-        if len(self._pending) == ROWS_PER_WRITE:
-            self._write(_ADD_ROW)
+        self._rows.append((self._n_rows, ref, up, data))
+        if len(self._rows) == ROWS_PER_WRITE:
+            self._write()
         return self._n_rows
 
     def add_name(self, name: str, seq: int, number: int, *, rank: str = "") -> None:
         """Give a row a name, unless a row of the same or a lower rank has it already."""
-        self._db.execute(_ADD_NAME, (name, seq, number, rank))
+        self._names.append((name, seq, number, rank))
 
     def number_of(self, name: str) -> int | None:
         """The number of the row of a name of the lowest rank."""
+        self._write_names()
         query = "SELECT number FROM names WHERE name = ? AND rank = ''"
         found = self._db.execute(query, (name,)).fetchone()
         return None if found is None else int(found[0])
@@ -139,7 +144,7 @@ class Spool:
         Raises:
             CatalogError: there is no room for temporary files.
         """
-        self._write(_ADD_ROW)
+        self._write()
         with _writing():
             self._db.executescript("BEGIN;" + _RESOLVE)
             self.n_split = self._db.execute(_SPLIT, (MAX_GROUP_ROWS,)).rowcount
@@ -156,26 +161,34 @@ class Spool:
         Raises:
             CatalogError: there is no room for temporary files.
         """
-        data = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-        self._pending.append((data,))
-        if len(self._pending) == ROWS_PER_WRITE:
-            self._write(_ADD_PRODUCT)
+        self._products.append(item)
+        if len(self._products) == ROWS_PER_WRITE:
+            self._write()
 
-    def _write(self, query: str) -> None:
+    def _write(self) -> None:
         with _writing():
-            self._db.executemany(query, self._pending)
-        self._pending.clear()
+            self._db.executemany(_ADD_ROW, self._rows)
+            self._write_names()
+            if self._products:
+                data = pickle.dumps(self._products, pickle.HIGHEST_PROTOCOL)
+                self._db.execute(_ADD_PRODUCTS, (data,))
+        self._rows.clear()
+        self._products.clear()
+
+    def _write_names(self) -> None:
+        self._db.executemany(_ADD_NAME, self._names)
+        self._names.clear()
 
     def drop_rows(self) -> None:
         """Forget the rows, now that the products are there."""
-        self._write(_ADD_PRODUCT)
+        self._write()
         tables = ("rows", "links", "names", "children", "members")
         self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
 
     def products(self) -> Iterator[Any]:
         """The products, in the order in which they were added."""
-        for (data,) in self._db.execute("SELECT item FROM products ORDER BY seq"):
-            yield pickle.loads(data)
+        for (data,) in self._db.execute("SELECT items FROM products ORDER BY seq"):
+            yield from pickle.loads(data)
 
 
 @contextmanager

@@ -182,11 +182,15 @@ def _in_order(rows: list[FeedRow], rules: Rules) -> list[FeedRow]:
 
 def _order(row: FeedRow, rules: Rules) -> tuple[object, ...]:
     cells = row.cells
-    values = [" ".join(as_values(cells[n])) if n in cells else "" for n in rules.ordering]
+    values = [_ordered_text(cells[name]) if name in cells else "" for name in rules.ordering]
     if rules.packed:
         values += [v for listed in option_values(cells, rules).values() for v in listed]
     position = as_text(cells.get(rules.position))
     return order_of(position), tuple(map(order_of, values)), row.id
+
+
+def _ordered_text(cell: Cell) -> str:
+    return cell if type(cell) is str else " ".join(as_values(cell))
 
 
 def _inherit(
@@ -266,8 +270,9 @@ def _row(same: list[_Variant], cells: dict[str, Cell], ids: "_Ids", rules: Rules
         known = [product[name] for name in columns if name in product]
         product |= dict.fromkeys(columns[:1], *known[:1]) if known else {}
     product[rules.id_column] = product_id
-    first = min((variant.row for variant in same), key=lambda row: row.seq)
-    return Row(first.number, product, any(variant.row.is_mended for variant in same))
+    rows = [variant.row for variant in same]
+    first = min(rows, key=lambda row: row.seq)
+    return Row(first.number, product, any([row.is_mended for row in rows]))
 
 
 def _options(same: list[_Variant]) -> dict[str, list[str]]:
