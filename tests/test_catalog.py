@@ -384,6 +384,8 @@ def test_columns_of_shop_systems_and_data_sets_are_found(tmp_path, header, roles
         "Артикул;Изображение;Наименование;Цена;Бренд;Цвет;Размер",
         "ÜRÜN KODU;RESİM;ÜRÜN ADI;FİYAT;MARKA;RENK;BEDEN",
         "商品コード;画像;商品名;価格;ブランド;カラー;サイズ",
+        "Κωδικός;Εικόνα;Όνομα;Τιμή;Μάρκα;Χρώμα;Μέγεθος",
+        "Cod;Imagine;Denumire;Preț;Producător;Culoare;Mărime",
         "商品编号;图片;商品名称;价格;品牌;颜色;尺码",
         "상품코드;이미지;상품명;판매가;브랜드;색상;사이즈",
         "\uff29\uff24;bild;title;price;brand;color;Gro\u0308ße",

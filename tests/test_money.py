@@ -96,6 +96,7 @@ def test_no_text_is_an_amount_with_other_digits_than_its_own(text):
         (["19,90", "1,299.00", "5"], [19.9, 1299.0, 5.0]),
         (["199:-", "1 299:-", "kr 49:-"], [199.0, 1299.0, 49.0]),
         (["₤1700.", "€ 610,", "12.50"], [1700.0, 610.0, 12.5]),
+        (["৳1,29,900", "₠5"], [129900.0, 5.0]),
     ],
 )  # fmt: skip
 def test_the_column_decides_what_its_signs_mean(tmp_path, cells, prices):
@@ -150,6 +151,7 @@ def test_a_sale_price_is_read_as_the_price_beside_it_is(tmp_path):
         ("5 EUR 6", "no amount"),
         ("€5 USD", "no amount"),
         ("SEK 5 NOK", "no amount"),
+        ("99¢", "no amount"),
     ],
 )
 def test_what_is_no_price_is_empty_and_named(tmp_path, cell, why):
@@ -176,7 +178,8 @@ def test_a_column_without_any_price_is_empty_and_named(tmp_path, role):
 
 @pytest.mark.parametrize(
     ("name", "currency"),
-    [("Price (EUR)", "EUR"), ("price_usd", "USD"), ("Pris [kr]", "kr"), ("Sale Price (GBP)", "GBP"),
+    [("Price incl. VAT (EUR)", "EUR"), ("Preis in EUR", "EUR"),
+     ("Price (EUR)", "EUR"), ("price_usd", "USD"), ("Pris [kr]", "kr"), ("Sale Price (GBP)", "GBP"),
      ("PREIS €", "EUR")],
 )  # fmt: skip
 def test_a_currency_in_a_columns_name_is_that_of_its_prices(tmp_path, name, currency):
@@ -184,6 +187,13 @@ def test_a_currency_in_a_columns_name_is_that_of_its_prices(tmp_path, name, curr
     name = str(catalog.roles.price)
     assert values(catalog, name) == [5.5, None, 6.0]
     assert values(catalog, "currency") == [currency, None, "CHF"]
+
+
+def test_the_price_without_a_unit_comes_first(tmp_path):
+    catalog = shop(tmp_path, ("price_usd", ["6"]), ("Price", ["5"]), ("sale_price", ["4"]))
+    assert (catalog.roles.price, catalog.roles.sale_price) == ("Price", "sale_price")
+    catalog = shop(tmp_path, ("sale_price", ["4"]), ("Retail price", ["5"]))
+    assert (catalog.roles.price, catalog.roles.sale_price) == ("Retail price", "sale_price")
 
 
 @pytest.mark.parametrize("name", ["price all", "price (top)", "Weight (kg)", "EUR", "price_old"])

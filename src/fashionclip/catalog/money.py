@@ -144,11 +144,12 @@ def currency_of(amount: Amount, locale: str | None) -> str | None:
 
 
 def without_currency(name: str) -> tuple[str, str | None]:
-    """A column's name without the currency at its end, and that: ``Price (EUR)``, ``Pris [kr]``."""
+    """A column's name without the currency at its end, and that: ``Price (EUR)``."""
     *parts, last = re.split(r"[\s_()\[\]{}/,:-]+", name.strip(" \n)]}"))
     is_word = last.isascii() and last.isalpha() and last.lower() not in {"kr", "tl"}
     is_code = last.upper() in _CODES and last not in _CODES_LIKE_WORDS
     currency = _currency(last) if parts and (is_code or not is_word) else None
+    parts = parts[:-1] if parts[1:] and parts[-1].lower() in {"in", "en", "i"} else parts
     return (" ".join(parts), currency) if currency else (name, None)
 
 
@@ -236,7 +237,8 @@ def _currency(part: str) -> str | None:
     part = part.strip()
     if part.upper() in _CODES:
         return part.upper()
-    return _SYMBOLS.get(part.lower().rstrip("."))
+    is_sign = len(part) == 1 and unicodedata.category(part) == "Sc" and part != "¢"
+    return _SYMBOLS.get(part.lower().rstrip("."), part if is_sign else None)
 
 
 def _read(form: re.Pattern[str], body: str) -> float | None:

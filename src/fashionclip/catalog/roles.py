@@ -41,6 +41,9 @@ _PRODUCT = frozenset(
     {"product", "item", "node", "data", "attributes", "article", "source", "fields"}
 )
 _NOT_NAME = re.compile(r"[\W_]+")
+_WITH_TAX = re.compile(
+    r"(?:inc|incl|including|inkl|inklusive|with|mit|avec|con|ink)(?:vat|tax|mwst|ust|gst|iva|tva|btw|moms)$"
+)
 _NUMBERED = re.compile(r"(\D+)(\d{1,4})(\D*)")
 _MAX_VIEWS = 100
 """A larger number is no view's but a size, as of Odoo's ``image_1920``."""
@@ -61,14 +64,14 @@ def usual_name(name: str) -> str:
     Of the dotted name of a nested value, the longest end that is usual counts: ``offers.price`` is
     ``price``, ``brand.name`` is ``brandname``. A last part that names anything, such as ``name``,
     counts only below a product: ``product.name``, not ``seller.name``. A price is found without the
-    currency at its name's end: ``Price (EUR)``.
+    currency or the tax at its name's end: ``Price (EUR)``, ``Price incl. VAT``.
     """
     if name.endswith("@type"):  # of JSON-LD: what kind of object it is, not of product
         return name
     bare = bare_name(name)
     if len(name) > MAX_NAME_CHARS or bare in _USUAL_ROLES:
         return bare
-    unit_less = bare_name(without_currency(name)[0])
+    unit_less = _WITH_TAX.sub("", bare_name(without_currency(name)[0]))
     if {"price", "sale_price"} & set(_USUAL_ROLES.get(unit_less, ())):
         return unit_less
     if "." not in name:
@@ -146,8 +149,10 @@ def guess_roles(
             column plays.
         preferred: columns of roles that come before those of usual names, best first.
     """
-    outer_last = sorted(reversed(names), key=lambda name: -name.count("."))
-    by_bare = {usual_name(name): name for name in outer_last}
+    worst_first = sorted(  # nested ones, then those with more than the usual name: price (EUR)
+        reversed(names), key=lambda name: (-name.count("."), usual_name(name) == bare_name(name))
+    )
+    by_bare = {usual_name(name): name for name in worst_first}
     known = {role: [n for n in columns if n in names] for role, columns in preferred.items()}
     found = dict(mapped)
     for role, usual_names in USUAL_NAMES.items():
