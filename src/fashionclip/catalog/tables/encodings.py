@@ -15,8 +15,11 @@ ENCODINGS = {
     "iso8859_2": "ISO-8859-2",
     "iso8859_15": "ISO-8859-15",
     "mac_roman": "Mac Roman",
+    "cp850": "DOS 850",
+    "cp852": "DOS 852",
     "cp1251": "Windows-1251",
     "koi8_r": "KOI8-R",
+    "cp866": "DOS 866",
     "cp1253": "Windows-1253",
     "cp1255": "Windows-1255",
     "cp1256": "Windows-1256",
@@ -35,7 +38,10 @@ SUPERSETS = {
 }
 """Encodings to those that programs mean by their names, with more letters."""
 
-_LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859_2", "iso8859_15", "mac_roman")
+_LATIN = (
+    *("cp1252", "cp1250", "cp1254", "cp1257", "iso8859_2", "iso8859_15", "mac_roman"),
+    *("cp850", "cp852"),
+)
 _ALPHABETS = (
     "äöüß",  # German
     "àâæçéèêëîïôùûüÿœ",  # French

@@ -215,7 +215,9 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes] | str]]
         if n_found:
             yield "", _cut(shard, exc)
             return
-        message = f"{shard}: not a tar, or cut short ({exc}); fetch it again, without compression"
+        message = (
+            f"{shard}: not a tar, or cut short ({exc}); fetch it again, or decompress it (gunzip)"
+        )
         raise CatalogError(message) from exc
 
 
