@@ -96,7 +96,9 @@ def reader_of(column: ColumnType) -> Callable[[Cell], Value]:
         "list": lambda cell: _read_list(cell, sign),
     }
     read = readers[form]
-    return read if form in {"text", "id", "list"} else lambda cell: read(without_html(cell))
+    return (
+        read if form in {"text", "id", "list", "plain"} else lambda cell: read(without_html(cell))
+    )
 
 
 def convert(cell: Cell, column: ColumnType) -> Value:
@@ -164,7 +166,7 @@ def _read_plain(cell: Cell, kind: Kind) -> Value:
 
 @lru_cache(16_384)
 def _read_plain_text(cell: str, kind: Kind) -> Value:
-    text = cell.strip()
+    text = as_text(without_html(cell)).strip()
     if text.lower() in MISSING:
         return None
     if kind == "boolean" and text.lower() in BOOLEANS["true"]:

@@ -94,7 +94,7 @@ class Spool:
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
         self._rows: list[tuple[object, ...]] = []
-        self._names: list[tuple[object, ...]] = []
+        self._names: dict[str, tuple[str, int, int, str]] = {}
         self._products: list[object] = []
         """What is written at once, as one blob."""
         self._n_rows = 0
@@ -124,11 +124,13 @@ class Spool:
 
     def add_name(self, name: str, seq: int, number: int, *, rank: str = "") -> None:
         """Give a row a name, unless a row of the same or a lower rank has it already."""
-        self._names.append((name, seq, number, rank))
+        if name not in self._names or rank < self._names[name][3]:
+            self._names[name] = (name, seq, number, rank)
 
     def number_of(self, name: str) -> int | None:
         """The number of the row of a name of the lowest rank."""
-        self._write_names()
+        if name in self._names and not self._names[name][3]:
+            return self._names[name][2]
         query = "SELECT number FROM names WHERE name = ? AND rank = ''"
         found = self._db.execute(query, (name,)).fetchone()
         return None if found is None else int(found[0])
@@ -168,16 +170,13 @@ class Spool:
     def _write(self) -> None:
         with _writing():
             self._db.executemany(_ADD_ROW, self._rows)
-            self._write_names()
+            self._db.executemany(_ADD_NAME, self._names.values())
             if self._products:
                 data = pickle.dumps(self._products, pickle.HIGHEST_PROTOCOL)
                 self._db.execute(_ADD_PRODUCTS, (data,))
         self._rows.clear()
-        self._products.clear()
-
-    def _write_names(self) -> None:
-        self._db.executemany(_ADD_NAME, self._names)
         self._names.clear()
+        self._products.clear()
 
     def drop_rows(self) -> None:
         """Forget the rows, now that the products are there."""
