@@ -31,7 +31,7 @@ INSERT INTO names VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
 _ADD_PRODUCTS = "INSERT INTO products (items) VALUES (?)"
 _TABLES = """
 PRAGMA page_size = 32768;
-PRAGMA cache_size = -32000;
+PRAGMA cache_size = -8000;
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE rows (seq INTEGER PRIMARY KEY, ref TEXT, up INTEGER, item BLOB);
