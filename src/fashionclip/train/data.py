@@ -279,13 +279,14 @@ def _open_catalog(config: DataConfig) -> Catalog:
     catalog = Catalog.open(
         config.catalog, images=config.images or None, columns=mapping or None, policy=policy
     )
+    known = {**catalog.types, **catalog.columns}  # a column that is blank in every row is known
     named = {"product": [config.product], "captions": [config.captions]}
     for key, names in {**named, "attributes": config.attributes}.items():
         for name in filter(None, names):
-            if name not in catalog.columns:
-                known = ", ".join(catalog.columns)
+            if name not in known:
                 message = (
-                    f"data.{key}: {config.catalog} has no column '{name}' (there are: {known})"
+                    f"data.{key}: {config.catalog} has no column '{name}' "
+                    f"(there are: {', '.join(known)})"
                 )
                 raise TrainingError(message)
     return catalog

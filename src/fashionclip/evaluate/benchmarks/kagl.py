@@ -209,7 +209,7 @@ def _read_kaggle(folder: Path) -> tuple[list[KaglProduct], list[str], bool]:
         message = f"kagl: {exc}"
         raise BenchmarkError(message) from exc
     needed = ("articleType", "productDisplayName")
-    if lacking := [name for name in needed if name not in catalog.columns]:
+    if lacking := [name for name in needed if name not in catalog.types]:
         message = f"kagl: {folder} has no column {lacking[0]}; expected Kaggle's styles.csv"
         raise BenchmarkError(message)
     warnings = list(catalog.notes)
