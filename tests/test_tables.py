@@ -724,7 +724,7 @@ def test_a_folder_of_pictures_is_a_table(tmp_path):
     assert next(iter(catalog)).image == str(tmp_path / "red-summer_dress.JPG")
     assert catalog.notes[:2] == (
         "read as a folder of 5 pictures: ids are paths, titles are names of files",
-        "1 files that are no pictures are left out (1 .txt)",
+        "1 file that is no picture is left out (1 .txt)",
     )
 
 
@@ -772,10 +772,19 @@ def test_the_samples_of_tars_are_rows_with_their_images(tmp_path):
         assert (second.product_id, second.image, second.columns["price"]) == ("b", b"two", 5)
         assert (third.product_id, third.reason) == (
             "c",
-            "the sample has no image (jpg, png or webp)",
+            "the sample has no image; add one, such as .jpg, or remove its texts",
         )
     with pytest.raises(CatalogError, match="not a tar, or cut short"):
         Catalog.open(write(tmp_path, "broken.tar", b"no tar at all" * 100))
+
+
+def test_a_text_that_is_too_long_costs_its_sample_and_is_said(tmp_path):
+    long = b"x" * ((1 << 20) + 1)
+    write_tar(tmp_path / "shop.tar", {"a.jpg": b"one", "a.txt": long, "b.txt": long, "c.jpg": b"2"})
+    first, second, third = Catalog.open(tmp_path / "shop.tar")
+    assert first.reason == second.reason
+    assert first.reason.startswith("a text of the sample is longer than 1,048,576 bytes; shorten")
+    assert third.product_id == "c"
 
 
 def test_the_views_of_a_sample_are_one_product(tmp_path):

@@ -42,9 +42,9 @@ CURRENCY = "currency"
 class Catalog:
     """A shop's products, read from a table while they are iterated over.
 
-    Iterating gives a ``Product`` or a ``Reject`` for each row, in the table's order,
-    and can be repeated. Memory does not grow with the table, except for 24 to 48 bytes per
-    identifier during a pass, by which duplicates are found.
+    Iterating gives a ``Product`` or a ``Reject`` for each row, in the table's order, and can be
+    repeated; of a shop system's export, for each product. Memory does not grow with the table,
+    except for 24 to 48 bytes per identifier during a pass, by which duplicates are found.
 
     Example:
         >>> catalog = Catalog.open("shop.csv", images="photos")  # doctest: +SKIP

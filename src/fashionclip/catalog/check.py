@@ -39,7 +39,7 @@ class CheckReport:
     rows: int
     """Products and unreadable rows."""
     products: int
-    """Products with an image that can be decoded."""
+    """Products whose image can be decoded; if images are not read, those that name one."""
     missing: tuple[Reject, ...]
     """Images that do not exist, cannot be fetched, or are not named."""
     broken: tuple[Reject, ...]
@@ -126,7 +126,8 @@ def check_catalog(
 
     Args:
         catalog: what to check.
-        read_images: False leaves the images unread, so only those that no row names are missing.
+        read_images: whether to fetch and decode the images. If False, only images that no row names
+            are missing, and none is broken.
         workers: threads that fetch and decode; None for two per core.
         progress: called with the number of rows done so far.
 

@@ -50,7 +50,8 @@ def group_rejects(rejects: Iterable[Reject]) -> tuple[Fault, ...]:
     faults = []
     for kind, count in counts.most_common():
         pairs = zip(kind, [*values[kind], ""], strict=True)
-        what, _, mend = "".join(part + value for part, value in pairs).partition("; ")
+        text = "".join(part.replace("; ", "\0") + value for part, value in pairs)
+        what, _, mend = (piece.replace("\0", "; ") for piece in text.partition("\0"))
         faults.append(Fault(what, mend, count, _place(firsts[kind])))
     return tuple(faults)
 

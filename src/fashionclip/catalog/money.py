@@ -144,10 +144,14 @@ def currency_of(amount: Amount, locale: str | None) -> str | None:
 
 
 def without_currency(name: str) -> tuple[str, str | None]:
-    """A column's name without the currency at its end, and that: ``Price (EUR)``."""
+    """A column's name without the currency at its end, and the currency; None if it names none.
+
+    ``Price (EUR)`` is ``Price`` and ``EUR``.
+    """
     *parts, last = re.split(r"[\s_()\[\]{}/,:-]+", name.strip(" \n)]}"))
     is_word = last.isascii() and last.isalpha() and last.lower() not in {"kr", "tl"}
-    is_code = last.upper() in _CODES and last not in _CODES_LIKE_WORDS
+    is_word_too = last.lower() in _CODES_LIKE_WORDS and not last.isupper()
+    is_code = last.upper() in _CODES and not is_word_too
     currency = _currency(last) if parts and (is_code or not is_word) else None
     parts = parts[:-1] if parts[1:] and parts[-1].lower() in {"in", "en", "i"} else parts
     return (" ".join(parts), currency) if currency else (name, None)

@@ -101,15 +101,6 @@ def reader_of(column: ColumnType) -> Callable[[Cell], Value]:
     )
 
 
-def convert(cell: Cell, column: ColumnType) -> Value:
-    """A cell as its column's type has it.
-
-    Raises:
-        ValueError: it does not fit.
-    """
-    return reader_of(column)(cell)
-
-
 def without_html(cell: Cell) -> Cell:
     """A cell of a number, a price or a date without tags and entities; long text as it is."""
     if type(cell) is not str or len(cell) > MAX_HTML_CHARS or not ("<" in cell or "&" in cell):

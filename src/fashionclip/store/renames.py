@@ -27,7 +27,8 @@ def drop_former_columns(
 
     Products that stay as they were, because they are kept though the catalogue lacks them, or their
     row or image could not be read this time, may still have values there. These go to the column
-    that took the place; without one they stay.
+    that took the place, if it can hold them, and are dropped otherwise; without such a column they
+    stay.
 
     Args:
         store: has the catalogue's roles already.
@@ -84,5 +85,5 @@ def _move_values(store: Store, writer: Writer, old: str, new: str) -> None:
 
 
 def _fitting(value: Value, kind: Kind) -> Value:
-    """A value that a column of this kind can hold without becoming text; else none."""
+    """The value, if it does not turn a column of this kind into text; else None."""
     return value if widen(kind_of(value), kind) in {kind, "number"} else None

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fashionclip.catalog.roles import USUAL_NAMES, bare_name
 from fashionclip.errors import CatalogError
@@ -65,7 +65,8 @@ class Variants(_Part):
     """Columns of which a variant has one or more; other rows only add pictures. None: all are
     variants."""
     own: Names = ()
-    """Columns that a variant does not inherit, with ``*`` and ``?`` as wildcards."""
+    """Columns that a variant does not inherit, spelled as in the table in any case, with ``*`` and
+    ``?`` as wildcards."""
     of_parent: Names = ()
     """Columns that a variant takes from its parent, whatever its own cells say."""
     position: Names = ()
@@ -114,7 +115,7 @@ class Feed(_Part):
 
     name: str
     """The name for ``--format``."""
-    title: str
+    title: Annotated[str, Field(min_length=1)]
     """What it is called in messages: "Shopify product export"."""
     header: Header
     drop: Names = ()
@@ -132,7 +133,8 @@ class Feed(_Part):
     drafts: dict[str, Names] = {}
     """Column to values of products that the shop does not show; they are kept and counted."""
     first_of: Names = ()
-    """Columns of objects, or of lists of them: the fields of the first become columns (JSON)."""
+    """Columns of objects, or of lists of them: the fields of the first become columns (JSON).
+    Names must match exactly."""
     micros: Names = ()
     """Columns of amounts in millionths."""
     escaped: Names = ()

@@ -219,10 +219,10 @@ def _translated(
     }
     translations = [row for row in rows if row.seq in of_views]
     rows = [row for row in rows if row.seq not in of_views]
-    chosen = (view or "").lower().replace("-", "_")
+    chosen = _key_of(view or "")
 
     def order(row: FeedRow) -> tuple[bool, bool, str]:
-        found = as_text(row.cells[rules.view]).strip().lower().replace("-", "_")
+        found = _key_of(as_text(row.cells[rules.view]))
         return _is_translation(found, rules), found == chosen, found
 
     translations.sort(key=order)  # the default view first, the very view that was chosen last
@@ -250,6 +250,10 @@ def _row(member: Member, rules: Rules) -> FeedRow:
     )
 
 
+def _key_of(view: str) -> str:
+    return view.strip().lower().replace("-", "_")
+
+
 def _is_translation(view: str, rules: Rules) -> bool:
     """Whether a view is not the one that the shop shows by default."""
     views = rules.feed.store_views
@@ -262,10 +266,7 @@ def _translate(
     """Replace the words of a product by those of the default view, or the chosen one."""
     found = as_text(row.cells.get(rules.view)).strip()
     is_default = not _is_translation(found, rules)
-    is_chosen = view is not None and found.lower().replace("-", "_").split("_")[0] in {
-        view.lower(),
-        view.lower().replace("-", "_").split("_")[0],
-    }
+    is_chosen = view is not None and _key_of(found).split("_")[0] == _key_of(view).split("_")[0]
     what = "default view" if is_default else "translated" if is_chosen else "translations"
     findings.add(what, row.number, found)
     for target in (each for each in rows if what != "translations" and each.seq == row.up):

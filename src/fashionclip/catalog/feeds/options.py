@@ -49,7 +49,7 @@ def _add(found: dict[str, list[str]], name: Cell, value: Cell, rules: Rules) -> 
 def as_values(cell: Cell, separator: str = "") -> list[str]:
     """The values in a cell: one, or those of a list, or those between separators."""
     if cell.__class__ is str and not separator:
-        return [cell.strip()] if cell else []
+        return [text] if (text := cell.strip()) else []
     if isinstance(cell, list | tuple):
         return [text for each in cell for text in as_values(each)]
     text = as_text(cell).strip()

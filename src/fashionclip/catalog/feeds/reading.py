@@ -75,7 +75,8 @@ class Reading:
     mapping: Mapping[str, Sequence[str]]
     """The roles that the user mapped, by the columns' present names."""
     n_rows: int | None = None
-    """Rows that were made into those of ``table``; None if its rows are theirs."""
+    """Rows of the export, where they were grouped into those of ``table``; None where ``table`` has
+    the export's own rows."""
 
 
 def read_feed(
@@ -138,7 +139,6 @@ def read_feed(
             if not row.cells.keys() <= kept.keys():
                 kept |= dict.fromkeys(row.cells)
             spool.add_product((row.number, row.cells, row.is_mended))
-            findings.counts["products"] += 1
     findings.counts["split"] = spool.n_split
     spool.drop_rows()
     binary: dict[str, Kind | None] = {
@@ -170,4 +170,5 @@ def _of_millionths(cell: Cell) -> Cell:
     if not re.fullmatch(r"-?\d{1,18}", text):
         return cell
     amount = int(text) / 1_000_000
-    return f"{amount:.2f}" if isinstance(cell, str) else amount
+    places = 2 if int(text) % 10_000 == 0 else 6  # dinars have three decimals
+    return f"{amount:.{places}f}" if isinstance(cell, str) else amount

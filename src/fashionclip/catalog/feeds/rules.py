@@ -139,12 +139,14 @@ class Rules:
 
     @property
     def changes_rows(self) -> bool:
-        """Whether rows are anything but products as they are."""
+        """Whether the rules group, change, leave out or count rows."""
         grouped = self.shared_value or self.parent or self.children or self.lists
         return bool(
             grouped
             or self.parent_rows
             or self.leave_out
+            or self.drafts
+            or self.not_on_sale
             or self.only
             or self.feed.missing
             or self.view

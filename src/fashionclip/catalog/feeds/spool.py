@@ -136,9 +136,14 @@ class Spool:
         return None if found is None else int(found[0])
 
     def add_children(self, names: Sequence[str], parent: str) -> None:
-        """Say that the rows of some names belong to the row of another name."""
+        """Say that the rows of some names belong to the row of another name.
+
+        Raises:
+            CatalogError: there is no room for temporary files.
+        """
         rows = [(name, parent) for name in names]
-        self._db.executemany("INSERT INTO children VALUES (?, ?)", rows)
+        with _writing():
+            self._db.executemany("INSERT INTO children VALUES (?, ?)", rows)
 
     def groups(self) -> Iterator[list[Member]]:
         """The rows by groups, in the order of the rows that the groups lead to.
@@ -179,10 +184,15 @@ class Spool:
         self._products.clear()
 
     def drop_rows(self) -> None:
-        """Forget the rows, now that the products are there."""
+        """Forget the rows, now that the products are there.
+
+        Raises:
+            CatalogError: there is no room for temporary files.
+        """
         self._write()
         tables = ("rows", "links", "names", "children", "members")
-        self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
+        with _writing():
+            self._db.executescript(";".join(f"DROP TABLE {table}" for table in tables))
 
     def products(self) -> Iterator[Any]:
         """The products, in the order in which they were added."""

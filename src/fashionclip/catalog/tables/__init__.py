@@ -2,6 +2,8 @@
 
 ``formats``    which files a path means, and the list of formats
 ``table``      what all formats give: ``Table``, ``Row``, ``BrokenRow``
-``text``       compression and encoding of text files
-``delimited``, ``json_lines``, ``parquet``   the formats
+``delimited``  delimited text, with ``dialects`` (delimiter, header, quotes) and ``records``
+``json_documents``, ``xml_feeds``   JSON and XML, with ``nested`` (objects as flat rows)
+``workbooks``, ``parquet``, ``tars``, ``folders``   the other formats
+``text``, ``encodings``   compression and encoding of text files
 """

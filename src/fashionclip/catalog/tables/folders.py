@@ -69,7 +69,11 @@ class PictureFolder:
         notes = [f"read as a folder of {shown}: ids are paths, titles are names of files"]
         if others:
             kinds = ", ".join(f"{n:,} {name}" for name, n in others.most_common(5))
-            notes.append(f"{others.total():,} files that are no pictures are left out ({kinds})")
+            n = others.total()
+            shown = (
+                f"{n:,} files that are no pictures are" if n > 1 else "1 file that is no picture is"
+            )
+            notes.append(f"{shown} left out ({kinds})")
         self.notes = tuple(notes)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:

@@ -222,10 +222,10 @@ def open_table(source: TableFiles, *, usual_role: UsualRole, encoding: str | Non
     if first.is_dir():
         return PictureFolder(first)
     with reading(first), first.open("rb") as file:
-        head = file.read(4)
+        head = file.read(6)
     by_magic = [found for found in FORMATS if head.startswith(found.magic)]
     by_name = [found for found in FORMATS if _uncompressed_name(first).endswith(found.suffixes)]
-    if head == _ZIP and not _holds_workbook(first):
+    if head.startswith(_ZIP) and not _holds_workbook(first):
         message = f"{first}: a zip archive; unzip it and name the table or folder in it"
         raise CatalogError(message)
     if not by_magic and (not by_name or by_name[0].open is not _open_tars):

@@ -32,9 +32,9 @@ class Flattening:
     ) -> None:
         """Find the columns; goes through all objects.
 
-        An object stays a cell where its column is the highlights and it holds no title or
-        image, where other rows have a value that is none in its place, and where the table would
-        be too wide.
+        An object stays one cell in three cases: its column has the role of highlights and it holds
+        no title or image; other rows have a value there that is no object; the table would be too
+        wide.
 
         Args:
             objects: reads them from the top.

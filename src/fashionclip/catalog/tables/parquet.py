@@ -180,7 +180,7 @@ def _read_schema(path: Path) -> pa.Schema:
             arrow = _open_arrow(path)
             schema = _open(path).schema_arrow if arrow is None else arrow.schema
     except (pa.ArrowException, ValueError) as exc:
-        message = f"{path}: not a Parquet file, or damaged ({_first_line(exc)})"
+        message = f"{path}: not a Parquet file, or damaged ({_first_line(exc)}); write it anew"
         raise CatalogError(message) from exc
     if len(set(schema.names)) < len(schema.names) or len(schema.names) > MAX_COLUMNS:
         message = f"{path}: columns of the same name, or more than {MAX_COLUMNS:,}; write it anew"

@@ -178,8 +178,8 @@ class TarTable:
             yield Row(sample.row, cells)
 
 
-def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes] | str]]:
-    """Neighbouring members with the same name: small texts as bytes, images as slices.
+def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes | None] | str]]:
+    """Neighbouring members with the same name: texts as bytes, None if too long, images as slices.
 
     Where the shard is cut short below its first sample, the last is a sentence that says so.
 
@@ -194,14 +194,15 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes] | str]]
         with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             files = (m for m in tar if m.isfile() and not m.name.rpartition("/")[2].startswith("."))
             for name, group in groupby(files, key=lambda member: _split(member.name)[0]):
-                members: dict[str, Slice | bytes] = {}
+                members: dict[str, Slice | bytes | None] = {}
                 for member in group:
                     suffix = _split(member.name)[1].lower()
                     if f".{suffix}".endswith(IMAGE_SUFFIXES):
                         members[suffix] = Slice(shard, member.offset_data, member.size)
-                    elif suffix in TEXTS and member.size <= MAX_TEXT_BYTES:
-                        text = tar.extractfile(member)
-                        members[suffix] = text.read() if text else b""
+                    elif suffix in TEXTS:
+                        is_short = member.size <= MAX_TEXT_BYTES
+                        text = tar.extractfile(member) if is_short else None
+                        members[suffix] = text.read() if text else None
                 if members:
                     n_found += 1
                     yield name, members
@@ -233,15 +234,20 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _sample(
-    shard: str, name: str, members: Mapping[str, Slice | bytes] | str, row: int
+    shard: str, name: str, members: Mapping[str, Slice | bytes | None] | str, row: int
 ) -> Sample | BrokenSample:
     if isinstance(members, str):
         return BrokenSample(name, shard, members, row)
+    if None in members.values():
+        why = f"a text of the sample is longer than {MAX_TEXT_BYTES:,} bytes; shorten it"
+        return BrokenSample(name, shard, why, row)
     images = [found for found in members.values() if isinstance(found, Slice)]
     named = [found for end in IMAGE_SUFFIXES if isinstance(found := members.get(end[1:]), Slice)]
     images = named[:1] or images  # 0001.mask.png is no view beside 0001.jpg
     if not images:
-        return BrokenSample(name, shard, "the sample has no image (jpg, png or webp)", row)
+        return BrokenSample(
+            name, shard, "the sample has no image; add one, such as .jpg, or remove its texts", row
+        )
     fields: dict[str, Any] = {}
     try:
         if isinstance(text := members.get("json"), bytes):
@@ -251,6 +257,8 @@ def _sample(
             if isinstance(text := members.get(suffix), bytes):
                 fields[key] = text.decode().strip()
     except (ValueError, RecursionError) as exc:
-        return BrokenSample(name, shard, f"the sample's text cannot be read ({exc})", row)
+        return BrokenSample(
+            name, shard, f"the sample's text cannot be read ({exc}); mend it or remove it", row
+        )
     fields = {clean_text(key): cell for key, cell in fields.items()}
     return Sample(name, images[0], fields, row, images[1:])

@@ -139,7 +139,8 @@ def open_text(path: Path, encoding: str | None = None) -> TextFile:
     if not n_invalid:
         return TextFile(path, utf8, "strict", has_backslash=has_backslash)
     if has_mark or n_valid > n_invalid:
-        note = f"{n_invalid} bytes are not UTF-8; the rows that hold them are rejected"
+        shown = "1 byte is" if n_invalid == 1 else f"{n_invalid:,} bytes are"
+        note = f"{shown} not UTF-8; the rows that hold them are rejected"
         return TextFile(path, utf8, "surrogateescape", (note,), has_backslash)
     with reading(path), open_plain(path) as file:
         found = guess_encoding(_lines_beyond_ascii(file))

@@ -38,7 +38,8 @@ class WorkbookTable:
         Args:
             path: the workbook.
             usual_role: the role that a column of a name usually has, by which the header is found.
-            sheet: its name; empty for the first visible one with half as many usual names as any.
+            sheet: its name; empty for the first visible one that has at least half as many usual
+                names as the best.
 
         Raises:
             CatalogError: it is no workbook, is protected, or has no such sheet.
