@@ -196,7 +196,9 @@ def test_the_price_without_a_unit_comes_first(tmp_path):
     assert (catalog.roles.price, catalog.roles.sale_price) == ("Retail price", "sale_price")
 
 
-@pytest.mark.parametrize("name", ["price all", "price (top)", "Weight (kg)", "EUR", "price_old"])
+@pytest.mark.parametrize(
+    "name", ["price all", "Price All", "price (top)", "Weight (kg)", "EUR", "price_old"]
+)
 def test_no_other_word_of_a_columns_name_is_a_currency(tmp_path, name):
     assert "currency" not in shop(tmp_path, (name, ["5.50", "6"])).columns
 
