@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from decimal import Decimal
 from encodings.aliases import aliases
+from functools import cache
 
 import openpyxl
 import pyarrow as pa
@@ -208,6 +209,44 @@ def test_what_mysql_writes_is_read_back(tmp_path_factory, cells):
     lines.append('"n",\\N,"n.jpg","9.5"')
     found = found_titles(tmp_path_factory.mktemp("mysql"), "\n".join(lines) + "\n")
     assert found == ['Red "XL"\ntee', *(c for (c,) in cells), ""]
+
+
+LEGACY = (
+    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp850"),
+    *("cp866", "cp874", "iso8859_2", "iso8859_15", "koi8_r", "mac_roman", "mac_cyrillic"),
+    *("cp932", "euc_jis_2004", "gb18030", "cp950", "cp949", "utf-16-le", "utf-16-be"),
+)
+
+
+@cache
+def letters_of(encoding):
+    """The letters and signs that an encoding gives back, without those that mean something."""
+    every = "".join(filter(str.isprintable, map(chr, range(32, 0xD800))))
+    given_back = every.encode(encoding, "ignore").decode(encoding)
+    return sorted(set(given_back) - set('<&\\\\"'))
+
+
+def python_field(text):
+    """A field as Python's ``csv`` writes it with ``QUOTE_ALL``."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    data=st.data(),
+    encoding=st.sampled_from(LEGACY),
+    field=st.sampled_from([python_field, php_field, mysql_field]),
+)
+def test_what_is_written_in_an_encoding_that_is_named_is_read_back(
+    tmp_path_factory, data, encoding, field
+):
+    letters = st.sampled_from(letters_of(encoding))
+    words = st.text(letters).map(lambda text: " ".join(text.split()))
+    cells = data.draw(st.lists(st.tuples(words), min_size=1, max_size=6))
+    lines = [",".join(map(field, row)) for row in [HEADER, *shop(cells)]]
+    path = write(tmp_path_factory.mktemp("legacy"), "shop.csv", "\n".join(lines).encode(encoding))
+    found = products(path, encoding=encoding)
+    assert [item.columns["title"] or "" for item in found] == [c for (c,) in cells]
 
 
 def test_a_dump_without_quotes_is_read_by_its_backslashes(tmp_path):
