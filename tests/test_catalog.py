@@ -422,6 +422,11 @@ def test_stored_roles_of_another_type_are_refused():
     assert Roles.from_dict({}) == Roles()
 
 
+def test_color_is_the_role_colour(tmp_path):
+    table = write(tmp_path, "shop.csv", "id,title,shade\n1,Tee,red\n")
+    assert Catalog.open(table, columns={"color": "shade"}).roles.colour == "shade"
+
+
 def test_further_images_may_be_several_columns_and_other_roles_may_not(tmp_path):
     path = write(tmp_path, "shop.csv", "id,title,back,side\n0,x,b.jpg,s.jpg\n")
     catalog = Catalog.open(path, columns={"further_images": ["back", "side"]})

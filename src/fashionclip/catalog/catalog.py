@@ -144,7 +144,9 @@ class Catalog:
             CatalogError: there is no table, it cannot be read, or it lacks a necessary column;
                 or the locale or the format is not known.
         """
-        mapping: Mapping[str, str | Sequence[str]] = dict(columns or {})
+        mapping: Mapping[str, str | Sequence[str]] = {
+            {"color": "colour"}.get(role, role): names for role, names in (columns or {}).items()
+        }
         source = find_table(str(path), policy=policy)
 
         try:
