@@ -4,7 +4,6 @@
 >>> index.search("red dress", where="price < 50")
 """
 
-import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from fashionclip.errors import ImageError, ImageFetchError, ProductNotFoundError
-from fashionclip.images.decode import thumbnail
+from fashionclip.images.decode import thumbnail_uri
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Hit
@@ -242,11 +241,9 @@ class Hits(Sequence[Hit]):
         shown = "<div style='height:180px'>no image</div>"
         if image is not None:
             try:
-                data = base64.b64encode(thumbnail(image, max_px=THUMBNAIL_PX)).decode("ascii")
-                shown = (
-                    '<img style="width:150px;height:180px;object-fit:contain" alt="" '
-                    f'src="data:image/jpeg;base64,{data}">'
-                )
+                uri = thumbnail_uri(image, max_px=THUMBNAIL_PX)
+                style = "width:150px;height:180px;object-fit:contain"
+                shown = f'<img style="{style}" alt="" src="{uri}">'
             except ImageError:
                 pass  # the title is still worth showing
         title = escape(self._title(hit) or hit.product_id)

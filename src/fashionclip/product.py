@@ -4,8 +4,11 @@ Frozen dataclasses without behaviour, so that any module can pass them on withou
 module that made them.
 """
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Literal
 
 Value = str | int | float | bool | None
@@ -60,6 +63,10 @@ def image_location(image: str | bytes | None) -> str | None:
 def as_reject(product: Product, reason: str) -> Reject:
     """The reject of a product whose image cannot be used."""
     return Reject(product.row, product.product_id, image_location(product.image), reason)
+
+
+ROLE_SPELLINGS: Mapping[str, str] = MappingProxyType({"color": "colour"})
+"""Other spellings of roles to the names of ``Roles``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,14 @@ def hit_fields(hit: Hit) -> dict[str, Value]:
     """
     columns = {name: value for name, value in hit.columns.items() if name not in {"id", "score"}}
     return {"id": hit.product_id, "score": round(hit.score, 6), **columns}
+
+
+def list_of(value: Value) -> list[object] | None:
+    """The list that a value holds as JSON text, the way lists are stored; None if it holds none."""
+    if isinstance(value, str) and value[:1] == "[":
+        with suppress(ValueError, RecursionError):
+            return list(json.loads(value))
+    return None
 
 
 def kind_of(value: object) -> Kind | None:

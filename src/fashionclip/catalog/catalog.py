@@ -29,7 +29,7 @@ from fashionclip.catalog.values import (
 )
 from fashionclip.errors import ImageFetchError
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, read_image_bytes
-from fashionclip.product import Kind, Product, Reject, Roles, Value, image_location
+from fashionclip.product import ROLE_SPELLINGS, Kind, Product, Reject, Roles, Value, image_location
 from fashionclip.text.captions import CaptionRecipe, build_caption
 
 MAX_CAPTION_CHARS = 100_000
@@ -145,7 +145,7 @@ class Catalog:
                 or the locale or the format is not known.
         """
         mapping: Mapping[str, str | Sequence[str]] = {
-            {"color": "colour"}.get(role, role): names for role, names in (columns or {}).items()
+            ROLE_SPELLINGS.get(role, role): names for role, names in (columns or {}).items()
         }
         source = find_table(str(path), policy=policy)
 
@@ -155,11 +155,12 @@ class Catalog:
                 source, usual_role=partial(usual_role, mapping=mapping), encoding=encoding
             )
             preferred: Mapping[str, Sequence[str]] = {}
+            notes: tuple[str, ...] = ()
             n_rows = None
             if (feed := find_feed(table.names, format, where=str(path))) is not None:
                 reading = read_feed(table, feed, mapping, view=locale)
                 table, preferred, mapping = reading.table, reading.roles, reading.mapping
-                n_rows = reading.n_rows
+                notes, n_rows = reading.notes, reading.n_rows
             roles = find_roles(
                 table.names,
                 mapping,
@@ -170,12 +171,13 @@ class Catalog:
             sales = SaleTable(table, roles.sale_price) if roles.sale_price else None
             table = sales or table
             survey = take_survey(table, roles, locale=locale)
+            notes += survey.notes
             if sales is not None and sales.n_zeros:
-                survey = replace(survey, notes=(*survey.notes, sales.note()))
+                notes += (sales.note(),)
             if "image" not in mapping:
                 examples = {name: found.examples for name, found in survey.types.items()}
-                unused = unused_images(examples, roles.image, roles.further_images)
-                survey = replace(survey, notes=(*survey.notes, *unused))
+                notes += tuple(unused_images(examples, roles.image, roles.further_images))
+            survey = replace(survey, notes=notes)
         except BaseException:
             if source.temporary is not None:
                 source.temporary.unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """HTML pages that load nothing from elsewhere: their templates, and thumbnails as data URIs."""
 
-import base64
-
 THUMBNAIL_PX = 360
 """Longest side of a thumbnail: sharp at 180 CSS pixels on a dense screen, about 12 kB."""
 
@@ -30,12 +28,11 @@ def render_page(template: str, **context: object) -> str:
 def thumbnail_uri(image: bytes | None) -> str | None:
     """A thumbnail for a page; None where there is no image or it cannot be decoded."""
     from fashionclip.errors import ImageError
-    from fashionclip.images.decode import thumbnail
+    from fashionclip.images import decode
 
     if image is None:
         return None
     try:
-        jpeg = thumbnail(image, max_px=THUMBNAIL_PX)
+        return decode.thumbnail_uri(image, max_px=THUMBNAIL_PX)
     except ImageError:
         return None
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -8,11 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
+
+from fashionclip.product import list_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,10 +203,8 @@ def cell(value: object) -> str:
 
 def members(text: str) -> list[str]:
     """The members of a list that is stored as JSON text; any other text is its only member."""
-    if text[:1] == "[":
-        with suppress(ValueError, RecursionError):
-            return [str(member) for member in json.loads(text)]
-    return [text]
+    found = list_of(text)
+    return [text] if found is None else list(map(str, found))
 
 
 @runtime_checkable

@@ -1,6 +1,5 @@
 """A run: models on benchmarks, each task scored over vectors that are computed once."""
 
-import base64
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from fashionclip.evaluate.tasks import (
 )
 from fashionclip.evaluate.wrong_attribute import score_wrong_attribute
 from fashionclip.evaluate.zero_shot import score_zero_shot
-from fashionclip.images.decode import fetch_image, thumbnail
+from fashionclip.images.decode import fetch_image, thumbnail_uri
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
 from fashionclip.model import FashionCLIP
 
@@ -216,8 +215,7 @@ def _thumbnails(
         wanted.discard(image.image_id)
         try:
             source = fetch_image(image.source, policy=policy or DEFAULT_POLICY)
-            jpeg = thumbnail(source, max_px=THUMBNAIL_PX)
+            uri = thumbnail_uri(source, max_px=THUMBNAIL_PX)
         except FashionCLIPError:
             continue  # the report shows its id
-        uri = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
         yield f"{task.name}/{image.image_id}", uri

@@ -4,6 +4,7 @@ Pixels stay uint8: the engines fold scaling and normalisation into their first l
 releases the GIL while it decodes, so threads decode in parallel.
 """
 
+import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,6 +238,16 @@ def thumbnail(
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=80, optimize=True)
     return encoded.getvalue()
+
+
+def thumbnail_uri(image: DecodedOrBytes, *, max_px: int) -> str:
+    """A thumbnail as a data URI, for pages that load nothing from elsewhere.
+
+    Raises:
+        ImageError: as ``thumbnail``.
+    """
+    jpeg = thumbnail(image, max_px=max_px)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def background_color(image: Image.Image) -> tuple[int, int, int]:

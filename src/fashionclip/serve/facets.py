@@ -3,7 +3,6 @@
 The same counts give a few queries that find something here: "black handbags".
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
-from fashionclip.product import Value
+from fashionclip.product import Value, list_of
 from fashionclip.store.memory import Snapshot
 
 MAX_DISTINCT = 400  # values of a column that is a facet
@@ -172,11 +171,8 @@ def _elements(cell: str) -> Sequence[str] | None:
 
     None for a list that holds anything else.
     """
-    try:
-        parsed = json.loads(cell) if cell[:1] == "[" else cell
-    except (ValueError, RecursionError):
-        parsed = cell
-    elements = parsed if isinstance(parsed, list) else [cell]
+    found = list_of(cell)
+    elements = [cell] if found is None else found
     if any(isinstance(one, bool) or not isinstance(one, str | int) for one in elements):
         return None
     return list(dict.fromkeys(str(one) for one in elements if one != ""))

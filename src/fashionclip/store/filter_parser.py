@@ -16,7 +16,7 @@ from typing import NoReturn, TypeGuard
 from sqlglot import Dialect, ParseError, Token, TokenError, TokenType, exp, tokens
 
 from fashionclip.errors import FilterError
-from fashionclip.product import INT64, Kind, Roles
+from fashionclip.product import INT64, ROLE_SPELLINGS, Kind, Roles
 from fashionclip.store.filters import (
     RESERVED,
     AllOf,
@@ -200,8 +200,9 @@ class _Parser:
             for role, name in roles.as_dict().items()
             if isinstance(name, str) and name in columns
         }
-        if "colour" in self._roles:
-            self._roles["color"] = self._roles["colour"]
+        for spelling, role in ROLE_SPELLINGS.items():
+            if role in self._roles:
+                self._roles[spelling] = self._roles[role]
         self._folded: dict[str, list[str]] = {}
         for name in columns:
             self._folded.setdefault(name.lower(), []).append(name)

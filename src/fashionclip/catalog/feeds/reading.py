@@ -44,7 +44,7 @@ class _RenamedTable:
     _table: Table
     _renamed: Mapping[str, str]
     _micros: Names
-    _escaped: Names = ()
+    _escaped: Names
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
         """Read it from the top.
@@ -74,6 +74,8 @@ class Reading:
     """The columns of each role that the system names, best first."""
     mapping: Mapping[str, Sequence[str]]
     """The roles that the user mapped, by the columns' present names."""
+    notes: Names
+    """What was done with the export, in sentences."""
     n_rows: int | None = None
     """Rows of the export, where they were grouped into those of ``table``; None where ``table`` has
     the export's own rows."""
@@ -114,16 +116,7 @@ def read_feed(
         )
     findings = Findings()
     if not rules.changes_rows:
-        table = _RenamedTable(
-            names,
-            (*table.notes, *notes_of(rules, findings)),
-            table.kinds,
-            table.is_typed,
-            table,
-            {name: name for name in names},
-            (),
-        )
-        return Reading(table, rules.roles, mapping)
+        return Reading(table, rules.roles, mapping, notes_of(rules, findings))
     spool = Spool()
     load_rows(table, rules, spool, findings)
     filled: set[str] = set()
@@ -144,19 +137,14 @@ def read_feed(
     binary: dict[str, Kind | None] = {
         n: None for n, kind in (table.kinds or {}).items() if not kind
     }
-    products = FeedTable(
-        tuple(kept),
-        (*table.notes, *notes_of(rules, findings)),
-        binary or None,
-        table.is_typed,
-        spool,
-    )
+    products = FeedTable(tuple(kept), table.notes, binary or None, table.is_typed, spool)
     roles = {  # a column that is blank in all rows comes after those that are not
         role: tuple(sorted(columns, key=lambda name: name not in filled))
         for role, columns in rules.roles.items()
     }
     places = {"id": (rules.id_column,), "image": (rules.image,), "group": (rules.group,)}
-    return Reading(products, {**roles, **places}, mapping, findings.counts["rows"])
+    notes = notes_of(rules, findings)
+    return Reading(products, {**roles, **places}, mapping, notes, findings.counts["rows"])
 
 
 def _unescaped(cell: Cell) -> Cell:

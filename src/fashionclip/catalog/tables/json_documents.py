@@ -16,7 +16,7 @@ from typing import Any
 
 from fashionclip.catalog.tables.nested import Flattening
 from fashionclip.catalog.tables.table import MAX_ROW_CHARS, BrokenRow, Cell, Row, UsualRole
-from fashionclip.catalog.tables.text import BadLine, TextFile, open_text
+from fashionclip.catalog.tables.text import UNDECODED, BadLine, TextFile, open_text
 from fashionclip.errors import CatalogError
 
 SAMPLE_LINES = 20
@@ -51,7 +51,6 @@ Place = tuple[str, ...]
 """The keys that lead to a list or a value."""
 
 _SPACE = re.compile(r"[\s\ufeff]*")
-_UNDECODED = re.compile("[\udc80-\udcff]")
 _DECODER = json.JSONDecoder()
 
 
@@ -189,7 +188,7 @@ class _Text:
                 is_whole = end < len(self._text) or isinstance(value, dict | list | str)
                 if is_whole or not self._read_on(n_chars):
                     start, self._at = self._at, end
-                    if _UNDECODED.search(self._text, start, end):
+                    if UNDECODED.search(self._text, start, end):
                         return "holds bytes that are not of the table's encoding; mend them"
                     return (value,)
             n_chars *= 2

@@ -41,7 +41,8 @@ MIN_ZERO_SHARE = 0.1
 MIN_ZEROS = 8
 """Characters whose upper byte is zero, and their share, from which a file may be UTF-16."""
 
-_UNDECODED = re.compile("[\udc80-\udcff]")
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""What ``surrogateescape`` makes of bytes that are not of the encoding."""
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 _BEYOND_ASCII_LINE = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
 SAMPLE_BYTES = 1 << 16  # of such lines, by which the encoding is guessed
@@ -101,12 +102,12 @@ class TextFile:
                     yield _skip_rest(text, line)
                 elif "\0" in line:
                     yield BadLine(line, "holds NUL bytes; save the table as text again")
-                elif self.errors == "surrogateescape" and _UNDECODED.search(line):
+                elif self.errors == "surrogateescape" and UNDECODED.search(line):
                     name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
                     why = (
                         f"holds bytes that are not {name}, unlike the rest of the table; mend them"
                     )
-                    yield BadLine(_UNDECODED.sub("\ufffd", line), why)
+                    yield BadLine(UNDECODED.sub("\ufffd", line), why)
                 else:
                     yield line
 
@@ -263,7 +264,7 @@ def _count_beyond_ascii(file: io.BufferedIOBase, head: bytes) -> tuple[int, int,
         text = decoder.decode(block, final=not block)
         has_backslash = has_backslash or "\\" in text
         if not text.isascii():
-            bad = len(_UNDECODED.findall(text))
+            bad = len(UNDECODED.findall(text))
             n_invalid += bad
             n_valid += len(_BEYOND_ASCII.findall(text)) - bad
         if not block:

@@ -19,7 +19,7 @@ from xml.parsers import expat
 
 from fashionclip.catalog.tables.nested import Flattening
 from fashionclip.catalog.tables.table import MAX_ROW_CHARS, BrokenRow, Cell, Row, UsualRole
-from fashionclip.catalog.tables.text import TextFile, open_plain, open_text, reading
+from fashionclip.catalog.tables.text import UNDECODED, TextFile, open_plain, open_text, reading
 from fashionclip.errors import CatalogError
 
 CHUNK_CHARS = 1 << 16
@@ -34,7 +34,6 @@ _LANGUAGES = ("lang", "language", "locale")
 """Attributes that say in which language a text is."""
 
 _DECLARED = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)")
-_UNDECODED = re.compile("[\udc80-\udcff]")
 _BAD = "\U0010fffe"  # in place of bytes that are not of the encoding
 
 Place = tuple[str, ...]
@@ -131,7 +130,7 @@ def _parse(
     with file.open() as stream:
         is_final = False
         while not (why or is_final or n_chunks == max_chunks):
-            chunk = _UNDECODED.sub(_BAD, stream.read(CHUNK_CHARS))
+            chunk = UNDECODED.sub(_BAD, stream.read(CHUNK_CHARS))
             is_final = not chunk
             try:
                 parser.Parse(chunk if n_chunks else chunk.lstrip(), is_final)

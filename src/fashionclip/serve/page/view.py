@@ -4,9 +4,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from fashionclip.product import Hit, Kind, Roles, Value
+from fashionclip.product import Hit, Kind, Roles, Value, list_of
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import (
     PAGE_SIZE,
@@ -408,14 +409,13 @@ def text_of(value: Value) -> str:
 
 def parts_of(value: Value) -> Sequence[str] | Mapping[str, str]:
     """The members of a JSON list or object, or the value itself."""
+    if (members := list_of(value)) is not None:
+        return [str(part) for part in members if str(part).strip()]
     if isinstance(value, str) and value[:1] in {"[", "{"}:
-        try:
+        with suppress(ValueError, RecursionError):
             parsed = json.loads(value)
-        except (ValueError, RecursionError):
-            return [value]
-        if isinstance(parsed, list):
-            return [str(part) for part in parsed if str(part).strip()]
-        return {str(key): str(part) for key, part in parsed.items() if str(part).strip()}
+            return {str(key): str(part) for key, part in parsed.items() if str(part).strip()}
+        return [value]
     return [text_of(value)]
 
 
