@@ -187,7 +187,14 @@ def test_every_reject_is_in_one_fault(rejects):
     assert [fault.count for fault in faults] == sorted((f.count for f in faults), reverse=True)
 
 
-@pytest.mark.parametrize("unit", ["'\\", "'\"", "1.", "a:/", "x"])
+def test_how_to_mend_a_fault_begins_behind_its_brackets():
+    reason = "the image is too large (9 x 9; the limit is 80 pixels); shrink it first; or crop it"
+    (fault,) = group_rejects([Reject(1, "a", None, reason)])
+    assert fault.what == "the image is too large (9 x 9; the limit is 80 pixels)"
+    assert fault.mend == "shrink it first; or crop it"
+
+
+@pytest.mark.parametrize("unit", ["'\\", "'\"", "1.", "a:/", "x", "; ", "(; "])
 def test_a_long_reason_takes_no_time(unit):
     began = time.monotonic()
     assert group_rejects([Reject(1, None, None, unit * 100_000)])[0].count == 1

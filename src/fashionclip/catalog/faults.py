@@ -13,6 +13,8 @@ from fashionclip.rejects import read_rejects
 
 _VARYING = re.compile(r"""'[^']*'|"[^"]*"|\b\w+://\S+|\d[\d,.]*(?<![,.])""")
 """What differs between rejects of one kind: quoted values, addresses, numbers."""
+_BRACKETED_OR_MEND = re.compile(r"\([^()]*\)|\0")
+"""A part in brackets, or where a reason begins to say how to mend it."""
 _ROW = re.compile(r"row [\d,]+: ")
 
 
@@ -51,7 +53,9 @@ def group_rejects(rejects: Iterable[Reject]) -> tuple[Fault, ...]:
     for kind, count in counts.most_common():
         pairs = zip(kind, [*values[kind], ""], strict=True)
         text = "".join(part.replace("; ", "\0") + value for part, value in pairs)
-        what, _, mend = (piece.replace("\0", "; ") for piece in text.partition("\0"))
+        parts = _BRACKETED_OR_MEND.finditer(text)
+        end = next((one.start() for one in parts if one[0] == "\0"), len(text))
+        what, mend = (part.replace("\0", "; ") for part in (text[:end], text[end + 1 :]))
         faults.append(Fault(what, mend, count, _place(firsts[kind])))
     return tuple(faults)
 
