@@ -356,7 +356,13 @@ def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
         (
             "ID;SKU;NAME;Images;Regular price",
             {
-                **{"id": "ID", "title": "NAME", "image": "Images", "price": "Regular price"},
+                **{
+                    "id": "ID",
+                    "sku": "SKU",
+                    "title": "NAME",
+                    "image": "Images",
+                    "price": "Regular price",
+                },
             },
         ),
     ],

@@ -93,7 +93,8 @@ def test_search_finds_what_the_library_finds(client, store):
     query = {"text": "red dress", "avoid": ["stripes"], "where": "price < 90", "k": 5}
     found = client.search(**query)
     model = FashionCLIP.from_pretrained()
-    (expected,) = search_many(open_store(store), model, [Query(**query)])
+    (results,) = search_many(open_store(store), model, [Query(**query)])
+    expected = results.hits
     assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([h.score for h in expected], abs=2e-3)
     without_id = [{**hit.columns} for hit in expected]

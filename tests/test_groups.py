@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 from fashionclip import Index
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product, Roles
-from fashionclip.searching import Query, one_per_group, search_many
+from fashionclip.searching import Query, search_many
+from fashionclip.searching.ranking import one_per_group
 from fashionclip.serve.app import create_app
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.service import SearchService
@@ -66,7 +67,7 @@ def ids(hits) -> list[str]:
         {"text": "red"},
         {"text": "red", "where": "price < 40"},
         {"similar_to": "p01"},
-        {"text": "red", "hybrid": True},
+        {"text": "red", "mode": "hybrid"},
         {"text": "red", "avoid": "blue"},
         {"text": "red", "offset": 3},
     ],
@@ -87,8 +88,8 @@ def test_only_the_best_of_each_group_is_a_hit_and_there_are_k_where_that_can_be(
 def test_grouped_queries_are_answered_beside_others_as_each_alone(store, model):
     queries = [Query(text="red", group=True, k=9), Query(text="red", k=9), Query(text="x", k=2)]
     together = search_many(store, model, queries)
-    assert [ids(hits) for hits in together] == [
-        ids(search_many(store, model, [query])[0]) for query in queries
+    assert [ids(found.hits) for found in together] == [
+        ids(search_many(store, model, [query])[0].hits) for query in queries
     ]
 
 

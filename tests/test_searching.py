@@ -27,14 +27,10 @@ from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product
 from fashionclip.sample import write_sample_catalog
-from fashionclip.searching import (
-    MIN_POOL,
-    NEUTRAL,
-    Query,
-    avoided_directions,
-    fuse,
-    search_many,
-)
+from fashionclip.searching import Query, Results, search_many
+from fashionclip.searching.query import NEUTRAL
+from fashionclip.searching.ranking import avoided_directions, fuse
+from fashionclip.searching.search import MIN_POOL
 from fashionclip.store import StoreMeta, create_store
 
 COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "grey": (120,) * 3}
@@ -201,7 +197,7 @@ def test_a_filter_on_a_column_that_is_not_there_is_an_error(index, model):
         search(index, model=model, text="red shirt", where="prise < 3")
 
 
-@pytest.mark.parametrize("extra", [{}, {"avoid": "green"}, {"hybrid": True}])
+@pytest.mark.parametrize("extra", [{}, {"avoid": "green"}, {"mode": "hybrid"}])
 def test_pages_put_together_are_one_long_page(index, model, extra):
     whole = search(index, model=model, text="red shirt", k=20, **extra)
     pages = [
@@ -323,12 +319,12 @@ def test_hybrid_is_reciprocal_rank_fusion_of_both_rankings(index, model):
     for names in (by_vector, by_words):
         for rank, name in enumerate(names, start=1):
             expected[name] = expected.get(name, 0) + 1 / (60 + rank)
-    hits = search(index, model=model, text="blue dress", hybrid=True, k=48)
+    hits = search(index, model=model, text="blue dress", mode="hybrid", k=48)
     assert {hit.product_id: pytest.approx(hit.score) for hit in hits} == expected
 
 
 def test_hybrid_finds_the_exact_words(index, model):
-    assert "p37" in ids(search(index, model=model, text="number 37", hybrid=True, k=3))
+    assert "p37" in ids(search(index, model=model, text="number 37", mode="hybrid", k=3))
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True), max_size=3))
@@ -370,7 +366,7 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
         ({"text": "red", "offset": -1}, "offset is -1"),
         ({"text": "red", "weight": 1.5}, "weight is 1.5; it is the share of the words, 0 to 1"),
         ({"text": "red", "avoid": "x", "avoid_weight": -1.0}, "avoid_weight is -1"),
-        ({"similar_to": "p01", "hybrid": True}, "hybrid matches words with captions: give text"),
+        ({"similar_to": "p01", "mode": "hybrid"}, "matches words: give text too"),
     ],
 )
 def test_an_invalid_query_is_an_error_that_says_how_to_mend_it(index, model, question, message):
@@ -431,14 +427,15 @@ def test_many_queries_are_answered_as_each_alone_would_be(index, model):
         Query(image=make_image(3), k=4),
         Query(similar_to="p08", unlike="p09", k=6),
         Query(text="dress", avoid="red", k=7),
-        Query(text="number 37", hybrid=True, k=2),
+        Query(text="number 37", mode="hybrid", k=2),
         Query(text="dress", templates="ensemble", k=2),
     ]
     together = search_many(index, model, queries)
-    for query, hits in zip(queries, together, strict=True):
+    for query, found in zip(queries, together, strict=True):
         (alone,) = search_many(index, model, [query])
-        assert ids(hits) == ids(alone)
-        assert [hit.score for hit in hits] == pytest.approx([h.score for h in alone], abs=1e-5)
+        assert ids(found.hits) == ids(alone.hits)
+        scores = [hit.score for hit in alone.hits]
+        assert [hit.score for hit in found.hits] == pytest.approx(scores, abs=1e-5)
 
 
 def test_a_query_that_cannot_be_answered_costs_only_itself(index, model, tmp_path):
@@ -458,9 +455,9 @@ def test_a_query_that_cannot_be_answered_costs_only_itself(index, model, tmp_pat
     )
     kinds = [type(one) for one in outcomes]
     assert kinds == [
-        list, ValueError, FilterError, ProductNotFoundError, ImageError, ValueError, list
+        Results, ValueError, FilterError, ProductNotFoundError, ImageError, ValueError, Results
     ]  # fmt: skip
-    assert [len(outcomes[0]), len(outcomes[6])] == [2, 1]
+    assert [len(outcomes[0].hits), len(outcomes[6].hits)] == [2, 1]
     assert MIN_POOL >= 100
 
 
@@ -493,4 +490,4 @@ def test_an_index_opens_its_model_by_itself(sample):
 def test_an_empty_index_answers_with_no_hits(model, tmp_path: Path):
     empty = empty_store(tmp_path / "empty.lance", model)
     assert search(empty, model=model, text="red") == []
-    assert search(empty, model=model, text="red", avoid="blue", hybrid=True) == []
+    assert search(empty, model=model, text="red", avoid="blue", mode="hybrid") == []

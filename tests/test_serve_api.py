@@ -101,8 +101,10 @@ def found(answer):
 
 
 def library_search(store, model, **query):
-    (hits,) = search_many(open_store(store), model, [Query(**query)])
-    return hits
+    if query.pop("hybrid", False):
+        query["mode"] = "hybrid"
+    (found,) = search_many(open_store(store), model, [Query(**query)])
+    return found.hits
 
 
 QUESTIONS = [

@@ -15,7 +15,7 @@ from fashionclip.images.decode import thumbnail_uri
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Hit
-from fashionclip.searching import Query, not_found, search_many
+from fashionclip.searching import Mode, Query, not_found, search_many
 from fashionclip.store import Store, StoreMeta, open_store, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import Filter
@@ -123,7 +123,7 @@ class Index:
         where: str | Filter | None = None,
         k: int = 10,
         offset: int = 0,
-        hybrid: bool = False,
+        mode: Mode = "vectors",
         group: bool = False,
         templates: str | Sequence[str] | None = None,
         exact: bool | None = None,
@@ -141,7 +141,7 @@ class Index:
             where: a filter over the catalogue's columns or roles, such as ``price < 50``.
             k: hits wanted, at least 1.
             offset: hits to leave out at the start, for pages.
-            hybrid: also match the words with the captions.
+            mode: what the words are compared with: ``vectors``, ``words`` or ``hybrid`` (both).
             group: only the best hit of each group of variants, by the column of that role.
             templates: prompt templates, as in ``FashionCLIP.encode_text``.
             exact: True compares every vector even where there is an approximate index.
@@ -164,7 +164,7 @@ class Index:
             where=where,
             k=k,
             offset=offset,
-            hybrid=hybrid,
+            mode=mode,
             group=group,
             templates=templates,
             exact=exact,
@@ -174,7 +174,7 @@ class Index:
         (outcome,) = search_many(self.store, model, [query], policy=self.policy)
         if isinstance(outcome, Exception):
             raise outcome
-        return Hits(outcome, self)
+        return Hits(outcome.hits, self)
 
     def read_images(self, product_ids: Sequence[str]) -> list[bytes | None]:
         """The encoded images of some products; None for one that cannot be read."""

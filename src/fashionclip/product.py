@@ -82,6 +82,10 @@ class Roles:
     """The main image: a path, a URL, or the encoded image itself."""
     further_images: tuple[str, ...] = ()
     """Columns of other views of the product."""
+    sku: str | None = None
+    """The shop's own article number, where it is not the id."""
+    barcode: str | None = None
+    """A GTIN: EAN, UPC or ISBN."""
     price: str | None = None
     sale_price: str | None = None
     """The reduced price, beside the price."""
@@ -115,14 +119,28 @@ class Roles:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a product is a hit."""
+
+    matched: tuple[str, ...]
+    """The words of the query that match the product's, as the query has them."""
+    percentile: float | None
+    """How many products of the catalogue fit the query less well by their vectors, in 0…100."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A product that answers a query."""
 
     product_id: str
     score: float
-    """Higher is closer; a cosine in -1…1, except in hybrid searches."""
+    """Higher is closer; a cosine in -1…1, except in searches by words."""
     columns: Mapping[str, Value]
     """The product's catalogue columns, as they were indexed."""
+    n_variants: int = 1
+    """How many products of its group were found, where hits are grouped."""
+    explanation: Explanation | None = None
+    """If it was asked for."""
 
 
 def hit_fields(hit: Hit) -> dict[str, Value]:

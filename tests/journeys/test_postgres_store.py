@@ -40,12 +40,12 @@ def test_a_search_finds_what_it_finds_in_a_folder(uri, store, fashionclip):
         ["red shirt", "--where", "price < 60 and gender = 'Women'"],
         ["shirt", "--not", "red"],
         ["--similar-to", "P003"],
-        ["blue jeans", "--hybrid"],
+        ["blue jeans", "--mode", "hybrid"],
     ):
         there, here = (fashionclip("search", one, *words, "--json") for one in (uri, store))
         assert there.status == 0, there.err
         found, expected = there.json["hits"], here.json["hits"]
-        if "--hybrid" not in words:  # each engine ranks words in its own way
+        if "--mode" not in words:  # each engine ranks words in its own way
             assert [hit["id"] for hit in found] == [hit["id"] for hit in expected], words
             scores = [hit["score"] for hit in expected]
             assert [hit["score"] for hit in found] == pytest.approx(scores, abs=1e-5)

@@ -160,7 +160,7 @@ def test_what_is_to_be_avoided_sinks(shop, store, fashionclip):
 
 
 def test_full_text_helps_where_words_stand_in_the_catalogue(store, fashionclip):
-    ended = fashionclip("search", store, "orange sneakers", "--hybrid", "--k", 3, "--json")
+    ended = fashionclip("search", store, "orange sneakers", "--mode", "hybrid", "--k", 3, "--json")
     assert ended.status == 0, ended.err
     assert "orange sneakers" in {hit["title"] for hit in ended.json["hits"]}
 

@@ -24,6 +24,7 @@ from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
     from fashionclip.model import FashionCLIP
+    from fashionclip.searching import Mode
     from fashionclip.store import Store
 
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         "$ fashionclip search shop.lance --image photo.jpg",
         '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
         "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
-        '$ fashionclip search shop.lance "nike running shoes" --hybrid --json',
+        '$ fashionclip search shop.lance "nike running shoes" --mode hybrid --json',
     )
 )
 @click.argument("store")
@@ -61,7 +62,11 @@ if TYPE_CHECKING:
     help="Share of the words beside a picture: 1 the words alone, 0 the picture alone.",
 )
 @click.option(
-    "--hybrid", is_flag=True, help="Also match the words in the captions themselves (full text)."
+    "--mode",
+    type=click.Choice(["hybrid", "vectors", "words"]),
+    default="vectors",
+    show_default=True,
+    help="Compare the words with pictures (vectors), with the catalogue's words, or with both.",
 )
 @click.option("--group", is_flag=True, help="Show only the best of each group of variants.")
 @click.option(
@@ -83,7 +88,7 @@ def command(
     where: str | None,
     k: int,
     weight: float,
-    hybrid: bool,
+    mode: "Mode",
     group: bool,
     page: Path | None,
     allow_private: bool,
@@ -95,13 +100,11 @@ def command(
     """Search the index in STORE by WORDS, by an image, by both, or for products like another.
 
     STORE is a folder, s3://… or postgresql://…. A score is a cosine, 1 for the same image; how
-    high words score differs between models. With --hybrid it is a sum over ranks instead.
+    high words score differs between models. With --mode hybrid it is a sum over ranks instead.
     """
     text = " ".join(words).strip() or None
     if text is None and image is None and similar_to is None:
         stop_for_usage("say what to look for: words, --image FILE or --similar-to ID")
-    if text is None and hybrid:
-        stop_for_usage("--hybrid matches words with captions: give words too")
     begun = perf_counter()
     if device == "auto":
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
@@ -122,7 +125,7 @@ def command(
         avoid=avoid,
         where=where,
         k=k,
-        hybrid=hybrid,
+        mode=mode if text else "vectors",
         group=group,
     )
     if as_json:

@@ -139,7 +139,7 @@ class _Api:
             weight=body.weight,
             k=self._limited("k", body.k, self._settings.k),
             offset=self._limited("offset", body.offset, self._settings.offset),
-            hybrid=body.hybrid,
+            mode="hybrid" if body.hybrid else "vectors",
             group=body.group,
         )
         page = await self._service.search(query)

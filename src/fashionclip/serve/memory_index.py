@@ -49,8 +49,15 @@ class InMemoryIndex(MemoryStore):
         )
         self._follower.start()
 
-    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best.
+    def text_search(
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The k products whose words match those of a text best.
 
         The store's own full-text index answers, since one in memory would have to be built again
         after every write; that is done only if the store cannot be read.
@@ -59,11 +66,11 @@ class InMemoryIndex(MemoryStore):
             FilterError: the filter names a column that is gone.
         """
         try:
-            return self._source.text_search(text, k=k, where=where)
+            return self._source.text_search(text, k=k, where=where, columns=columns)
         except FilterError:
             raise
         except StoreError:
-            return super().text_search(text, k=k, where=where)
+            return super().text_search(text, k=k, where=where, columns=columns)
 
     @contextmanager
     def writing(self, *, timeout_s: float) -> Iterator[Writer]:

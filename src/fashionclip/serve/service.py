@@ -7,7 +7,7 @@ are batched too. Calls beyond a queue are rejected (429).
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError, StoreErro
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Kind, Roles
-from fashionclip.searching import Query, group_column, search_many
+from fashionclip.searching import Query, Results, group_column, search_many
 from fashionclip.serve.batching import (
     BatchingEngine,
     BoundedExecutor,
@@ -41,16 +41,6 @@ THREADS_PER_BATCH_ITEM = 2  # so that one batch fills while another is computed
 IMAGE_THREADS = 16  # images that are fetched or made small at once
 WRITE_THREADS = 16  # writes that are prepared at once, and then written together
 MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Hits, and whether there are more."""
-
-    hits: Sequence[Hit]
-    has_more: bool
-    total: int | None = None
-    """How many products pass the filter if they are listed; None if they are ranked."""
 
 
 class _FacetCounts:
@@ -97,7 +87,7 @@ class SearchService:
         self._writer = StoreWriter(self._index, self._engine, self._decoder, metrics)
         self._facet_counts: _FacetCounts | None = None
         self._text_searches, self._searches = (
-            MicroBatcher[Query, list[Hit]](
+            MicroBatcher[Query, Results](
                 self._search_many,
                 name=name,
                 metrics=metrics,
@@ -145,7 +135,7 @@ class SearchService:
         """Why the store cannot be read at present; empty if it can."""
         return self._index.fault
 
-    async def search(self, query: Query) -> Page:
+    async def search(self, query: Query) -> Results:
         """Find products, or list them if the query has only a filter.
 
         Args:
@@ -161,13 +151,12 @@ class SearchService:
         if not (query.text or query.image or others):
             return await self._calls.run(self._list, query)
         batcher = self._text_searches
-        if query.image or others or query.hybrid:
+        if query.image or others or query.mode != "vectors":
             batcher = self._searches
         if isinstance(query.image, bytes):
             vector = await self._calls.run(self._encode_image, query.image)
             query = replace(query, image=None, image_vector=vector)
-        hits = await batcher.submit(replace(query, k=query.k + 1))  # one more shows if there are
-        return Page(hits[: query.k], has_more=len(hits) > query.k)
+        return await batcher.submit(query)
 
     async def facets(self, where: str | None) -> Sequence[Facet]:
         """The facets of the products that pass a filter.
@@ -265,7 +254,7 @@ class SearchService:
         location = rows.images[0] if rows.ids else None
         return None if location is None else (location, rows.content_keys[0])
 
-    def _search_many(self, queries: Sequence[Query]) -> list[list[Hit] | Exception]:
+    def _search_many(self, queries: Sequence[Query]) -> list[Results | Exception]:
         try:
             outcomes = search_many(self._index, self._search_model, queries)
         except StoreError as exc:
@@ -283,7 +272,7 @@ class SearchService:
         missing = next((name for name in ids if self._index.snapshot.hit(name) is None), ids[0])
         return ProductNotFoundError(f"there is no product {missing!r} here")
 
-    def _list(self, query: Query) -> Page:
+    def _list(self, query: Query) -> Results:
         """A page of the products that pass the query's filter."""
         now = self._index.snapshot
         mask = None if query.where is None else self._mask(str(query.where), now)
@@ -291,7 +280,8 @@ class SearchService:
             mask = now.firsts(mask, group_column(now.meta))
         total = len(now) if mask is None else int(mask.sum())
         hits = now.list_hits(mask, k=query.k, offset=query.offset)
-        return Page(hits, has_more=query.offset + len(hits) < total, total=total)
+        has_more = query.offset + len(hits) < total
+        return Results(hits, n_relevant=len(hits), has_more=has_more, total=total)
 
     def _mask(self, where: str, now: Snapshot) -> np.ndarray:
         return now.mask(parse_filter(where, now.meta.columns, now.meta.roles))

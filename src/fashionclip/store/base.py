@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from fashionclip.errors import ModelMismatchError, StoreLockedError
-from fashionclip.product import Hit, Kind, Product, Roles
+from fashionclip.product import Hit, Kind, Product, Roles, Value
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter
 
@@ -45,6 +45,18 @@ class StoreMeta:
     """The catalogue's columns, by their own names, and what they hold."""
     created: str = ""
     """UTC time at which the store was made (ISO 8601)."""
+    relevance_threshold: float | None = None
+    """What unrelated queries score here at most, as ``relevance.calibrate`` measured it; None
+    before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of products: by a column, products without a value last, then by id."""
+
+    column: str
+    """The catalogue's own name."""
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +185,10 @@ class Writer(Protocol):
         """Remove those of some columns in which no product has a value."""
 
     def set_roles(self, roles: Roles) -> None:
-        """Replace the roles."""
+        """Replace the roles; the words that products are found by follow them."""
+
+    def set_relevance_threshold(self, threshold: float | None) -> None:
+        """Replace what ``StoreMeta.relevance_threshold`` says."""
 
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact, and bring search indexes up to date; fully if no more writes are to come."""
@@ -205,6 +220,7 @@ class Store(Protocol):
         k: int,
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
+        columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k products closest to each vector, closest first, equal scores by id.
 
@@ -214,6 +230,7 @@ class Store(Protocol):
             where: one filter for all queries, or one (or None) per query; applied before the
                 vectors are compared.
             exact: True compares every vector; None lets the store decide.
+            columns: those that the hits carry; None for all.
 
         Returns:
             A list per query; scores are cosines in -1…1.
@@ -224,17 +241,48 @@ class Store(Protocol):
             FilterError: a filter names a column that is gone; StoreCorruptError.
         """
 
-    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best, best first.
+    def text_search(
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The k products whose words match those of a text best, best first.
 
-        Scores are the engine's own (0 or more); only their order can be compared across stores.
+        A product's words are those of ``fulltext.product_text``: id, SKU, barcode, brand, title,
+        category, colour, highlights, caption. Plurals match singulars; a word that no product has
+        matches those that differ in a letter or two. Scores are the engine's own (0 or more); only
+        their order can be compared across stores.
         """
 
     def count(self, where: Filter | None = None) -> int:
         """How many products pass a filter."""
 
-    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1: a page."""
+    def list_hits(
+        self,
+        *,
+        k: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        sort: Sort | None = None,
+        after: tuple[Value, str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids, with a score of 1: a page.
+
+        Args:
+            k: products wanted.
+            offset: products to leave out at the start.
+            where: the filter.
+            sort: another order.
+            after: only products after this value of the sorted column and this id.
+            columns: those that the hits carry; None for all.
+        """
+
+    def sample(self, n: int) -> Rows:
+        """Up to n products, spread evenly over the store, with their vectors, without columns."""
 
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True

@@ -7,6 +7,7 @@ reader needs no lock.
 """
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Int
 
 from fashionclip.errors import StoreError
@@ -27,6 +29,7 @@ from fashionclip.store.base import (
     BlobStore,
     Changes,
     Rows,
+    Sort,
     Store,
     StoreInfo,
     StoreMeta,
@@ -142,6 +145,8 @@ class Snapshot:
     """Excludes most rows before they are scored; None where it would not pay."""
     masks: dict[Filter, Bool[np.ndarray, " n"]] = field(default_factory=dict)
     """Masks of the filters used so far."""
+    orders: dict[Sort, Int[np.ndarray, " n"]] = field(default_factory=dict)
+    """Orders used so far."""
 
     def __len__(self) -> int:
         """The number of products."""
@@ -183,6 +188,7 @@ class Snapshot:
         *,
         ks: Sequence[int],
         masks: Sequence[Bool[np.ndarray, " n"] | None],
+        columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The products closest to each of several unit vectors, closest first, equal ones by id.
 
@@ -190,6 +196,7 @@ class Snapshot:
             queries: unit vectors.
             ks: hits wanted by each.
             masks: for each, the rows that pass its filter; None for all.
+            columns: those that the hits carry; None for all.
         """
         if not len(queries):
             return []
@@ -202,15 +209,57 @@ class Snapshot:
             rows = self.pruning.candidates(queries, self.vectors, ks=ks, masks=masks)
             scores = scores_of_rows(rows, self.vectors, queries)
         rankings = [self._ranked(*query) for query in zip(rows, scores, ks, strict=True)]
-        hits = iter(self.hits([pair for ranking in rankings for pair in ranking]))
+        hits = iter(self.hits([pair for ranking in rankings for pair in ranking], columns))
         return [list(islice(hits, len(ranking))) for ranking in rankings]
 
+    def order(self, sort: Sort | None) -> Int[np.ndarray, " n"]:
+        """All rows in an order: by a column, rows without a value last, then by id."""
+        if sort is None:
+            return self.id_order
+        if sort not in self.orders:
+            values = self.columns.column(sort.column).take(pa.array(self.id_order))
+            ranks = pc.rank(
+                values,
+                sort_keys="descending" if sort.descending else "ascending",
+                null_placement="at_end",
+                tiebreaker="dense",
+            )
+            self.orders[sort] = self.id_order[np.argsort(ranks.to_numpy(), kind="stable")]
+        return self.orders[sort]
+
     def list_hits(
-        self, passing: Bool[np.ndarray, " n"] | None, *, k: int, offset: int
+        self,
+        passing: Bool[np.ndarray, " n"] | None,
+        *,
+        k: int,
+        offset: int = 0,
+        sort: Sort | None = None,
+        after: tuple[Value, str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """A page of the products that a mask lets pass, in the order of their ids."""
-        rows = self.id_order if passing is None else self.id_order[passing[self.id_order]]
-        return self.hits([(row, 1.0) for row in rows[offset : offset + k].tolist()])
+        """A page of the products that a mask lets pass, in the order of their ids or as sorted."""
+        rows = self.order(sort)
+        rows = rows if passing is None else rows[passing[rows]]
+        if after is not None:
+            offset += self._n_until(rows, sort, *after)
+        return self.hits([(row, 1.0) for row in rows[offset : offset + k].tolist()], columns)
+
+    def _n_until(
+        self, rows: Int[np.ndarray, " _"], sort: Sort | None, value: Value, product_id: str
+    ) -> int:
+        """How many of some ordered rows come before a place in the order, or are at it."""
+        column = None if sort is None else self.columns.column(sort.column)
+
+        def is_after(row: int) -> bool:
+            own: Value = None if column is None else column[row].as_py()
+            if own == value:
+                return self.ids[row] > product_id
+            if own is None or value is None:
+                return own is None
+            is_less: bool = own < value  # type: ignore[operator]  # of one kind
+            return is_less if sort is not None and sort.descending else not is_less
+
+        return bisect_left(rows.tolist(), True, key=is_after)
 
     def firsts(self, passing: Bool[np.ndarray, " n"] | None, column: str) -> Bool[np.ndarray, " n"]:
         """True for the first product, by its id, of each value of a column; for all without one.
@@ -238,11 +287,14 @@ class Snapshot:
         location = None if row is None else self.images[row].as_py()
         return location if isinstance(location, str) else None
 
-    def hits(self, ranking: Sequence[tuple[int, float]]) -> list[Hit]:
-        """Rows, each with its score, as hits."""
+    def hits(
+        self, ranking: Sequence[tuple[int, float]], columns: Sequence[str] | None = None
+    ) -> list[Hit]:
+        """Rows, each with its score, as hits with some columns, or all of them."""
         rows = [row for row, _ in ranking]
-        taken = take_rows(self.columns, pa.array(rows, pa.int64()))
-        names = self.columns.column_names
+        table = self.columns if columns is None else self.columns.select(list(columns))
+        taken = take_rows(table, pa.array(rows, pa.int64()))
+        names = table.column_names
         values = [column.to_pylist() for column in taken.columns]
         by_row = zip(*values, strict=True) if values else ((),) * len(rows)
         return [
@@ -425,6 +477,7 @@ class MemoryStore:
         k: int,
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
+        columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k products closest to each vector; ``exact`` makes no difference."""
         check_k(k)
@@ -432,27 +485,52 @@ class MemoryStore:
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
         masks = [None if one is None else now.mask(one) for one in filters]
-        return now.nearest(unit_queries(vectors), ks=[k] * len(vectors), masks=masks)
+        return now.nearest(
+            unit_queries(vectors), ks=[k] * len(vectors), masks=masks, columns=columns
+        )
 
-    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best, by BM25."""
+    def text_search(
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The k products whose words match those of a text best, by BM25."""
         check_k(k)
         now = self._snapshot
         passing = None if where is None else now.mask(where)
         scores = now.caption_index.scores(text).items()
         found = [(row, score) for row, score in scores if passing is None or passing[row]]
         found.sort(key=lambda pair: (-pair[1], now.ids[pair[0]]))
-        return now.hits(found[:k])
+        return now.hits(found[:k], columns)
 
     def count(self, where: Filter | None = None) -> int:
         """How many products pass a filter."""
         now = self._snapshot
         return len(now) if where is None else int(now.mask(where).sum())
 
-    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1: a page."""
+    def list_hits(
+        self,
+        *,
+        k: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        sort: Sort | None = None,
+        after: tuple[Value, str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids or as sorted: a page."""
         now = self._snapshot
-        return now.list_hits(None if where is None else now.mask(where), k=k, offset=offset)
+        passing = None if where is None else now.mask(where)
+        return now.list_hits(passing, k=k, offset=offset, sort=sort, after=after, columns=columns)
+
+    def sample(self, n: int) -> Rows:
+        """Up to n products, spread evenly over the store, with their vectors."""
+        now = self._snapshot
+        rows = np.unique(np.linspace(0, len(now) - 1, min(n, len(now)), dtype=np.int64))
+        return now.take(rows, vectors=True, columns=False)
 
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
@@ -554,7 +632,7 @@ class MemoryStore:
         with self._lock:
             now = self._snapshot
             if columns is not None:
-                now = replace(now, columns=columns, masks={})
+                now = replace(now, columns=columns, masks={}, orders={})
             meta = now.meta if meta is None else meta
             new = _empty_rows(meta) if added is None else added
             gone = now.rows_of(deleted)
@@ -631,6 +709,12 @@ class _MemoryWriter:
         """Replace the roles."""
         if roles != self._store.meta.roles:
             self._store.apply(meta=replace(self._store.meta, roles=roles))
+
+    def set_relevance_threshold(self, threshold: float | None) -> None:
+        """Replace the relevance threshold."""
+        meta = self._store.meta
+        if threshold != meta.relevance_threshold:
+            self._store.apply(meta=replace(meta, relevance_threshold=threshold))
 
     def optimize(self, *, is_finished: bool = True) -> None:
         """Nothing to do in memory."""

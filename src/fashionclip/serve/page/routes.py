@@ -348,7 +348,7 @@ class _Page:
             where=state.where(self._service.columns, lists=lists),
             k=PAGE_SIZE,
             offset=state.offset,
-            hybrid=state.hybrid and bool(state.text),
+            mode="hybrid" if state.hybrid and state.text else "vectors",
             group=state.group and self._service.roles.group in self._service.columns,
         )
 

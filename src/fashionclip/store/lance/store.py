@@ -20,12 +20,13 @@ import pyarrow as pa
 from jaxtyping import Float32
 from lance.query import MatchQuery
 
-from fashionclip.product import Hit, Kind, Product, Roles
+from fashionclip.product import Hit, Kind, Product, Roles, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
     BlobStore,
     Changes,
     Rows,
+    Sort,
     StoreInfo,
     StoreMeta,
     VerifyReport,
@@ -51,6 +52,7 @@ from fashionclip.store.rows import (
 )
 
 ROLES_KEY = "fashionclip.roles"  # in the table's configuration
+THRESHOLD_KEY = "fashionclip.relevance_threshold"
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
 MAX_TIES = 5_000  # a thousand copies of one image need no order
@@ -143,7 +145,13 @@ class LanceStore:
             with reported(self._place.uri):
                 roles = Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
                 kinds = kinds_in(table.schema)
-            meta = replace(self._manifest.meta(self._place.uri), roles=roles, columns=kinds)
+                threshold = json.loads(table.config().get(THRESHOLD_KEY, "null"))
+            meta = replace(
+                self._manifest.meta(self._place.uri),
+                roles=roles,
+                columns=kinds,
+                relevance_threshold=threshold,
+            )
             self._meta = revision, meta
         return self._meta[1]
 
@@ -173,6 +181,7 @@ class LanceStore:
         k: int,
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
+        columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k products closest to each vector; see ``Store``."""
         check_k(k)
@@ -185,13 +194,20 @@ class LanceStore:
         for one in dict.fromkeys(filters):
             rows = [i for i, other in enumerate(filters) if other == one]
             fitted = None if one is None else fit_filter(one, meta.columns, meta.roles)
-            hits = self._nearest(table, queries[rows], k, fitted, is_exact=bool(exact))
+            hits = self._nearest(table, queries[rows], k, fitted, columns, is_exact=bool(exact))
             for i, some in zip(rows, hits, strict=True):
                 found[i] = some
         return found
 
     def _nearest(
-        self, table: Dataset, queries: np.ndarray, k: int, where: Filter | None, *, is_exact: bool
+        self,
+        table: Dataset,
+        queries: np.ndarray,
+        k: int,
+        where: Filter | None,
+        columns: Sequence[str] | None,
+        *,
+        is_exact: bool,
     ) -> list[list[Hit]]:
         """The k products closest to each of several unit vectors that share a filter."""
         k = self._at_most_all(table, k)
@@ -208,7 +224,11 @@ class LanceStore:
             is_batch = len(pending) > 1
             asked = queries[pending] if is_batch else queries[pending[0]]
             rows = self._best_rows(
-                table, where, measure="_distance", nearest={**search, "q": asked, "k": limit}
+                table,
+                where,
+                columns,
+                measure="_distance",
+                nearest={**search, "q": asked, "k": limit},
             )
             by_query: dict[int, list[dict[str, Any]]] = {i: [] for i in pending}
             for row in rows:
@@ -223,8 +243,15 @@ class LanceStore:
             limit *= 4
         return [found[i] for i in range(len(queries))]
 
-    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
-        """The k products whose captions match some words best, by BM25."""
+    def text_search(
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The k products whose words match those of a text best, by BM25."""
         check_k(k)
         table = self.latest()
         fitted = self._fitted(table, where)
@@ -233,7 +260,7 @@ class LanceStore:
         limit = k + TIE_MARGIN
         while True:
             rows = self._best_rows(
-                table, fitted, measure="_score", full_text_query=query, limit=limit
+                table, fitted, columns, measure="_score", full_text_query=query, limit=limit
             )
             hits = _ranked(rows, k, limit, measure="_score")
             if hits is not None:
@@ -244,13 +271,15 @@ class LanceStore:
         self,
         table: Dataset,
         where: Filter | None,
+        columns: Sequence[str] | None,
         *,
         measure: str,
         **search: Any,  # noqa: ANN401  # Lance's own options
     ) -> list[dict[str, Any]]:
         """The rows that a search finds, with their ids, columns and Lance's measure."""
         with reported(self._place.uri):
-            names = [schema.ID, *map(stored_name, kinds_in(table.schema)), measure]
+            chosen = kinds_in(table.schema) if columns is None else columns
+            names = [schema.ID, *map(stored_name, chosen), measure]
             condition = _condition(table, where)
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
             return list(scanner.to_table().to_pylist())
@@ -271,13 +300,25 @@ class LanceStore:
     def _at_most_all(self, table: Dataset, k: int) -> int:
         return k if k <= MAX_UNCOUNTED_K else max(1, min(k, self._count(table, None)))
 
-    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1: a page."""
+    def list_hits(
+        self,
+        *,
+        k: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        sort: Sort | None = None,
+        after: tuple[Value, str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids or as sorted: a page."""
         table = self.latest()
         fitted = self._fitted(table, where)
         with reported(self._place.uri):
             found = table.scanner(
-                columns=[schema.ID, *map(stored_name, kinds_in(table.schema))],
+                columns=[
+                    schema.ID,
+                    *map(stored_name, kinds_in(table.schema) if columns is None else columns),
+                ],
                 filter=_condition(table, fitted),
                 order_by=[schema.ID],
                 limit=k,
@@ -286,6 +327,17 @@ class LanceStore:
         return [_hit(row, 1.0) for row in found.to_pylist()]
 
     # reading
+
+    def sample(self, n: int) -> Rows:
+        """Up to n products, spread evenly over the store, with their vectors."""
+        table = self.latest()
+        with reported(self._place.uri):
+            count = table.count_rows()
+            rows = np.unique(np.linspace(0, count - 1, min(n, count), dtype=np.int64))
+            names = schema.names_of({}, vectors=True, columns=False)
+            taken = table.take(rows.tolist(), columns=names).combine_chunks()
+        batches = taken.to_batches() or [pa.RecordBatch.from_pylist([], taken.schema)]
+        return schema.to_rows(batches[0], {})
 
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
@@ -473,6 +525,12 @@ class _LanceWriter:
             with reported(self._uri):
                 table = self._store.for_writing()
                 table.update_config({ROLES_KEY: json.dumps(roles.as_dict())})
+
+    def set_relevance_threshold(self, threshold: float | None) -> None:
+        """Replace the relevance threshold."""
+        if threshold != self._store.meta.relevance_threshold:
+            with reported(self._uri):
+                self._store.for_writing().update_config({THRESHOLD_KEY: json.dumps(threshold)})
 
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.

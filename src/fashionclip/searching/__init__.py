@@ -1,0 +1,22 @@
+"""Queries over a store: by text, image or stored product; ranking, relevance, pages.
+
+A query becomes one unit vector, the store returns its neighbours, and words are matched with the
+catalogue's own. Both rankings are fused. ``search_many`` answers many queries with one pass of the
+model for all texts, one for all images, and one search of the store; every search of this package
+goes through it.
+"""
+
+from fashionclip.searching.query import Mode, Query
+from fashionclip.searching.ranking import group_column
+from fashionclip.searching.results import Outcome, Results
+from fashionclip.searching.search import not_found, search_many
+
+__all__ = [
+    "Mode",
+    "Outcome",
+    "Query",
+    "Results",
+    "group_column",
+    "not_found",
+    "search_many",
+]

@@ -1,0 +1,191 @@
+"""``Query``: one search, as the command line, ``Index.search`` and the service ask it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32
+
+from fashionclip.model import ImageSource
+from fashionclip.store.filters import Filter
+
+Mode = Literal["hybrid", "vectors", "words"]
+"""What a text is compared with: the products' vectors, their words, or both."""
+
+NEUTRAL = "product"
+"""A text that names nothing in particular: the origin from which texts' meanings are measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Query:
+    """One search.
+
+    Its vector is ``unit(weight * text + (1 - weight) * unit(mean of images))``, each part a unit
+    vector; the images are ``image`` and the stored ones of ``similar_to``. Where there are only
+    things to avoid, the text is ``NEUTRAL``.
+
+    With things to avoid, the best candidates (at least ``MIN_POOL`` of them) are ranked again by
+
+        ``score - avoid_weight * spread * sum over phrases a of max(0, z_a)``
+
+    where ``z_a`` is how much more than the median candidate a product shows what ``a`` adds to the
+    query, in standard deviations over the candidates, and ``spread`` is the standard deviation of
+    their scores, so that 1 means the same for every model and query. What ``a`` adds is the
+    direction ``a - n`` without its part along ``q - n``, for the text ``q`` of the query and a
+    neutral text ``n``: red is not held against red dresses in "red dress" without "red shoes".
+    Subtracting the vector of ``a`` from the query's instead would push the query away from images
+    of clothes altogether. What a product of ``unlike`` adds is the difference between its vector
+    and the mean of the candidates.
+
+    In the mode ``hybrid``, the rankings by vectors and by words are fused:
+    ``score = sum over rankings of 1 / (60 + rank)``.
+
+    Source: fusion after Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms
+        Condorcet and individual rank learning methods", SIGIR 2009, equation 1.
+    """
+
+    text: str | None = None
+    image: ImageSource | None = None
+    """A path, URL, bytes, Pillow image or array."""
+    image_vector: Float32[np.ndarray, " dim"] | None = None
+    """The unit vector of an image that is encoded already; it counts as ``image`` does."""
+    similar_to: str | Sequence[str] = ()
+    """Ids of stored products; they themselves are left out."""
+    unlike: str | Sequence[str] = ()
+    """Ids of stored products that hits should not look like; left out too."""
+    weight: float = 0.5
+    """Share of the text where there are text and images, in 0…1."""
+    avoid: str | Sequence[str] = ()
+    """Phrases for what hits should not show."""
+    avoid_weight: float = 1.0
+    """How much avoiding counts, 0 or more."""
+    where: str | Filter | None = None
+    """A filter over the catalogue's columns, applied before the vectors are compared."""
+    k: int = 10
+    """Hits wanted, at least 1."""
+    offset: int = 0
+    """Hits to leave out at the start, for pages; ``cursor`` is better where products change."""
+    cursor: str | None = None
+    """``Results.cursor`` of the page before this one: goes on after its last hit, also where
+    products came or went since."""
+    mode: Mode = "vectors"
+    """What the text is compared with; ``hybrid`` fuses the rankings by vectors and by words."""
+    sort: str | None = None
+    """A column or role to sort the fitting hits by, ascending; descending with ``-`` before it."""
+    total: bool = False
+    """Whether to count the products that fit."""
+    explain: bool = False
+    """Whether hits say why they are there (``Hit.explanation``)."""
+    diversity: float = 0.0
+    """How much hits that look like earlier ones are put back, in 0…1."""
+    templates: str | Sequence[str] | None = None
+    """Prompt templates, as in ``FashionCLIP.encode_text``."""
+    group: bool = False
+    """Only the best hit of each group: products with one value in the column of the role
+    ``group`` are variants of one another. A product without a value is a group of its own."""
+    exact: bool | None = None
+    """True compares every vector even where there is an approximate index."""
+
+    @property
+    def phrases(self) -> list[str]:
+        """What to avoid, without blanks."""
+        return [phrase.strip() for phrase in several(self.avoid) if phrase.strip()]
+
+    @property
+    def words(self) -> str | None:
+        """The text to search with; ``NEUTRAL`` where there are only things to avoid."""
+        text = (self.text or "").strip()
+        has_other = self.has_image or bool(several(self.similar_to))
+        is_penalised = bool(self.phrases or several(self.unlike))
+        return text or (NEUTRAL if is_penalised and not has_other else None)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is an image, encoded or not."""
+        return self.image is not None or self.image_vector is not None
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether more candidates are needed than hits are wanted."""
+        has_penalty = bool(self.phrases or several(self.unlike)) and self.avoid_weight > 0
+        return self.mode != "vectors" or has_penalty
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether anything has to be encoded."""
+        return bool(self.words or self.phrases) or self.image is not None
+
+    def check(self, *, has_model: bool = True) -> None:
+        """Refuse a query that makes no sense.
+
+        Raises:
+            TypeError: a value is of another type than its field.
+            ValueError: nothing to search for, a number out of range, or no model to encode with.
+        """
+        self._check_types()
+        faults = {
+            "nothing to look for: give text, image or similar_to": (
+                self.words is None and not self.has_image and not several(self.similar_to)
+            ),
+            f"mode {self.mode!r} matches words: give text too": (
+                self.mode != "vectors" and not self.words
+            ),
+            f"mode is {self.mode!r}; choose hybrid, vectors or words": (
+                self.mode not in get_args(Mode)
+            ),
+            f"diversity is {self.diversity}; it must be between 0 and 1": (
+                not 0 <= self.diversity <= 1
+            ),
+            f"weight is {self.weight}; it is the share of the words, 0 to 1": (
+                not 0 <= self.weight <= 1
+            ),
+            f"avoid_weight is {self.avoid_weight}; it must be 0 or more": (
+                not 0 <= self.avoid_weight < np.inf
+            ),
+            f"k is {self.k}: ask for at least 1 hit": self.k < 1,
+            f"offset is {self.offset}; it must be 0 or more": self.offset < 0,
+            "words and images need the model that made the index; similar_to alone does not": (
+                self.needs_model and not has_model
+            ),
+        }
+        for message, is_wrong in faults.items():
+            if is_wrong:
+                raise ValueError(message)
+
+    def _check_types(self) -> None:
+        """Refuse values of another type than their fields.
+
+        Raises:
+            TypeError: there is one.
+        """
+        wanted: dict[str, tuple[Any, str]] = {
+            "text": (str | None, "text"),
+            "where": (str | Filter | None, "a filter's text, such as 'price < 50'"),
+            "weight": (Real, "a number"),
+            "avoid_weight": (Real, "a number"),
+            "diversity": (Real, "a number"),
+            "sort": (str | None, "a column's name, such as 'price' or '-price'"),
+            "cursor": (str | None, "the cursor of the page before"),
+            "k": (Integral, "a whole number"),
+            "offset": (Integral, "a whole number"),
+        }
+        faults = [
+            (name, what)
+            for name, (kind, what) in wanted.items()
+            if not isinstance(getattr(self, name), kind)
+        ]
+        for name in ("similar_to", "unlike", "avoid"):
+            value: Any = getattr(self, name)
+            is_sequence = isinstance(value, Iterable) and not isinstance(value, bytes)
+            if not is_sequence or not all(isinstance(one, str) for one in value):
+                faults.append((name, "text, or a list of texts"))
+        for name, what in faults:
+            message = f"{name} must be {what}, not {getattr(self, name)!r:.60}"
+            raise TypeError(message)
+
+
+def several(names: str | Sequence[str]) -> list[str]:
+    """One name or several, as a list."""
+    return [names] if isinstance(names, str) else list(names)
