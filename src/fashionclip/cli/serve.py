@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
+    cache_folder,
     examples,
     json_option,
     model_options,
@@ -20,9 +22,28 @@ from fashionclip.serve.settings import Settings
 
 DEFAULTS = Settings()
 
+MAX_WORKERS = 64
+
 BLAS_SPIN_LOG2_CYCLES = "16"
 """OpenBLAS threads spin for 2 ** 16 cycles before they sleep. The default of 2 ** 26, about 20 ms,
 keeps their cores from other threads."""
+
+
+def _read_origins(
+    ctx: click.Context, parameter: click.Parameter, origins: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Check that each is an origin, as a browser sends it: scheme, host and port alone.
+
+    Raises:
+        click.BadParameter: one is not.
+    """
+    for origin in origins:
+        parts = urlsplit(origin)
+        is_web = parts.scheme in {"http", "https"} and parts.hostname
+        if not is_web or origin != f"{parts.scheme}://{parts.netloc}".lower() or "@" in origin:
+            message = f"'{origin}' is not a web site's origin; write it as https://shop.example"
+            raise click.BadParameter(message, ctx=ctx, param=parameter)
+    return origins
 
 
 @click.command(
@@ -42,6 +63,32 @@ keeps their cores from other threads."""
     default=DEFAULTS.port,
     show_default=True,
     help="0 is any.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=DEFAULTS.workers,
+    show_default=True,
+    help="Processes that answer requests; each holds its own copy of the index.",
+)
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="A replica: follow the index without ever writing to it; requests that write get 403.",
+)
+@click.option(
+    "--uploads",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder of the pictures that visitors search with; in the user's cache if not given.",
+)
+@click.option(
+    "--cors",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=_read_origins,
+    help="A web site whose scripts may use the API, such as https://shop.example. Repeatable.",
 )
 @click.option(
     "--key-file",
@@ -95,6 +142,7 @@ def command(
     key_file: Path | None,
     new_key: str | None,
     open_to_all: bool,
+    uploads: Path | None,
     model_name: str | None,
     as_json: bool,
     **further: Any,  # noqa: ANN401 - fields of Settings
@@ -125,7 +173,13 @@ def command(
     read_meta(store)  # fails early if there is no index; the worker opens it
     if key_file is not None:
         Keys.read(key_file)
-    settings = Settings(host=host, key_file=key_file, model=model_name, **further)
+    settings = Settings(
+        host=host,
+        key_file=key_file,
+        uploads=_uploads_folder(uploads),
+        model=model_name,
+        **further,
+    )
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPIN_LOG2_CYCLES)  # for the worker
 
     def report_address(address: str) -> None:
@@ -134,6 +188,24 @@ def command(
             terminal.write_json({"url": address})
 
     serve(store, settings, on_address=report_address)
+
+
+def _uploads_folder(given: Path | None) -> Path | None:
+    """The folder of uploaded pictures; None, which is memory, if there is no place for one.
+
+    Raises:
+        ServiceError: the folder that was named cannot be written to.
+    """
+    folder = given or cache_folder() / "uploads"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        is_usable = False
+    if given is not None and not is_usable:
+        message = f"{given}: pictures cannot be kept here; name a folder that can be written to"
+        raise ServiceError(message)
+    return folder.absolute() if is_usable else None
 
 
 def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:

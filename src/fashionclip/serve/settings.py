@@ -16,6 +16,14 @@ class Settings:
     """The model under another name than the store's; it must be the same model."""
     device: str = "auto"
     precision: str = "auto"
+    workers: int = 1
+    """Processes that answer requests; each holds its own copy of the index."""
+    read_only: bool = False
+    """Whether the service only reads its store, as a replica does; writes are answered with 403."""
+    uploads: Path | None = None
+    """Folder of the pictures that visitors search with; without one they are held in memory."""
+    cors_origins: tuple[str, ...] = ()
+    """Web sites whose scripts may read the answers, such as ``https://shop.example``."""
     key_file: Path | None = None
     """See ``middleware.keys``; without it, anyone who can connect can read and write."""
     allow_image_urls: bool = False
