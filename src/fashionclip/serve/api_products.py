@@ -1,0 +1,109 @@
+"""The API's routes that change products: parse a request, call the service, answer."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi import Query as QueryParameter
+from fastapi.responses import JSONResponse
+
+from fashionclip.errors import BusyError
+from fashionclip.serve import schemas
+from fashionclip.serve.http_errors import client_message
+from fashionclip.serve.inputs import Inputs, Json, gather, limited
+from fashionclip.serve.schemas import error_responses
+from fashionclip.serve.service import SearchService
+from fashionclip.serve.settings import Settings
+from fashionclip.serve.writes import NewProduct
+
+_FULL = error_responses(507)
+_PUT: dict[int | str, dict[str, Any]] = {
+    422: {
+        "model": schemas.PutRefused | schemas.ProblemOut,
+        "description": "No product could be stored, or the request is not valid.",
+    }
+}
+
+
+def add_routes(router: APIRouter, service: SearchService, settings: Settings) -> None:
+    """Add the routes that change products.
+
+    Args:
+        router: the API's.
+        service: stores and deletes.
+        settings: the service's limits.
+    """
+    products = _Products(service, settings)
+    router.add_api_route(
+        "/products",
+        products.put,
+        methods=["PUT"],
+        response_model=schemas.PutResult,
+        response_class=JSONResponse,
+        tags=["products"],
+        responses=_PUT | _FULL,
+    )
+    router.add_api_route(
+        "/products",
+        products.remove,
+        methods=["DELETE"],
+        response_model=schemas.Removed,
+        response_class=JSONResponse,
+        tags=["products"],
+        responses=_FULL,
+    )
+
+
+class _Products:
+    """Answers the requests that change products."""
+
+    def __init__(self, service: SearchService, settings: Settings) -> None:
+        self._service, self._settings = service, settings
+        self._inputs = Inputs(service, settings)
+
+    async def put(
+        self, body: schemas.PutRequest, request: Request, add_columns: schemas.AddColumns = False
+    ) -> Json:
+        """Store products, replacing those of the same ids; answered when they are on disk."""
+        request.state.n = limited(
+            "the number of products", len(body.products), self._settings.batch
+        )
+        new: list[NewProduct] = []
+        rejected: list[dict[str, str]] = []
+        images = await gather(self._image(product) for product in body.products)
+        for product, image in zip(body.products, images, strict=True):
+            if isinstance(image, BusyError):
+                raise image  # the same request may succeed in a moment
+            if isinstance(image, Exception):
+                rejected.append({"id": product.id, "reason": client_message(image)})
+            else:
+                new.append(
+                    NewProduct(product.id, image, product.columns, product.caption, add_columns)
+                )
+        rejections = await self._service.put(new) if new else []
+        stored = len(new) - len(rejections)
+        rejected += [{"id": one.product_id, "reason": one.reason} for one in rejections]
+        result: dict[str, Any] = {"stored": stored, "rejected": rejected}
+        if stored:
+            return Json(result)
+        message = "no product could be stored; rejected says why"
+        request_id = request.state.request_id
+        result["error"] = {"code": "invalid", "message": message, "request_id": request_id}
+        return Json(result, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    async def remove(
+        self, request: Request, ids: Annotated[list[str], QueryParameter(alias="id", min_length=1)]
+    ) -> Json:
+        """Delete products: ``?id=A-17&id=A-18``."""
+        request.state.n = limited("the number of ids", len(ids), self._settings.k)
+        return Json({"removed": await self._service.remove(ids)})
+
+    async def _image(self, product: schemas.ProductIn) -> bytes:
+        """The encoded image of a product to store.
+
+        Raises:
+            ValueError: a text of the product is too long.
+            ImageFetchError, ImageError: its image cannot be read.
+        """
+        self._inputs.check_texts([product.caption, *map(str, product.columns.values())])
+        return await self._inputs.image(product.image, product.image_url) or b""
