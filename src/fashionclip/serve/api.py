@@ -22,6 +22,7 @@ from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, r
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
 from fashionclip.serve.schemas import error_responses
 from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 
 THUMBNAIL_MAX_AGE_S = 300  # then a browser asks whether it has changed
@@ -32,15 +33,15 @@ NO_RESPONSES: Mapping[int | str, dict[str, Any]] = MappingProxyType({})
 Where = Annotated[schemas.Where | None, QueryParameter()]
 
 
-def create_router(service: SearchService, settings: Settings, metrics: Metrics) -> APIRouter:
+def create_router(services: Services, settings: Settings, metrics: Metrics) -> APIRouter:
     """The routes of the API.
 
     Args:
-        service: answers the requests.
+        services: answer the requests.
         settings: the service's limits.
         metrics: shown at ``/metrics``.
     """
-    api = _Api(service, settings, metrics)
+    api = _Api(services, settings, metrics)
     router = APIRouter(responses=error_responses(*_CLIENT_ERRORS))
 
     def add(
@@ -78,7 +79,7 @@ def create_router(service: SearchService, settings: Settings, metrics: Metrics) 
         responses=missing,
     )
     add(one, api.product, "products", model=schemas.ProductOut, responses=missing)
-    api_products.add_routes(router, service, settings)
+    api_products.add_routes(router, services, settings)
     image: dict[int | str, dict[str, Any]] = {
         200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
         304: {"description": "Not changed."},
@@ -96,9 +97,13 @@ def create_router(service: SearchService, settings: Settings, metrics: Metrics) 
 class _Api:
     """Answers the API's requests."""
 
-    def __init__(self, service: SearchService, settings: Settings, metrics: Metrics) -> None:
-        self._service, self._settings, self._metrics = service, settings, metrics
-        self._inputs = Inputs(service, settings)
+    def __init__(self, services: Services, settings: Settings, metrics: Metrics) -> None:
+        self._services, self._settings, self._metrics = services, settings, metrics
+        self._inputs = Inputs(services, settings)
+
+    @property
+    def _service(self) -> SearchService:
+        return self._services.current
 
     async def search(self, body: schemas.SearchRequest, request: Request) -> Json:
         """Search by text, an image, or both; without a query, list products."""

@@ -13,6 +13,7 @@ from fashionclip.serve.http_errors import client_message
 from fashionclip.serve.inputs import Inputs, Json, gather, limited
 from fashionclip.serve.schemas import error_responses
 from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.writes import NewProduct
 
@@ -25,15 +26,15 @@ _PUT: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_routes(router: APIRouter, service: SearchService, settings: Settings) -> None:
+def add_routes(router: APIRouter, services: Services, settings: Settings) -> None:
     """Add the routes that change products.
 
     Args:
         router: the API's.
-        service: stores and deletes.
+        services: store and delete.
         settings: the service's limits.
     """
-    products = _Products(service, settings)
+    products = _Products(services, settings)
     router.add_api_route(
         "/products",
         products.put,
@@ -57,9 +58,13 @@ def add_routes(router: APIRouter, service: SearchService, settings: Settings) ->
 class _Products:
     """Answers the requests that change products."""
 
-    def __init__(self, service: SearchService, settings: Settings) -> None:
-        self._service, self._settings = service, settings
-        self._inputs = Inputs(service, settings)
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self._services, self._settings = services, settings
+        self._inputs = Inputs(services, settings)
+
+    @property
+    def _service(self) -> SearchService:
+        return self._services.current
 
     async def put(
         self, body: schemas.PutRequest, request: Request, add_columns: schemas.AddColumns = False

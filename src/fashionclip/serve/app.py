@@ -38,6 +38,7 @@ from fashionclip.serve.middleware import logs
 from fashionclip.serve.middleware.connections import Connections, raise_file_limit
 from fashionclip.serve.middleware.limits import App, LimitsMiddleware
 from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 
 DESCRIPTION = """Search a fashion catalogue by text and images.
@@ -53,7 +54,7 @@ BACKLOG = 4_096  # connections that wait at the socket while no worker accepts t
 
 
 def create_app(
-    service: SearchService,
+    service: SearchService | Services,
     settings: Settings,
     metrics: Metrics,
     *,
@@ -62,7 +63,7 @@ def create_app(
     """The ASGI app: the routes of page and API, behind the limits.
 
     Args:
-        service: what answers; closed when the app shuts down.
+        service: what answers, or the holder of what answers; closed when the app shuts down.
         settings: the limits.
         metrics: shared with the service.
         connections: drained when the app shuts down.
@@ -70,13 +71,14 @@ def create_app(
     Raises:
         ServiceError: the key file cannot be used.
     """
+    services = service if isinstance(service, Services) else Services(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if connections is not None:
             await connections.drain(timeout_s=settings.shutdown_seconds)
-        await asyncio.to_thread(service.close)
+        await asyncio.to_thread(services.close)
 
     app = FastAPI(
         title="FashionCLIP",
@@ -92,11 +94,13 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_internal)
-    app.include_router(api.create_router(service, settings, metrics))
+    app.include_router(api.create_router(services, settings, metrics))
     renderer = page.Renderer(settings)
     app.state.renderer = renderer
-    app.include_router(page.create_router(service, settings, renderer))
-    return LimitsMiddleware(app, settings, metrics, render_error=renderer.error)
+    app.include_router(page.create_router(services, settings, renderer))
+    return LimitsMiddleware(
+        services.of_requests(app), settings, metrics, render_error=renderer.error
+    )
 
 
 def serve(

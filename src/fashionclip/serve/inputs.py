@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
 from fashionclip.errors import FashionCLIPError, ImageError, ProductNotFoundError
-from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 
 MAX_FETCHING = 8  # images of one request at a time
@@ -30,14 +30,14 @@ class Json(JSONResponse):
 class Inputs:
     """Reads the texts and images of requests."""
 
-    def __init__(self, service: SearchService, settings: Settings) -> None:
+    def __init__(self, services: Services, settings: Settings) -> None:
         """Store both.
 
         Args:
-            service: fetches images.
+            services: fetch images.
             settings: the limits.
         """
-        self._service, self._settings = service, settings
+        self._services, self._settings = services, settings
 
     async def image(
         self, image: str | None, image_url: str | None, *, is_required: bool = True
@@ -56,7 +56,7 @@ class Inputs:
                 return _decoded(image)
             return await asyncio.to_thread(_decoded, image)
         if image_url is not None:
-            return await self._service.fetch(image_url)
+            return await self._services.current.fetch(image_url)
         if is_required:
             message = "there is no image; give image (base64) or image_url"
             raise ImageError(message)

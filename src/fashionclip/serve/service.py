@@ -8,6 +8,7 @@ are batched too. Calls beyond a queue are rejected (429).
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
-from fashionclip.store import StoreMeta, require_model
+from fashionclip.store import Store, StoreMeta, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.memory import Snapshot
@@ -41,6 +42,9 @@ THREADS_PER_BATCH_ITEM = 2  # so that one batch fills while another is computed
 IMAGE_THREADS = 16  # images that are fetched or made small at once
 WRITE_THREADS = 16  # writes that are prepared at once, and then written together
 MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
+
+
+_NUMBERS = count()
 
 
 class _FacetCounts:
@@ -69,12 +73,13 @@ class SearchService:
         """
         self._settings = settings
         max_batch, queue = settings.max_batch, settings.queue
+        self._number = next(_NUMBERS)
         self._index = InMemoryIndex(store, metrics=metrics)
-        name = settings.model or self._index.meta.model
-        model = FashionCLIP.from_pretrained(
-            None if name == BUILTIN else name, device=settings.device, precision=settings.precision
-        )
-        require_model(self._index, model=model.name, fingerprint=model.fingerprint)
+        try:
+            model = _open_model(self._index, settings)
+        except FashionCLIPError:
+            self._index.close()
+            raise
         self._search_model = model  # its calls come in batches already
         self._engine = BatchingEngine(model.engine, metrics, max_batch=max_batch)
         self._model = FashionCLIP(model.checkpoint, engine=self._engine)
@@ -117,8 +122,8 @@ class SearchService:
 
     @property
     def version(self) -> str:
-        """Changes whenever the products change."""
-        return str(self._index.revision)
+        """Changes whenever the products change; two services never have the same."""
+        return f"{self._number}-{self._index.revision}"
 
     @property
     def count(self) -> int:
@@ -331,3 +336,17 @@ class SearchService:
         if pixels:
             vectors[list(pixels)] = self._engine.encode_pixels(np.stack(list(pixels.values())))
         return vectors
+
+
+def _open_model(store: Store, settings: Settings) -> FashionCLIP:
+    """The model of a store.
+
+    Raises:
+        FashionCLIPError: it cannot be opened, or is another one.
+    """
+    name = settings.model or store.meta.model
+    model = FashionCLIP.from_pretrained(
+        None if name == BUILTIN else name, device=settings.device, precision=settings.precision
+    )
+    require_model(store, model=model.name, fingerprint=model.fingerprint)
+    return model

@@ -24,6 +24,7 @@ from fashionclip.serve.page import api_docs, view
 from fashionclip.serve.page.rendering import Renderer, sentence
 from fashionclip.serve.page.state import PAGE_SIZE, State, image_url
 from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 
 LOGIN = "/login"
@@ -36,15 +37,15 @@ IMAGE_DROPPED = "Your picture is no longer kept here; drop it again to search by
 LIST_ENDS = "The list ends here; a filter or other words reach the rest."
 
 
-def create_router(service: SearchService, settings: Settings, renderer: Renderer) -> APIRouter:
+def create_router(services: Services, settings: Settings, renderer: Renderer) -> APIRouter:
     """The routes of the page.
 
     Args:
-        service: answers searches.
+        services: answer searches.
         settings: the service's limits, and the key file.
         renderer: renders templates.
     """
-    page = _Page(service, settings, renderer)
+    page = _Page(services, settings, renderer)
     router = APIRouter(include_in_schema=False)
     for path, answer in (
         ("/", page.search),
@@ -76,10 +77,14 @@ class _Suggestion:
 class _Page:
     """Answers the page's requests."""
 
-    def __init__(self, service: SearchService, settings: Settings, renderer: Renderer) -> None:
-        self._service, self._settings, self._renderer = service, settings, renderer
+    def __init__(self, services: Services, settings: Settings, renderer: Renderer) -> None:
+        self._services, self._settings, self._renderer = services, settings, renderer
         self._uploads = UploadedImages()
         self._suggestions: tuple[str, list[_Suggestion]] = ("", [])
+
+    @property
+    def _service(self) -> SearchService:
+        return self._services.current
 
     async def search(self, request: Request) -> HTMLResponse:
         """Results with their filters; on the start page suggestions too."""
