@@ -211,18 +211,25 @@ def test_a_newer_format_is_refused(admin, store, uri):
     one_line(error)
 
 
-def test_an_older_format_is_migrated_in_one_go_and_that_is_logged(
-    store, uri, admin, monkeypatch, caplog
-):
+def make_old(admin, uri):
+    """Take a store back to the first format."""
+    admin.execute(
+        f"""ALTER TABLE "{schema_of(uri)}".store DROP COLUMN relevance_threshold;
+        UPDATE "{schema_of(uri)}".store SET version = 1"""
+    )
+
+
+def test_an_older_format_is_migrated_in_one_go_and_that_is_logged(store, uri, admin, caplog):
     upsert(store, products(3))
-    steps = ["ALTER TABLE {schema}.products ADD COLUMN _weight real", "SELECT 1"]
-    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    make_old(admin, uri)
     with caplog.at_level(logging.WARNING):
         migrated = open_store(uri)
-    assert "was brought from format 1 to 3" in caplog.text
+    assert f"was brought from format 1 to {schema.newest_version()}" in caplog.text
     assert len(migrated) == 3
-    versions = admin.execute(f'SELECT version FROM "{schema_of(uri)}".store').fetchall()
-    assert versions == [(3,)]
+    assert migrated.meta.relevance_threshold is None
+    with migrated.writer() as one:
+        one.set_relevance_threshold(0.25)
+    assert read_meta(uri).relevance_threshold == 0.25
     caplog.clear()
     open_store(uri).close()
     assert not caplog.text
@@ -231,7 +238,7 @@ def test_an_older_format_is_migrated_in_one_go_and_that_is_logged(
 
 def test_a_migration_that_fails_changes_nothing(store, uri, admin, monkeypatch):
     steps = ["ALTER TABLE {schema}.products ADD COLUMN _weight real", "SELECT nonsense"]
-    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, *steps])
     with pytest.raises(StoreError, match="nonsense"):
         open_store(uri)
     monkeypatch.undo()

@@ -7,13 +7,15 @@ asked for, and only if every stored value allows it.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32
 
-from fashionclip.errors import ModelMismatchError
+from fashionclip.errors import ModelMismatchError, StoreError
 from fashionclip.product import Kind, Product, Value, kind_of, widen
 
 ARROW_TYPES: Mapping[Kind, pa.DataType] = {
@@ -82,6 +84,26 @@ def fit(value: Value, kind: Kind) -> Value:
             return str(value).lower()
         return clean_text(str(value))
     return value
+
+
+def as_kind(value: Value, kind: Kind) -> Value:
+    """A value that a column had when it was of another kind, as it has it now.
+
+    Raises:
+        ValueError: it has no such value.
+    """
+    held = kind_of(value)
+    if kind == "string" or held in {None, kind} or {held, kind} == {"integer", "number"}:
+        return fit(value, kind) if kind == "string" else value
+    with suppress(ValueError):
+        if kind == "integer":
+            return int(str(value))
+        if kind == "number":
+            return float(str(value))
+        if value in {"true", "false"}:
+            return value == "true"
+    message = f"{value!r:.60} is no value of a column of this kind ({kind})"
+    raise ValueError(message)
 
 
 def clean_text(text: str) -> str:
@@ -180,6 +202,22 @@ def check_dim(vectors: Float32[np.ndarray, "n dim"], *, dim: int, model: str, ur
             f"{vectors.shape[1]}: use that model"
         )
         raise ModelMismatchError(message)
+
+
+def check_columns(names: Iterable[str], columns: Iterable[str], uri: str) -> None:
+    """Refuse names that are no columns of a store.
+
+    Raises:
+        StoreError: there is no such column; names the one that is spelled most like it.
+    """
+    known = list(columns)
+    for name in names:
+        if name not in known:
+            folded = {one.lower(): one for one in known}
+            near = get_close_matches(name.lower(), folded, n=1)
+            hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+            message = f"the index {uri} has no column {name!r}{hint}"
+            raise StoreError(message)
 
 
 def check_k(k: int) -> None:

@@ -67,7 +67,7 @@ CREATE TABLE {schema}.images (
 );
 ALTER TABLE {schema}.images ALTER COLUMN data SET STORAGE EXTERNAL;
 """
-MIGRATIONS: list[str] = []
+MIGRATIONS: list[str] = ["ALTER TABLE {schema}.store ADD COLUMN relevance_threshold float8"]
 """SQL that takes a store from version i + 1 to version i + 2; ``{schema}`` is its schema."""
 
 
@@ -116,11 +116,13 @@ def read_header(connection: Connection, address: Address) -> Header:
     """Read what describes a store."""
     row = connection.execute(
         "SELECT model, fingerprint, dim, created, roles, columns, revision, changes_from,"
+        " relevance_threshold,"
         f" to_regclass(%s) IS NOT NULL FROM {quoted(address.store)}.store",
         [f"{quoted(address.store)}.{GRAPH}"],
     ).fetchone()
     assert row is not None
-    model, fingerprint, dim, created, roles, columns, revision, changes_from, has_graph = row
+    model, fingerprint, dim, created, roles, columns, revision, changes_from, *others = row
+    relevance_threshold, has_graph = others
     entries = json.loads(columns)
     meta = StoreMeta(
         uri=address.shown,
@@ -130,6 +132,7 @@ def read_header(connection: Connection, address: Address) -> Header:
         roles=Roles.from_dict(json.loads(roles)),
         columns={name: kind for name, kind, _ in entries},
         created=created,
+        relevance_threshold=relevance_threshold,
     )
     names = {name: stored for name, _, stored in entries}
     return Header(meta, names, revision, changes_from, has_graph)
@@ -210,7 +213,7 @@ def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> 
         names = {name: stored_name(name, i) for i, name in enumerate(meta.columns)}
         connection.execute(
             f"INSERT INTO {schema}.store (version, model, fingerprint, dim, created, roles,"
-            " columns) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            " columns, relevance_threshold) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 newest_version(),
                 meta.model,
@@ -219,6 +222,7 @@ def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> 
                 datetime.now(UTC).isoformat(timespec="milliseconds"),
                 json.dumps(meta.roles.as_dict()),
                 columns_json(meta.columns, names),
+                meta.relevance_threshold,
             ],
         )
         for name, kind in meta.columns.items():

@@ -15,11 +15,12 @@ import psycopg
 import pyarrow as pa
 from jaxtyping import Float32
 
-from fashionclip.product import Hit, Product
+from fashionclip.product import Hit, Product, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
     Changes,
     Rows,
+    Sort,
     StoreInfo,
     StoreMeta,
     VerifyReport,
@@ -36,10 +37,12 @@ from fashionclip.store.postgres.connections import (
     read_vector,
 )
 from fashionclip.store.postgres.images import PostgresImages
+from fashionclip.store.postgres.pages import parts_of
 from fashionclip.store.postgres.schema import Header, quoted
 from fashionclip.store.postgres.writer import PostgresWriter, writing
 from fashionclip.store.rows import (
     ARROW_TYPES,
+    check_columns,
     check_dim,
     check_k,
     clean_text,
@@ -149,6 +152,7 @@ class PostgresStore:
         k: int,
         where: Filter | Sequence[Filter | None] | None = None,
         exact: bool | None = None,
+        columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k products closest to each vector; see the contract.
 
@@ -156,6 +160,7 @@ class PostgresStore:
             ValueError: k is below 1; a vector is zero or not finite.
             ModelMismatchError: the vectors have not the store's dimension.
             FilterError: a filter names a column that is gone.
+            StoreError: there is no such column.
         """
         check_k(k)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
@@ -164,7 +169,7 @@ class PostgresStore:
             header = schema.read_header(connection, self._address)
             check_dim(vectors, dim=header.meta.dim, model=header.meta.model, uri=header.meta.uri)
             return [
-                self._nearest(connection, header, query, k, one, exact)
+                self._nearest(connection, header, query, k, one, exact, columns)
                 for query, one in zip(unit_queries(vectors), filters, strict=True)
             ]
 
@@ -178,9 +183,10 @@ class PostgresStore:
         k: int,
         where: Filter | None,
         exact: bool | None,
+        carried: Sequence[str] | None,
     ) -> list[Hit]:
         condition, values = self._condition(connection, header, where)
-        columns = self._columns(header)
+        columns = self._columns(header, carried)
         if header.is_approximate and not exact:
             half = f"_half <#> %s::halfvec({header.meta.dim})"
             query_text = (
@@ -197,14 +203,14 @@ class PostgresStore:
                     found = connection.execute(query_text, parameters, binary=True).fetchall()
                 if len(found) == k:
                     break
-            return _hits(header, found)
+            return _hits(header, carried, found)
         found = connection.execute(
             f"SELECT _id, _vector <#> %s AS _distance{columns} FROM {self._table}{condition}"
             " ORDER BY _distance, _id LIMIT %s",
             [query, *values, k],
             binary=True,
         ).fetchall()
-        return _hits(header, found)
+        return _hits(header, carried, found)
 
     def _estimate(self, connection: Connection, condition: str, values: Sequence[Any]) -> int:
         """How many products pass a filter, as the planner guesses from its samples."""
@@ -212,12 +218,20 @@ class PostgresStore:
         row = connection.execute(query, values).fetchone()
         return 0 if row is None else int(row[0][0]["Plan"]["Plan Rows"])
 
-    def text_search(self, text: str, *, k: int, where: Filter | None = None) -> list[Hit]:
+    def text_search(
+        self,
+        text: str,
+        *,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
         """The k products whose captions match some words best, by PostgreSQL's ``ts_rank``.
 
         Raises:
             ValueError: k is below 1.
             FilterError: the filter names a column that is gone.
+            StoreError: there is no such column.
         """
         check_k(k)
         words = " | ".join(f"'{word}'" for word in dict.fromkeys(words_of(clean_text(text))))
@@ -226,14 +240,17 @@ class PostgresStore:
 
         def work(connection: Connection) -> list[Hit]:
             header = schema.read_header(connection, self._address)
-            condition, values = self._condition(connection, header, where, "_words @@ %s::tsquery")
+            condition, values = self._condition(
+                connection, header, where, "_words @@ %s::tsquery", [words]
+            )
             found = connection.execute(
-                f"SELECT _id, -ts_rank(_words, %s::tsquery) AS _distance{self._columns(header)}"
+                "SELECT _id, -ts_rank(_words, %s::tsquery) AS _distance"
+                f"{self._columns(header, columns)}"
                 f" FROM {self._table}{condition} ORDER BY _distance, _id LIMIT %s",
-                [words, words, *values, k],
+                [words, *values, k],
                 binary=True,
             ).fetchall()
-            return _hits(header, found)
+            return _hits(header, columns, found)
 
         return self._connections.read(work)
 
@@ -251,23 +268,66 @@ class PostgresStore:
 
         return self._connections.read(work)
 
-    def list_hits(self, *, k: int, offset: int = 0, where: Filter | None = None) -> list[Hit]:
-        """Products that pass a filter, in the order of their ids, with a score of 1.
+    def list_hits(
+        self,
+        *,
+        k: int,
+        offset: int = 0,
+        where: Filter | None = None,
+        sort: Sort | None = None,
+        after: tuple[Value, str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """Products that pass a filter, in the order of their ids or as sorted: a page.
 
         Raises:
             FilterError: the filter names a column that is gone.
+            StoreError: there is no such column.
+            ValueError: the value to go on after is none of the sorted column's kind.
         """
 
         def work(connection: Connection) -> list[Hit]:
             header = schema.read_header(connection, self._address)
-            condition, values = self._condition(connection, header, where)
+            check_columns([sort.column] if sort else [], header.meta.columns, header.meta.uri)
+            found: list[Any] = []
+            skipped = offset
+            for part in parts_of(header, sort, after):
+                condition, values = self._condition(
+                    connection, header, where, part.condition, part.values
+                )
+                some = connection.execute(
+                    f"SELECT _id, -1.0::float8{self._columns(header, columns)} FROM {self._table}"
+                    f"{condition} ORDER BY {part.order} LIMIT %s OFFSET %s",
+                    [*values, k - len(found), skipped],
+                    binary=True,
+                ).fetchall()
+                found += some
+                if len(found) == k:
+                    break
+                if skipped and not some:
+                    count = f"SELECT count(*) FROM {self._table}{condition}"
+                    skipped -= _number(connection, count, values)
+                else:
+                    skipped = 0
+            return _hits(header, columns, found)
+
+        return self._connections.read(work)
+
+    def sample(self, n: int) -> Rows:
+        """Up to n products, spread evenly over the ids, with their vectors."""
+
+        def work(connection: Connection) -> Rows:
+            header = schema.read_header(connection, self._address)
+            n_products = _number(connection, f"SELECT count(*) FROM {self._table}", [])
+            places = np.linspace(1, n_products, min(n, n_products), dtype=np.int64)
             found = connection.execute(
-                f"SELECT _id, -1.0::float8{self._columns(header)} FROM {self._table}{condition}"
-                " ORDER BY _id LIMIT %s OFFSET %s",
-                [*values, k, offset],
+                self._select_rows(header, vectors=True, columns=False)
+                + f" WHERE _id IN (SELECT _id FROM (SELECT _id, row_number() OVER (ORDER BY _id)"
+                f" FROM {self._table}) AS numbered WHERE row_number = ANY(%s)) ORDER BY _id",
+                [places.tolist()],
                 binary=True,
             ).fetchall()
-            return _hits(header, found)
+            return _rows(header, found, vectors=True, columns=False)
 
         return self._connections.read(work)
 
@@ -405,8 +465,11 @@ class PostgresStore:
     def _header(self) -> Header:
         return self._connections.read(lambda one: schema.read_header(one, self._address))
 
-    def _columns(self, header: Header) -> str:
-        return "".join(f", {quoted(name)}" for name in header.stored_names.values())
+    def _columns(self, header: Header, wanted: Sequence[str] | None = None) -> str:
+        """Columns as a SELECT lists them after others; None for all."""
+        names = header.stored_names
+        check_columns(wanted or (), names, header.meta.uri)
+        return "".join(f", {quoted(names[name])}" for name in (names if wanted is None else wanted))
 
     def _select_rows(self, header: Header, vectors: bool, columns: bool) -> str:
         wanted = ", _crc, _vector" if vectors else ", NULL, NULL"
@@ -414,11 +477,16 @@ class PostgresStore:
         return f"SELECT _id, _caption, _image, _key{wanted}{own} FROM {self._table}"
 
     def _condition(
-        self, connection: Connection, header: Header, where: Filter | None, first: str = ""
+        self,
+        connection: Connection,
+        header: Header,
+        where: Filter | None,
+        first: str = "",
+        first_values: Sequence[Any] = (),
     ) -> tuple[str, list[Any]]:
         """A WHERE clause, empty or with a blank before it, and its values."""
         if where is None:
-            return (f" WHERE {first}" if first else ""), []
+            return (f" WHERE {first}" if first else ""), [*first_values]
         fitting = fit_filter(where, header.meta.columns, header.meta.roles)
 
         def column(name: str) -> str:
@@ -427,7 +495,7 @@ class PostgresStore:
             return '"' + stored.replace('"', '""') + '"'
 
         written, values = to_postgres(fitting, column, collation=self._collation(connection))
-        return f" WHERE {first and first + ' AND '}{written}", list(values)
+        return f" WHERE {first and first + ' AND '}{written}", [*first_values, *values]
 
     def _collation(self, connection: Connection) -> str | None:
         """The quoted collation that folds letter case; None where the server has none."""
@@ -453,9 +521,9 @@ class PostgresStore:
                     yield header, found
 
 
-def _hits(header: Header, found: Iterable[Any]) -> list[Hit]:
-    """Rows of id, negative score and columns as hits."""
-    names = tuple(header.stored_names)
+def _hits(header: Header, columns: Sequence[str] | None, found: Iterable[Any]) -> list[Hit]:
+    """Rows of id, negative score and columns as hits; None for all columns."""
+    names = tuple(header.stored_names if columns is None else columns)
     return [
         Hit(row[0], min(1.0, max(-1.0, -row[1])), dict(zip(names, row[2:], strict=True)))
         for row in found

@@ -235,6 +235,18 @@ class PostgresWriter:
 
         self._run(work, "changing roles")
 
+    def set_relevance_threshold(self, threshold: float | None) -> None:
+        """Replace the relevance threshold."""
+
+        def work() -> None:
+            if self._header().meta.relevance_threshold != threshold:
+                self._execute(
+                    f"UPDATE {self._schema}.store SET relevance_threshold = %s", [threshold]
+                )
+                self._advance()
+
+        self._run(work, "changing the relevance threshold")
+
     def optimize(self, *, is_finished: bool = True) -> None:
         """Update what the planner knows, and build the indexes that the size asks for."""
         self._run(self._forget_changes, "tidying it")
