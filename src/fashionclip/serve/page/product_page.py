@@ -1,0 +1,75 @@
+"""The page of one product: image, columns, the model's predictions, similar products."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from fastapi.responses import HTMLResponse
+
+from fashionclip.errors import ImageError
+from fashionclip.product import Hit
+from fashionclip.searching import Query
+from fashionclip.serve.facets import Facet
+from fashionclip.serve.page import view
+from fashionclip.serve.page.context import EXPECTED_ERRORS, MODEL_PX, PageContext
+from fashionclip.serve.page.state import image_url
+
+N_SIMILAR = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """Answers the requests of products' pages."""
+
+    context: PageContext
+
+    async def show(self, product_id: str) -> HTMLResponse:
+        """One product."""
+        service, renderer = self.context.service, self.context.renderer
+        roles = service.roles
+        try:
+            hit = await service.product(product_id)
+            if hit is None:
+                message = f"there is no product {product_id!r}; it may have been deleted"
+                return renderer.error(HTTPStatus.NOT_FOUND, message)
+            similar, facets, image = await asyncio.gather(
+                service.search(Query(similar_to=(product_id,), k=N_SIMILAR)),
+                service.facets(None),
+                service.thumbnail(product_id, MODEL_PX),
+            )
+            predictions = await self._predictions(hit, image, facets)
+        except EXPECTED_ERRORS as exc:
+            return renderer.exception(exc)
+        small, large = (image_url(product_id, width) for width in view.VIEW_WIDTHS_PX)
+        widths = view.VIEW_WIDTHS_PX
+        return renderer.page(
+            "product.html.jinja",
+            card=view.card(hit, roles),
+            image=small,
+            image_set=f"{small} {widths[0]}w, {large} {widths[1]}w",
+            description=view.description_of(hit, roles),
+            facts=view.facts(hit, facets, roles),
+            breadcrumbs=view.breadcrumbs(hit, facets, roles),
+            predictions=predictions,
+            playground_url=f"/playground?{urlencode({'product': product_id})}",
+            similar=[view.card(other, roles) for other in similar.hits],
+        )
+
+    async def _predictions(
+        self, hit: Hit, image: bytes | None, facets: Sequence[Facet]
+    ) -> list[view.Prediction]:
+        """What the model predicts for the columns that an image can show."""
+        if image is None:
+            return []
+        service = self.context.service
+        questions = view.questions(hit, facets, service.roles)
+        try:
+            outcomes = await asyncio.gather(
+                *(service.classify(image, one.labels, one.template) for one in questions)
+            )
+        except ImageError:  # the page shows an unreadable image as missing
+            return []
+        pairs = zip(questions, outcomes, strict=True)
+        return [view.prediction(question, outcome) for question, outcome in pairs]
