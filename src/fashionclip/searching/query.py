@@ -39,11 +39,8 @@ class Query:
     of clothes altogether. What a product of ``unlike`` adds is the difference between its vector
     and the mean of the candidates.
 
-    In the mode ``hybrid``, the rankings by vectors and by words are fused:
-    ``score = sum over rankings of 1 / (60 + rank)``.
-
-    Source: fusion after Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms
-        Condorcet and individual rank learning methods", SIGIR 2009, equation 1.
+    In the mode ``hybrid``, candidates by vectors and by words are ranked together:
+    ``ranking.fuse`` has the formula.
     """
 
     text: str | None = None

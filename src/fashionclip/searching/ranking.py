@@ -10,8 +10,9 @@ from fashionclip.product import Hit, Value
 from fashionclip.searching.query import NEUTRAL
 from fashionclip.store import StoreMeta
 
-FUSION_RANK = 60
-"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
+VECTOR_SPAN = 6.0
+"""Standard deviations of cosines that count as much as words that cover a query completely: about
+the distance between the best and the worst product of a catalogue."""
 
 
 def group_column(meta: StoreMeta) -> str:
@@ -45,15 +46,54 @@ def one_per_group(
     return found
 
 
-def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Reciprocal rank fusion of rankings, best first; see ``Query``."""
-    scores: dict[str, float] = {}
-    products: dict[str, Hit] = {}
-    for hits in rankings:
-        for rank, hit in enumerate(hits, start=1):
-            scores[hit.product_id] = scores.get(hit.product_id, 0.0) + 1.0 / (FUSION_RANK + rank)
-            products.setdefault(hit.product_id, hit)
-    return best_first(replace(products[name], score=score) for name, score in scores.items())
+def word_shares(by_words: Sequence[Hit], coverage: float) -> dict[str, float]:
+    """How much of a query the words of some products cover, in 0…1, by product id.
+
+    An engine's scores can be compared only within one query, so that the best hit's share is
+    measured (``Scale.coverage``) and the others are in proportion to it.
+
+    Args:
+        by_words: what ``Store.text_search`` found.
+        coverage: the share of the query that the best of them cover.
+    """
+    best = max((hit.score for hit in by_words), default=0.0)
+    return {hit.product_id: coverage * hit.score / best for hit in by_words} if best > 0 else {}
+
+
+def fuse(
+    by_vectors: Sequence[Hit],
+    by_words: Sequence[Hit],
+    *,
+    coverage: float,
+    mean: float,
+    std: float,
+) -> list[Hit]:
+    """Products ranked by their vectors and their words together, best first.
+
+        score = (cosine - mean) / (VECTOR_SPAN * std) + share of the query that the words cover
+
+    It depends on the query, the product and what is usual in the catalogue, not on the other
+    candidates but the best by words, so that scores of two pages can be compared.
+
+    Args:
+        by_vectors: candidates with their cosines, those of ``by_words`` too; a product without
+            one counts as an average one.
+        by_words: those whose words match, with the engine's scores; a candidate that is not among
+            them counts as one whose words do not match.
+        coverage: of the query by the best of ``by_words``; see ``Scale.coverage``.
+        mean: of the query's cosines over the catalogue; see ``Scale.moments``.
+        std: their standard deviation.
+
+    Source: a convex combination as in Bruch, Gai and Ingber, "An Analysis of Fusion Functions for
+        Hybrid Retrieval", ACM TOIS 42(1), 2023, with other normalisations.
+    """
+    shares = word_shares(by_words, coverage)
+    scores = {hit.product_id: (hit.score - mean) / (VECTOR_SPAN * std) for hit in by_vectors}
+    hits = {hit.product_id: hit for hit in (*by_words, *by_vectors)}
+    return best_first(
+        Hit(name, scores.get(name, 0.0) + shares.get(name, 0.0), hit.columns)
+        for name, hit in hits.items()
+    )
 
 
 def avoided_directions(

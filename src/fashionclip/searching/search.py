@@ -1,7 +1,7 @@
 """``search_many``: many queries over a store, with one pass of the model and one of the store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Value
+from fashionclip.relevance import scale_of
 from fashionclip.searching.query import NEUTRAL, Query, several
 from fashionclip.searching.ranking import (
     avoided_directions,
@@ -25,6 +26,8 @@ from fashionclip.store.filters import Filter, parse_filter
 
 MIN_POOL = 500
 """Hits that are ranked again together, where there is something to avoid or to match."""
+BEST_BY_WORDS = 5
+"""Hits by words whose words are looked at, for how much of the query they cover."""
 GROUP_AHEAD = 4
 """Candidates for each group that is wanted, and how many times more where they are too few."""
 
@@ -224,18 +227,36 @@ class _Search:
 
     def _reranked(self, one: _Pending, hits: list[Hit]) -> Sequence[Hit]:
         query = one.query
-        rankings = [hits]
         if query.mode != "vectors" and query.words:
             by_words = self._store.text_search(query.words, k=one.depth, where=one.where)
-            rankings.append([hit for hit in by_words if hit.product_id not in one.excluded])
+            hits = self._fused(
+                one, hits, [hit for hit in by_words if hit.product_id not in one.excluded]
+            )
         if (query.phrases or one.unlike) and query.avoid_weight:
-            penalties = self._penalties(one, rankings)
-            rankings = [demoted(some, penalties, query.avoid_weight) for some in rankings]
-        return rankings[0] if len(rankings) == 1 else fuse(rankings)
+            hits = demoted(hits, self._penalties(one, hits), query.avoid_weight)
+        return hits
 
-    def _penalties(self, one: _Pending, rankings: Sequence[Sequence[Hit]]) -> dict[str, float]:
+    def _fused(self, one: _Pending, by_vectors: list[Hit], by_words: list[Hit]) -> list[Hit]:
+        """Candidates by vectors and by words in one ranking."""
+        scale, words, vector = scale_of(self._store), one.query.words, one.vector
+        if words is None or vector is None:
+            return by_vectors
+        known = {hit.product_id for hit in by_vectors}
+        missing = {hit.product_id: hit for hit in by_words if hit.product_id not in known}
+        rows = self._store.fetch(list(missing), columns=False)
+        if rows.vectors is not None:
+            cosines = zip(rows.ids, (rows.vectors @ vector).tolist(), strict=True)
+            by_vectors += [replace(missing[name], score=cosine) for name, cosine in cosines]
+        best = (
+            " ".join((hit.product_id, *map(str, hit.columns.values())))
+            for hit in by_words[:BEST_BY_WORDS]
+        )
+        mean, std = scale.moments(vector)
+        return fuse(by_vectors, by_words, coverage=scale.coverage(words, best), mean=mean, std=std)
+
+    def _penalties(self, one: _Pending, hits: Sequence[Hit]) -> dict[str, float]:
         """How much each candidate shows of what is to be avoided, in standard deviations."""
-        names = list(dict.fromkeys(hit.product_id for hits in rankings for hit in hits))
+        names = [hit.product_id for hit in hits]
         rows = self._store.fetch(names, columns=False)  # damaged vectors are not among them
         if rows.vectors is None or not rows.ids:
             return {}
