@@ -40,7 +40,7 @@ from fashionclip.store.base import (
 from fashionclip.store.blobs import MemoryBlobs
 from fashionclip.store.digests import StoredDigests, row_digest
 from fashionclip.store.filters import Filter, fit_filter, mask
-from fashionclip.store.fulltext import CaptionIndex
+from fashionclip.store.fulltext import WordIndex, product_text, text_columns
 from fashionclip.store.pca_pruning import (
     MIN_ROWS,
     PCAPruning,
@@ -54,6 +54,7 @@ from fashionclip.store.rows import (
     ARROW_TYPES,
     KEY_BYTES,
     check_batch,
+    check_columns,
     check_dim,
     check_k,
     clean_text,
@@ -163,9 +164,17 @@ class Snapshot:
         return np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), np.int64)
 
     @cached_property
-    def caption_index(self) -> CaptionIndex:
-        """The words of the captions; built when it is first used."""
-        return CaptionIndex(self.captions.to_pylist())
+    def word_index(self) -> WordIndex:
+        """The words that products are found by; built when it is first used."""
+        names = [name for name in text_columns(self.meta.roles) if name in self.meta.columns]
+        rows = self.columns.select(names).to_pylist() if names else [{}] * len(self)
+        texts = [
+            product_text(Product(product_id, caption, None, 0, row), self.meta.roles)
+            for product_id, caption, row in zip(
+                self.ids, self.captions.to_pylist(), rows, strict=True
+            )
+        ]
+        return WordIndex(texts)
 
     def rows_of(self, product_ids: Iterable[str]) -> Int[np.ndarray, " _"]:
         """The rows of those products that are here, in the order of their ids' first mention."""
@@ -217,6 +226,7 @@ class Snapshot:
         if sort is None:
             return self.id_order
         if sort not in self.orders:
+            check_columns([sort.column], self.meta.columns, self.meta.uri)
             values = self.columns.column(sort.column).take(pa.array(self.id_order))
             ranks = pc.rank(
                 values,
@@ -291,6 +301,7 @@ class Snapshot:
         self, ranking: Sequence[tuple[int, float]], columns: Sequence[str] | None = None
     ) -> list[Hit]:
         """Rows, each with its score, as hits with some columns, or all of them."""
+        check_columns(columns or (), self.meta.columns, self.meta.uri)
         rows = [row for row, _ in ranking]
         table = self.columns if columns is None else self.columns.select(list(columns))
         taken = take_rows(table, pa.array(rows, pa.int64()))
@@ -497,11 +508,11 @@ class MemoryStore:
         where: Filter | None = None,
         columns: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The k products whose words match those of a text best, by BM25."""
+        """The k products whose words match those of a text best; see ``Store``."""
         check_k(k)
         now = self._snapshot
         passing = None if where is None else now.mask(where)
-        scores = now.caption_index.scores(text).items()
+        scores = now.word_index.scores(text).items()
         found = [(row, score) for row, score in scores if passing is None or passing[row]]
         found.sort(key=lambda pair: (-pair[1], now.ids[pair[0]]))
         return now.hits(found[:k], columns)
