@@ -192,3 +192,70 @@ def test_any_store_can_be_followed():
     finally:
         index.close()
         store.close()
+
+
+# large stores
+
+
+@pytest.fixture
+def large(path, monkeypatch):
+    """An index so large, by lower limits, that its store proposes candidates."""
+    monkeypatch.setattr("fashionclip.store.lance.upkeep.APPROXIMATE_FROM", N)
+    for name, value in {
+        "APPROXIMATE_FROM": 100,
+        "MIN_COMPARED": 20,
+        "ROWS_PER_CANDIDATE": 0,
+    }.items():
+        monkeypatch.setattr(f"fashionclip.serve.memory_index.{name}", value)
+    with open_store(path).writer() as writer:
+        writer.optimize()
+    assert open_store(path).info().is_approximate
+    index = InMemoryIndex(path, metrics=Metrics())
+    yield index
+    index.close()
+
+
+@pytest.mark.parametrize("k", [1, 10, 120])
+@pytest.mark.parametrize("text", [None, "price < 200", "colour = 'r'", "price < 10", "price < 0"])
+def test_a_large_index_finds_what_an_exact_search_finds(large, text, k):
+    queries = vectors(8, seed=9)
+    filters = where(text)
+    exact, close = (large.nearest(queries, k=k, where=filters, exact=e) for e in (True, None))
+    for best, found in zip(exact, close, strict=True):
+        assert len(found) == len(best)
+        assert len(set(ids(best)) & set(ids(found))) >= 0.8 * len(best)
+        scores = {hit.product_id: hit.score for hit in best}
+        for hit in found:
+            assert hit.score == pytest.approx(scores.get(hit.product_id, hit.score), abs=1e-6)
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+def test_a_filter_against_the_query_still_fills_the_page(large, path):
+    """The nearest products of these queries all fail the filter."""
+    (near,) = large.nearest(vectors(1, seed=9), k=150, exact=True)
+    names = ", ".join(f"'{hit.product_id}'" for hit in near)
+    far = parse_filter(f"id not in ({names})", COLUMNS)
+    (hits,) = large.nearest(vectors(1, seed=9), k=10, where=far, columns=())
+    assert len(hits) == 10
+    assert not {hit.product_id for hit in near} & set(ids(hits))
+    assert all(hit.columns == {} for hit in hits)
+
+
+def test_a_large_index_finds_its_own_writes_at_once_and_others_soon(large, path):
+    new = vectors(2, seed=21)
+    with large.writing(timeout_s=5.0) as writer:
+        writer.upsert([Product("new", "", None, 0, {})], new[:1], [bytes(16)])
+        large.take_in(["new"])
+    assert ids(large.nearest(new[:1], k=1)[0]) == ["new"]
+    store = open_store(path)
+    with store.writer() as writer:
+        writer.upsert([Product("other", "", None, 0, {})], new[1:], [bytes(16)])
+        writer.delete(["new"])
+    assert "new" not in ids(large.nearest(new[:1], k=1)[0])
+    wait_for(lambda: ids(large.nearest(new[1:], k=1)[0]) == ["other"])
+
+
+def test_a_large_index_goes_on_without_its_store(large, path):
+    before = large.nearest(vectors(3, seed=9), k=5, exact=True)
+    shutil.rmtree(path)
+    assert large.nearest(vectors(3, seed=9), k=5) == before

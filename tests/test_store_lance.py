@@ -165,21 +165,21 @@ def test_the_vector_index_is_built_anew_when_there_are_many_more(folder, monkeyp
     monkeypatch.setattr(UPKEEP + "ROWS_PER_PARTITION", 10)
     store = make(folder, 300)
     optimize(store)
-    assert vector_index(folder).name == "partitions-30"
+    assert vector_index(folder).name == "cosine-30"
     extra = [Product(f"q{i}", "", None, i, {}) for i in range(400)]
     added = unit_vectors(400, seed=11)
     upsert(store, extra, added)
     optimize(store, is_finished=False)
-    assert vector_index(folder).name == "partitions-30"
+    assert vector_index(folder).name == "cosine-30"
     assert vector_index(folder).num_rows_indexed == 700
     optimize(store)
-    assert vector_index(folder).name == "partitions-70"
+    assert vector_index(folder).name == "cosine-70"
     assert nearest(store, added[5:6], k=1)[0].product_id == "q5"
     monkeypatch.setattr(UPKEEP + "MAX_PARTITIONS", 40)
     store.verify(repair=True)
-    assert vector_index(folder).name == "partitions-40"
+    assert vector_index(folder).name == "cosine-40"
     optimize(store)
-    assert vector_index(folder).name == "partitions-40"
+    assert vector_index(folder).name == "cosine-40"
 
 
 # opening

@@ -229,7 +229,8 @@ class Store(Protocol):
             k: hits per query, at least 1.
             where: one filter for all queries, or one (or None) per query; applied before the
                 vectors are compared.
-            exact: True compares every vector; None lets the store decide.
+            exact: True compares every vector; None lets the store decide; with False, scores may
+                be a few thousandths off too, which is quickest where there is an index.
             columns: those that the hits carry; None for all.
 
         Returns:

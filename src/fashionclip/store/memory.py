@@ -218,6 +218,24 @@ class Snapshot:
             rows = self.pruning.candidates(queries, self.vectors, ks=ks, masks=masks)
             scores = scores_of_rows(rows, self.vectors, queries)
         rankings = [self._ranked(*query) for query in zip(rows, scores, ks, strict=True)]
+        return self._hits_of(rankings, columns)
+
+    def nearest_among(
+        self,
+        rows: Sequence[Int[np.ndarray, " _"]],
+        queries: Float32[np.ndarray, "query dim"],
+        *,
+        k: int,
+        columns: Sequence[str] | None = None,
+    ) -> list[list[Hit]]:
+        """The k products closest to each of several unit vectors, among some rows for each."""
+        scores = scores_of_rows(rows, self.vectors, queries)
+        rankings = [self._ranked(*query, k) for query in zip(rows, scores, strict=True)]
+        return self._hits_of(rankings, columns)
+
+    def _hits_of(
+        self, rankings: Sequence[Sequence[tuple[int, float]]], columns: Sequence[str] | None
+    ) -> list[list[Hit]]:
         hits = iter(self.hits([pair for ranking in rankings for pair in ranking], columns))
         return [list(islice(hits, len(ranking))) for ranking in rankings]
 

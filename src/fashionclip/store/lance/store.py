@@ -1,9 +1,9 @@
 """The embedded store: one Lance table in a folder or an object store.
 
 Below ``upkeep.APPROXIMATE_FROM`` products every vector is compared; above, those of the partitions
-next to a query. Lance does not notice flipped bytes, so each row carries checksums that ``verify``
-recomputes. Every write is one version of the table: a reader goes on with the version that it
-began with, and older versions tell what changed since.
+next to a query, see ``upkeep``. Lance does not notice flipped bytes, so each row carries checksums
+that ``verify`` recomputes. Every write is one version of the table: a reader goes on with the
+version that it began with, and older versions tell what changed since.
 """
 
 import json
@@ -56,6 +56,8 @@ THRESHOLD_KEY = "fashionclip.relevance_threshold"
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
 MAX_TIES = 5_000  # a thousand copies of one image need no order
+REFINED, MAX_REFINED_K = 2, 200
+"""Candidates per hit that are compared by their whole vectors; one where many hits are wanted."""
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
 IDS_PER_QUERY = 500
 SCAN_ROWS = 2_048
@@ -100,7 +102,7 @@ class LanceStore:
     def __init__(self, place: Place) -> None:
         """Open what is at a place."""
         self._place = place
-        self._planner = upkeep.ProbePlanner()
+        self._planner = upkeep.SearchPlanner()
         self._meta: tuple[int, StoreMeta] | None = None
         self._open()
 
@@ -194,7 +196,7 @@ class LanceStore:
         for one in dict.fromkeys(filters):
             rows = [i for i, other in enumerate(filters) if other == one]
             fitted = None if one is None else fit_filter(one, meta.columns, meta.roles)
-            hits = self._nearest(table, queries[rows], k, fitted, columns, is_exact=bool(exact))
+            hits = self._nearest(table, queries[rows], k, fitted, columns, exact)
             for i, some in zip(rows, hits, strict=True):
                 found[i] = some
         return found
@@ -206,19 +208,20 @@ class LanceStore:
         k: int,
         where: Filter | None,
         columns: Sequence[str] | None,
-        *,
-        is_exact: bool,
+        exact: bool | None,
     ) -> list[list[Hit]]:
         """The k products closest to each of several unit vectors that share a filter."""
         k = self._at_most_all(table, k)
         limit = k + TIE_MARGIN
-        search: dict[str, object] = {"column": schema.VECTOR, "metric": "dot"}
-        if is_exact:
-            search["use_index"] = False
+        if exact:
+            search: dict[str, object] = {"metric": "dot", "use_index": False}
         else:
-            search["nprobes"] = self._planner.n_probes(
+            search = self._planner.plan(
                 table, k=k, where=where, count=lambda: self._count(table, where)
             )
+            if exact is None and "nprobes" in search:
+                search["refine_factor"] = REFINED if k <= MAX_REFINED_K else 1
+        search["column"] = schema.VECTOR
         pending, found = list(range(len(queries))), dict[int, list[Hit]]()
         while pending:
             is_batch = len(pending) > 1
