@@ -1,5 +1,6 @@
 """What is particular to the store in PostgreSQL; the contract is in ``test_store_contract.py``."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fashionclip.errors import (
     ModelMismatchError,
@@ -21,7 +24,7 @@ from fashionclip.errors import (
     StoreFullError,
     StoreLockedError,
 )
-from fashionclip.product import Product
+from fashionclip.product import Product, Roles
 from fashionclip.store import StoreMeta, create_store, holds_store, open_store, read_meta
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.postgres import schema, writer
@@ -30,6 +33,7 @@ from postgres_server import PostgresServer
 
 DIM = 16
 META = StoreMeta(uri="", model="tiny", fingerprint="f" * 16, dim=DIM)
+COUNTER = itertools.count()
 
 
 @pytest.fixture
@@ -75,6 +79,10 @@ def upsert(store, items, *, seed=0):
 
 def found(store, query, **options):
     return [hit.product_id for hit in store.nearest(query, k=10, **options)[0]]
+
+
+def by_words(store, text, **options):
+    return [hit.product_id for hit in store.text_search(text, k=100, **options)]
 
 
 def one_line(error):
@@ -212,28 +220,54 @@ def test_a_newer_format_is_refused(admin, store, uri):
 
 
 def make_old(admin, uri):
-    """Take a store back to the first format."""
+    """Take a store back to the first format, which had the words of captions only."""
     admin.execute(
-        f"""ALTER TABLE "{schema_of(uri)}".store DROP COLUMN relevance_threshold;
-        UPDATE "{schema_of(uri)}".store SET version = 1"""
+        f"""SET search_path = "{schema_of(uri)}"; ALTER TABLE store DROP COLUMN relevance_threshold;
+        DROP TABLE texts; DROP TABLE words;
+        ALTER TABLE products ADD COLUMN _words tsvector NOT NULL DEFAULT '';
+        UPDATE store SET version = 1; RESET search_path"""
     )
 
 
 def test_an_older_format_is_migrated_in_one_go_and_that_is_logged(store, uri, admin, caplog):
-    upsert(store, products(3))
+    with store.writer() as one:
+        one.set_roles(Roles(brand="brand"))
+    upsert(store, [*products(3), Product("s1", "a shoe", None, 9, {"brand": "Nike"})])
     make_old(admin, uri)
     with caplog.at_level(logging.WARNING):
         migrated = open_store(uri)
     assert f"was brought from format 1 to {schema.newest_version()}" in caplog.text
-    assert len(migrated) == 3
+    assert len(migrated) == 4
     assert migrated.meta.relevance_threshold is None
+    assert by_words(migrated, "nikee") == ["s1"]
+    assert len(by_words(migrated, "dresses")) == 3
     with migrated.writer() as one:
         one.set_relevance_threshold(0.25)
+        one.delete(["s1"])
+    assert by_words(migrated, "nike") == []
     assert read_meta(uri).relevance_threshold == 0.25
     caplog.clear()
     open_store(uri).close()
     assert not caplog.text
     migrated.close()
+
+
+def test_only_who_may_change_a_store_migrates_it_and_all_who_read_it_go_on(store, uri, admin):
+    upsert(store, products(3))
+    make_old(admin, uri)
+    admin.execute(
+        f"""CREATE ROLE looker LOGIN; GRANT USAGE ON SCHEMA "{schema_of(uri)}" TO looker;
+        GRANT SELECT ON ALL TABLES IN SCHEMA "{schema_of(uri)}" TO looker"""
+    )
+    read_only = f"{uri}&options=-c%20default_transaction_read_only%3Don"
+    for looking in (uri.replace("postgres@", "looker@"), read_only):
+        with pytest.raises(StoreError, match=r"has an older format, .*: open it once as") as error:
+            open_store(looking)
+        one_line(error)
+    open_store(uri).close()
+    reader = open_store(uri.replace("postgres@", "looker@"))
+    assert len(by_words(reader, "dress")) == 3
+    reader.close()
 
 
 def test_a_migration_that_fails_changes_nothing(store, uri, admin, monkeypatch):
@@ -361,7 +395,7 @@ def test_a_server_killed_in_the_middle_of_a_write_loses_nothing_that_was_committ
         code = """
             import sys
             import numpy as np
-            from fashionclip.product import Product
+            from fashionclip.product import Product, Roles
             from fashionclip.store import open_store
             vectors = np.eye(1, 16, dtype=np.float32).repeat(50, axis=0)
             with open_store(sys.argv[1]).writer() as writer:
@@ -393,6 +427,81 @@ def test_a_server_killed_in_the_middle_of_a_write_loses_nothing_that_was_committ
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# words
+
+
+TITLES = st.lists(
+    st.sampled_from(
+        ["nike", "Nikes", "shirt", "t-shirt", "skirt", "Größe", "rosé", "AB-12", "日本"]
+    ),
+    max_size=4,
+).map(" ".join)
+WRITES = st.lists(
+    st.one_of(
+        st.tuples(st.just("upsert"), st.dictionaries(st.sampled_from("abcdef"), TITLES)),
+        st.tuples(st.just("delete"), st.sets(st.sampled_from("abcdef"))),
+        st.tuples(st.just("roles"), st.sampled_from([None, "title"])),
+        st.tuples(st.just("optimize"), st.none()),
+    ),
+    max_size=6,
+)
+QUERIES = ("nike", "nkie shirt", "shirts", "tshirt", "grosse", "rose", "ab12", "ab13", "日本", "a")
+
+
+def write(store, kind, what):
+    with store.writer() as one:
+        if kind == "upsert":
+            items = [Product(name, "", None, 1, {"title": what[name]}) for name in what]
+            one.upsert(items, unit_vectors(len(items)), [bytes(16)] * len(items))
+        elif kind == "delete":
+            one.delete(what)
+        elif kind == "roles":
+            one.set_roles(Roles(title=what))
+        else:
+            one.optimize()
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(writes=WRITES)
+def test_words_find_the_same_products_as_in_memory_after_any_writes(postgres_uri, admin, writes):
+    name = f"words-{next(COUNTER)}"
+    store = create_store(f"{postgres_uri}&store={name}", META)
+    oracle = create_store(f"memory://{name}", META)
+    for kind, what in [("roles", "title"), *writes]:
+        for one in (store, oracle):
+            write(one, kind, what)
+    for text in QUERIES:
+        assert sorted(by_words(store, text)) == sorted(by_words(oracle, text)), text
+    counted = admin.execute(f'SELECT word, n_products FROM "{name}".words WHERE n_products <> 0')
+    kept = admin.execute(
+        f'SELECT lexeme, count(*) FROM "{name}".texts, unnest(_words) GROUP BY lexeme'
+    )
+    assert dict(counted.fetchall()) == dict(kept.fetchall())
+    store.close()
+    oracle.close()
+
+
+def test_products_with_all_words_come_first_and_rare_words_count_more(store):
+    titles = ["red dress"] * 3 + ["dress"] * 9 + ["red"] + ["a very long title of a red silk dress"]
+    items = [Product(f"p{i:02d}", title, None, 1, {}) for i, title in enumerate(titles)]
+    upsert(store, items)
+    found = by_words(store, "red dress")
+    assert set(found[:4]) == {"p00", "p01", "p02", "p13"}
+    assert found[4] == "p12"
+    assert len(found) == 14
+    scores = [hit.score for hit in store.text_search("red dress", k=100)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 1
+
+
+def test_a_query_of_very_many_words_is_answered(store):
+    upsert(store, [Product(f"p{i}", f"word{i} and{i % 7}", None, 1, {}) for i in range(300)])
+    text = " ".join(f"word{i} and{i % 7}" for i in range(200))
+    assert len(by_words(store, text)) >= 30
 
 
 # the graph

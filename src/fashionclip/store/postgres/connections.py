@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 import psycopg
@@ -84,7 +84,8 @@ def read_address(uri: str) -> Address:
         parts = urlsplit(uri)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         store = dict(options).get("store", DEFAULT_STORE)
-        rest = urlencode([(name, value) for name, value in options if name != "store"])
+        others = [(name, value) for name, value in options if name != "store"]
+        rest = urlencode(others, quote_via=quote)  # libpq takes + for a plus, not for a blank
         server = urlunsplit(("postgresql", parts.netloc, parts.path or "/", rest, ""))
         psycopg.conninfo.conninfo_to_dict(server)
         # of a sign that is not written with %, libpq takes a piece of the password for the host

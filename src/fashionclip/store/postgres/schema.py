@@ -1,7 +1,6 @@
 """The tables of a store in PostgreSQL: layout, version, migrations, and what is read of it."""
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +66,26 @@ CREATE TABLE {schema}.images (
 );
 ALTER TABLE {schema}.images ALTER COLUMN data SET STORAGE EXTERNAL;
 """
-MIGRATIONS: list[str] = ["ALTER TABLE {schema}.store ADD COLUMN relevance_threshold float8"]
+_WORDS = """
+ALTER TABLE {schema}.store ADD COLUMN relevance_threshold double precision;
+ALTER TABLE {schema}.products DROP COLUMN _words;
+CREATE TABLE {schema}.texts (_id text COLLATE "C" PRIMARY KEY, _words tsvector NOT NULL);
+CREATE INDEX ON {schema}.texts USING gin (_words);
+CREATE TABLE {schema}.words (
+    word text COLLATE "C" PRIMARY KEY,
+    n_products bigint NOT NULL
+) WITH (fillfactor = 80);
+CREATE INDEX ON {schema}.words (length(word)) WHERE word !~ '[0-9]';
+DO $$ DECLARE held record; BEGIN
+    FOR held IN SELECT privilege_type AS privilege,
+        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS holder
+        FROM pg_class, aclexplode(relacl) WHERE oid = '{schema}.products'::regclass
+    LOOP EXECUTE format('GRANT %s ON {schema}.texts, {schema}.words TO %s',
+        held.privilege, held.holder);
+    END LOOP;
+END $$;
+"""
+MIGRATIONS: list[str] = [_WORDS]
 """SQL that takes a store from version i + 1 to version i + 2; ``{schema}`` is its schema."""
 
 
@@ -241,22 +259,6 @@ def install_pgvector(connection: Connection) -> None:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.errors.UniqueViolation:  # another client did it at the same time
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-
-
-def migrate(connection: Connection, address: Address) -> None:
-    """Bring a store of an older version to the newest; say so in the log."""
-    schema = quoted(address.store)
-    with connection.transaction():
-        row = connection.execute(f"SELECT version FROM {schema}.store FOR UPDATE", []).fetchone()
-        version = newest_version() if row is None else int(row[0])
-        if version >= newest_version():
-            return  # another client has done it meanwhile
-        for migration in MIGRATIONS[version - 1 :]:
-            connection.execute(migration.format(schema=schema))
-        connection.execute(f"UPDATE {schema}.store SET version = %s", [newest_version()])
-    logging.getLogger(__name__).warning(
-        "the index %s was brought from format %d to %d", address.shown, version, newest_version()
-    )
 
 
 def _schema_exists(connection: Connection, name: str) -> bool:

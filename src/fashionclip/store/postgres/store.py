@@ -1,4 +1,4 @@
-"""Reading a store in PostgreSQL: nearest vectors, words of captions, pages, changes.
+"""Reading a store in PostgreSQL: nearest vectors, words, pages, changes.
 
 A row holds its vector in half precision, and in full precision out of line. The halves, and a graph
 over them (HNSW), propose candidates. These are ranked by the full vectors, so scores are exact.
@@ -27,7 +27,6 @@ from fashionclip.store.base import (
 )
 from fashionclip.store.digests import StoredDigests, checksum, row_digest
 from fashionclip.store.filters import RESERVED, Filter, fit_filter, to_postgres
-from fashionclip.store.fulltext import words_of
 from fashionclip.store.postgres import schema
 from fashionclip.store.postgres.connections import (
     Address,
@@ -37,8 +36,10 @@ from fashionclip.store.postgres.connections import (
     read_vector,
 )
 from fashionclip.store.postgres.images import PostgresImages
+from fashionclip.store.postgres.migrations import migrate
 from fashionclip.store.postgres.pages import parts_of
 from fashionclip.store.postgres.schema import Header, quoted
+from fashionclip.store.postgres.words import ranking
 from fashionclip.store.postgres.writer import PostgresWriter, writing
 from fashionclip.store.rows import (
     ARROW_TYPES,
@@ -59,6 +60,7 @@ MAX_COMPARED = 2_000
 _GRAPH_FIRST = ("enable_sort", "enable_indexscan")
 """What the planner may not use: without sorting it takes the graph; without an ordered index, which
 is the second try where the graph found too few that pass a filter, it compares all that pass."""
+_DISTANCE = "greatest(-1, least(1, _vector <#> %s)) AS _distance"
 SIMILAR_FROM = 500  # ids among which similar ones are looked for
 _FOLDING = ("pg_c_utf8", "und-x-icu")
 """Collations that fold the case of any letter; whichever the server has."""
@@ -107,7 +109,7 @@ class PostgresStore:
         version = connections.read(lambda connection: schema.check_version(connection, address))
         if version < schema.newest_version():
             with connections.lent("migrating it") as connection:
-                schema.migrate(connection, address)
+                migrate(connection, address)
         return cls(connections)
 
     @classmethod
@@ -192,7 +194,7 @@ class PostgresStore:
             query_text = (
                 f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
                 f"{condition} ORDER BY {half} LIMIT %s)"
-                f" SELECT _id, _vector <#> %s AS _distance{columns} FROM near"
+                f" SELECT _id, {_DISTANCE}{columns} FROM near"
                 " ORDER BY _distance, _id LIMIT %s"
             )
             parameters = [*values, query, k + RERANKED, query, k]
@@ -205,7 +207,7 @@ class PostgresStore:
                     break
             return _hits(header, carried, found)
         found = connection.execute(
-            f"SELECT _id, _vector <#> %s AS _distance{columns} FROM {self._table}{condition}"
+            f"SELECT _id, {_DISTANCE}{columns} FROM {self._table}{condition}"
             " ORDER BY _distance, _id LIMIT %s",
             [query, *values, k],
             binary=True,
@@ -226,7 +228,7 @@ class PostgresStore:
         where: Filter | None = None,
         columns: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The k products whose captions match some words best, by PostgreSQL's ``ts_rank``.
+        """The k products whose words match those of a text best, by BM25.
 
         Raises:
             ValueError: k is below 1.
@@ -234,20 +236,29 @@ class PostgresStore:
             StoreError: there is no such column.
         """
         check_k(k)
-        words = " | ".join(f"'{word}'" for word in dict.fromkeys(words_of(clean_text(text))))
-        if not words:
-            return []
 
         def work(connection: Connection) -> list[Hit]:
             header = schema.read_header(connection, self._address)
+            carried = self._columns(header, columns)
+            name = quoted(self._address.store)
+            rank = ranking(connection, name, clean_text(text))
             condition, values = self._condition(
-                connection, header, where, "_words @@ %s::tsquery", [words]
+                connection,
+                header,
+                where,
+                rank.condition if rank else "",
+                rank.condition_values if rank else (),
             )
+            if rank is None:
+                return []
+            products = f"JOIN {self._table} USING (_id)"
             found = connection.execute(
-                "SELECT _id, -ts_rank(_words, %s::tsquery) AS _distance"
-                f"{self._columns(header, columns)}"
-                f" FROM {self._table}{condition} ORDER BY _distance, _id LIMIT %s",
-                [words, *values, k],
+                f"WITH best AS MATERIALIZED (SELECT _id, -({rank.score}) AS _distance"
+                f" FROM {name}.texts {products if where else ''}{condition}"
+                " ORDER BY _distance, _id LIMIT %s)"
+                f" SELECT _id, _distance{carried} FROM best {products if carried else ''}"
+                " ORDER BY _distance, _id",
+                [*rank.score_values, *values, k],
                 binary=True,
             ).fetchall()
             return _hits(header, columns, found)
@@ -524,10 +535,7 @@ class PostgresStore:
 def _hits(header: Header, columns: Sequence[str] | None, found: Iterable[Any]) -> list[Hit]:
     """Rows of id, negative score and columns as hits; None for all columns."""
     names = tuple(header.stored_names if columns is None else columns)
-    return [
-        Hit(row[0], min(1.0, max(-1.0, -row[1])), dict(zip(names, row[2:], strict=True)))
-        for row in found
-    ]
+    return [Hit(row[0], -row[1], dict(zip(names, row[2:], strict=True))) for row in found]
 
 
 def _rows(header: Header, found: Sequence[Any], *, vectors: bool, columns: bool) -> Rows:

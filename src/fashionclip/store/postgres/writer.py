@@ -18,8 +18,7 @@ from jaxtyping import Float32
 from fashionclip.errors import StoreLockedError
 from fashionclip.product import Kind, Product, Roles
 from fashionclip.store.digests import checksum, row_digest
-from fashionclip.store.fulltext import words_of
-from fashionclip.store.postgres import schema
+from fashionclip.store.postgres import schema, words
 from fashionclip.store.postgres.connections import Address, Connection, Connections
 from fashionclip.store.postgres.schema import GRAPH, SQL_TYPES, Header, quoted
 from fashionclip.store.rows import (
@@ -43,13 +42,11 @@ CHANGES_KEPT = "1 day"  # a reader that looks less often reads everything again
 DDL_TIMEOUT = "60s"  # for readers to let go of the table
 LOCK_POLL_S = 0.1
 RELOCK_TIMEOUT_S = 10.0  # until the server notices that a connection is gone
-MAX_WORDS = 10_000  # of a caption, that can be searched for
-MAX_WORD_CHARACTERS = 500
 MAX_FILTERED_WIDTH = 40  # bytes, on average, of a text column that has an index
 MAX_FILTERED_VALUES = 5_000
 
 Result = TypeVar("Result")
-_OWN = ("_id", "_caption", "_image", "_key", "_row", "_crc", "_words", "_vector")
+_OWN = ("_id", "_caption", "_image", "_key", "_row", "_crc", "_vector")
 
 
 @contextmanager
@@ -178,6 +175,7 @@ class PostgresWriter:
                 f" SELECT revision + 1, _id, true FROM gone, {self._schema}.store",
                 [ids],
             )
+            words.remove(self._connection, self._schema, ids)
             if found.rowcount:
                 self._advance()
             return found.rowcount
@@ -225,12 +223,13 @@ class PostgresWriter:
         self._run(work, "removing columns")
 
     def set_roles(self, roles: Roles) -> None:
-        """Replace the roles."""
+        """Replace the roles, and the words that products are found by."""
 
         def work() -> None:
             if self._header().meta.roles != roles:
                 written = json.dumps(roles.as_dict())
                 self._execute(f"UPDATE {self._schema}.store SET roles = %s", [written])
+                words.fill(self._connection, self._schema, self._header())
                 self._advance()
 
         self._run(work, "changing roles")
@@ -251,15 +250,19 @@ class PostgresWriter:
         """Update what the planner knows, and build the indexes that the size asks for."""
         self._run(self._forget_changes, "tidying it")
         self._run(self._analyze, "tidying it")
+        self._run(lambda: words.tidy(self._connection, self._schema), "tidying it")
         if is_finished:
             self._run(self._index, "building its indexes")
 
     def rebuild(self) -> None:
-        """Build every index anew, trusting nothing of them."""
-        self._run(
-            lambda: self._execute(f"REINDEX TABLE {self._schema}.products", []),
-            "building its indexes",
-        )
+        """Build every index and the words anew, trusting nothing of them."""
+
+        def work() -> None:
+            for table in ("products", "texts", "words"):
+                self._execute(f"REINDEX TABLE {self._schema}.{table}", [])
+            words.fill(self._connection, self._schema, self._header())
+
+        self._run(work, "building its indexes")
 
     def _copy(
         self,
@@ -271,24 +274,14 @@ class PostgresWriter:
         """Send products into a table of this transaction."""
         kinds = header.meta.columns
         columns = [quoted(name) for name in header.stored_names.values()]
-        types: list[int | str] = [
-            "text",
-            "text",
-            "text",
-            "bytea",
-            "bytea",
-            "int8",
-            "text",
-            self._vector_oid(),
-        ]
-        types += [_COPY_TYPES[kind] for kind in kinds.values()]
+        types: list[int | str] = ["text", "text", "text", "bytea", "bytea", "int8"]
+        types += [self._vector_oid(), *(_COPY_TYPES[kind] for kind in kinds.values()), "text[]"]
         names = ", ".join([*_OWN, *columns])
         self._execute(
-            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {names} FROM"
-            f" {self._schema}.products WITH NO DATA",
+            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {names}, '{{}}'::text[] AS _words"
+            f" FROM {self._schema}.products WITH NO DATA",
             [],
         )
-        self._execute("ALTER TABLE incoming ALTER COLUMN _words TYPE text", [])
         with (
             self._connection.cursor() as cursor,
             cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy,
@@ -296,7 +289,9 @@ class PostgresWriter:
             copy.set_types(types)
             for name, i in last_of_each_id(products).items():
                 product, vector = products[i], vectors[i]
+                stored = {one: fit(product.columns.get(one), kind) for one, kind in kinds.items()}
                 caption = clean_text(product.caption)
+                cleaned = Product(name, caption, None, product.row, stored)
                 copy.write_row(
                     [
                         name,
@@ -305,9 +300,9 @@ class PostgresWriter:
                         content_keys[i],
                         row_digest(product, kinds),
                         checksum(name, vector),
-                        _tsvector(caption),
                         vector,
-                        *(fit(product.columns.get(one), kind) for one, kind in kinds.items()),
+                        *stored.values(),
+                        words.indexed_words(cleaned, header.meta.roles),
                     ]
                 )
 
@@ -315,7 +310,6 @@ class PostgresWriter:
         """Take what was sent into the table. An unchanged vector stays where it is."""
         columns = [quoted(name) for name in header.stored_names.values()]
         names = [*_OWN, *columns]
-        values = ["_words::tsvector" if name == "_words" else name for name in names]
         changes = [f"{name} = EXCLUDED.{name}" for name in names if name not in {"_id", "_vector"}]
         changes.append(
             "_vector = CASE WHEN stored._crc = EXCLUDED._crc THEN stored._vector"
@@ -323,10 +317,11 @@ class PostgresWriter:
         )
         self._execute(
             f"INSERT INTO {self._schema}.products AS stored ({', '.join(names)})"
-            f" SELECT {', '.join(values)} FROM incoming"
+            f" SELECT {', '.join(names)} FROM incoming"
             f" ON CONFLICT (_id) DO UPDATE SET {', '.join(changes)}",
             [],
         )
+        words.add(self._connection, self._schema, "incoming")
         self._execute(
             f"INSERT INTO {self._schema}.changes (revision, id, is_deleted)"
             f" SELECT revision + 1, _id, false FROM incoming, {self._schema}.store",
@@ -378,7 +373,10 @@ class PostgresWriter:
             self._execute(f"UPDATE {self._schema}.store SET changes_from = revision + 1", [])
         written = schema.columns_json({**kinds, **changed}, names)
         self._execute(f"UPDATE {self._schema}.store SET columns = %s", [written])
-        return self._header()
+        header = self._header()
+        if rewritten:  # numbers and text of the same value may have other words
+            words.fill(self._connection, self._schema, header)
+        return header
 
     def _forget_changes(self) -> None:
         self._execute(
@@ -517,12 +515,3 @@ def _forbids(column: str, old: Kind, new: Kind) -> str:
     if old == "string":
         return f"{column} !~ '{WRITTEN[new]}'"
     return f"{column} <> trunc({column}) OR abs({column}) >= {MAX_EXACT}"
-
-
-def _tsvector(caption: str) -> str:
-    """The words of a caption with their places, as PostgreSQL writes them."""
-    places: dict[str, list[int]] = {}
-    for place, word in enumerate(words_of(caption)[:MAX_WORDS], start=1):
-        if len(word) <= MAX_WORD_CHARACTERS:
-            places.setdefault(word, []).append(place)
-    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items())
