@@ -4,23 +4,31 @@ Answers are not validated against their schemas: that would take as long as the 
 """
 
 import base64
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
-from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from fastapi.responses import Response
 
-from fashionclip.product import Hit, hit_fields
-from fashionclip.searching import Query
-from fashionclip.serve import api_products, schemas
+from fashionclip.product import hit_fields
+from fashionclip.serve import api_products, api_search
 from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, reject
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
-from fashionclip.serve.schemas import error_responses
+from fashionclip.serve.routing import ApiRoute, Responses, add_route
+from fashionclip.serve.schemas import answers, requests
+from fashionclip.serve.schemas.answers import (
+    Embeddings,
+    Health,
+    Labels,
+    ModelOut,
+    Models,
+    ProductOut,
+    Ready,
+)
+from fashionclip.serve.schemas.requests import EmbeddingInput
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
@@ -29,8 +37,8 @@ THUMBNAIL_MAX_AGE_S = 300  # then a browser asks whether it has changed
 DEFAULT_WIDTH_PX = 400
 MAX_TEMPLATES = 16  # prompts per label; its vector is their mean
 _CLIENT_ERRORS = (400, 401, 403, 405, 408, 413, 415, 421, 422, 429, 500, 503)
-NO_RESPONSES: Mapping[int | str, dict[str, Any]] = MappingProxyType({})
-Where = Annotated[schemas.Where | None, QueryParameter()]
+_BINARY = {"type": "string", "format": "binary"}
+_METRICS = "fashionclip_products 100000.0"
 
 
 def create_router(services: Services, settings: Settings, metrics: Metrics) -> APIRouter:
@@ -42,55 +50,51 @@ def create_router(services: Services, settings: Settings, metrics: Metrics) -> A
         metrics: shown at ``/metrics``.
     """
     api = _Api(services, settings, metrics)
-    router = APIRouter(responses=error_responses(*_CLIENT_ERRORS))
-
-    def add(
-        path: str,
-        answer: Callable[..., Awaitable[Response]],
-        tag: str,
-        *,
-        method: str = "GET",
-        model: type[BaseModel] | None = None,
-        responses: Mapping[int | str, dict[str, Any]] = NO_RESPONSES,
-    ) -> None:
-        router.add_api_route(
-            path,
-            answer,
-            methods=[method],
-            response_model=model,
-            response_class=JSONResponse if model else Response,
-            tags=[tag],
-            responses=dict(responses),
-        )
-        if method == "GET":
-            router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
-
-    missing = error_responses(404)
-    one = "/products/{product_id:path}"
-    add("/search", api.search, "search", method="POST", model=schemas.Hits, responses=missing)
-    add(f"{one}/similar", api.similar, "search", model=schemas.Hits, responses=missing)
-    add("/classify", api.classify, "model", method="POST", model=schemas.Labels)
-    add(
-        "/v1/embeddings",
-        api.embeddings,
-        "model",
-        method="POST",
-        model=schemas.Embeddings,
-        responses=missing,
-    )
-    add(one, api.product, "products", model=schemas.ProductOut, responses=missing)
-    api_products.add_routes(router, services, settings)
-    image: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
+    errors = answers.error_responses(*_CLIENT_ERRORS)
+    router = APIRouter(responses=errors, route_class=ApiRoute)
+    missing = answers.error_responses(404)
+    image: Responses = {
+        200: {"content": {"image/jpeg": {"schema": _BINARY}}, "description": "A JPEG."},
         304: {"description": "Not changed."},
+        **missing,
     }
-    add("/images/{product_id:path}", api.image, "products", responses=image | missing)
-    add("/health", api.health, "service", model=schemas.Health)
-    add("/ready", api.ready, "service", model=schemas.Ready)
-    metrics_response: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"text/plain": {}}, "description": "Prometheus text format."}
+    text: Responses = {
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _METRICS}},
+            "description": "Prometheus' text format.",
+        }
     }
-    add("/metrics", api.metrics, "service", responses=metrics_response)
+    api_search.add_routes(router, services, settings)
+    add = partial(add_route, router)
+    one = "/products/{product_id:path}"
+    add("GET", one, api.product, "getProduct", "products", model=ProductOut, responses=missing)
+    api_products.add_routes(router, services, settings)
+    add("GET", "/images/{product_id:path}", api.image, "getImage", "products", responses=image)
+    add("POST", "/classify", api.classify, "classify", "model", model=Labels)
+    add(
+        "POST",
+        "/embeddings",
+        api.embeddings,
+        "createEmbeddings",
+        "model",
+        model=Embeddings,
+        responses=missing,
+        has_old_path=False,
+    )
+    add("GET", "/models", api.models, "listModels", "model", model=Models, has_old_path=False)
+    add(
+        "GET",
+        "/models/{model:path}",
+        api.model,
+        "getModel",
+        "model",
+        model=ModelOut,
+        responses=missing,
+        has_old_path=False,
+    )
+    add("GET", "/health", api.health, "getHealth", "service", model=Health)
+    add("GET", "/ready", api.ready, "getReadiness", "service", model=Ready)
+    add("GET", "/metrics", api.metrics, "getMetrics", "service", responses=text)
     return router
 
 
@@ -105,27 +109,7 @@ class _Api:
     def _service(self) -> SearchService:
         return self._services.current
 
-    async def search(self, body: schemas.SearchRequest, request: Request) -> Json:
-        """Search by text, an image, or both; without a query, list products."""
-        request.state.n = 1
-        self._inputs.check_texts([body.text or "", *body.avoid])
-        query = Query(
-            text=(body.text or "").strip(),
-            image=await self._inputs.image(body.image, body.image_url, is_required=False),
-            avoid=body.avoid,
-            similar_to=body.similar_to,
-            unlike=body.unlike,
-            where=body.where,
-            weight=body.weight,
-            k=limited("k", body.k, self._settings.k),
-            offset=limited("offset", body.offset, self._settings.offset),
-            mode="hybrid" if body.hybrid else "vectors",
-            group=body.group,
-        )
-        page = await self._service.search(query)
-        return _hits(page.hits, has_more=page.has_more)
-
-    async def classify(self, body: schemas.ClassifyRequest, request: Request) -> Json:
+    async def classify(self, body: requests.ClassifyRequest, request: Request) -> Json:
         """Score labels against an image, most probable first."""
         request.state.n = 1
         limited("the number of labels", len(body.labels), self._settings.batch)
@@ -140,11 +124,10 @@ class _Api:
         labels = [{"label": label, "probability": round(p, 6)} for label, p in ranked]
         return Json({"labels": labels})
 
-    async def embeddings(self, body: schemas.EmbeddingsRequest, request: Request) -> Json:
+    async def embeddings(self, body: requests.EmbeddingsRequest, request: Request) -> Json:
         """Encode texts and images to unit vectors; compatible with OpenAI's clients."""
         name, dim = self._service.meta.model, self._service.meta.dim
-        if body.model not in {None, name}:
-            not_found(f"the model here is {name!r}, not {body.model!r}")
+        self._check_model(body.model or name)
         if body.dimensions not in {None, dim}:
             reject(f"this model's vectors have {dim} numbers; leave dimensions out")
         items = [body.input] if isinstance(body.input, str) else body.input
@@ -168,6 +151,15 @@ class _Api:
         usage = {"prompt_tokens": 0, "total_tokens": 0}  # required by OpenAI's clients
         return Json({"object": "list", "data": data, "model": name, "usage": usage})
 
+    async def models(self) -> Json:
+        """The model of this index, as OpenAI's API lists models."""
+        return Json({"object": "list", "data": [self._model()]})
+
+    async def model(self, model: str) -> Json:
+        """The model of this index by its name."""
+        self._check_model(model)
+        return Json(self._model())
+
     async def product(self, product_id: str) -> Json:
         """One product's columns."""
         hit = await self._service.product(product_id)
@@ -175,23 +167,6 @@ class _Api:
             not_found(f"there is no product {product_id!r} here")
         fields = {name: value for name, value in hit_fields(hit).items() if name != "score"}
         return Json(fields)
-
-    async def similar(
-        self,
-        product_id: str,
-        where: Where = None,
-        k: Annotated[int, QueryParameter(ge=1)] = 10,
-        offset: Annotated[int, QueryParameter(ge=0)] = 0,
-    ) -> Json:
-        """The products that resemble one most."""
-        query = Query(
-            similar_to=(product_id,),
-            where=where,
-            k=limited("k", k, self._settings.k),
-            offset=limited("offset", offset, self._settings.offset),
-        )
-        page = await self._service.search(query)
-        return _hits(page.hits, has_more=page.has_more)
 
     async def image(
         self,
@@ -231,7 +206,22 @@ class _Api:
         """The service's metrics, for Prometheus."""
         return Response(self._metrics.render(), media_type=CONTENT_TYPE)
 
-    async def _input(self, one: str | schemas.EmbeddingInput, i: int, modality: str) -> str | bytes:
+    def _check_model(self, name: str) -> None:
+        """Check that a model is the one of the index.
+
+        Raises:
+            ProductNotFoundError: it is another.
+        """
+        own = self._service.meta.model
+        if name != own:
+            not_found(f"the model here is {own!r}, not {name!r:.200}")
+
+    def _model(self) -> dict[str, str | int]:
+        meta = self._service.meta
+        fields: dict[str, str | int] = {"id": meta.model, "object": "model", "created": 0}
+        return {**fields, "owned_by": "fashionclip", "dimensions": meta.dim}
+
+    async def _input(self, one: str | EmbeddingInput, i: int, modality: str) -> str | bytes:
         """One input: a text, or an encoded image.
 
         Raises:
@@ -251,13 +241,8 @@ class _Api:
             self._inputs.check_texts([one.text])
             return one.text
         url = one.image_url
-        url = url.url if isinstance(url, schemas.ImageReference) else url
+        url = url.url if isinstance(url, requests.ImageReference) else url
         return await self._inputs.image(one.image, url) or b""
-
-
-def _hits(hits: Iterable[Hit], *, has_more: bool) -> Json:
-    found: list[dict[str, Any]] = [hit_fields(hit) for hit in hits]
-    return Json({"hits": found, "has_more": has_more})
 
 
 def _base64(vector: np.ndarray) -> str:

@@ -1,26 +1,25 @@
 """The API's routes that change products: parse a request, call the service, answer."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
-from fastapi.responses import JSONResponse
 
 from fashionclip.errors import BusyError
-from fashionclip.serve import schemas
 from fashionclip.serve.http_errors import client_message
 from fashionclip.serve.inputs import Inputs, Json, gather, limited
-from fashionclip.serve.schemas import error_responses
+from fashionclip.serve.routing import add_route
+from fashionclip.serve.schemas import answers, requests
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.writes import NewProduct
 
-_FULL = error_responses(507)
 _PUT: dict[int | str, dict[str, Any]] = {
     422: {
-        "model": schemas.PutRefused | schemas.ProblemOut,
+        "model": answers.PutRefused | answers.ProblemOut,
         "description": "No product could be stored, or the request is not valid.",
     }
 }
@@ -35,23 +34,25 @@ def add_routes(router: APIRouter, services: Services, settings: Settings) -> Non
         settings: the service's limits.
     """
     products = _Products(services, settings)
-    router.add_api_route(
-        "/products",
+    path, full = "/products", answers.error_responses(507)
+    add = partial(add_route, router)
+    add(
+        "PUT",
+        path,
         products.put,
-        methods=["PUT"],
-        response_model=schemas.PutResult,
-        response_class=JSONResponse,
-        tags=["products"],
-        responses=_PUT | _FULL,
+        "putProducts",
+        "products",
+        model=answers.PutResult,
+        responses=_PUT | full,
     )
-    router.add_api_route(
-        "/products",
+    add(
+        "DELETE",
+        path,
         products.remove,
-        methods=["DELETE"],
-        response_model=schemas.Removed,
-        response_class=JSONResponse,
-        tags=["products"],
-        responses=_FULL,
+        "deleteProducts",
+        "products",
+        model=answers.Removed,
+        responses=full,
     )
 
 
@@ -67,7 +68,7 @@ class _Products:
         return self._services.current
 
     async def put(
-        self, body: schemas.PutRequest, request: Request, add_columns: schemas.AddColumns = False
+        self, body: requests.PutRequest, request: Request, add_columns: requests.AddColumns = False
     ) -> Json:
         """Store products, replacing those of the same ids; answered when they are on disk."""
         request.state.n = limited(
@@ -103,7 +104,7 @@ class _Products:
         request.state.n = limited("the number of ids", len(ids), self._settings.k)
         return Json({"removed": await self._service.remove(ids)})
 
-    async def _image(self, product: schemas.ProductIn) -> bytes:
+    async def _image(self, product: requests.ProductIn) -> bytes:
         """The encoded image of a product to store.
 
         Raises:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,7 +23,7 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from fashionclip.errors import FashionCLIPError, ServiceError
-from fashionclip.serve import api, page
+from fashionclip.serve import api, openapi, page
 from fashionclip.serve.http_errors import (
     INTERNAL,
     INVALID,
@@ -36,16 +35,14 @@ from fashionclip.serve.http_errors import (
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
 from fashionclip.serve.middleware.connections import Connections, raise_file_limit
+from fashionclip.serve.middleware.cors import allow_origins
 from fashionclip.serve.middleware.limits import App, LimitsMiddleware
+from fashionclip.serve.routing import allowed_methods
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
+from fashionclip.serve.validation import validation_message
 
-DESCRIPTION = """Search a fashion catalogue by text and images.
-
-If the service has API keys, send one with each request as `Authorization: Bearer KEY`. An answer
-that is not a 2xx has the body `{"error": {"code", "message", "request_id"}}`.
-"""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 STARTUP_FAILURE = 3  # uvicorn's own exit code: the parent does not try again
 STARTUP_SECONDS = 60  # to import everything, read the store and open the model
@@ -59,7 +56,7 @@ def create_app(
     metrics: Metrics,
     *,
     connections: Connections | None = None,
-) -> LimitsMiddleware:
+) -> App:
     """The ASGI app: the routes of page and API, behind the limits.
 
     Args:
@@ -81,9 +78,6 @@ def create_app(
         await asyncio.to_thread(services.close)
 
     app = FastAPI(
-        title="FashionCLIP",
-        version=version("fashionclip"),
-        description=DESCRIPTION,
         docs_url=None,  # FastAPI's own load scripts from another site
         redoc_url=None,
         redirect_slashes=False,
@@ -94,13 +88,20 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_internal)
-    app.include_router(api.create_router(services, settings, metrics))
     renderer = page.Renderer(settings)
+    routers = (
+        api.create_router(services, settings, metrics),
+        page.create_router(services, settings, renderer),
+    )
+    for router in routers:
+        app.include_router(router)
     app.state.renderer = renderer
-    app.include_router(page.create_router(services, settings, renderer))
-    return LimitsMiddleware(
+    app.state.routes = [route for router in routers for route in router.routes]
+    app.openapi = openapi.cached(routers[0], settings)  # type: ignore[method-assign]
+    limited = LimitsMiddleware(
         services.of_requests(app), settings, metrics, render_error=renderer.error
     )
+    return allow_origins(limited, settings.cors_origins)
 
 
 def serve(
@@ -211,24 +212,33 @@ async def _answer_internal(request: Request, exc: Exception) -> Response:
 
 async def _answer_invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    first = exc.errors()[0]
-    if first["type"] == "json_invalid":
-        message = f"the body is not JSON (at character {first['loc'][-1]})"
+    errors = exc.errors()
+    if errors[0]["type"] == "json_invalid":
+        message = f"the body is not JSON (at character {errors[0]['loc'][-1]})"
         return _answer(request, INVALID, message)
-    place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query"})
-    message = f"{place}: {first['msg']}" if place else str(first["msg"])
-    return _answer(request, HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID.code), message)
+    error = HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID.code)
+    return _answer(request, error, validation_message(errors))
 
 
 async def _answer_http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     status = HTTPStatus(exc.status_code)
+    headers = dict(exc.headers or {})
+    path = request.url.path[:200]
+    message = f"{request.method} {path}: {exc.detail}"[:300]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(allowed_methods(request.app.state.routes, request.scope))
+        headers["Allow"] = allowed
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+        message = f"{path} cannot be asked with {request.method[:20]}; use {allowed}"
+    elif status == HTTPStatus.NOT_FOUND:
+        message = f"there is nothing at {path}; /docs lists the API's paths"
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
         renderer: page.Renderer = request.app.state.renderer
-        return renderer.error(status, f"there is no page {request.url.path[:200]}")
+        return renderer.error(status, f"there is no page {path}")
     error = HttpError(status, status.phrase.lower().replace(" ", "_"))
-    message = f"{request.method} {request.url.path}: {exc.detail}"[:300]
-    return _answer(request, error, message, exc.headers or {})
+    return _answer(request, error, message, headers)
 
 
 def _answer(

@@ -26,7 +26,7 @@ from fashionclip.serve.middleware.rates import RateLimiter, client_of, hostname,
 from fashionclip.serve.settings import Settings
 
 LOGIN = "/login"
-PROBES = frozenset({"/health", "/ready"})
+PROBES = frozenset({"/health", "/ready", "/v1/health", "/v1/ready"})
 """Answered whatever the load and without a key, so that monitoring works."""
 PUBLIC_PATHS = PROBES | {LOGIN}
 BODY_TYPES = IMAGE_MEDIA_TYPES | {"application/json"}
@@ -211,7 +211,7 @@ class LimitsMiddleware:
             raise _Rejected(421, "misdirected", message)
 
     def _check_rate(self, scope: Scope, client: str) -> None:
-        is_static = scope["path"].startswith(("/static/", "/images/"))
+        is_static = scope["path"].startswith(("/static/", "/images/", "/v1/images/"))
         wait_s = self._rates.take(client, STATIC_COST if is_static else 1.0)
         if wait_s > 0:
             message = f"more than {self._settings.rate_per_minute} requests a minute; slow down"

@@ -65,13 +65,15 @@ class Topic:
     endpoints: tuple[Endpoint, ...]
 
 
-def topics(openapi: Schema, *, address: str, product_id: str, has_keys: bool) -> list[Topic]:
+def topics(
+    openapi: Schema, *, address: str, values: Mapping[str, str], has_keys: bool
+) -> list[Topic]:
     """The endpoints of an OpenAPI description, by topic.
 
     Args:
         openapi: the description.
         address: the service's address, for the commands: ``http://127.0.0.1:8000``.
-        product_id: an existing product, for the commands.
+        values: of required parameters by their names, for the commands.
         has_keys: whether requests need a key.
     """
     found: dict[str, list[Endpoint]] = {tag: [] for tag in TOPICS}
@@ -79,7 +81,7 @@ def topics(openapi: Schema, *, address: str, product_id: str, has_keys: bool) ->
         for method, call in methods.items():
             tag = next(iter(call.get("tags", ())), "service")
             command = _curl(
-                openapi, method, path, call, address=address, product_id=product_id, key=has_keys
+                openapi, method, path, call, address=address, values=values, key=has_keys
             )
             found.setdefault(tag, []).append(
                 Endpoint(
@@ -113,12 +115,13 @@ def _curl(
     call: Schema,
     *,
     address: str,
-    product_id: str,
+    values: Mapping[str, str],
     key: bool,
 ) -> str:
-    path = path.replace("{product_id}", quote(product_id, safe=""))
+    for name, value in values.items():
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
     query = {
-        parameter["name"]: product_id
+        parameter["name"]: values[parameter["name"]]
         for parameter in call.get("parameters", ())
         if parameter["in"] == "query" and parameter.get("required")
     }

@@ -77,10 +77,15 @@ class _Page:
     async def api_docs(self, request: Request) -> HTMLResponse:
         """The API documentation, made from the app's OpenAPI description."""
         listed = await self._context.service.search(Query(k=1))
+        values = {
+            "product_id": listed.hits[0].product_id if listed.hits else "A-17",
+            "model": self._context.service.meta.model,
+            "id": "A-17",  # of no product here, since it is deleted
+        }
         found = api_docs.topics(
             request.app.openapi(),
             address=str(request.base_url).rstrip("/"),
-            product_id=listed.hits[0].product_id if listed.hits else "A-17",
+            values=values,
             has_keys=self._context.settings.key_file is not None,
         )
         return self._context.renderer.page(

@@ -1,0 +1,146 @@
+"""The API's searches: parse a request, call the service, answer with a page of hits."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi import Query as QueryParameter
+
+from fashionclip.product import Hit, hit_fields
+from fashionclip.searching import Mode, Query
+from fashionclip.serve.facets import Facet
+from fashionclip.serve.inputs import Inputs, Json, limited
+from fashionclip.serve.routing import add_route
+from fashionclip.serve.schemas import answers, requests
+from fashionclip.serve.service import SearchService
+from fashionclip.serve.services import Services
+from fashionclip.serve.settings import Settings
+
+
+def add_routes(router: APIRouter, services: Services, settings: Settings) -> None:
+    """Add the routes that search.
+
+    Args:
+        router: the API's.
+        services: search.
+        settings: the service's limits.
+    """
+    searches = _Searches(services, settings)
+    one = "/products/{product_id:path}/similar"
+    for method, path, answer, name in (
+        ("POST", "/search", searches.search, "search"),
+        ("GET", "/search", searches.search_by_url, "searchByUrl"),
+        ("GET", one, searches.similar, "similarProducts"),
+    ):
+        missing = answers.error_responses(404)
+        add_route(
+            router, method, path, answer, name, "search", model=answers.Hits, responses=missing
+        )
+
+
+class _Searches:
+    """Answers searches."""
+
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self._services, self._settings = services, settings
+        self._inputs = Inputs(services, settings)
+
+    @property
+    def _service(self) -> SearchService:
+        return self._services.current
+
+    async def search(self, body: requests.SearchRequest, request: Request) -> Json:
+        """Search by text, an image, or both; without a query, list products."""
+        request.state.n = 1
+        mode = body.mode
+        if body.hybrid is not None:
+            mode = "hybrid" if body.hybrid else "vectors"
+        return await self._hits(
+            body,
+            mode=mode,
+            text=(body.text or "").strip(),
+            image=await self._inputs.image(body.image, body.image_url, is_required=False),
+            avoid=body.avoid,
+            similar_to=body.similar_to,
+            unlike=body.unlike,
+            weight=body.weight,
+        )
+
+    async def search_by_url(
+        self, asked: Annotated[requests.SearchParameters, QueryParameter()]
+    ) -> Json:
+        """Search by a text in the URL; without one, list products."""
+        text = (asked.q or "").strip()
+        return await self._hits(asked, mode=asked.mode, text=text, avoid=asked.avoid)
+
+    async def similar(
+        self, product_id: str, asked: Annotated[requests.SimilarParameters, QueryParameter()]
+    ) -> Json:
+        """The products that resemble one most."""
+        return await self._hits(asked, mode=None, similar_to=(product_id,))
+
+    async def _hits(
+        self,
+        asked: requests.ListOptions,
+        *,
+        mode: Mode | None,
+        text: str = "",
+        avoid: Sequence[str] = (),
+        **further: Any,  # noqa: ANN401 - fields of Query
+    ) -> Json:
+        self._inputs.check_texts([text, *avoid])
+        if mode is not None:
+            further["mode"] = mode
+        query = Query(
+            text=text,
+            avoid=avoid,
+            where=asked.where,
+            sort=asked.sort,
+            group=asked.group,
+            k=limited("k", asked.k, self._settings.k),
+            offset=limited("offset", asked.offset, self._settings.offset),
+            cursor=asked.cursor,
+            total=asked.total,
+            explain=asked.explain,
+            diversity=asked.diversity,
+            **further,
+        )
+        results = await self._service.search(query)
+        answer: dict[str, Any] = {
+            "hits": [_fields(hit, has_variants=asked.group) for hit in results.hits],
+            "n_relevant": results.n_relevant,
+            "total": results.total,
+            "is_total_exact": results.is_total_exact,
+            "has_more": results.has_more,
+            "cursor": results.cursor,
+        }
+        if asked.fields is not None:
+            kept = {"id", "score", "n_variants", "explanation", *asked.fields}
+            answer["hits"] = [
+                {name: value for name, value in hit.items() if name in kept}
+                for hit in answer["hits"]
+            ]
+        if asked.facets is not None:
+            counted = await self._service.facets(asked.where)
+            answer["facets"] = {
+                one.name: _facet(one)
+                for one in counted
+                if one.name in asked.facets or "*" in asked.facets
+            }
+        return Json(answer)
+
+
+def _fields(hit: Hit, *, has_variants: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {**hit_fields(hit)}
+    if has_variants:
+        found["n_variants"] = hit.n_variants
+    if hit.explanation is not None:
+        matched, percentile = hit.explanation.matched, hit.explanation.percentile
+        found["explanation"] = {"matched": list(matched), "percentile": percentile}
+    return found
+
+
+def _facet(facet: Facet) -> dict[str, Any]:
+    values = [{"value": value, "count": count} for value, count in facet.values]
+    found: dict[str, Any] = {"kind": facet.kind, "values": values}
+    return found | ({"low": facet.low, "high": facet.high} if facet.kind == "number" else {})

@@ -1,0 +1,251 @@
+"""The schemas of the API's requests, with examples and the fields' descriptions."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fashionclip.searching import Mode
+from fashionclip.serve.validation import own_error, unknown
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+)
+"""A PNG of one pixel, for examples."""
+
+Text = Annotated[str, Field(examples=["blue denim jeans"])]
+ImageUrl = Annotated[
+    str,
+    Field(
+        description="http(s), where the service allows it, or data:image/…;base64,…",
+        examples=["https://shop.example/images/1.jpg"],
+    ),
+]
+Base64Image = Annotated[
+    str, Field(description="An encoded image (JPEG, PNG, WebP, GIF) in base64.", examples=[PIXEL])
+]
+Ids = Annotated[list[str], Field(max_length=50, examples=[["15970"]])]
+Where = Annotated[
+    str,
+    Field(
+        description="A filter: comparisons over the catalogue's columns, as in SQL.",
+        examples=["price < 50 and gender = 'Women'"],
+    ),
+]
+AddColumns = Annotated[
+    bool, Query(description="Add columns that the catalogue does not have; else an error.")
+]
+Scalar = str | int | float | bool | None
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Name the field that is meant by an unknown one.
+
+        Raises:
+            own_error: a field is unknown.
+        """
+        for name in data if isinstance(data, dict) else ():
+            if name not in cls.model_fields:
+                raise own_error(unknown("field", name, cls.model_fields))
+        return data
+
+
+class ListOptions(_Request):
+    """What every list of hits can be asked for, in a body and in a query string."""
+
+    where: Where | None = None
+    sort: str | None = Field(
+        None,
+        description="A column or role to sort by, descending with - before it: price, -price. "
+        "Hits below the relevance threshold stay behind the others.",
+        examples=["-price"],
+    )
+    group: bool = Field(False, description="Only the best hit of each group of variants.")
+    k: int = Field(10, ge=1, description="Hits of a page.")
+    offset: int = Field(
+        0, ge=0, description="Hits to leave out at the start; cursor is better for many pages."
+    )
+    cursor: str | None = Field(
+        None, description="cursor of the page before: the page goes on after its last hit."
+    )
+    fields: list[str] | None = Field(
+        None,
+        description="Columns or roles that hits have beside id and score; all if it is not given.",
+        examples=[["title", "price"]],
+    )
+    facets: list[str] | None = Field(
+        None,
+        description="Columns or roles whose values are counted over all that fits; * is every one.",
+        examples=[["brand", "price"]],
+    )
+    total: bool = Field(False, description="Count the products that fit.")
+    explain: bool = Field(False, description="Say why each hit is there.")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="How much hits that look like earlier ones are put back."
+    )
+
+
+_MODE = Field(
+    None,
+    description="What the text is compared with: the products' words (words), their vectors "
+    "(vectors) or both (hybrid).",
+)
+_AVOID: list[str] = Field([], max_length=20, description="Phrases for what hits should not show.")
+
+
+class SearchRequest(ListOptions):
+    """A text, an image, both, or products to resemble; without any, products are listed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "blue denim jeans", "k": 5},
+                {"text": "shirt", "avoid": ["stripes"], "where": "price < 50", "sort": "price"},
+                {"image": PIXEL, "text": "in red", "weight": 0.4},
+                {"text": "dress", "facets": ["*"], "total": True, "explain": True},
+            ]
+        },
+    )
+
+    text: Text | None = None
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    similar_to: Ids = []
+    avoid: list[str] = _AVOID
+    unlike: Ids = []
+    weight: float = Field(0.5, ge=0, le=1, description="Weight of the text beside an image.")
+    mode: Mode | None = _MODE
+    hybrid: bool | None = Field(
+        None,
+        description="Write mode instead: hybrid for true, vectors for false.",
+        json_schema_extra={"deprecated": True},  # pydantic's own warns wherever it is read
+    )
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> "SearchRequest":
+        """Check that the mode is given once.
+
+        Raises:
+            own_error: it is given twice.
+        """
+        if self.mode is not None and self.hybrid is not None:
+            message = "mode and hybrid are both given; leave out hybrid, which is the older one"
+            raise own_error(message)
+        return self
+
+
+class ListParameters(ListOptions):
+    """The same in a query string, where names may be separated by commas."""
+
+    @model_validator(mode="after")
+    def _split(self) -> "ListParameters":
+        self.fields, self.facets = _names(self.fields), _names(self.facets)
+        return self
+
+
+class SimilarParameters(ListParameters):
+    """The query string of a search for products like one."""
+
+
+class SearchParameters(ListParameters):
+    """The query string of a search by text; without a text, products are listed."""
+
+    q: Text | None = None
+    mode: Mode | None = _MODE
+    avoid: list[str] = _AVOID
+
+
+def _names(given: list[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    parts = [part.strip() for one in given for part in one.split(",")]
+    return [part for part in parts if part]
+
+
+class ClassifyRequest(_Request):
+    """An image and the candidate labels."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"image": PIXEL, "labels": ["jeans", "dress", "shoe"]}]},
+    )
+
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    labels: list[str] = Field(min_length=1)
+    templates: str | list[str] | None = Field(
+        "product",
+        description="A named set (bare, product, ensemble, sentences), or prompts with {}.",
+    )
+
+
+class ImageReference(BaseModel):
+    """An image URL in the form that OpenAI's clients send."""
+
+    url: ImageUrl
+
+
+class EmbeddingInput(_Request):
+    """One text or one image."""
+
+    text: Text | None = None
+    image: Base64Image | None = None
+    image_url: ImageUrl | ImageReference | None = None
+
+
+class EmbeddingsRequest(_Request):
+    """OpenAI's format."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"input": ["red dress", "blue jeans"]},
+                {"input": [{"text": "red dress"}, {"image": PIXEL}]},
+            ]
+        },
+    )
+
+    input: str | list[str | EmbeddingInput] = Field(
+        description="Texts; or objects with text, image or image_url. data:image/… is an image."
+    )
+    model: str | None = Field(None, description="The model's name; any other is rejected.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="Must be the model's own, if given.")
+    modality: Literal["text", "image"] = Field("text", description="Of inputs that are strings.")
+    user: str | None = Field(None, description="Sent by OpenAI's clients; it has no effect.")
+
+
+class ProductIn(_Request):
+    """A product to store."""
+
+    id: str = Field(min_length=1, max_length=500, examples=["A-17"])
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    caption: str = Field("", description="If empty, it is built from the columns.")
+    columns: dict[str, Scalar] = Field(
+        {},
+        description="By the catalogue's own column names, or by role: title, price, brand, …",
+        examples=[{"title": "Red dress", "price": 39.9}],
+    )
+
+
+class PutRequest(_Request):
+    """Products to store; those of the same ids are replaced."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"products": [{"id": "A-17", "image": PIXEL, "columns": {"title": "Red dress"}}]}
+            ]
+        },
+    )
+
+    products: list[ProductIn] = Field(min_length=1)
