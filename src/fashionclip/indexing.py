@@ -27,6 +27,7 @@ from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Kind, Product, Reject, widen
 from fashionclip.rejects import RejectsFile
+from fashionclip.relevance import calibrate
 from fashionclip.store import (
     Store,
     StoreMeta,
@@ -116,6 +117,8 @@ def index_catalog(
 ) -> IndexReport:
     """Bring a store to the state of a catalogue, encoding only what changed.
 
+    At the end, the store's relevance threshold is measured again if a product changed.
+
     Args:
         catalog: the products; the store takes over its roles.
         model: encodes their images; the store belongs to this model from then on.
@@ -164,6 +167,9 @@ def index_catalog(
             drop_former_columns(opened, writer, catalog.columns, blank, roles_before=before.roles)
         opened.blobs.delete_others(_ids(opened))
         writer.optimize()
+        is_changed = run.stored or run.updated or deleted
+        if is_changed or opened.meta.relevance_threshold is None:
+            writer.set_relevance_threshold(calibrate(opened, model))
         count = len(opened)
         kind_changes = tuple(_kind_changes(catalog, before.columns, opened.meta.columns))
     return IndexReport(

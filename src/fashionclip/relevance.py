@@ -1,64 +1,65 @@
 """What fits a query: scales of scores measured on the catalogue itself, and a relevance threshold.
 
-A cosine of 0.3 between a text and an image says nothing alone: another text has another mean and
-another spread over the same catalogue. A ``Scale`` measures both on a sample of the store.
-``calibrate`` finds what queries score that have nothing to do with the catalogue.
+Some product is always the closest, also to ``lawn mower``. ``calibrate`` measures what queries
+score that have nothing to do with the catalogue: a hit that scores no more does not fit. A
+``Scale`` knows what is usual in the catalogue: how the cosines of a query are distributed, and how
+much a word tells products apart.
 """
 
 import math
-import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 
 from fashionclip.model import FashionCLIP
 from fashionclip.store import Store
-from fashionclip.store.fulltext import words_of
+from fashionclip.store.fulltext import closest, search_words, words_of
 
 SAMPLE = 2_000
-"""Products that a scale is measured on: the percentiles of their cosines are off by 1 % at most."""
-REMEASURE_AFTER = 0.1
+"""Products that a scale is measured on; the standard error of a percentile is 1.1 at most."""
+MIN_VARIANCE = 1e-8
+"""Of cosines, so that a catalogue of equal images has a scale too."""
+REMEASURED_SHARE = 0.1
 """A scale is measured again once this share of the products came or went."""
-MIN_LETTERS = 4
-"""Letters of a word that may be misspelt."""
-MIN_LIKENESS = 0.75
-"""Likeness (Ratcliff and Obershelp) from which a word is another one, misspelt."""
-STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
+UNRELATED_PERCENTILE = 90
+"""One unrelated query in ten finds something that passes for fitting: fewer would cost too many
+queries that the catalogue can answer (``benchmarks/relevance.py`` measures both)."""
+MIN_UNRELATED = 50
+"""Unrelated queries that a threshold needs at least."""
+_STOP_WORDS = frozenset(
+    words_of(
         "a an and are as at be but by for from has have i in into is it its my no not of on or our"
         " s so some that the their them then there these they this to too very was we were which"
-        " will with you your",
+        " will with you your"
     )
 )
-"""Words that say nothing about a product."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scale:
     """What is usual in a catalogue: a sample of its vectors, and how frequent its words are."""
 
-    vectors: Float32[np.ndarray, "n dim"]
+    vectors: Float[np.ndarray, "n dim"]
+    mean_vector: Float[np.ndarray, " dim"]
+    covariance: Float[np.ndarray, "dim dim"]
     frequencies: Mapping[str, int]
-    """How many of the sampled products have a word."""
+    """How many of the sampled products have a word in their captions."""
 
     def moments(self, query_vector: Float[np.ndarray, " dim"]) -> tuple[float, float]:
         """Mean and standard deviation of a query's cosines over the catalogue."""
-        if not len(self.vectors):
-            return 0.0, 1.0
-        cosines = self.vectors @ query_vector
-        return float(cosines.mean()), max(float(cosines.std()), 1e-6)
+        variance = float(query_vector @ self.covariance @ query_vector)
+        return float(self.mean_vector @ query_vector), math.sqrt(max(variance, MIN_VARIANCE))
 
     def percentiles(
         self, query_vector: Float[np.ndarray, " dim"], scores: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, " n"]:
-        """How many products fit the query less well than those of some cosines, in 0…100."""
+        """The share of the catalogue that fits a query less well than some cosines, in 0…100."""
         cosines = np.sort(self.vectors @ query_vector)
         return np.searchsorted(cosines, scores) * (100.0 / max(len(cosines), 1))
 
@@ -69,49 +70,38 @@ class Scale:
         threshold: float,
     ) -> Bool[np.ndarray, " n"]:
         """Which cosines are higher than those of unrelated queries."""
-        mean, std = self.moments(query_vector)
-        return (np.asarray(scores) - mean) / std >= threshold
+        return np.asarray(scores) >= threshold
 
     def weight(self, word: str) -> float:
         """How much a word tells products apart: its idf, as BM25 has it; 0 for a stop word."""
-        if word in STOP_WORDS:
+        if word in _STOP_WORDS:
             return 0.0
         n, frequency = len(self.vectors), self.frequencies.get(word, 0)
         return math.log(1 + (n - frequency + 0.5) / (frequency + 0.5))
 
     def coverage(self, text: str, products: Iterable[str]) -> float:
-        """How much of a text the words of the best of some products cover, in 0…1.
+        """How much of a query the words of the best of some products cover, in 0…1.
 
         Args:
-            text: a query; each of its words counts by its weight.
-            products: their words, as ``product_text`` has them.
+            text: the query; each of its words counts by its weight.
+            products: their ``product_text``.
         """
-        weights = {word: self.weight(word) for word in words_of(text)}
-        total = sum(weights.values())
-        if not total:
-            return 0.0
-        return max(
-            (sum(weights[word] for word in self._shared(weights, of)) / total for of in products),
-            default=0.0,
-        )
+        words = search_words(text)
+        weights = [min(map(self.weight, word)) for word in words]
+        total = sum(weights)
+        best = 0.0
+        for product in products if total else ():
+            there = set(words_of(product))
+            covered = [self._is_there(word, there) for word in words]
+            best = max(best, sum(np.compress(covered, weights)) / total)
+        return best
 
-    def _shared(self, words: Iterable[str], product: str) -> list[str]:
-        there = set(words_of(product))
-        return [
-            word
-            for word in words
-            if word in there or (not self.frequencies.get(word) and _is_misspelt(word, there))
-        ]
-
-
-def _is_misspelt(word: str, there: Iterable[str]) -> bool:
-    if len(word) < MIN_LETTERS or re.search(r"\d", word):
-        return False
-    return any(
-        abs(len(word) - len(other)) <= 2
-        and SequenceMatcher(None, word, other, autojunk=False).ratio() >= MIN_LIKENESS
-        for other in there
-    )
+    def _is_there(self, word: tuple[str, ...], there: set[str]) -> bool:
+        """Whether a product has a word: the whole or all of its parts, or misspelt."""
+        whole, *parts = word
+        if whole in there or (parts and there.issuperset(parts)):
+            return True
+        return not self.frequencies.get(whole) and bool(closest(whole, there))
 
 
 _SCALES: WeakKeyDictionary[Store, tuple[str, int, Scale]] = WeakKeyDictionary()
@@ -119,9 +109,9 @@ _LOCK = threading.Lock()
 
 
 def scale_of(store: Store) -> Scale:
-    """The scale of a store, measured once, and again when many products came or went.
+    """The scale of a store: measured once, and again when many products came or went.
 
-    Scores of one query stay comparable as long as the scale does.
+    Scores of one query can be compared as long as the scale is the same.
 
     Raises:
         StoreError: the store cannot be read.
@@ -129,7 +119,7 @@ def scale_of(store: Store) -> Scale:
     made, count = store.meta.created, len(store)
     with _LOCK:
         known = _SCALES.get(store)
-    if known and known[0] == made and abs(count - known[1]) <= REMEASURE_AFTER * known[1]:
+    if known and known[0] == made and abs(count - known[1]) <= REMEASURED_SHARE * known[1]:
         return known[2]
     scale = _measure(store)
     with _LOCK:
@@ -139,24 +129,46 @@ def scale_of(store: Store) -> Scale:
 
 def _measure(store: Store) -> Scale:
     rows = store.sample(SAMPLE)
-    vectors = rows.vectors if rows.vectors is not None else np.empty((0, store.meta.dim))
+    vectors = np.zeros((0, store.meta.dim)) if rows.vectors is None else rows.vectors
+    mean = vectors.sum(axis=0) / max(len(vectors), 1)
+    centred = vectors - mean
     frequencies = Counter(word for caption in rows.captions for word in set(words_of(caption)))
-    return Scale(np.ascontiguousarray(vectors, np.float32), frequencies)
+    return Scale(vectors, mean, centred.T @ centred / max(len(vectors), 1), frequencies)
 
 
-UNRELATED: Sequence[str] = ("lawn mower", "quarterly tax report", "car tyre", "dishwasher")
+def calibrate(store: Store, model: FashionCLIP) -> float | None:
+    """The relevance threshold of a store: what the best hits of most unrelated queries score.
 
+    The queries are texts that fashion shops do not sell anything for, and nonsense; those whose
+    words the catalogue has are left out. Only texts can be judged by the threshold: the cosines of
+    images are higher.
 
-def calibrate(store: Store, model: FashionCLIP) -> float:
-    """The relevance threshold of a store: what the best hits of unrelated queries score.
+    Args:
+        store: holds vectors of the model.
+        model: encodes the queries.
+
+    Returns:
+        A cosine; None if the store is empty.
 
     Raises:
+        ModelMismatchError: the vectors have another dimension.
         StoreError: the store cannot be read.
     """
-    scale = scale_of(store)
-    vectors = model.encode_text(list(UNRELATED))
-    best = []
-    for vector, hits in zip(vectors, store.nearest(vectors, k=1, columns=()), strict=True):
-        mean, std = scale.moments(vector)
-        best += [(hit.score - mean) / std for hit in hits]
-    return float(np.percentile(best, 95)) if best else 0.0
+    if not len(store):
+        return None
+    queries = unrelated_queries()
+    known = scale_of(store).frequencies
+    unknown = [text for text in queries if not all(word in known for word in words_of(text))]
+    vectors = model.encode_text(unknown if len(unknown) >= MIN_UNRELATED else queries)
+    best = [hits[0].score for hits in store.nearest(vectors, k=1, columns=()) if hits]
+    return float(np.percentile(best, UNRELATED_PERCENTILE)) if best else None
+
+
+def unrelated_queries() -> list[str]:
+    """Texts that fashion shops do not sell anything for, and nonsense."""
+    return (
+        Path(__file__)
+        .with_name("unrelated_queries.txt")
+        .read_text(encoding="utf-8")
+        .split("\n")[:-1]
+    )

@@ -10,7 +10,7 @@ from fashionclip.product import Hit, Value
 from fashionclip.searching.query import NEUTRAL
 from fashionclip.store import StoreMeta
 
-VECTOR_SPAN = 6.0
+VECTOR_SPAN = 8.0
 """Standard deviations of cosines that count as much as words that cover a query completely: about
 the distance between the best and the worst product of a catalogue."""
 
