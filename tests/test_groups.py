@@ -4,15 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from fashionclip import Index
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product, Roles
 from fashionclip.searching import Query, search_many
-from fashionclip.searching.ranking import one_per_group
 from fashionclip.serve.app import create_app
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.service import SearchService
@@ -55,6 +52,17 @@ def store(request, tmp_path_factory, model):
     made = filled(uri, model, Roles(group="parent"))
     yield made
     made.close()
+
+
+def one_per_group(hits, column, seen=frozenset()) -> list[Hit]:
+    """The reference: the first hit of each value of a column, and all that have none."""
+    groups, found = set(seen), []
+    for hit in hits:
+        group = hit.columns[column]
+        if group is None or group not in groups:
+            groups.add(group)
+            found.append(hit)
+    return found
 
 
 def ids(hits) -> list[str]:
@@ -151,13 +159,3 @@ def test_an_index_without_groups_says_so(model):
     store = filled(f"memory://groups-{next(COUNTER)}", model, Roles())
     with pytest.raises(ValueError, match="has no column of groups; index with --column group="):
         Index(store, model=model).search("red", group=True)
-
-
-@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=12))
-@settings(max_examples=50, deadline=None)
-def test_a_product_without_a_group_is_its_own(groups):
-    hits = [Hit(str(i), -float(i), {"g": group}) for i, group in enumerate(groups)]
-    kept = one_per_group(hits, "g")
-    assert kept == [
-        hit for i, hit in enumerate(hits) if groups[i] is None or groups[i] not in groups[:i]
-    ]

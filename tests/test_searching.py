@@ -25,12 +25,12 @@ from fashionclip.errors import (
 from fashionclip.index import Index, search
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Hit, Product
+from fashionclip.product import Product
 from fashionclip.sample import write_sample_catalog
 from fashionclip.searching import Query, Results, search_many
+from fashionclip.searching.pages import POOL
 from fashionclip.searching.query import NEUTRAL
-from fashionclip.searching.ranking import avoided_directions, fuse
-from fashionclip.searching.search import MIN_POOL
+from fashionclip.searching.ranking import avoided_directions, fuse, word_shares
 from fashionclip.store import StoreMeta, create_store
 
 COLORS = {"red": (200, 20, 30), "green": (20, 160, 60), "blue": (20, 40, 200), "grey": (120,) * 3}
@@ -316,19 +316,18 @@ def test_hybrid_finds_the_exact_words(index, model):
     assert "p37" in ids(search(index, model=model, text="number 37", mode="hybrid", k=3))
 
 
-SCORES = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-1, 1))
+NUMBERS = st.floats(-1, 1, width=32)
 
 
-@given(cosines=SCORES, words=SCORES, coverage=st.floats(0, 1))
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=8), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
-def test_fusion_keeps_every_product_once_and_rewards_agreement(cosines, words, coverage):
-    by_vectors = [Hit(name, cosine, {}) for name, cosine in cosines.items()]
-    by_words = [Hit(name, abs(score), {}) for name, score in words.items()]
-    fused = fuse(by_vectors, by_words, coverage=coverage, mean=0.1, std=0.2)
-    assert sorted(ids(fused)) == sorted({*cosines, *words})
-    assert [hit.score for hit in fused] == sorted((hit.score for hit in fused), reverse=True)
-    for better, worse in pairwise(name for name in ids(fused) if name in cosines):
-        is_behind = abs(words.get(better, 0)) <= abs(words.get(worse, 0))
+def test_fusion_rewards_agreement(pairs, coverage):
+    cosines, words = np.abs(np.array(pairs, dtype=float)).T
+    shares = word_shares(words, coverage)
+    assert shares.max() == pytest.approx(coverage if words.max() > 1e-6 else shares.max())
+    order = np.argsort(-fuse(cosines, shares, mean=0.1, std=0.2))
+    for better, worse in pairwise(order):
+        is_behind = words[better] <= words[worse]
         assert not (cosines[better] < cosines[worse] - 1e-6 and is_behind)
 
 
@@ -349,13 +348,19 @@ def test_another_models_index_is_refused_by_name(model, tmp_path):
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        ({}, "nothing to look for: give text, image or similar_to"),
-        ({"text": "  "}, "nothing to look for"),
+        ({"mode": "words"}, "mode 'words' matches words: give text too"),
+        ({"text": "red", "mode": "words", "similar_to": "p01"}, "compares no vectors: leave out"),
+        ({"text": "red", "cursor": "x", "offset": 3}, "give cursor or offset, not both"),
+        ({"text": "red", "cursor": "x"}, "the cursor is damaged"),
+        ({"text": "red", "diversity": 2.0}, "diversity is 2.0; it must be between 0 and 1"),
+        ({"text": "red", "diversity": 0.5, "sort": "price"}, "leave out diversity or sort"),
+        ({"diversity": 0.5}, "give text, image or similar_to too"),
+        ({"sort": "-prize"}, "there is no column 'prize'; did you mean 'price'?"),
+        ({"fields": ["colr"]}, "there is no column 'colr'; did you mean 'color'?"),
         ({"text": "red", "k": 0}, "k is 0: ask for at least 1 hit"),
         ({"text": "red", "offset": -1}, "offset is -1"),
         ({"text": "red", "weight": 1.5}, "weight is 1.5; it is the share of the words, 0 to 1"),
         ({"text": "red", "avoid": "x", "avoid_weight": -1.0}, "avoid_weight is -1"),
-        ({"similar_to": "p01", "mode": "hybrid"}, "matches words: give text too"),
     ],
 )
 def test_an_invalid_query_is_an_error_that_says_how_to_mend_it(index, model, question, message):
@@ -373,6 +378,7 @@ def test_an_invalid_query_is_an_error_that_says_how_to_mend_it(index, model, que
         ("Query(text='red', where={'price': 5}).check()", "where must be a filter's text, such as"),
         ("Query(similar_to=5).check()", "similar_to must be text, or a list of texts, not 5"),
         ("Query(text='red', avoid=['x', None]).check()", "avoid must be text, or a list of texts"),
+        ("Query(text='red', fields=5).check()", "fields must be text, or a list of texts, not 5"),
         ("Index('shop.lance')", "'shop.lance' is no open store: Index.open takes its address"),
         ("Index(store, model='builtin')", "model must be a FashionCLIP, not 'builtin'"),
     ],
@@ -444,10 +450,10 @@ def test_a_query_that_cannot_be_answered_costs_only_itself(index, model, tmp_pat
     )
     kinds = [type(one) for one in outcomes]
     assert kinds == [
-        Results, ValueError, FilterError, ProductNotFoundError, ImageError, ValueError, Results
+        Results, ValueError, FilterError, ProductNotFoundError, ImageError, Results, Results
     ]  # fmt: skip
     assert [len(outcomes[0].hits), len(outcomes[6].hits)] == [2, 1]
-    assert MIN_POOL >= 100
+    assert POOL >= 100
 
 
 # the public index

@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +16,7 @@ from fashionclip.images.decode import thumbnail_uri
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Hit
-from fashionclip.searching import Mode, Query, not_found, search_many
+from fashionclip.searching import Mode, Query, Results, not_found, search_many
 from fashionclip.store import Store, StoreMeta, open_store, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import Filter
@@ -24,6 +25,8 @@ BUILTIN = "builtin"  # what a store calls the model that is part of the package
 THUMBNAIL_PX = 240
 FETCH_THREADS = 8
 MAX_TITLE_CHARS = 48
+NOTHING_FITS = "nothing here fits; the closest products:"
+WEAKER = "weaker matches:"
 
 
 class Index:
@@ -123,12 +126,21 @@ class Index:
         where: str | Filter | None = None,
         k: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         mode: Mode = "vectors",
+        sort: str | None = None,
         group: bool = False,
+        diversity: float = 0.0,
+        total: bool = False,
+        explain: bool = False,
+        fields: Sequence[str] | None = None,
         templates: str | Sequence[str] | None = None,
         exact: bool | None = None,
     ) -> "Hits":
         """The products that fit a query best; ``Query`` has the formula.
+
+        Without text, image and ``similar_to`` it lists the products that pass ``where``, in the
+        order of their ids, or sorted.
 
         Args:
             text: words.
@@ -141,13 +153,22 @@ class Index:
             where: a filter over the catalogue's columns or roles, such as ``price < 50``.
             k: hits wanted, at least 1.
             offset: hits to leave out at the start, for pages.
+            cursor: ``Hits.cursor`` of the page before; pages then fit together while products
+                come, go and change.
             mode: what the words are compared with: ``vectors``, ``words`` or ``hybrid`` (both).
+            sort: a column or role to sort the fitting hits by, ascending; descending with ``-``
+                before it: ``-price``.
             group: only the best hit of each group of variants, by the column of that role.
+            diversity: how much hits that look like earlier ones are put back, in 0…1.
+            total: whether to count the products that fit (``Hits.total``).
+            explain: whether hits say why they are there (``Hit.explanation``).
+            fields: columns or roles that hits carry; None for all.
             templates: prompt templates, as in ``FashionCLIP.encode_text``.
             exact: True compares every vector even where there is an approximate index.
 
         Raises:
-            ValueError: nothing to search for, or a number out of range.
+            ValueError: parts that contradict each other, a number out of range, a column or
+                cursor that is none.
             FilterError: the filter is not understood, or does not fit the columns.
             ProductNotFoundError: no product has an id that is named.
             ImageFetchError, ImageError: the image cannot be fetched or decoded.
@@ -164,8 +185,14 @@ class Index:
             where=where,
             k=k,
             offset=offset,
+            cursor=cursor,
             mode=mode,
+            sort=sort,
             group=group,
+            diversity=diversity,
+            total=total,
+            explain=explain,
+            fields=fields,
             templates=templates,
             exact=exact,
         )
@@ -174,7 +201,7 @@ class Index:
         (outcome,) = search_many(self.store, model, [query], policy=self.policy)
         if isinstance(outcome, Exception):
             raise outcome
-        return Hits(outcome.hits, self)
+        return Hits(outcome, self)
 
     def read_images(self, product_ids: Sequence[str]) -> list[bytes | None]:
         """The encoded images of some products; None for one that cannot be read."""
@@ -197,9 +224,11 @@ class Index:
 class Hits(Sequence[Hit]):
     """The hits of a search, best first; a notebook shows them with their images."""
 
-    def __init__(self, hits: Sequence[Hit], index: Index) -> None:
-        """Hold hits of an index."""
-        self._hits = list(hits)
+    def __init__(self, results: Results, index: Index) -> None:
+        """Hold results of an index."""
+        self.results = results
+        """The hits, how many of them fit, their total, and the cursor of the next page."""
+        self._hits = list(results.hits)
         self._index = index
 
     @overload
@@ -208,7 +237,11 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, i: slice) -> "Hits": ...
     def __getitem__(self, i: int | slice) -> "Hit | Hits":
         """One hit by its rank, counted from 0, or some of them."""
-        return Hits(self._hits[i], self._index) if isinstance(i, slice) else self._hits[i]
+        if not isinstance(i, slice):
+            return self._hits[i]
+        hits = self._hits[i]
+        n_relevant = len(range(self.results.n_relevant)[i])
+        return Hits(replace(self.results, hits=hits, n_relevant=n_relevant), self._index)
 
     def __len__(self) -> int:
         """The number of hits."""
@@ -221,21 +254,34 @@ class Hits(Sequence[Hit]):
     __hash__ = None  # type: ignore[assignment]  # a sequence that compares by its items
 
     def __repr__(self) -> str:
-        """A table: rank, score, id and title."""
+        """A table: rank, score, id and title; a line between hits that fit and weaker ones."""
         if not self._hits:
             return "no hits"
         width = max(len(hit.product_id) for hit in self._hits)
-        return "\n".join(
+        lines = [
             f"{rank:3}  {hit.score:6.3f}  {hit.product_id:{width}}  {self._title(hit)}".rstrip()
             for rank, hit in enumerate(self._hits, start=1)
-        )
+        ]
+        if self._line:
+            lines.insert(self.results.n_relevant, f"     {self._line}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """Cards with images, for a notebook."""
         images = self._index.read_images([hit.product_id for hit in self._hits])
         cards = [self._card(hit, image) for hit, image in zip(self._hits, images, strict=True)]
+        if self._line:
+            line = f'<div style="flex-basis:100%">{self._line}</div>'
+            cards.insert(self.results.n_relevant, line)
         style = "display:flex;flex-wrap:wrap;gap:12px"
         return f'<div style="{style}">{"".join(cards) or "no hits"}</div>'
+
+    @property
+    def _line(self) -> str:
+        """What stands before the first hit that is below the relevance threshold."""
+        if self.results.n_relevant >= len(self._hits):
+            return ""
+        return WEAKER if self.results.n_relevant else NOTHING_FITS
 
     def _card(self, hit: Hit, image: bytes | None) -> str:
         shown = "<div style='height:180px'>no image</div>"

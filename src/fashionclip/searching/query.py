@@ -1,4 +1,4 @@
-"""``Query``: one search, as the command line, ``Index.search`` and the service ask it."""
+"""``Query``: one search or list, as the command line, ``Index.search`` and the service ask it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NEUTRAL = "product"
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Query:
-    """One search.
+    """One search; without text, image and ``similar_to`` it lists the products that pass ``where``.
 
     Its vector is ``unit(weight * text + (1 - weight) * unit(mean of images))``, each part a unit
     vector; the images are ``image`` and the stored ones of ``similar_to``. Where there are only
@@ -82,6 +82,8 @@ class Query:
     group: bool = False
     """Only the best hit of each group: products with one value in the column of the role
     ``group`` are variants of one another. A product without a value is a group of its own."""
+    fields: Sequence[str] | None = None
+    """Columns or roles that hits carry; None for all columns."""
     exact: bool | None = None
     """True compares every vector even where there is an approximate index."""
 
@@ -104,33 +106,65 @@ class Query:
         return self.image is not None or self.image_vector is not None
 
     @property
-    def is_reranked(self) -> bool:
-        """Whether more candidates are needed than hits are wanted."""
-        has_penalty = bool(self.phrases or several(self.unlike)) and self.avoid_weight > 0
-        return self.mode != "vectors" or has_penalty
+    def is_list(self) -> bool:
+        """Whether there is nothing to rank by: then products are listed by id, or sorted."""
+        return not (self.words or self.has_image or several(self.similar_to))
+
+    @property
+    def matches_words(self) -> bool:
+        """Whether the text is compared with the products' words."""
+        return self.mode != "vectors" and bool((self.text or "").strip())
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether anything is compared with the products' vectors."""
+        return self.mode != "words" and not self.is_list
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether there is something to avoid."""
+        return bool(self.phrases or several(self.unlike)) and self.avoid_weight > 0
+
+    @property
+    def has_stable_scores(self) -> bool:
+        """Whether a product's score depends on no other product."""
+        return not (self.matches_words or self.has_penalty or self.diversity)
 
     @property
     def needs_model(self) -> bool:
         """Whether anything has to be encoded."""
-        return bool(self.words or self.phrases) or self.image is not None
+        return self.compares_vectors and (
+            bool(self.words or self.phrases) or self.image is not None
+        )
 
     def check(self, *, has_model: bool = True) -> None:
-        """Refuse a query that makes no sense.
+        """Refuse a query that makes no sense; one without text and image lists products.
 
         Raises:
             TypeError: a value is of another type than its field.
-            ValueError: nothing to search for, a number out of range, or no model to encode with.
+            ValueError: parts that contradict each other, a number out of range, or no model to
+                encode with.
         """
         self._check_types()
         faults = {
-            "nothing to look for: give text, image or similar_to": (
-                self.words is None and not self.has_image and not several(self.similar_to)
-            ),
-            f"mode {self.mode!r} matches words: give text too": (
-                self.mode != "vectors" and not self.words
-            ),
             f"mode is {self.mode!r}; choose hybrid, vectors or words": (
                 self.mode not in get_args(Mode)
+            ),
+            "mode 'words' matches words: give text too": (
+                self.mode == "words" and not self.matches_words
+            ),
+            "mode 'words' compares no vectors: leave out image, similar_to, unlike and avoid": (
+                self.mode == "words"
+                and (self.has_image or bool(several(self.similar_to)) or self.has_penalty)
+            ),
+            "give cursor or offset, not both: a cursor goes on after the page before": (
+                self.cursor is not None and self.offset > 0
+            ),
+            "diversity changes the order by relevance: leave out diversity or sort": (
+                self.diversity > 0 and self.sort is not None
+            ),
+            "diversity ranks hits again: give text, image or similar_to too": (
+                self.diversity > 0 and self.is_list
             ),
             f"diversity is {self.diversity}; it must be between 0 and 1": (
                 not 0 <= self.diversity <= 1
@@ -173,8 +207,10 @@ class Query:
             for name, (kind, what) in wanted.items()
             if not isinstance(getattr(self, name), kind)
         ]
-        for name in ("similar_to", "unlike", "avoid"):
+        for name in ("similar_to", "unlike", "avoid", "fields"):
             value: Any = getattr(self, name)
+            if name == "fields" and value is None:
+                continue
             is_sequence = isinstance(value, Iterable) and not isinstance(value, bytes)
             if not is_sequence or not all(isinstance(one, str) for one in value):
                 faults.append((name, "text, or a list of texts"))

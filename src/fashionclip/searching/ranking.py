@@ -1,12 +1,10 @@
-"""Ranking of hits: things to avoid, fusion with words, groups of variants."""
+"""Ranking of hits: things to avoid, fusion of vectors and words, the column of groups."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from fashionclip.product import Hit, Value
 from fashionclip.searching.query import NEUTRAL
 from fashionclip.store import StoreMeta
 
@@ -27,48 +25,28 @@ def group_column(meta: StoreMeta) -> str:
     raise ValueError(message)
 
 
-def one_per_group(
-    hits: Iterable[Hit], column: str, seen: Collection[Value] = frozenset()
-) -> list[Hit]:
-    """The first hit of each value of a column, and all that have none.
+def word_shares(word_scores: Float[np.ndarray, " n"], coverage: float) -> Float[np.ndarray, " n"]:
+    """How much of a query the words of some products cover, in 0…1.
 
-    Args:
-        hits: best first.
-        column: whose values are the groups.
-        seen: groups whose products are left out.
-    """
-    groups, found = set(seen), []
-    for hit in hits:
-        group = hit.columns.get(column)
-        if group is None or group not in groups:
-            groups.add(group)
-            found.append(hit)
-    return found
-
-
-def word_shares(by_words: Sequence[Hit], coverage: float) -> dict[str, float]:
-    """How much of a query the words of some products cover, in 0…1, by product id.
-
-    An engine's scores can be compared only within one query, so that the best hit's share is
+    An engine's scores can be compared only within one query, so that the best product's share is
     measured (``Scale.coverage``) and the others are in proportion to it.
 
     Args:
-        by_words: what ``Store.text_search`` found.
+        word_scores: of ``Store.text_search``; 0 where no word matches.
         coverage: the share of the query that the best of them cover.
     """
-    best = max((hit.score for hit in by_words), default=0.0)
-    return {hit.product_id: coverage * hit.score / best for hit in by_words} if best > 0 else {}
+    best = max(float(word_scores.max(initial=0.0)), 1e-9)
+    return np.asarray(word_scores * (coverage / best))
 
 
 def fuse(
-    by_vectors: Sequence[Hit],
-    by_words: Sequence[Hit],
+    cosines: Float[np.ndarray, " n"],
+    shares: Float[np.ndarray, " n"],
     *,
-    coverage: float,
     mean: float,
     std: float,
-) -> list[Hit]:
-    """Products ranked by their vectors and their words together, best first.
+) -> Float[np.ndarray, " n"]:
+    """Scores of products by their vectors and their words together.
 
         score = (cosine - mean) / (VECTOR_SPAN * std) + share of the query that the words cover
 
@@ -76,24 +54,15 @@ def fuse(
     candidates but the best by words, so that scores of two pages can be compared.
 
     Args:
-        by_vectors: candidates with their cosines, those of ``by_words`` too; a product without
-            one counts as an average one.
-        by_words: those whose words match, with the engine's scores; a candidate that is not among
-            them counts as one whose words do not match.
-        coverage: of the query by the best of ``by_words``; see ``Scale.coverage``.
+        cosines: of query and products.
+        shares: see ``word_shares``.
         mean: of the query's cosines over the catalogue; see ``Scale.moments``.
         std: their standard deviation.
 
     Source: a convex combination as in Bruch, Gai and Ingber, "An Analysis of Fusion Functions for
         Hybrid Retrieval", ACM TOIS 42(1), 2023, with other normalisations.
     """
-    shares = word_shares(by_words, coverage)
-    scores = {hit.product_id: (hit.score - mean) / (VECTOR_SPAN * std) for hit in by_vectors}
-    hits = {hit.product_id: hit for hit in (*by_words, *by_vectors)}
-    return best_first(
-        Hit(name, scores.get(name, 0.0) + shares.get(name, 0.0), hit.columns)
-        for name, hit in hits.items()
-    )
+    return np.asarray((cosines - mean) / (VECTOR_SPAN * std) + shares)
 
 
 def avoided_directions(
@@ -113,20 +82,6 @@ def avoided_directions(
         # only the shared part goes; a phrase that means the opposite keeps its whole direction
         added -= np.maximum(added @ wanted, 0.0)[:, None] * wanted
     return unit(added)
-
-
-def demoted(hits: Sequence[Hit], penalties: Mapping[str, float], weight: float) -> list[Hit]:
-    """Hits put back by their penalties, in standard deviations of the scores."""
-    spread = float(np.std([hit.score for hit in hits])) if hits else 0.0
-    return best_first(
-        replace(hit, score=hit.score - weight * spread * penalties.get(hit.product_id, 0.0))
-        for hit in hits
-    )
-
-
-def best_first(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits by score, equal scores by id."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.product_id))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,35 +1,50 @@
 """``search_many``: many queries over a store, with one pass of the model and one of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Hit, Value
-from fashionclip.relevance import scale_of
-from fashionclip.searching.query import NEUTRAL, Query, several
-from fashionclip.searching.ranking import (
-    avoided_directions,
-    demoted,
-    fuse,
-    group_column,
-    one_per_group,
-    unit,
+from fashionclip.product import Hit, Product
+from fashionclip.relevance import Scale, scale_of
+from fashionclip.searching.candidates import (
+    Candidates,
+    fill_cosines,
+    merge_rankings,
+    penalties,
 )
+from fashionclip.searching.columns import named_column, parse_sort, sort_value
+from fashionclip.searching.cursors import (
+    START,
+    Place,
+    query_digest,
+    read_cursor,
+    require_image,
+    vector_print,
+    write_cursor,
+)
+from fashionclip.searching.explanation import explained, stored_products, text_of
+from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Layout, Page, page_of
+from fashionclip.searching.query import NEUTRAL, Query, several
+from fashionclip.searching.ranking import fuse, group_column, unit, word_shares
 from fashionclip.searching.results import Outcome, Results
+from fashionclip.searching.variants import list_groups, with_variants
 from fashionclip.store import Store, require_model
 from fashionclip.store.filters import Filter, parse_filter
 
-MIN_POOL = 500
-"""Hits that are ranked again together, where there is something to avoid or to match."""
+DEEPER = 4
+"""How many times more candidates are taken where those before were too few."""
 BEST_BY_WORDS = 5
-"""Hits by words whose words are looked at, for how much of the query they cover."""
-GROUP_AHEAD = 4
-"""Candidates for each group that is wanted, and how many times more where they are too few."""
+"""Candidates whose words are looked at, for how much of the query the best by words cover."""
+RELEVANT_SHARE = 0.5
+"""Share of a query whose words make a product fit, whatever its vector says."""
+TEXT_THREADS = 2
+"""Full-text searches at the same time, beside the model and the vectors."""
 
 
 def search_many(
@@ -43,14 +58,15 @@ def search_many(
 
     Args:
         store: what is searched.
-        model: the model that made it; None will do for ``similar_to`` alone.
+        model: the model that made it; None will do for lists, words and ``similar_to`` alone.
         queries: in any mixture.
         policy: how remote images may be fetched.
 
     Returns:
         For each query its results, or its error (``ValueError``, ``FilterError``,
         ``ProductNotFoundError``, ``ImageFetchError``, ``ImageError``). A score is the cosine of
-        query and product, less the penalty; in the mode ``hybrid`` it is the fused score.
+        query and product, less the penalty; in the mode ``hybrid`` it is the fused score, in the
+        mode ``words`` that of full-text search, and 1 in a list.
 
     Raises:
         ModelMismatchError: the store holds another model's vectors.
@@ -58,11 +74,13 @@ def search_many(
     """
     if model is not None:
         require_model(store, model=model.name, fingerprint=model.fingerprint)
-    search = _Search(store, model, queries, policy)
-    search.prepare()
-    search.encode()
-    search.find()
-    return search.outcomes()
+    with ThreadPoolExecutor(TEXT_THREADS) as threads:
+        search = _Search(store, model, queries, policy, threads)
+        search.prepare()
+        search.match_words()
+        search.encode()
+        search.find()
+        return search.outcomes()
 
 
 @dataclass(slots=True, eq=False)
@@ -71,28 +89,43 @@ class _Pending:
 
     query: Query
     where: Filter | None
-    group: str | None
-    """The column by which hits are grouped, if they are."""
+    layout: Layout
+    fields: tuple[str, ...] | None
+    """The columns that hits carry."""
+    columns: tuple[str, ...]
+    """The columns that candidates carry."""
     depth: int
-    """Candidates wanted; more if the groups among them are too few."""
-    texts: dict[str, np.ndarray]
-    """Vectors of the query's words and phrases, once they are encoded."""
+    """Candidates wanted; more if those are too few."""
+    digest: str
+    """Of the query, for cursors."""
+    image_print: list[int] | None
+    """That of the cursor, for images."""
     images: list[np.ndarray]
     """Vectors of its images."""
-    unlike: list[np.ndarray]
-    excluded_groups: set[Value] = field(default_factory=set)
-    """The groups of the products that the query names."""
+    texts: dict[str, np.ndarray] = field(default_factory=dict)
+    """Vectors of its words and phrases, once they are encoded."""
+    unlike: list[np.ndarray] = field(default_factory=list)
     vector: np.ndarray | None = None
-    hits: Sequence[Hit] = ()
+    by_words: Future[list[Hit]] | None = None
+    results: Results | None = None
+    cosines: Mapping[str, float] = field(default_factory=dict)
+    """Of query and hits, for explanations."""
 
     @property
     def needed_texts(self) -> list[str]:
         words, phrases = self.query.words, self.query.phrases
+        if not self.query.compares_vectors:
+            return []
         return [*([words] if words else []), *([*phrases, NEUTRAL] if phrases else [])]
 
     @property
     def excluded(self) -> frozenset[str]:
         return frozenset((*several(self.query.similar_to), *several(self.query.unlike)))
+
+    @property
+    def n_candidates(self) -> int:
+        """Candidates to ask a store for."""
+        return self.depth + len(self.excluded)
 
 
 class _Search:
@@ -104,33 +137,24 @@ class _Search:
         model: FashionCLIP | None,
         queries: Sequence[Query],
         policy: FetchPolicy | None,
+        threads: ThreadPoolExecutor,
     ) -> None:
         self._store, self._model, self._queries, self._policy = store, model, queries, policy
+        self._threads = threads
         self._pending: dict[int, _Pending] = {}
         self._errors: dict[int, FashionCLIPError | TypeError | ValueError] = {}
 
     def prepare(self) -> None:
         """Check the queries, parse their filters, and fetch the products that they name."""
-        meta = self._store.meta
         for i, query in enumerate(self._queries):
             try:
-                query.check(has_model=self._model is not None)
-                where = query.where
-                if isinstance(where, str):
-                    where = parse_filter(where, meta.columns, meta.roles)
-                column = group_column(meta) if query.group else None
+                self._pending[i] = self._prepared(query)
             except (FashionCLIPError, TypeError, ValueError) as exc:
                 self._errors[i] = exc
-            else:
-                vector = query.image_vector
-                images = [] if vector is None else [vector]
-                last = (query.offset + query.k + 1) * (GROUP_AHEAD if query.group else 1)
-                depth = -(-last // MIN_POOL) * MIN_POOL if query.is_reranked else last
-                self._pending[i] = _Pending(query, where, column, depth, {}, images, [])
         named = [name for one in self._pending.values() for name in one.excluded]
         if not named:
             return
-        has_groups = any(one.group for one in self._pending.values())
+        has_groups = any(one.layout.group for one in self._pending.values())
         rows = self._store.fetch(list(dict.fromkeys(named)), columns=has_groups)
         values = dict(zip(rows.ids, rows.columns.to_pylist(), strict=True)) if has_groups else {}
         stored = dict(zip(rows.ids, rows.vectors if rows.vectors is not None else (), strict=True))
@@ -141,8 +165,63 @@ class _Search:
                 continue
             one.images += [stored[name] for name in several(one.query.similar_to)]
             one.unlike += [stored[name] for name in several(one.query.unlike)]
-            if one.group is not None:
-                one.excluded_groups = {values[name][one.group] for name in one.excluded} - {None}
+            if one.layout.group is not None:
+                groups = {values[name][one.layout.group] for name in one.excluded} - {None}
+                one.layout = replace(one.layout, excluded_groups=frozenset(groups))
+
+    def _prepared(self, query: Query) -> _Pending:
+        """A query whose parts are understood.
+
+        Raises:
+            FilterError: its filter is not.
+            TypeError, ValueError: another part is not.
+        """
+        query.check(has_model=self._model is not None)
+        meta = self._store.meta
+        where = query.where
+        if isinstance(where, str):
+            where = parse_filter(where, meta.columns, meta.roles)
+        group = group_column(meta) if query.group else None
+        sort = parse_sort(query.sort, meta)
+        fields = query.fields
+        if fields is not None:
+            fields = tuple(dict.fromkeys(named_column(name, meta) for name in several(fields)))
+        digest = query_digest(query, where)
+        place, image_print = START, None
+        if query.cursor is not None:
+            place, image_print = read_cursor(query.cursor, digest)
+        codes = (meta.roles.sku, meta.roles.barcode, meta.roles.group)
+        needed = [group, sort and sort.column, *(codes if query.matches_words else ())]
+        columns = tuple(name for name in dict.fromkeys(needed) if name in meta.columns)
+        depth = query.offset + place.n_before + query.k + 1
+        if query.total or sort or group or not query.has_stable_scores:
+            depth = -(-depth // POOL) * POOL
+        return _Pending(
+            query=query,
+            where=where,
+            layout=Layout(query, group, sort, place),
+            fields=fields,
+            columns=columns,
+            depth=depth,
+            digest=digest,
+            image_print=image_print,
+            images=[] if query.image_vector is None else [query.image_vector],
+        )
+
+    def match_words(self) -> None:
+        """Begin the full-text searches, which run beside the model and the vectors."""
+        begun: dict[object, Future[list[Hit]]] = {}
+        for one in self._pending.values():
+            if one.query.matches_words:
+                key = (one.query.words, one.where, one.columns, one.n_candidates)
+                if key not in begun:
+                    begun[key] = self._threads.submit(self._by_words, one)
+                one.by_words = begun[key]
+
+    def _by_words(self, one: _Pending) -> list[Hit]:
+        return self._store.text_search(
+            one.query.words or "", k=one.n_candidates, where=one.where, columns=one.columns
+        )
 
     def encode(self) -> None:
         """Encode all texts, and all images, and combine them to a vector per query."""
@@ -160,6 +239,21 @@ class _Search:
             encoded = dict(zip(texts, vectors, strict=True))
             for one in some:
                 one.texts = {text: encoded[text] for text in one.needed_texts}
+        self._encode_images()
+        for i, one in list(self._pending.items()):
+            if not one.query.compares_vectors:
+                continue
+            words = one.query.words
+            text = one.texts[words] if words else None
+            one.vector = _combine(text, one.images, one.query.weight)
+            try:
+                require_image(one.image_print, one.vector)
+            except ValueError as exc:
+                self._fail(i, exc)
+
+    def _encode_images(self) -> None:
+        """Encode the images that are no vectors yet."""
+        model = self._model
         images = {i: one.query.image for i, one in self._pending.items()}
         given = {i: image for i, image in images.items() if image is not None}
         if model is not None and given:
@@ -174,101 +268,227 @@ class _Search:
                     self._fail(i, vector)
                 else:
                     self._pending[i].images.append(vector)
-        for one in self._pending.values():
-            words = one.query.words
-            text = one.texts[words] if words else None
-            one.vector = _combine(text, one.images, one.query.weight)
 
     def find(self) -> None:
-        """Find the neighbours of all queries, and rank them again where it is needed."""
-        waiting = list(self._pending)
+        """List products, or find the neighbours of all queries; deeper where they are too few."""
+        for one in self._pending.values():
+            if one.query.is_list:
+                one.results = self._listed(one)
+        waiting = [one for one in self._pending.values() if one.results is None]
         while waiting:
             waiting = self._find(waiting)
 
-    def _find(self, waiting: Sequence[int]) -> list[int]:
-        """Find the hits of some queries; returns those that need more, for want of groups."""
-        alike: dict[tuple[int, bool | None], list[int]] = {}
-        short: list[int] = []
-        for i in waiting:
-            one = self._pending[i]
-            k = one.depth + len(one.excluded)
-            # queries for about as many hits are searched together
-            alike.setdefault((k.bit_length(), one.query.exact), []).append(i)
-        for (_, exact), rows in alike.items():
-            some = [self._pending[i] for i in rows]
-            k = max(one.depth + len(one.excluded) for one in some)
+    def _listed(self, one: _Pending) -> Results:
+        """A page of the products that pass a filter."""
+        query, layout = one.query, one.layout
+        group, sort, last = layout.group, layout.sort, query.offset + query.k
+        after = layout.place.sorted_at
+        if group is None:
+            columns = one.fields
+            if columns is not None and sort is not None:
+                columns = tuple(dict.fromkeys([*columns, sort.column]))
+            hits = self._store.list_hits(
+                k=query.k + 1,
+                offset=query.offset,
+                where=one.where,
+                sort=sort,
+                after=after,
+                columns=columns,
+            )
+        else:
+            hits = list_groups(
+                self._store, last + 1, group, where=one.where, sort=sort, after=after
+            )[query.offset :]
+        shown, cursor = hits[: query.k], None
+        has_more = len(hits) > query.k
+        if has_more:
+            value = shown[-1].columns[sort.column] if sort else None
+            place = Place(0, sorted_at=(sort_value(value), shown[-1].product_id))
+            cursor = write_cursor(place, one.digest, None)
+        if group is not None:
+            shown = with_variants(self._store, shown, group, one.where)
+        total = self._store.count(one.where, distinct=group) if query.total else None
+        return Results(shown, len(shown), has_more, cursor, total)
+
+    def _find(self, waiting: Sequence[_Pending]) -> list[_Pending]:
+        """Find the hits of some queries; returns those that need more candidates."""
+        by_vectors: dict[int, list[Hit]] = {}
+        alike: dict[object, list[_Pending]] = {}
+        for one in waiting:
+            if one.vector is not None:
+                # queries for about as many hits are searched together
+                key = (one.n_candidates.bit_length(), one.query.exact, one.columns)
+                alike.setdefault(key, []).append(one)
+        for some in alike.values():
+            k = max(one.n_candidates for one in some)
             rankings = self._store.nearest(
                 np.stack([one.vector for one in some if one.vector is not None]),
                 k=k,
                 where=[one.where for one in some],
-                exact=exact,
+                exact=some[0].query.exact,
+                columns=some[0].columns,
             )
-            for i, one, hits in zip(rows, some, rankings, strict=True):
-                kept = [hit for hit in hits if hit.product_id not in one.excluded]
-                one.hits = self._reranked(one, kept[: one.depth])
-                if one.group is not None:
-                    one.hits = one_per_group(one.hits, one.group, one.excluded_groups)
-                    if len(one.hits) <= one.query.offset + one.query.k and len(hits) >= k:
-                        one.depth *= GROUP_AHEAD
-                        short.append(i)
+            for one, hits in zip(some, rankings, strict=True):
+                by_vectors[id(one)] = hits[: one.n_candidates]
+        short = []
+        for one in waiting:
+            if self._ranked(one, by_vectors.get(id(one), [])):
+                short.append(one)
+                one.depth *= DEEPER
+                one.by_words = None
         return short
 
-    def outcomes(self) -> list[Outcome]:
-        """Results or error of each query, in their order."""
-        return [
-            self._errors[i] if i in self._errors else self._results(self._pending[i])
-            for i in range(len(self._queries))
-        ]
-
-    def _results(self, one: _Pending) -> Results:
-        first, last = one.query.offset, one.query.offset + one.query.k
-        hits = one.hits[first:last]
-        return Results(hits, n_relevant=len(hits), has_more=len(one.hits) > last)
-
-    def _reranked(self, one: _Pending, hits: list[Hit]) -> Sequence[Hit]:
-        query = one.query
-        if query.mode != "vectors" and query.words:
-            by_words = self._store.text_search(query.words, k=one.depth, where=one.where)
-            hits = self._fused(
-                one, hits, [hit for hit in by_words if hit.product_id not in one.excluded]
-            )
-        if (query.phrases or one.unlike) and query.avoid_weight:
-            hits = demoted(hits, self._penalties(one, hits), query.avoid_weight)
-        return hits
-
-    def _fused(self, one: _Pending, by_vectors: list[Hit], by_words: list[Hit]) -> list[Hit]:
-        """Candidates by vectors and by words in one ranking."""
-        scale, words, vector = scale_of(self._store), one.query.words, one.vector
-        if words is None or vector is None:
-            return by_vectors
-        known = {hit.product_id for hit in by_vectors}
-        missing = {hit.product_id: hit for hit in by_words if hit.product_id not in known}
-        rows = self._store.fetch(list(missing), columns=False)
-        if rows.vectors is not None:
-            cosines = zip(rows.ids, (rows.vectors @ vector).tolist(), strict=True)
-            by_vectors += [replace(missing[name], score=cosine) for name, cosine in cosines]
-        best = (
-            " ".join((hit.product_id, *map(str, hit.columns.values())))
-            for hit in by_words[:BEST_BY_WORDS]
+    def _ranked(self, one: _Pending, by_vectors: list[Hit]) -> bool:
+        """Rank the candidates of a query; returns whether it needs more of them."""
+        query, k = one.query, one.n_candidates
+        by_words: list[Hit] = []
+        if query.matches_words:
+            by_words = one.by_words.result() if one.by_words else self._by_words(one)
+        candidates = merge_rankings(
+            by_vectors,
+            by_words,
+            excluded=one.excluded,
+            goes_on=(len(by_vectors) >= k, len(by_words) >= k),
         )
-        mean, std = scale.moments(vector)
-        return fuse(by_vectors, by_words, coverage=scale.coverage(words, best), mean=mean, std=std)
+        scores, bands = self._scored(one, candidates)
+        page = page_of(one.layout, candidates, scores, bands, self._vectors)
+        is_all = bool((bands[candidates.last_rows] == WEAKER).all())
+        n_counted = len(page.counted)
+        is_short = not page.has_more or (
+            one.layout.group is not None and query.total and not is_all and n_counted < POOL
+        )
+        if is_short and candidates.last_rows:
+            return True
+        one.results = self._results(one, candidates, scores, page, is_all=is_all)
+        return False
 
-    def _penalties(self, one: _Pending, hits: Sequence[Hit]) -> dict[str, float]:
-        """How much each candidate shows of what is to be avoided, in standard deviations."""
-        names = [hit.product_id for hit in hits]
-        rows = self._store.fetch(names, columns=False)  # damaged vectors are not among them
-        if rows.vectors is None or not rows.ids:
-            return {}
-        vectors, directions = rows.vectors, []
-        if one.query.phrases:
-            directions.append(avoided_directions(one.texts, one.query.words, one.query.phrases))
-        if one.unlike:
-            directions.append(unit(np.stack(one.unlike) - vectors.mean(axis=0)))
-        shown = vectors @ np.concatenate(directions).T
-        above = shown - np.median(shown, axis=0)
-        z = above / np.maximum(shown.std(axis=0), 1e-9)
-        return dict(zip(rows.ids, np.maximum(z, 0.0).sum(axis=1).tolist(), strict=True))
+    def _scored(
+        self, one: _Pending, candidates: Candidates
+    ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """The scores of a query's candidates, and their bands."""
+        query, meta = one.query, self._store.meta
+        threshold = None if query.has_image or query.similar_to else meta.relevance_threshold
+        scores = candidates.cosines
+        is_relevant = np.full(len(scores), threshold is None)
+        scale = scale_of(self._store) if query.matches_words or threshold is not None else None
+        if scale is not None and one.vector is not None:
+            mean, std = scale.moments(one.vector)
+            fill_cosines(self._store, candidates, one.vector, default=mean)
+            if threshold is not None:
+                is_relevant |= scale.is_relevant(one.vector, scores, threshold)
+        if scale is not None and query.matches_words:
+            coverage = self._coverage(one, candidates, scale)
+            shares = word_shares(candidates.word_scores, coverage)
+            is_relevant |= shares >= RELEVANT_SHARE
+            if one.vector is None:
+                scores = candidates.word_scores
+            else:
+                scores = fuse(scores, shares, mean=mean, std=std)
+        if query.has_penalty:
+            shown = penalties(self._store, query, candidates.ids, one.texts, one.unlike)
+            spread = float(np.std(scores)) if len(scores) else 0.0
+            scores = scores - query.avoid_weight * spread * shown
+        bands = np.where(is_relevant, FITTING, WEAKER)
+        if query.matches_words:
+            bands[candidates.named(query.words or "", meta.roles)] = EXACT
+        return scores, bands
+
+    def _coverage(self, one: _Pending, candidates: Candidates, scale: Scale) -> float:
+        """How much of a query the best candidates by words cover, in 0…1."""
+        best = np.argsort(-candidates.word_scores, kind="stable")[:BEST_BY_WORDS]
+        names = [candidates.hits[row].product_id for row in best if candidates.word_scores[row]]
+        products = stored_products(self._store, names).values()
+        texts = [text_of(product, self._store.meta.roles) for product in products]
+        return scale.coverage(one.query.words or "", texts)
+
+    def _results(
+        self,
+        one: _Pending,
+        candidates: Candidates,
+        scores: Float[np.ndarray, " n"],
+        page: Page,
+        *,
+        is_all: bool,
+    ) -> Results:
+        query = one.query
+        hits = [replace(candidates.hits[row], score=float(scores[row])) for row in page.rows]
+        if one.layout.group is not None:
+            hits = with_variants(self._store, hits, one.layout.group, one.where)
+        if query.explain:
+            cosines = candidates.cosines[list(page.rows)].tolist()
+            one.cosines = dict(zip([hit.product_id for hit in hits], cosines, strict=True))
+        cursor = None
+        if page.has_more:
+            image_print = None
+            if query.has_image and one.vector is not None:
+                image_print = vector_print(one.vector)
+            cursor = write_cursor(page.place, one.digest, image_print)
+        return Results(
+            hits,
+            n_relevant=page.n_relevant,
+            has_more=page.has_more,
+            cursor=cursor,
+            total=len(page.counted) if query.total else None,
+            is_total_exact=is_all or not query.total,
+            relevant_ids=[candidates.hits[row].product_id for row in page.counted],
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        """Results or error of each query, in their order, with the columns of their hits."""
+        # an ungrouped list has its columns already
+        bare = [
+            one
+            for one in self._pending.values()
+            if not one.query.is_list or one.query.group or one.query.explain
+        ]
+        rows = self._rows(one for one in bare if one.fields != () or one.query.explain)
+        for one in bare:
+            if one.results is not None and (one.fields != () or one.query.explain):
+                one.results = self._filled(one, one.results, rows)
+        found: dict[int, Outcome] = {**self._errors}
+        for i, one in self._pending.items():
+            if one.results is not None:
+                found[i] = one.results
+        return [found[i] for i in range(len(self._queries))]
+
+    def _rows(self, some: Iterable[_Pending]) -> dict[str, Product]:
+        """The products that are hits of some queries, in one read."""
+        hits = [hit for one in some if one.results is not None for hit in one.results.hits]
+        return stored_products(self._store, list(dict.fromkeys(hit.product_id for hit in hits)))
+
+    def _filled(self, one: _Pending, results: Results, rows: Mapping[str, Product]) -> Results:
+        """Results with the columns of their hits, less products that have just been deleted."""
+        hits = []
+        n_relevant = 0
+        for i, hit in enumerate(results.hits):
+            product = rows.get(hit.product_id)
+            if product is None:
+                continue
+            n_relevant += i < results.n_relevant
+            columns = product.columns
+            if one.fields is not None:
+                columns = {name: columns[name] for name in one.fields if name in columns}
+            hits.append(replace(hit, columns=columns))
+        if one.query.explain:
+            hits = explained(
+                hits,
+                rows,
+                one.cosines,
+                text=one.query.text or "",
+                vector=one.vector,
+                scale=scale_of(self._store),
+                roles=self._store.meta.roles,
+            )
+        return replace(results, hits=hits, n_relevant=n_relevant)
+
+    def _vectors(self, ids: Sequence[str]) -> Float[np.ndarray, "n dim"]:
+        """The vectors of some products, in their order; zeros where there is none."""
+        rows = self._store.fetch(ids, columns=False)
+        found = np.zeros((len(ids), self._store.meta.dim), np.float32)
+        places = {name: row for row, name in enumerate(ids)}
+        if rows.vectors is not None and rows.ids:
+            found[[places[name] for name in rows.ids]] = rows.vectors
+        return found
 
     def _fail(self, i: int, error: FashionCLIPError | ValueError) -> None:
         self._errors[i] = error

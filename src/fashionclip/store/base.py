@@ -258,8 +258,13 @@ class Store(Protocol):
         their order can be compared across stores.
         """
 
-    def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter."""
+    def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
+        """How many products pass a filter.
+
+        Args:
+            where: the filter.
+            distinct: a column; products that share a value of it count once.
+        """
 
     def list_hits(
         self,

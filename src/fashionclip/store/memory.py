@@ -59,6 +59,7 @@ from fashionclip.store.rows import (
     check_k,
     clean_text,
     columns_table,
+    count_distinct,
     fit,
     image_location,
     kinds_of,
@@ -535,9 +536,12 @@ class MemoryStore:
         found.sort(key=lambda pair: (-pair[1], now.ids[pair[0]]))
         return now.hits(found[:k], columns)
 
-    def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter."""
+    def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
+        """How many products pass a filter; those that share a value of a column count once."""
         now = self._snapshot
+        if distinct is not None:
+            values = now.columns.column(distinct)
+            return count_distinct(values if where is None else values.filter(now.mask(where)))
         return len(now) if where is None else int(now.mask(where).sum())
 
     def list_hits(

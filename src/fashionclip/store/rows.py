@@ -243,3 +243,8 @@ def unit_queries(vectors: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarra
         message = "a query vector is zero or not finite"
         raise ValueError(message)
     return np.asarray(wide / lengths, dtype=np.float32)
+
+
+def count_distinct(values: pa.ChunkedArray) -> int:
+    """How many values a column has, those that are missing one by one."""
+    return int(pc.count_distinct(values, mode="only_valid").as_py()) + values.null_count

@@ -44,6 +44,7 @@ from fashionclip.store.rows import (
     check_dim,
     check_k,
     clean_text,
+    count_distinct,
     kinds_of,
     narrowed_by,
     stack_tables,
@@ -287,10 +288,16 @@ class LanceStore:
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
             return list(scanner.to_table().to_pylist())
 
-    def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter."""
+    def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
+        """How many products pass a filter; those that share a value of a column count once."""
         table = self.latest()
-        return self._count(table, self._fitted(table, where))
+        fitted = self._fitted(table, where)
+        if distinct is None:
+            return self._count(table, fitted)
+        name = stored_name(distinct)
+        with reported(self._place.uri):
+            condition = _condition(table, fitted)
+            return count_distinct(table.to_table(columns=[name], filter=condition).column(0))
 
     def _count(self, table: Dataset, where: Filter | None) -> int:
         with reported(self._place.uri):

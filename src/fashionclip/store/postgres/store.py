@@ -265,8 +265,8 @@ class PostgresStore:
 
         return self._connections.read(work)
 
-    def count(self, where: Filter | None = None) -> int:
-        """How many products pass a filter.
+    def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
+        """How many products pass a filter; those that share a value of a column count once.
 
         Raises:
             FilterError: the filter names a column that is gone.
@@ -275,7 +275,11 @@ class PostgresStore:
         def work(connection: Connection) -> int:
             header = schema.read_header(connection, self._address)
             condition, values = self._condition(connection, header, where)
-            return _number(connection, f"SELECT count(*) FROM {self._table}{condition}", values)
+            counted = "count(*)"
+            if distinct is not None:
+                column = self._columns(header, [distinct]).removeprefix(", ")
+                counted = f"count(DISTINCT {column}) + count(*) FILTER (WHERE {column} IS NULL)"
+            return _number(connection, f"SELECT {counted} FROM {self._table}{condition}", values)
 
         return self._connections.read(work)
 

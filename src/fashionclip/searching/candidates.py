@@ -1,0 +1,138 @@
+"""Candidates of a query: what the rankings by vectors and by words found, as one set of rows."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fashionclip.product import Hit, Roles, Value
+from fashionclip.searching.query import Query
+from fashionclip.searching.ranking import avoided_directions, unit
+from fashionclip.store import Store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Products that may be hits; row i of each field is one product."""
+
+    hits: Sequence[Hit]
+    """The products, with the columns that ranking needs."""
+    cosines: Float[np.ndarray, " n"]
+    """Of query and product; NaN where it is not known."""
+    word_scores: Float[np.ndarray, " n"]
+    """0 where no word matches."""
+    last_rows: Sequence[int]
+    """The last row of each ranking that may go on after it."""
+
+    @property
+    def ids(self) -> list[str]:
+        """The products' ids."""
+        return [hit.product_id for hit in self.hits]
+
+    def values(self, column: str) -> list[Value]:
+        """The products' values of a column."""
+        return [hit.columns[column] for hit in self.hits]
+
+    def named(self, text: str, roles: Roles) -> Bool[np.ndarray, " n"]:
+        """Which products have a text as their id, SKU, barcode or group; letter case aside."""
+        code = text.strip().casefold()
+        names = [name for name in (roles.sku, roles.barcode, roles.group) if name]
+        found = [
+            code in {_code(hit.product_id), *(_code(hit.columns.get(name)) for name in names)}
+            for hit in self.hits
+        ]
+        return np.array(found, dtype=bool)
+
+
+def _code(value: Value) -> str:
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    return str(whole).casefold()
+
+
+def merge_rankings(
+    by_vectors: Sequence[Hit],
+    by_words: Sequence[Hit],
+    *,
+    excluded: Collection[str],
+    goes_on: tuple[bool, bool],
+) -> Candidates:
+    """The products of two rankings, each once.
+
+    Args:
+        by_vectors: hits with cosines, best first.
+        by_words: hits with scores of full-text search, best first.
+        excluded: ids of products that are left out.
+        goes_on: for each ranking, whether the store has more.
+    """
+    rows: dict[str, int] = {}
+    hits: list[Hit] = []
+    for hit in (*by_vectors, *by_words):
+        if hit.product_id not in rows and hit.product_id not in excluded:
+            rows[hit.product_id] = len(hits)
+            hits.append(hit)
+    cosines = np.full(len(hits), np.nan)
+    word_scores = np.zeros(len(hits))
+    last_rows = []
+    for ranking, scores, has_more in zip(
+        (by_vectors, by_words), (cosines, word_scores), goes_on, strict=True
+    ):
+        kept = [hit for hit in ranking if hit.product_id not in excluded]
+        scores[[rows[hit.product_id] for hit in kept]] = [hit.score for hit in kept]
+        if has_more and kept:
+            last_rows.append(rows[kept[-1].product_id])
+    return Candidates(hits, cosines, word_scores, last_rows)
+
+
+def fill_cosines(
+    store: Store, candidates: Candidates, vector: Float[np.ndarray, " dim"], *, default: float
+) -> None:
+    """Compute the cosines that are not known, in place.
+
+    Args:
+        store: has the vectors.
+        candidates: whose cosines are filled in.
+        vector: the query's.
+        default: for products whose vectors are damaged.
+    """
+    unknown = np.flatnonzero(np.isnan(candidates.cosines))
+    if len(unknown):
+        rows = {candidates.hits[row].product_id: row for row in unknown.tolist()}
+        fetched = store.fetch(list(rows), columns=False)
+        if fetched.vectors is not None and fetched.ids:
+            cosines = np.clip(fetched.vectors @ vector, -1.0, 1.0)
+            candidates.cosines[[rows[name] for name in fetched.ids]] = cosines
+    np.nan_to_num(candidates.cosines, copy=False, nan=default)
+
+
+def penalties(
+    store: Store,
+    query: Query,
+    ids: Sequence[str],
+    texts: dict[str, np.ndarray],
+    unlike: Sequence[np.ndarray],
+) -> Float[np.ndarray, " n"]:
+    """How much each candidate shows of what is to be avoided, in standard deviations.
+
+    Args:
+        store: has the vectors.
+        query: what is to be avoided.
+        ids: the candidates; one without a sound vector shows nothing.
+        texts: vectors of the query's words and phrases.
+        unlike: vectors of the products that hits should not look like.
+    """
+    found = np.zeros(len(ids))
+    fetched = store.fetch(ids, columns=False)
+    if fetched.vectors is None or not fetched.ids:
+        return found
+    vectors, directions = fetched.vectors, []
+    if query.phrases:
+        directions.append(avoided_directions(texts, query.words, query.phrases))
+    if unlike:
+        directions.append(unit(np.stack(unlike) - vectors.mean(axis=0)))
+    shown = vectors @ np.concatenate(directions).T
+    above = shown - np.median(shown, axis=0)
+    z = above / np.maximum(shown.std(axis=0), 1e-9)
+    rows = {name: row for row, name in enumerate(ids)}
+    found[[rows[name] for name in fetched.ids]] = np.maximum(z, 0.0).sum(axis=1)
+    return found

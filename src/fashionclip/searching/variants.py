@@ -1,0 +1,92 @@
+"""Groups of variants: how many each has, and the lists that show one of each."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from fashionclip.product import Hit, Value
+from fashionclip.store import Store
+from fashionclip.store.base import Sort
+from fashionclip.store.filters import AllOf, Column, Filter, OneOf
+
+CHUNK_GROWTH = 4
+"""How many times more products are read where those before were too few groups."""
+
+
+def variants_of(
+    store: Store,
+    groups: Collection[Value],
+    column: str,
+    *,
+    where: Filter | None,
+    sort: Sort | None = None,
+) -> list[Hit]:
+    """All products of some groups that pass a filter, in the order of their ids or as sorted.
+
+    Args:
+        store: where they are.
+        groups: values of the column.
+        column: the column of groups.
+        where: the filter.
+        sort: another order.
+    """
+    if not groups:
+        return []
+    kind = store.meta.columns[column]
+    one_of = OneOf(Column(column, kind), tuple(groups), is_negated=False)  # type: ignore[arg-type]
+    condition = one_of if where is None else AllOf((where.condition, one_of))
+    both = Filter("", condition)
+    return store.list_hits(
+        k=max(1, len(store)), where=Filter(both.sql, condition), sort=sort, columns=(column,)
+    )
+
+
+def with_variants(
+    store: Store, hits: Iterable[Hit], column: str, where: Filter | None
+) -> list[Hit]:
+    """Hits with the numbers of their groups' products that pass a filter."""
+    shown = list(hits)
+    groups = {hit.columns.get(column) for hit in shown} - {None}
+    counts = Counter(hit.columns[column] for hit in variants_of(store, groups, column, where=where))
+    # a group that a write has just emptied still has the hit itself
+    return [replace(hit, n_variants=max(1, counts[hit.columns.get(column)])) for hit in shown]
+
+
+def list_groups(
+    store: Store,
+    n: int,
+    column: str,
+    *,
+    where: Filter | None,
+    sort: Sort | None,
+    after: tuple[Value, str] | None,
+) -> list[Hit]:
+    """The first product of each group, in the order of their ids or as sorted.
+
+    Args:
+        store: what is listed.
+        n: groups wanted.
+        column: the column of groups; a product without a value is a group of its own.
+        where: a filter.
+        sort: another order.
+        after: only products after this value of the sorted column and this id.
+    """
+    found: list[Hit] = []
+    columns = tuple(dict.fromkeys([column, *([sort.column] if sort else [])]))
+    step = n
+    while len(found) < n:
+        hits = store.list_hits(k=step, where=where, sort=sort, after=after, columns=columns)
+        groups = {hit.columns[column] for hit in hits} - {None}
+        firsts: dict[Value, str] = {}
+        for variant in variants_of(store, groups, column, where=where, sort=sort):
+            firsts.setdefault(variant.columns[column], variant.product_id)
+        for hit in hits:
+            group = hit.columns[column]
+            if group is None or firsts.get(group) == hit.product_id:
+                found.append(hit)
+        if len(hits) < step:
+            break
+        last = hits[-1]
+        after = (last.columns[sort.column] if sort else None, last.product_id)
+        step *= CHUNK_GROWTH
+    return found[:n]
