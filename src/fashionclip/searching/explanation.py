@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,7 +11,7 @@ from jaxtyping import Float32
 from fashionclip.product import Explanation, Hit, Product, Roles
 from fashionclip.relevance import Scale
 from fashionclip.store import Store
-from fashionclip.store.fulltext import words_of
+from fashionclip.store.fulltext import closest, product_text, words_of
 
 
 def stored_products(store: Store, ids: Sequence[str]) -> dict[str, Product]:
@@ -27,15 +26,6 @@ def stored_products(store: Store, ids: Sequence[str]) -> dict[str, Product]:
             rows.ids, rows.captions, rows.images, columns, strict=True
         )
     }
-
-
-def text_of(product: Product, roles: Roles) -> str:
-    """The words that a product is found by."""
-    names = (roles.sku, roles.barcode, roles.group, roles.brand, roles.title, roles.category)
-    values = [
-        product.columns.get(name) for name in (*names, roles.colour, roles.highlights) if name
-    ]
-    return " ".join(str(one) for one in (product.product_id, *values, product.caption) if one)
 
 
 def explained(
@@ -70,7 +60,7 @@ def explained(
         replace(
             hit,
             explanation=Explanation(
-                matched_words(text, text_of(products[hit.product_id], roles), scale),
+                matched_words(text, product_text(products[hit.product_id], roles), scale),
                 percentiles.get(hit.product_id),
             ),
         )
@@ -87,11 +77,12 @@ def matched_words(text: str, product: str, scale: Scale) -> tuple[str, ...]:
         scale: knows which words the catalogue has; others may be misspelt.
     """
     there = set(words_of(product))
-    found = []
-    for word in dict.fromkeys(re.findall(r"\w+", text)):
+
+    def is_there(word: str) -> bool:
         for term in words_of(word):
-            near = [] if scale.frequencies.get(term) else get_close_matches(term, there, n=1)
-            if term in there or near:
-                found.append(word)
-                break
-    return tuple(found)
+            is_known = term in there or bool(scale.frequencies.get(term))
+            if term in there or (not is_known and closest(term, there)):
+                return True
+        return False
+
+    return tuple(word for word in dict.fromkeys(re.findall(r"[^\s,;()]+", text)) if is_there(word))

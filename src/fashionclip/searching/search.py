@@ -28,7 +28,7 @@ from fashionclip.searching.cursors import (
     vector_print,
     write_cursor,
 )
-from fashionclip.searching.explanation import explained, stored_products, text_of
+from fashionclip.searching.explanation import explained, stored_products
 from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Layout, Page, page_of
 from fashionclip.searching.query import NEUTRAL, Query, several
 from fashionclip.searching.ranking import fuse, group_column, unit, word_shares
@@ -36,6 +36,7 @@ from fashionclip.searching.results import Outcome, Results
 from fashionclip.searching.variants import list_groups, with_variants
 from fashionclip.store import Store, require_model
 from fashionclip.store.filters import Filter, parse_filter
+from fashionclip.store.fulltext import product_text
 
 DEEPER = 4
 """How many times more candidates are taken where those before were too few."""
@@ -398,7 +399,7 @@ class _Search:
         best = np.argsort(-candidates.word_scores, kind="stable")[:BEST_BY_WORDS]
         names = [candidates.hits[row].product_id for row in best if candidates.word_scores[row]]
         products = stored_products(self._store, names).values()
-        texts = [text_of(product, self._store.meta.roles) for product in products]
+        texts = [product_text(product, self._store.meta.roles) for product in products]
         return scale.coverage(one.query.words or "", texts)
 
     def _results(

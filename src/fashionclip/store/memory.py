@@ -19,7 +19,6 @@ from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Int
 
 from fashionclip.errors import StoreError
@@ -247,13 +246,15 @@ class Snapshot:
         if sort not in self.orders:
             check_columns([sort.column], self.meta.columns, self.meta.uri)
             values = self.columns.column(sort.column).take(pa.array(self.id_order))
-            ranks = pc.rank(
-                values,
-                sort_keys="descending" if sort.descending else "ascending",
-                null_placement="at_end",
-                tiebreaker="dense",
-            )
-            self.orders[sort] = self.id_order[np.argsort(ranks.to_numpy(), kind="stable")]
+            codes = values.combine_chunks().dictionary_encode()
+            distinct = np.array(codes.dictionary.to_pylist(), dtype=object)
+            # NaN, the only value that differs from itself, is missing
+            filled = np.flatnonzero(distinct == distinct)
+            places = filled[np.argsort(distinct[filled], kind="stable")]
+            ranks = np.full(len(distinct) + 1, len(distinct))  # the last for missing values
+            ranks[places[::-1] if sort.descending else places] = np.arange(len(places))
+            rows = codes.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
+            self.orders[sort] = self.id_order[np.argsort(ranks[rows], kind="stable")]
         return self.orders[sort]
 
     def list_hits(
