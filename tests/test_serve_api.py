@@ -204,7 +204,6 @@ def test_an_empty_search_lists_products(client):
         ({"image_url": "file:///etc/passwd"}, 400, "image", "http"),
         ({"similar_to": ["nobody"]}, 404, "not_found", "no product 'nobody'"),
         ({"text": "x", "unlike": ["nobody"]}, 404, "not_found", "no product 'nobody'"),
-        ({"hybrid": True, "similar_to": ["P00"]}, 400, "invalid", "give text too"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ model for all texts, one for all images, and one search of the store; every sear
 goes through it.
 """
 
+from fashionclip.searching.columns import named_column
 from fashionclip.searching.query import Mode, Query
 from fashionclip.searching.ranking import group_column
 from fashionclip.searching.results import Outcome, Results
@@ -17,6 +18,7 @@ __all__ = [
     "Query",
     "Results",
     "group_column",
+    "named_column",
     "not_found",
     "search_many",
 ]

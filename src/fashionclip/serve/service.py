@@ -7,9 +7,10 @@ are batched too. Calls beyond a queue are rejected (429).
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -18,7 +19,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError, StoreErro
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Kind, Roles
-from fashionclip.searching import Query, Results, group_column, search_many
+from fashionclip.searching import Query, Results, group_column, named_column, search_many
 from fashionclip.serve.batching import (
     BatchingEngine,
     BoundedExecutor,
@@ -45,6 +46,14 @@ MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
 
 
 _NUMBERS = count()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage(Results):
+    """The results of one search, with facets if they were asked for."""
+
+    facets: tuple[Facet, ...] | None = None
+    """Of the products that fit, in the order in which they were asked for."""
 
 
 class _FacetCounts:
@@ -92,7 +101,7 @@ class SearchService:
         self._writer = StoreWriter(self._index, self._engine, self._decoder, metrics)
         self._facet_counts: _FacetCounts | None = None
         self._text_searches, self._searches = (
-            MicroBatcher[Query, Results](
+            MicroBatcher[Query, FoundPage](
                 self._search_many,
                 name=name,
                 metrics=metrics,
@@ -140,28 +149,36 @@ class SearchService:
         """Why the store cannot be read at present; empty if it can."""
         return self._index.fault
 
-    async def search(self, query: Query) -> Results:
-        """Find products, or list them if the query has only a filter.
+    async def search(
+        self, query: Query, facets: Sequence[str] | Literal["all"] | None = None
+    ) -> FoundPage:
+        """Find products, or list them if the query has nothing to rank by.
 
         Args:
             query: its image is given as bytes.
+            facets: columns or roles to count the values of among the products that fit; the facets
+                of a list are those of all its products.
 
         Raises:
             BusyError: too many searches are pending.
             FilterError, ImageError, ProductNotFoundError, StoreError: as
                 ``search_many``.
-            ValueError: a number is out of range.
+            ValueError: a number is out of range, or a column, facet or cursor is none.
         """
-        others = query.avoid or query.similar_to or query.unlike
-        if not (query.text or query.image or others):
-            return await self._calls.run(self._list, query)
-        batcher = self._text_searches
-        if query.image or others or query.mode != "vectors":
-            batcher = self._searches
-        if isinstance(query.image, bytes):
-            vector = await self._calls.run(self._encode_image, query.image)
-            query = replace(query, image=None, image_vector=vector)
-        return await batcher.submit(query)
+        query = replace(query, total=query.total or query.is_list or facets is not None)
+        if query.is_list:
+            found = await self._calls.run(self._search_one, query)
+        else:
+            others = query.image or query.avoid or query.similar_to or query.unlike
+            batcher = self._searches if others or query.diversity else self._text_searches
+            if isinstance(query.image, bytes):
+                vector = await self._calls.run(self._encode_image, query.image)
+                query = replace(query, image=None, image_vector=vector)
+            found = await batcher.submit(query)
+        if facets is None:
+            return found
+        counted = await self._calls.run(self._facets_of, query, found, facets)
+        return replace(found, facets=counted)
 
     async def facets(self, where: str | None) -> Sequence[Facet]:
         """The facets of the products that pass a filter.
@@ -259,7 +276,7 @@ class SearchService:
         location = rows.images[0] if rows.ids else None
         return None if location is None else (location, rows.content_keys[0])
 
-    def _search_many(self, queries: Sequence[Query]) -> list[Results | Exception]:
+    def _search_many(self, queries: Sequence[Query]) -> list[FoundPage | Exception]:
         try:
             outcomes = search_many(self._index, self._search_model, queries)
         except StoreError as exc:
@@ -267,7 +284,11 @@ class SearchService:
             raise
         pairs = zip(queries, outcomes, strict=True)
         return [
-            self._not_found(query) if isinstance(outcome, ProductNotFoundError) else outcome
+            self._not_found(query)
+            if isinstance(outcome, ProductNotFoundError)
+            else FoundPage(*(getattr(outcome, one.name) for one in fields(Results)))
+            if isinstance(outcome, Results)
+            else outcome
             for query, outcome in pairs
         ]
 
@@ -277,16 +298,44 @@ class SearchService:
         missing = next((name for name in ids if self._index.snapshot.hit(name) is None), ids[0])
         return ProductNotFoundError(f"there is no product {missing!r} here")
 
-    def _list(self, query: Query) -> Results:
-        """A page of the products that pass the query's filter."""
-        now = self._index.snapshot
-        mask = None if query.where is None else self._mask(str(query.where), now)
-        if query.group:
-            mask = now.firsts(mask, group_column(now.meta))
-        total = len(now) if mask is None else int(mask.sum())
-        hits = now.list_hits(mask, k=query.k, offset=query.offset)
-        has_more = query.offset + len(hits) < total
-        return Results(hits, n_relevant=len(hits), has_more=has_more, total=total)
+    def _search_one(self, query: Query) -> FoundPage:
+        (outcome,) = self._search_many([query])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _facets_of(
+        self, query: Query, found: Results, names: Sequence[str] | Literal["all"]
+    ) -> tuple[Facet, ...]:
+        """The facets of the products that fit a query.
+
+        Raises:
+            FilterError: the filter does not fit the columns any more.
+            ValueError: a name is no column's, or its column is no facet.
+        """
+        where = None if query.where is None else str(query.where)
+        counts = self._count_facets()
+        if found.relevant_ids is not None or query.group:
+            now = counts.facets.snapshot
+            if found.relevant_ids is None:
+                passing = None if where is None else self._mask(where, now)
+                mask = now.firsts(passing, group_column(now.meta))
+            else:
+                mask = np.zeros(len(now), dtype=bool)
+                mask[now.rows_of(found.relevant_ids)] = True
+            facets = counts.facets.counted(mask)
+        else:
+            facets = self._facets(where)
+        if names == "all":
+            return facets
+        wanted = [named_column(name, self.meta) for name in names]
+        by_name = {facet.name: facet for facet in facets}
+        missing = [name for name in wanted if name not in by_name]
+        if missing:
+            known = ", ".join(by_name)
+            message = f"{missing[0]!r} is no facet: its values do not repeat; facets: {known}"
+            raise ValueError(message)
+        return tuple(by_name[name] for name in wanted)
 
     def _mask(self, where: str, now: Snapshot) -> np.ndarray:
         return now.mask(parse_filter(where, now.meta.columns, now.meta.roles))
