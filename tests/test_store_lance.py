@@ -338,6 +338,68 @@ def test_changes_are_not_known_once_old_versions_are_cleaned_up(folder):
     assert store.changes_since(store.revision).upserted == frozenset()
 
 
+SCAN = """
+    import sys, time
+    from pathlib import Path
+    from fashionclip.store import open_store
+    parts = open_store(sys.argv[1]).scan()
+    ids = list(next(parts).ids)
+    print("begun", flush=True)
+    while not Path(sys.argv[2]).exists():
+        time.sleep(0.01)
+    ids += [name for rows in parts for name in rows.ids]
+    print(len(set(ids)), flush=True)
+"""
+
+
+def test_old_versions_go_but_not_from_a_process_that_is_reading_them(folder, tmp_path):
+    n = 5_000
+    store = make(folder, n)
+    for start in range(0, n, 1_000):
+        upsert(store, products(1_000, start=start), unit_vectors(1_000, seed=start + 1))
+    with python(SCAN, folder, tmp_path / "go on") as other:
+        assert other.stdout.readline() == "begun\n"
+        optimize(store)
+        held = store.info().size_bytes
+        (tmp_path / "go on").touch()
+        assert other.stdout.readline() == f"{n}\n"
+    upsert(store, products(1, start=0), unit_vectors(1, seed=9))
+    optimize(store)
+    assert store.info().size_bytes < held / 1.5
+
+
+def test_a_follower_learns_what_changed_though_the_table_was_compacted(folder):
+    store, follower = make(folder, 50), open_store(folder)
+    revision = follower.revision
+    assert follower.changes_since(revision) is not None
+    upsert(store, products(1, start=50), unit_vectors(1, seed=9))
+    optimize(store)
+    assert follower.changes_since(revision).upserted == {"p50"}
+    follower.close()
+    upsert(store, products(1, start=51), unit_vectors(1, seed=9))
+    revision = store.revision
+    optimize(store)
+    assert open_store(folder).changes_since(revision) is None
+
+
+def test_a_search_goes_on_though_its_version_is_removed(folder):
+    store, reader = make(folder, 30), open_store(folder)
+    query = unit_vectors(1, seed=4)
+    assert len(nearest(reader, query)) == 10
+    stale = reader.latest()
+    for start in range(30, 33):
+        upsert(store, products(1, start=start), unit_vectors(1, seed=start))
+    optimize(store)
+    latest, calls = reader.latest, []
+
+    def slow():
+        calls.append(1)
+        return stale if len(calls) == 1 else latest()
+
+    reader.latest = slow
+    assert len(nearest(reader, query, k=40)) == 33
+
+
 HOLD = """
     import sys, time
     from fashionclip.store import open_store

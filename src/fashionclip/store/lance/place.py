@@ -31,6 +31,7 @@ from fashionclip.errors import (
 )
 from fashionclip.store.base import LOCK_TIMEOUT_S, StoreMeta, ThreadLock
 from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
+from fashionclip.store.lance.leases import FolderLeases, TimedLeases
 
 FORMAT = 2  # raised when an older version of this package could not read what a newer one wrote
 MANIFEST_NAME = "index.json"
@@ -144,6 +145,7 @@ class FolderPlace:
         self._folder = Path(uri)
         self.table_uri = str(self._folder.absolute() / TABLE_NAME)
         self.lock = FolderLock(self._folder)
+        self.leases = FolderLeases(self._folder)
         self.blobs = FolderBlobs(self._folder / IMAGES_NAME)
 
     def prepare(self) -> None:
@@ -265,6 +267,7 @@ class RemotePlace:
         self._identity: tuple[float, Identity] = (0.0, None)
         self._manifest = f"{self._root}/{MANIFEST_NAME}"
         self.lock = ThreadLock(uri)
+        self.leases = TimedLeases()
         self.blobs = RemoteBlobs(self._files, f"{self._root}/{IMAGES_NAME}", uri)
 
     def prepare(self) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import wraps
 from itertools import islice
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import lance
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow as pa
 from jaxtyping import Float32
 from lance.query import MatchQuery
 
+from fashionclip.errors import StoreCorruptError
 from fashionclip.product import Hit, Kind, Product, Roles, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
@@ -37,6 +39,7 @@ from fashionclip.store.filters import Filter, fit_filter, to_datafusion
 from fashionclip.store.lance import schema, upkeep
 from fashionclip.store.lance.changes import changed_rows
 from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.leases import Leases
 from fashionclip.store.lance.place import Identity, Manifest, Place
 from fashionclip.store.lance.schema import kinds_in, shown_name, stored_name
 from fashionclip.store.rows import (
@@ -66,6 +69,8 @@ INDEX_CACHE_BYTES = 2 << 30
 METADATA_CACHE_BYTES = 256 << 20
 READ_AHEAD_BYTES = 32 << 20  # by default Lance reads 2 GB ahead
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Dataset = Any  # what Lance's own type lacks annotations for
 
 
@@ -95,6 +100,24 @@ def create_table(place: Place, meta: StoreMeta) -> None:
         table = lance.write_dataset(empty, place.table_uri, mode="create")
         upkeep.index_captions(table)
         table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
+
+
+def _on_newest(
+    method: Callable[Concatenate["LanceStore", P], Result],
+) -> Callable[Concatenate["LanceStore", P], Result]:
+    """A reading method, called again if a writer removed the version that it was reading."""
+
+    @wraps(method)
+    def call(store: "LanceStore", /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        version = store.table_version
+        try:
+            return method(store, *args, **kwargs)
+        except StoreCorruptError:
+            if store.latest().version == version:
+                raise
+            return method(store, *args, **kwargs)
+
+    return call
 
 
 class LanceStore:
@@ -130,6 +153,11 @@ class LanceStore:
             if version != self._table.version:
                 self._table = self._table.checkout_version(version)
             return self._table
+
+    @property
+    def table_version(self) -> int:
+        """The version of the table that was read last."""
+        return int(self._table.version)
 
     def for_writing(self) -> Dataset:
         """The table at its newest version, as an object that its writer may change."""
@@ -177,6 +205,7 @@ class LanceStore:
 
     # searching
 
+    @_on_newest
     def nearest(
         self,
         vectors: Float32[np.ndarray, "query dim"],
@@ -247,6 +276,7 @@ class LanceStore:
             limit *= 4
         return [found[i] for i in range(len(queries))]
 
+    @_on_newest
     def text_search(
         self,
         text: str,
@@ -288,6 +318,7 @@ class LanceStore:
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
             return list(scanner.to_table().to_pylist())
 
+    @_on_newest
     def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
         """How many products pass a filter; those that share a value of a column count once."""
         table = self.latest()
@@ -310,6 +341,7 @@ class LanceStore:
     def _at_most_all(self, table: Dataset, k: int) -> int:
         return k if k <= MAX_UNCOUNTED_K else max(1, min(k, self._count(table, None)))
 
+    @_on_newest
     def list_hits(
         self,
         *,
@@ -338,6 +370,7 @@ class LanceStore:
 
     # reading
 
+    @_on_newest
     def sample(self, n: int) -> Rows:
         """Up to n products, spread evenly over the store, with their vectors."""
         table = self.latest()
@@ -349,6 +382,7 @@ class LanceStore:
         batches = taken.to_batches() or [pa.RecordBatch.from_pylist([], taken.schema)]
         return schema.to_rows(batches[0], {})
 
+    @_on_newest
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
     ) -> Rows:
@@ -375,11 +409,12 @@ class LanceStore:
 
     def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
         """Every product, in batches, as of one revision."""
-        table = self.latest()
-        kinds = self._meta_of(table).columns if columns else {}
-        names = schema.names_of(kinds, vectors=vectors, columns=columns)
-        for batch in self._batches(table, names):
-            yield schema.to_rows(batch, kinds)
+        with self._place.leases.reading():
+            table = self.latest()
+            kinds = self._meta_of(table).columns if columns else {}
+            names = schema.names_of(kinds, vectors=vectors, columns=columns)
+            for batch in self._batches(table, names):
+                yield schema.to_rows(batch, kinds)
 
     def _batches(
         self, table: Dataset, names: list[str], *, where: str | None = None
@@ -390,30 +425,32 @@ class LanceStore:
     def digests(self) -> StoredDigests:
         """Content keys and row digests of what is stored."""
         names = [schema.ID, schema.KEY, schema.ROW]
-        return StoredDigests(
-            entry
-            for batch in self._batches(self.latest(), names)
-            for entry in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
-        )
+        with self._place.leases.reading():
+            return StoredDigests(
+                entry
+                for batch in self._batches(self.latest(), names)
+                for entry in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+            )
 
     def changes_since(self, revision: int) -> Changes | None:
         """What changed since a revision; None if its version is gone or was another store's.
 
         The files that both versions share are not read: a write leaves most of them as they are.
         """
-        table = self.latest()
-        now = self._revision_of(table)
-        version = revision - (self._manifest.created_ms << VERSION_BITS)
-        if not 0 < version <= table.version:
-            return None
-        try:
-            before = table.checkout_version(version)
-        except (OSError, ValueError):  # it was cleaned up
-            return None
-        with reported(self._place.uri):
-            old, new = changed_rows(before, table)
+        self._place.leases.follow()
+        with self._place.leases.reading():
+            table = self.latest()
+            version = revision - (self._manifest.created_ms << VERSION_BITS)
+            if not 0 < version <= table.version:
+                return None
+            try:
+                before = table.checkout_version(version)
+            except (OSError, ValueError):  # it was removed
+                return None
+            with reported(self._place.uri):
+                old, new = changed_rows(before, table)
         return Changes(
-            now,
+            self._revision_of(table),
             upserted=frozenset(name for name, digest in new.items() if old.get(name) != digest),
             deleted=frozenset(old.keys() - new.keys()),
         )
@@ -441,12 +478,13 @@ class LanceStore:
 
     def verify(self, *, repair: bool = False) -> VerifyReport:
         """Compare every row with the checksums written beside it."""
-        table = self.latest()
-        kinds = self._meta_of(table).columns
         checked, damaged = 0, list[str]()
-        for batch in self._batches(table, table.schema.names):
-            checked += batch.num_rows
-            damaged += schema.damaged_ids(batch, kinds)
+        with self._place.leases.reading():
+            table = self.latest()
+            kinds = self._meta_of(table).columns
+            for batch in self._batches(table, table.schema.names):
+                checked += batch.num_rows
+                damaged += schema.damaged_ids(batch, kinds)
         removed = 0
         if repair:
             with self.writer() as writer:
@@ -466,7 +504,13 @@ class LanceStore:
         )
 
     def close(self) -> None:
-        """Nothing to do: Lance closes its files by itself."""
+        """Stop following changes; Lance closes its files by itself."""
+        self._place.leases.close()
+
+    @property
+    def leases(self) -> Leases:
+        """Which versions of the table may be removed."""
+        return self._place.leases
 
     @property
     def uri(self) -> str:
@@ -545,13 +589,16 @@ class _LanceWriter:
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 
-        Young versions stay (``upkeep.KEEP_VERSIONS``), so that no reader loses what it is reading.
+        Older versions are removed, but for those that are being read (``leases``).
 
         Args:
             is_finished: no more writes are to come, so that the vector index may be built anew.
         """
         with reported(self._uri):
-            upkeep.optimize(self._store.for_writing(), is_finished=is_finished)
+            table = self._store.for_writing()
+            upkeep.optimize(table, is_finished=is_finished)
+            with self._store.leases.removing() as age:
+                upkeep.remove_versions(table, age=age)
 
 
 def _condition(table: Dataset, where: Filter | None) -> str | None:

@@ -27,7 +27,8 @@ APPROXIMATE_FROM = 20_000
 """Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
 MIN_UNINDEXED = 1_000  # rows that came since; fewer are compared one by one in 1 ms
 MAX_FRAGMENTS = 50
-KEEP_VERSIONS = timedelta(hours=1)  # older ones go: no query holds a version for longer
+ROWS_PER_FRAGMENT = 1 << 17
+"""Files with so many rows are not written again: a growing table would be, at every compaction."""
 ROWS_SAMPLED = 2_000  # to see how many values a text column has
 MAX_BITMAP_VALUES = 200  # with so many values at most, a text column gets a bitmap per value
 SQL_TYPES: Mapping[Kind, str] = {
@@ -144,7 +145,7 @@ def _has_few_values(table: Dataset, stored: str) -> bool:
 
 
 def optimize(table: Dataset, *, is_finished: bool) -> None:
-    """Compact, drop old versions, and bring the indexes up to date, where that is worth it.
+    """Compact, and bring the indexes up to date, where that is worth it.
 
     Args:
         table: the products; it is at the newest version afterwards.
@@ -170,9 +171,13 @@ def optimize(table: Dataset, *, is_finished: bool) -> None:
 
 
 def _tidy(table: Dataset) -> None:
-    table.optimize.compact_files()
+    table.optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
     table.optimize.optimize_indices()
-    table.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
+
+
+def remove_versions(table: Dataset, *, age: timedelta) -> None:
+    """Remove the versions that are older, and the files that only they have."""
+    table.cleanup_old_versions(age, error_if_tagged_old_versions=False)
 
 
 def rebuild(table: Dataset) -> None:
