@@ -1,5 +1,7 @@
 """The web page without a browser: URLs, texts, escaping, keys."""
 
+import csv
+import io
 import re
 import shlex
 from contextlib import contextmanager
@@ -14,13 +16,16 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from fashionclip.product import Hit, Product, Roles
+from fashionclip.searching import Results
 from fashionclip.serve.app import create_app
 from fashionclip.serve.facets import Facet, Facets
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware.keys import new_key
-from fashionclip.serve.page import view
+from fashionclip.serve.page import filters, sorting, view
+from fashionclip.serve.page.csv_export import csv_of
+from fashionclip.serve.page.headings import count_label, heading
 from fashionclip.serve.page.state import State
-from fashionclip.serve.page.view import column_label, money, parts_of, span
+from fashionclip.serve.page.texts import column_label, money, parts_of, span
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 from fashionclip.store import StoreMeta, create_store
@@ -85,8 +90,10 @@ ASKED = st.builds(
         WORDS, st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends != (None, None)), max_size=2
     ),
     offset=st.integers(0, 9999),
-    hybrid=st.booleans(),
-    scores=st.booleans(),
+    sort=st.just("") | WORDS,
+    mode=st.sampled_from(["", "vectors", "words"]),
+    group=st.booleans(),
+    explain=st.booleans(),
 )
 
 
@@ -126,7 +133,7 @@ def test_column_names_become_labels(name, label):
 
 
 def test_prices_ranges_and_lists_become_text():
-    assert [money(1234), money(49.9), money(0)] == ["1,234", "49.90", "0"]
+    assert [money(1234), money(49.9), money(0)] == ["1,234.00", "49.90", "0.00"]
     assert [span(None, 5.0), span(5.0, None), span(5.0, 7.5)] == ["up to 5", "from 5", "5 to 7.5"]
     assert parts_of('["a", "", "b"]') == ["a", "b"]
     assert parts_of("[" * 100_000) == ["[" * 100_000]
@@ -137,13 +144,110 @@ def test_prices_ranges_and_lists_become_text():
     assert (card.price, card.brand, card.title) == ("", "", "Shirt")
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"p": 29, "c": "EUR"}, ("29.00 EUR", "")),
+        ({"p": 5900.0, "c": "JPY"}, ("5,900 JPY", "")),
+        ({"p": 12.5, "c": "KWD"}, ("12.500 KWD", "")),
+        ({"p": 12.5, "c": "€"}, ("12.50 €", "")),
+        ({"p": 29}, ("29.00", "")),
+        ({"p": 29, "s": 19.5, "c": "EUR"}, ("19.50 EUR", "29.00 EUR")),
+        ({"p": 29, "s": 39, "c": "EUR"}, ("29.00 EUR", "")),
+        ({"s": 19, "c": "EUR"}, ("19.00 EUR", "")),
+        ({"p": "on request"}, ("on request", "")),
+    ],
+)
+def test_a_price_has_the_decimals_of_its_currency(columns, shown):
+    roles = Roles(price="p", sale_price="s", currency="c")
+    assert view.prices_of(Hit("1", 1.0, columns), roles) == shown
+
+
 def test_many_filters_share_a_budget_and_chosen_values_stay():
     values = tuple((f"value {i}", 60 - i) for i in range(60))
     facets = [Facet(f"c{i}", "text", values) for i in range(40)]
-    groups = view.groups(State(chosen={"c3": ("value 59",)}), facets, Roles())
-    assert sum(len(group.choices) for group in groups) <= view.MAX_CHOICES + 1
+    groups = filters.groups(State(chosen={"c3": ("value 59",)}), facets, facets, Roles())
+    assert sum(len(group.choices) for group in groups) <= filters.MAX_CHOICES + 1
     (chosen,) = [choice for group in groups for choice in group.choices if choice.is_chosen]
     assert chosen.value == "value 59"
+
+
+def test_values_stay_in_their_order_when_one_is_chosen():
+    catalogue = [Facet("c", "text", (("a", 9), ("b", 5), ("d", 3), ("e", 1)))]
+    counted = [Facet("c", "text", (("e", 1), ("b", 1), ("new", 1)))]
+    (group,) = filters.groups(State(chosen={"c": ("d", "gone")}), catalogue, counted, Roles())
+    assert [(one.value, one.count) for one in group.choices] == [
+        *(("b", 1), ("d", 0), ("e", 1), ("new", 1), ("gone", 0))
+    ]
+
+
+def test_orders_are_made_from_numbers_and_dates():
+    columns = {"Preis": "number", "updated": "string", "added": "string", "year": "integer"}
+    columns |= {"gtin": "integer", "title": "string"}
+    hits = [Hit("1", 1.0, {"updated": "2026-01-02", "added": "2026-01-01T10:00:00Z", "title": "x"})]
+    dates = sorting.date_columns(hits, columns)
+    assert dates == ["added", "updated"]
+    numbers = [Facet(name, "number", low=1.0, high=2.0) for name in ("year", "gtin", "Preis")]
+    roles = Roles(price="Preis", barcode="gtin")
+    found = sorting.orders(State(text="x", sort="-price"), columns, roles, numbers, dates)
+    assert [(one.value, one.label) for one in found] == [
+        ("", "Best match"),
+        ("Preis", "Preis, low to high"),
+        ("-Preis", "Preis, high to low"),
+        ("-added", "Newest"),
+        ("-updated", "Updated, latest first"),
+        ("year", "Year, low to high"),
+        ("-year", "Year, high to low"),
+    ]
+    assert [one.value for one in found if one.is_chosen] == ["-Preis"]
+    found = sorting.orders(State(sort="title"), columns, roles, numbers, ())
+    assert [one.label for one in found if one.is_chosen] == ["Title"]
+
+
+@pytest.mark.parametrize(
+    ("state", "hits", "results", "label"),
+    [
+        (State(text="x"), 24, {"total": 412}, "412 products fit"),
+        (State(text="x"), 24, {"total": 1000, "is_total_exact": False}, "1,000+ products fit"),
+        (State(text="x"), 24, {"total": 1}, "1 product fits"),
+        (State(text="x"), 24, {"total": 0}, "Nothing here fits"),
+        (State(text="x", offset=24), 24, {"total": 30}, "25 to 30 of 30 products that fit"),
+        (State(text="x", offset=48), 24, {"total": 30}, "Weaker matches"),
+        (State(image="x"), 24, {}, "The 24 best matches"),
+        (State(image="x", offset=24), 24, {}, "Best matches, 25 to 48"),
+        (State(), 24, {"total": 2000}, "2,000 products"),
+        (State(offset=24), 24, {"total": 2000}, "25 to 48 of 2,000 products"),
+        (State(text="x"), 0, {"total": 0}, "No products"),
+    ],
+)
+def test_the_count_says_how_many_fit(state, hits, results, label):
+    page = Results([Hit(str(i), 1.0, {}) for i in range(hits)], n_relevant=hits, **results)
+    assert count_label(state, page) == label
+
+
+def test_a_long_text_is_clipped_in_the_heading():
+    state = State(text="word " * 100 + "end")
+    assert len(heading(state)) < 100
+    assert heading(state, is_whole=True).endswith("end”")
+
+
+@pytest.mark.parametrize(
+    ("percentile", "shown"),
+    [(100.0, "99.9"), (99.96, "99.9"), (99.0, "99"), (98.9, "98"), (0.0, "0")],
+)
+def test_how_well_a_product_fits_is_never_overstated(percentile, shown):
+    assert view.fit_of(percentile) == f"Fits better than {shown} % of the catalogue"
+
+
+def test_a_csv_of_products_opens_in_spreadsheets_and_starts_no_formula():
+    columns = {"sku": "A", "title": "=1+1", "note": 'é, "x"\nnew', "price": -5.5, "stock": None}
+    data = csv_of([Hit("A", 1.0, columns)], list(columns), Roles(id="sku"))
+    assert data.startswith("\ufeff".encode())
+    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+    assert rows == [
+        {"sku": "A", "title": "'=1+1", "note": 'é, "x"\nnew', "price": "-5.5", "stock": ""}
+    ]
+    assert csv_of([], ["@x"], Roles()).decode("utf-8-sig") == "id,'@x\r\n"
 
 
 def test_a_list_is_a_filter_by_each_of_its_elements():
@@ -226,9 +330,9 @@ def test_an_uploaded_image_is_searched_by_and_scored(client):
     assert kept.status_code == 201
     assert client.get(f"/pictures/{token}").headers["content-type"] == "image/jpeg"
     assert client.get("/pictures/none").status_code == 404
-    answer = client.get(f"/?picture={token}&scores=1")
+    answer = client.get(f"/?picture={token}&scores=1&hybrid=1")  # as old links have it
     assert len(shown(answer)) == 18
-    assert 'class="score"' in answer.text
+    assert "Hide why" in answer.text
     answer = client.get(f"/playground?picture={token}&labels=shoe,dress%0Ashirt")
     shares = re.findall(r'class="share">([\d.]+) %', answer.text)
     assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
@@ -239,6 +343,30 @@ def test_an_upload_that_is_not_an_image_is_rejected(client, kind):
     answer = client.post("/pictures", content=b"no picture", headers={"Content-Type": kind})
     assert answer.status_code == 400
     assert "image" in answer.json()["error"]["message"]
+
+
+def test_a_list_can_be_downloaded_and_sorted(client):
+    answer = client.get("/products.csv?f.colour=red&sort=-price")
+    assert answer.headers["content-disposition"] == 'attachment; filename="products.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["colour"] for row in rows] == ["red"] * 3
+    assert {"id", "title", "price", "image"} <= rows[0].keys()
+    assert "could not" not in client.get("/products.csv?q=shirt").text
+    assert client.get("/products.csv?offset=24&sort=nothing").status_code in {200, 400}
+    page = client.get("/?f.colour=red&sort=-price")
+    assert '<option value="-price" selected>Price, high to low</option>' in page.text
+
+
+def test_a_shortlist_is_its_url(client):
+    answer = client.get(f"/shortlist?{urlencode({'ids': ['P01', *ODD_IDS, 'gone']}, doseq=True)}")
+    assert shown(answer) == ["P01", *ODD_IDS]
+    assert "Product gone no longer exists" in answer.text
+    removing = next(link for link in links(answer) if link.startswith("/shortlist?"))
+    assert shown(client.get(removing)) == list(ODD_IDS)
+    table = next(link for link in links(answer) if link.startswith("/shortlist.csv"))
+    rows = csv.DictReader(io.StringIO(client.get(table).content.decode("utf-8-sig")))
+    assert [row["id"] for row in rows] == ["P01", *ODD_IDS]
+    assert "Nothing here yet" in client.get("/shortlist").text
 
 
 def test_what_no_longer_exists_is_ignored_with_a_notice(client):
@@ -304,6 +432,7 @@ def test_a_rate_limit_is_a_page_with_a_retry_link(store):
 
 
 PATHS = ("/", "/?q=shirt&like=P00&scores=1", "/p/P00", "/playground", "/docs", "/p/none", "/none")
+PATHS += ("/shortlist?ids=P00&ids=100%25&ids=none", "/shortlist")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -325,7 +454,7 @@ def test_input_is_escaped(client, place):
 
 def test_static_files_may_be_cached_for_ever(client):
     sources = re.findall(r'(?:href|src)="(/static/[^"]*)"', client.get("/").text)
-    assert len(sources) == 3
+    assert len(sources) == 4
     for source in sources:
         answer = client.get(source)
         assert "immutable" in answer.headers["cache-control"]

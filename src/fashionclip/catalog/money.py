@@ -30,6 +30,7 @@ _SYMBOLS: Mapping[str, str] = MappingProxyType(
 SHARED_SYMBOLS: Mapping[str, Mapping[str, str]] = MappingProxyType(_KNOWN["currencies"]["shared"])
 """Symbols of several currencies, and which one a region or a language means."""
 _THREE_DECIMALS = frozenset(_KNOWN["currencies"]["three_decimals"])
+_NO_DECIMALS = frozenset(_KNOWN["currencies"]["no_decimals"])
 _COMMA_LANGUAGES = frozenset(_KNOWN["languages"]["comma"].split())
 _LANGUAGES = _COMMA_LANGUAGES | frozenset(_KNOWN["languages"]["point"].split())
 KNOWN_NAMES: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -132,6 +133,16 @@ def price_of(amount: Amount | None, decimal: str | None) -> float | None:
         return None
     value = amount.value(decimal)
     return value + 0.0 if 0 <= value < MAX_PRICE else None
+
+
+def decimals_of(currency: str) -> int:
+    """How many decimals the prices of a currency are written with; 2 if it is not known.
+
+    Args:
+        currency: its ISO 4217 code, or a sign that only one currency has.
+    """
+    code = _SYMBOLS.get(currency.strip().lower(), currency.strip().upper())
+    return 0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2
 
 
 def currency_of(amount: Amount, locale: str | None) -> str | None:

@@ -11,6 +11,7 @@ from fashionclip.product import Hit
 from fashionclip.searching import Query
 from fashionclip.serve.images import UploadedImages
 from fashionclip.serve.page.rendering import Renderer
+from fashionclip.serve.page.sorting import date_columns
 from fashionclip.serve.page.state import image_url
 from fashionclip.serve.page.view import CARD_WIDTHS_PX
 from fashionclip.serve.service import SearchService
@@ -20,6 +21,8 @@ from fashionclip.serve.settings import Settings
 EXPECTED_ERRORS = (FashionCLIPError, ValueError)
 MODEL_PX = 400
 """Width of the product image that the model sees."""
+N_SAMPLED = 50
+"""Products whose values show which columns hold dates."""
 IMAGE_DROPPED = "Your picture is no longer kept here; drop it again to search by it."
 
 
@@ -51,6 +54,7 @@ class PageContext:
         self.settings, self.renderer = settings, renderer
         self.uploads = UploadedImages()
         self._suggestions: tuple[str, list[Suggestion]] = ("", [])
+        self._dates: tuple[str, list[str]] = ("", [])
 
     @property
     def service(self) -> SearchService:
@@ -90,3 +94,14 @@ class PageContext:
                 suggestions.append(Suggestion(text, hit))
         self._suggestions = (version, suggestions)
         return suggestions
+
+    async def date_columns(self) -> list[str]:
+        """The columns that hold dates, by what the first products have in them."""
+        service = self.service
+        version, found = self._dates
+        if version != service.version:
+            version = service.version
+            listed = await service.search(Query(k=N_SAMPLED))
+            found = date_columns(listed.hits, service.columns)
+            self._dates = (version, found)
+        return found

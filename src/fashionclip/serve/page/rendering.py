@@ -14,7 +14,12 @@ from fashionclip.images import IMAGE_MEDIA_TYPES
 from fashionclip.serve.http_errors import client_message, http_error_of
 from fashionclip.serve.settings import Settings
 
-STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "shortlist.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 FOREVER = "public, max-age=31536000, immutable"
 TITLES = {
     HTTPStatus.NOT_FOUND: "Page not found",
@@ -113,6 +118,20 @@ class Renderer:
             return Response(status_code=HTTPStatus.NOT_FOUND)
         headers = {"Cache-Control": FOREVER if version == self._versions[name] else "no-cache"}
         return Response(self._static[name], media_type=STATIC[name], headers=headers)
+
+
+def csv_file(data: bytes, name: str) -> Response:
+    """A table to download.
+
+    Args:
+        data: the CSV.
+        name: of the file, in ASCII.
+    """
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "private, no-cache",
+    }
+    return Response(data, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def sentence(message: str) -> str:

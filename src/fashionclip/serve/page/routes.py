@@ -13,6 +13,7 @@ from fashionclip.serve.page.playground import PlaygroundPage
 from fashionclip.serve.page.product_page import ProductPage
 from fashionclip.serve.page.rendering import Renderer
 from fashionclip.serve.page.search_page import SearchPage
+from fashionclip.serve.page.shortlist import ShortlistPage
 from fashionclip.serve.page.sign_in import LOGIN, SignInPage
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
@@ -28,9 +29,13 @@ def create_router(services: Services, settings: Settings, renderer: Renderer) ->
     """
     context = PageContext(services, settings, renderer)
     page, sign_in = _Page(context), SignInPage(context)
+    search, shortlist = SearchPage(context), ShortlistPage(context)
     router = APIRouter(include_in_schema=False)
     for path, answer in (
-        ("/", SearchPage(context).show),
+        ("/", search.show),
+        ("/products.csv", search.csv),
+        ("/shortlist", shortlist.show),
+        ("/shortlist.csv", shortlist.csv),
         ("/p/{product_id:path}", ProductPage(context).show),
         ("/playground", PlaygroundPage(context).show),
         ("/docs", page.api_docs),

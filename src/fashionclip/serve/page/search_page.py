@@ -1,25 +1,29 @@
 """The search page: results with their filters; on the start page suggestions too."""
 
 import asyncio
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from fashionclip.product import Hit
-from fashionclip.searching import Query
+from fashionclip.searching import Results
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.http_errors import HttpError, client_message, http_error_of
-from fashionclip.serve.page import view
-from fashionclip.serve.page.context import EXPECTED_ERRORS, IMAGE_DROPPED, PageContext
-from fashionclip.serve.page.rendering import sentence
+from fashionclip.serve.page import filters, sorting, view
+from fashionclip.serve.page.context import EXPECTED_ERRORS, PageContext
+from fashionclip.serve.page.csv_export import csv_of
+from fashionclip.serve.page.headings import count_label, csv_label, heading
+from fashionclip.serve.page.rendering import csv_file, sentence
 from fashionclip.serve.page.state import PAGE_SIZE, State
+from fashionclip.serve.page.state_query import check, query_of, without_missing
 
-MAX_LIKED = 50  # products to resemble or not, as in the API
-MAX_AVOIDED = 20
+MAX_CSV_ROWS = 10_000
+MAX_RANKED_CSV_ROWS = 1_000  # a longer ranking is not worth its time
+CSV_PAGE = 500
 LIST_ENDS = "The list ends here; a filter or other words reach the rest."
 
 
@@ -31,127 +35,103 @@ class SearchPage:
 
     async def show(self, request: Request) -> HTMLResponse:
         """Results with their filters; on the start page suggestions too."""
+        service, settings = self.context.service, self.context.settings
         parsed = State.read(request.query_params.multi_items())
-        state, liked, notices = await self._without_missing(parsed)
+        state, liked, notices = await without_missing(self.context, parsed)
         error = HttpError(HTTPStatus.OK, "")
-        hits: Sequence[Hit] = ()
-        facets: Sequence[Facet] = ()
-        shown: dict[str, Any] = {"error": "", "tiles": [], "has_more": False, "suggestions": ()}
-        total = None
+        page = Results((), n_relevant=0)
+        all_facets: Sequence[Facet] = ()
+        counted: Sequence[Facet] | None = None
+        dates: Sequence[str] = ()
+        shown: dict[str, Any] = {"error": "", "tiles": [], "suggestions": ()}
         try:
-            self._check(state)
-            lists = {
-                one.name for one in await self.context.service.facets(None) if one.kind == "list"
-            }
-            page, facets = await asyncio.gather(
-                self.context.service.search(self._query(state, lists)), self._facets(state, lists)
-            )
-            hits, total = page.hits, page.total
-            shown["has_more"] = (
-                page.has_more and state.offset + PAGE_SIZE <= self.context.settings.offset
-            )
-            if page.has_more and not shown["has_more"]:
-                notices.append(LIST_ENDS)
+            all_facets, dates = await service.facets(None), await self.context.date_columns()
+            check(self.context, state)
+            lists = {facet.name for facet in all_facets if facet.kind == "list"}
+            query = query_of(self.context, state, lists)
+            page, counted = await asyncio.gather(service.search(query), self._facets(state, lists))
             if state.is_start:
                 shown["tiles"] = await self.context.suggested()
-            if not hits and not state.is_filtered:
-                shown["suggestions"] = await self.context.service.suggestions()
+            if not page.n_relevant and not state.is_filtered:
+                shown["suggestions"] = await service.suggestions()
         except EXPECTED_ERRORS as exc:
             error = http_error_of(exc)
             shown["error"] = sentence(client_message(exc))
-        roles = self.context.service.roles
-        groups = view.groups(state, facets, roles)
+        has_more = page.has_more and state.offset + PAGE_SIZE <= settings.offset
+        if page.has_more and not has_more:
+            notices.append(LIST_ENDS)
+        roles = service.roles
+        groups = filters.groups(
+            state, all_facets, all_facets if counted is None else counted, roles
+        )
+        cards = [view.card(hit, roles, state) for hit in page.hits]
         shown |= {
             "state": state,
             "query_text": state.text,
             "query_image": state.image or "",
             "without_image_url": replace(state, image=None, offset=0).url,
             "may_retry": error.retry_after_s > 0,
-            "heading": view.heading(state),
-            "count": view.count_label(state, len(hits), total),
-            "cards": [view.card(hit, roles, state) for hit in hits],
-            "chips": view.chips(state, self.context.service.columns, liked, roles),
+            "heading": heading(state),
+            "whole_heading": heading(state, is_whole=True),
+            "count": count_label(state, page),
+            "cards": cards[: page.n_relevant],
+            "weaker": cards[page.n_relevant :],
+            "chips": filters.chips(state, service.columns, liked, roles),
             "groups": groups,
-            "has_groups": roles.group in self.context.service.columns,
-            "hidden_fields": view.hidden_fields(state, groups),
+            "has_groups": roles.group in service.columns,
+            "hidden_fields": filters.hidden_fields(state, groups),
+            "orders": sorting.orders(state, service.columns, roles, all_facets, dates),
             "notices": notices,
-            "cleared": State(text=state.text, image=state.image, scores=state.scores),
-            "scores_toggle": replace(state, scores=not state.scores),
-            "previous": state.at(state.offset - PAGE_SIZE),
-            "next": state.at(state.offset + PAGE_SIZE),
+            "csv": csv_label(page, most=_max_rows(state)),
+            "explain_url": replace(state, explain=not state.explain).url,
+            "has_more": has_more,
+            "page_size": PAGE_SIZE,
             "page_number": 1 + -(-state.offset // PAGE_SIZE),
         }
         return self.context.renderer.page(
             "search.html.jinja", error.status, retry_after_s=error.retry_after_s, **shown
         )
 
-    async def _without_missing(self, state: State) -> tuple[State, Mapping[str, Hit], list[str]]:
-        """A search without what no longer exists; its liked products; notices about the rest."""
-        notices = [
-            f"There is no column “{name}” in this catalogue; its filter is ignored."
-            for name in state.unknown_columns(self.context.service.columns)
-        ]
-        notices += [
-            f"{view.column_label(name)}: nothing is from {view.span(low, high)}; swap the two."
-            for name, (low, high) in state.ranges.items()
-            if low is not None and high is not None and low > high
-        ]
-        if state.image and self.context.uploads.get(state.image) is None:
-            notices.append(IMAGE_DROPPED)
-            state = replace(state, image=None)
-        liked = {}
-        for product_id in (*state.like, *state.unlike):
-            hit = await self.context.service.product(product_id)
-            if hit is not None:
-                liked[product_id] = hit
-            else:
-                notices.append(f"Product {product_id} no longer exists; it is ignored.")
-        return state.liking_only(liked), liked, notices
+    async def csv(self, request: Request) -> Response:
+        """The list that a page shows, from its beginning, as CSV: the products that fit."""
+        service = self.context.service
+        parsed = State.read(request.query_params.multi_items())
+        state, _, _ = await without_missing(self.context, replace(parsed, offset=0))
+        most = _max_rows(state)
+        try:
+            check(self.context, state)
+            lists = {facet.name for facet in await service.facets(None) if facet.kind == "list"}
+            hits, is_cut = await self._fitting(state, lists, most)
+        except EXPECTED_ERRORS as exc:
+            return self.context.renderer.exception(exc)
+        data = await asyncio.to_thread(csv_of, hits, list(service.columns), service.roles)
+        return csv_file(data, f"products-first-{most}.csv" if is_cut else "products.csv")
 
-    def _check(self, state: State) -> None:
-        """Check a search against the API's limits.
-
-        Raises:
-            ValueError: it exceeds one.
-        """
-        self.context.check_length("your text is", state.text)
-        for phrase in state.avoid:
-            self.context.check_length("what you leave out is", phrase)
-        for what, number, most in (
-            ("products to resemble or not", len(state.like) + len(state.unlike), MAX_LIKED),
-            ("things to leave out", len(state.avoid), MAX_AVOIDED),
-        ):
-            if number > most:
-                message = f"that is {number} {what}; the maximum is {most}, so remove some"
-                raise ValueError(message)
-        if state.offset > self.context.settings.offset:
-            end = f"the list goes no further than {self.context.settings.offset:,} products"
-            message = f"{end}; a filter or other words reach the rest"
-            raise ValueError(message)
-
-    def _query(self, state: State, lists: Container[str]) -> Query:
-        return Query(
-            text=state.text,
-            image=self.context.uploads.get(state.image) if state.image else None,
-            avoid=state.avoid,
-            similar_to=state.like,
-            unlike=state.unlike,
-            where=state.where(self.context.service.columns, lists=lists),
-            k=PAGE_SIZE,
-            offset=state.offset,
-            mode="hybrid" if state.hybrid and state.text else "vectors",
-            group=state.group and self.context.service.roles.group in self.context.service.columns,
-        )
+    async def _fitting(
+        self, state: State, lists: Container[str], most: int
+    ) -> tuple[list[Hit], bool]:
+        """The products that fit, up to so many, and whether there are more."""
+        query = replace(query_of(self.context, state, lists), k=CSV_PAGE, total=False)
+        hits: list[Hit] = []
+        while True:
+            page = await self.context.service.search(query)
+            hits += page.hits[: page.n_relevant]
+            goes_on = page.has_more and page.n_relevant == len(page.hits)
+            if not goes_on or len(hits) >= most:
+                return hits[:most], goes_on or len(hits) > most
+            query = replace(query, offset=query.offset + CSV_PAGE)
 
     async def _facets(self, state: State, lists: Container[str]) -> Sequence[Facet]:
         """Filters with counts; each column is counted as if it had no filter of its own."""
-        columns = self.context.service.columns
-        own = [name for name in {**state.chosen, **state.ranges} if name in columns]
-        wheres = [state.where(columns, lists=lists, but=name) for name in (None, *own)]
-        shared, *others = await asyncio.gather(
-            *(self.context.service.facets(where) for where in wheres)
-        )
+        service = self.context.service
+        own = [name for name in {**state.chosen, **state.ranges} if name in service.columns]
+        wheres = [state.where(service.columns, lists=lists, but=name) for name in (None, *own)]
+        shared, *others = await asyncio.gather(*(service.facets(where) for where in wheres))
         found = {facet.name: facet for facet in shared}
         for name, facets in zip(own, others, strict=True):
             found |= {facet.name: facet for facet in facets if facet.name == name}
         return tuple(found.values())
+
+
+def _max_rows(state: State) -> int:
+    return MAX_RANKED_CSV_ROWS if state.is_ranked else MAX_CSV_ROWS

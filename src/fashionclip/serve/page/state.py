@@ -15,6 +15,9 @@ from fashionclip.product import INT64, Kind
 PAGE_SIZE = 24
 """Products per page: fills rows of 2, 3, 4 and 6."""
 
+MODES = frozenset({"vectors", "words"})
+"""What a text can be compared with besides both; other words in a URL are ignored."""
+
 MAX_ELEMENT_CHARS = 200
 """A longer value is no element of a list that can be chosen."""
 
@@ -35,10 +38,13 @@ class State:
     """Chosen values of each column; a product passes with any one of them."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """Lowest and highest accepted value of each numeric column."""
-    offset: int = 0
-    hybrid: bool = False
+    sort: str = ""
+    """A column or role, descending with ``-`` before it; empty for the order of relevance."""
+    mode: str = ""
+    """What the text is compared with: ``vectors`` or ``words``; empty for both."""
     group: bool = False
-    scores: bool = False
+    explain: bool = False
+    offset: int = 0
 
     @classmethod
     def read(cls, query: Iterable[tuple[str, str]]) -> "State":
@@ -64,16 +70,17 @@ class State:
             avoid=once.get("avoid", ()),
             chosen={name[2:]: values for name, values in once.items() if name[:2] == "f." != name},
             ranges=bounds,
-            offset=_read_offset(last.get("offset", "")),
-            hybrid="hybrid" in last,
+            sort=last.get("sort", ""),
+            mode=last.get("mode", "") if last.get("mode") in MODES else "",
             group="group" in last,
-            scores="scores" in last,
+            explain="explain" in last or "scores" in last,  # the name of old links
+            offset=_read_offset(last.get("offset", "")),
         )
 
     @property
     def is_start(self) -> bool:
         """Whether the search is empty."""
-        return replace(self, scores=False, hybrid=False, group=False) == State()
+        return replace(self, explain=False, mode="", group=False) == State()
 
     @property
     def is_ranked(self) -> bool:
@@ -96,17 +103,27 @@ class State:
         for column, ends in self.ranges.items():
             for name, end in zip(("min", "max"), ends, strict=True):
                 pairs += [(f"{name}.{column}", plain_number(end))] if end is not None else []
-        pairs += [("hybrid", "1")] if self.hybrid else []
+        pairs += [("sort", self.sort)] if self.sort else []
+        pairs += [("mode", self.mode)] if self.mode else []
         pairs += [("group", "1")] if self.group else []
-        pairs += [("scores", "1")] if self.scores else []
+        pairs += [("explain", "1")] if self.explain else []
         pairs += [("offset", str(self.offset))] if self.offset else []
         return pairs
 
     @property
+    def query(self) -> str:
+        """The URL's query, without a question mark."""
+        return urlencode(self.pairs(), quote_via=quote, safe=" ").replace(" ", "+")
+
+    @property
     def url(self) -> str:
         """The URL of this state."""
-        query = urlencode(self.pairs(), quote_via=quote, safe=" ").replace(" ", "+")
-        return f"/?{query}" if query else "/"
+        return f"/?{self.query}" if self.query else "/"
+
+    @property
+    def csv_url(self) -> str:
+        """The URL of the same list as CSV."""
+        return f"/products.csv?{replace(self, offset=0).query}".rstrip("?")
 
     def at(self, offset: int) -> "State":
         """The same search at another offset."""
@@ -147,6 +164,15 @@ class State:
     def unfiltered(self) -> "State":
         """The same search without its filters."""
         return replace(self, chosen={}, ranges={}, offset=0)
+
+    def cleared(self) -> "State":
+        """The same search without filters, and without products and phrases to avoid or to like."""
+        return replace(self.unfiltered(), like=(), unlike=(), avoid=())
+
+    def variants_of(self, column: str, value: str) -> "State":
+        """All products of one group, ranked as they are here."""
+        chosen = {**self.chosen, column: (value,)}
+        return replace(self, chosen=chosen, group=False, offset=0)
 
     def where(
         self,

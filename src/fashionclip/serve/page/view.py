@@ -1,26 +1,17 @@
-"""What the templates show: cards, chips, filters and facts, as text for people."""
+"""Products and what is known of them, as the templates show it: cards, facts, predictions."""
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from fashionclip.product import Hit, Kind, Roles, Value, list_of
+from fashionclip.product import Hit, Roles, Value
 from fashionclip.serve.facets import Facet
-from fashionclip.serve.page.state import (
-    PAGE_SIZE,
-    State,
-    image_url,
-    plain_number,
-    product_url,
-)
+from fashionclip.serve.page.state import State, image_url, product_url
+from fashionclip.serve.page.texts import clipped, column_label, money, parts_of, text_of, url_value
 
-OPEN_GROUPS = 4  # filters that are open at first
-SHOWN_CHOICES = 6  # of one filter; the others fold out
-MAX_CHOICES = 400  # of all filters together, to keep the page small
 MAX_TITLE_CHARS = 120
+MAX_VARIANT_CHARS = 40
 DEFAULT_LABELS = 8
 MAX_QUESTIONS = 4  # that the model answers about a product's image
 VISIBLE = ("colour", "color", "pattern", "print", "sleeve", "neck")
@@ -37,63 +28,20 @@ class Card:
     title: str
     brand: str
     price: str
+    full_price: str
+    """The price before it was reduced; empty if it is not."""
     url: str
     image: str
     image_set: str
-    score: str
     more_url: str
     less_url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A part of the search, with the URL of the search without it."""
-
-    label: str
-    url: str
-    image: str = ""
-    """URL of the image it stands for; empty if there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One value of a filter."""
-
-    value: str
-    label: str
-    count: int
-    is_chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One filter: values to tick, or a range."""
-
-    column: str
-    label: str
-    kind: str
-    choices: tuple[Choice, ...] = ()
-    low: str = ""
-    """Lowest and highest value in the catalogue, as hints."""
-    high: str = ""
-    wanted_low: str = ""
-    wanted_high: str = ""
-    is_open: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to choose."""
-        return not (self.choices or self.low or self.wanted_low or self.wanted_high)
-
-    @property
-    def first(self) -> tuple[Choice, ...]:
-        """The values that are always shown."""
-        return self.choices[:SHOWN_CHOICES]
-
-    @property
-    def rest(self) -> tuple[Choice, ...]:
-        """The values that fold out."""
-        return self.choices[SHOWN_CHOICES:]
+    variants: str = ""
+    """How many other products of its group the search found: "+3 variants"."""
+    variants_url: str = ""
+    matched: str = ""
+    """The words of the search that are the product's too."""
+    fit: str = ""
+    """How well it fits, compared with the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,103 +87,43 @@ def card(hit: Hit, roles: Roles, state: State | None = None) -> Card:
     base = state or State()
     title = title_of(hit, roles)
     brand = text_of(_value(hit, roles.brand))
-    is_scored = base.scores and base.is_ranked
+    price, full_price = prices_of(hit, roles)
+    group = _value(hit, roles.group)
+    n_others = hit.n_variants - 1 if group is not None else 0
+    why = hit.explanation if base.explain else None
     small, large = (image_url(hit.product_id, width) for width in CARD_WIDTHS_PX)
     return Card(
         product_id=hit.product_id,
         title=title,
         brand="" if title.casefold().startswith(brand.casefold()) else brand,
-        price=price_of(hit, roles),
+        price=price,
+        full_price=full_price,
         url=product_url(hit.product_id),
         image=small,
         image_set=f"{small} {CARD_WIDTHS_PX[0]}w, {large} {CARD_WIDTHS_PX[1]}w",
-        score=f"{hit.score:.3f}" if is_scored else "",
         more_url=base.preferring(hit.product_id, is_liked=True).url,
         less_url=base.preferring(hit.product_id, is_liked=False).url,
+        variants=f"+{n_others:,} {'variant' if n_others == 1 else 'variants'}" if n_others else "",
+        variants_url=base.variants_of(str(roles.group), url_value(group)).url if n_others else "",
+        matched=", ".join(why.matched) if why else "",
+        fit=fit_of(why.percentile) if why and why.percentile is not None else "",
     )
 
 
-def chips(
-    state: State, columns: Mapping[str, Kind], liked: Mapping[str, Hit], roles: Roles
-) -> list[Chip]:
-    """Everything that narrows a search, each with the URL that removes it.
+def fit_of(percentile: float) -> str:
+    """How well a product fits: "Fits better than 99.2 % of the catalogue".
 
     Args:
-        state: the search.
-        columns: the catalogue's columns.
-        liked: the products of ``like`` and ``unlike`` by id, as far as they exist.
-        roles: the columns' roles.
+        percentile: products that fit less well, in 0…100.
     """
-    found = []
-    for name, prefix in (("like", "More like"), ("unlike", "Less like")):
-        for product_id in getattr(state, name):
-            hit = liked.get(product_id)
-            label = f"{prefix} {title_of(hit, roles) if hit else product_id}"
-            image = image_url(product_id, CARD_WIDTHS_PX[0]) if hit else ""
-            found.append(Chip(label, state.without(name, product_id).url, image))
-    found += [
-        Chip(f"Without “{phrase}”", state.without("avoid", phrase).url) for phrase in state.avoid
-    ]
-    for column, values in state.chosen.items():
-        label = column_label(column)
-        is_boolean = columns.get(column) == "boolean"
-        found += [
-            Chip(
-                f"{label}: {yes_no(value) if is_boolean else value}",
-                state.without_choice(column, value).url,
-            )
-            for value in values
-        ]
-    for column, (low, high) in state.ranges.items():
-        found.append(
-            Chip(f"{column_label(column)}: {span(low, high)}", state.without_range(column).url)
-        )
-    return found
-
-
-def groups(state: State, facets: Iterable[Facet], roles: Roles) -> list[Group]:
-    """The filters beside the results; chosen values are always among the choices."""
-    found: list[Group] = []
-    ordered = in_order(facets, roles)
-    max_choices = max(SHOWN_CHOICES, MAX_CHOICES // max(1, len(ordered)))
-    for facet in ordered:
-        if facet.kind == "number":
-            group = _range_group(facet, state)
-        else:
-            chosen = state.chosen.get(facet.name, ())
-            counts = {url_value(value): count for value, count in facet.values[:max_choices]}
-            names = [*counts, *(value for value in chosen if value not in counts)]
-            names.sort(key=lambda name: name not in chosen)  # chosen ones first
-            group = Group(
-                facet.name,
-                column_label(facet.name),
-                facet.kind,
-                choices=tuple(
-                    Choice(
-                        name,
-                        yes_no(name) if facet.kind == "boolean" else name,
-                        counts.get(name, 0),
-                        name in chosen,
-                    )
-                    for name in names
-                ),
-                is_open=bool(chosen),
-            )
-        if not group.is_empty:
-            found.append(replace(group, is_open=group.is_open or len(found) < OPEN_GROUPS))
-    return found
-
-
-def in_order(facets: Iterable[Facet], roles: Roles) -> list[Facet]:
-    """Facets in the usual order of shops: category, price, then the others."""
-    first = [roles.category, roles.price]
-    return sorted(facets, key=lambda f: first.index(f.name) if f.name in first else len(first))
+    shown = math.floor(10 * percentile) / 10 if percentile >= 99 else math.floor(percentile)
+    return f"Fits better than {min(shown, 99.9):g} % of the catalogue"
 
 
 def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
     """A product's columns, less those that the view shows elsewhere, and less image locations."""
     elsewhere = {roles.id, roles.title, roles.description, roles.price, roles.currency}
-    elsewhere |= {roles.image, *roles.further_images}
+    elsewhere |= {roles.image, *roles.further_images, roles.sale_price}
     searchable = {facet.name: facet.kind for facet in facets if facet.kind != "number"}
     found = []
     for name, value in hit.columns.items():
@@ -249,14 +137,6 @@ def facts(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Fact]:
         urls = [State(chosen={name: (one,)}).url if name in searchable else "" for one in chosen]
         found.append(Fact(column_label(name), tuple(zip(parts, urls, strict=True))))
     return found
-
-
-def hidden_fields(state: State, groups: Iterable[Group]) -> list[tuple[str, str]]:
-    """The parts of a search that no visible field of the form holds."""
-    shown = {"q", "hybrid", "group", "offset"}
-    for group in groups:
-        shown |= {f"{prefix}.{group.column}" for prefix in ("f", "min", "max")}
-    return [(name, value) for name, value in state.pairs() if name not in shown]
 
 
 def breadcrumbs(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[tuple[str, str]]:
@@ -310,8 +190,13 @@ def category_labels(facets: Iterable[Facet], roles: Roles) -> list[str]:
 
 def title_of(hit: Hit, roles: Roles) -> str:
     """A product's title; its id if it has none."""
-    title = text_of(_value(hit, roles.title)) or hit.product_id
-    return title if len(title) <= MAX_TITLE_CHARS else title[: MAX_TITLE_CHARS - 1].rstrip() + "…"
+    return clipped(text_of(_value(hit, roles.title)) or hit.product_id, MAX_TITLE_CHARS)
+
+
+def variant_of(hit: Hit, roles: Roles) -> str:
+    """What tells a product from the others of its group: colour and size, or its id."""
+    own = (text_of(value) for value in (_value(hit, roles.colour), _value(hit, roles.size)))
+    return clipped(", ".join(filter(None, own)) or hit.product_id, MAX_VARIANT_CHARS)
 
 
 def description_of(hit: Hit, roles: Roles) -> str:
@@ -319,119 +204,26 @@ def description_of(hit: Hit, roles: Roles) -> str:
     return text_of(_value(hit, roles.description))
 
 
-def price_of(hit: Hit, roles: Roles) -> str:
-    """A product's price with its currency, if the catalogue has one: "49.90 EUR"."""
-    value = _value(hit, roles.price)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return text_of(value)
-    if not math.isfinite(value):
-        return ""
-    return f"{money(value)} {text_of(_value(hit, roles.currency))}".rstrip()
+def prices_of(hit: Hit, roles: Roles) -> tuple[str, str]:
+    """What a product costs, and what it cost before it was reduced (empty if it was not)."""
+    currency = text_of(_value(hit, roles.currency))
+    full, reduced = _value(hit, roles.price), _value(hit, roles.sale_price)
+    if _amount(reduced) < _amount(full):
+        return _price(reduced, currency), _price(full, currency)
+    return _price(full, currency), ""
 
 
-def heading(state: State) -> str:
-    """What the results are, in a few words."""
-    pick = "your picture" if state.image else "your pick" if state.like else ""
-    if state.text:
-        return f"“{state.text}”, like {pick}" if pick else f"“{state.text}”"
-    if pick:
-        return f"Like {pick}"
-    if state.avoid:
-        return f"Without “{state.avoid[0]}”"
-    if state.unlike:
-        return "Something else"
-    return "Products" if state.is_filtered else "All products"
+def _amount(value: Value) -> float:
+    """A number as it is; infinity for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else math.inf  # type: ignore[arg-type]
 
 
-def count_label(state: State, count: int, total: int | None) -> str:
-    """How many products are shown, and which.
-
-    Args:
-        state: the search.
-        count: how many are shown.
-        total: how many there are; None if all products are ranked.
-    """
-    if not count:
-        return "No products"
-    if state.offset == 0 and (count < PAGE_SIZE or total == count):
-        return "1 product" if count == 1 else f"{count} products"
-    first, last = state.offset + 1, state.offset + count
-    if total is not None:
-        return f"{first:,} to {last:,} of {total:,} products"
-    return (
-        f"The {last} best matches" if state.offset == 0 else f"Best matches, {first:,} to {last:,}"
-    )
-
-
-def column_label(name: str) -> str:
-    """A column's name as people write it: ``baseColour`` is "Base colour"."""
-    spaced = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name)
-    words = " ".join(re.split(r"[\s_\-.]+", spaced)).strip() or name
-    parts = [word if word.isupper() and len(word) > 1 else word.lower() for word in words.split()]
-    text = " ".join(parts)
-    return text[:1].upper() + text[1:]
-
-
-def money(number: int | float) -> str:
-    """A price: two decimals unless it is round, with a thousands separator."""
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.2f}"
-
-
-def span(low: float | None, high: float | None) -> str:
-    """A range as text: "20 to 50", "up to 50"."""
-    if low is None:
-        return f"up to {plain_number(high or 0.0)}"
-    if high is None:
-        return f"from {plain_number(low)}"
-    return f"{plain_number(low)} to {plain_number(high)}"
-
-
-def url_value(value: Value) -> str:
-    """A value as URLs have it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def yes_no(value: str) -> str:
-    """A boolean of a URL as text."""
-    return {"true": "Yes", "false": "No"}.get(value.lower(), value)
-
-
-def text_of(value: Value) -> str:
-    """A value as text; empty for a missing one."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    if isinstance(value, float):
-        return plain_number(value) if math.isfinite(value) else ""
-    return str(value).strip()
-
-
-def parts_of(value: Value) -> Sequence[str] | Mapping[str, str]:
-    """The members of a JSON list or object, or the value itself."""
-    if (members := list_of(value)) is not None:
-        return [str(part) for part in members if str(part).strip()]
-    if isinstance(value, str) and value[:1] in {"[", "{"}:
-        with suppress(ValueError, RecursionError):
-            parsed = json.loads(value)
-            return {str(key): str(part) for key, part in parsed.items() if str(part).strip()}
-        return [value]
-    return [text_of(value)]
+def _price(value: Value, currency: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return money(value, currency) if math.isfinite(value) else ""
+    return text_of(value)
 
 
 def _value(hit: Hit, column: str | None) -> Value:
     return None if column is None else hit.columns.get(column)
-
-
-def _range_group(facet: Facet, state: State) -> Group:
-    low, high = state.ranges.get(facet.name, (None, None))
-    return Group(
-        facet.name,
-        column_label(facet.name),
-        "number",
-        low="" if facet.low is None else plain_number(facet.low),
-        high="" if facet.high is None else plain_number(facet.high),
-        wanted_low="" if low is None else plain_number(low),
-        wanted_high="" if high is None else plain_number(high),
-        is_open=low is not None or high is not None,
-    )

@@ -65,6 +65,7 @@
     const drawer = byId("filters");
     const isOpen = drawer?.matches(":popover-open");
     const scrolled = drawer?.scrollTop;
+    const height = focused.getBoundingClientRect().top;
     const folds = new Map([...document.querySelectorAll("details[id]")].map((d) => [d.querySelector("summary").textContent + d.id[0], d.open]));
     const typed = byId("q");
     if (focused !== typed || isSent) typed.value = next.getElementById("q").value;
@@ -76,7 +77,11 @@
       fold.open = folds.get(fold.querySelector("summary").textContent + fold.id[0]) || fold.open;
     }
     if (isOpen) { byId("filters").showPopover(); byId("filters").scrollTop = scrolled; }
-    if (wasIn) ((focus && document.querySelector(focus)) || byId("main")).focus({ preventScroll: true });
+    if (wasIn) {
+      const same = focus && document.querySelector(focus);
+      (same || byId("main")).focus({ preventScroll: true });
+      if (same && !isOpen) scrollBy(0, same.getBoundingClientRect().top - height);  // it stays where it was
+    }
     show();
     announce(`${byId("found").textContent}: ${byId("count").textContent}`);
   }
@@ -113,7 +118,7 @@
     if (!link || !isSwapped() || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
     isSent = true;
-    go(link.href, { top: link.matches("[data-top], .tune a, .tiles a") });
+    go(link.href, { top: link.matches("[data-top], .tiles a") });
   });
   addEventListener("popstate", (event) => {
     if (!isSwapped()) return;
@@ -240,6 +245,7 @@
   });
 
   function show() {
+    dispatchEvent(new Event("shown"));
     for (const image of document.images) if (image.complete && image.src && !image.naturalWidth) miss(image);
   }
   byId("pick").hidden = false;
