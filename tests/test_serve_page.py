@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import shlex
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from fashionclip.serve.page.state import State
 from fashionclip.serve.page.texts import column_label, money, parts_of, span
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
+from fashionclip.serve.uploads import UploadedImages
+from fashionclip.serve.views import further_views
 from fashionclip.store import StoreMeta, create_store
 from fashionclip.store.filters import parse_filter
 from small_shop import ODD_IDS, draw, encoded, ids, index_shop, write_catalog
@@ -531,3 +534,74 @@ def test_signing_in_never_leads_to_another_site(locked, place):
     answer = client.post("/login", content=body, headers=FORM)
     client.cookies.clear()
     assert answer.headers["location"] == "/"
+
+
+# uploaded images and further views
+
+
+def test_uploaded_images_survive_a_restart_and_are_shared_by_workers(tmp_path):
+    folder = tmp_path / "new" / "uploads"
+    one, other = UploadedImages(folder), UploadedImages(folder)
+    token = one.put(encoded(draw("red")), max_pixels=10**6)
+    assert other.get(token) == one.get(token) is not None
+    assert other.put(encoded(draw("red")), max_pixels=10**6) == token
+    assert UploadedImages(folder).get(token) == one.get(token)
+    assert UploadedImages().get(token) is None
+    assert folder.stat().st_mode & 0o077 == 0
+    for name in ("key", "../uploads/key", token.upper(), ""):
+        assert one.get(name) is None
+
+
+def test_the_images_used_least_recently_make_room(tmp_path):
+    uploads = UploadedImages(tmp_path, memory_bytes=1, folder_bytes=2_500)
+    tokens = [uploads.put(encoded(draw(c)), max_pixels=10**6) for c in ("red", "blue")]
+    for i, token in enumerate(tokens):
+        os.utime(tmp_path / f"{token}.jpg", (i, i))
+    assert uploads.get(tokens[0]) is not None  # counts as a use
+    while len(list(tmp_path.glob("*.jpg"))) == len(tokens):
+        image = draw("green", size_px=48 + len(tokens))
+        tokens.append(uploads.put(encoded(image), max_pixels=10**6))
+    assert uploads.get(tokens[1]) is None
+    assert uploads.get(tokens[0]) is not None
+    assert uploads.get(tokens[-1]) is not None
+    assert (tmp_path / "key").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_leaves_images_in_memory(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    uploads = UploadedImages(tmp_path / "file" / "uploads")
+    token = uploads.put(encoded(draw("red")), max_pixels=10**6)
+    assert uploads.get(token) is not None
+
+
+@pytest.mark.parametrize(
+    ("main", "columns", "found"),
+    [
+        ("/shop/img/a.jpg", {"image": "img/a.jpg", "more": "img/b.jpg"}, ["/shop/img/b.jpg"]),
+        ("/shop/img/a.jpg", {"image": "a.jpg", "more": '["b.jpg", "c.jpg", "a.jpg"]'}, ["b", "c"]),
+        ("/shop/img/a.jpg", {"image": "/shop/img/a.jpg", "more": "/shop/img/b.jpg"}, ["b"]),
+        ("/shop/img/a.jpg", {"image": "a.jpg", "more": "/etc/b.jpg"}, []),
+        ("/shop/img/a.jpg", {"image": "a.jpg", "more": "../b.jpg"}, []),
+        ("/shop/img/a.jpg", {"image": "a.jpg", "more": "/shop/img/../../etc/b.jpg"}, []),
+        ("/shop/img/a.jpg", {"image": "a.jpg", "more": "http://10.0.0.1/b.jpg"}, []),
+        ("/a.jpg", {"image": "/a.jpg", "more": "/etc/b.jpg"}, []),
+        (
+            "https://x.example/a.jpg",
+            {"image": "https://x.example/a.jpg", "more": "/c/b.jpg"},
+            ["https://x.example/c/b.jpg"],
+        ),
+        (
+            "https://x.example/a.jpg",
+            {"image": "https://x.example/a.jpg", "more": "https://cdn.example/b.jpg"},
+            ["https://cdn.example/b.jpg"],
+        ),
+        ("s3://shop/img/a.jpg", {"image": "a.jpg", "more": "b.jpg"}, ["s3://shop/img/b.jpg"]),
+        ("s3://shop/img/a.jpg", {"image": "a.jpg", "more": "s3://other/b.jpg"}, []),
+        ("blob:12/34", {"image": None, "more": "b.jpg"}, []),
+        (None, {"more": "b.jpg"}, []),
+    ],
+)
+def test_further_views_are_images_beside_the_main_one(main, columns, found):
+    roles = Roles(image="image", further_images=("more",))
+    wanted = [name if "/" in name else f"/shop/img/{name}.jpg" for name in found]
+    assert further_views(columns, roles, main) == wanted

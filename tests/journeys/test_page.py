@@ -524,7 +524,7 @@ def test_a_busy_or_stopped_service_is_an_error_message_with_a_retry_button(visit
     exhaust(service.address)
     page.fill("#q", "shirt")
     page.press("#q", "Enter")
-    expect(page.locator("#trouble")).to_contain_text("slow down")
+    expect(page.locator("#trouble")).to_contain_text("wait a moment")
     expect(page.locator("#q")).to_have_value("shirt")
     expect(page.locator("#found")).to_have_text("“dress”")
     for _ in range(60):

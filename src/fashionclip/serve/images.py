@@ -1,12 +1,10 @@
-"""Images in requests and answers: data URLs, fetches, limits of pixels, thumbnails, uploads."""
+"""Images in requests and answers: data URLs, fetches, limits of pixels, thumbnails."""
 
 import io
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,9 +28,7 @@ MAX_DECODING = 4
 THUMBNAIL_WIDTHS_PX = (160, 320, 400, 640, 1200)
 """A requested width is rounded up to one of these."""
 MAX_ASPECT = 2  # height of a thumbnail in widths
-UPLOAD_PX = 800  # longest side of an uploaded image as it is kept
-CACHE_BYTES = 64 << 20  # of thumbnails, and of uploaded images
-TOKEN_BYTES = 12
+CACHE_BYTES = 64 << 20  # of thumbnails
 
 _DATA = re.compile(r"data:image/[\w.+-]{1,40}(;[\w=.-]{1,60})*;base64,", re.IGNORECASE)
 _WEB = re.compile(r"https?://", re.IGNORECASE)
@@ -171,38 +167,3 @@ def thumbnail_tag(content_key: bytes, width_px: int) -> str:
 def _rounded_width(width_px: int) -> int:
     widths = THUMBNAIL_WIDTHS_PX
     return next((width for width in widths if width >= width_px), widths[-1])
-
-
-class UploadedImages:
-    """Images that visitors of the page search by, cached so that a URL can name them."""
-
-    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        """Start with an empty cache.
-
-        Args:
-            max_bytes: of all images.
-        """
-        self._cache: LRUCache[str, bytes] = LRUCache(max_bytes, size_of=len)
-        self._key = secrets.token_bytes(32)  # so that a token cannot be computed from an image
-
-    def put(self, image: bytes, *, max_pixels: int) -> str:
-        """Keep an image as an upright JPEG of at most ``UPLOAD_PX``, without metadata.
-
-        Args:
-            image: encoded, of any common format.
-            max_pixels: larger images are rejected before they are decoded.
-
-        Returns:
-            The token that names it; the same image has the same token.
-
-        Raises:
-            ImageError: it is not an image, or too large.
-        """
-        jpeg = thumbnail(image, max_px=UPLOAD_PX, max_pixels=max_pixels)
-        token = blake2b(jpeg, digest_size=TOKEN_BYTES, key=self._key).hexdigest()
-        self._cache.put(token, jpeg)
-        return token
-
-    def get(self, token: str) -> bytes | None:
-        """The image of a token; None if it has been dropped for newer ones."""
-        return self._cache.get(token)

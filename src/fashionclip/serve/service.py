@@ -8,6 +8,7 @@ are batched too. Calls beyond a queue are rejected (429).
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ from fashionclip.serve.images import ImageDecoder, Thumbnails, fetch_image, thum
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
+from fashionclip.serve.views import further_views
 from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
 from fashionclip.store import Store, StoreMeta, require_model
 from fashionclip.store.blobs import read_stored_image
@@ -227,6 +229,26 @@ class SearchService:
             return None
         return await self._images.run(self._thumbnails.get, *found, width_px)
 
+    def n_views(self, product: Hit) -> int:
+        """How many further views of a product may be shown."""
+        return len(self._views_of(product))
+
+    async def view(self, product_id: str, number: int, width_px: int) -> bytes | None:
+        """A further view of a product as a JPEG of about this width; None if there is none.
+
+        Args:
+            product_id: the product.
+            number: of the view, from 1.
+            width_px: a smaller image keeps its own width.
+        """
+        product = self._index.snapshot.hit(product_id)
+        views = [] if product is None else self._views_of(product)
+        if not 1 <= number <= len(views):
+            return None
+        location = views[number - 1]
+        key = blake2b(location.encode("utf-8", "replace"), digest_size=16).digest()
+        return await self._images.run(self._thumbnails.get, location, key, width_px)
+
     async def fetch(self, url: str) -> bytes:
         """The encoded image behind a URL of a request.
 
@@ -275,6 +297,10 @@ class SearchService:
         rows = self._index.fetch([product_id], vectors=False, columns=False)
         location = rows.images[0] if rows.ids else None
         return None if location is None else (location, rows.content_keys[0])
+
+    def _views_of(self, product: Hit) -> list[str]:
+        main = self._index.snapshot.image(product.product_id)
+        return further_views(product.columns, self.roles, main)
 
     def _search_many(self, queries: Sequence[Query]) -> list[FoundPage | Exception]:
         try:

@@ -211,7 +211,7 @@ class LimitsMiddleware:
             raise _Rejected(421, "misdirected", message)
 
     def _check_rate(self, scope: Scope, client: str) -> None:
-        is_static = scope["path"].startswith(("/static/", "/images/", "/v1/images/"))
+        is_static = scope["path"].startswith(("/static/", "/images/", "/v1/images/", "/views/"))
         wait_s = self._rates.take(client, STATIC_COST if is_static else 1.0)
         if wait_s > 0:
             message = f"more than {self._settings.rate_per_minute} requests a minute; slow down"

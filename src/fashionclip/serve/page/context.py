@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fashionclip.errors import FashionCLIPError
 from fashionclip.product import Hit
 from fashionclip.searching import Query
-from fashionclip.serve.images import UploadedImages
 from fashionclip.serve.page.rendering import Renderer
 from fashionclip.serve.page.sorting import date_columns
 from fashionclip.serve.page.state import image_url
@@ -17,6 +16,7 @@ from fashionclip.serve.page.view import CARD_WIDTHS_PX
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
+from fashionclip.serve.uploads import UploadedImages
 
 EXPECTED_ERRORS = (FashionCLIPError, ValueError)
 MODEL_PX = 400
@@ -43,7 +43,7 @@ class PageContext:
     """What the pages of one app share."""
 
     def __init__(self, services: Services, settings: Settings, renderer: Renderer) -> None:
-        """Start without uploaded images.
+        """Open the folder of uploaded images, if there is one.
 
         Args:
             services: answer searches.
@@ -52,7 +52,7 @@ class PageContext:
         """
         self._services = services
         self.settings, self.renderer = settings, renderer
-        self.uploads = UploadedImages()
+        self.uploads = UploadedImages(settings.uploads)
         self._suggestions: tuple[str, list[Suggestion]] = ("", [])
         self._dates: tuple[str, list[str]] = ("", [])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode
 
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from fashionclip.errors import ImageError
 from fashionclip.product import Hit
@@ -14,9 +14,11 @@ from fashionclip.searching import Query
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page import view
 from fashionclip.serve.page.context import EXPECTED_ERRORS, MODEL_PX, PageContext
-from fashionclip.serve.page.state import image_url
+from fashionclip.serve.page.state import State, image_url, view_url
+from fashionclip.serve.page.texts import url_value
 
 N_SIMILAR = 12
+MAX_VARIANTS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class ProductPage:
             if hit is None:
                 message = f"there is no product {product_id!r}; it may have been deleted"
                 return renderer.error(HTTPStatus.NOT_FOUND, message)
-            similar, facets, image = await asyncio.gather(
+            similar, variants, facets, image = await asyncio.gather(
                 service.search(Query(similar_to=(product_id,), k=N_SIMILAR)),
+                self._variants(hit),
                 service.facets(None),
                 service.thumbnail(product_id, MODEL_PX),
             )
@@ -47,15 +50,40 @@ class ProductPage:
         return renderer.page(
             "product.html.jinja",
             card=view.card(hit, roles),
+            title=view.title_of(hit, roles, most=view.MAX_PAGE_TITLE_CHARS),
             image=small,
             image_set=f"{small} {widths[0]}w, {large} {widths[1]}w",
             description=view.description_of(hit, roles),
             facts=view.facts(hit, facets, roles),
+            views=[
+                (view_url(product_id, i + 1, widths[0]), view_url(product_id, i + 1, widths[1]))
+                for i in range(service.n_views(hit))
+            ],
+            variants=[(view.card(one, roles), view.variant_of(one, roles)) for one in variants],
             breadcrumbs=view.breadcrumbs(hit, facets, roles),
             predictions=predictions,
             playground_url=f"/playground?{urlencode({'product': product_id})}",
             similar=[view.card(other, roles) for other in similar.hits],
         )
+
+    async def picture(self, number: int, product_id: str, width: int = MODEL_PX) -> Response:
+        """A further view of a product."""
+        found = await self.context.service.view(product_id, number, width)
+        if found is None:
+            return Response(status_code=HTTPStatus.NOT_FOUND)
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(found, media_type="image/jpeg", headers=headers)
+
+    async def _variants(self, hit: Hit) -> Sequence[Hit]:
+        """All products of a product's group, if there are others."""
+        service = self.context.service
+        group = service.roles.group
+        value = None if group is None else hit.columns.get(group)
+        if group is None or value is None:
+            return ()
+        where = State(chosen={group: (url_value(value),)}).where(service.columns)
+        found = (await service.search(Query(where=where, k=MAX_VARIANTS))).hits
+        return found if len(found) > 1 else ()
 
     async def _predictions(
         self, hit: Hit, image: bytes | None, facets: Sequence[Facet]

@@ -27,6 +27,11 @@ TITLES = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Service busy",
 }
 """Titles of error pages; other statuses have a general one."""
+FOR_VISITORS = {
+    HTTPStatus.TOO_MANY_REQUESTS: "too many searches in a short time; wait a moment and try again",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the shop is busy just now; wait a moment and try again",
+}
+"""What visitors read instead of limits and queues."""
 
 
 class Renderer:
@@ -98,7 +103,7 @@ class Renderer:
             status,
             retry_after_s=retry_after_s,
             title=TITLES.get(HTTPStatus(status), "That did not work"),
-            error=sentence(message),
+            error=sentence(FOR_VISITORS.get(HTTPStatus(status), message)),
             may_retry=retry_after_s > 0,
         )
 

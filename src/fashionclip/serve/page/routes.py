@@ -30,13 +30,15 @@ def create_router(services: Services, settings: Settings, renderer: Renderer) ->
     context = PageContext(services, settings, renderer)
     page, sign_in = _Page(context), SignInPage(context)
     search, shortlist = SearchPage(context), ShortlistPage(context)
+    product = ProductPage(context)
     router = APIRouter(include_in_schema=False)
     for path, answer in (
         ("/", search.show),
         ("/products.csv", search.csv),
         ("/shortlist", shortlist.show),
         ("/shortlist.csv", shortlist.csv),
-        ("/p/{product_id:path}", ProductPage(context).show),
+        ("/p/{product_id:path}", product.show),
+        ("/views/{number:int}/{product_id:path}", product.picture),
         ("/playground", PlaygroundPage(context).show),
         ("/docs", page.api_docs),
         (LOGIN, sign_in.form),

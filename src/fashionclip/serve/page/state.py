@@ -221,6 +221,11 @@ def image_url(product_id: str, width_px: int) -> str:
     return f"/images/{quote(product_id, safe='')}?width={width_px}"
 
 
+def view_url(product_id: str, number: int, width_px: int) -> str:
+    """The URL of a further view of a product, counted from 1."""
+    return f"/views/{number}/{quote(product_id, safe='')}?width={width_px}"
+
+
 def read_number(text: str) -> float | None:
     """Parse a finite number as people type it; None if it is not one."""
     try:

@@ -10,7 +10,8 @@ from fashionclip.serve.facets import Facet
 from fashionclip.serve.page.state import State, image_url, product_url
 from fashionclip.serve.page.texts import clipped, column_label, money, parts_of, text_of, url_value
 
-MAX_TITLE_CHARS = 120
+MAX_TITLE_CHARS = 120  # in a grid
+MAX_PAGE_TITLE_CHARS = 1_000
 MAX_VARIANT_CHARS = 40
 DEFAULT_LABELS = 8
 MAX_QUESTIONS = 4  # that the model answers about a product's image
@@ -188,9 +189,9 @@ def category_labels(facets: Iterable[Facet], roles: Roles) -> list[str]:
     return [] if facet is None else [text_of(value) for value, _ in facet.values[:DEFAULT_LABELS]]
 
 
-def title_of(hit: Hit, roles: Roles) -> str:
-    """A product's title; its id if it has none."""
-    return clipped(text_of(_value(hit, roles.title)) or hit.product_id, MAX_TITLE_CHARS)
+def title_of(hit: Hit, roles: Roles, *, most: int = MAX_TITLE_CHARS) -> str:
+    """A product's title of at most so many characters; its id if it has none."""
+    return clipped(text_of(_value(hit, roles.title)) or hit.product_id, most)
 
 
 def variant_of(hit: Hit, roles: Roles) -> str:
