@@ -498,6 +498,22 @@ def test_products_with_all_words_come_first_and_rare_words_count_more(store):
     assert scores[0] > 1
 
 
+def test_fewer_hits_are_the_first_of_more(store):
+    generator = np.random.default_rng(3)
+    words = [f"word{i}" for i in range(40)]
+    shares = 1 / np.arange(1, 41)
+    titles = [
+        " ".join(words[i] for i in generator.choice(40, size=6, p=shares / shares.sum()))
+        for _ in range(400)
+    ]
+    upsert(store, [Product(f"p{i}", title, None, 1, {}) for i, title in enumerate(titles)])
+    for start in range(0, 40, 7):
+        text = " ".join(words[i % 40] for i in (start, start + 5, start + 30, 0, 1))
+        every = store.text_search(text, k=400, columns=())
+        for k in (1, 3, 10, 60):
+            assert store.text_search(text, k=k, columns=()) == every[:k]
+
+
 def test_a_query_of_very_many_words_is_answered(store):
     upsert(store, [Product(f"p{i}", f"word{i} and{i % 7}", None, 1, {}) for i in range(300)])
     text = " ".join(f"word{i} and{i % 7}" for i in range(200))

@@ -241,26 +241,27 @@ class PostgresStore:
             header = schema.read_header(connection, self._address)
             carried = self._columns(header, columns)
             name = quoted(self._address.store)
-            rank = ranking(connection, name, clean_text(text))
-            condition, values = self._condition(
-                connection,
-                header,
-                where,
-                rank.condition if rank else "",
-                rank.condition_values if rank else (),
-            )
+            self._condition(connection, header, where)  # a filter that does not fit is refused
+            rank = ranking(connection, name, clean_text(text), k=k)
             if rank is None:
                 return []
             products = f"JOIN {self._table} USING (_id)"
-            found = connection.execute(
-                f"WITH best AS MATERIALIZED (SELECT _id, -({rank.score}) AS _distance"
-                f" FROM {name}.texts {products if where else ''}{condition}"
-                " ORDER BY _distance, _id LIMIT %s)"
-                f" SELECT _id, _distance{carried} FROM best {products if carried else ''}"
-                " ORDER BY _distance, _id",
-                [*rank.score_values, *values, k],
-                binary=True,
-            ).fetchall()
+            found: list[Any] = []
+            for one in rank.rounds:
+                condition, values = self._condition(
+                    connection, header, where, "_words @@ %s::tsquery", [one.words]
+                )
+                found = connection.execute(
+                    f"WITH best AS MATERIALIZED (SELECT _id, -({rank.score}) AS _distance"
+                    f" FROM {name}.texts {products if where else ''}{condition}"
+                    " ORDER BY _distance, _id LIMIT %s)"
+                    f" SELECT _id, _distance{carried} FROM best {products if carried else ''}"
+                    " ORDER BY _distance, _id",
+                    [*rank.values, *values, k],
+                    binary=True,
+                ).fetchall()
+                if len(found) == k and -found[-1][1] >= one.enough:
+                    break
             return _hits(header, columns, found)
 
         return self._connections.read(work)
@@ -333,13 +334,13 @@ class PostgresStore:
 
         def work(connection: Connection) -> Rows:
             header = schema.read_header(connection, self._address)
-            n_products = _number(connection, f"SELECT count(*) FROM {self._table}", [])
-            places = np.linspace(1, n_products, min(n, n_products), dtype=np.int64)
             found = connection.execute(
-                self._select_rows(header, vectors=True, columns=False)
-                + f" WHERE _id IN (SELECT _id FROM (SELECT _id, row_number() OVER (ORDER BY _id)"
-                f" FROM {self._table}) AS numbered WHERE row_number = ANY(%s)) ORDER BY _id",
-                [places.tolist()],
+                self._select_rows(header, vectors=True, columns=False) + " WHERE _id IN"
+                " (SELECT _id FROM (SELECT _id, row_number() OVER (ORDER BY _id) AS place,"
+                f" count(*) OVER () AS n FROM {self._table}) AS numbered"
+                # true n times: where the rounded product grows
+                " WHERE place * %s / n > (place - 1) * %s / n) ORDER BY _id",
+                [n, n],
                 binary=True,
             ).fetchall()
             return _rows(header, found, vectors=True, columns=False)

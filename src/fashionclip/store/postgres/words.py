@@ -8,7 +8,7 @@ alike whether pg_trgm is installed or not.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from fashionclip.product import Product, Roles, Value
 from fashionclip.store.fulltext import (
     K1,
     B,
-    WordQuery,
     closest,
     max_edits,
     plan,
@@ -31,20 +30,31 @@ from fashionclip.store.postgres.schema import Header, quoted
 
 MAX_WORDS = 1_000  # of a product; a tsvector has at most 1 MB
 MAX_RANKED = 32  # words of a query that are ranked by, the rarest ones
+AHEAD = 2  # products with a rare word, per hit wanted, that may be enough
+COMMON = 10_000  # products of a word that half of all have, from which it says nothing
 ESTIMATED_FROM = 5_000  # products from which the planner's count of them will do
 FILLED_ROWS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """SQL over ``texts`` with ``%s`` for each value."""
+class Round:
+    """Products to rank, and when these are enough."""
 
-    condition: str
-    """True for products that have a word of the query."""
-    condition_values: Sequence[Value]
+    words: str
+    """The words that they have, as a tsquery."""
+    enough: float
+    """What the last of k hits scores at least if no other product can score more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How the words of a query rank products."""
+
     score: str
-    """BM25, where each word counts once."""
-    score_values: Sequence[Value]
+    """SQL over ``texts``, with ``%s`` for each value: BM25, where each word counts once."""
+    values: Sequence[Value]
+    rounds: Sequence[Round]
+    """To be tried in their order: first products with a rare word, for speed, then all."""
 
 
 def indexed_words(product: Product, roles: Roles) -> list[str]:
@@ -52,63 +62,74 @@ def indexed_words(product: Product, roles: Roles) -> list[str]:
     return list(dict.fromkeys(words_of(product_text(product, roles))))[:MAX_WORDS]
 
 
-def ranking(connection: Connection, schema: str, text: str) -> Ranking | None:
+def ranking(connection: Connection, schema: str, text: str, *, k: int) -> Ranking | None:
     """How products are found and ranked by the words of a text; None where none has any of them.
 
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, equation 3.12,
-        for words that occur once.
+        for words that occur once; the rounds after Turtle and Flood, "Query evaluation: strategies
+        and optimizations", 1995 (MaxScore).
     """
-    counts = _counts(connection, schema, text)
+    asked = {word for some in search_words(text) for word in some}
+    counts = _counts(connection, schema, asked)
 
     def similar(word: str) -> Sequence[str]:
-        near = _similar(connection, schema, word)
+        near = _counts(connection, schema, _similar(connection, schema, word))
         counts.update(near)
-        return list(near)
+        return sorted(near)
 
     query = plan(text, is_known=counts.__contains__, similar=similar)
     if not query.words:
         return None
     n_products, mean_length = _size(connection, schema, max(counts.values()))
-    ranked = sorted(query.words, key=lambda word: (counts[word], word))[:MAX_RANKED]
-    weights = {word: (K1 + 1) * _idf(counts[word], n_products) for word in ranked}
+    rarest = sorted(query.words, key=lambda word: (counts[word], word))[:MAX_RANKED]
+    weights = {word: (K1 + 1) * _idf(counts[word], n_products) for word in rarest}
+    every = " & ".join(f"({_any_of(words)})" for words in query.required)
     terms = " + ".join(["%s * (_words @@ %s::tsquery)::int"] * len(weights))
-    lift = sum(weights.values()) + 1
+    shortest, slope = 1 + K1 * (1 - B), K1 * B / mean_length
+    n_rare = next((i for i in range(len(rarest)) if _total(counts, rarest[:i]) >= AHEAD * k), None)
+    informative = [word for word in rarest if counts[word] <= max(COMMON, n_products / 2)]
+    rounds = [Round(_any_of(informative or rarest), -math.inf)]
+    if n_rare is not None:
+        least = sum(weights[word] for word in rarest[n_rare:]) / shortest
+        rounds.insert(0, Round(f"{_any_of(rarest[:n_rare])} | ({every})", least))
     return Ranking(
-        condition="_words @@ %s::tsquery",
-        condition_values=[_any_of(ranked)],
         score=(
-            f"({terms}) / ({1 + K1 * (1 - B)} + {K1 * B} * length(_words) / %s)"
+            f"({terms}) / (%s::float8 + %s::float8 * length(_words))"
             " + %s * (_words @@ %s::tsquery)::int"
         ),
-        score_values=[
+        values=[
             *(value for word, weight in weights.items() for value in (weight, f"'{word}'")),
-            mean_length,
-            lift,
-            _all_of(query),
+            shortest,
+            slope,
+            sum(weights.values()) + 1,  # a product with all words scores above all others
+            every,
         ],
+        rounds=rounds,
     )
 
 
-def _counts(connection: Connection, schema: str, text: str) -> dict[str, int]:
-    """Of the words of a query, those that products have, with the number of these products."""
-    asked = list(dict.fromkeys(word for some in search_words(text) for word in some))
+def _total(counts: Mapping[str, int], words: Sequence[str]) -> int:
+    return sum(counts[word] for word in words)
+
+
+def _counts(connection: Connection, schema: str, words: Iterable[str]) -> dict[str, int]:
+    """Of some words, those that products have, with the number of these products."""
     found = connection.execute(
         f"SELECT word, n_products FROM {schema}.words WHERE word = ANY(%s) AND n_products > 0",
-        [asked],
+        [list(words)],
     )
     return dict(found.fetchall())
 
 
-def _similar(connection: Connection, schema: str, word: str) -> dict[str, int]:
-    """The words that are spelled most like one that no product has, with their products' number."""
+def _similar(connection: Connection, schema: str, word: str) -> list[str]:
+    """The words of products that are spelled most like one that no product has."""
     most = max_edits(word)
-    found = connection.execute(
-        f"SELECT word, n_products FROM {schema}.words WHERE length(word) BETWEEN %s AND %s"
+    row = connection.execute(
+        f"SELECT string_agg(word, ' ') FROM {schema}.words WHERE length(word) BETWEEN %s AND %s"
         " AND word !~ '[0-9]' AND n_products > 0",
         [len(word) - most, len(word) + most],
-    )
-    counts = dict(found.fetchall())
-    return {near: counts[near] for near in sorted(closest(word, list(counts)))}
+    ).fetchone()
+    return list(closest(word, str(row[0]).split(" "))) if row and row[0] else []
 
 
 def _size(connection: Connection, schema: str, at_least: int) -> tuple[float, float]:
@@ -130,10 +151,6 @@ def _idf(n_having: int, n_products: float) -> float:
 
 def _any_of(words: Iterable[str]) -> str:
     return " | ".join(f"'{word}'" for word in words)
-
-
-def _all_of(query: WordQuery) -> str:
-    return " & ".join(f"({_any_of(words)})" for words in query.required)
 
 
 def add(connection: Connection, schema: str, incoming: str) -> None:
