@@ -27,6 +27,7 @@ from fashionclip.errors import (
 )
 from fashionclip.product import Product, Roles
 from fashionclip.store import (
+    Sort,
     Store,
     StoreMeta,
     create_store,
@@ -257,6 +258,100 @@ def test_captions_are_found_by_their_words(store):
         assert store.text_search(text, k=5) == [], text
 
 
+SHOP_ROLES = Roles(
+    id="id", sku="ref", barcode="ean", brand="brand", title="name", category="type", colour="hue"
+)
+SHOP = {
+    "20351": {"brand": "Nike", "name": "Striped T-Shirt", "ref": "NK-20-X", "ean": 4006381333931},
+    "20352": {"brand": "Nike", "name": "Running Shoes", "ref": "NK-21-X", "ean": 12345678905},
+    "p3": {"brand": "Levi's", "name": "Café Racer Jacket", "hue": "red", "type": "Jackets"},
+    "p4": {"brand": "Adidas", "name": "Schöne weiße Straßenkleider", "hue": "white"},
+    "p5": {"brand": "Шляпа", "name": "Красное платье", "hue": None},
+    "p6": {"brand": "無印良品", "name": "红色连衣裙", "type": '["Women > Dresses", "Party"]'},
+    "p7": {"brand": "Acme", "name": "red hooded sandals for women", "type": "Sandals"},
+    "p8": {"brand": "Acme", "name": "plain jacket AND or NOT", "hue": "blue"},
+}
+FOUND_BY = [
+    ("nike", "20351 20352"), ("NIKE striped tshirts", "20351 20352"), ("20351", "20351"),
+    ("nk-20-x", "20351"), ("NK20X", "20351"), ("4006381333931", "20351"),
+    ("0012345678905", "20352"), ("20359", ""), ("nk-99-x 4006381333932", "20351 20352"),
+    ("levis", "p3"), ("Levi\u2019s", "p3"), ("cafe jackets", "p3 p8"), ("jaket", "p3 p8"),
+    ("schone", "p4"), ("STRASSENKLEIDER", "p4"), ("addidas", "p4"), ("nkie", "20351 20352"),
+    ("ПЛАТЬЕ", "p5"), ("шляпы", "p5"), ("连衣裙", "p6"), ("裙", "p6"), ("无", ""), ("良品", "p6"),
+    ("dress party", "p6"), ("sandles", "p7"), ("hood", "p7"), ("zzzzqqqq", ""),
+    ('"red" AND (hue:blue) OR NOT *', "p3 p7 p8"), ("?!… — ''", ""), ("\ud800 \0", ""),
+]  # fmt: skip
+
+
+def upsert_shop(store: Store) -> None:
+    rows = enumerate(SHOP.items(), start=1)
+    items = [Product(name, str(row["name"]), None, i, row) for i, (name, row) in rows]
+    with store.writer() as writer:
+        writer.set_roles(SHOP_ROLES)
+        writer.upsert(items, unit_vectors(len(items)), keys(len(items)))
+
+
+def test_words_of_every_kind_find_their_products(store):
+    upsert_shop(store)
+    for _ in range(2):
+        for text, expected in FOUND_BY:
+            assert sorted(ids(store.text_search(text, k=99))) == expected.split(), text
+        with store.writer() as writer:
+            writer.optimize()
+    long = "red nike sandals and many other words of a long text " * 40
+    assert {"20351", "20352", "p3", "p7"} <= set(ids(store.text_search(long, k=99)))
+
+
+def test_products_with_all_words_come_first_and_only_unknown_words_are_corrected(store):
+    titles = ["red shirt " + "of a long title " * 9, *["red"] * 3, *["shirts"] * 3, "rad shirt"]
+    upsert(store, [Product(f"p{i}", title, None, i, {}) for i, title in enumerate(titles)])
+    for text in ("red shirt", "shrit red", "reds shirts zzzzqqqq"):
+        hits = store.text_search(text, k=99)
+        assert hits[0].product_id == "p0", text
+        assert len(hits) == 8, text
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] > scores[1] > 0
+    assert ids(store.text_search("rad", k=99)) == ["p7"]
+    assert ids(store.text_search("red shirt", k=1, columns=())) == ["p0"]
+
+
+def test_words_follow_every_write(store):
+    upsert_shop(store)
+    copy = MemoryStore.copy_of(store)
+
+    def found(text: str) -> str:
+        copy.refresh_from(store)
+        names = sorted(ids(store.text_search(text, k=99)))
+        assert sorted(ids(copy.text_search(text, k=99))) == names
+        return " ".join(names)
+
+    with store.writer() as writer:
+        before = store.revision
+        writer.set_roles(Roles(title="name"))
+        assert store.revision > before
+        assert (found("acme"), found("sandals"), found("nk-20-x")) == ("", "p7", "")
+        writer.set_roles(Roles(title="name", brand="brand", sku="ref", barcode="ean"))
+        assert (found("acme"), found("nk-20-x"), found("4006381333931")) == (
+            "p7 p8",
+            "20351",
+            "20351",
+        )
+        writer.set_columns({"ean": "string", "new": "string"})
+        assert (found("4006381333931"), found("acme")) == ("20351", "p7 p8")
+        upsert(store, [Product("p7", "grey boot", None, 1, {"brand": "Zeta"})])
+        assert (found("acme"), found("sandals"), found("boots"), found("zetta")) == (
+            "p8", "", "p7", "p7"
+        )  # fmt: skip
+        writer.delete(["p8", "20352"])
+        writer.drop_blank(["new", "hue"])
+        assert (found("acme"), found("nike"), found("boots")) == ("", "20351", "p7")
+        writer.optimize()
+    assert (found("acme"), found("nikee"), found("boot")) == ("", "20351", "p7")
+    assert store.verify(repair=True).damaged == ()
+    assert (found("acme"), found("nike"), found("striped zeta")) == ("", "20351", "20351 p7")
+
+
 def test_captions_written_after_optimizing_are_found_at_once(store):
     upsert(store, products(3))
     with store.writer() as writer:
@@ -276,6 +371,79 @@ def test_a_page_lists_products_in_the_order_of_their_ids(store):
     assert [(hit.product_id, hit.score, hit.columns["price"]) for hit in page] == [
         ("p1", 1.0, 1), ("p2", 1.0, 2)
     ]  # fmt: skip
+
+
+# sorting
+
+
+SORTED = {
+    "number": st.none() | st.floats(-3, 3, width=16) | st.sampled_from([float("nan"), 1e300]),
+    "integer": st.none() | st.integers(-3, 3),
+    "string": st.none() | st.text("aBä日'\"", max_size=2),
+    "boolean": st.none() | st.booleans(),
+}
+
+
+def plain_sort(rows: dict[str, dict], column: str, *, descending: bool) -> list[str]:
+    """The ids of products in an order, as Python sorts them."""
+    has_value = [name for name in sorted(rows) if rows[name][column] == rows[name][column]]
+    has_value = [name for name in has_value if rows[name][column] is not None]
+    values = sorted({rows[name][column] for name in has_value}, reverse=descending)
+    found = [name for value in values for name in has_value if rows[name][column] == value]
+    return [*found, *(name for name in sorted(rows) if name not in has_value)]
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.fixed_dictionaries(SORTED), min_size=1, max_size=12), data=st.data())
+def test_pages_of_a_sorted_list_equal_a_plain_sort(kind, uri_of, rows, data):
+    store = create_store(uri_of(kind), meta_of(columns={name: name for name in SORTED}))
+    named = {f"é{i % 3}-{i}": row for i, row in enumerate(rows)}
+    upsert(store, [Product(name, "", None, 1, row) for name, row in named.items()])
+    if data.draw(st.booleans()):
+        with store.writer() as writer:
+            writer.optimize()
+    condition = where(store, "boolean or integer is null")
+    column, descending = data.draw(st.sampled_from(list(SORTED))), data.draw(st.booleans())
+    expected = plain_sort(named, column, descending=descending)
+    order = Sort(column, descending=descending)
+    assert ids(store.list_hits(k=99, sort=order)) == expected
+    found, after = [], None
+    while page := store.list_hits(k=5, sort=order, after=after, columns=[column]):
+        found += ids(page)
+        after = page[-1].columns[column], page[-1].product_id
+    assert found == expected
+    passing = [one for one in expected if named[one]["boolean"] or named[one]["integer"] is None]
+    assert ids(store.list_hits(k=99, sort=order, where=condition)) == passing
+    i = data.draw(st.integers(0, len(rows) - 1))
+    place = named[expected[i]][column], expected[i]
+    rest = [one for one in expected[i + 1 :] if one in passing]
+    assert ids(store.list_hits(k=99, sort=order, where=condition, after=place)) == rest
+    store.close()
+
+
+def test_a_list_goes_on_after_a_product_that_is_gone(store):
+    upsert(store, products(9))
+    order = Sort("price", descending=True)
+    page = store.list_hits(k=3, sort=order)
+    delete(store, page[-1].product_id, "p4")
+    upsert(store, products(1, start=9))
+    after = page[-1].columns["price"], page[-1].product_id
+    assert ids(store.list_hits(k=3, sort=order, after=after, columns=())) == ["p5", "p3", "p2"]
+    assert ids(store.list_hits(k=2, after=(None, "p5"))) == ["p7", "p8"]
+
+
+def test_a_column_that_is_not_there_is_named_with_the_nearest(store):
+    upsert(store, products(3))
+    for call in (
+        lambda: store.list_hits(k=1, sort=Sort("prize")),
+        lambda: store.list_hits(k=1, columns=["prize"]),
+        lambda: store.nearest(unit_vectors(1), k=1, columns=["prize"]),
+        lambda: store.text_search("dress", k=1, columns=["prize"]),
+    ):
+        with pytest.raises(StoreError, match=r"has no column 'prize'; did you mean 'price'\?$"):
+            call()
 
 
 # filtering

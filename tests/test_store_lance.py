@@ -20,8 +20,8 @@ from fashionclip.errors import (
     StoreFormatError,
     StoreLockedError,
 )
-from fashionclip.product import Product
-from fashionclip.store import Store, create_store, open_store
+from fashionclip.product import Product, Roles
+from fashionclip.store import Store, create_store, open_store, upgrade_store
 from fashionclip.store.lance.schema import shown_name, stored_name
 from test_store_contract import (
     all_ids,
@@ -224,9 +224,46 @@ def test_a_missing_client_of_an_object_store_is_named(uri, package, monkeypatch)
 def test_a_newer_format_asks_for_an_upgrade_of_the_package(folder):
     make(folder)
     manifest = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(manifest | {"format": 3}))
-    with pytest.raises(StoreFormatError, match=r"has format 3 and .* up to 2: upgrade fashionclip"):
+    (folder / "index.json").write_text(json.dumps(manifest | {"format": 4}))
+    with pytest.raises(StoreFormatError, match=r"has format 4 and .* up to 3: upgrade fashionclip"):
         open_store(folder)
+
+
+def make_old(folder: Path) -> None:
+    """Take a store back to format 2, which had the words of captions only."""
+    table = table_of(folder)
+    table.drop_columns(["_words"])
+    table.drop_index("_id_idx")
+    table.create_scalar_index("_caption", "INVERTED", name="_caption_idx")
+    manifest = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(manifest | {"format": 2}))
+
+
+@pytest.mark.parametrize("killed_after", ["nothing", "the column", "the table"])
+def test_an_older_store_gets_the_words_of_its_products_and_keeps_its_vectors(folder, killed_after):
+    store = create_store(folder, meta_of(roles=Roles(brand="brand")))
+    upsert(store, products(20, brand="Nike"))
+    digest, before = store.digests().find("p3"), nearest(store, unit_vectors(1))
+    make_old(folder)
+    with pytest.raises(StoreFormatError, match=r"format of an older fashionclip: run"):
+        open_store(folder)
+    if killed_after == "the column":
+        table_of(folder).add_columns({"_new__words": "''"})
+    elif killed_after == "the table":
+        upgrade_store(folder)
+        manifest = json.loads((folder / "index.json").read_text())
+        (folder / "index.json").write_text(json.dumps(manifest | {"format": 2}))
+    store = upgrade_store(folder)
+    assert json.loads((folder / "index.json").read_text())["format"] == 3
+    assert sorted(ids(store.text_search("nikee", k=99))) == all_ids(store)
+    assert store.digests().find("p3") == digest
+    assert nearest(store, unit_vectors(1)) == before
+    assert {tuple(i.field_names) for i in table_of(folder).describe_indices()} == {
+        ("_words",), ("_id",)
+    }  # fmt: skip
+    assert not any(name.startswith(("_new", "_old")) for name in table_of(folder).schema.names)
+    upsert(store, products(1, start=20, brand="Puma"))
+    assert ids(store.text_search("puma", k=9)) == ["p20"]
 
 
 def test_a_manifest_that_does_not_fit_the_table_is_refused(folder):

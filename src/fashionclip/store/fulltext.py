@@ -22,6 +22,7 @@ from fashionclip.product import Product, Roles, list_of
 K1, B = 1.2, 0.75  # Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009
 MAX_WORD_CHARS = 200  # longer ones are cut, in products and queries alike
 MIN_CODE_DIGITS = 8  # numbers so long are codes; tables lose their leading zeros
+MAX_RARITY = 20  # so much rarer than another word, a word is not meant by a misspelt one
 LIFT = 1.0  # by which a product with all words scores above those that lack one
 
 # scripts that put no blanks between words: Thai to Khmer, kana, Han, hangul
@@ -209,7 +210,7 @@ def plan(
         known = [part for part in parts if is_known(part)]
         if is_known(whole):
             required.append((whole,))
-            optional += known
+            optional += known if whole.isalpha() else ()  # parts of a code are other codes
         elif known:
             required += [(part,) for part in known]
         elif max_edits(whole) and (near := tuple(similar(whole))):
@@ -227,23 +228,29 @@ def max_edits(word: str) -> int:
     return 1 if len(word) <= 5 else 2
 
 
-def closest(word: str, vocabulary: Iterable[str]) -> tuple[str, ...]:
-    """The words that are closest to a misspelt one, all at the same distance, in their order.
+def closest(
+    word: str, vocabulary: Iterable[str], *, count: Callable[[str], int]
+) -> tuple[str, ...]:
+    """The words that are closest to a misspelt one, all at the same distance.
 
     Args:
         word: a word that no product has.
         vocabulary: words that products have.
+        count: how many products have one of them; rare words give way to common ones.
 
     Returns:
         Words within ``max_edits`` that are no codes; empty if there are none.
     """
     most = max_edits(word)
-    words = [other for other in vocabulary if max_edits(other)]
+    words = {other for other in vocabulary if max_edits(other)}
     near = process.extract(word, words, scorer=OSA.distance, score_cutoff=most, limit=None)
     # two errors, and the first letter among them, would make too many words alike
     found = [(other, n) for other, n, _ in near if n == 1 or other[0] == word[0]]
     least = min((n for _, n in found), default=0)
-    return tuple(sorted({other for other, n in found if n == least}))
+    alike = sorted(other for other, n in found if n == least)
+    counts = [count(other) for other in alike] if len(alike) > 1 else [1]
+    enough = max(counts, default=0) / MAX_RARITY
+    return tuple(other for other, n in zip(alike, counts, strict=False) if n >= enough)
 
 
 class WordIndex:
@@ -271,7 +278,7 @@ class WordIndex:
         query = plan(
             text,
             is_known=self._postings.__contains__,
-            similar=lambda word: closest(word, self._postings),
+            similar=lambda word: closest(word, self._postings, count=self._count),
         )
         found: dict[int, float] = defaultdict(float)
         for word in query.words:
@@ -286,6 +293,9 @@ class WordIndex:
         for row in set.intersection(*holders) if len(holders) > 1 else ():
             found[row] += lift
         return dict(found)
+
+    def _count(self, word: str) -> int:
+        return len(self._postings[word])
 
     def _weights(self, word: str) -> tuple[np.ndarray, np.ndarray]:
         """The rows that have a word, and what it adds to their scores."""

@@ -19,6 +19,7 @@ from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Int
 
 from fashionclip.errors import StoreError
@@ -246,15 +247,12 @@ class Snapshot:
         if sort not in self.orders:
             check_columns([sort.column], self.meta.columns, self.meta.uri)
             values = self.columns.column(sort.column).take(pa.array(self.id_order))
-            codes = values.combine_chunks().dictionary_encode()
-            distinct = np.array(codes.dictionary.to_pylist(), dtype=object)
-            # NaN, the only value that differs from itself, is missing
-            filled = np.flatnonzero(distinct == distinct)
-            places = filled[np.argsort(distinct[filled], kind="stable")]
-            ranks = np.full(len(distinct) + 1, len(distinct))  # the last for missing values
-            ranks[places[::-1] if sort.descending else places] = np.arange(len(places))
-            rows = codes.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-            self.orders[sort] = self.id_order[np.argsort(ranks[rows], kind="stable")]
+            values = values.combine_chunks()
+            if pa.types.is_floating(values.type):
+                values = pc.if_else(pc.is_nan(values), None, values)
+            direction = "descending" if sort.descending else "ascending"
+            places = pc.array_sort_indices(values, order=direction)  # stable
+            self.orders[sort] = self.id_order[places.to_numpy()]
         return self.orders[sort]
 
     def list_hits(
@@ -279,6 +277,7 @@ class Snapshot:
     ) -> int:
         """How many of some ordered rows come before a place in the order, or are at it."""
         column = None if sort is None else self.columns.column(sort.column)
+        value = None if value != value else value  # NaN
 
         def is_after(row: int) -> bool:
             own: Value = None if column is None else column[row].as_py()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.errors import StoreError
 from fashionclip.store.base import StoreMeta
-from fashionclip.store.lance.place import Manifest, place_of
+from fashionclip.store.lance.place import FORMAT, Manifest, place_of
 
 if TYPE_CHECKING:
     from fashionclip.store.lance.store import LanceStore
@@ -75,8 +75,14 @@ def upgrade_store(uri: str) -> "LanceStore":
         StoreError: it is not there, or cannot be written to.
         StoreFormatError: it is of a newer format.
     """
+    from fashionclip.store.lance.store import LanceStore, upgrade_table
+
     place = place_of(uri)
     Manifest.read(place)
     with place.lock.held():
-        Manifest.read(place).upgrade(place)
-    return open_store(uri)
+        manifest = Manifest.read(place)
+        if manifest.format < FORMAT:
+            place.upgrade_images()
+            upgrade_table(place)
+            manifest.upgraded().write(place)
+    return LanceStore(place)

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from fashionclip.store.base import LOCK_TIMEOUT_S, StoreMeta, ThreadLock
 from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
 from fashionclip.store.lance.leases import FolderLeases, TimedLeases
 
-FORMAT = 2  # raised when an older version of this package could not read what a newer one wrote
+FORMAT = 3  # raised when an older version of this package could not read what a newer one wrote
 MANIFEST_NAME = "index.json"
 TABLE_NAME = "products.lance"
 IMAGES_NAME = "images"
@@ -120,11 +120,9 @@ class Manifest:
         """Write the manifest whole or not at all."""
         place.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
-    def upgrade(self, place: "Place") -> None:
-        """Bring an older store to this format; the table is the same in both."""
-        if self.format < FORMAT:
-            place.upgrade_images()
-            Manifest(FORMAT, self.model, self.fingerprint, self.dim, self.created).write(place)
+    def upgraded(self) -> "Manifest":
+        """The same, of this format."""
+        return replace(self, format=FORMAT)
 
     def meta(self, uri: str) -> StoreMeta:
         """The manifest as part of a store's metadata, without roles and columns."""

@@ -1,20 +1,22 @@
 """Products as rows of the Lance table: column names, record batches, checksums.
 
 The store's own columns start with an underscore, which ``stored_name`` lets no catalogue column
-do. ``_crc`` guards id and vector, ``_row`` everything else.
+do. ``_crc`` guards id and vector, ``_row`` everything else but ``_words``, which are derived.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32
 
 from fashionclip.errors import StoreCorruptError
-from fashionclip.product import Kind, Product
+from fashionclip.product import Kind, Product, Roles, Value
 from fashionclip.store.base import Rows
 from fashionclip.store.digests import checksum, row_digest
+from fashionclip.store.fulltext import product_text, text_columns, words_of
 from fashionclip.store.rows import (
     ARROW_TYPES,
     KEY_BYTES,
@@ -25,15 +27,8 @@ from fashionclip.store.rows import (
     table_of,
 )
 
-ID, CAPTION, IMAGE, VECTOR, KEY, ROW, CRC = (
-    "_id",
-    "_caption",
-    "_image",
-    "_vector",
-    "_key",
-    "_row",
-    "_crc",
-)
+ID, CAPTION, IMAGE, VECTOR = "_id", "_caption", "_image", "_vector"
+KEY, ROW, CRC, WORDS = "_key", "_row", "_crc", "_words"
 RESERVED = {"id": ID, "caption": CAPTION, "image": IMAGE}
 """Under these names a filter reaches the store's own columns, unless a catalogue column has one."""
 
@@ -62,6 +57,7 @@ def table_schema(dim: int, columns: Mapping[str, Kind]) -> pa.Schema:
         pa.field(KEY, pa.binary(KEY_BYTES)),
         pa.field(ROW, pa.binary(KEY_BYTES)),
         pa.field(CRC, pa.int64()),
+        pa.field(WORDS, pa.string()),
     ]
     theirs = [pa.field(stored_name(name), ARROW_TYPES[kind]) for name, kind in columns.items()]
     return pa.schema(own + theirs)
@@ -97,6 +93,7 @@ def to_table(
     vectors: Float32[np.ndarray, "n dim"],
     content_keys: Sequence[bytes],
     schema: pa.Schema,
+    roles: Roles,
 ) -> pa.Table:
     """Products as rows of a table, the last of those that share an id."""
     last = last_of_each_id(products)
@@ -115,6 +112,9 @@ def to_table(
     }
     for name, kind in kinds.items():
         values[stored_name(name)] = column_values(chosen, name, kind)
+    sources = word_sources(kinds, roles)
+    cells = zip(*(values[name] for name in sources), strict=True)
+    values[WORDS] = [words_in(dict(zip(sources, row, strict=True)), roles) for row in cells]
     arrays = {
         field.name: pa.array(values[field.name], type=field.type)
         for field in schema
@@ -123,6 +123,18 @@ def to_table(
     dim = chosen_vectors.shape[1]
     arrays[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(chosen_vectors.ravel()), dim)
     return pa.table({name: arrays[name] for name in schema.names}, schema=schema)
+
+
+def word_sources(kinds: Mapping[str, Kind], roles: Roles) -> list[str]:
+    """The table's columns that ``words_in`` needs."""
+    return [ID, CAPTION, *(stored_name(name) for name in text_columns(roles) if name in kinds)]
+
+
+def words_in(row: Mapping[str, Any], roles: Roles) -> str:
+    """The words that the product of a row is found by, with blanks between them."""
+    columns = {name: row.get(stored_name(name)) for name in text_columns(roles)}
+    product = Product(row[ID], row[CAPTION] or "", None, 0, columns)
+    return " ".join(words_of(product_text(product, roles)))
 
 
 def names_of(kinds: Mapping[str, Kind], *, vectors: bool, columns: bool) -> list[str]:
@@ -188,13 +200,16 @@ def damaged_ids(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[str]:
 
 def ids_filter(product_ids: Sequence[str]) -> str:
     """SQL that holds for these products."""
-    return f"{ID} IN ({', '.join(_literal(name) for name in product_ids)})"
+    return f"{ID} IN ({', '.join(literal(name) for name in product_ids)})"
 
 
 def prefix_filter(start: str) -> str:
     """SQL that holds for ids that start so."""
-    return f"starts_with({ID}, {_literal(start)})"
+    return f"starts_with({ID}, {literal(start)})"
 
 
-def _literal(text: str) -> str:
-    return "'" + clean_text(text).replace("'", "''") + "'"
+def literal(value: Value) -> str:
+    """A value as SQL."""
+    if isinstance(value, str):
+        return "'" + clean_text(value).replace("'", "''") + "'"
+    return "NULL" if value is None else str(value)

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import wraps
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import lance
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
-from lance.query import MatchQuery
 
 from fashionclip.errors import StoreCorruptError
 from fashionclip.product import Hit, Kind, Product, Roles, Value
@@ -36,7 +35,8 @@ from fashionclip.store.base import (
 )
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter, fit_filter, to_datafusion
-from fashionclip.store.lance import schema, upkeep
+from fashionclip.store.fulltext import text_columns
+from fashionclip.store.lance import pages, schema, upkeep, words
 from fashionclip.store.lance.changes import changed_rows
 from fashionclip.store.lance.faults import reported
 from fashionclip.store.lance.leases import Leases
@@ -44,6 +44,7 @@ from fashionclip.store.lance.place import Identity, Manifest, Place
 from fashionclip.store.lance.schema import kinds_in, shown_name, stored_name
 from fashionclip.store.rows import (
     check_batch,
+    check_columns,
     check_dim,
     check_k,
     clean_text,
@@ -62,6 +63,7 @@ TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal score
 MAX_TIES = 5_000  # a thousand copies of one image need no order
 REFINED, MAX_REFINED_K = 2, 200
 """Candidates per hit that are compared by their whole vectors; one where many hits are wanted."""
+MAX_TIED_WORDS = 1_000  # products of the same words are many, and cost a millisecond each thousand
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
 IDS_PER_QUERY = 500
 SCAN_ROWS = 2_048
@@ -98,8 +100,29 @@ def create_table(place: Place, meta: StoreMeta) -> None:
     empty = schema.table_schema(meta.dim, meta.columns).empty_table()
     with reported(place.uri):
         table = lance.write_dataset(empty, place.table_uri, mode="create")
-        upkeep.index_captions(table)
+        words.index_words(table)
+        upkeep.index_ids(table)
         table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
+
+
+def upgrade_table(place: Place) -> None:
+    """Give the table of an older format the words that its products are found by.
+
+    Raises:
+        StoreError: it cannot be read or written.
+    """
+    table = open_table(place)
+    with reported(place.uri):
+        words.write_words(table, roles_of(table))
+        for index in table.describe_indices():
+            if index.field_names == [schema.CAPTION]:  # of format 2
+                table.drop_index(index.name)
+        upkeep.index_ids(table)
+
+
+def roles_of(table: Dataset) -> Roles:
+    """The roles in a table's configuration."""
+    return Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
 
 
 def _on_newest(
@@ -127,6 +150,7 @@ class LanceStore:
         """Open what is at a place."""
         self._place = place
         self._planner = upkeep.SearchPlanner()
+        self._vocabulary: words.Vocabulary | None = None
         self._meta: tuple[int, StoreMeta] | None = None
         self._open()
 
@@ -174,7 +198,7 @@ class LanceStore:
         revision = self._revision_of(table)
         if self._meta is None or self._meta[0] != revision:
             with reported(self._place.uri):
-                roles = Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
+                roles = roles_of(table)
                 kinds = kinds_in(table.schema)
                 threshold = json.loads(table.config().get(THRESHOLD_KEY, "null"))
             meta = replace(
@@ -285,21 +309,49 @@ class LanceStore:
         where: Filter | None = None,
         columns: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The k products whose words match those of a text best, by BM25."""
+        """The k products whose words match those of a text best; see ``Store``."""
         check_k(k)
         table = self.latest()
         fitted = self._fitted(table, where)
         k = self._at_most_all(table, k)
-        query = MatchQuery(clean_text(text), schema.CAPTION)
+        with reported(self._place.uri):
+            query = self._vocabulary_of(table).plan(clean_text(text))
+        if not query.required:
+            return []
+        with_all, with_any = words.queries(query)
+        found = self._matching(table, with_all, k, fitted, columns)
+        if with_any is with_all or len(found) >= k:
+            return found
+        is_found = {hit.product_id for hit in found}
+        rest = self._matching(table, with_any, k, fitted, columns)
+        rest = [hit for hit in rest if hit.product_id not in is_found]
+        lift = rest[0].score if rest else 0.0
+        return [*(replace(hit, score=hit.score + lift) for hit in found), *rest[: k - len(found)]]
+
+    def _vocabulary_of(self, table: Dataset) -> words.Vocabulary:
+        known = self._vocabulary
+        if known is None or known.table is not table:
+            known = self._vocabulary = words.Vocabulary(table)
+        return known
+
+    def _matching(
+        self,
+        table: Dataset,
+        query: words.Query,
+        k: int,
+        where: Filter | None,
+        columns: Sequence[str] | None,
+    ) -> list[Hit]:
+        """The k products that fit a query of Lance's best, by BM25."""
         limit = k + TIE_MARGIN
         while True:
             rows = self._best_rows(
-                table, fitted, columns, measure="_score", full_text_query=query, limit=limit
+                table, where, columns, measure="_score", full_text_query=query, limit=limit
             )
-            hits = _ranked(rows, k, limit, measure="_score")
+            hits = _ranked(rows, k, limit, measure="_score", max_ties=MAX_TIED_WORDS)
             if hits is not None:
                 return hits
-            limit *= 4
+            limit = MAX_TIED_WORDS + 1
 
     def _best_rows(
         self,
@@ -311,9 +363,8 @@ class LanceStore:
         **search: Any,  # noqa: ANN401  # Lance's own options
     ) -> list[dict[str, Any]]:
         """The rows that a search finds, with their ids, columns and Lance's measure."""
+        names = [*self._names(table, columns), measure]
         with reported(self._place.uri):
-            chosen = kinds_in(table.schema) if columns is None else columns
-            names = [schema.ID, *map(stored_name, chosen), measure]
             condition = _condition(table, where)
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
             return list(scanner.to_table().to_pylist())
@@ -354,19 +405,29 @@ class LanceStore:
     ) -> list[Hit]:
         """Products that pass a filter, in the order of their ids or as sorted: a page."""
         table = self.latest()
-        fitted = self._fitted(table, where)
+        condition = _condition(table, self._fitted(table, where))
+        check_columns([sort.column] if sort else (), self._meta_of(table).columns, self.uri)
+        if after is not None:
+            later = pages.after_place(sort, *after)
+            condition = later if condition is None else f"({condition}) AND {later}"
+        names = self._names(table, columns)
         with reported(self._place.uri):
             found = table.scanner(
-                columns=[
-                    schema.ID,
-                    *map(stored_name, kinds_in(table.schema) if columns is None else columns),
-                ],
-                filter=_condition(table, fitted),
-                order_by=[schema.ID],
+                columns=names,
+                filter=condition,
+                order_by=pages.ordering(sort),
                 limit=k,
                 offset=offset,
             ).to_table()
-        return [_hit(row, 1.0) for row in found.to_pylist()]
+        return _hits(found.to_pylist(), repeat(1.0))
+
+    def _names(self, table: Dataset, columns: Sequence[str] | None) -> list[str]:
+        """The table's columns that hits need: the id and some of the catalogue's, or all."""
+        known = self._meta_of(table).columns
+        check_columns(columns or (), known, self.uri)
+        return list(
+            dict.fromkeys([schema.ID, *map(stored_name, known if columns is None else columns)])
+        )
 
     # reading
 
@@ -490,7 +551,7 @@ class LanceStore:
             with self.writer() as writer:
                 removed = writer.delete(damaged) if damaged else 0
                 with reported(self._place.uri):
-                    upkeep.rebuild(self.for_writing())
+                    upkeep.rebuild(self.for_writing(), self._meta_of(table).roles)
         return VerifyReport(checked, tuple(damaged), removed)
 
     def info(self) -> StoreInfo:
@@ -538,7 +599,7 @@ class _LanceWriter:
             return
         self.set_columns(kinds_of(products))
         table = self._store.for_writing()
-        batch = schema.to_table(products, vectors, content_keys, table.schema)
+        batch = schema.to_table(products, vectors, content_keys, table.schema, meta.roles)
         with reported(self._uri):
             merge = table.merge_insert(schema.ID)
             merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
@@ -574,10 +635,13 @@ class _LanceWriter:
             upkeep.drop_blank(self._store.for_writing(), [one for one in names if one in known])
 
     def set_roles(self, roles: Roles) -> None:
-        """Replace the roles."""
-        if roles != self._store.meta.roles:
+        """Replace the roles, and the words that follow them."""
+        old = self._store.meta.roles
+        if roles != old:
             with reported(self._uri):
                 table = self._store.for_writing()
+                if text_columns(roles) != text_columns(old):
+                    words.write_words(table, roles)
                 table.update_config({ROLES_KEY: json.dumps(roles.as_dict())})
 
     def set_relevance_threshold(self, threshold: float | None) -> None:
@@ -614,19 +678,24 @@ def _condition(table: Dataset, where: Filter | None) -> str | None:
     return to_datafusion(where, column)
 
 
-def _ranked(rows: list[dict[str, Any]], k: int, limit: int, *, measure: str) -> list[Hit] | None:
+def _ranked(
+    rows: list[dict[str, Any]], k: int, limit: int, *, measure: str, max_ties: int = MAX_TIES
+) -> list[Hit] | None:
     """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
     rows.sort(key=lambda row: (-row[measure], row[schema.ID]))
     is_cut = len(rows) >= limit and rows[k - 1][measure] == rows[-1][measure]
-    if is_cut and limit <= MAX_TIES:
+    if is_cut and limit <= max_ties:
         return None
-    return [_hit(row, float(row.pop(measure))) for row in rows[:k]]
+    return _hits(rows[:k], [row[measure] for row in rows[:k]])
 
 
-def _hit(fields: dict[str, Any], score: float) -> Hit:
-    """A stored row as what a search hands out."""
-    columns = {shown_name(name): value for name, value in fields.items() if name[0] != "_"}
-    return Hit(product_id=fields[schema.ID], score=score, columns=columns)
+def _hits(rows: list[dict[str, Any]], scores: Iterable[float]) -> list[Hit]:
+    """Stored rows as what a search hands out."""
+    names = [(name, shown_name(name)) for name in (rows[0] if rows else ()) if name[0] != "_"]
+    return [
+        Hit(row[schema.ID], score, {shown: row[stored] for stored, shown in names})
+        for row, score in zip(rows, scores, strict=False)
+    ]
 
 
 def _batched(items: Iterable[str]) -> Iterator[list[str]]:

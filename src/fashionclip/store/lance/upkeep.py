@@ -1,4 +1,4 @@
-"""Upkeep of a Lance table: compaction, wider columns, IVF, full-text and column indexes.
+"""Upkeep of a Lance table: compaction, wider columns, IVF and column indexes.
 
 From ``APPROXIMATE_FROM`` products on, vectors are also in IVF partitions, a byte per number. A
 query is compared with those of the partitions next to it that pass its filter; the best are
@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from fashionclip.product import Kind
+from fashionclip.product import Kind, Roles
 from fashionclip.store.filters import Filter
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import kinds_in, stored_name
+from fashionclip.store.lance.words import drop_unfinished, write_words
 from fashionclip.store.rows import ARROW_TYPES, MAX_EXACT, WRITTEN
 
 Dataset = Any  # Lance's own types would have to be imported
@@ -89,9 +90,7 @@ def evolve(table: Dataset, changed: Mapping[str, Kind]) -> None:
     Lance cannot change kinds in place: the values are copied to a new column, and the two change
     names in one commit, so that a reader never misses the column and a kill leaves one of both.
     """
-    left_over = [name for name in table.schema.names if name.startswith(("_new_", "_old_"))]
-    if left_over:
-        table.drop_columns(left_over)
+    drop_unfinished(table)
     present = set(table.schema.names)
     fresh = [
         pa.field(stored_name(name), ARROW_TYPES[kind])
@@ -121,9 +120,9 @@ def drop_blank(table: Dataset, names: Iterable[str]) -> None:
         table.drop_columns(blank)
 
 
-def index_captions(table: Dataset) -> None:
-    """Build the full-text index anew."""
-    table.create_scalar_index(schema.CAPTION, "INVERTED", name=f"{schema.CAPTION}_idx")
+def index_ids(table: Dataset) -> None:
+    """Index the ids, by which products are fetched, replaced and deleted."""
+    table.create_scalar_index(schema.ID, "BTREE")
 
 
 def index_columns(table: Dataset) -> None:
@@ -180,12 +179,13 @@ def remove_versions(table: Dataset, *, age: timedelta) -> None:
     table.cleanup_old_versions(age, error_if_tagged_old_versions=False)
 
 
-def rebuild(table: Dataset) -> None:
-    """Build the search indexes anew, trusting nothing of them."""
-    index_captions(table)
+def rebuild(table: Dataset, roles: Roles) -> None:
+    """Build the search indexes and the words anew, trusting nothing of them."""
+    write_words(table, roles)
     for index in table.describe_indices():
-        if index.field_names not in ([schema.CAPTION], [schema.VECTOR]):
+        if index.field_names not in ([schema.WORDS], [schema.VECTOR]):
             table.drop_index(index.name)
+    index_ids(table)
     if vector_index(table) is not None:
         build_vector_index(table)
         index_columns(table)

@@ -121,7 +121,7 @@ def _counts(connection: Connection, schema: str, words: Iterable[str]) -> dict[s
     return dict(found.fetchall())
 
 
-def _similar(connection: Connection, schema: str, word: str) -> list[str]:
+def _similar(connection: Connection, schema: str, word: str) -> Sequence[str]:
     """The words of products that are spelled most like one that no product has."""
     most = max_edits(word)
     row = connection.execute(
@@ -129,7 +129,8 @@ def _similar(connection: Connection, schema: str, word: str) -> list[str]:
         " AND word !~ '[0-9]' AND n_products > 0",
         [len(word) - most, len(word) + most],
     ).fetchone()
-    return list(closest(word, str(row[0]).split(" "))) if row and row[0] else []
+    words = str(row[0]).split(" ") if row and row[0] else []
+    return closest(word, words, count=lambda near: _counts(connection, schema, [near])[near])
 
 
 def _size(connection: Connection, schema: str, at_least: int) -> tuple[float, float]:
