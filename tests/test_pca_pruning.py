@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashionclip.product import Product
-from fashionclip.store import StoreMeta, memory
+from fashionclip.store import StoreMeta, snapshot
 from fashionclip.store.memory import MemoryStore
 from fashionclip.store.pca_pruning import fit_pruning
 
@@ -82,7 +82,7 @@ def snapshots():
     vectors = in_few_directions(np.random.default_rng(2), n=1_000)
     whole = filled(vectors).snapshot
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "MIN_ROWS", 100)
+        patch.setattr(snapshot, "MIN_ROWS", 100)
         pruned = filled(vectors).snapshot
     assert (whole.pruning is None, pruned.pruning is None) == (True, False)
     return whole, pruned
@@ -108,7 +108,7 @@ def test_answers_are_the_same_with_it(snapshots, k, share, n_queries):
 
 
 def test_a_large_store_gets_bounds_and_keeps_them_through_writes(monkeypatch):
-    monkeypatch.setattr(memory, "MIN_ROWS", 100)
+    monkeypatch.setattr(snapshot, "MIN_ROWS", 100)
     vectors = in_few_directions(np.random.default_rng(3), n=300)
     store = filled(vectors[:200])
     products = [Product(f"p{i}", "", None, i, {}) for i in range(150, 300)]
@@ -116,6 +116,7 @@ def test_a_large_store_gets_bounds_and_keeps_them_through_writes(monkeypatch):
         writer.upsert(products, vectors[150:], [bytes(16)] * 150)
         writer.delete(["p7"])
     now = store.snapshot
-    assert len(now.pruning.coordinates) == len(now.vectors) == 299
+    assert len(now) == 299
+    assert len(now.pruning.coordinates) == len(now.vectors) == now.n_rows
     for i in (0, 150, 299):
         assert store.nearest(vectors[i : i + 1], k=1)[0][0].product_id == f"p{i}"

@@ -652,7 +652,7 @@ def test_an_internal_error_is_one_line_without_paths(store, monkeypatch):
         def breaks(*_, **__):
             raise OSError("/work/secret/place")
 
-        monkeypatch.setattr("fashionclip.store.memory.Snapshot.nearest", breaks)
+        monkeypatch.setattr("fashionclip.store.snapshot.Snapshot.nearest", breaks)
         message = rejected(client.post("/search", json={"text": "x"}), 500, "internal")
         assert "secret" not in message
 

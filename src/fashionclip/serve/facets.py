@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from fashionclip.product import Value, list_of
-from fashionclip.store.memory import Snapshot
+from fashionclip.store.snapshot import Snapshot
 
 MAX_DISTINCT = 400  # values of a column that is a facet
 MAX_SHOWN_VALUES = 60  # the most frequent ones, to keep the page small
@@ -74,7 +74,7 @@ class Facets:
         for name, kind in snapshot.meta.columns.items():
             if name in ignored:
                 continue
-            column = snapshot.columns.column(name)
+            column = snapshot.column(name)
             if kind in {"integer", "number"}:
                 numbers = column.cast(pa.float64()).to_numpy()
                 if len(np.unique(numbers[np.isfinite(numbers)])) > 1:
@@ -88,6 +88,7 @@ class Facets:
         Args:
             mask: the rows that pass; None for all.
         """
+        mask = self.snapshot.is_live if mask is None else mask
         rows = slice(None) if mask is None else mask
         found = []
         for name in self.snapshot.meta.columns:

@@ -25,8 +25,9 @@ from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
 from fashionclip.store import Store, Writer, open_store, require_model
 from fashionclip.store.filters import Filter
-from fashionclip.store.memory import MemoryStore, Snapshot
+from fashionclip.store.memory import MemoryStore
 from fashionclip.store.rows import check_dim, check_k, unit_queries
+from fashionclip.store.snapshot import Snapshot
 
 POLL_S = 0.5  # between checks of the store
 MIN_REST = 3  # pause after reading a change, in times of its duration
@@ -104,13 +105,13 @@ class InMemoryIndex(MemoryStore):
         found: list[np.ndarray] = [np.empty(0, np.int64)] * len(queries)
         for where in dict.fromkeys(filters):
             asked = [i for i, other in enumerate(filters) if other == where]
-            mask = None if where is None else now.mask(where)
+            mask = now.mask(where)
             n_passing = len(now) if mask is None else int(np.count_nonzero(mask))
             depth = max(MIN_CANDIDATES, k)
-            if mask is not None:
+            if where is not None:
                 depth = math.ceil(CANDIDATES_PER_HIT * depth * len(now) / max(1, n_passing))
             if n_passing <= max(MIN_COMPARED, ROWS_PER_CANDIDATE * depth):
-                every = np.arange(len(now)) if mask is None else np.flatnonzero(mask)
+                every = now.live_rows() if mask is None else np.flatnonzero(mask)
                 for i in asked:
                     found[i] = every
                 continue
@@ -118,7 +119,9 @@ class InMemoryIndex(MemoryStore):
             for i, rows in zip(asked, proposed, strict=True):
                 found[i] = rows if mask is None else rows[mask[rows]]
             short = [i for i in asked if len(found[i]) < k]
-            if mask is not None and short:  # the filter excludes what the query is about
+            if (
+                where is not None and short and mask is not None
+            ):  # the filter excludes what the query is about
                 depth = max(MIN_CANDIDATES, k)
                 for i, rows in zip(
                     short, self._proposed(now, queries[short], depth, where), strict=True

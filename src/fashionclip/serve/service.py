@@ -38,7 +38,7 @@ from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
 from fashionclip.store import Store, StoreMeta, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import parse_filter
-from fashionclip.store.memory import Snapshot
+from fashionclip.store.snapshot import Snapshot
 
 BUILTIN = "builtin"  # the name of the package's own model in a store
 THREADS_PER_BATCH_ITEM = 2  # so that one batch fills while another is computed
@@ -347,8 +347,7 @@ class SearchService:
                 passing = None if where is None else self._mask(where, now)
                 mask = now.firsts(passing, group_column(now.meta))
             else:
-                mask = np.zeros(len(now), dtype=bool)
-                mask[now.rows_of(found.relevant_ids)] = True
+                mask = now.mask_of(found.relevant_ids)
             facets = counts.facets.counted(mask)
         else:
             facets = self._facets(where)
@@ -363,7 +362,7 @@ class SearchService:
             raise ValueError(message)
         return tuple(by_name[name] for name in wanted)
 
-    def _mask(self, where: str, now: Snapshot) -> np.ndarray:
+    def _mask(self, where: str, now: Snapshot) -> np.ndarray | None:
         return now.mask(parse_filter(where, now.meta.columns, now.meta.roles))
 
     def _count_facets(self) -> _FacetCounts:

@@ -7,20 +7,16 @@ reader needs no lock.
 """
 
 import threading
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import cached_property
-from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Float32
 
 from fashionclip.errors import StoreError
 from fashionclip.product import Hit, Kind, Product, Roles, Value
@@ -38,40 +34,28 @@ from fashionclip.store.base import (
     Writer,
 )
 from fashionclip.store.blobs import MemoryBlobs
+from fashionclip.store.blocks import Block, block_of, joined
 from fashionclip.store.digests import StoredDigests, row_digest
-from fashionclip.store.filters import Filter, fit_filter, mask
-from fashionclip.store.fulltext import WordIndex, product_text, text_columns
-from fashionclip.store.pca_pruning import (
-    MIN_ROWS,
-    PCAPruning,
-    apply_masks,
-    fit_pruning,
-    kth_largest,
-    scores_of_rows,
-    top_rows,
-)
+from fashionclip.store.filters import Filter
 from fashionclip.store.rows import (
-    ARROW_TYPES,
-    KEY_BYTES,
     check_batch,
-    check_columns,
     check_dim,
     check_k,
     clean_text,
     columns_table,
     count_distinct,
-    fit,
     image_location,
     kinds_of,
     last_of_each_id,
     narrowed,
     narrowed_by,
-    stack_tables,
     table_of,
-    take_rows,
     unit_queries,
+    widened,
     widened_by,
 )
+from fashionclip.store.snapshot import Snapshot, empty_snapshot, snapshot_of, vectors_of
+from fashionclip.store.vector_room import VectorRoom
 
 MAX_MASKS = 256  # filters per snapshot whose masks are cached, a byte per product each
 MAX_CHANGES = 1_000  # writes that ``changes_since`` remembers
@@ -129,277 +113,6 @@ def upgrade_store(uri: str) -> "MemoryStore":
     return open_store(uri)
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """One revision of a store: products in a fixed order, their vectors and columns."""
-
-    revision: int
-    meta: StoreMeta
-    ids: Sequence[str]
-    captions: pa.ChunkedArray
-    images: pa.ChunkedArray
-    """Locations; null where there is none."""
-    content_keys: pa.ChunkedArray
-    vectors: Float32[np.ndarray, "n dim"]
-    columns: pa.Table
-    """The catalogue's columns, by their own names."""
-    pruning: PCAPruning | None = None
-    """Excludes most rows before they are scored; None where it would not pay."""
-    masks: dict[Filter, Bool[np.ndarray, " n"]] = field(default_factory=dict)
-    """Masks of the filters used so far."""
-    orders: dict[Sort, Int[np.ndarray, " n"]] = field(default_factory=dict)
-    """Orders used so far."""
-
-    def __len__(self) -> int:
-        """The number of products."""
-        return len(self.ids)
-
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """The row of each product."""
-        return {product_id: row for row, product_id in enumerate(self.ids)}
-
-    @cached_property
-    def id_order(self) -> Int[np.ndarray, " n"]:
-        """All rows in the order of their ids."""
-        return np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__), np.int64)
-
-    @cached_property
-    def word_index(self) -> WordIndex:
-        """The words that products are found by; built when it is first used."""
-        names = [name for name in text_columns(self.meta.roles) if name in self.meta.columns]
-        rows = self.columns.select(names).to_pylist() if names else [{}] * len(self)
-        texts = [
-            product_text(Product(product_id, caption, None, 0, row), self.meta.roles)
-            for product_id, caption, row in zip(
-                self.ids, self.captions.to_pylist(), rows, strict=True
-            )
-        ]
-        return WordIndex(texts)
-
-    def rows_of(self, product_ids: Iterable[str]) -> Int[np.ndarray, " _"]:
-        """The rows of those products that are here, in the order of their ids' first mention."""
-        found = (self.rows.get(clean_text(name)) for name in dict.fromkeys(product_ids))
-        return np.array([row for row in found if row is not None], np.int64)
-
-    def mask(self, where: Filter) -> Bool[np.ndarray, " n"]:
-        """True for the rows that pass a filter; not to be written to."""
-        found = self.masks.get(where)
-        if found is None:
-            found = mask(fit_filter(where, self.meta.columns, self.meta.roles), self._column)
-            if len(self.masks) >= MAX_MASKS:
-                self.masks.clear()
-            self.masks[where] = found
-        return found
-
-    def nearest(
-        self,
-        queries: Float32[np.ndarray, "query dim"],
-        *,
-        ks: Sequence[int],
-        masks: Sequence[Bool[np.ndarray, " n"] | None],
-        columns: Sequence[str] | None = None,
-    ) -> list[list[Hit]]:
-        """The products closest to each of several unit vectors, closest first, equal ones by id.
-
-        Args:
-            queries: unit vectors.
-            ks: hits wanted by each.
-            masks: for each, the rows that pass its filter; None for all.
-            columns: those that the hits carry; None for all.
-        """
-        if not len(queries):
-            return []
-        if self.pruning is None:
-            all_scores = queries @ self.vectors.T
-            apply_masks(all_scores, masks)
-            rows = top_rows(all_scores, max(ks))
-            scores = [row[some] for row, some in zip(all_scores, rows, strict=True)]
-        else:
-            rows = self.pruning.candidates(queries, self.vectors, ks=ks, masks=masks)
-            scores = scores_of_rows(rows, self.vectors, queries)
-        rankings = [self._ranked(*query) for query in zip(rows, scores, ks, strict=True)]
-        return self._hits_of(rankings, columns)
-
-    def nearest_among(
-        self,
-        rows: Sequence[Int[np.ndarray, " _"]],
-        queries: Float32[np.ndarray, "query dim"],
-        *,
-        k: int,
-        columns: Sequence[str] | None = None,
-    ) -> list[list[Hit]]:
-        """The k products closest to each of several unit vectors, among some rows for each."""
-        scores = scores_of_rows(rows, self.vectors, queries)
-        rankings = [self._ranked(*query, k) for query in zip(rows, scores, strict=True)]
-        return self._hits_of(rankings, columns)
-
-    def _hits_of(
-        self, rankings: Sequence[Sequence[tuple[int, float]]], columns: Sequence[str] | None
-    ) -> list[list[Hit]]:
-        hits = iter(self.hits([pair for ranking in rankings for pair in ranking], columns))
-        return [list(islice(hits, len(ranking))) for ranking in rankings]
-
-    def order(self, sort: Sort | None) -> Int[np.ndarray, " n"]:
-        """All rows in an order: by a column, rows without a value last, then by id."""
-        if sort is None:
-            return self.id_order
-        if sort not in self.orders:
-            check_columns([sort.column], self.meta.columns, self.meta.uri)
-            values = self.columns.column(sort.column).take(pa.array(self.id_order))
-            values = values.combine_chunks()
-            if pa.types.is_floating(values.type):
-                values = pc.if_else(pc.is_nan(values), None, values)
-            direction = "descending" if sort.descending else "ascending"
-            places = pc.array_sort_indices(values, order=direction)  # stable
-            self.orders[sort] = self.id_order[places.to_numpy()]
-        return self.orders[sort]
-
-    def list_hits(
-        self,
-        passing: Bool[np.ndarray, " n"] | None,
-        *,
-        k: int,
-        offset: int = 0,
-        sort: Sort | None = None,
-        after: tuple[Value, str] | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> list[Hit]:
-        """A page of the products that a mask lets pass, in the order of their ids or as sorted."""
-        rows = self.order(sort)
-        rows = rows if passing is None else rows[passing[rows]]
-        if after is not None:
-            offset += self._n_until(rows, sort, *after)
-        return self.hits([(row, 1.0) for row in rows[offset : offset + k].tolist()], columns)
-
-    def _n_until(
-        self, rows: Int[np.ndarray, " _"], sort: Sort | None, value: Value, product_id: str
-    ) -> int:
-        """How many of some ordered rows come before a place in the order, or are at it."""
-        column = None if sort is None else self.columns.column(sort.column)
-        value = None if value != value else value  # NaN
-
-        def is_after(row: int) -> bool:
-            own: Value = None if column is None else column[row].as_py()
-            if own == value:
-                return self.ids[row] > product_id
-            if own is None or value is None:
-                return own is None
-            is_less: bool = own < value  # type: ignore[operator]  # of one kind
-            return is_less if sort is not None and sort.descending else not is_less
-
-        return bisect_left(rows.tolist(), True, key=is_after)
-
-    def firsts(self, passing: Bool[np.ndarray, " n"] | None, column: str) -> Bool[np.ndarray, " n"]:
-        """True for the first product, by its id, of each value of a column; for all without one.
-
-        Args:
-            passing: the rows that count; None for all.
-            column: whose values are groups.
-        """
-        rows = self.id_order if passing is None else self.id_order[passing[self.id_order]]
-        codes = self.columns.column(column).combine_chunks().dictionary_encode().indices
-        groups = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)[rows]
-        groups = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
-        found = np.zeros(len(self), dtype=bool)
-        found[rows[np.unique(groups, return_index=True)[1]]] = True
-        return found
-
-    def hit(self, product_id: str) -> Hit | None:
-        """One product, with a score of 1; None if it is not here."""
-        row = self.rows.get(clean_text(product_id))
-        return None if row is None else self.hits([(row, 1.0)])[0]
-
-    def image(self, product_id: str) -> str | None:
-        """The location of a product's image; None if there is none."""
-        row = self.rows.get(clean_text(product_id))
-        location = None if row is None else self.images[row].as_py()
-        return location if isinstance(location, str) else None
-
-    def hits(
-        self, ranking: Sequence[tuple[int, float]], columns: Sequence[str] | None = None
-    ) -> list[Hit]:
-        """Rows, each with its score, as hits with some columns, or all of them."""
-        check_columns(columns or (), self.meta.columns, self.meta.uri)
-        rows = [row for row, _ in ranking]
-        table = self.columns if columns is None else self.columns.select(list(columns))
-        taken = take_rows(table, pa.array(rows, pa.int64()))
-        names = table.column_names
-        values = [column.to_pylist() for column in taken.columns]
-        by_row = zip(*values, strict=True) if values else ((),) * len(rows)
-        return [
-            Hit(self.ids[row], score, dict(zip(names, row_values, strict=True)))
-            for (row, score), row_values in zip(ranking, by_row, strict=True)
-        ]
-
-    def take(self, rows: Int[np.ndarray, " _"], *, vectors: bool, columns: bool) -> Rows:
-        """Some rows, with their vectors and columns or without."""
-        chosen = pa.array(rows, pa.int64())
-        return Rows(
-            ids=[self.ids[row] for row in rows.tolist()],
-            captions=self.captions.take(chosen).to_pylist(),
-            images=self.images.take(chosen).to_pylist(),
-            content_keys=self.content_keys.take(chosen).to_pylist(),
-            vectors=self.vectors[rows] if vectors else None,
-            columns=take_rows(self.columns if columns else self.columns.select([]), chosen),
-        )
-
-    def updated(
-        self, gone: Int[np.ndarray, " _"], added: Rows, meta: StoreMeta, revision: int
-    ) -> "Snapshot":
-        """The next revision.
-
-        Args:
-            gone: rows that are deleted or replaced.
-            added: rows that come after the others; their columns have the kinds of ``meta``.
-            meta: whose columns are those of this snapshot, perhaps wider, and perhaps more.
-            revision: its number.
-        """
-        is_kept = np.ones(len(self), dtype=bool)
-        is_kept[gone] = False
-        kept = np.flatnonzero(is_kept)
-        new = added.vectors if added.vectors is not None else self.vectors[:0]
-        vectors = self.vectors
-        if len(gone) or len(new):
-            vectors = np.empty((len(kept) + len(new), meta.dim), np.float32)
-            np.take(self.vectors, kept, axis=0, out=vectors[: len(kept)], mode="clip")
-            vectors[len(kept) :] = new
-        pruning = self.pruning and self.pruning.updated(is_kept, new)
-        if pruning is None and len(vectors) >= MIN_ROWS and len(self) < MIN_ROWS:
-            pruning = fit_pruning(vectors)
-        rows = pa.array(kept, pa.int64())
-        columns = take_rows(self.columns, rows)
-        return Snapshot(
-            revision=revision,
-            meta=meta,
-            ids=[*compress(self.ids, is_kept.tolist()), *added.ids],
-            captions=_joined(self.captions.take(rows), added.captions),
-            images=_joined(self.images.take(rows), added.images),
-            content_keys=_joined(self.content_keys.take(rows), added.content_keys),
-            vectors=vectors,
-            columns=stack_tables([_widened(columns, meta.columns), added.columns], meta.columns),
-            pruning=pruning,
-        )
-
-    def _column(self, name: str) -> pa.ChunkedArray:
-        """The values of a catalogue column, or of what a filter reaches besides."""
-        if name in self.meta.columns:
-            return self.columns.column(name)
-        if name == "id":
-            return pa.chunked_array([pa.array(self.ids, pa.string())])
-        return self.captions if name == "caption" else self.images
-
-    def _ranked(
-        self, rows: Int[np.ndarray, " _"], scores: Float32[np.ndarray, " _"], k: int
-    ) -> list[tuple[int, float]]:
-        """The k best of some rows, each with its score; equal scores in the order of their ids."""
-        is_best = scores >= kth_largest(scores, k)
-        rows, scores = rows[is_best], np.clip(scores[is_best], -1.0, 1.0)
-        ids = [self.ids[row] for row in rows.tolist()]
-        ranked = sorted(zip((-scores).tolist(), ids, rows.tolist(), strict=True))
-        return [(row, -negative) for negative, _, row in ranked[:k]]
-
-
 class MemoryStore:
     """Vectors and products of one model in memory; see ``Store``."""
 
@@ -414,7 +127,7 @@ class MemoryStore:
         self._lock = threading.RLock()  # held while a snapshot takes another one's place
         self._writers = ThreadLock(meta.uri)
         self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
-        self._snapshot = _empty_snapshot(meta)
+        self._snapshot = empty_snapshot(meta)
 
     def __repr__(self) -> str:
         """Kind and address."""
@@ -451,7 +164,7 @@ class MemoryStore:
                 return True
             fetched = store.fetch(sorted(changes.upserted))
             gone = now.rows_of([*changes.upserted, *changes.deleted])
-            fetched = replace(fetched, columns=_widened(fetched.columns, meta.columns))
+            fetched = replace(fetched, columns=widened(fetched.columns, meta.columns))
             self._snapshot = now.updated(gone, fetched, meta, changes.revision)
             self._changes.append(changes)
             return True
@@ -459,21 +172,18 @@ class MemoryStore:
     def _read(self, store: Store) -> None:
         """Read a whole store in the place of what is here."""
         revision, meta = store.revision, store.meta  # a write meanwhile is taken in later
-        parts = list(store.scan())
-        empty = _empty_snapshot(meta)
-        vectors = [part.vectors for part in parts if part.vectors is not None]
-        rows = Rows(
-            ids=[name for part in parts for name in part.ids],
-            captions=[caption for part in parts for caption in part.captions],
-            images=[image for part in parts for image in part.images],
-            content_keys=[key for part in parts for key in part.content_keys],
-            vectors=np.concatenate([empty.vectors, *vectors]),
-            columns=stack_tables(
-                [_widened(part.columns, meta.columns) for part in parts], meta.columns
-            ),
-        )
+        room, blocks = VectorRoom(meta.dim, len(store)), list[Block]()
+        for part in store.scan():
+            vectors = vectors_of(part, meta)
+            if not room.append(vectors):  # a write came between the count and the scan
+                grown = VectorRoom(meta.dim, 2 * (room.used + len(vectors)))
+                grown.append(room.first(room.used))
+                grown.append(vectors)
+                room = grown
+            blocks.append(block_of(part))
+        snapshot = snapshot_of(joined(blocks, meta), room, meta, revision)
         with self._lock:
-            self._snapshot = empty.updated(np.empty(0, np.int64), rows, meta, revision)
+            self._snapshot = snapshot
             self._changes.clear()
 
     @property
@@ -514,7 +224,7 @@ class MemoryStore:
         now = self._snapshot
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
-        masks = [None if one is None else now.mask(one) for one in filters]
+        masks = [now.mask(one) for one in filters]
         return now.nearest(
             unit_queries(vectors), ks=[k] * len(vectors), masks=masks, columns=columns
         )
@@ -530,19 +240,20 @@ class MemoryStore:
         """The k products whose words match those of a text best; see ``Store``."""
         check_k(k)
         now = self._snapshot
-        passing = None if where is None else now.mask(where)
+        passing = now.mask(where)
         scores = now.word_index.scores(text).items()
         found = [(row, score) for row, score in scores if passing is None or passing[row]]
-        found.sort(key=lambda pair: (-pair[1], now.ids[pair[0]]))
+        found.sort(key=lambda pair: (-pair[1], now.id(pair[0])))
         return now.hits(found[:k], columns)
 
     def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
         """How many products pass a filter; those that share a value of a column count once."""
         now = self._snapshot
+        passing = now.mask(where)
         if distinct is not None:
-            values = now.columns.column(distinct)
-            return count_distinct(values if where is None else values.filter(now.mask(where)))
-        return len(now) if where is None else int(now.mask(where).sum())
+            values = now.column(distinct)
+            return count_distinct(values if passing is None else values.filter(pa.array(passing)))
+        return len(now) if passing is None else int(np.count_nonzero(passing))
 
     def list_hits(
         self,
@@ -556,14 +267,14 @@ class MemoryStore:
     ) -> list[Hit]:
         """Products that pass a filter, in the order of their ids or as sorted: a page."""
         now = self._snapshot
-        passing = None if where is None else now.mask(where)
+        passing = now.mask(where)
         return now.list_hits(passing, k=k, offset=offset, sort=sort, after=after, columns=columns)
 
     def sample(self, n: int) -> Rows:
         """Up to n products, spread evenly over the store, with their vectors."""
         now = self._snapshot
-        rows = np.unique(np.linspace(0, len(now) - 1, min(n, len(now)), dtype=np.int64))
-        return now.take(rows, vectors=True, columns=False)
+        places = np.unique(np.linspace(0, len(now) - 1, min(n, len(now)), dtype=np.int64))
+        return now.take(now.live_rows()[places], vectors=True, columns=False)
 
     def fetch(
         self, product_ids: Sequence[str], *, vectors: bool = True, columns: bool = True
@@ -575,9 +286,9 @@ class MemoryStore:
     def scan(self, *, vectors: bool = True, columns: bool = True) -> Iterator[Rows]:
         """Every product, in batches, as of one revision."""
         now = self._snapshot
-        for start in range(0, len(now), SCAN_ROWS):
-            rows = np.arange(start, min(start + SCAN_ROWS, len(now)))
-            yield now.take(rows, vectors=vectors, columns=columns)
+        rows = now.live_rows()
+        for start in range(0, len(rows), SCAN_ROWS):
+            yield now.take(rows[start : start + SCAN_ROWS], vectors=vectors, columns=columns)
 
     def digests(self) -> StoredDigests:
         """Content keys and row digests of what is stored."""
@@ -635,7 +346,7 @@ class MemoryStore:
     def info(self) -> StoreInfo:
         """The store in figures."""
         now = self._snapshot
-        size = now.vectors.nbytes + now.columns.nbytes + now.captions.nbytes
+        size = now.vectors.nbytes + now.columns.nbytes + now.base.captions.nbytes
         return StoreInfo(now.meta, len(now), size, is_approximate=False)
 
     def close(self) -> None:
@@ -665,12 +376,14 @@ class MemoryStore:
         with self._lock:
             now = self._snapshot
             if columns is not None:
-                now = replace(now, columns=columns, masks={}, orders={})
+                now = now.with_columns(columns, now.meta if meta is None else meta)
             meta = now.meta if meta is None else meta
             new = _empty_rows(meta) if added is None else added
             gone = now.rows_of(deleted)
             changes = Changes(
-                now.revision + 1, frozenset(new.ids), frozenset(now.ids[row] for row in gone)
+                now.revision + 1,
+                frozenset(new.ids),
+                frozenset(now.id(row) for row in gone.tolist()),
             )
             replaced = np.concatenate([gone, now.rows_of(new.ids)])
             self._snapshot = now.updated(replaced, new, meta, changes.revision)
@@ -758,48 +471,6 @@ def _with_columns(meta: StoreMeta, wanted: Mapping[str, Kind]) -> StoreMeta:
     return replace(meta, columns={**meta.columns, **wider}) if wider else meta
 
 
-def _widened(table: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
-    """A table with the columns of some kinds: cast where they are wider, null where new."""
-    names = table.column_names
-    if names == list(kinds) and all(
-        table.schema.field(name).type == ARROW_TYPES[kind] for name, kind in kinds.items()
-    ):
-        return table
-    arrays = []
-    for name, kind in kinds.items():
-        kind_type = ARROW_TYPES[kind]
-        if name not in names:
-            arrays.append(pa.nulls(len(table), kind_type))
-            continue
-        column = table.column(name).combine_chunks()
-        if column.type != kind_type:
-            values: list[Value] = column.to_pylist()
-            column = pa.array([fit(value, kind) for value in values], kind_type)
-        arrays.append(column)
-    return table_of(arrays, kinds, len(table))
-
-
-def _joined(column: pa.ChunkedArray, added: Sequence[object]) -> pa.ChunkedArray:
-    """A column with more values after its own, in one piece: rows are taken twice as fast."""
-    if not len(added):
-        return column
-    joined = pa.concat_arrays([*column.chunks, pa.array(added, column.type)])
-    return pa.chunked_array([joined], column.type)
-
-
 def _empty_rows(meta: StoreMeta) -> Rows:
     vectors = np.empty((0, meta.dim), np.float32)
     return Rows([], [], [], [], vectors, columns_table([], meta.columns))
-
-
-def _empty_snapshot(meta: StoreMeta) -> Snapshot:
-    return Snapshot(
-        revision=0,
-        meta=meta,
-        ids=[],
-        captions=pa.chunked_array([], pa.string()),
-        images=pa.chunked_array([], pa.string()),
-        content_keys=pa.chunked_array([], pa.binary(KEY_BYTES)),
-        vectors=np.empty((0, meta.dim), np.float32),
-        columns=columns_table([], meta.columns),
-    )

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 MIN_ROWS = 20_000  # fewer vectors are all read within 2 ms
+MAX_ROWS = 300_000  # of more, a store's approximate index is quicker, and takes no memory here
+ROWS_FITTED = 20_000  # that the components are found from
 MIN_ENERGY = 0.93
 """Share of the vectors' squared length in the basis; with less, too many candidates remain."""
 MAX_DIM_RATIO = 0.5  # with more components, the vectors themselves are as quickly read
@@ -83,7 +85,8 @@ def fit_pruning(vectors: Float32[np.ndarray, "n dim"]) -> PCAPruning | None:
     """Fit a basis; None where too many components are needed for ``MIN_ENERGY``."""
     if not vectors.size:
         return None
-    energies, components = np.linalg.eigh(vectors.T @ vectors)  # the smallest first
+    sample = vectors[:: max(1, len(vectors) // ROWS_FITTED)]
+    energies, components = np.linalg.eigh(sample.T @ sample)  # the smallest first
     shares = np.cumsum(energies[::-1]) / max(float(energies.sum()), np.finfo(np.float32).tiny)
     n_components = int(np.searchsorted(shares, MIN_ENERGY)) + 1
     if n_components > MAX_DIM_RATIO * vectors.shape[1]:

@@ -150,6 +150,27 @@ def stack_tables(tables: Sequence[pa.Table], kinds: Mapping[str, Kind]) -> pa.Ta
     return pa.concat_tables([columns_table([], kinds), *tables]).combine_chunks()
 
 
+def widened(table: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
+    """A table with the columns of some kinds: cast where they are wider, null where new."""
+    names = table.column_names
+    if names == list(kinds) and all(
+        table.schema.field(name).type == ARROW_TYPES[kind] for name, kind in kinds.items()
+    ):
+        return table
+    arrays = []
+    for name, kind in kinds.items():
+        kind_type = ARROW_TYPES[kind]
+        if name not in names:
+            arrays.append(pa.nulls(len(table), kind_type))
+            continue
+        column = table.column(name).combine_chunks()
+        if column.type != kind_type:
+            values: list[Value] = column.to_pylist()
+            column = pa.array([fit(value, kind) for value in values], kind_type)
+        arrays.append(column)
+    return table_of(arrays, kinds, len(table))
+
+
 def last_of_each_id(products: Sequence[Product]) -> dict[str, int]:
     """Product ids in the form in which they are stored, each with the last place that has it."""
     return {clean_text(product.product_id): i for i, product in enumerate(products)}
