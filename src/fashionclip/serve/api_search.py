@@ -103,9 +103,11 @@ class _Searches:
             total=asked.total,
             explain=asked.explain,
             diversity=asked.diversity,
+            fields=asked.fields,
             **further,
         )
-        results = await self._service.search(query)
+        facets = "all" if asked.facets == ["*"] else asked.facets
+        results = await self._service.search(query, facets)  # type: ignore[arg-type]
         answer: dict[str, Any] = {
             "hits": [_fields(hit, has_variants=asked.group) for hit in results.hits],
             "n_relevant": results.n_relevant,
@@ -114,19 +116,8 @@ class _Searches:
             "has_more": results.has_more,
             "cursor": results.cursor,
         }
-        if asked.fields is not None:
-            kept = {"id", "score", "n_variants", "explanation", *asked.fields}
-            answer["hits"] = [
-                {name: value for name, value in hit.items() if name in kept}
-                for hit in answer["hits"]
-            ]
-        if asked.facets is not None:
-            counted = await self._service.facets(asked.where)
-            answer["facets"] = {
-                one.name: _facet(one)
-                for one in counted
-                if one.name in asked.facets or "*" in asked.facets
-            }
+        if results.facets is not None:
+            answer["facets"] = {facet.name: _facet(facet) for facet in results.facets}
         return Json(answer)
 
 

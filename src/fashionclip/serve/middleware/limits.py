@@ -190,7 +190,7 @@ class LimitsMiddleware:
             raise _Rejected(401, "unauthorized", message)
         needed = "write" if scope["method"] in {"PUT", "DELETE", "PATCH"} else "read"
         if needed not in (scopes & {"read"} if is_cookie else scopes):
-            message = f"this key does not allow {needed}ing; use one that does"
+            message = f"this key may not {needed}; use one that may"
             raise _Rejected(403, "forbidden", message)
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:

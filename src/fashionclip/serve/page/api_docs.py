@@ -1,6 +1,7 @@
 """The API documentation page, made from the app's OpenAPI description.
 
-Each endpoint has its fields, the fields of its answer, and a curl command made from its example.
+Each endpoint has its fields, an example of its answer, a curl command made from its example, and a
+form that sends the request from the page.
 """
 
 import json
@@ -10,13 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-TOPICS = {
-    "search": "Search",
-    "model": "The model",
-    "products": "Products",
-    "service": "The service",
-}
-"""Headings of the OpenAPI tags, in the order of the page."""
 TYPE_NAMES = {
     "string": "text",
     "integer": "whole number",
@@ -36,6 +30,29 @@ class Field:
     kind: str
     description: str
     is_required: bool
+    schema: Schema
+    place: str
+    """``path``, ``query`` or ``body``."""
+    value: str = ""
+    """What a form has at first."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The values to choose from; empty if there are too many."""
+        if self.schema.get("type") == "boolean":
+            return ("true", "false")
+        kinds = (self.schema, *self.schema.get("anyOf", ()))
+        return next((tuple(one["enum"]) for one in kinds if "enum" in one), ())
+
+    @property
+    def placeholder(self) -> str:
+        """The default value, or an example."""
+        kinds = (self.schema, *self.schema.get("anyOf", ()))
+        examples = (one["examples"][0] for one in kinds if "examples" in one)
+        shown = next(examples, self.schema.get("default"))
+        if isinstance(shown, bool | None):
+            return "no" if shown is False else ""
+        return ",".join(shown) if isinstance(shown, list) else f"{shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +62,29 @@ class Endpoint:
     method: str
     path: str
     description: str
+    anchor: str
+    """The fragment of its URL on the page: the operation's name."""
+    scope: str
+    """The scope that a key must have; empty if none is needed."""
     fields: tuple[Field, ...]
+    bodies: tuple[str, ...]
+    """Examples of the body, as indented JSON."""
     curl: str
     """An example command."""
     answer: str
     """The fields or the kind of the answer."""
+    example: str
+    """An answer, as indented JSON."""
 
     @property
-    def anchor(self) -> str:
-        """The fragment of its URL on the page."""
-        return f"{self.method}{self.path}".translate(str.maketrans("/", "-", "{}")).lower()
+    def parameters(self) -> tuple[Field, ...]:
+        """Fields of the URL."""
+        return tuple(one for one in self.fields if one.place != "body")
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the body has a picture."""
+        return any(one.place == "body" and one.name == "image" for one in self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +92,7 @@ class Topic:
     """Endpoints under one heading."""
 
     title: str
+    description: str
     endpoints: tuple[Endpoint, ...]
 
 
@@ -73,39 +104,51 @@ def topics(
     Args:
         openapi: the description.
         address: the service's address, for the commands: ``http://127.0.0.1:8000``.
-        values: of required parameters by their names, for the commands.
+        values: of parameters by their names, for the commands and the forms.
         has_keys: whether requests need a key.
     """
-    found: dict[str, list[Endpoint]] = {tag: [] for tag in TOPICS}
+    found: dict[str, list[Endpoint]] = {}
     for path, methods in openapi["paths"].items():
         for method, call in methods.items():
-            tag = next(iter(call.get("tags", ())), "service")
             command = _curl(
                 openapi, method, path, call, address=address, values=values, key=has_keys
             )
-            found.setdefault(tag, []).append(
+            needed = call.get("security") or [{"": [""]}]
+            found.setdefault(call["tags"][0], []).append(
                 Endpoint(
                     method=method.upper(),
                     path=path,
                     description=call.get("description") or call.get("summary", ""),
-                    fields=tuple(_fields(openapi, call)),
+                    anchor=call["operationId"],
+                    scope=next(iter(needed[0].values()))[0],
+                    fields=tuple(_fields(openapi, call, values)),
+                    bodies=tuple(map(_indented, _body(openapi, call).get("examples", ()))),
                     curl=command,
                     answer=_answer(openapi, call),
+                    example=_example(openapi, call),
                 )
             )
-    return [Topic(TOPICS.get(tag, tag), tuple(some)) for tag, some in found.items() if some]
+    return [
+        Topic(tag["name"].capitalize(), tag["description"], tuple(found[tag["name"]]))
+        for tag in openapi["tags"]
+        if tag["name"] in found
+    ]
 
 
-def _fields(openapi: Schema, call: Schema) -> Iterable[Field]:
+def _fields(openapi: Schema, call: Schema, values: Mapping[str, str]) -> Iterable[Field]:
     for parameter in call.get("parameters", ()):
-        schema = parameter["schema"]
+        schema, name = parameter["schema"], parameter["name"]
         text = parameter.get("description") or _description(schema)
-        is_required = parameter.get("required", False)
-        yield Field(parameter["name"], _kind(openapi, schema), text, is_required)
+        is_required, place = parameter.get("required", False), parameter["in"]
+        value = values.get(name, "")
+        kind = _kind(openapi, schema)
+        yield Field(name, kind, text, is_required, schema, place, value)
     body = _body(openapi, call)
     required = body.get("required", ())
     for name, schema in body.get("properties", {}).items():
-        yield Field(name, _kind(openapi, schema), _description(schema), name in required)
+        is_required = name in required
+        kind, text = _kind(openapi, schema), _description(schema)
+        yield Field(name, kind, text, is_required, schema, "body")
 
 
 def _curl(
@@ -123,7 +166,7 @@ def _curl(
     query = {
         parameter["name"]: values[parameter["name"]]
         for parameter in call.get("parameters", ())
-        if parameter["in"] == "query" and parameter.get("required")
+        if parameter["in"] == "query" and parameter["name"] in values
     }
     url = f"{address}{path}" + (f"?{urlencode(query)}" if query else "")
     words = ["curl"] if method == "get" else ["curl", "-X", method.upper()]
@@ -151,6 +194,16 @@ def _answer(openapi: Schema, call: Schema) -> str:
             return {"image/jpeg": "a JPEG", "text/plain": "plain text"}.get(kind, str(kind))
         return ", ".join(_resolved(openapi, held["schema"]).get("properties", ()))
     return ""
+
+
+def _example(openapi: Schema, call: Schema) -> str:
+    content = call["responses"].get("200", {}).get("content", {}).get("application/json", {})
+    examples = _resolved(openapi, content.get("schema", {})).get("examples", ())
+    return _indented(examples[0]) if examples else ""
+
+
+def _indented(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _resolved(openapi: Schema, schema: Schema) -> Schema:

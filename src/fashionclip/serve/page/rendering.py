@@ -18,6 +18,8 @@ STATIC = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "shortlist.js": "text/javascript",
+    "api_docs.css": "text/css",
+    "api_docs.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 FOREVER = "public, max-age=31536000, immutable"

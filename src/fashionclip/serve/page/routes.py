@@ -87,7 +87,8 @@ class _Page:
         values = {
             "product_id": listed.hits[0].product_id if listed.hits else "A-17",
             "model": self._context.service.meta.model,
-            "id": "A-17",  # of no product here, since it is deleted
+            "id": "A-17",  # of no product here, since the command deletes it
+            "q": next(iter(await self._context.service.suggestions()), "dress"),
         }
         found = api_docs.topics(
             request.app.openapi(),

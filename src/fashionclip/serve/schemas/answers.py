@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
 
 
@@ -155,7 +156,7 @@ class Embeddings(BaseModel):
     usage: dict[str, int]
 
 
-_MODEL = {
+_MODEL: JsonDict = {
     "id": "builtin",
     "object": "model",
     "created": 0,

@@ -98,21 +98,7 @@ _MODE = Field(
 _AVOID: list[str] = Field([], max_length=20, description="Phrases for what hits should not show.")
 
 
-class SearchRequest(ListOptions):
-    """A text, an image, both, or products to resemble; without any, products are listed."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"text": "blue denim jeans", "k": 5},
-                {"text": "shirt", "avoid": ["stripes"], "where": "price < 50", "sort": "price"},
-                {"image": PIXEL, "text": "in red", "weight": 0.4},
-                {"text": "dress", "facets": ["*"], "total": True, "explain": True},
-            ]
-        },
-    )
-
+class _Question(_Request):
     text: Text | None = None
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
@@ -128,7 +114,7 @@ class SearchRequest(ListOptions):
     )
 
     @model_validator(mode="after")
-    def _check_mode(self) -> "SearchRequest":
+    def _check_mode(self) -> "_Question":
         """Check that the mode is given once.
 
         Raises:
@@ -140,8 +126,32 @@ class SearchRequest(ListOptions):
         return self
 
 
+class SearchRequest(ListOptions, _Question):
+    """A text, an image, both, or products to resemble; without any, products are listed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "blue denim jeans", "k": 5},
+                {"text": "shirt", "avoid": ["stripes"], "where": "price < 50", "sort": "price"},
+                {"image": PIXEL, "text": "in red", "weight": 0.4},
+                {"text": "dress", "facets": ["*"], "total": True, "explain": True},
+            ]
+        },
+    )
+
+
 class ListParameters(ListOptions):
-    """The same in a query string, where names may be separated by commas."""
+    """The same in a query string, where names may be separated by commas.
+
+    A parameter without a value counts as not given, since a page's form sends all of its fields.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blank(cls, data: Any) -> Any:  # noqa: ANN401 - as it comes
+        return {name: value for name, value in data.items() if value not in ("", [""])}
 
     @model_validator(mode="after")
     def _split(self) -> "ListParameters":
@@ -153,12 +163,14 @@ class SimilarParameters(ListParameters):
     """The query string of a search for products like one."""
 
 
-class SearchParameters(ListParameters):
-    """The query string of a search by text; without a text, products are listed."""
-
+class _TextParameters(_Request):
     q: Text | None = None
     mode: Mode | None = _MODE
     avoid: list[str] = _AVOID
+
+
+class SearchParameters(ListParameters, _TextParameters):
+    """The query string of a search by text; without a text, products are listed."""
 
 
 def _names(given: list[str] | None) -> list[str] | None:
