@@ -189,7 +189,7 @@ def test_an_empty_search_lists_products(client):
         ({"txet": "x"}, 422, "invalid", "^unknown field 'txet'; did you mean 'text'[?]$"),
         ({"zzz": "x"}, 422, "invalid", "^unknown field 'zzz'; choose one of text, image, "),
         ({"text": 7}, 422, "invalid", "^text must be text, not 7$"),
-        ({"text": 7, "k": "x"}, 422, "invalid", "^k must be a whole number, not 'x'; text must "),
+        ({"text": 7, "k": "x"}, 422, "invalid", "^text must be text, not 7; k must be a w"),
         ({"mode": "both"}, 422, "invalid", "^mode must be 'hybrid', 'vectors' or 'words', not "),
         ({"text": "x", "mode": "words", "hybrid": True}, 422, "invalid", "leave out hybrid"),
         ({"similar_to": [1]}, 422, "invalid", r"^similar_to\[0\] must be text, not 1$"),
@@ -300,6 +300,68 @@ def test_every_path_is_answered_with_and_without_a_version(client):
     assert ok(client.get("/v1/search", params={"q": "red shirt", "k": 4})) == new
     listed = ok(client.get("/v1/search?k=4&where=category = 'shoe'&q=&group=&fields=&offset="))
     assert listed == ok(client.post("/v1/search", json={"k": 4, "where": "category = 'shoe'"}))
+
+
+def test_a_list_is_sorted_counted_and_faceted(client):
+    where = "category = 'shoe'"
+    listed = ok(client.get(f"/v1/search?sort=-price&facets=*&fields=price,colour&where={where}"))
+    prices = [hit["price"] for hit in listed["hits"]]
+    assert prices == sorted(prices, reverse=True)
+    assert set(listed["hits"][0]) == {"id", "score", "price", "colour"}
+    assert (listed["total"], listed["n_relevant"], listed["is_total_exact"]) == (6, 6, True)
+    facets = listed["facets"]
+    assert facets["year"] == {"kind": "number", "values": [], "low": 2010.0, "high": 2012.0}
+    stocked = {one["value"]: one["count"] for one in facets["in_stock"]["values"]}
+    assert stocked == {True: 3, False: 3}
+    body = {"sort": "-price", "facets": ["*"], "fields": ["price", "colour"], "where": where}
+    assert ok(client.post("/v1/search", json=body)) == listed
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"sort": "price"}, {"q": "red shirt"}, {"q": "red shirt", "mode": "hybrid"},
+              {"where": "year = 2010", "sort": "-colour"}],
+)  # fmt: skip
+def test_cursors_lead_through_all_pages(client, query):
+    whole = found(client.get("/v1/search", params={**query, "k": 18}))
+    parts, cursor = [], ""
+    while cursor is not None:
+        page = ok(client.get("/v1/search", params={**query, "k": 4, "cursor": cursor}))
+        parts += [hit["id"] for hit in page["hits"]]
+        cursor = page["cursor"]
+        assert page["has_more"] is (cursor is not None)
+    assert parts == whole
+
+
+def test_similar_products_take_the_options_of_searches(client):
+    asked = "facets=colour&fields=title&explain=true&k=3&where=year = 2010"
+    answer = ok(client.get(f"/v1/products/P00/similar?{asked}"))
+    assert set(answer["hits"][0]) == {"id", "score", "title", "explanation"}
+    assert list(answer["facets"]) == ["colour"]
+    assert answer["total"] <= 6
+
+
+def test_hits_are_explained(client):
+    answer = ok(client.get("/v1/search?q=red shirt&mode=hybrid&explain=true&k=18"))
+    by_title = {hit["title"]: hit["explanation"] for hit in answer["hits"]}
+    assert set(by_title["red shirt"]["matched"]) == {"red", "shirt"}
+    assert by_title["blue shirt"]["matched"] == ["shirt"]
+    assert all(0 <= one["percentile"] <= 100 for one in by_title.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("fields=titel", "no column 'titel'; did you mean 'title'?"),
+        ("sort=prize", "no column 'prize'; did you mean 'price'?"),
+        ("facets=colr", "no column 'colr'; did you mean 'colour'?"),
+        ("facets=title", "'title' is no facet"),
+        ("cursor=abc", "cursor"),
+        ("group=true", "group"),
+        ("q=x&mode=words&explain=1&offset=3&cursor=abc", "not both"),
+    ],
+)
+def test_options_that_do_not_fit_the_catalogue_are_rejected(client, asked, says):
+    assert says in rejected(client.get(f"/v1/search?{asked}"), 400, "invalid")
 
 
 def test_openais_client_lists_the_model(client, model):

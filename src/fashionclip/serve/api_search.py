@@ -107,7 +107,7 @@ class _Searches:
             **further,
         )
         facets = "all" if asked.facets == ["*"] else asked.facets
-        results = await self._service.search(query, facets)  # type: ignore[arg-type]
+        results = await self._service.search(query, facets)
         answer: dict[str, Any] = {
             "hits": [_fields(hit, has_variants=asked.group) for hit in results.hits],
             "n_relevant": results.n_relevant,
