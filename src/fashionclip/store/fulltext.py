@@ -229,14 +229,14 @@ def max_edits(word: str) -> int:
 
 
 def closest(
-    word: str, vocabulary: Iterable[str], *, count: Callable[[str], int]
+    word: str, vocabulary: Iterable[str], *, count: Callable[[str], int] | None = None
 ) -> tuple[str, ...]:
     """The words that are closest to a misspelt one, all at the same distance.
 
     Args:
         word: a word that no product has.
         vocabulary: words that products have.
-        count: how many products have one of them; rare words give way to common ones.
+        count: how many products have one of them, so that rare words give way to common ones.
 
     Returns:
         Words within ``max_edits`` that are no codes; empty if there are none.
@@ -248,9 +248,11 @@ def closest(
     found = [(other, n) for other, n, _ in near if n == 1 or other[0] == word[0]]
     least = min((n for _, n in found), default=0)
     alike = sorted(other for other, n in found if n == least)
-    counts = [count(other) for other in alike] if len(alike) > 1 else [1]
-    enough = max(counts, default=0) / MAX_RARITY
-    return tuple(other for other, n in zip(alike, counts, strict=False) if n >= enough)
+    if count is None or len(alike) < 2:
+        return tuple(alike)
+    counts = [count(other) for other in alike]
+    enough = max(counts) / MAX_RARITY
+    return tuple(other for other, n in zip(alike, counts, strict=True) if n >= enough)
 
 
 class WordIndex:
