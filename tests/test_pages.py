@@ -1,6 +1,7 @@
 """Pages of hits: sorted, grouped, counted, explained, and stable while products change."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from fashionclip import Index
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Roles
 from fashionclip.searching import Query, search_many
+from fashionclip.searching.cursors import Place, read_cursor, write_cursor
+from fashionclip.searching.diversity import diverse_order
 from fashionclip.store import StoreMeta, create_store
+from fashionclip.store.filters import parse_filter
 
 COUNTER = itertools.count()
 WORDS = ("red", "blue", "linen", "shirt", "dress", "norda", "velt")
@@ -161,3 +165,199 @@ def test_pages_have_what_stays_once_while_products_come_go_and_change(
     assert [name for name in shown if name in stayed and shown.count(name) > 1] == []
     assert stayed - set(shown) == set()
     store.close()
+
+
+# sorting
+
+
+@pytest.mark.parametrize("sort", ["price", "-price", "title", "-brand", "PRICE"])
+def test_a_list_is_sorted_by_a_column_or_a_role_with_missing_values_last(index, sort):
+    hits = index.search(sort=sort, k=100)
+    column = sort.removeprefix("-").lower()
+    values = [hit.columns[column] for hit in hits]
+    filled = [value for value in values if value is not None]
+    assert values == [*sorted(filled, reverse=sort[0] == "-"), *[None] * (60 - len(filled))]
+    pairs = [(hit.columns[column], hit.product_id) for hit in hits]
+    assert all(a[1] < b[1] for a, b in itertools.pairwise(pairs) if a[0] == b[0])
+
+
+@pytest.fixture
+def judged(index):
+    """The index with a line that some products are above."""
+    scores = [hit.score for hit in index.search("red shirt", k=60)]
+    with index.store.writer() as writer:
+        writer.set_relevance_threshold((scores[19] + scores[20]) / 2)
+        yield index
+        writer.set_relevance_threshold(None)
+
+
+def test_hits_below_the_threshold_come_after_those_that_fit_and_are_not_counted(judged):
+    plain = judged.search("red shirt", k=60)
+    assert plain.results.n_relevant == 20
+    page = judged.search("red shirt", k=15, offset=10, total=True)
+    assert [page.results.n_relevant, page.results.total, page.results.is_total_exact] == [
+        10, 20, True
+    ]  # fmt: skip
+    lines = repr(page).splitlines()
+    assert [len(lines), lines[10]] == [16, "     weaker matches:"]
+    assert repr(page[10:]).startswith("     nothing here fits; the closest products:\n")
+    assert "weaker matches:" not in repr(page[:10])
+    by_price = judged.search("red shirt", k=60, sort="price")
+    fitting, weaker = by_price[:20], by_price[20:]
+    assert sorted(ids(fitting)) == sorted(ids(plain[:20]))
+    assert ids(weaker) == ids(plain[20:])
+    prices = [hit.columns["price"] for hit in fitting]
+    assert prices == sorted(prices, key=lambda price: (price is None, price))
+
+
+def test_words_that_match_make_a_product_fit_and_images_have_no_line(judged):
+    with judged.store.writer() as writer:
+        writer.set_relevance_threshold(1.0)
+    assert judged.search("red shirt", k=60).results.n_relevant == 0
+    hits = judged.search("norda", k=60, mode="hybrid", total=True)
+    named = [hit.product_id for hit in judged.store.text_search("norda", k=60)]
+    assert sorted(ids(hits[: hits.results.n_relevant])) == sorted(named)
+    assert hits.results.total == len(named) > 3
+    assert judged.search(similar_to="p001", k=9).results.n_relevant == 9
+    with judged.store.writer() as writer:
+        writer.set_relevance_threshold(None)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "words"])
+@pytest.mark.parametrize("text", ["p007", "P007", "AB-007", " ab-007 "])
+def test_an_id_or_article_number_finds_its_product_first(index, mode, text):
+    assert index.search(text, mode=mode, k=5)[0].product_id == "p007"
+
+
+def test_words_alone_need_no_model(index):
+    found = Index(index.store).search("red shirt", mode="words", k=100)
+    assert sorted(ids(found)) == sorted(
+        hit.product_id for hit in index.store.text_search("red shirt", k=100)
+    )
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+# groups and totals
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"sort": "price"}, {"text": "red"}, {"text": "red", "mode": "hybrid"}]
+)
+@pytest.mark.parametrize("where", [None, "price > 1"])
+def test_groups_are_counted_with_their_variants(index, query, where):
+    every = index.search(**query, where=where, k=100)
+    found = index.search(**query, where=where, k=100, group=True, total=True)
+    groups = [hit.columns["parent"] for hit in every]
+    expected = len(set(groups) - {None}) + groups.count(None)
+    assert [len(found), found.results.total, found.results.is_total_exact] == [
+        expected, expected, True
+    ]  # fmt: skip
+    for hit in found:
+        group = hit.columns["parent"]
+        assert hit.n_variants == (1 if group is None else groups.count(group))
+        if group is not None:  # the best variant stands for its group
+            assert hit.product_id == next(
+                other.product_id for other in every if other.columns["parent"] == group
+            )
+
+
+def test_a_total_beyond_the_pool_is_a_lower_bound_but_that_of_a_list_is_exact(model):
+    store = filled(f"memory://pages-{next(COUNTER)}", model, range(1200))
+    index = Index(store, model=model)
+    by_text = index.search("red", total=True).results
+    assert [by_text.total, by_text.is_total_exact] == [1000, False]
+    listed = index.search(where="price >= 0", total=True).results
+    assert [listed.total, listed.is_total_exact] == [store.count(listed and parse(store)), True]
+    store.close()
+
+
+def parse(store):
+    return parse_filter("price >= 0", store.meta.columns)
+
+
+# the rest of a query
+
+
+def test_fields_choose_the_columns_of_hits(index):
+    for query in ({}, {"text": "red"}, {"sort": "brand"}, {"group": True}):
+        for hit in index.search(**query, fields=["price", "TITLE"], k=3):
+            assert list(hit.columns) == ["price", "title"]
+        assert index.search(**query, fields=[], k=3)[0].columns == {}
+
+
+def test_explanations_name_the_words_that_match_and_how_close_a_hit_is(index):
+    hits = index.search("Red, lining & xyzzy", mode="hybrid", explain=True, k=60)
+    for hit in hits:
+        words = hit.columns["title"].split()
+        assert ("Red" in hit.explanation.matched) == ("red" in words)
+        assert "xyzzy" not in hit.explanation.matched
+    alone = index.search("red", explain=True, k=60)
+    percentiles = [hit.explanation.percentile for hit in alone]
+    assert percentiles == sorted(percentiles, reverse=True)
+    assert percentiles[0] > 90
+    assert percentiles[-1] < 10
+    by_words = index.search("red", mode="words", explain=True, k=1)[0].explanation
+    assert [by_words.matched, by_words.percentile] == [("red",), None]
+    assert index.search(explain=True, k=1)[0].explanation.matched == ()
+
+
+def test_diversity_puts_products_with_the_same_picture_back(index):
+    plain = index.search("red shirt", k=60)
+    pictures = [int(hit.product_id[1:]) % 17 for hit in plain]
+    assert len(set(pictures[:6])) < 4  # each picture is that of three or four products
+    diverse = index.search("red shirt", k=60, diversity=0.5)
+    first = [int(hit.product_id[1:]) % 17 for hit in diverse]
+    assert diverse[0] == plain[0]
+    assert len(set(first[:8])) == 8
+    assert sorted(ids(diverse)) == sorted(ids(plain))
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 6)), min_size=1, max_size=20),
+    st.floats(0.01, 1),
+)
+@settings(deadline=None)
+def test_a_diverse_order_begins_with_the_best_and_has_every_row_once(rows, diversity):
+    scores = np.array([score for score, _ in rows])
+    vectors = np.array([(np.cos(angle), np.sin(angle)) for _, angle in rows])
+    order = list(diverse_order(scores, vectors, diversity=diversity))
+    assert sorted(order) == list(range(len(rows)))
+    if diversity < 1:
+        assert scores[order[0]] == scores.max()
+
+
+# cursors
+
+
+def test_a_cursor_is_short_safe_in_a_url_and_belongs_to_its_query(index):
+    hits = index.search("red shirt", k=5, where="price>=0")
+    cursor = hits.results.cursor
+    assert re.fullmatch(r"[\w-]{40,120}", cursor)
+    again = index.search("red shirt", k=20, where="price >= 0", cursor=cursor, total=True)
+    assert again.results.has_more
+    for other in ({"text": "blue shirt"}, {"where": "price >= 1"}, {"mode": "hybrid"}):
+        query = {"text": "red shirt", "where": "price >= 0", **other}
+        with pytest.raises(ValueError, match="the cursor belongs to another query: ask as before"):
+            index.search(**query, cursor=cursor)
+    for damaged in (cursor[:-3], "A" + cursor[1:], cursor + "=", "☂", ""):
+        with pytest.raises(ValueError, match="the cursor is damaged: pass on the one"):
+            index.search("red shirt", where="price >= 0", cursor=damaged)
+
+
+def test_a_cursor_of_a_picture_belongs_to_that_picture(index, model):
+    vectors = [vector_of(i, model.dim) for i in (1, 2)]
+    pages = [one(index.store, model, image_vector=vector, k=5) for vector in vectors]
+    noisy = vectors[0] + np.float32(1e-5)
+    assert one(index.store, model, image_vector=noisy, k=5, cursor=pages[0].cursor).hits
+    with pytest.raises(ValueError, match="belongs to another query"):
+        one(index.store, model, image_vector=vectors[0], cursor=pages[1].cursor)
+
+
+@given(
+    st.tuples(st.sampled_from([None, "", "é\0\n☂", 5, 2.5, True]), st.text()),
+    st.none() | st.tuples(st.integers(0, 2), st.floats(-9, 9), st.text()),
+    st.frozensets(st.integers(0, 2**32 - 1), max_size=9),
+)
+def test_a_cursor_reads_back_what_was_written(sorted_at, ranked_at, seen):
+    place = Place(7, sorted_at=sorted_at, ranked_at=ranked_at, seen=seen)
+    assert read_cursor(write_cursor(place, "digest", [1, -2]), "digest") == (place, [1, -2])

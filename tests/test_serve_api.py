@@ -165,6 +165,24 @@ def test_pages_fit_together_and_show_whether_there_are_more(client):
     assert ok(client.post("/search", json={"text": "red", "offset": 18}))["hits"] == []
 
 
+def test_facets_are_counted_under_the_question(client):
+    """The whole list, a filter, and what fits a text by its words."""
+    ask = {"facets": ["colour", "category"], "fields": ["title"], "k": 3}
+    whole = ok(client.post("/v1/search", json=ask))
+    assert list(whole["facets"]) == ["colour", "category"]
+    assert {one["count"] for one in whole["facets"]["colour"]["values"]} == {3}
+    assert [set(hit) for hit in whole["hits"]] == [{"id", "score", "title"}] * 3
+    shoes = ok(client.post("/v1/search", json={**ask, "where": "category = 'shoe'"}))
+    assert shoes["facets"]["category"]["values"] == [{"value": "shoe", "count": 6}]
+    found = ok(client.post("/v1/search", json={**ask, "text": "red", "mode": "words"}))
+    assert found["facets"]["colour"]["values"] == [{"value": "red", "count": 3}]
+    assert found["total"] == 3
+    every = ok(client.post("/v1/search", json={"facets": ["*"]}))["facets"]
+    assert set(every) >= {"colour", "category", "price", "year", "in_stock"}
+    for facets, says in ((["titel"], "did you mean 'title'"), (["title"], "is no facet")):
+        assert says in rejected(client.post("/v1/search", json={"facets": facets}), 400, "invalid")
+
+
 def test_an_empty_search_lists_products(client):
     everything = ok(client.post("/search", json={"k": 100}))
     assert [hit["id"] for hit in everything["hits"]] == sorted(ids())

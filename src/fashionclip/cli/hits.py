@@ -13,7 +13,8 @@ from fashionclip.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from fashionclip.images.fetch import FetchPolicy
-    from fashionclip.product import Hit, Roles
+    from fashionclip.product import Explanation, Hit, Roles
+    from fashionclip.searching import Results
     from fashionclip.store import Store
 
 SHOWN_ROLES = ("price", "sale_price", "currency", "brand", "colour", "size", "category")
@@ -35,17 +36,29 @@ class Card:
     """The encoded image; None where it could not be read."""
 
 
-def show_hits(hits: Sequence["Hit"], roles: "Roles") -> None:
-    """Print hits as a table: rank, score, id, title, and as many short columns as fit."""
+def show_hits(results: "Results", roles: "Roles", *, first_rank: int = 1) -> None:
+    """Print hits as a table: rank, score, id, title, and as many short columns as fit.
+
+    Args:
+        results: a rule is drawn between those that fit and weaker ones.
+        roles: which columns come first.
+        first_rank: of the first hit.
+    """
+    hits = results.hits
     if not hits:
         return
     title = roles.title
     digits = 3 if any(abs(hit.score) > 0.1 for hit in hits) else 4  # fused scores are small
     columns: dict[str, list[str]] = {
-        "": [str(rank) for rank in range(1, len(hits) + 1)],
+        "": [str(rank) for rank in range(first_rank, first_rank + len(hits))],
         "score": [f"{hit.score:.{digits}f}" for hit in hits],
         "id": [terminal.one_line(hit.product_id, width=MAX_SHOWN_CHARS) for hit in hits],
     }
+    if any(hit.n_variants > 1 for hit in hits):
+        columns["variants"] = [str(hit.n_variants) for hit in hits]
+    if any(hit.explanation for hit in hits):
+        columns["matched"] = [_matched(hit.explanation) for hit in hits]
+        columns["better than"] = [_percentile(hit.explanation) for hit in hits]
     width = terminal.width() - sum(map(terminal.column_width, columns, columns.values()))
     for name in [*filter(None, [title]), *_short_columns(hits, roles)]:
         values = [terminal.cell(hit.columns.get(name)) for hit in hits]
@@ -55,7 +68,22 @@ def show_hits(hits: Sequence["Hit"], roles: "Roles") -> None:
         if width < 0 and name != title:
             break
         columns[name] = values
-    terminal.show_table(list(columns), zip(*columns.values(), strict=True), numbers=["", "score"])
+    terminal.show_table(
+        list(columns),
+        zip(*columns.values(), strict=True),
+        numbers=["", "score", "variants", "better than"],
+        rule_after=results.n_relevant if results.n_relevant < len(hits) else 0,
+    )
+
+
+def _matched(explanation: "Explanation | None") -> str:
+    return " ".join(explanation.matched) if explanation else ""
+
+
+def _percentile(explanation: "Explanation | None") -> str:
+    if explanation is None or explanation.percentile is None:
+        return ""
+    return f"{explanation.percentile:.1f} %"
 
 
 def _price(value: object) -> str:

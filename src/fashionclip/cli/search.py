@@ -20,7 +20,6 @@ from fashionclip.cli.options import (
     private_option,
     stop_for_usage,
 )
-from fashionclip.product import hit_fields
 
 if TYPE_CHECKING:
     from fashionclip.model import FashionCLIP
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
         "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
         '$ fashionclip search shop.lance "nike running shoes" --mode hybrid --json',
+        "$ fashionclip search shop.lance --where \"brand = 'Norda'\" --sort price",
     )
 )
 @click.argument("store")
@@ -68,7 +68,24 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compare the words with pictures (vectors), with the catalogue's words, or with both.",
 )
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    help="Sort the hits that fit by a column or role; descending with - before it: --sort=-price.",
+)
 @click.option("--group", is_flag=True, help="Show only the best of each group of variants.")
+@click.option(
+    "--diversity",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="How much hits that look like earlier ones are put back, 0 to 1.",
+)
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="Hits to leave out at first.")
+@click.option("--cursor", metavar="TEXT", help="Go on after a page: the cursor that --json gave.")
+@click.option("--total", is_flag=True, help="Count the products that fit.")
+@click.option("--explain", is_flag=True, help="Say which words match, and how close hits are.")
+@click.option("--fields", metavar="NAMES", help="Columns or roles of the hits, with commas.")
 @click.option(
     "--html",
     "page",
@@ -89,7 +106,14 @@ def command(
     k: int,
     weight: float,
     mode: "Mode",
+    sort: str | None,
     group: bool,
+    diversity: float,
+    offset: int,
+    cursor: str | None,
+    total: bool,
+    explain: bool,
+    fields: str | None,
     page: Path | None,
     allow_private: bool,
     model_name: str | None,
@@ -99,21 +123,27 @@ def command(
 ) -> None:
     """Search the index in STORE by WORDS, by an image, by both, or for products like another.
 
+    Without any of these, --where or --sort lists products. A rule separates products that fit from
+    weaker matches.
+
     STORE is a folder, s3://… or postgresql://…. A score is a cosine, 1 for the same image; how
-    high words score differs between models. With --mode hybrid it is a sum over ranks instead.
+    high words score differs between models. With --mode hybrid it counts words too.
     """
     text = " ".join(words).strip() or None
-    if text is None and image is None and similar_to is None:
-        stop_for_usage("say what to look for: words, --image FILE or --similar-to ID")
+    if not (text or image or similar_to or avoid or where or sort):
+        stop_for_usage(
+            "say what to look for: words, --image FILE or --similar-to ID; --where or --sort lists"
+        )
     begun = perf_counter()
     if device == "auto":
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
-    needs_model = bool(text or image or avoid or model_name)
+    needs_model = bool((text and mode != "words") or image or avoid or model_name)
     opened, model = open_both(
         store, model_name, text, device=device, precision=precision, needs_model=needs_model
     )
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
+    from fashionclip.searching import results_fields
 
     policy = FetchPolicy(allow_private=allow_private)
     index = Index(opened, model=model, policy=policy)
@@ -125,26 +155,47 @@ def command(
         avoid=avoid,
         where=where,
         k=k,
-        mode=mode if text else "vectors",
+        offset=offset,
+        cursor=cursor,
+        mode=mode,
+        sort=sort,
         group=group,
+        diversity=diversity,
+        total=total,
+        explain=explain,
+        fields=None if fields is None else [name.strip() for name in fields.split(",")],
     )
+    results = hits.results
     if as_json:
-        terminal.write_json({"hits": [hit_fields(hit) for hit in hits]})
+        terminal.write_json(results_fields(results, has_groups=group))
     else:
-        show_hits(hits, opened.meta.roles)
+        show_hits(results, opened.meta.roles, first_rank=offset + 1)
     if page is not None:
         write_page(
             page,
             hits,
             opened,
-            heading=text or (f"like {similar_to}" if similar_to else "like this image"),
+            heading=_heading(text, similar_to, image),
             facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
             image=image or (index.read_images([similar_to])[0] if similar_to else None),
             policy=policy,
         )
         terminal.talk(f"page of images: {page}")
-    found = f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"
-    terminal.say_counts(found, seconds=perf_counter() - begun)
+    if hits and not results.n_relevant:
+        terminal.talk("nothing here fits" + (f" {text!r}; these are the closest" if text else ""))
+    counts = [f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"]
+    if 0 < results.n_relevant < len(hits):
+        counts.append(f"{len(hits) - results.n_relevant:,} of them weaker matches")
+    if results.total is not None:
+        fitting = f"{results.total:,}{'' if results.is_total_exact else '+'}"
+        counts.append(f"{fitting} {'groups' if group else 'products'} fit")
+    terminal.say_counts(*counts, seconds=perf_counter() - begun)
+
+
+def _heading(text: str | None, similar_to: str | None, image: str | None) -> str:
+    if text or image:
+        return text or "like this image"
+    return f"like {similar_to}" if similar_to else "products"
 
 
 def open_both(

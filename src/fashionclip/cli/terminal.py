@@ -113,6 +113,7 @@ def show_table(
     *,
     title: str | None = None,
     numbers: Iterable[str] = (),
+    rule_after: int = 0,
 ) -> None:
     """Print a table on stdout.
 
@@ -121,6 +122,7 @@ def show_table(
         rows: the cells, in the order of the headings.
         title: a line above it.
         numbers: headings of the columns that are aligned right.
+        rule_after: rows before a rule; 0 for no rule.
     """
     from rich import box
     from rich.table import Table
@@ -140,8 +142,10 @@ def show_table(
         )
     cells = [[cell(value) for value in row] for row in rows]
     widths = _fitting([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
-    for row in cells:
+    for i, row in enumerate(cells, start=1):
         table.add_row(*(Text(one_line(text, width=n)) for text, n in zip(row, widths, strict=True)))
+        if i == rule_after:
+            table.add_row(*("─" * n for n in widths), style="dim")
     console().print(table)
 
 

@@ -9,7 +9,7 @@ goes through it.
 from fashionclip.searching.columns import named_column
 from fashionclip.searching.query import Mode, Query
 from fashionclip.searching.ranking import group_column
-from fashionclip.searching.results import Outcome, Results
+from fashionclip.searching.results import Outcome, Results, results_fields
 from fashionclip.searching.search import not_found, search_many
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "group_column",
     "named_column",
     "not_found",
+    "results_fields",
     "search_many",
 ]

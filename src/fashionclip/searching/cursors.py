@@ -13,6 +13,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,10 +141,10 @@ def read_cursor(text: str, digest: str) -> tuple[Place, list[int] | None]:
     Raises:
         ValueError: it is damaged, or belongs to another query.
     """
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
+    raw = b""
+    if text.isascii() and "=" not in text:
+        with suppress(binascii.Error):
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     checksum, data = raw[:CHECKSUM_BYTES], raw[CHECKSUM_BYTES:]
     if hashlib.blake2b(data, digest_size=CHECKSUM_BYTES).digest() != checksum:
         message = "the cursor is damaged: pass on the one that the page before gave, unchanged"

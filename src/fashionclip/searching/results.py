@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fashionclip.errors import FashionCLIPError
-from fashionclip.product import Hit
+from fashionclip.product import Hit, hit_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,29 @@ class Results:
 
 Outcome = Results | FashionCLIPError | TypeError | ValueError
 """What becomes of one of many queries: its results, or what is wrong with it."""
+
+
+def results_fields(results: Results, *, has_groups: bool) -> dict[str, Any]:
+    """Results for JSON, on the command line and over HTTP.
+
+    Args:
+        results: one page.
+        has_groups: whether hits are grouped; then each has ``n_variants``.
+    """
+    hits = []
+    for hit in results.hits:
+        shown: dict[str, Any] = {**hit_fields(hit)}
+        if has_groups:
+            shown["n_variants"] = hit.n_variants
+        if hit.explanation is not None:
+            matched, percentile = list(hit.explanation.matched), hit.explanation.percentile
+            shown["explanation"] = {"matched": matched, "percentile": percentile}
+        hits.append(shown)
+    return {
+        "hits": hits,
+        "n_relevant": results.n_relevant,
+        "total": results.total,
+        "is_total_exact": results.is_total_exact,
+        "has_more": results.has_more,
+        "cursor": results.cursor,
+    }

@@ -1,6 +1,6 @@
 """``search_many``: many queries over a store, with one pass of the model and one of the store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Hit, Product
+from fashionclip.product import Hit, Product, Value
 from fashionclip.relevance import Scale, scale_of
 from fashionclip.searching.candidates import (
     Candidates,
@@ -308,6 +308,8 @@ class _Search:
             cursor = write_cursor(place, one.digest, None)
         if group is not None:
             shown = with_variants(self._store, shown, group, one.where)
+        elif one.fields is not None:
+            shown = [replace(hit, columns=_chosen(hit.columns, one.fields)) for hit in shown]
         total = self._store.count(one.where, distinct=group) if query.total else None
         return Results(shown, len(shown), has_more, cursor, total)
 
@@ -442,9 +444,9 @@ class _Search:
             for one in self._pending.values()
             if not one.query.is_list or one.query.group or one.query.explain
         ]
-        rows = self._rows(one for one in bare if one.fields != () or one.query.explain)
+        rows = self._rows(bare)
         for one in bare:
-            if one.results is not None and (one.fields != () or one.query.explain):
+            if one.results is not None:
                 one.results = self._filled(one, one.results, rows)
         found: dict[int, Outcome] = {**self._errors}
         for i, one in self._pending.items():
@@ -452,7 +454,7 @@ class _Search:
                 found[i] = one.results
         return [found[i] for i in range(len(self._queries))]
 
-    def _rows(self, some: Iterable[_Pending]) -> dict[str, Product]:
+    def _rows(self, some: Sequence[_Pending]) -> dict[str, Product]:
         """The products that are hits of some queries, in one read."""
         hits = [hit for one in some if one.results is not None for hit in one.results.hits]
         return stored_products(self._store, list(dict.fromkeys(hit.product_id for hit in hits)))
@@ -466,9 +468,7 @@ class _Search:
             if product is None:
                 continue
             n_relevant += i < results.n_relevant
-            columns = product.columns
-            if one.fields is not None:
-                columns = {name: columns[name] for name in one.fields if name in columns}
+            columns = _chosen(product.columns, one.fields)
             hits.append(replace(hit, columns=columns))
         if one.query.explain:
             hits = explained(
@@ -494,6 +494,13 @@ class _Search:
     def _fail(self, i: int, error: FashionCLIPError | ValueError) -> None:
         self._errors[i] = error
         del self._pending[i]
+
+
+def _chosen(columns: Mapping[str, Value], fields: Sequence[str] | None) -> Mapping[str, Value]:
+    """The columns that hits carry; one may have gone meanwhile."""
+    return (
+        columns if fields is None else {name: columns[name] for name in fields if name in columns}
+    )
 
 
 def not_found(store: Store, product_id: str) -> str:

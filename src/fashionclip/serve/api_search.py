@@ -6,8 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
 
-from fashionclip.product import Hit, hit_fields
-from fashionclip.searching import Mode, Query
+from fashionclip.searching import Mode, Query, results_fields
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.inputs import Inputs, Json, limited
 from fashionclip.serve.routing import add_route
@@ -108,27 +107,10 @@ class _Searches:
         )
         facets = "all" if asked.facets == ["*"] else asked.facets
         results = await self._service.search(query, facets)
-        answer: dict[str, Any] = {
-            "hits": [_fields(hit, has_variants=asked.group) for hit in results.hits],
-            "n_relevant": results.n_relevant,
-            "total": results.total,
-            "is_total_exact": results.is_total_exact,
-            "has_more": results.has_more,
-            "cursor": results.cursor,
-        }
+        answer = results_fields(results, has_groups=asked.group)
         if results.facets is not None:
             answer["facets"] = {facet.name: _facet(facet) for facet in results.facets}
         return Json(answer)
-
-
-def _fields(hit: Hit, *, has_variants: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {**hit_fields(hit)}
-    if has_variants:
-        found["n_variants"] = hit.n_variants
-    if hit.explanation is not None:
-        matched, percentile = hit.explanation.matched, hit.explanation.percentile
-        found["explanation"] = {"matched": list(matched), "percentile": percentile}
-    return found
 
 
 def _facet(facet: Facet) -> dict[str, Any]:
