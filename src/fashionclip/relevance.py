@@ -101,7 +101,7 @@ class Scale:
         whole, *parts = word
         if whole in there or (parts and there.issuperset(parts)):
             return True
-        return not self.frequencies.get(whole) and bool(closest(whole, there))
+        return not self.frequencies.get(whole) and bool(closest(whole, there, count=lambda _: 1))
 
 
 _SCALES: WeakKeyDictionary[Store, tuple[str, int, Scale]] = WeakKeyDictionary()

@@ -81,7 +81,7 @@ def matched_words(text: str, product: str, scale: Scale) -> tuple[str, ...]:
     def is_there(word: str) -> bool:
         for term in words_of(word):
             is_known = term in there or bool(scale.frequencies.get(term))
-            if term in there or (not is_known and closest(term, there)):
+            if term in there or (not is_known and closest(term, there, count=lambda _: 1)):
                 return True
         return False
 
