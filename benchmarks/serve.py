@@ -34,7 +34,7 @@ import numpy as np
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
 from fashionclip.serve.service import BUILTIN
-from fashionclip.store import Store, create_store, open_store
+from fashionclip.store import Store, create_store, holds_store, open_store
 from fashionclip.store.memory import MemoryStore
 
 REQUESTS_PER_S = 20.0  # of the steady load
@@ -45,6 +45,7 @@ N_MEMORY_POINTS = 20
 MAX_FLAT_GROWTH = 0.02  # share, over the second half of the memory curve
 MAX_REQUESTS, MAX_SECONDS = 1_000_000, 1_800.0
 ROWS_PER_WRITE = 5_000
+SHARE = "share"  # a column that a grown index has besides
 
 WORDS = (
     "black white navy red green blue pink beige grey brown yellow purple teal khaki olive",
@@ -255,18 +256,24 @@ def port_of(process: subprocess.Popen, log) -> int:  # noqa: ANN001
     raise SystemExit(f"the service did not start:\n{log.read()}")
 
 
-def grow(source: Store, n_products: int, folder: Path) -> Path:
-    """Write a larger copy of a store: its products repeatedly, with noise added to the vectors."""
+def grow(source: Store, n_products: int, path: Path) -> Path:
+    """Write a larger copy of a store: its products repeatedly, with noise added to the vectors.
+
+    The column ``SHARE`` has evenly spread numbers in 0...1, so that ``share < 0.1`` passes a tenth.
+    A copy that was begun is continued, and one that is complete is left alone.
+    """
+    store = open_store(path) if holds_store(path) else create_store(path, source.meta)
+    if len(store) >= n_products:
+        return path
     parts = list(source.scan())
     vectors = np.concatenate([part.vectors for part in parts])
     captions = [caption for part in parts for caption in part.captions]
     images = [image for part in parts for image in part.images]
     columns = [row for part in parts for row in part.columns.to_pylist()]
-    rng = np.random.default_rng(0)
-    path = folder / "grown.lance"
-    store = create_store(path, source.meta)
     with store.writer() as writer:
-        for start in range(0, n_products, ROWS_PER_WRITE):
+        writer.set_roles(source.meta.roles)
+        for start in range(len(store), n_products, ROWS_PER_WRITE):
+            rng = np.random.default_rng(start)
             rows = range(start, min(start + ROWS_PER_WRITE, n_products))
             batch = vectors[[i % len(vectors) for i in rows]]
             noise = rng.normal(size=batch.shape) * [[0.02 * (i >= len(vectors))] for i in rows]
@@ -275,8 +282,11 @@ def grow(source: Store, n_products: int, folder: Path) -> Path:
             products = []
             for i in rows:
                 row = i % len(vectors)
-                products.append(Product(str(i), captions[row], images[row], i, columns[row]))
+                further = {SHARE: (i * 2_654_435_761 % 2**32) / 2**32}
+                values = columns[row] | further
+                products.append(Product(str(i), captions[row], images[row], i, values))
             writer.upsert(products, batch, [bytes(16)] * len(products))
+        writer.set_relevance_threshold(source.meta.relevance_threshold)
         writer.optimize()
     return path
 
@@ -438,7 +448,10 @@ def main() -> None:
         n_products = len(index)
         path = options.index
         if n_products < options.grow_to:
-            path, n_products = grow(index, options.grow_to, Path(folder)), options.grow_to
+            path, n_products = (
+                grow(index, options.grow_to, Path(folder) / "grown.lance"),
+                options.grow_to,
+            )
         with serving(path) as batching, serving(path, "--max-batch", "1") as single:
             services = {"batches": batching, "one by one": single}
             texts = {name: iter_texts(np.random.default_rng(0)) for name in services}

@@ -1,11 +1,15 @@
 """A store in memory through many small writes: shared blocks, dead rows, blocks made anew."""
 
+import json
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashionclip.product import Product
+from fashionclip.serve import facets
 from fashionclip.store import StoreMeta, snapshot, vector_room
 from fashionclip.store.base import Sort
 from fashionclip.store.filters import parse_filter
@@ -114,6 +118,56 @@ def test_a_snapshot_stays_as_it_was():
     assert before.base is store.snapshot.base  # nothing was copied
     assert [hit.columns["price"] for hit in store.list_hits(k=9)] == [3]
     assert before.nearest(vector(2), ks=[1], masks=[None])[0][0].product_id == "b"
+
+
+def test_facets_of_what_came_later_are_counted_with_the_others(monkeypatch):
+    """The encoding of the shared block is used again; values may be new, or gone."""
+    monkeypatch.setattr(facets, "MIN_SHARED_ROWS", 10)
+    kinds = {"colour": "string", "sizes": "string", "new": "boolean", "price": "number"}
+    store = MemoryStore(StoreMeta("memory://x", "m", "0" * 16, DIM, columns=kinds))
+
+    def put(numbers: Iterable[int], shift: int) -> None:
+        rows = [
+            Product(
+                f"p{i}",
+                "",
+                None,
+                0,
+                {
+                    "colour": (None, "red", "blue", f"new {shift}")[(i + shift) % 4],
+                    "sizes": json.dumps([i % 3, (i + shift) % 5]),
+                    "new": i % 2 == 0,
+                    "price": (i + shift) % 7 + 0.5,
+                },
+            )
+            for i in numbers
+        ]
+        with store.writer() as writer:
+            writer.upsert(
+                rows, np.concatenate([vector(i) for i in numbers]), [bytes(16)] * len(rows)
+            )
+
+    put(range(40), 0)
+    found = facets.Facets(store.snapshot)
+    for numbers, shift in (((3, 8, 50), 1), (range(20), 2), ((1, 2, 60), 3)):
+        found.counted(None)
+        put(numbers, shift)
+        found = facets.Facets(store.snapshot, found)
+        fresh = MemoryStore.copy_of(store)
+        assert not len(fresh.snapshot.recent)
+        for where in (None, parse_filter("price < 3", kinds)):
+            counted, expected = (
+                {
+                    one.name: (one.kind, sorted(one.values, key=str), one.low, one.high)
+                    for one in some
+                }
+                for some in (
+                    found.counted(store.snapshot.mask(where)),
+                    facets.Facets(fresh.snapshot).counted(fresh.snapshot.mask(where)),
+                )
+            )
+            assert counted == expected
+    assert found._of_base
 
 
 def test_large_vectors_lie_in_a_file(monkeypatch):

@@ -8,6 +8,7 @@ are batched too. Calls beyond a queue are rejected (429).
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -61,11 +62,17 @@ class FoundPage(Results):
 class _FacetCounts:
     """Facets of one snapshot, with those of the filters that were used last."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.facets = Facets(snapshot)
-        self.all = self.facets.counted(None)
-        self.suggestions = self.facets.suggestions()
+    def __init__(self, snapshot: Snapshot, before: "_FacetCounts | None") -> None:
+        self.facets: Facets = Facets(snapshot, None if before is None else before.facets)
         self.by_filter: LRUCache[str, tuple[Facet, ...]] = LRUCache(MAX_COUNTED_FILTERS)
+
+    @cached_property
+    def all(self) -> tuple[Facet, ...]:
+        return self.facets.counted(None)
+
+    @cached_property
+    def suggestions(self) -> tuple[str, ...]:
+        return self.facets.suggestions()
 
 
 class SearchService:
@@ -369,7 +376,7 @@ class SearchService:
         now = self._index.snapshot
         counts = self._facet_counts
         if counts is None or counts.facets.snapshot is not now:
-            counts = self._facet_counts = _FacetCounts(now)
+            counts = self._facet_counts = _FacetCounts(now, counts)
         return counts
 
     def _facets(self, where: str | None) -> tuple[Facet, ...]:
