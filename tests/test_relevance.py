@@ -13,6 +13,7 @@ from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Roles
 from fashionclip.relevance import calibrate, scale_of, unrelated_queries
 from fashionclip.sample import write_sample_catalog
+from fashionclip.searching.ranking import fuse, match_words, word_shares
 from fashionclip.store import StoreMeta, open_store
 from fashionclip.store.memory import MemoryStore
 
@@ -98,6 +99,7 @@ def test_a_scale_is_kept_until_many_products_came():
         ("red lawn mower", "Nike Red Shoes", 0.05, 0.4),  # a colour covers little
         ("nike lawn", "Nike Red Shoes", 0.3, 0.6),
         ("lawn mower", "Nike Red Shoes", 0, 0),
+        ("skirt", "Nike Red Shirt", 0, 0),  # spelled right
         ("", "Nike Red Shoes", 0, 0),
         ("the", "The Red Shoes", 0, 0),
     ],
@@ -121,3 +123,29 @@ def test_coverage_grows_with_words_and_products(products, query):
     assert scale.coverage(text, texts) == max(alone)
     assert all(0 <= share <= 1 for share in alone)
     assert scale.coverage(text, [" ".join([*query, *texts])]) == pytest.approx(1)
+
+
+def test_words_that_cover_a_query_outrank_any_look():
+    """A brand's products come before others even where the vectors are against all of them."""
+    rng = np.random.default_rng(0)
+    cosines = rng.normal(0.2, 0.05, 1000)
+    is_brand = cosines < np.percentile(cosines, 5)
+    shares = word_shares(np.where(is_brand, rng.uniform(6, 7, 1000), 0), 1.0)
+    scores = fuse(cosines, shares, mean=0.2, std=0.05)
+    assert scores[is_brand].min() > scores[~is_brand].max()
+
+
+def test_a_long_text_needs_not_all_its_words():
+    captions = [f"{('red', 'black')[i % 2]} shoe" for i in range(99)] + ["Nike Red Shoes"]
+    scale = scale_of(memory_store(captions, unit(np.random.default_rng(0).normal(size=(100, 4)))))
+    text = "these nike shoes of soft suede with a rubber sole come in a sturdy box with laces"
+    assert scale.coverage(text, ["Nike Suede Shoe, rubber sole, lace, red"]) == 1
+    assert scale.coverage(text, ["Red Shoe"]) < 0.3
+
+
+def test_products_match_by_words_only_if_the_best_covers_most_of_the_query():
+    scores = np.array([8.0, 5.0, 3.0, 0.0])
+    assert match_words(word_shares(scores, 1.0), 1.0).tolist() == [True, True, False, False]
+    assert match_words(word_shares(scores, 0.7), 0.7).tolist() == [True, True, False, False]
+    assert not match_words(word_shares(scores, 0.4), 0.4).any()
+    assert not match_words(word_shares(np.zeros(2), 0.0), 0.0).any()

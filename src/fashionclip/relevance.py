@@ -23,6 +23,8 @@ from fashionclip.store.fulltext import closest, search_words, words_of
 
 SAMPLE = 2_000
 """Products that a scale is measured on; the standard error of a percentile is 1.1 at most."""
+ENOUGH_WEIGHT = 20.0
+"""What the words of a long text have to weigh that cover it: about three rare words."""
 MIN_VARIANCE = 1e-8
 """Of cosines, so that a catalogue of equal images has a scale too."""
 REMEASURED_SHARE = 0.1
@@ -39,6 +41,16 @@ _STOP_WORDS = frozenset(
         " will with you your"
     )
 )
+_SPELLED_RIGHT = frozenset(
+    words_of(
+        "bag belt blazer blouse boot bra brooch cape cardigan cloak coat corset denim dress earring"
+        " flat glove gown heel hoodie jacket jeans jersey jumper kimono leggings loafer mule"
+        " necklace pants parka polo poncho pump purse pyjamas ring robe sandal sari scarf shirt"
+        " shoe shorts skirt slipper sneaker sock suit sunglasses sweater sweatshirt swimsuit tights"
+        " trainer trousers tunic vest waistcoat wallet watch"
+    )
+)
+"""No misspellings of other words: a skirt is no shirt."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,25 +95,31 @@ class Scale:
         """How much of a query the words of the best of some products cover, in 0…1.
 
         Args:
-            text: the query; each of its words counts by its weight.
+            text: the query; each of its words counts by its weight. Not all words of a long text
+                are those of a product: there ``ENOUGH_WEIGHT`` is enough.
             products: their ``product_text``.
         """
         words = search_words(text)
         weights = [min(map(self.weight, word)) for word in words]
-        total = sum(weights)
+        total = min(sum(weights), ENOUGH_WEIGHT)
         best = 0.0
         for product in products if total else ():
             there = set(words_of(product))
-            covered = [self._is_there(word, there) for word in words]
-            best = max(best, sum(np.compress(covered, weights)) / total)
-        return best
+            covered = (
+                weight
+                for word, weight in zip(words, weights, strict=True)
+                if weight and self._is_there(word, there)
+            )
+            best = max(best, sum(covered) / total)
+        return min(best, 1.0)
 
     def _is_there(self, word: tuple[str, ...], there: set[str]) -> bool:
         """Whether a product has a word: the whole or all of its parts, or misspelt."""
         whole, *parts = word
         if whole in there or (parts and there.issuperset(parts)):
             return True
-        return not self.frequencies.get(whole) and bool(closest(whole, there, count=lambda _: 1))
+        is_right = whole in _SPELLED_RIGHT or bool(self.frequencies.get(whole))
+        return not is_right and bool(closest(whole, there))
 
 
 _SCALES: WeakKeyDictionary[Store, tuple[str, int, Scale]] = WeakKeyDictionary()

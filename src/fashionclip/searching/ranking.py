@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from fashionclip.searching.query import NEUTRAL
 from fashionclip.store import StoreMeta
@@ -11,6 +11,9 @@ from fashionclip.store import StoreMeta
 VECTOR_SPAN = 8.0
 """Standard deviations of cosines that count as much as words that cover a query completely: about
 the distance between the best and the worst product of a catalogue."""
+
+MIN_COVERAGE = 0.6
+"""Share of a query that the words of the best product cover, if words make products fit."""
 
 
 def group_column(meta: StoreMeta) -> str:
@@ -37,6 +40,18 @@ def word_shares(word_scores: Float[np.ndarray, " n"], coverage: float) -> Float[
     """
     best = max(float(word_scores.max(initial=0.0)), 1e-9)
     return np.asarray(word_scores * (coverage / best))
+
+
+def match_words(shares: Float[np.ndarray, " n"], coverage: float) -> Bool[np.ndarray, " n"]:
+    """Which products fit a query by their words, whatever their vectors say.
+
+    None if even the best leaves out much of the query: a colour alone is no match.
+
+    Args:
+        shares: see ``word_shares``.
+        coverage: the share of the query that the best product covers.
+    """
+    return (shares >= coverage / 2) & (coverage >= MIN_COVERAGE)
 
 
 def fuse(

@@ -31,7 +31,7 @@ from fashionclip.searching.cursors import (
 from fashionclip.searching.explanation import explained, stored_products
 from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Layout, Page, page_of
 from fashionclip.searching.query import NEUTRAL, Query, several
-from fashionclip.searching.ranking import fuse, group_column, unit, word_shares
+from fashionclip.searching.ranking import fuse, group_column, match_words, unit, word_shares
 from fashionclip.searching.results import Outcome, Results
 from fashionclip.searching.variants import list_groups, with_variants
 from fashionclip.store import Store, require_model
@@ -40,10 +40,8 @@ from fashionclip.store.fulltext import product_text
 
 DEEPER = 4
 """How many times more candidates are taken where those before were too few."""
-BEST_BY_WORDS = 5
+BEST_BY_WORDS = 3
 """Candidates whose words are looked at, for how much of the query the best by words cover."""
-RELEVANT_SHARE = 0.5
-"""Share of a query whose words make a product fit, whatever its vector says."""
 TEXT_THREADS = 2
 """Full-text searches at the same time, beside the model and the vectors."""
 
@@ -382,7 +380,7 @@ class _Search:
         if scale is not None and query.matches_words:
             coverage = self._coverage(one, candidates, scale)
             shares = word_shares(candidates.word_scores, coverage)
-            is_relevant |= shares >= RELEVANT_SHARE
+            is_relevant |= match_words(shares, coverage)
             if one.vector is None:
                 scores = candidates.word_scores
             else:
