@@ -4,11 +4,12 @@ import threading
 
 import uvicorn
 
-from fashionclip.serve.app import create_app, listen
+from fashionclip.serve.app import create_app
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware.connections import Connections
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
+from fashionclip.serve.workers import listen
 
 
 class Running:

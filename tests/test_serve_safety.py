@@ -88,8 +88,8 @@ def test_a_key_file_that_cannot_be_read_or_written_is_an_error_of_one_line(tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(ServiceError, match="cannot be written"):
         new_key(tmp_path / "file" / "keys", "read")
-    with pytest.raises(ValueError, match="read or write"):
-        new_key(tmp_path / "keys", "admin")
+    with pytest.raises(ValueError, match="read, write or admin"):
+        new_key(tmp_path / "keys", "root")
 
 
 # the middleware before every route
@@ -304,7 +304,7 @@ def test_buckets_refill_and_the_oldest_are_dropped(monkeypatch):
     assert limiter.take("a", 1.0) == 0.5
     now = 0.5
     assert limiter.take("a", 1.0) == 0.0
-    for i in range(rates.MAX_CLIENTS):
+    for i in range(4 * rates.MAX_CLIENTS):
         limiter.take(f"stranger {i}", 1.0)
     assert limiter.take("a", 1.0) == 0.0  # dropped, so it starts with a full bucket
 

@@ -49,6 +49,7 @@ def _read_origins(
 @click.command(
     epilog=examples(
         "$ fashionclip serve shop.lance",
+        "$ fashionclip serve shop.alias --workers 4 --read-only",
         "$ fashionclip serve --new-key read --key-file shop.keys",
         "$ fashionclip serve shop.lance --host 0.0.0.0 --key-file shop.keys",
     )
@@ -77,6 +78,11 @@ def _read_origins(
     help="A replica: follow the index without ever writing to it; requests that write get 403.",
 )
 @click.option(
+    "--allow-any-store",
+    is_flag=True,
+    help="POST /v1/admin/switch may name any store, not only those beside the alias.",
+)
+@click.option(
     "--uploads",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
@@ -98,7 +104,7 @@ def _read_origins(
 )
 @click.option(
     "--new-key",
-    type=click.Choice(["read", "write"]),
+    type=click.Choice(["read", "write", "admin"]),
     help="Make a key, add its hash to --key-file, print it, and exit.",
 )
 @click.option(
@@ -149,10 +155,12 @@ def command(
 ) -> None:
     """Serve the index in STORE: a search page for people, an API for programs.
 
-    STORE is a folder, s3://… or postgresql://…; the service answers from a copy in memory.
+    STORE is a folder, s3://… or postgresql://…; the service answers from a copy in memory. It may
+    also be an alias, NAME.alias, which 'fashionclip switch' moves from one store to another: the
+    service goes with it without losing a request.
 
     By default it listens on this machine only. Logs are JSON lines on stderr. Ctrl-C or SIGTERM
-    stop it after the accepted requests are answered. SIGHUP restarts the worker.
+    stop it after the accepted requests are answered. SIGHUP restarts the workers one by one.
     """
     require_extra("serve", "fastapi", "prometheus_client", "sqlglot", "uvicorn")
     if new_key is not None:
@@ -160,9 +168,9 @@ def command(
         return
     if store is None:
         stop_for_usage("name the index to serve: fashionclip serve shop.lance")
-    from fashionclip.serve.app import serve
     from fashionclip.serve.middleware.keys import Keys
     from fashionclip.serve.middleware.rates import is_loopback
+    from fashionclip.serve.workers import serve
     from fashionclip.store import read_meta, shown_uri
 
     if key_file is None and not open_to_all and not is_loopback(host):

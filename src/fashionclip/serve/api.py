@@ -199,6 +199,8 @@ class _Api:
                 "status": "stale" if self._service.fault else "ready",
                 "products": self._service.count,
                 "model": self._service.meta.model,
+                "read_only": self._settings.read_only,
+                "switch_failed": bool(self._services.fault),
             }
         )
 

@@ -193,9 +193,13 @@ class InMemoryIndex(MemoryStore):
         """
         self.refresh_from(self._source, changed=product_ids)
 
+    def stop_following(self) -> None:
+        """Look no more for what others write to the store."""
+        self._is_closed.set()
+
     def close(self) -> None:
         """Stop following, and close the store."""
-        self._is_closed.set()
+        self.stop_following()
         self._follower.join()
         self._source.close()
 

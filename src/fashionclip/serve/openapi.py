@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 
+from fashionclip.serve.middleware.keys import scope_of
 from fashionclip.serve.settings import MB, Settings
 
 DESCRIPTION = """Search a fashion catalogue by text and images.
@@ -22,7 +23,7 @@ TOPICS: Mapping[str, str] = MappingProxyType(
         "search": "Find products by text, images and other products; list, sort and count them.",
         "model": "The model itself: vectors of texts and images, labels for an image.",
         "products": "Read, store and delete products; get their images.",
-        "service": "Probes and metrics.",
+        "service": "Probes, metrics, and the switch to another store.",
     }
 )
 """Tags and what is below them, in the order of the documentation."""
@@ -89,12 +90,11 @@ def _security(method: str, path: str, operation: Schema, settings: Settings) -> 
     """Which keys an operation needs: by OpenAPI 3.1, with the scope that they must have."""
     if operation["operationId"] in _OPEN:
         return []
-    scope = "write" if method in {"put", "delete", "patch"} else "read"
-    if path.startswith("/v1/admin/"):
-        scope = "admin"
+    scope = scope_of(method.upper(), path)
     schemes = ("bearer", "header") if scope != "read" else tuple(_SCHEMES)
     needed: list[Schema] = [{name: [scope]} for name in schemes]
-    return needed if settings.key_file is not None else [*needed, {}]
+    is_open = settings.key_file is None and scope != "admin"
+    return [*needed, {}] if is_open else needed
 
 
 def _limit(schema: Schema, name: str, settings: Settings) -> None:

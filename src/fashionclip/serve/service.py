@@ -36,7 +36,7 @@ from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.views import further_views
 from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
-from fashionclip.store import Store, StoreMeta, require_model
+from fashionclip.store import Store, StoreMeta, open_store, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.snapshot import Snapshot
@@ -92,7 +92,8 @@ class SearchService:
         self._settings = settings
         max_batch, queue = settings.max_batch, settings.queue
         self._number = next(_NUMBERS)
-        self._index = InMemoryIndex(store, metrics=metrics)
+        opened = open_store(store, read_only=settings.read_only)
+        self._index = InMemoryIndex(opened, metrics=metrics)
         try:
             model = _open_model(self._index, settings)
         except FashionCLIPError:
@@ -288,6 +289,10 @@ class SearchService:
         """
         deadline = time.monotonic() + self._settings.write_seconds
         return await self._writes.run(self._writer.remove, product_ids, deadline)
+
+    def stop_following(self) -> None:
+        """Look no more for what others write to the store; another service takes over."""
+        self._index.stop_following()
 
     def close(self) -> None:
         """Finish what is pending."""

@@ -5,6 +5,7 @@ a request keeps the service that it began with, and a replaced service is closed
 its requests has been answered.
 """
 
+import gc
 import threading
 from collections import Counter
 from contextvars import ContextVar
@@ -24,6 +25,13 @@ class Services:
         self._n_requests: Counter[SearchService] = Counter()
         self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self.fault = ""
+        """Why the store that is to answer cannot be opened; empty if it answers."""
+
+    @property
+    def newest(self) -> SearchService:
+        """The service of the requests that begin now."""
+        return self._newest
 
     @property
     def current(self) -> SearchService:
@@ -34,6 +42,7 @@ class Services:
         """Let another service answer every request that begins from now on."""
         with self._lock:
             before, self._newest = self._newest, service
+            before.stop_following()
             if not self._n_requests[before]:
                 self._close_later(before)
 
@@ -69,5 +78,12 @@ class Services:
         """Close a replaced service in a thread, since that waits for its threads to end."""
         del self._n_requests[service]
         self._closing = [thread for thread in self._closing if thread.is_alive()]
-        self._closing.append(threading.Thread(target=service.close, name="fashionclip-close"))
-        self._closing[-1].start()
+        thread = threading.Thread(target=_close, args=[service], name="fashionclip-close")
+        self._closing.append(thread)
+        thread.start()
+
+
+def _close(service: SearchService) -> None:
+    service.close()
+    del service
+    gc.collect()  # its index and model, which refer to each other, may be most of the memory

@@ -20,6 +20,8 @@ class Settings:
     """Processes that answer requests; each holds its own copy of the index."""
     read_only: bool = False
     """Whether the service only reads its store, as a replica does; writes are answered with 403."""
+    allow_any_store: bool = False
+    """Whether ``POST /v1/admin/switch`` may name a store that is not beside the alias."""
     uploads: Path | None = None
     """Folder of the pictures that visitors search with; without one they are held in memory."""
     cors_origins: tuple[str, ...] = ()

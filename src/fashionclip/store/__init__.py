@@ -3,11 +3,13 @@
 ``base`` has the contract. A URI's scheme names the store behind it, and ``STORES`` is the list of
 them: a module each, imported when it is first named, with these functions:
 
-``open_store(uri)``         open a store that exists
+``open_store(uri)``         open a store that exists; with ``read_only``, without writing anything
 ``create_store(uri, meta)`` make an empty one
 ``read_meta(uri)``          model and roles, quickly; columns may be missing
 ``holds_store(uri)``        whether there is a store, or the remains of one, under a URI
 ``upgrade_store(uri)``      bring one of an older format to the newest; vectors stay
+
+An alias (``NAME.alias``) stands for the store whose address it holds, in all of them.
 """
 
 from importlib import import_module
@@ -15,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fashionclip.errors import StoreError
+from fashionclip.store.alias import resolve
 from fashionclip.store.base import (
     BlobStore,
     Changes,
@@ -65,18 +68,22 @@ STORES = {
 """The module of each URI scheme; a URI without one is a folder."""
 
 
-def open_store(uri: str | Path) -> Store:
+def open_store(uri: str | Path, *, read_only: bool = False) -> Store:
     """Open a store.
 
     Args:
-        uri: a folder, ``s3://bucket/path``, ``postgresql://…`` or ``memory://NAME``.
+        uri: a folder, ``s3://bucket/path``, ``postgresql://…``, ``memory://NAME``, or an alias
+            (``NAME.alias``).
+        read_only: only read, also where the store is of an older format and would be brought to
+            the newest one.
 
     Raises:
         StoreError: there is none, or its scheme is unknown.
         StoreFormatError: another version of this package wrote it.
         StoreCorruptError: it is damaged.
     """
-    store: Store = _module(uri).open_store(str(uri))
+    uri = resolve(uri)
+    store: Store = _module(uri).open_store(uri, read_only=read_only)
     return store
 
 
@@ -90,7 +97,8 @@ def create_store(uri: str | Path, meta: StoreMeta) -> Store:
     Raises:
         StoreError: there is one already, something else is in its place, or it cannot be made.
     """
-    store: Store = _module(uri).create_store(str(uri), meta)
+    uri = resolve(uri)
+    store: Store = _module(uri).create_store(uri, meta)
     return store
 
 
@@ -100,7 +108,8 @@ def read_meta(uri: str | Path) -> StoreMeta:
     Raises:
         StoreError: as ``open_store``.
     """
-    meta: StoreMeta = _module(uri).read_meta(str(uri))
+    uri = resolve(uri)
+    meta: StoreMeta = _module(uri).read_meta(uri)
     return meta
 
 
@@ -110,7 +119,8 @@ def holds_store(uri: str | Path) -> bool:
     Raises:
         StoreError: its scheme is unknown, or the place cannot be reached.
     """
-    return bool(_module(uri).holds_store(str(uri)))
+    uri = resolve(uri)
+    return bool(_module(uri).holds_store(uri))
 
 
 def upgrade_store(uri: str | Path) -> Store:
@@ -119,23 +129,29 @@ def upgrade_store(uri: str | Path) -> Store:
     Raises:
         StoreError: as ``open_store``, or it cannot be written.
     """
-    store: Store = _module(uri).upgrade_store(str(uri))
+    uri = resolve(uri)
+    store: Store = _module(uri).upgrade_store(uri)
     return store
 
 
 def local_folder(uri: str | Path) -> Path | None:
-    """The folder of a store that is one; None for databases, buckets and memory."""
+    """The folder of a store that is one; None for databases, buckets and memory.
+
+    Raises:
+        StoreError: an alias that cannot be read.
+    """
+    uri = resolve(uri)
     return None if _scheme(uri) else Path(uri)
 
 
-def _scheme(uri: str | Path) -> str:
-    scheme, colon, _ = str(uri).partition("://")
+def _scheme(uri: str) -> str:
+    scheme, colon, _ = uri.partition("://")
     return scheme.lower() if colon else ""
 
 
-def _module(uri: str | Path) -> ModuleType:
+def _module(uri: str) -> ModuleType:
     scheme = _scheme(uri)
-    if not str(uri).strip():
+    if not uri.strip():
         message = "no store is named: give a folder, or an address such as postgresql://…"
         raise StoreError(message)
     if scheme not in STORES:

@@ -64,7 +64,7 @@ SCAN_ROWS = 2_048
 _STORES: dict[str, "MemoryStore"] = {}
 
 
-def open_store(uri: str) -> "MemoryStore":
+def open_store(uri: str, *, read_only: bool = False) -> "MemoryStore":
     """The store of this process that has this name.
 
     Raises:

@@ -17,8 +17,8 @@ from pathlib import Path
 from fashionclip.atomic import write_whole
 from fashionclip.errors import ServiceError
 
-SCOPES = ("read", "write")
-"""``write`` includes ``read``."""
+SCOPES = ("read", "write", "admin")
+"""What a key allows; each scope includes those before it."""
 KEY_BYTES = 32
 SALT_BYTES = 16  # the maximum for BLAKE2b
 MAX_KEY_CHARS = 200  # of a key in a request
@@ -96,7 +96,7 @@ def new_key(path: str | Path, scope: str) -> str:
         ValueError: there is no such scope.
     """
     if scope not in SCOPES:
-        message = f"a key is for {' or '.join(SCOPES)}, not for {scope!r}"
+        message = f"a key is for {', '.join(SCOPES[:-1])} or {SCOPES[-1]}, not for {scope!r}"
         raise ValueError(message)
     path = Path(path)
     before = ""
@@ -129,6 +129,18 @@ def key_of(headers: Mapping[bytes, bytes]) -> tuple[str, bool]:
     return (cookies[COOKIE].value, True) if COOKIE in cookies else ("", False)
 
 
+def scope_of(method: str, path: str) -> str:
+    """The scope that a request needs."""
+    path = path.removeprefix("/v1")
+    if path.startswith("/admin/"):
+        return "admin"
+    # every POST to the products writes; others, such as a search, read
+    is_write = method in {"PUT", "DELETE", "PATCH"} or (
+        method == "POST" and (path == "/products" or path.startswith("/products/"))
+    )
+    return "write" if is_write else "read"
+
+
 def _how_to(path: str | Path) -> str:
     return f"fashionclip serve --new-key read --key-file {path}"
 
@@ -143,10 +155,9 @@ def _entry(line: str, place: str) -> _Entry:
         entry = _Entry(
             bytes.fromhex(fields["salt"]),
             bytes.fromhex(fields["hash"]),
-            frozenset(SCOPES if fields["scope"] == "write" else ("read",)),
+            frozenset(SCOPES[: SCOPES.index(fields["scope"]) + 1]),
         )
-        is_valid = fields["scope"] in SCOPES and len(entry.salt) == SALT_BYTES
-        if is_valid and len(entry.digest) == 32:
+        if len(entry.salt) == SALT_BYTES and len(entry.digest) == 32:
             return entry
     except (ValueError, KeyError, TypeError):
         pass

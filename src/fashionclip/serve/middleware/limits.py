@@ -21,7 +21,7 @@ from fashionclip.images import IMAGE_MEDIA_TYPES
 from fashionclip.serve.http_errors import INTERNAL, error_body
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
-from fashionclip.serve.middleware.keys import Keys, key_of
+from fashionclip.serve.middleware.keys import Keys, key_of, scope_of
 from fashionclip.serve.middleware.rates import RateLimiter, client_of, hostname, is_loopback
 from fashionclip.serve.settings import Settings
 
@@ -94,6 +94,7 @@ class LimitsMiddleware:
         keys: Keys | None = None,
         *,
         render_error: RenderError | None = None,
+        rates: RateLimiter | None = None,
     ) -> None:
         """Wrap an app.
 
@@ -103,12 +104,13 @@ class LimitsMiddleware:
             metrics: counts requests.
             keys: the keys; None reads ``settings.key_file``, and without that requires no key.
             render_error: makes the page that a browser gets on an error; None sends JSON.
+            rates: counts the requests of each client; None counts those of this worker alone.
         """
         if keys is None and settings.key_file is not None:
             keys = Keys.read(settings.key_file)
         self._app, self._settings, self._metrics = app, settings, metrics
         self._keys, self._render_error = keys, render_error
-        self._rates = RateLimiter(settings.rate_per_minute / 60.0, settings.burst)
+        self._rates = rates or RateLimiter(settings.rate_per_minute / 60.0, settings.burst)
         self._n_in_progress = 0
         self._held_bytes = 0
 
@@ -175,6 +177,10 @@ class LimitsMiddleware:
         if self._keys is None:
             self._check_host(headers)
             self._check_rate(scope, client)
+            if scope_of(scope["method"], scope["path"]) == "admin":
+                message = "this needs a key for admin; start the service with --key-file"
+                raise _Rejected(403, "forbidden", message)
+            self._check_read_only(scope)
             return
         secret, is_cookie = key_of(headers)
         scopes = self._keys.scopes(secret) if secret else frozenset[str]()
@@ -188,10 +194,17 @@ class LimitsMiddleware:
             message = "this key is not known here" if secret else "a key is needed"
             message += "; send it as Authorization: Bearer KEY"
             raise _Rejected(401, "unauthorized", message)
-        needed = "write" if scope["method"] in {"PUT", "DELETE", "PATCH"} else "read"
+        needed = scope_of(scope["method"], path)
         if needed not in (scopes & {"read"} if is_cookie else scopes):
-            message = f"this key may not {needed}; use one that may"
+            may = "switch stores" if needed == "admin" else needed
+            message = f"this key may not {may}; use one made with --new-key {needed}"
             raise _Rejected(403, "forbidden", message)
+        self._check_read_only(scope)
+
+    def _check_read_only(self, scope: Scope) -> None:
+        if self._settings.read_only and scope_of(scope["method"], scope["path"]) != "read":
+            message = "this service only reads; send changes to the service that owns the index"
+            raise _Rejected(403, "read_only", message)
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         """Without keys, on loopback: reject web sites whose name resolves to this machine.

@@ -91,6 +91,11 @@ def record(
     _LOG.info("request", extra={_FIELDS: fields})
 
 
+def note(message: str) -> None:
+    """Log something that went as it should."""
+    _LOG.info(message)
+
+
 def warn(message: str) -> None:
     """Log something that the operator of the service should know."""
     _LOG.warning(message)

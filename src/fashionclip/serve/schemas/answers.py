@@ -225,13 +225,47 @@ class Ready(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"status": "ready", "products": 100000, "model": "builtin"}]
+            "examples": [
+                {
+                    "status": "ready",
+                    "products": 100000,
+                    "model": "builtin",
+                    "read_only": False,
+                    "switch_failed": False,
+                }
+            ]
         }
     )
 
     status: Literal["ready", "stale"]
     products: int
     model: str
+    read_only: bool = Field(description="Whether requests that write are refused.")
+    switch_failed: bool = Field(
+        description="Whether the alias names a store that cannot be opened; the one before answers."
+    )
+
+
+class Switched(BaseModel):
+    """Which store answered before, and which one answers now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "old": "shop-v1.lance",
+                    "new": "shop-v2.lance",
+                    "products": 100000,
+                    "model": "builtin",
+                }
+            ]
+        }
+    )
+
+    old: str
+    new: str
+    products: int = Field(description="Products of the new store.")
+    model: str = Field(description="The model of the new store.")
 
 
 class Problem(BaseModel):

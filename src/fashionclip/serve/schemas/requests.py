@@ -261,3 +261,14 @@ class PutRequest(_Request):
     )
 
     products: list[ProductIn] = Field(min_length=1)
+
+
+class SwitchRequest(_Request):
+    """The store that is to answer."""
+
+    store: str = Field(
+        min_length=1,
+        max_length=2_000,
+        description="The name of a store beside the alias.",
+        examples=["shop-v2.lance"],
+    )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fashionclip.store.lance.store import LanceStore
 
 
-def open_store(uri: str) -> "LanceStore":
-    """Open a store.
+def open_store(uri: str, *, read_only: bool = False) -> "LanceStore":
+    """Open a store, which writes nothing.
 
     Raises:
         StoreError: it is not there.

@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from fashionclip.store.postgres.store import PostgresStore
 
 
-def open_store(uri: str) -> "PostgresStore":
-    """Open a store; one of an older version is migrated to the newest.
+def open_store(uri: str, *, read_only: bool = False) -> "PostgresStore":
+    """Open a store; one of an older version is migrated to the newest, unless it is only read.
 
     Raises:
         MissingExtraError: psycopg is not installed.
         StoreError: there is none, or the server cannot be reached.
-        StoreFormatError: a newer version of this package wrote it.
+        StoreFormatError: a newer version of this package wrote it, or an older one and it is only
+            read.
     """
     _require_client()
     from fashionclip.store.postgres.store import PostgresStore
 
-    return PostgresStore.open(uri)
+    return PostgresStore.open(uri, read_only=read_only)
 
 
 def create_store(uri: str, meta: StoreMeta) -> "PostgresStore":

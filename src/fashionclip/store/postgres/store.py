@@ -15,6 +15,7 @@ import psycopg
 import pyarrow as pa
 from jaxtyping import Float32
 
+from fashionclip.errors import StoreFormatError
 from fashionclip.product import Hit, Product, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
@@ -97,16 +98,23 @@ class PostgresStore:
         return f"<PostgresStore {self._address.shown}>"
 
     @classmethod
-    def open(cls, uri: str) -> "PostgresStore":
+    def open(cls, uri: str, *, read_only: bool = False) -> "PostgresStore":
         """Open a store, and migrate it where an older version made it.
 
         Raises:
             StoreError: there is none, or the server cannot be reached.
-            StoreFormatError: a newer version of this package wrote it.
+            StoreFormatError: a newer version of this package wrote it, or an older one and it is
+                only read.
         """
         address = read_address(uri)
         connections = Connections(address)
         version = connections.read(lambda connection: schema.check_version(connection, address))
+        if version < schema.newest_version() and read_only:
+            message = (
+                f"the index {address.shown} has the format of an older fashionclip: run "
+                f"'fashionclip info {address.shown}' once as a user who may change it"
+            )
+            raise StoreFormatError(message)
         if version < schema.newest_version():
             with connections.lent("migrating it") as connection:
                 migrate(connection, address)
