@@ -266,9 +266,10 @@ class PutRequest(_Request):
 class SwitchRequest(_Request):
     """The store that is to answer."""
 
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"store": "shop-v2.lance"}]}
+    )
+
     store: str = Field(
-        min_length=1,
-        max_length=2_000,
-        description="The name of a store beside the alias.",
-        examples=["shop-v2.lance"],
+        min_length=1, max_length=2_000, description="The name of a store beside the alias."
     )
