@@ -37,7 +37,8 @@ def create_store(uri: str, meta: StoreMeta) -> "LanceStore":
         StoreError: there is a store already, other files are in the way, or the place cannot be
             written to.
     """
-    from fashionclip.store.lance.store import LanceStore, create_table
+    from fashionclip.store.lance.store import LanceStore
+    from fashionclip.store.lance.table import create_table
 
     place = place_of(uri)
     place.prepare()
@@ -75,7 +76,8 @@ def upgrade_store(uri: str) -> "LanceStore":
         StoreError: it is not there, or cannot be written to.
         StoreFormatError: it is of a newer format.
     """
-    from fashionclip.store.lance.store import LanceStore, upgrade_table
+    from fashionclip.store.lance.store import LanceStore
+    from fashionclip.store.lance.table import upgrade_table
 
     place = place_of(uri)
     Manifest.read(place)

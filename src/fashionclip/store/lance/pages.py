@@ -1,11 +1,19 @@
-"""Pages of a Lance table in an order: what comes first, and what comes after a place in it."""
+"""What is asked of a Lance table, filters and orders, and its rows as hits."""
+
+from collections.abc import Iterable
+from typing import Any
 
 from lance.dataset import ColumnOrdering
 
-from fashionclip.product import Value
+from fashionclip.product import Hit, Value
 from fashionclip.store.base import Sort
+from fashionclip.store.filters import Filter, to_datafusion
 from fashionclip.store.lance import schema
-from fashionclip.store.lance.schema import literal, stored_name
+from fashionclip.store.lance.schema import literal, shown_name, stored_name
+
+MAX_TIES = 5_000  # a thousand copies of one image need no order
+
+Dataset = Any
 
 
 def ordering(sort: Sort | None) -> list[ColumnOrdering]:
@@ -26,3 +34,36 @@ def after_place(sort: Sort | None, value: Value, product_id: str) -> str:
         return f"({column} IS NULL AND {is_later})"
     sign, shown = "<" if sort.descending else ">", literal(value)
     return f"({column} {sign} {shown} OR ({column} = {shown} AND {is_later}) OR {column} IS NULL)"
+
+
+def condition_of(table: Dataset, where: Filter | None) -> str | None:
+    """A filter as SQL over the table's columns."""
+    if where is None:
+        return None
+    names = set(table.schema.names)
+
+    def column(name: str) -> str:
+        stored = stored_name(name)
+        return stored if stored in names else schema.RESERVED[name]
+
+    return to_datafusion(where, column)
+
+
+def ranked(
+    rows: list[dict[str, Any]], k: int, limit: int, *, measure: str, max_ties: int = MAX_TIES
+) -> list[Hit] | None:
+    """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
+    rows.sort(key=lambda row: (-row[measure], row[schema.ID]))
+    is_cut = len(rows) >= limit and rows[k - 1][measure] == rows[-1][measure]
+    if is_cut and limit <= max_ties:
+        return None
+    return hits_of(rows[:k], [row[measure] for row in rows[:k]])
+
+
+def hits_of(rows: list[dict[str, Any]], scores: Iterable[float]) -> list[Hit]:
+    """Stored rows as what a search hands out."""
+    names = [(name, shown_name(name)) for name in (rows[0] if rows else ()) if name[0] != "_"]
+    return [
+        Hit(row[schema.ID], score, {shown: row[stored] for stored, shown in names})
+        for row, score in zip(rows, scores, strict=False)
+    ]

@@ -5,7 +5,8 @@ do. ``_crc`` guards id and vector, ``_row`` everything else but ``_words``, whic
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fashionclip.store.rows import (
 
 ID, CAPTION, IMAGE, VECTOR = "_id", "_caption", "_image", "_vector"
 KEY, ROW, CRC, WORDS = "_key", "_row", "_crc", "_words"
+IDS_PER_QUERY = 500
 RESERVED = {"id": ID, "caption": CAPTION, "image": IMAGE}
 """Under these names a filter reaches the store's own columns, unless a catalogue column has one."""
 
@@ -196,6 +198,13 @@ def damaged_ids(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[str]:
         if not (has_vector and fields[ROW] in expected):
             damaged.append(product.product_id)
     return damaged
+
+
+def batched(items: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of as many ids as fit into one filter."""
+    rest = iter(items)
+    while batch := list(islice(rest, IDS_PER_QUERY)):
+        yield batch
 
 
 def ids_filter(product_ids: Sequence[str]) -> str:

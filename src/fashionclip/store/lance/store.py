@@ -6,22 +6,20 @@ that ``verify`` recomputes. Every write is one version of the table: a reader go
 version that it began with, and older versions tell what changed since.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import wraps
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import lance
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
 from fashionclip.errors import StoreCorruptError
-from fashionclip.product import Hit, Kind, Product, Roles, Value
+from fashionclip.product import Hit, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
     BlobStore,
@@ -34,95 +32,37 @@ from fashionclip.store.base import (
     Writer,
 )
 from fashionclip.store.digests import StoredDigests
-from fashionclip.store.filters import Filter, fit_filter, to_datafusion
-from fashionclip.store.fulltext import text_columns
+from fashionclip.store.filters import Filter, fit_filter
 from fashionclip.store.lance import pages, schema, upkeep, words
 from fashionclip.store.lance.changes import changed_rows
 from fashionclip.store.lance.faults import reported
 from fashionclip.store.lance.leases import Leases
+from fashionclip.store.lance.pages import condition_of, hits_of, ranked
 from fashionclip.store.lance.place import Identity, Manifest, Place
-from fashionclip.store.lance.schema import kinds_in, shown_name, stored_name
+from fashionclip.store.lance.schema import batched, kinds_in, stored_name
+from fashionclip.store.lance.table import open_table, roles_of, threshold_of
+from fashionclip.store.lance.writer import LanceWriter
 from fashionclip.store.rows import (
-    check_batch,
     check_columns,
     check_dim,
     check_k,
     clean_text,
     count_distinct,
-    kinds_of,
-    narrowed_by,
     stack_tables,
     unit_queries,
-    widened_by,
 )
 
-ROLES_KEY = "fashionclip.roles"  # in the table's configuration
-THRESHOLD_KEY = "fashionclip.relevance_threshold"
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
-MAX_TIES = 5_000  # a thousand copies of one image need no order
 REFINED, MAX_REFINED_K = 2, 200
 """Candidates per hit that are compared by their whole vectors; one where many hits are wanted."""
 MAX_TIED_WORDS = 1_000  # products of the same words are many, and cost a millisecond each thousand
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
-IDS_PER_QUERY = 500
 SCAN_ROWS = 2_048
-INDEX_CACHE_BYTES = 2 << 30
-METADATA_CACHE_BYTES = 256 << 20
-READ_AHEAD_BYTES = 32 << 20  # by default Lance reads 2 GB ahead
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Dataset = Any  # what Lance's own type lacks annotations for
-
-
-def open_table(place: Place) -> Dataset:
-    """Lance's table of a place that holds a store.
-
-    Raises:
-        StoreError: it cannot be read; StoreCorruptError, if it is damaged.
-    """
-    with reported(place.uri):
-        return lance.dataset(
-            place.table_uri,
-            index_cache_size_bytes=INDEX_CACHE_BYTES,
-            metadata_cache_size_bytes=METADATA_CACHE_BYTES,
-            default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
-        )
-
-
-def create_table(place: Place, meta: StoreMeta) -> None:
-    """Make an empty table, with its full-text index.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    empty = schema.table_schema(meta.dim, meta.columns).empty_table()
-    with reported(place.uri):
-        table = lance.write_dataset(empty, place.table_uri, mode="create")
-        words.index_words(table)
-        upkeep.index_ids(table)
-        table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
-
-
-def upgrade_table(place: Place) -> None:
-    """Give the table of an older format the words that its products are found by.
-
-    Raises:
-        StoreError: it cannot be read or written.
-    """
-    table = open_table(place)
-    with reported(place.uri):
-        words.write_words(table, roles_of(table))
-        for index in table.describe_indices():
-            if index.field_names == [schema.CAPTION]:  # of format 2
-                table.drop_index(index.name)
-        upkeep.index_ids(table)
-
-
-def roles_of(table: Dataset) -> Roles:
-    """The roles in a table's configuration."""
-    return Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
 
 
 def _on_newest(
@@ -200,7 +140,7 @@ class LanceStore:
             with reported(self._place.uri):
                 roles = roles_of(table)
                 kinds = kinds_in(table.schema)
-                threshold = json.loads(table.config().get(THRESHOLD_KEY, "null"))
+                threshold = threshold_of(table)
             meta = replace(
                 self._manifest.meta(self._place.uri),
                 roles=roles,
@@ -293,7 +233,7 @@ class LanceStore:
                 row["_distance"] = min(1.0, max(-1.0, 1.0 - row["_distance"]))
                 by_query[i].append(row)
             for i, some in by_query.items():
-                hits = _ranked(some, k, limit, measure="_distance")
+                hits = ranked(some, k, limit, measure="_distance")
                 if hits is not None:
                     found[i] = hits
             pending = [i for i in pending if i not in found]
@@ -348,7 +288,7 @@ class LanceStore:
             rows = self._best_rows(
                 table, where, columns, measure="_score", full_text_query=query, limit=limit
             )
-            hits = _ranked(rows, k, limit, measure="_score", max_ties=MAX_TIED_WORDS)
+            hits = ranked(rows, k, limit, measure="_score", max_ties=MAX_TIED_WORDS)
             if hits is not None:
                 return hits
             limit = MAX_TIED_WORDS + 1
@@ -365,7 +305,7 @@ class LanceStore:
         """The rows that a search finds, with their ids, columns and Lance's measure."""
         names = [*self._names(table, columns), measure]
         with reported(self._place.uri):
-            condition = _condition(table, where)
+            condition = condition_of(table, where)
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
             return list(scanner.to_table().to_pylist())
 
@@ -378,12 +318,12 @@ class LanceStore:
             return self._count(table, fitted)
         name = stored_name(distinct)
         with reported(self._place.uri):
-            condition = _condition(table, fitted)
+            condition = condition_of(table, fitted)
             return count_distinct(table.to_table(columns=[name], filter=condition).column(0))
 
     def _count(self, table: Dataset, where: Filter | None) -> int:
         with reported(self._place.uri):
-            return int(table.count_rows(_condition(table, where)))
+            return int(table.count_rows(condition_of(table, where)))
 
     def _fitted(self, table: Dataset, where: Filter | None) -> Filter | None:
         meta = self._meta_of(table)
@@ -405,7 +345,7 @@ class LanceStore:
     ) -> list[Hit]:
         """Products that pass a filter, in the order of their ids or as sorted: a page."""
         table = self.latest()
-        condition = _condition(table, self._fitted(table, where))
+        condition = condition_of(table, self._fitted(table, where))
         check_columns([sort.column] if sort else (), self._meta_of(table).columns, self.uri)
         if after is not None:
             later = pages.after_place(sort, *after)
@@ -419,7 +359,7 @@ class LanceStore:
                 limit=k,
                 offset=offset,
             ).to_table()
-        return _hits(found.to_pylist(), repeat(1.0))
+        return hits_of(found.to_pylist(), repeat(1.0))
 
     def _names(self, table: Dataset, columns: Sequence[str] | None) -> list[str]:
         """The table's columns that hits need: the id and some of the catalogue's, or all."""
@@ -454,7 +394,7 @@ class LanceStore:
         names = schema.names_of(kinds, vectors=vectors, columns=columns)
         parts = [
             schema.to_rows(batch, kinds)
-            for ids in _batched(dict.fromkeys(product_ids))
+            for ids in batched(dict.fromkeys(product_ids))
             for batch in self._batches(table, names, where=schema.ids_filter(ids))
         ]
         stacks = [part.vectors for part in parts if part.vectors is not None]
@@ -523,7 +463,7 @@ class LanceStore:
         ids: list[str] = []
         with reported(self._place.uri):
             for where in (start, None):
-                some = table.to_table(columns=[schema.ID], filter=where, limit=IDS_PER_QUERY)
+                some = table.to_table(columns=[schema.ID], filter=where, limit=schema.IDS_PER_QUERY)
                 ids += some[schema.ID].to_pylist()
         return get_close_matches(product_id, dict.fromkeys(ids), n=3, cutoff=0.5)
 
@@ -535,7 +475,7 @@ class LanceStore:
     ) -> Iterator[Writer]:
         """Be the only writer while the block runs; re-entrant within a thread."""
         with self._place.lock.held(timeout_s=timeout_s, on_wait=on_wait):
-            yield _LanceWriter(self)
+            yield LanceWriter(self)
 
     def verify(self, *, repair: bool = False) -> VerifyReport:
         """Compare every row with the checksums written beside it."""
@@ -577,129 +517,3 @@ class LanceStore:
     def uri(self) -> str:
         """Where the store is."""
         return self._place.uri
-
-
-class _LanceWriter:
-    """Writes to a Lance table; each call is one version of it, or several that belong together."""
-
-    def __init__(self, store: LanceStore) -> None:
-        self._store = store
-        self._uri = store.uri
-
-    def upsert(
-        self,
-        products: Sequence[Product],
-        vectors: Float32[np.ndarray, "n dim"],
-        content_keys: Sequence[bytes],
-    ) -> None:
-        """Store products, replacing those of the same ids; all or nothing."""
-        meta = self._store.meta
-        check_batch(products, vectors, content_keys, dim=meta.dim, model=meta.model, uri=meta.uri)
-        if not products:
-            return
-        self.set_columns(kinds_of(products))
-        table = self._store.for_writing()
-        batch = schema.to_table(products, vectors, content_keys, table.schema, meta.roles)
-        with reported(self._uri):
-            merge = table.merge_insert(schema.ID)
-            merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
-
-    def delete(self, product_ids: Iterable[str]) -> int:
-        """Delete products; ids that are not stored are ignored. Returns how many were stored."""
-        table = self._store.for_writing()
-        with reported(self._uri):
-            return sum(
-                int(table.delete(schema.ids_filter(ids))["num_deleted_rows"])
-                for ids in _batched(product_ids)
-            )
-
-    def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
-        """Add columns that are new, widen those that are too narrow, and narrow them if asked.
-
-        Rows written before a kind changed are taken as changed by the next indexing run.
-        """
-        kinds = self._store.meta.columns
-        wider = widened_by(kinds, columns)
-        if wider:
-            with reported(self._uri):
-                upkeep.evolve(self._store.for_writing(), wider)
-        narrower = narrowed_by(kinds, columns) if narrow else {}
-        if narrower:
-            with reported(self._uri):
-                upkeep.narrow(self._store.for_writing(), narrower)
-
-    def drop_blank(self, names: Iterable[str]) -> None:
-        """Remove those of some columns in which no product has a value."""
-        known = self._store.meta.columns
-        with reported(self._uri):
-            upkeep.drop_blank(self._store.for_writing(), [one for one in names if one in known])
-
-    def set_roles(self, roles: Roles) -> None:
-        """Replace the roles, and the words that follow them."""
-        old = self._store.meta.roles
-        if roles != old:
-            with reported(self._uri):
-                table = self._store.for_writing()
-                if text_columns(roles) != text_columns(old):
-                    words.write_words(table, roles)
-                table.update_config({ROLES_KEY: json.dumps(roles.as_dict())})
-
-    def set_relevance_threshold(self, threshold: float | None) -> None:
-        """Replace the relevance threshold."""
-        if threshold != self._store.meta.relevance_threshold:
-            with reported(self._uri):
-                self._store.for_writing().update_config({THRESHOLD_KEY: json.dumps(threshold)})
-
-    def optimize(self, *, is_finished: bool = True) -> None:
-        """Compact the files of many small writes, and bring the search indexes up to date.
-
-        Older versions are removed, but for those that are being read (``leases``).
-
-        Args:
-            is_finished: no more writes are to come, so that the vector index may be built anew.
-        """
-        with reported(self._uri):
-            table = self._store.for_writing()
-            upkeep.optimize(table, is_finished=is_finished)
-            with self._store.leases.removing() as age:
-                upkeep.remove_versions(table, age=age)
-
-
-def _condition(table: Dataset, where: Filter | None) -> str | None:
-    """A filter as SQL over the table's columns."""
-    if where is None:
-        return None
-    names = set(table.schema.names)
-
-    def column(name: str) -> str:
-        stored = stored_name(name)
-        return stored if stored in names else schema.RESERVED[name]
-
-    return to_datafusion(where, column)
-
-
-def _ranked(
-    rows: list[dict[str, Any]], k: int, limit: int, *, measure: str, max_ties: int = MAX_TIES
-) -> list[Hit] | None:
-    """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
-    rows.sort(key=lambda row: (-row[measure], row[schema.ID]))
-    is_cut = len(rows) >= limit and rows[k - 1][measure] == rows[-1][measure]
-    if is_cut and limit <= max_ties:
-        return None
-    return _hits(rows[:k], [row[measure] for row in rows[:k]])
-
-
-def _hits(rows: list[dict[str, Any]], scores: Iterable[float]) -> list[Hit]:
-    """Stored rows as what a search hands out."""
-    names = [(name, shown_name(name)) for name in (rows[0] if rows else ()) if name[0] != "_"]
-    return [
-        Hit(row[schema.ID], score, {shown: row[stored] for stored, shown in names})
-        for row, score in zip(rows, scores, strict=False)
-    ]
-
-
-def _batched(items: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of as many ids as fit into one filter."""
-    rest = iter(items)
-    while batch := list(islice(rest, IDS_PER_QUERY)):
-        yield batch

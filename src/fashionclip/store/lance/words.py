@@ -85,11 +85,12 @@ class Vocabulary:
         return plan(text, is_known=self._is_known, similar=self._closest)
 
     def _is_known(self, word: str) -> bool:
-        if word not in self._known:
+        known = self._known.get(word)
+        if known is None:
             if len(self._known) >= MAX_CACHED_WORDS:
                 self._known.clear()
-            self._known[word] = bool(self._count(word, limit=1))
-        return self._known[word]
+            known = self._known[word] = bool(self._count(word, limit=1))
+        return known
 
     def _count(self, word: str, *, limit: int = MAX_COUNTED) -> int:
         """How many products have a word, up to a limit."""
@@ -98,12 +99,13 @@ class Vocabulary:
         return int(scanner.to_table().num_rows)
 
     def _closest(self, word: str) -> tuple[str, ...]:
-        if word not in self._similar:
+        similar = self._similar.get(word)
+        if similar is None:
             if len(self._similar) >= MAX_CACHED_WORDS:
                 self._similar.clear()
             near = {*self._recent, *self._indexed_near(word)}
-            self._similar[word] = closest(word, near, count=self._count)
-        return self._similar[word]
+            similar = self._similar[word] = closest(word, near, count=self._count)
+        return similar
 
     def _indexed_near(self, word: str) -> set[str]:
         """Words of the index that may be meant by one that it does not have."""

@@ -1,0 +1,75 @@
+"""A Lance table as a whole: opened, made, brought from an older format; its configuration."""
+
+import json
+from typing import Any
+
+import lance
+
+from fashionclip.product import Roles
+from fashionclip.store.base import StoreMeta
+from fashionclip.store.lance import schema, upkeep, words
+from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.place import Place
+
+ROLES_KEY = "fashionclip.roles"  # in the table's configuration
+THRESHOLD_KEY = "fashionclip.relevance_threshold"
+INDEX_CACHE_BYTES = 2 << 30
+METADATA_CACHE_BYTES = 256 << 20
+READ_AHEAD_BYTES = 32 << 20  # by default Lance reads 2 GB ahead
+
+Dataset = Any  # what Lance's own type lacks annotations for
+
+
+def open_table(place: Place) -> Dataset:
+    """Lance's table of a place that holds a store.
+
+    Raises:
+        StoreError: it cannot be read; StoreCorruptError, if it is damaged.
+    """
+    with reported(place.uri):
+        return lance.dataset(
+            place.table_uri,
+            index_cache_size_bytes=INDEX_CACHE_BYTES,
+            metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+            default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
+        )
+
+
+def create_table(place: Place, meta: StoreMeta) -> None:
+    """Make an empty table, with its full-text index.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    empty = schema.table_schema(meta.dim, meta.columns).empty_table()
+    with reported(place.uri):
+        table = lance.write_dataset(empty, place.table_uri, mode="create")
+        words.index_words(table)
+        upkeep.index_ids(table)
+        table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
+
+
+def upgrade_table(place: Place) -> None:
+    """Give the table of an older format the words that its products are found by.
+
+    Raises:
+        StoreError: it cannot be read or written.
+    """
+    table = open_table(place)
+    with reported(place.uri):
+        words.write_words(table, roles_of(table))
+        for index in table.describe_indices():
+            if index.field_names == [schema.CAPTION]:  # of format 2
+                table.drop_index(index.name)
+        upkeep.index_ids(table)
+
+
+def roles_of(table: Dataset) -> Roles:
+    """The roles in a table's configuration."""
+    return Roles.from_dict(json.loads(table.config().get(ROLES_KEY, "{}")))
+
+
+def threshold_of(table: Dataset) -> float | None:
+    """The relevance threshold in a table's configuration."""
+    threshold: float | None = json.loads(table.config().get(THRESHOLD_KEY, "null"))
+    return threshold
