@@ -62,4 +62,4 @@ def csv_label(page: Results, *, most: int) -> str:
         most: rows of a download.
     """
     is_cut = page.total is not None and (page.total > most or not page.is_total_exact)
-    return f"CSV of the first {most:,}" if is_cut else "CSV"
+    return f"Export the first {most:,} as CSV" if is_cut else "Export as CSV"

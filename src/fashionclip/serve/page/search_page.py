@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from fastapi import Request
@@ -47,9 +48,7 @@ class SearchPage:
         try:
             all_facets, dates = await service.facets(None), await self.context.date_columns()
             check(self.context, state)
-            lists = {facet.name for facet in all_facets if facet.kind == "list"}
-            query = query_of(self.context, state, lists)
-            page, counted = await asyncio.gather(service.search(query), self._facets(state, lists))
+            page, counted = await self._found(state, all_facets)
             if state.is_start:
                 shown["tiles"] = await self.context.suggested()
             if not page.n_relevant and not state.is_filtered:
@@ -78,6 +77,7 @@ class SearchPage:
             "weaker": cards[page.n_relevant :],
             "chips": filters.chips(state, service.columns, liked, roles),
             "groups": groups,
+            "counts_note": "" if page.is_total_exact else f"Counts of the {page.total:,} best.",
             "has_groups": roles.group in service.columns,
             "hidden_fields": filters.hidden_fields(state, groups),
             "orders": sorting.orders(state, service.columns, roles, all_facets, dates),
@@ -119,18 +119,40 @@ class SearchPage:
             goes_on = page.has_more and page.n_relevant == len(page.hits)
             if not goes_on or len(hits) >= most:
                 return hits[:most], goes_on or len(hits) > most
-            query = replace(query, offset=query.offset + CSV_PAGE)
+            query = replace(query, cursor=page.cursor)
 
-    async def _facets(self, state: State, lists: Container[str]) -> Sequence[Facet]:
-        """Filters with counts; each column is counted as if it had no filter of its own."""
-        service = self.context.service
-        own = [name for name in {**state.chosen, **state.ranges} if name in service.columns]
-        wheres = [state.where(service.columns, lists=lists, but=name) for name in (None, *own)]
-        shared, *others = await asyncio.gather(*(service.facets(where) for where in wheres))
-        found = {facet.name: facet for facet in shared}
-        for name, facets in zip(own, others, strict=True):
-            found |= {facet.name: facet for facet in facets if facet.name == name}
-        return tuple(found.values())
+    async def _found(
+        self, state: State, all_facets: Sequence[Facet]
+    ) -> tuple[Results, Sequence[Facet]]:
+        """A page of hits, and the facets of all that fit.
+
+        A column with a filter is counted as if it had none of its own, so that its other values
+        can be added.
+        """
+        service, columns = self.context.service, self.context.service.columns
+        lists = {facet.name for facet in all_facets if facet.kind == "list"}
+        filtered = {*state.chosen, *state.ranges}
+        own = [facet.name for facet in all_facets if facet.name in filtered]
+        query = query_of(self.context, state, lists)
+        # everything resembles a picture more or less: there only filters narrow the list
+        is_counted = query.total
+
+        async def count(name: str) -> Sequence[Facet]:
+            where = state.where(columns, lists=lists, but=name)
+            if is_counted:
+                asked = replace(query, where=where, k=1, offset=0)
+                return (await service.search(asked, [name])).facets or ()
+            return [facet for facet in await service.facets(where) if facet.name == name]
+
+        page, others = await asyncio.gather(
+            service.search(query, "all" if is_counted else None),
+            asyncio.gather(*(count(name) for name in own)),
+        )
+        facets = (
+            page.facets if is_counted else await service.facets(state.where(columns, lists=lists))
+        )
+        found = {facet.name: facet for facet in (*(facets or ()), *chain.from_iterable(others))}
+        return page, tuple(found.values())
 
 
 def _max_rows(state: State) -> int:

@@ -85,7 +85,7 @@ def query_of(context: PageContext, state: State, lists: Container[str]) -> Query
         offset=state.offset,
         mode=MODES[state.mode] if state.text else "vectors",
         sort=state.sort or None,
-        total=bool(state.text) and not has_examples,
+        total=not has_examples,
         explain=state.explain,
         group=state.group and service.roles.group in service.columns,
     )
