@@ -296,7 +296,7 @@ def test_paging_and_the_back_button_work(visit):
     assert len(second) == 24
     assert not set(first) & set(second)
     page.go_back()
-    expect(page.locator("#count")).to_have_text(re.compile("fit$"))
+    expect(page.locator("#count")).to_have_text(re.compile(r"^\d+ products fit$"))
     assert seen.ids() == first
     page.go_forward()
     expect(page.locator("#count")).to_have_text(SECOND_PAGE)
@@ -471,7 +471,7 @@ def test_a_ticked_filter_stays_where_it_is(visit):
         == labels
     )
     total = int(page.locator("#count").inner_text().split()[0])
-    assert page.locator("label", has=after).locator(".n").inner_text() == str(total)
+    assert after.locator("xpath=..").locator(".n").inner_text() == str(total)
 
 
 def test_what_does_not_fit_says_so_and_why_hits_are_there_is_explained(visit):
@@ -533,8 +533,8 @@ def test_on_a_phone_nothing_overflows_and_filters_are_a_drawer(visit):
     page.get_by_role("button", name="Filters", exact=True).tap()
     expect(page.locator("#filters")).to_be_visible()
     page.locator("#filters summary", has_text="Gender").tap()
-    page.locator("input[name='f.gender'][value='Men']").check()
-    expect(page).to_have_url(re.compile("f.gender=Men"))
+    page.locator("input[name='f.gender'][value='Women']").check()
+    expect(page).to_have_url(re.compile("f.gender=Women"))
     seen.settle()
     expect(page.locator("#filters")).to_be_visible()
     page.get_by_text("Show the products").tap()
