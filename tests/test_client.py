@@ -75,6 +75,36 @@ def test_pages_fit_together_and_end(client):
     assert (first.has_more, second.has_more) == (True, False)
 
 
+def test_all_hits_are_read_page_by_page(client):
+    query = {"text": "shoes", "mode": "hybrid"}
+    whole = client.search(**query, k=40)
+    fitting = [hit.product_id for hit in whole.hits[: whole.n_relevant]]
+    assert [hit.product_id for hit in client.search_all(**query, k=3)] == fitting
+    listed = [
+        hit.columns["price"] for hit in client.search_all(sort="-price", fields="price", k=15)
+    ]
+    assert len(listed) == 40
+    assert listed == sorted(listed, reverse=True)
+
+
+def test_a_page_has_its_total_facets_and_explanations(client):
+    page = client.search("dress", mode="hybrid", total=True, explain=True, facets="*", k=3)
+    assert page.total >= page.n_relevant
+    assert sum(n for _, n in page.facets["category"].values) <= page.total
+    assert page.facets["price"].low <= page.facets["price"].high
+    assert page.hits[0].explanation.matched == ("dress",)
+    assert "explanation" not in page.hits[0].columns
+    plain = client.search("dress", facets=["brand", "colour"], fields=())
+    assert list(plain.facets) == ["brand", "colour"]
+    assert (plain.hits[0].explanation, plain.hits[0].columns) == (None, {})
+
+
+def test_the_model_is_listed(client):
+    (model,) = client.models()
+    assert model.name == client.ready().model
+    assert model.dim == client.embed(["dress"]).shape[1]
+
+
 @pytest.mark.parametrize("form", [str, Path, lambda place: place.read_bytes()])
 def test_an_image_is_a_path_or_bytes(client, image, form):
     assert client.search(image=form(image), k=1).hits[0].product_id == image.stem
@@ -190,8 +220,8 @@ def test_keys(store, tmp_path):
 
 
 def test_a_busy_service_is_asked_again_after_retry_after(store):
-    """The service accepts two requests at once, then one per second."""
-    with Running(store, rate_per_minute=60, burst=2) as service:
+    """The service accepts two requests at once, then one in three seconds."""
+    with Running(store, rate_per_minute=20, burst=2) as service:
         with Client(service.url, patience_s=0.0) as hasty:
             for _ in range(2):
                 hasty.search("dress")

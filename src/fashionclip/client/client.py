@@ -1,95 +1,37 @@
-"""A Python client of the service: ``Client("http://127.0.0.1:8000").search("red dress")``.
-
-It has a method per endpoint, keeps connections open, repeats a request that the service was too
-busy for, and raises errors with the service's own messages.
-"""
+"""``Client``: a method per endpoint of the service."""
 
 import base64
-import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote, urlencode
 
-import httpx2
 import numpy as np
 from jaxtyping import Float32
 
-from fashionclip.errors import ImageError, RefusedError, ServiceError
-from fashionclip.product import Hit, Value
+from fashionclip.client.answers import (
+    Hits,
+    ImageInput,
+    Label,
+    Mode,
+    NewProduct,
+    PutResult,
+    Rejection,
+    ServedModel,
+    ServiceStatus,
+    read_hit,
+    read_hits,
+)
+from fashionclip.client.connection import Connection, json_object, refuse
+from fashionclip.errors import ImageError
+from fashionclip.product import Hit
 
 MAX_ITEMS_PER_REQUEST = 64
 """Inputs, products or ids; longer lists are sent in several requests."""
 MAX_IMAGE_BYTES_PER_REQUEST = 12_000_000  # in base64; the service's own limit is 20 MB a body
-KEEPALIVE_S = 4.0  # the service closes an idle connection after 5 s
-MAX_CONNECTIONS = 64
-
-_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-_CONNECTION_BROKE = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
-
-ImageInput = str | Path | bytes
-"""A path; an http(s) or ``data:`` URL, which the service fetches if it may; or encoded bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """One page of search results, best first."""
-
-    hits: tuple[Hit, ...]
-    has_more: bool
-    """Whether the next page has hits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A label and its probability."""
-
-    label: str
-    probability: float
-    """In 0…1; the labels of one call sum to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewProduct:
-    """A product to store."""
-
-    product_id: str
-    image: ImageInput
-    columns: Mapping[str, Value] = field(default_factory=dict)
-    """By the catalogue's own column names, or by role: ``title``, ``price``, ``brand``, …"""
-    caption: str = ""
-    """If empty, the service builds it from the columns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A product that was not stored."""
-
-    product_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """The result of storing products."""
-
-    stored: int
-    rejected: tuple[Rejection, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
-    """Whether the service is ready, and what it serves."""
-
-    is_ready: bool
-    """Whether it answers searches."""
-    status: str
-    """``ready``, or ``stale`` while it cannot read the store that it serves."""
-    n_products: int
-    model: str
+PAGE_SIZE = 100
+"""Hits of a request of ``Client.search_all``."""
 
 
 class Client:
@@ -116,27 +58,11 @@ class Client:
         Raises:
             ValueError: the URL is not an http(s) URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            message = f"{url!r} is no address of a service; write it like http://127.0.0.1:8000"
-            raise ValueError(message)
-        self._url = url.rstrip("/")
-        self._timeout_s, self._patience_s = timeout_s, patience_s
-        self._http = httpx2.Client(
-            headers={"User-Agent": "fashionclip"}
-            | ({"Authorization": f"Bearer {key}"} if key else {}),
-            timeout=timeout_s,
-            limits=httpx2.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-            trust_env=False,
-        )
+        self._connection = Connection(url, key=key, timeout_s=timeout_s, patience_s=patience_s)
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connection.close()
 
     def __enter__(self) -> "Client":
         """Return the client; the ``with`` block closes its connections."""
@@ -156,10 +82,18 @@ class Client:
         avoid: Sequence[str] = (),
         where: str | None = None,
         weight: float = 0.5,
+        mode: Mode | None = None,
+        sort: str | None = None,
+        group: bool = False,
+        diversity: float = 0.0,
         k: int = 10,
         offset: int = 0,
-        hybrid: bool = False,
-        group: bool = False,
+        cursor: str | None = None,
+        fields: str | Sequence[str] | None = None,
+        facets: str | Sequence[str] | None = None,
+        total: bool = False,
+        explain: bool = False,
+        hybrid: bool | None = None,
     ) -> Hits:
         """Search for products; without a query, list those that pass the filter.
 
@@ -171,46 +105,99 @@ class Client:
             avoid: phrases that describe what hits should not show.
             where: a filter over the catalogue's columns, such as ``price < 50``.
             weight: weight of the text in 0…1 when there are a text and an image.
-            k: number of hits, at least 1.
-            offset: number of hits to skip, for pages.
-            hybrid: also match the text against captions.
+            mode: what the text is compared with; None is the service's default.
+            sort: a column or role to sort what fits by, descending with ``-`` before it.
             group: only the best hit of each group of variants.
+            diversity: how much hits that look like earlier ones are put back, in 0…1.
+            k: number of hits, at least 1.
+            offset: number of hits to skip; ``cursor`` is better for many pages.
+            cursor: ``Hits.cursor`` of the page before, with the same query.
+            fields: columns or roles that hits have; None for all.
+            facets: columns or roles to count the values of, ``"*"`` for all of them.
+            total: whether to count the products that fit.
+            explain: whether hits say why they are there.
+            hybrid: the older name of ``mode``: True for ``hybrid``, False for ``vectors``.
 
         Raises:
             RefusedError: the service rejects the request; the message says why.
             ServiceError: the service cannot be reached.
             ImageError: the image file cannot be read.
         """
+        given = {
+            "text": text,
+            "where": where,
+            "mode": mode,
+            "hybrid": hybrid,
+            "sort": sort,
+            "cursor": cursor,
+            "fields": [fields] if isinstance(fields, str) else fields,
+            "facets": [facets] if isinstance(facets, str) else facets,
+        }
         body: dict[str, Any] = {
+            **{name: value for name, value in given.items() if value is not None},
             "similar_to": [*similar_to],
             "unlike": [*unlike],
             "avoid": [*avoid],
             "weight": weight,
+            "diversity": diversity,
             "k": k,
             "offset": offset,
-            "hybrid": hybrid,
             "group": group,
+            "total": total,
+            "explain": explain,
         }
-        if text is not None:
-            body["text"] = text
-        if where is not None:
-            body["where"] = where
         if image is not None:
             body |= _image_field(image)
-        return _hits(self._json("POST", "/search", body))
+        found = self._connection.json("POST", "/v1/search", body)
+        return read_hits(found, has_variants=group, is_explained=explain)
 
-    def similar(
-        self, product_id: str, *, where: str | None = None, k: int = 10, offset: int = 0
-    ) -> Hits:
-        """The products that resemble one most; see ``search``.
+    def search_all(
+        self,
+        text: str | None = None,
+        *,
+        k: int = PAGE_SIZE,
+        **options: Any,  # noqa: ANN401 - those of search
+    ) -> Iterator[Hit]:
+        """All hits that fit, page by page; products that change meanwhile cost no other its place.
+
+        Args:
+            text: words.
+            k: hits of one request.
+            **options: those of ``search``, but ``offset`` and ``cursor``.
+
+        Raises:
+            RefusedError, ServiceError, ImageError: as ``search``.
+        """
+        cursor = None
+        while True:
+            page = self.search(text, k=k, cursor=cursor, **options)
+            yield from page.hits[: page.n_relevant]
+            cursor = page.cursor
+            if cursor is None or page.n_relevant < len(page.hits):
+                return
+
+    def similar(self, product_id: str, **options: Any) -> Hits:  # noqa: ANN401 - those of search
+        """The products that resemble one most.
+
+        Args:
+            product_id: the product; it is no hit itself.
+            **options: those of ``search``.
 
         Raises:
             RefusedError: there is no such product (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        query = {"k": k, "offset": offset} | ({} if where is None else {"where": where})
-        path = f"/products/{_in_path(product_id)}/similar?{urlencode(query)}"
-        return _hits(self._json("GET", path))
+        return self.search(similar_to=[product_id], **options)
+
+    def models(self) -> list[ServedModel]:
+        """The models that the service encodes with: the one that made its index.
+
+        Raises:
+            RefusedError: the key does not allow it.
+            ServiceError: the service cannot be reached.
+        """
+        listed = self._connection.json("GET", "/v1/models")["data"]
+        return [ServedModel(one["id"], one["dimensions"]) for one in listed]
 
     def product(self, product_id: str) -> Hit:
         """One product, with a score of 1.
@@ -219,7 +206,7 @@ class Client:
             RefusedError: there is no such product (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        return _hit(self._json("GET", f"/products/{_in_path(product_id)}"))
+        return read_hit(self._connection.json("GET", f"/v1/products/{_in_path(product_id)}"))
 
     def image(self, product_id: str, *, width_px: int = 400) -> bytes:
         """A product's image as a JPEG of about this width.
@@ -228,8 +215,8 @@ class Client:
             RefusedError: there is none (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        path = f"/images/{_in_path(product_id)}?{urlencode({'width': width_px})}"
-        return self._answer("GET", path).content
+        path = f"/v1/images/{_in_path(product_id)}?{urlencode({'width': width_px})}"
+        return self._connection.answer("GET", path).content
 
     def classify(
         self,
@@ -254,7 +241,7 @@ class Client:
         body = {"labels": [*labels], "templates": templates, **_image_field(image)}
         if not isinstance(templates, str | None):
             body["templates"] = [*templates]
-        ranked = self._json("POST", "/classify", body)["labels"]
+        ranked = self._connection.json("POST", "/v1/classify", body)["labels"]
         return [Label(one["label"], one["probability"]) for one in ranked]
 
     def embed(self, inputs: Iterable[str | Path | bytes]) -> Float32[np.ndarray, "n dim"]:
@@ -275,7 +262,7 @@ class Client:
         rows: list[np.ndarray] = []
         for chunk in _chunks(items):
             body = {"input": chunk, "encoding_format": "base64"}
-            for one in self._json("POST", "/v1/embeddings", body)["data"]:
+            for one in self._connection.json("POST", "/v1/embeddings", body)["data"]:
                 rows.append(np.frombuffer(base64.b64decode(one["embedding"]), dtype="<f4"))
         return np.stack(rows).astype(np.float32) if rows else np.empty((0, 0), dtype=np.float32)
 
@@ -304,13 +291,13 @@ class Client:
             }
             for product in products
         )
-        path = "/products" + ("?add_columns=true" if add_columns else "")
+        path = "/v1/products" + ("?add_columns=true" if add_columns else "")
         stored, rejected = 0, list[Rejection]()
         for chunk in _chunks(items):
-            reply = self._send_patiently("PUT", path, {"products": chunk})
-            result = _json_object(reply)
+            reply = self._connection.send_patiently("PUT", path, {"products": chunk})
+            result = json_object(reply)
             if "stored" not in result:
-                _refuse(reply)
+                refuse(reply)
             stored += result["stored"]
             rejected += [Rejection(one["id"], one["reason"]) for one in result["rejected"]]
         return PutResult(stored, tuple(rejected))
@@ -325,7 +312,9 @@ class Client:
         pairs = [("id", product_id) for product_id in product_ids]
         starts = range(0, len(pairs), MAX_ITEMS_PER_REQUEST)
         queries = [urlencode(pairs[i : i + MAX_ITEMS_PER_REQUEST]) for i in starts]
-        return sum(self._json("DELETE", f"/products?{query}")["removed"] for query in queries)
+        return sum(
+            self._connection.json("DELETE", f"/v1/products?{query}")["removed"] for query in queries
+        )
 
     def health(self) -> bool:
         """Whether the process answers.
@@ -333,7 +322,7 @@ class Client:
         Raises:
             ServiceError: it cannot be reached.
         """
-        return self._send("GET", "/health").status_code == HTTPStatus.OK
+        return self._connection.send("GET", "/v1/health").status_code == HTTPStatus.OK
 
     def ready(self) -> ServiceStatus:
         """The service's status, also when it is not ready.
@@ -342,122 +331,12 @@ class Client:
             RefusedError: something else than the service answers.
             ServiceError: it cannot be reached.
         """
-        reply = self._send("GET", "/ready")
-        fields = _json_object(reply)
+        reply = self._connection.send("GET", "/v1/ready")
+        fields = json_object(reply)
         if "products" not in fields:
-            _refuse(reply)
+            refuse(reply)
         is_ready = reply.status_code == HTTPStatus.OK
         return ServiceStatus(is_ready, fields["status"], fields["products"], fields["model"])
-
-    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """The JSON that answers a request.
-
-        Raises:
-            RefusedError: the status is not 2xx.
-            ServiceError: the service cannot be reached, or something else answers.
-        """
-        reply = self._answer(method, path, body)
-        try:
-            return json.loads(reply.content)
-        except ValueError as exc:
-            message = f"{self._url} does not answer as this service does; check the address"
-            raise ServiceError(message) from exc
-
-    def _answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> httpx2.Response:
-        reply = self._send_patiently(method, path, body)
-        if not reply.is_success:
-            _refuse(reply)
-        return reply
-
-    def _send_patiently(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> httpx2.Response:
-        """Send a request, and repeat it while the service is busy and ``patience_s`` lasts."""
-        left_s = self._patience_s
-        while True:
-            reply = self._send(method, path, body)
-            wait_s = _retry_after_s(reply)
-            if reply.status_code not in _BUSY or wait_s > left_s:
-                return reply
-            left_s -= wait_s
-            time.sleep(wait_s)
-
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> httpx2.Response:
-        """Send a request, and a second time if a kept connection breaks.
-
-        A ``DELETE`` is not repeated: its second answer would count too few products.
-
-        Raises:
-            ServiceError: the service cannot be reached, or is too slow.
-        """
-        try:
-            try:
-                return self._http.request(method, self._url + path, json=body)
-            except _CONNECTION_BROKE:
-                if method == "DELETE":
-                    raise
-                return self._http.request(method, self._url + path, json=body)
-        except httpx2.TimeoutException as exc:
-            message = (
-                f"{self._url} did not answer within {self._timeout_s:g} s; "
-                "try later, or give it more time (timeout_s)"
-            )
-            raise ServiceError(message) from exc
-        except (httpx2.TransportError, httpx2.DecodingError) as exc:
-            why = " ".join(str(exc).split()) or "the connection broke"
-            message = f"{self._url} cannot be reached ({why}); is the service running?"
-            raise ServiceError(message) from exc
-
-
-def _refuse(reply: httpx2.Response) -> NoReturn:
-    """Raise the error that an answer describes.
-
-    Raises:
-        RefusedError: always.
-    """
-    try:
-        error = json.loads(reply.content)["error"]
-        code, message, request_id = error["code"], error["message"], error["request_id"]
-    except (ValueError, KeyError, TypeError):  # a proxy's error page
-        code, request_id = "unknown", ""
-        message = f"the answer is {reply.status_code} {reply.reason_phrase}".rstrip()
-    raise RefusedError(
-        message,
-        status=reply.status_code,
-        code=code,
-        request_id=request_id,
-        retry_after_s=_retry_after_s(reply),
-    )
-
-
-def _retry_after_s(reply: httpx2.Response) -> float:
-    """Seconds until the request may be repeated; 0 if the answer names none."""
-    value = reply.headers.get("retry-after", "")
-    if value.isdigit():
-        return max(1.0, float(value))
-    return 1.0 if reply.status_code in _BUSY else 0.0
-
-
-def _json_object(reply: httpx2.Response) -> Mapping[str, Any]:
-    """The JSON object of an answer; empty if it is something else."""
-    try:
-        fields = json.loads(reply.content)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _hits(fields: Mapping[str, Any]) -> Hits:
-    return Hits(tuple(_hit(one) for one in fields["hits"]), fields["has_more"])
-
-
-def _hit(fields: Mapping[str, Any]) -> Hit:
-    columns = {name: value for name, value in fields.items() if name not in {"id", "score"}}
-    return Hit(fields["id"], fields.get("score", 1.0), columns)
 
 
 def _image_field(image: ImageInput) -> dict[str, str]:

@@ -1,0 +1,34 @@
+"""A Python client of the service: ``Client("http://127.0.0.1:8000").search("red dress")``.
+
+It has a method per endpoint, keeps connections open, repeats a request that the service was too
+busy for, and raises errors with the service's own messages.
+"""
+
+from fashionclip.client.answers import (
+    Facet,
+    Hits,
+    ImageInput,
+    Label,
+    Mode,
+    NewProduct,
+    PutResult,
+    Rejection,
+    ServedModel,
+    ServiceStatus,
+)
+from fashionclip.client.client import MAX_ITEMS_PER_REQUEST, Client
+
+__all__ = [
+    "MAX_ITEMS_PER_REQUEST",
+    "Client",
+    "Facet",
+    "Hits",
+    "ImageInput",
+    "Label",
+    "Mode",
+    "NewProduct",
+    "PutResult",
+    "Rejection",
+    "ServedModel",
+    "ServiceStatus",
+]
