@@ -147,7 +147,7 @@ def command(folder: Path, n_products: int, as_json: bool) -> None:
         searches.append({"search": words, "hits": [hit_fields(hit) for hit in hits]})
         show_command(words)
         if not as_json:
-            show_hits(hits, index.meta.roles)
+            show_hits(hits.results, index.meta.roles)
     write_page(
         page,
         QUERIES[0].search(index, k=N_PAGE_HITS),
