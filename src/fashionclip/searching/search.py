@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,32 +10,20 @@ from jaxtyping import Float, Int
 from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Hit, Product, Value
+from fashionclip.product import Hit, Product
 from fashionclip.relevance import Scale, scale_of
-from fashionclip.searching.candidates import (
-    Candidates,
-    fill_cosines,
-    merge_rankings,
-    penalties,
-)
-from fashionclip.searching.columns import named_column, parse_sort, sort_value
-from fashionclip.searching.cursors import (
-    START,
-    Place,
-    query_digest,
-    read_cursor,
-    require_image,
-    vector_print,
-    write_cursor,
-)
+from fashionclip.searching.candidates import Candidates, fill_cosines, merge_rankings, penalties
+from fashionclip.searching.cursors import vector_print, write_cursor
+from fashionclip.searching.encoding import encode_queries
 from fashionclip.searching.explanation import explained, stored_products
-from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Layout, Page, page_of
-from fashionclip.searching.query import NEUTRAL, Query, several
-from fashionclip.searching.ranking import fuse, group_column, match_words, unit, word_shares
+from fashionclip.searching.lists import list_page
+from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Page, page_of
+from fashionclip.searching.pending import Pending, prepared
+from fashionclip.searching.query import Query, several
+from fashionclip.searching.ranking import fuse, match_words, word_shares
 from fashionclip.searching.results import Outcome, Results
-from fashionclip.searching.variants import list_groups, with_variants
+from fashionclip.searching.variants import with_variants
 from fashionclip.store import Store, require_model
-from fashionclip.store.filters import Filter, parse_filter
 from fashionclip.store.fulltext import product_text
 
 DEEPER = 4
@@ -82,51 +70,6 @@ def search_many(
         return search.outcomes()
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A query on its way to its hits."""
-
-    query: Query
-    where: Filter | None
-    layout: Layout
-    fields: tuple[str, ...] | None
-    """The columns that hits carry."""
-    columns: tuple[str, ...]
-    """The columns that candidates carry."""
-    depth: int
-    """Candidates wanted; more if those are too few."""
-    digest: str
-    """Of the query, for cursors."""
-    image_print: list[int] | None
-    """That of the cursor, for images."""
-    images: list[np.ndarray]
-    """Vectors of its images."""
-    texts: dict[str, np.ndarray] = field(default_factory=dict)
-    """Vectors of its words and phrases, once they are encoded."""
-    unlike: list[np.ndarray] = field(default_factory=list)
-    vector: np.ndarray | None = None
-    by_words: Future[list[Hit]] | None = None
-    results: Results | None = None
-    cosines: Mapping[str, float] = field(default_factory=dict)
-    """Of query and hits, for explanations."""
-
-    @property
-    def needed_texts(self) -> list[str]:
-        words, phrases = self.query.words, self.query.phrases
-        if not self.query.compares_vectors:
-            return []
-        return [*([words] if words else []), *([*phrases, NEUTRAL] if phrases else [])]
-
-    @property
-    def excluded(self) -> frozenset[str]:
-        return frozenset((*several(self.query.similar_to), *several(self.query.unlike)))
-
-    @property
-    def n_candidates(self) -> int:
-        """Candidates to ask a store for."""
-        return self.depth + len(self.excluded)
-
-
 class _Search:
     """One call of ``search_many``."""
 
@@ -140,14 +83,15 @@ class _Search:
     ) -> None:
         self._store, self._model, self._queries, self._policy = store, model, queries, policy
         self._threads = threads
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._errors: dict[int, FashionCLIPError | TypeError | ValueError] = {}
 
     def prepare(self) -> None:
         """Check the queries, parse their filters, and fetch the products that they name."""
+        meta = self._store.meta
         for i, query in enumerate(self._queries):
             try:
-                self._pending[i] = self._prepared(query)
+                self._pending[i] = prepared(query, meta, has_model=self._model is not None)
             except (FashionCLIPError, TypeError, ValueError) as exc:
                 self._errors[i] = exc
         named = [name for one in self._pending.values() for name in one.excluded]
@@ -168,45 +112,6 @@ class _Search:
                 groups = {values[name][one.layout.group] for name in one.excluded} - {None}
                 one.layout = replace(one.layout, excluded_groups=frozenset(groups))
 
-    def _prepared(self, query: Query) -> _Pending:
-        """A query whose parts are understood.
-
-        Raises:
-            FilterError: its filter is not.
-            TypeError, ValueError: another part is not.
-        """
-        query.check(has_model=self._model is not None)
-        meta = self._store.meta
-        where = query.where
-        if isinstance(where, str):
-            where = parse_filter(where, meta.columns, meta.roles)
-        group = group_column(meta) if query.group else None
-        sort = parse_sort(query.sort, meta)
-        fields = query.fields
-        if fields is not None:
-            fields = tuple(dict.fromkeys(named_column(name, meta) for name in several(fields)))
-        digest = query_digest(query, where)
-        place, image_print = START, None
-        if query.cursor is not None:
-            place, image_print = read_cursor(query.cursor, digest)
-        codes = (meta.roles.sku, meta.roles.barcode, meta.roles.group)
-        needed = [group, sort and sort.column, *(codes if query.matches_words else ())]
-        columns = tuple(name for name in dict.fromkeys(needed) if name in meta.columns)
-        depth = query.offset + place.n_before + query.k + 1
-        if query.total or sort or group or not query.has_stable_scores:
-            depth = -(-depth // POOL) * POOL
-        return _Pending(
-            query=query,
-            where=where,
-            layout=Layout(query, group, sort, place),
-            fields=fields,
-            columns=columns,
-            depth=depth,
-            digest=digest,
-            image_print=image_print,
-            images=[] if query.image_vector is None else [query.image_vector],
-        )
-
     def match_words(self) -> None:
         """Begin the full-text searches, which run beside the model and the vectors."""
         begun: dict[object, Future[list[Hit]]] = {}
@@ -217,104 +122,30 @@ class _Search:
                     begun[key] = self._threads.submit(self._by_words, one)
                 one.by_words = begun[key]
 
-    def _by_words(self, one: _Pending) -> list[Hit]:
+    def _by_words(self, one: Pending) -> list[Hit]:
         return self._store.text_search(
             one.query.words or "", k=one.n_candidates, where=one.where, columns=one.columns
         )
 
     def encode(self) -> None:
         """Encode all texts, and all images, and combine them to a vector per query."""
-        model = self._model
-        by_templates: dict[object, list[_Pending]] = {}
-        for one in self._pending.values():
-            templates = one.query.templates
-            key = templates if isinstance(templates, str | None) else tuple(templates)
-            by_templates.setdefault(key, []).append(one)
-        for some in by_templates.values():
-            texts = list(dict.fromkeys(text for one in some for text in one.needed_texts))
-            if model is None or not texts:
-                continue
-            vectors = model.encode_text(texts, templates=some[0].query.templates)
-            encoded = dict(zip(texts, vectors, strict=True))
-            for one in some:
-                one.texts = {text: encoded[text] for text in one.needed_texts}
-        self._encode_images()
-        for i, one in list(self._pending.items()):
-            if not one.query.compares_vectors:
-                continue
-            words = one.query.words
-            text = one.texts[words] if words else None
-            one.vector = _combine(text, one.images, one.query.weight)
-            try:
-                require_image(one.image_print, one.vector)
-            except ValueError as exc:
-                self._fail(i, exc)
-
-    def _encode_images(self) -> None:
-        """Encode the images that are no vectors yet."""
-        model = self._model
-        images = {i: one.query.image for i, one in self._pending.items()}
-        given = {i: image for i, image in images.items() if image is not None}
-        if model is not None and given:
-            found = model.iter_images(
-                given.values(),
-                batch_size=len(given),
-                workers=min(len(given), 8),
-                policy=self._policy,
-            )
-            for i, vector in zip(given, found, strict=True):
-                if isinstance(vector, FashionCLIPError):
-                    self._fail(i, vector)
-                else:
-                    self._pending[i].images.append(vector)
+        errors = encode_queries(self._pending, self._model, self._policy)
+        for i, error in errors.items():
+            self._fail(i, error)
 
     def find(self) -> None:
         """List products, or find the neighbours of all queries; deeper where they are too few."""
         for one in self._pending.values():
             if one.query.is_list:
-                one.results = self._listed(one)
+                one.results = list_page(self._store, one)
         waiting = [one for one in self._pending.values() if one.results is None]
         while waiting:
             waiting = self._find(waiting)
 
-    def _listed(self, one: _Pending) -> Results:
-        """A page of the products that pass a filter."""
-        query, layout = one.query, one.layout
-        group, sort, last = layout.group, layout.sort, query.offset + query.k
-        after = layout.place.sorted_at
-        if group is None:
-            columns = one.fields
-            if columns is not None and sort is not None:
-                columns = tuple(dict.fromkeys([*columns, sort.column]))
-            hits = self._store.list_hits(
-                k=query.k + 1,
-                offset=query.offset,
-                where=one.where,
-                sort=sort,
-                after=after,
-                columns=columns,
-            )
-        else:
-            hits = list_groups(
-                self._store, last + 1, group, where=one.where, sort=sort, after=after
-            )[query.offset :]
-        shown, cursor = hits[: query.k], None
-        has_more = len(hits) > query.k
-        if has_more:
-            value = shown[-1].columns[sort.column] if sort else None
-            place = Place(0, sorted_at=(sort_value(value), shown[-1].product_id))
-            cursor = write_cursor(place, one.digest, None)
-        if group is not None:
-            shown = with_variants(self._store, shown, group, one.where)
-        elif one.fields is not None:
-            shown = [replace(hit, columns=_chosen(hit.columns, one.fields)) for hit in shown]
-        total = self._store.count(one.where, distinct=group) if query.total else None
-        return Results(shown, len(shown), has_more, cursor, total)
-
-    def _find(self, waiting: Sequence[_Pending]) -> list[_Pending]:
+    def _find(self, waiting: Sequence[Pending]) -> list[Pending]:
         """Find the hits of some queries; returns those that need more candidates."""
         by_vectors: dict[int, list[Hit]] = {}
-        alike: dict[object, list[_Pending]] = {}
+        alike: dict[object, list[Pending]] = {}
         for one in waiting:
             if one.vector is not None:
                 # queries for about as many hits are searched together
@@ -339,7 +170,7 @@ class _Search:
                 one.by_words = None
         return short
 
-    def _ranked(self, one: _Pending, by_vectors: list[Hit]) -> bool:
+    def _ranked(self, one: Pending, by_vectors: list[Hit]) -> bool:
         """Rank the candidates of a query; returns whether it needs more of them."""
         query, k = one.query, one.n_candidates
         by_words: list[Hit] = []
@@ -364,7 +195,7 @@ class _Search:
         return False
 
     def _scored(
-        self, one: _Pending, candidates: Candidates
+        self, one: Pending, candidates: Candidates
     ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """The scores of a query's candidates, and their bands."""
         query, meta = one.query, self._store.meta
@@ -394,7 +225,7 @@ class _Search:
             bands[candidates.named(query.words or "", meta.roles)] = EXACT
         return scores, bands
 
-    def _coverage(self, one: _Pending, candidates: Candidates, scale: Scale) -> float:
+    def _coverage(self, one: Pending, candidates: Candidates, scale: Scale) -> float:
         """How much of a query the best candidates by words cover, in 0…1."""
         best = np.argsort(-candidates.word_scores, kind="stable")[:BEST_BY_WORDS]
         names = [candidates.hits[row].product_id for row in best if candidates.word_scores[row]]
@@ -404,7 +235,7 @@ class _Search:
 
     def _results(
         self,
-        one: _Pending,
+        one: Pending,
         candidates: Candidates,
         scores: Float[np.ndarray, " n"],
         page: Page,
@@ -452,12 +283,12 @@ class _Search:
                 found[i] = one.results
         return [found[i] for i in range(len(self._queries))]
 
-    def _rows(self, some: Sequence[_Pending]) -> dict[str, Product]:
+    def _rows(self, some: Sequence[Pending]) -> dict[str, Product]:
         """The products that are hits of some queries, in one read."""
         hits = [hit for one in some if one.results is not None for hit in one.results.hits]
         return stored_products(self._store, list(dict.fromkeys(hit.product_id for hit in hits)))
 
-    def _filled(self, one: _Pending, results: Results, rows: Mapping[str, Product]) -> Results:
+    def _filled(self, one: Pending, results: Results, rows: Mapping[str, Product]) -> Results:
         """Results with the columns of their hits, less products that have just been deleted."""
         hits = []
         n_relevant = 0
@@ -466,7 +297,7 @@ class _Search:
             if product is None:
                 continue
             n_relevant += i < results.n_relevant
-            columns = _chosen(product.columns, one.fields)
+            columns = one.chosen(product.columns)
             hits.append(replace(hit, columns=columns))
         if one.query.explain:
             hits = explained(
@@ -494,25 +325,8 @@ class _Search:
         del self._pending[i]
 
 
-def _chosen(columns: Mapping[str, Value], fields: Sequence[str] | None) -> Mapping[str, Value]:
-    """The columns that hits carry; one may have gone meanwhile."""
-    return (
-        columns if fields is None else {name: columns[name] for name in fields if name in columns}
-    )
-
-
 def not_found(store: Store, product_id: str) -> str:
     """What to say of an id that is not stored, with the ids that are spelled alike."""
     similar = store.similar_ids(product_id)
     hint = f"; similar ids: {', '.join(similar)}" if similar else ""
     return f"the index {store.meta.uri} has no product {product_id!r}{hint}"
-
-
-def _combine(
-    text: np.ndarray | None, images: Sequence[np.ndarray], weight: float
-) -> Float[np.ndarray, " dim"]:
-    if not images and text is not None:
-        return text
-    image = unit(np.mean(images, axis=0))
-    combined = image if text is None else weight * text + (1.0 - weight) * image
-    return unit(combined).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Groups of variants: how many each has, and the lists that show one of each."""
+"""Groups of variants: the products of each, and how many they are."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -8,9 +8,6 @@ from fashionclip.product import Hit, Value
 from fashionclip.store import Store
 from fashionclip.store.base import Sort
 from fashionclip.store.filters import AllOf, Column, Filter, OneOf
-
-CHUNK_GROWTH = 4
-"""How many times more products are read where those before were too few groups."""
 
 
 def variants_of(
@@ -50,43 +47,3 @@ def with_variants(
     counts = Counter(hit.columns[column] for hit in variants_of(store, groups, column, where=where))
     # a group that a write has just emptied still has the hit itself
     return [replace(hit, n_variants=max(1, counts[hit.columns.get(column)])) for hit in shown]
-
-
-def list_groups(
-    store: Store,
-    n: int,
-    column: str,
-    *,
-    where: Filter | None,
-    sort: Sort | None,
-    after: tuple[Value, str] | None,
-) -> list[Hit]:
-    """The first product of each group, in the order of their ids or as sorted.
-
-    Args:
-        store: what is listed.
-        n: groups wanted.
-        column: the column of groups; a product without a value is a group of its own.
-        where: a filter.
-        sort: another order.
-        after: only products after this value of the sorted column and this id.
-    """
-    found: list[Hit] = []
-    columns = tuple(dict.fromkeys([column, *([sort.column] if sort else [])]))
-    step = n
-    while len(found) < n:
-        hits = store.list_hits(k=step, where=where, sort=sort, after=after, columns=columns)
-        groups = {hit.columns[column] for hit in hits} - {None}
-        firsts: dict[Value, str] = {}
-        for variant in variants_of(store, groups, column, where=where, sort=sort):
-            firsts.setdefault(variant.columns[column], variant.product_id)
-        for hit in hits:
-            group = hit.columns[column]
-            if group is None or firsts.get(group) == hit.product_id:
-                found.append(hit)
-        if len(hits) < step:
-            break
-        last = hits[-1]
-        after = (last.columns[sort.column] if sort else None, last.product_id)
-        step *= CHUNK_GROWTH
-    return found[:n]
