@@ -111,7 +111,7 @@ def test_a_filter_is_parsed_again_where_a_column_holds_something_else_now():
     where = parse_filter("size = 38", {"size": "integer"})
     assert fit_filter(where, {"size": "integer", "new": "string"}) is where
     assert fit_filter(where, {"size": "number"}).sql == '"size" = 38.0'
-    with pytest.raises(FilterError, match=r"size holds text; write for example size = 'a value'"):
+    with pytest.raises(FilterError, match=r"size holds text; text stands in single quotes: '38'"):
         fit_filter(where, {"size": "string"})
     with pytest.raises(FilterError, match="there is no column 'size'"):
         fit_filter(where, {"price": "number"})
@@ -145,8 +145,14 @@ def test_a_filter_is_parsed_again_where_a_column_holds_something_else_now():
         ("products.price < 50", "a name with a dot in it stands in double quotes"),
         ("price = NULL", "write IS NULL"),
         ("price is true", "IS goes with NULL"),
-        ("price < '50'", "price holds numbers; write for example price < 49.90"),
-        ("`Base Colour` = 5", 'Base Colour holds text; write for example "Base Colour" ='),
+        ("price < 'cheap'", "price holds numbers; write for example price < 49.90"),
+        ("price < ' 49,90'", "price holds numbers; a number stands without quotes: 49.90"),
+        ("year = '2010'", "year holds whole numbers; a number stands without quotes: 2010"),
+        ("year = '2010.5'", "year holds whole numbers; write for example year >= 2"),
+        ("`Base Colour` = 5", "Base Colour holds text; text stands in single quotes: '5'"),
+        ("gender in ('Men', true)", "gender holds text; text stands in single quotes: 'true'"),
+        ("in_stock = 'yes'", "in_stock holds TRUE or FALSE; write for example in_stock = TRUE"),
+        ("currency = 'EUR'", "no column 'currency'; no column of this catalogue is its currency"),
         ("year = 2010.5", "year holds whole numbers"),
         ("year < 9223372036854775808", "too large"),
         ("price < 1e999", "too large"),

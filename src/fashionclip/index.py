@@ -256,7 +256,7 @@ class Hits(Sequence[Hit]):
     def __repr__(self) -> str:
         """A table: rank, score, id and title; a line between hits that fit and weaker ones."""
         if not self._hits:
-            return "no hits"
+            return f"no hits: {self.results.hint}" if self.results.hint else "no hits"
         width = max(len(hit.product_id) for hit in self._hits)
         lines = [
             f"{rank:3}  {hit.score:6.3f}  {hit.product_id:{width}}  {self._title(hit)}".rstrip()

@@ -181,6 +181,8 @@ def command(
             policy=policy,
         )
         terminal.talk(f"page of images: {page}")
+    if results.hint:
+        terminal.talk(results.hint)
     if hits and not results.n_relevant:
         terminal.talk("nothing here fits" + (f" {text!r}; these are the closest" if text else ""))
     counts = [f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"]

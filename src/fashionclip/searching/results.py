@@ -26,6 +26,9 @@ class Results:
     """False if at least ``total`` products fit."""
     relevant_ids: Sequence[str] | None = None
     """All products that were counted for ``total``; None where nothing was ranked."""
+    hint: str = ""
+    """How to mend a filter that no product passes, in one line, if a stored value is like one that
+    it asks for."""
 
 
 Outcome = Results | FashionCLIPError | TypeError | ValueError
@@ -55,4 +58,5 @@ def results_fields(results: Results, *, has_groups: bool) -> dict[str, Any]:
         "is_total_exact": results.is_total_exact,
         "has_more": results.has_more,
         "cursor": results.cursor,
+        **({"hint": results.hint} if results.hint else {}),
     }

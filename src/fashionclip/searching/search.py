@@ -24,6 +24,7 @@ from fashionclip.searching.ranking import fuse, match_words, word_shares
 from fashionclip.searching.results import Outcome, Results
 from fashionclip.searching.variants import with_variants
 from fashionclip.store import Store, require_model
+from fashionclip.store.filter_hints import MAX_VALUES, filter_hint
 from fashionclip.store.fulltext import product_text
 
 DEEPER = 4
@@ -280,8 +281,14 @@ class _Search:
         found: dict[int, Outcome] = {**self._errors}
         for i, one in self._pending.items():
             if one.results is not None:
-                found[i] = one.results
+                found[i] = replace(one.results, hint=self._hint(one, one.results))
         return [found[i] for i in range(len(self._queries))]
+
+    def _hint(self, one: Pending, results: Results) -> str:
+        """How to mend the filter of a query; empty where a product passes it."""
+        if results.hits or one.where is None or self._store.count(one.where):
+            return ""
+        return filter_hint(one.where, lambda name: self._store.values(name, k=MAX_VALUES))
 
     def _rows(self, some: Sequence[Pending]) -> dict[str, Product]:
         """The products that are hits of some queries, in one read."""

@@ -266,6 +266,13 @@ class Store(Protocol):
             distinct: a column; products that share a value of it count once.
         """
 
+    def values(self, column: str, *, k: int) -> list[Value]:
+        """Up to k values of a column, each once, the most frequent first; missing ones left out.
+
+        Raises:
+            StoreError: there is no such column.
+        """
+
     def list_hits(
         self,
         *,

@@ -30,6 +30,7 @@ from fashionclip.store.filters import (
     OneOf,
     Operator,
     Scalar,
+    shown_name,
 )
 
 MAX_CHARACTERS = 20_000
@@ -344,6 +345,8 @@ class _Parser:
             hint += "; a value stands in single quotes: '" + name.replace("'", "''") + "'"
         elif blank := self._all_roles.get(name.lower()):
             hint = f"; the {name.lower()} is {blank!r}, a column without any value"
+        elif not near and ROLE_SPELLINGS.get(name.lower(), name.lower()) in self._all_roles:
+            hint = f"; no column of this catalogue is its {name.lower()}"
         _refuse(f"there is no column {name!r}{hint}", node)
 
     def _named(self, name: str, *, is_quoted: bool) -> Column | None:
@@ -477,9 +480,7 @@ def _fitting(value: Scalar, column: Column, node: exp.Expression) -> Scalar:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = {"string": isinstance(value, str), "boolean": isinstance(value, bool)}
     if not fits.get(column.kind, is_number) or (column.kind == "integer" and _is_fraction(value)):
-        _refuse(
-            f"{column.name} holds {_HOLDS[column.kind]}; write for example {_example(column)}", node
-        )
+        _refuse(f"{column.name} holds {_HOLDS[column.kind]}; {_mend(value, column)}", node)
     if isinstance(value, bool | str):
         return value
     limit = INT64.stop - 1 if column.kind == "integer" else sys.float_info.max
@@ -488,9 +489,21 @@ def _fitting(value: Scalar, column: Column, node: exp.Expression) -> Scalar:
     return int(value) if column.kind == "integer" else float(value) + 0.0  # -0.0 is 0.0
 
 
+def _mend(value: Scalar, column: Column) -> str:
+    """How to write a value that does not fit a column."""
+    if column.kind == "string":
+        return f"text stands in single quotes: '{str(value).lower()}'"
+    if isinstance(value, str) and column.kind != "boolean":
+        number = value.strip().replace(",", ".")
+        if re.fullmatch(
+            r"-?\d{1,15}" + (r"(\.\d{1,15})?" if column.kind == "number" else ""), number
+        ):
+            return f"a number stands without quotes: {number}"
+    return f"write for example {_example(column)}"
+
+
 def _example(column: Column) -> str:
-    name = column.name if column.name.isidentifier() else f'"{column.name}"'
-    return f"{name} {_EXAMPLES[column.kind]}"
+    return f"{shown_name(column)} {_EXAMPLES[column.kind]}"
 
 
 def _with_backslashes(pattern: str, escape: str) -> str:

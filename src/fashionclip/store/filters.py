@@ -238,6 +238,11 @@ def _columns(condition: Condition) -> Iterator[Column]:
         yield condition.value
 
 
+def shown_name(column: Column) -> str:
+    """A column's name as people write it in a filter: in quotes only where it needs them."""
+    return column.name if column.name.isidentifier() else _quoted(column.name)
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 

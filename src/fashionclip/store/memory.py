@@ -39,6 +39,7 @@ from fashionclip.store.digests import StoredDigests, row_digest
 from fashionclip.store.filters import Filter
 from fashionclip.store.rows import (
     check_batch,
+    check_columns,
     check_dim,
     check_k,
     clean_text,
@@ -47,6 +48,7 @@ from fashionclip.store.rows import (
     image_location,
     kinds_of,
     last_of_each_id,
+    most_frequent,
     narrowed,
     narrowed_by,
     table_of,
@@ -254,6 +256,12 @@ class MemoryStore:
             values = now.column(distinct)
             return count_distinct(values if passing is None else values.filter(pa.array(passing)))
         return len(now) if passing is None else int(np.count_nonzero(passing))
+
+    def values(self, column: str, *, k: int) -> list[Value]:
+        """Up to k values of a column, each once, the most frequent first."""
+        now = self._snapshot
+        check_columns([column], now.meta.columns, now.meta.uri)
+        return most_frequent(now.columns.column(column), k)
 
     def list_hits(
         self,

@@ -94,7 +94,7 @@ def as_kind(value: Value, kind: Kind) -> Value:
     """
     held = kind_of(value)
     if kind == "string" or held in {None, kind} or {held, kind} == {"integer", "number"}:
-        return fit(value, kind) if kind == "string" else value
+        return fit(value, kind)
     with suppress(ValueError):
         if kind == "integer":
             return int(str(value))
@@ -266,6 +266,15 @@ def unit_queries(vectors: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarra
     return np.asarray(wide / lengths, dtype=np.float32)
 
 
+def most_frequent(values: pa.ChunkedArray, k: int) -> list[Value]:
+    """Up to k values of a column, each once, the most frequent first, equal ones in their order."""
+    counted = pa.Table.from_struct_array(pc.value_counts(values.drop_null()))
+    ordered = counted.sort_by([("counts", "descending"), ("values", "ascending")])
+    found: list[Value] = ordered.column("values")[:k].to_pylist()
+    return found
+
+
 def count_distinct(values: pa.ChunkedArray) -> int:
     """How many values a column has, those that are missing one by one."""
-    return int(pc.count_distinct(values, mode="only_valid").as_py()) + values.null_count
+    n_different: int = pc.count_distinct(values, mode="only_valid").as_py()
+    return n_different + int(values.null_count)

@@ -56,6 +56,8 @@ class SearchPage:
         except EXPECTED_ERRORS as exc:
             error = http_error_of(exc)
             shown["error"] = sentence(client_message(exc))
+        if page.hint:
+            notices.append(sentence(page.hint))
         has_more = page.has_more and state.offset + PAGE_SIZE <= settings.offset
         if page.has_more and not has_more:
             notices.append(LIST_ENDS)

@@ -93,6 +93,11 @@ class Hits(BaseModel):
     is_total_exact: bool = Field(description="False where there are at least total.")
     has_more: bool = Field(description="Whether there are more hits.")
     cursor: str | None = Field(description="For the next page; null at the end.")
+    hint: str | SkipJsonSchema[None] = Field(
+        None,
+        description="How to mend a filter that no product passes, for people: a stored value that "
+        "is spelled like one that it asks for. Only if there is one.",
+    )
     facets: dict[str, FacetOut] | SkipJsonSchema[None] = Field(
         None, description="By column; only if facets were asked for."
     )

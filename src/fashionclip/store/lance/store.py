@@ -48,6 +48,7 @@ from fashionclip.store.rows import (
     check_k,
     clean_text,
     count_distinct,
+    most_frequent,
     stack_tables,
     unit_queries,
 )
@@ -331,6 +332,15 @@ class LanceStore:
 
     def _at_most_all(self, table: Dataset, k: int) -> int:
         return k if k <= MAX_UNCOUNTED_K else max(1, min(k, self._count(table, None)))
+
+    @_on_newest
+    def values(self, column: str, *, k: int) -> list[Value]:
+        """Up to k values of a column, each once, the most frequent first."""
+        table = self.latest()
+        check_columns([column], kinds_in(table.schema), self._place.uri)
+        name = stored_name(column)
+        with reported(self._place.uri):
+            return most_frequent(table.to_table(columns=[name]).column(0), k)
 
     @_on_newest
     def list_hits(

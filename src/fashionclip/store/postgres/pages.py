@@ -44,8 +44,8 @@ def parts_of(header: Header, sort: Sort | None, after: tuple[Value, str] | None)
     without = Part(f"{column} IS NULL", [], "_id")
     if after is None:
         return [Part(f"{column} IS NOT NULL", [], order), without]
-    if value is None:
-        return [Part(f"{column} IS NULL AND {is_later}", later, "_id")]
     last = as_kind(value, header.meta.columns[sort.column])
+    if last is None:
+        return [Part(f"{column} IS NULL AND {is_later}", later, "_id")]
     rest = f"{column} {beyond}= %s AND ({column} {beyond} %s OR {is_later})"
     return [Part(rest, [last, last, *later], order), without]

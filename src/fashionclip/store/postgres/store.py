@@ -292,6 +292,25 @@ class PostgresStore:
 
         return self._connections.read(work)
 
+    def values(self, column: str, *, k: int) -> list[Value]:
+        """Up to k values of a column, each once, the most frequent first.
+
+        Raises:
+            StoreError: there is no such column.
+        """
+
+        def work(connection: Connection) -> list[Value]:
+            header = schema.read_header(connection, self._address)
+            name = self._columns(header, [column]).removeprefix(", ")
+            found = connection.execute(
+                f"SELECT {name} FROM {self._table} WHERE {name} IS NOT NULL GROUP BY {name}"
+                f" ORDER BY count(*) DESC, {name} LIMIT %s",
+                [k],
+            ).fetchall()
+            return [value for (value,) in found]
+
+        return self._connections.read(work)
+
     def list_hits(
         self,
         *,
