@@ -84,6 +84,7 @@ class SearchPage:
             "hidden_fields": filters.hidden_fields(state, groups),
             "orders": sorting.orders(state, service.columns, roles, all_facets, dates),
             "notices": notices,
+            "hint": sentence(page.hint) if page.hint else "",
             "csv": csv_label(page, most=_max_rows(state)),
             "explain_url": replace(state, explain=not state.explain).url,
             "has_more": has_more,
