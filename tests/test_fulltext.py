@@ -107,6 +107,12 @@ def test_short_words_and_codes_are_never_corrected(word):
     assert closest(word, others) == ()
 
 
+def test_a_word_that_is_like_very_many_is_a_word_of_its_own():
+    assert closest("cake", ["cape", "care", "case"]) == ("cape", "care", "case")
+    assert closest("cake", ["cape", "care", "case", "make"]) == ()
+    assert closest("battery", ["better"]) == ()
+
+
 def test_a_rare_word_gives_way_to_a_common_one():
     for n_rare, expected in ((1, ("shirt",)), (10, ("shift", "shirt"))):
         counts = {"shirt": 100, "shift": n_rare}

@@ -111,8 +111,9 @@ class Vocabulary:
         """Words of the index that may be meant by one that it does not have."""
         swapped = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)]
         found = self._words_like(" ".join([word, *swapped]), edits=1)
-        is_near = closest(word, found)
-        return found if is_near else self._words_like(word, edits=max_edits(word))
+        if max_edits(word) == 1 or closest(word, found):
+            return found
+        return found | self._words_like(word, edits=2)
 
     def _words_like(self, asked: str, *, edits: int) -> set[str]:
         query = MatchQuery(asked, schema.WORDS, fuzziness=edits, max_expansions=MAX_EXPANSIONS)
