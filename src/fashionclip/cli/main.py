@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "Fine-tune a model on a shop's own images and texts.",
     "publish": "Export a fine-tuned model with its model card.",
     "serve": "Serve a search page and an API over an index.",
+    "migration": "Show how the answers move from one index or model to another.",
     "switch": "Let an alias, and the services over it, go to another index.",
     "info": "Describe a model or an index.",
 }

@@ -25,7 +25,7 @@ def render_page(template: str, **context: object) -> str:
     return environment.get_template(template).render(context)
 
 
-def thumbnail_uri(image: bytes | None) -> str | None:
+def thumbnail_uri(image: bytes | None, *, max_px: int = THUMBNAIL_PX) -> str | None:
     """A thumbnail for a page; None where there is no image or it cannot be decoded."""
     from fashionclip.errors import ImageError
     from fashionclip.images import decode
@@ -33,6 +33,6 @@ def thumbnail_uri(image: bytes | None) -> str | None:
     if image is None:
         return None
     try:
-        return decode.thumbnail_uri(image, max_px=THUMBNAIL_PX)
+        return decode.thumbnail_uri(image, max_px=max_px)
     except ImageError:
         return None
