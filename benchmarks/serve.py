@@ -4,10 +4,12 @@
     python benchmarks/serve.py --index shop.lance --memory 100000   # memory over as many requests
 
 Two services run over one index, the second with ``--max-batch 1``, and take turns, so that other
-load of the machine affects both. A separate process sends the requests over loopback, by sockets,
-which takes a few per cent of a core. No text is sent to a service twice, so nothing comes from its
-cache. Latency counts from the time that a request was due. The last part searches the vectors
-without HTTP and text tower, with and without PCA pruning. ``--json`` prints one JSON object.
+load of the machine affects both. ``--peers PYTHON`` adds services of other libraries over the same
+products and model; PYTHON is the interpreter of an environment that peer_service.py describes. A
+separate process sends the requests over loopback, by sockets, which takes a few per cent of a core.
+No text is sent to a service twice, so nothing comes from its cache. Latency counts from the time
+that a request was due. The last part searches the vectors without HTTP and text tower, with and
+without PCA pruning. ``--json`` prints one JSON object.
 """
 
 import argparse
@@ -24,12 +26,15 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
@@ -40,7 +45,9 @@ from fashionclip.store.memory import MemoryStore
 REQUESTS_PER_S = 20.0  # of the steady load
 N_CLIENTS = 32
 N_VECTOR_SEARCHES, K = 200, 11  # the service reads 11 hits to return 10
-TARGET_P50_MS, TARGET_P99_MS, TARGET_RATIO = 15.0, 60.0, 4.0
+TARGET_P50_MS, TARGET_P99_MS, TARGET_RATIO, TARGET_PEER_RATIO = 20.0, 60.0, 4.0, 1.5
+PEERS = (("infinity", "lancedb"), ("transformers", "lancedb"), ("transformers", "qdrant"))
+MAX_PEER_START_S = 180.0
 N_MEMORY_POINTS = 20
 MAX_FLAT_GROWTH = 0.02  # share, over the second half of the memory curve
 MAX_REQUESTS, MAX_SECONDS = 1_000_000, 1_800.0
@@ -117,7 +124,7 @@ class Load:
         self.ms: list[float] = []
         self.statuses: Counter[int] = Counter()
 
-    def send(self, text: str, due: float) -> None:
+    def send(self, body: str, due: float) -> None:
         """Send a search over an idle connection, or over a new one."""
         if self._idle:
             connection = self._idle.pop()
@@ -126,7 +133,7 @@ class Load:
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.socket.setblocking(False)
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
-        connection.send(json.dumps({"text": text}).encode(), due)
+        connection.send(body.encode(), due)
         self.n_open += 1
 
     def wait(self, timeout: float) -> int:
@@ -186,6 +193,12 @@ def send_results(sending, kind: str, *arguments) -> None:  # noqa: ANN001, ANN00
     sending.send((load.ms, dict(load.statuses), load.n_open, seconds))
 
 
+def bodies(texts: Iterator[str], n: int, mode: str | None) -> list[str]:
+    """The bodies of n searches; without a mode, the service chooses."""
+    further = {} if mode is None else {"mode": mode}
+    return [json.dumps({"text": text, **further}) for text in islice(texts, n)]
+
+
 def run_load(kind: str, *arguments) -> dict:  # noqa: ANN002
     """Run a load in a new process: latencies in ms, and counts of errors and lost requests."""
     spawning = multiprocessing.get_context("spawn")
@@ -221,6 +234,66 @@ class Service:
     def cpu_s(self) -> float:
         """CPU time of the serving process since its start."""
         return self.metrics()["process_cpu_seconds_total"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running service of other libraries."""
+
+    port: int
+    process: int
+
+    def cpu_s(self) -> float:
+        """CPU time of its process since its start."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving_peer(
+    python: str, table: Path, kind: tuple[str, str], mode: str
+) -> Iterator[Peer | None]:
+    """Run a service of other libraries until the block ends; None if it does not start."""
+    encoder, database = kind
+    checkpoint = Path(str(files("fashionclip").joinpath(BUILTIN)))
+    command = [python, str(Path(__file__).with_name("peer_service.py")), "--table", str(table)]
+    command += ["--checkpoint", str(checkpoint), "--mode", mode]
+    command += ["--encoder", encoder, "--database", database]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            port = peer_port(process, log)
+            yield None if port is None else Peer(port, process.pid)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def peer_port(process: subprocess.Popen, log) -> int | None:  # noqa: ANN001
+    """Wait until a service of other libraries is ready; None, and why on stderr, if it fails."""
+    deadline = time.monotonic() + MAX_PEER_START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+        log.seek(0)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", log.read())
+        if found:
+            return int(found[1])
+    log.seek(0)
+    lines = log.read().strip().splitlines() or ["no output"]
+    print(f"a peer did not start: {lines[-1]:.300}", file=sys.stderr)
+    return None
+
+
+def write_peer_table(store: Store, path: Path) -> None:
+    """Write the products for services of other libraries: id, text, vector."""
+    schema = pa.schema(
+        {"id": pa.string(), "text": pa.string(), "vector": pa.list_(pa.float32(), store.meta.dim)}
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in store.scan():
+            vectors = pa.FixedSizeListArray.from_arrays(part.vectors.ravel(), store.meta.dim)
+            writer.write_table(pa.table([part.ids, part.captions, vectors], schema=schema))
 
 
 @contextmanager
@@ -298,9 +371,9 @@ def percentile(ms: list[float], share: float) -> float:
     return round(float(np.percentile(ms, share)), 1) if ms else float("nan")
 
 
-def latency(service: Service, texts: Iterator[str], n: int) -> dict:
+def latency(service: Service, texts: Iterator[str], n: int, mode: str | None) -> dict:
     cpu = service.cpu_s()
-    load = run_load("steady", service.port, list(islice(texts, n)), 1)
+    load = run_load("steady", service.port, bodies(texts, n, mode), 1)
     cpu = service.cpu_s() - cpu
     return {
         "requests": n,
@@ -313,7 +386,11 @@ def latency(service: Service, texts: Iterator[str], n: int) -> dict:
 
 
 def throughput(
-    services: dict[str, Service], texts: dict[str, Iterator[str]], rounds: int, seconds: float
+    services: dict[str, Service | Peer],
+    texts: dict[str, Iterator[str]],
+    rounds: int,
+    seconds: float,
+    mode: str | None,
 ) -> dict:
     totals: dict[str, dict] = {
         name: {
@@ -329,7 +406,7 @@ def throughput(
     for i_round in range(rounds):
         for name in services if i_round % 2 == 0 else reversed(services):
             total, cpu = totals[name], services[name].cpu_s()
-            batch = list(islice(texts[name], round(seconds * 2_000)))
+            batch = bodies(texts[name], round(seconds * 2_000), mode)
             load = run_load("closed", services[name].port, batch, N_CLIENTS, seconds)
             total["cpu_s"] += services[name].cpu_s() - cpu
             total["requests"] += len(load["ms"])
@@ -356,7 +433,7 @@ def memory(service: Service, texts: Iterator[str], n: int) -> dict:
     curve = [[0, round(service.memory_mb(), 1)]]
     errors: Counter[str] = Counter()
     while curve[-1][0] < n and time.monotonic() - started < MAX_SECONDS:
-        batch = list(islice(texts, min(-(-n // N_MEMORY_POINTS), n - curve[-1][0])))
+        batch = bodies(texts, min(-(-n // N_MEMORY_POINTS), n - curve[-1][0]), None)
         load = run_load("closed", service.port, batch, N_CLIENTS, MAX_SECONDS)
         errors.update(load["errors"])
         curve.append([curve[-1][0] + len(load["ms"]), round(service.memory_mb(), 1)])
@@ -402,10 +479,13 @@ def show(report: dict) -> None:
     print(f"\n{N_CLIENTS} clients, each with one request at a time")
     for name, figures in report["throughput"].items():
         print(
-            "  {0:12} {per_s:7.1f}/s  p50 {p50_ms:6.1f} ms  p99 {p99_ms:6.1f} ms  "
+            "  {0:23} {per_s:7.1f}/s  p50 {p50_ms:6.1f} ms  p99 {p99_ms:6.1f} ms  "
             "CPU {cpu_ms:5.2f} ms each  rounds {rounds_per_s}".format(name, **figures)
         )
     print(f"  with batches: x {report['ratio']:.2f}; target: x {TARGET_RATIO:g}")
+    if "ratio_to_best_peer" in report:
+        ratio = report["ratio_to_best_peer"]
+        print(f"  over the best of the others: x {ratio:.2f}; target: x {TARGET_PEER_RATIO:g}")
     print(
         "\na single search among the vectors: {pruned_ms} ms, "
         "{without_pruning_ms} ms without PCA pruning".format(**report["vector_search"])
@@ -426,6 +506,27 @@ def show(report: dict) -> None:
         print(f"\nresponses other than 200: {[counts for counts in errors if counts]}")
 
 
+def start_peers(
+    stack: ExitStack, options: argparse.Namespace, store: Store, folder: Path
+) -> dict[str, Peer]:
+    """Start those services of other libraries that can be started."""
+    if not Path(options.peers).exists():
+        print(f"{options.peers} is not there: see peer_service.py", file=sys.stderr)
+        return {}
+    write_peer_table(store, folder / "products.parquet")
+    found = {}
+    for kind in PEERS:
+        mode = options.mode or "hybrid"
+        if kind[1] == "qdrant" and mode == "hybrid":  # its local mode matches no words
+            continue
+        peer = stack.enter_context(
+            serving_peer(options.peers, folder / "products.parquet", kind, mode)
+        )
+        if peer is not None:
+            found[" + ".join(kind)] = peer
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", required=True, type=Path, help="the folder of an index")
@@ -438,6 +539,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000, help="requests of the steady load")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each service")
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of a round")
+    parser.add_argument("--mode", choices=["hybrid", "vectors", "words"], help="of all searches")
+    parser.add_argument("--peers", metavar="PYTHON", help="compare with other libraries")
     parser.add_argument("--memory", type=int, default=0, help="searches of the memory curve")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
@@ -452,21 +555,31 @@ def main() -> None:
                 grow(index, options.grow_to, Path(folder) / "grown.lance"),
                 options.grow_to,
             )
-        with serving(path) as batching, serving(path, "--max-batch", "1") as single:
-            services = {"batches": batching, "one by one": single}
+        with ExitStack() as stack:
+            batching = stack.enter_context(serving(path))
+            single = stack.enter_context(serving(path, "--max-batch", "1"))
+            services: dict[str, Service | Peer] = {"batches": batching, "one by one": single}
+            if options.peers:
+                services |= start_peers(stack, options, open_store(path), Path(folder))
             texts = {name: iter_texts(np.random.default_rng(0)) for name in services}
             for name, service in services.items():  # warm up
-                run_load("closed", service.port, list(islice(texts[name], 300)), N_CLIENTS, 20.0)
+                warm_up = bodies(texts[name], 300, options.mode)
+                run_load("closed", service.port, warm_up, N_CLIENTS, 20.0)
             report = {
                 "products": n_products,
                 "model": index.meta.model,
                 "cores": os.cpu_count(),
                 "load": round(os.getloadavg()[0], 1),
-                "latency": latency(batching, texts["batches"], options.requests),
-                "throughput": throughput(services, texts, options.rounds, options.seconds),
+                "latency": latency(batching, texts["batches"], options.requests, options.mode),
+                "throughput": throughput(
+                    services, texts, options.rounds, options.seconds, options.mode
+                ),
             }
             rates = {name: figures["per_s"] for name, figures in report["throughput"].items()}
             report["ratio"] = round(rates["batches"] / rates["one by one"], 2)
+            peers = [rate for name, rate in rates.items() if "+" in name]
+            if peers:
+                report["ratio_to_best_peer"] = round(rates["batches"] / max(peers), 2)
             if options.memory:
                 report["memory"] = memory(batching, texts["batches"], options.memory)
         report["vector_search"] = vector_search(path, index.meta.model, texts["batches"])
