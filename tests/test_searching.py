@@ -103,7 +103,7 @@ def ranking(vectors, query):
 
 def test_words_find_the_products_closest_to_them(index, model, vectors):
     query = model.encode_text(["red shirt"])[0]
-    hits = search(index, model=model, text="red shirt", k=7)
+    hits = search(index, model=model, text="red shirt", mode="vectors", k=7)
     assert ids(hits) == ranking(vectors, query)[:7]
     assert hits[0].score == pytest.approx(float((vectors @ query).max()), abs=1e-5)
     assert hits[0].columns["color"] in COLORS
@@ -136,10 +136,8 @@ def test_two_images_count_the_same(index, model, vectors):
 
 def test_templates_change_the_words_alone(index, model, vectors):
     query = model.encode_text(["dress"], templates="ensemble")[0]
-    assert (
-        ids(search(index, model=model, text="dress", templates="ensemble", k=9))
-        == (ranking(vectors, query)[:9])
-    )
+    hits = search(index, model=model, text="dress", templates="ensemble", mode="vectors", k=9)
+    assert ids(hits) == ranking(vectors, query)[:9]
 
 
 # similar products
@@ -223,7 +221,13 @@ def test_avoiding_follows_its_formula(index, model, vectors):
     z = (shown - np.median(shown)) / shown.std()
     expected = scores - 0.7 * scores.std() * np.maximum(0, z)
     hits = search(
-        index, model=model, text="red shirt", avoid="dress", avoid_weight=0.7, k=N_PRODUCTS
+        index,
+        model=model,
+        text="red shirt",
+        avoid="dress",
+        avoid_weight=0.7,
+        mode="vectors",
+        k=N_PRODUCTS,
     )
     found = {hit.product_id: hit.score for hit in hits}
     assert [found[f"p{i:02}"] for i in range(N_PRODUCTS)] == pytest.approx(expected, abs=1e-4)
@@ -312,8 +316,14 @@ def test_what_was_asked_for_stays_when_something_is_avoided(sample):
 # hybrid
 
 
-def test_hybrid_finds_the_exact_words(index, model):
-    assert "p37" in ids(search(index, model=model, text="number 37", mode="hybrid", k=3))
+def test_words_count_by_default_unless_there_is_an_image(index, model):
+    by_default = search(index, model=model, text="number 37")
+    assert ids(by_default)[0] == "p37"
+    assert ids(by_default) == ids(search(index, model=model, text="number 37", mode="hybrid"))
+    beside_image = {"text": "number 37", "similar_to": "p05", "model": model}
+    by_vectors = ids(search(index, **beside_image, mode="vectors"))
+    assert ids(search(index, **beside_image)) == by_vectors
+    assert ids(search(index, **beside_image, mode="hybrid")) != by_vectors
 
 
 NUMBERS = st.floats(-1, 1, width=32)

@@ -259,3 +259,12 @@ def test_a_large_index_goes_on_without_its_store(large, path):
     before = large.nearest(vectors(3, seed=9), k=5, exact=True)
     shutil.rmtree(path)
     assert large.nearest(vectors(3, seed=9), k=5) == before
+
+
+def test_a_threshold_of_its_own_counts_only_where_the_store_has_none(index, path):
+    assert index.meta.relevance_threshold is None
+    index.default_threshold = 0.25
+    assert index.meta.relevance_threshold == 0.25
+    with open_store(path).writer() as writer:
+        writer.set_relevance_threshold(0.5)
+    wait_for(lambda: index.meta.relevance_threshold == 0.5)

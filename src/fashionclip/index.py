@@ -127,7 +127,7 @@ class Index:
         k: int = 10,
         offset: int = 0,
         cursor: str | None = None,
-        mode: Mode = "vectors",
+        mode: Mode | None = None,
         sort: str | None = None,
         group: bool = False,
         diversity: float = 0.0,
@@ -156,6 +156,7 @@ class Index:
             cursor: ``Hits.cursor`` of the page before; pages then fit together while products
                 come, go and change.
             mode: what the words are compared with: ``vectors``, ``words`` or ``hybrid`` (both).
+                None for both, and for vectors where there are images too.
             sort: a column or role to sort the fitting hits by, ascending; descending with ``-``
                 before it: ``-price``.
             group: only the best hit of each group of variants, by the column of that role.

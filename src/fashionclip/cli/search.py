@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         "$ fashionclip search shop.lance --image photo.jpg",
         '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
         "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
-        '$ fashionclip search shop.lance "nike running shoes" --mode hybrid --json',
+        '$ fashionclip search shop.lance "nike running shoes" --json',
         "$ fashionclip search shop.lance --where \"brand = 'Norda'\" --sort price",
     )
 )
@@ -64,9 +64,8 @@ if TYPE_CHECKING:
 @click.option(
     "--mode",
     type=click.Choice(["hybrid", "vectors", "words"]),
-    default="vectors",
-    show_default=True,
-    help="Compare the words with pictures (vectors), with the catalogue's words, or with both.",
+    help="Compare the words with pictures (vectors), with the catalogue's words, or with both "
+    "(hybrid). Default: both, and pictures alone beside --image and --similar-to.",
 )
 @click.option(
     "--sort",
@@ -105,7 +104,7 @@ def command(
     where: str | None,
     k: int,
     weight: float,
-    mode: "Mode",
+    mode: "Mode | None",
     sort: str | None,
     group: bool,
     diversity: float,
@@ -126,8 +125,8 @@ def command(
     Without any of these, --where or --sort lists products. A rule separates products that fit from
     weaker matches.
 
-    STORE is a folder, s3://… or postgresql://…. A score is a cosine, 1 for the same image; how
-    high words score differs between models. With --mode hybrid it counts words too.
+    STORE is a folder, s3://… or postgresql://…. Words are compared with the catalogue's words and
+    with the pictures; the score counts both. With an image it is a cosine, 1 for the same image.
     """
     text = " ".join(words).strip() or None
     if not (text or image or similar_to or avoid or where or sort):

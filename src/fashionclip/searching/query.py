@@ -67,8 +67,9 @@ class Query:
     cursor: str | None = None
     """``Results.cursor`` of the page before this one: goes on after its last hit, also where
     products came or went since."""
-    mode: Mode = "vectors"
-    """What the text is compared with; ``hybrid`` fuses the rankings by vectors and by words."""
+    mode: Mode | None = None
+    """What the text is compared with; None for both (``hybrid``), and for vectors where there are
+    images too: beside an image, text such as "in red" is no name of a product."""
     sort: str | None = None
     """A column or role to sort the fitting hits by, ascending; descending with ``-`` before it."""
     total: bool = False
@@ -113,7 +114,9 @@ class Query:
     @property
     def matches_words(self) -> bool:
         """Whether the text is compared with the products' words."""
-        return self.mode != "vectors" and bool((self.text or "").strip())
+        has_images = self.has_image or bool(several(self.similar_to))
+        mode = self.mode or ("vectors" if has_images else "hybrid")
+        return mode != "vectors" and bool((self.text or "").strip())
 
     @property
     def compares_vectors(self) -> bool:
@@ -148,7 +151,7 @@ class Query:
         self._check_types()
         faults = {
             f"mode is {self.mode!r}; choose hybrid, vectors or words": (
-                self.mode not in get_args(Mode)
+                self.mode is not None and self.mode not in get_args(Mode)
             ),
             "mode 'words' matches words: give text too": (
                 self.mode == "words" and not self.matches_words

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fashionclip.errors import FashionCLIPError, FilterError, StoreError
 from fashionclip.product import Hit
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
-from fashionclip.store import Store, Writer, open_store, require_model
+from fashionclip.store import Store, StoreMeta, Writer, open_store, require_model
 from fashionclip.store.filters import Filter
 from fashionclip.store.memory import MemoryStore
 from fashionclip.store.rows import check_dim, check_k, unit_queries
@@ -42,6 +43,9 @@ MIN_CANDIDATES = 30  # of which the best are right, though the store's own score
 
 class InMemoryIndex(MemoryStore):
     """A copy of a store in memory, which a thread keeps up to date."""
+
+    default_threshold: float | None = None
+    """The relevance threshold where the store has none."""
 
     def __init__(self, store: str | Path | Store, *, metrics: Metrics) -> None:
         """Open a store, read it into memory and follow it.
@@ -65,6 +69,14 @@ class InMemoryIndex(MemoryStore):
             target=self._follow, name="fashionclip-follow", daemon=True
         )
         self._follower.start()
+
+    @property
+    def meta(self) -> StoreMeta:
+        """Model, roles and columns; a threshold also where the store has none."""
+        meta = super().meta
+        if meta.relevance_threshold is None and self.default_threshold is not None:
+            return replace(meta, relevance_threshold=self.default_threshold)
+        return meta
 
     def nearest(
         self,

@@ -21,6 +21,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError, StoreErro
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Kind, Roles
+from fashionclip.relevance import calibrate
 from fashionclip.searching import Query, Results, group_column, named_column, search_many
 from fashionclip.serve.batching import (
     BatchingEngine,
@@ -103,6 +104,8 @@ class SearchService:
         self._engine = BatchingEngine(model.engine, metrics, max_batch=max_batch)
         self._model = FashionCLIP(model.checkpoint, engine=self._engine)
         self._model.encode_text("product")
+        if self._index.meta.relevance_threshold is None:
+            self._index.default_threshold = calibrate(self._index, model)
         self._decoder = ImageDecoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
         policy = FetchPolicy(allow_private=settings.allow_private)
         self._thumbnails = Thumbnails(

@@ -11,7 +11,7 @@ from fashionclip.serve.page.texts import column_label, span
 
 MAX_LIKED = 50  # products to resemble or not, as in the API
 MAX_AVOIDED = 20
-MODES: Mapping[str, Mode] = {"": "hybrid", "vectors": "vectors", "words": "words"}
+MODES: Mapping[str, Mode | None] = {"": None, "vectors": "vectors", "words": "words"}
 """``State.mode`` to ``Query.mode``."""
 
 
@@ -83,7 +83,7 @@ def query_of(context: PageContext, state: State, lists: Container[str]) -> Query
         where=state.where(service.columns, lists=lists),
         k=PAGE_SIZE,
         offset=state.offset,
-        mode=MODES[state.mode] if state.text else "vectors",
+        mode=MODES[state.mode] if state.text else None,
         sort=state.sort or None,
         total=not has_examples,
         explain=state.explain,

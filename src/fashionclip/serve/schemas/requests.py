@@ -93,7 +93,7 @@ class ListOptions(_Request):
 _MODE = Field(
     None,
     description="What the text is compared with: the products' words (words), their vectors "
-    "(vectors) or both (hybrid).",
+    "(vectors) or both (hybrid). Without it both, and vectors alone where there are images too.",
 )
 _AVOID: list[str] = Field([], max_length=20, description="Phrases for what hits should not show.")
 
