@@ -76,6 +76,8 @@ def fuse(
 
     Source: a convex combination as in Bruch, Gai and Ingber, "An Analysis of Fusion Functions for
         Hybrid Retrieval", ACM TOIS 42(1), 2023, with other normalisations.
+        ``benchmarks/relevance.py`` compares it with either side alone, with reciprocal rank fusion
+        and with their combination; docs/search.md has the figures.
     """
     return np.asarray((cosines - mean) / (VECTOR_SPAN * std) + shares)
 
