@@ -1,7 +1,7 @@
 """A search service of other libraries, for ``serve.py --peers``: an embedder and a database.
 
     python -m venv --system-site-packages peers
-    peers/bin/pip install infinity-emb lancedb qdrant-client fastapi uvicorn transformers torch
+    peers/bin/pip install infinity-emb lancedb qdrant-client fastapi uvicorn "transformers<5" torch
     peers/bin/python benchmarks/peer_service.py --checkpoint FOLDER --table products.parquet
         --encoder infinity --database lancedb --mode hybrid
 

@@ -62,6 +62,8 @@ from fashionclip.store.vector_room import VectorRoom
 MAX_MASKS = 256  # filters per snapshot whose masks are cached, a byte per product each
 MAX_CHANGES = 1_000  # writes that ``changes_since`` remembers
 SCAN_ROWS = 2_048
+PARTS_PER_COPY = 16
+"""Parts of a scan that are copied together, so that the store's own buffers are soon free again."""
 
 _STORES: dict[str, "MemoryStore"] = {}
 
@@ -174,7 +176,7 @@ class MemoryStore:
     def _read(self, store: Store) -> None:
         """Read a whole store in the place of what is here."""
         revision, meta = store.revision, store.meta  # a write meanwhile is taken in later
-        room, blocks = VectorRoom(meta.dim, len(store)), list[Block]()
+        room, blocks, pending = VectorRoom(meta.dim, len(store)), list[Block](), list[Block]()
         for part in store.scan():
             vectors = vectors_of(part, meta)
             if not room.append(vectors):  # a write came between the count and the scan
@@ -182,8 +184,16 @@ class MemoryStore:
                 grown.append(room.first(room.used))
                 grown.append(vectors)
                 room = grown
-            blocks.append(block_of(part))
-        snapshot = snapshot_of(joined(blocks, meta), room, meta, revision)
+            pending.append(block_of(part))
+            if len(pending) >= PARTS_PER_COPY:
+                blocks.append(joined(pending, meta))
+                pending.clear()
+                room.release()
+        block = joined([*blocks, *pending], meta)
+        blocks.clear()
+        pending.clear()
+        pa.default_memory_pool().release_unused()
+        snapshot = snapshot_of(block, room, meta, revision)
         with self._lock:
             self._snapshot = snapshot
             self._changes.clear()

@@ -308,7 +308,9 @@ class Snapshot:
         ]
         return Rows(
             ids=[self.id(row) for row in rows.tolist()],
-            captions=self._taken(rows, lambda block: block.captions),
+            captions=self._taken(rows, lambda block: block.captions)
+            if columns
+            else [""] * len(rows),
             images=self._taken(rows, lambda block: block.images),
             content_keys=self._taken(rows, lambda block: block.content_keys),
             vectors=self.vectors[rows] if vectors else None,
