@@ -361,3 +361,17 @@ def test_a_cursor_of_a_picture_belongs_to_that_picture(index, model):
 def test_a_cursor_reads_back_what_was_written(sorted_at, ranked_at, seen):
     place = Place(7, sorted_at=sorted_at, ranked_at=ranked_at, seen=seen)
     assert read_cursor(write_cursor(place, "digest", [1, -2]), "digest") == (place, [1, -2])
+
+
+def test_a_word_of_very_many_products_counts_for_those_closest_to_the_query(model):
+    """Full-text search is cut long before it reaches them: all match equally well."""
+    meta = StoreMeta("", model.name, model.fingerprint, model.dim, roles=Roles(title="title"))
+    store = create_store(f"memory://pages-{next(COUNTER)}", meta)
+    vectors = np.random.default_rng(3).normal(size=(1200, model.dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[-1] = model.encode_text(["norda"])[0]
+    products = [Product(f"p{i:04}", "norda", None, i + 1, {"title": "norda"}) for i in range(1200)]
+    with store.writer() as writer:
+        writer.upsert(products, vectors, [i.to_bytes(16, "little") for i in range(1200)])
+    assert ids(Index(store, model=model).search("norda", mode="hybrid", k=2))[0] == "p1199"
+    store.close()

@@ -38,11 +38,13 @@ class Candidates:
         """Which products have a text as their id, SKU, barcode or group; letter case aside."""
         code = text.strip().casefold()
         names = [name for name in (roles.sku, roles.barcode, roles.group) if name]
-        found = [
-            code in {_code(hit.product_id), *(_code(hit.columns.get(name)) for name in names)}
-            for hit in self.hits
-        ]
-        return np.array(found, dtype=bool)
+        found = np.zeros(len(self.hits), dtype=bool)
+        for row in np.flatnonzero(self.word_scores > 0).tolist():
+            hit = self.hits[row]
+            found[row] = hit.product_id.casefold() == code or any(
+                _code(hit.columns.get(name)) == code for name in names
+            )
+        return found
 
 
 def _code(value: Value) -> str:
@@ -54,6 +56,7 @@ def merge_rankings(
     by_vectors: Sequence[Hit],
     by_words: Sequence[Hit],
     *,
+    known_words: Sequence[Hit],
     excluded: Collection[str],
     goes_on: tuple[bool, bool],
 ) -> Candidates:
@@ -62,6 +65,7 @@ def merge_rankings(
     Args:
         by_vectors: hits with cosines, best first.
         by_words: hits with scores of full-text search, best first.
+        known_words: hits of full-text search that are among those by vectors.
         excluded: ids of products that are left out.
         goes_on: for each ranking, whether the store has more.
     """
@@ -81,6 +85,9 @@ def merge_rankings(
         scores[[rows[hit.product_id] for hit in kept]] = [hit.score for hit in kept]
         if has_more and kept:
             last_rows.append(rows[kept[-1].product_id])
+    for hit in known_words:
+        if hit.product_id in rows:
+            word_scores[rows[hit.product_id]] = hit.score
     return Candidates(hits, cosines, word_scores, last_rows)
 
 

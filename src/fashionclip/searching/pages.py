@@ -19,6 +19,8 @@ EXACT, FITTING, WEAKER = range(3)
 """Bands: hits whose id or code is the query, those that fit, and those below the line."""
 POOL = 1_000
 """Candidates that are counted, sorted, grouped and ranked again together."""
+FUSED_POOL = 200
+"""Candidates of each ranking where vectors and words are fused, and nothing is counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from fashionclip.product import Hit, Value
 from fashionclip.searching.columns import named_column, parse_sort
 from fashionclip.searching.cursors import START, query_digest, read_cursor
-from fashionclip.searching.pages import POOL, Layout
+from fashionclip.searching.pages import FUSED_POOL, POOL, Layout
 from fashionclip.searching.query import NEUTRAL, Query, several
 from fashionclip.searching.ranking import group_column
 from fashionclip.searching.results import Results
@@ -100,15 +100,18 @@ def prepared(query: Query, meta: StoreMeta, *, has_model: bool) -> Pending:
     needed = [group, sort and sort.column, *(codes if query.matches_words else ())]
     columns = tuple(name for name in dict.fromkeys(needed) if name in meta.columns)
     depth = query.offset + place.n_before + query.k + 1
-    if query.total or sort or group or not query.has_stable_scores:
-        depth = -(-depth // POOL) * POOL
+    step = 1
+    if query.total or sort or group or query.has_penalty or query.diversity:
+        step = POOL
+    elif query.matches_words:
+        step = FUSED_POOL
     return Pending(
         query=query,
         where=where,
         layout=Layout(query, group, sort, place),
         fields=fields,
         columns=columns,
-        depth=depth,
+        depth=-(-depth // step) * step,
         digest=digest,
         image_print=image_print,
         images=[] if query.image_vector is None else [query.image_vector],

@@ -22,9 +22,10 @@ from fashionclip.searching.pending import Pending, prepared
 from fashionclip.searching.query import Query, several
 from fashionclip.searching.ranking import fuse, match_words, word_shares
 from fashionclip.searching.results import Outcome, Results
-from fashionclip.searching.variants import with_variants
+from fashionclip.searching.variants import with_values, with_variants
 from fashionclip.store import Store, require_model
 from fashionclip.store.filter_hints import MAX_VALUES, filter_hint
+from fashionclip.store.filters import Column
 from fashionclip.store.fulltext import product_text
 
 DEEPER = 4
@@ -125,7 +126,10 @@ class _Search:
 
     def _by_words(self, one: Pending) -> list[Hit]:
         return self._store.text_search(
-            one.query.words or "", k=one.n_candidates, where=one.where, columns=one.columns
+            one.query.words or "",
+            k=max(one.n_candidates, POOL),
+            where=one.where,
+            columns=one.columns,
         )
 
     def encode(self) -> None:
@@ -177,9 +181,14 @@ class _Search:
         by_words: list[Hit] = []
         if query.matches_words:
             by_words = one.by_words.result() if one.by_words else self._by_words(one)
+        near = {hit.product_id for hit in by_vectors}
         candidates = merge_rankings(
             by_vectors,
-            by_words,
+            by_words[:k],
+            known_words=[
+                *(hit for hit in by_words[k:] if hit.product_id in near),
+                *self._further_words(one, by_vectors, by_words),
+            ],
             excluded=one.excluded,
             goes_on=(len(by_vectors) >= k, len(by_words) >= k),
         )
@@ -194,6 +203,24 @@ class _Search:
             return True
         one.results = self._results(one, candidates, scores, page, is_all=is_all)
         return False
+
+    def _further_words(
+        self, one: Pending, by_vectors: Sequence[Hit], by_words: Sequence[Hit]
+    ) -> list[Hit]:
+        """Hits by words among those by vectors, where more products match than were asked for.
+
+        That matters only where the last of them match nearly as well as the first.
+        """
+        meta, is_cut = self._store.meta, len(by_words) >= max(one.n_candidates, POOL)
+        is_level = is_cut and 2 * by_words[-1].score > by_words[0].score
+        found = {hit.product_id for hit in by_words}
+        ids = tuple(hit.product_id for hit in by_vectors if hit.product_id not in found)
+        if not (is_level and ids) or "id" in meta.columns:  # then id is another column to filters
+            return []
+        where = with_values(one.where, Column("id", "string"), ids)
+        return self._store.text_search(
+            one.query.words or "", k=len(ids), where=where, columns=one.columns
+        )
 
     def _scored(
         self, one: Pending, candidates: Candidates

@@ -1,7 +1,7 @@
 """Groups of variants: the products of each, and how many they are."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from fashionclip.product import Hit, Value
@@ -29,13 +29,16 @@ def variants_of(
     """
     if not groups:
         return []
-    kind = store.meta.columns[column]
-    one_of = OneOf(Column(column, kind), tuple(groups), is_negated=False)  # type: ignore[arg-type]
+    both = with_values(where, Column(column, store.meta.columns[column]), tuple(groups))
+    return store.list_hits(k=max(1, len(store)), where=both, sort=sort, columns=(column,))
+
+
+def with_values(where: Filter | None, column: Column, values: Sequence[Value]) -> Filter:
+    """A filter and, besides, that a column has one of some values."""
+    one_of = OneOf(column, tuple(values), is_negated=False)  # type: ignore[arg-type]
     condition = one_of if where is None else AllOf((where.condition, one_of))
     both = Filter("", condition)
-    return store.list_hits(
-        k=max(1, len(store)), where=Filter(both.sql, condition), sort=sort, columns=(column,)
-    )
+    return Filter(both.sql, condition)
 
 
 def with_variants(
