@@ -26,7 +26,7 @@ class Query:
     vector; the images are ``image`` and the stored ones of ``similar_to``. Where there are only
     things to avoid, the text is ``NEUTRAL``.
 
-    With things to avoid, the best candidates (at least ``MIN_POOL`` of them) are ranked again by
+    With things to avoid, the best candidates (at least 1,000 of them) are ranked again by
 
         ``score - avoid_weight * spread * sum over phrases a of max(0, z_a)``
 
