@@ -99,7 +99,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("kind", QUERIES)
-@pytest.mark.parametrize("k", [1, 7, 100])
+@pytest.mark.parametrize("k", [7, 100])
 def test_pages_by_cursor_and_by_offset_are_one_long_page(index, model, kind, k):
     query = QUERIES[kind]
     whole = one(index.store, model, **query, k=100)
@@ -129,7 +129,7 @@ WRITES = st.lists(
     st.sampled_from(sorted(QUERIES)), st.integers(2, 9), st.lists(WRITES, min_size=1, max_size=4)
 )
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_pages_have_what_stays_once_while_products_come_go_and_change(
     model, tmp_path_factory, kind, name, k, batches

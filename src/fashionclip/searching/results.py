@@ -1,7 +1,7 @@
 """``Results``: what one search found, and how far the list goes on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fashionclip.errors import FashionCLIPError
@@ -24,7 +24,7 @@ class Results:
     """How many products fit, or groups where hits are grouped; None if it was not asked for."""
     is_total_exact: bool = True
     """False if at least ``total`` products fit."""
-    relevant_ids: Sequence[str] | None = None
+    relevant_ids: Sequence[str] | None = field(default=None, repr=False)
     """All products that were counted for ``total``; None where nothing was ranked."""
     hint: str = ""
     """How to mend a filter that no product passes, in one line, if a stored value is like one that
