@@ -87,11 +87,11 @@ QUERIES = {
     "list": {},
     "sorted list": {"sort": "-price"},
     "list of groups": {"group": True, "sort": "price"},
-    "vectors": {"text": "red shirt"},
+    "vectors": {"text": "red shirt", "mode": "vectors"},
     "similar": {"similar_to": "p000"},
-    "hybrid": {"text": "red shirt", "mode": "hybrid"},
+    "hybrid": {"text": "red shirt"},
     "words": {"text": "red shirt", "mode": "words"},
-    "sorted": {"text": "red shirt", "sort": "price"},
+    "sorted": {"text": "red shirt", "mode": "vectors", "sort": "price"},
     "grouped": {"text": "red shirt", "group": True},
     "diverse": {"text": "red shirt", "diversity": 0.4},
     "avoiding": {"text": "red shirt", "avoid": "blue"},
@@ -184,7 +184,7 @@ def test_a_list_is_sorted_by_a_column_or_a_role_with_missing_values_last(index, 
 @pytest.fixture
 def judged(index):
     """The index with a line that some products are above."""
-    scores = [hit.score for hit in index.search("red shirt", k=60)]
+    scores = [hit.score for hit in index.search("red shirt", mode="vectors", k=60)]
     with index.store.writer() as writer:
         writer.set_relevance_threshold((scores[19] + scores[20]) / 2)
         yield index
@@ -192,9 +192,9 @@ def judged(index):
 
 
 def test_hits_below_the_threshold_come_after_those_that_fit_and_are_not_counted(judged):
-    plain = judged.search("red shirt", k=60)
+    plain = judged.search("red shirt", mode="vectors", k=60)
     assert plain.results.n_relevant == 20
-    page = judged.search("red shirt", k=15, offset=10, total=True)
+    page = judged.search("red shirt", mode="vectors", k=15, offset=10, total=True)
     assert [page.results.n_relevant, page.results.total, page.results.is_total_exact] == [
         10, 20, True
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_hits_below_the_threshold_come_after_those_that_fit_and_are_not_counted(
     assert [len(lines), lines[10]] == [16, "     weaker matches:"]
     assert repr(page[10:]).startswith("     nothing here fits; the closest products:\n")
     assert "weaker matches:" not in repr(page[:10])
-    by_price = judged.search("red shirt", k=60, sort="price")
+    by_price = judged.search("red shirt", mode="vectors", k=60, sort="price")
     fitting, weaker = by_price[:20], by_price[20:]
     assert sorted(ids(fitting)) == sorted(ids(plain[:20]))
     assert ids(weaker) == ids(plain[20:])
@@ -213,7 +213,7 @@ def test_hits_below_the_threshold_come_after_those_that_fit_and_are_not_counted(
 def test_words_that_match_make_a_product_fit_and_images_have_no_line(judged):
     with judged.store.writer() as writer:
         writer.set_relevance_threshold(1.0)
-    assert judged.search("red shirt", k=60).results.n_relevant == 0
+    assert judged.search("red shirt", mode="vectors", k=60).results.n_relevant == 0
     hits = judged.search("norda", k=60, mode="hybrid", total=True)
     named = [hit.product_id for hit in judged.store.text_search("norda", k=60)]
     assert sorted(ids(hits[: hits.results.n_relevant])) == sorted(named)
@@ -264,7 +264,7 @@ def test_groups_are_counted_with_their_variants(index, query, where):
 def test_a_total_beyond_the_pool_is_a_lower_bound_but_that_of_a_list_is_exact(model):
     store = filled(f"memory://pages-{next(COUNTER)}", model, range(1200))
     index = Index(store, model=model)
-    by_text = index.search("red", total=True).results
+    by_text = index.search("red", mode="vectors", total=True).results
     assert [by_text.total, by_text.is_total_exact] == [1000, False]
     listed = index.search(where="price >= 0", total=True).results
     assert [listed.total, listed.is_total_exact] == [store.count(listed and parse(store)), True]
@@ -291,7 +291,7 @@ def test_explanations_name_the_words_that_match_and_how_close_a_hit_is(index):
         words = hit.columns["title"].split()
         assert ("Red" in hit.explanation.matched) == ("red" in words)
         assert "xyzzy" not in hit.explanation.matched
-    alone = index.search("red", explain=True, k=60)
+    alone = index.search("red", mode="vectors", explain=True, k=60)
     percentiles = [hit.explanation.percentile for hit in alone]
     assert percentiles == sorted(percentiles, reverse=True)
     assert percentiles[0] > 90
@@ -302,10 +302,10 @@ def test_explanations_name_the_words_that_match_and_how_close_a_hit_is(index):
 
 
 def test_diversity_puts_products_with_the_same_picture_back(index):
-    plain = index.search("red shirt", k=60)
+    plain = index.search("red shirt", mode="vectors", k=60)
     pictures = [int(hit.product_id[1:]) % 17 for hit in plain]
     assert len(set(pictures[:6])) < 4  # each picture is that of three or four products
-    diverse = index.search("red shirt", k=60, diversity=0.5)
+    diverse = index.search("red shirt", mode="vectors", k=60, diversity=0.5)
     first = [int(hit.product_id[1:]) % 17 for hit in diverse]
     assert diverse[0] == plain[0]
     assert len(set(first[:8])) == 8
@@ -335,7 +335,7 @@ def test_a_cursor_is_short_safe_in_a_url_and_belongs_to_its_query(index):
     assert re.fullmatch(r"[\w-]{40,120}", cursor)
     again = index.search("red shirt", k=20, where="price >= 0", cursor=cursor, total=True)
     assert again.results.has_more
-    for other in ({"text": "blue shirt"}, {"where": "price >= 1"}, {"mode": "hybrid"}):
+    for other in ({"text": "blue shirt"}, {"where": "price >= 1"}, {"mode": "vectors"}):
         query = {"text": "red shirt", "where": "price >= 0", **other}
         with pytest.raises(ValueError, match="the cursor belongs to another query: ask as before"):
             index.search(**query, cursor=cursor)
