@@ -36,7 +36,7 @@ from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.views import further_views
-from fashionclip.serve.writes import NewProduct, Rejection, StoreWriter
+from fashionclip.serve.writes import Change, Outcome, StoreWriter
 from fashionclip.store import Store, StoreMeta, open_store, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import parse_filter
@@ -269,29 +269,25 @@ class SearchService:
         """
         return await self._images.run(fetch_image, url, self._settings)
 
-    async def put(self, products: Sequence[NewProduct]) -> Sequence[Rejection]:
-        """Store products, replacing those of the same ids; searches find them from then on.
+    async def write(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Store, patch and delete products; searches find what was written from then on.
 
         Returns:
-            Those that could not be stored, and why.
+            What became of each change, in their order.
 
         Raises:
-            StoreError: the store cannot be written to; then none is stored.
+            StoreError: the store cannot be written to; then nothing is changed.
         """
         deadline = time.monotonic() + self._settings.write_seconds
-        return await self._writes.run(self._writer.put, products, deadline)
+        return await self._writes.run(self._writer.write, changes, deadline)
 
-    async def remove(self, product_ids: Sequence[str]) -> int:
-        """Delete products.
-
-        Returns:
-            How many of them were stored.
+    async def ids(self, where: str) -> Sequence[str]:
+        """The products that pass a filter.
 
         Raises:
-            StoreError: the store cannot be written to.
+            FilterError: the filter does not fit the columns.
         """
-        deadline = time.monotonic() + self._settings.write_seconds
-        return await self._writes.run(self._writer.remove, product_ids, deadline)
+        return await self._calls.run(self._ids, where)
 
     def stop_following(self) -> None:
         """Look no more for what others write to the store; another service takes over."""
@@ -376,6 +372,12 @@ class SearchService:
             message = f"{missing[0]!r} is no facet: its values do not repeat; facets: {known}"
             raise ValueError(message)
         return tuple(by_name[name] for name in wanted)
+
+    def _ids(self, where: str) -> list[str]:
+        now = self._index.snapshot
+        parsed = parse_filter(where, now.meta.columns, now.meta.roles)
+        hits = now.list_hits(now.mask(parsed), k=max(1, len(now)), columns=())
+        return [hit.product_id for hit in hits]
 
     def _mask(self, where: str, now: Snapshot) -> np.ndarray | None:
         return now.mask(parse_filter(where, now.meta.columns, now.meta.roles))

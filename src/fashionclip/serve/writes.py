@@ -6,9 +6,10 @@ and searches find it. Images that came over HTTP are kept with the store.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from typing import Literal
 
 import numpy as np
 
@@ -54,22 +55,47 @@ class NewProduct:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A product that was not stored."""
+class Patch:
+    """New values for some columns of a stored product; its image and vector stay."""
 
     product_id: str
-    reason: str
+    columns: Mapping[str, Value]
+    """As in ``NewProduct``; None removes a value."""
+    caption: str | None = None
+    """None keeps a caption that was given, and builds one anew that was built from columns."""
+    add_columns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A product to delete."""
+
+    product_id: str
+
+
+Change = NewProduct | Patch | Deletion
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change."""
+
+    product_id: str
+    status: Literal["stored", "patched", "deleted", "missing", "rejected"]
+    """``missing``: there was no such product to patch or delete."""
+    reason: str = ""
+    """Why it was rejected, in one line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Change:
-    """A product to store with its vector, or (without them) the id of one to delete."""
+class _Pending:
+    """A change on its way to the store."""
 
-    product_id: str
+    change: Change
     deadline: float
     """Until when its client waits for another writer (``time.monotonic``)."""
-    new: NewProduct | None = None
     vector: np.ndarray | None = None
+    """Of a new product."""
 
 
 class StoreWriter:
@@ -88,7 +114,7 @@ class StoreWriter:
         """
         self._index, self._engine, self._decoder = index, engine, decoder
         self._n_since_optimize = 0
-        self._batcher: MicroBatcher[_Change, bool | Rejection] = MicroBatcher(
+        self._batcher: MicroBatcher[_Pending, Outcome] = MicroBatcher(
             self._write, name="changes", metrics=metrics, max_batch=MAX_BATCH
         )
 
@@ -97,111 +123,133 @@ class StoreWriter:
         """Changes that no write has taken yet."""
         return self._batcher.n_waiting
 
-    def put(self, products: Sequence[NewProduct], deadline: float) -> list[Rejection]:
-        """Store products, replacing those of the same ids.
+    def write(self, changes: Sequence[Change], deadline: float) -> list[Outcome]:
+        """Store, patch and delete products; searches find what was written from then on.
 
         Args:
-            products: of several with one id the last counts.
+            changes: of several to one product each counts, in their order.
             deadline: until when to wait for another writer (``time.monotonic``).
 
         Returns:
-            Those that could not be stored, and why; the others are stored.
+            What became of each change, in their order; one that is rejected costs only itself.
 
         Raises:
-            StoreError: the store cannot be written to; then none is stored.
+            StoreError: the store cannot be written to; then nothing is changed.
         """
-        rejections: list[Rejection] = []
-        valid: list[NewProduct] = []
-        pixels = []
+        vectors, faults = self._vectors(changes)
+        pending = [
+            _Pending(change, deadline, vectors.get(i))
+            for i, change in enumerate(changes)
+            if i not in faults
+        ]
+        written = iter(self._batcher.submit_all(pending) if pending else ())
+        return [
+            Outcome(change.product_id, "rejected", faults[i]) if i in faults else next(written)
+            for i, change in enumerate(changes)
+        ]
+
+    def _vectors(self, changes: Sequence[Change]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+        """The vectors of the new products among some changes, and what is wrong with others."""
         meta = self._index.meta
         columns = dict(meta.columns)
-        for product in products:
+        pixels: dict[int, np.ndarray] = {}
+        faults: dict[int, str] = {}
+        for i, change in enumerate(changes):
             try:
-                _own_columns(product, columns, meta.roles)
-                pixels.append(self._decoder.preprocess(product.image))
+                if not isinstance(change, Deletion):
+                    _own_columns(change, columns, meta.roles)
+                if isinstance(change, NewProduct):
+                    pixels[i] = self._decoder.preprocess(change.image)
             except (FashionCLIPError, ValueError) as exc:
-                rejections.append(Rejection(product.product_id, str(exc)))
-            else:
-                valid.append(product)
-        if valid:
-            vectors = self._engine.encode_pixels(np.stack(pixels))
-            changes = [
-                _Change(new.product_id, deadline, new, vector)
-                for new, vector in zip(valid, vectors, strict=True)
-            ]
-            results = self._batcher.submit_all(changes)
-            rejections += [result for result in results if isinstance(result, Rejection)]
-        return rejections
-
-    def remove(self, product_ids: Sequence[str], deadline: float) -> int:
-        """Delete products; ids that are not stored are ignored.
-
-        Args:
-            product_ids: the products.
-            deadline: as in ``put``.
-
-        Returns:
-            How many of them were stored.
-
-        Raises:
-            StoreError: the store cannot be written to.
-        """
-        changes = [_Change(name, deadline) for name in dict.fromkeys(product_ids)]
-        return sum(result is True for result in self._batcher.submit_all(changes))
+                faults[i] = str(exc)
+        if not pixels:
+            return {}, faults
+        vectors = self._engine.encode_pixels(np.stack(list(pixels.values())))
+        return dict(zip(pixels, vectors, strict=True)), faults
 
     def close(self) -> None:
         """Finish the pending writes."""
         self._batcher.close()
 
-    def _write(self, changes: Sequence[_Change]) -> Sequence[bool | Rejection]:
-        """Write a batch; of several changes to one product the last counts.
+    def _write(self, pending: Sequence[_Pending]) -> Sequence[Outcome]:
+        """Write a batch as one revision of the store.
 
         A change whose deadline passed while it was waiting still tries once to get the lock.
         """
-        wait_s = max(0.0, min(change.deadline for change in changes) - time.monotonic())
+        wait_s = max(0.0, min(one.deadline for one in pending) - time.monotonic())
         with self._index.writing(timeout_s=wait_s) as writer:
-            last, results = self._last_changes(changes)
-            blobs = self._index.blobs
-            products = [one for one in last.values() if isinstance(one, _Stored)]
+            last, outcomes = self._last_states(pending)
+            stored = [one for one in last.values() if one is not None]
             deleted = [name for name, one in last.items() if one is None]
-            if products:
-                self._upsert(writer, products)
+            if stored:
+                self._upsert(writer, stored)
             if deleted:
                 writer.delete(deleted)
-            self._index.take_in(list(last))
-            for one in products:
-                blobs.delete(one.product.product_id, except_location=str(one.product.image))
+            if last:
+                self._index.take_in(list(last))
+            for one in stored:
+                if one.image is not None:
+                    location = str(one.product.image)
+                    self._index.blobs.delete(one.product.product_id, except_location=location)
             for name in deleted:
-                blobs.delete(name)
+                self._index.blobs.delete(name)
             self._optimize(writer, len(last))
-        return results
+        return outcomes
 
-    def _last_changes(
-        self, changes: Sequence[_Change]
-    ) -> tuple[Mapping[str, "_Stored | None"], Sequence[bool | Rejection]]:
-        """The last change of each product (None deletes it), and the result of every change.
+    def _last_states(
+        self, pending: Sequence[_Pending]
+    ) -> tuple[dict[str, "_Stored | None"], list[Outcome]]:
+        """What each product is after all changes (None: deleted), and what became of each change.
 
         Columns are checked again, since an earlier change may have added one.
         """
         now = self._index.snapshot
         columns = dict(now.meta.columns)
+        before = self._stored(one.change for one in pending)
         last: dict[str, _Stored | None] = {}
-        results: list[bool | Rejection] = []
-        for change in changes:
-            name, new = change.product_id, change.new
-            was_stored = last[name] is not None if name in last else now.hit(name) is not None
-            stored = None
-            if new is not None and change.vector is not None:
-                try:
-                    values = _own_columns(new, columns, now.meta.roles)
-                except ValueError as exc:
-                    results.append(Rejection(name, str(exc)))
-                    continue
-                product = Product(name, new.caption, None, 0, values)
-                stored = _Stored(product, new.image, change.vector)
-            last[name] = stored
-            results.append(was_stored)
-        return last, results
+        outcomes = []
+        for one in pending:
+            change, name = one.change, one.change.product_id
+            is_there = last[name] is not None if name in last else now.hit(name) is not None
+            if not isinstance(change, NewProduct) and not is_there:
+                outcomes.append(Outcome(name, "missing"))
+                continue
+            if isinstance(change, Deletion):
+                last[name] = None
+                outcomes.append(Outcome(name, "deleted"))
+                continue
+            try:
+                values = _own_columns(change, columns, now.meta.roles)
+            except ValueError as exc:
+                outcomes.append(Outcome(name, "rejected", str(exc)))
+                continue
+            if isinstance(change, NewProduct):
+                product = Product(name, change.caption, None, 0, values)
+                assert one.vector is not None
+                last[name] = _Stored(product, change.image, one.vector, content_key(change.image))
+                outcomes.append(Outcome(name, "stored"))
+            else:
+                stored = last.get(name) or before[name]
+                last[name] = _patched(stored, change, values, now.meta.roles)
+                outcomes.append(Outcome(name, "patched"))
+        return last, outcomes
+
+    def _stored(self, changes: Iterable[Change]) -> dict[str, "_Stored"]:
+        """The products that are to be patched, as they are stored."""
+        names = [change.product_id for change in changes if isinstance(change, Patch)]
+        if not names:
+            return {}
+        rows = self._index.fetch(names)
+        assert rows.vectors is not None
+        found = zip(
+            *(rows.ids, rows.captions, rows.images, rows.content_keys, rows.vectors),
+            rows.columns.to_pylist() or [{}] * len(rows.ids),
+            strict=True,
+        )
+        return {
+            name: _Stored(Product(name, caption, image, 0, columns), None, vector, key)
+            for name, caption, image, key, vector, columns in found
+        }
 
     def _upsert(self, writer: Writer, stored: Sequence["_Stored"]) -> None:
         meta = self._index.meta
@@ -214,15 +262,15 @@ class StoreWriter:
         roles = replace(meta.roles, **new_roles)  # type: ignore[arg-type]  # none is a tuple
         for one in stored:
             product = one.product
-            one.product = replace(
-                product,
-                caption=product.caption or _caption(product.columns, roles),
-                image=self._index.blobs.put(product.product_id, one.image),
-            )
+            caption = product.caption or _caption(product.columns, roles)
+            image = product.image
+            if one.image is not None:
+                image = self._index.blobs.put(product.product_id, one.image)
+            one.product = replace(product, caption=caption, image=image)
         writer.upsert(
             [one.product for one in stored],
             np.stack([one.vector for one in stored]),
-            [content_key(one.image) for one in stored],
+            [one.content_key for one in stored],
         )
         if new_roles:
             writer.set_roles(roles)
@@ -244,12 +292,30 @@ class _Stored:
     """A product on its way to the store."""
 
     product: Product
-    image: bytes
-    """Encoded."""
+    image: bytes | None
+    """Encoded; None of one that is patched, whose image stays where it is."""
     vector: np.ndarray
+    content_key: bytes
 
 
-def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) -> dict[str, Value]:
+def _patched(stored: _Stored, patch: Patch, values: Mapping[str, Value], roles: Roles) -> _Stored:
+    """A product with the values of a patch.
+
+    A caption that is what the old columns give was built from them, so that it is built anew.
+    """
+    old = stored.product
+    caption = patch.caption
+    if caption is None:
+        caption = "" if old.caption == _caption(old.columns, roles) else old.caption
+    return replace(
+        stored,
+        product=replace(old, caption=caption, columns={**old.columns, **values}),
+    )
+
+
+def _own_columns(
+    product: NewProduct | Patch, columns: dict[str, Kind], roles: Roles
+) -> dict[str, Value]:
     """A product's values by the catalogue's own column names.
 
     Args:
@@ -269,9 +335,11 @@ def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) ->
         column = name if name in columns else _column_of_role(name, roles)
         kind = kind_of(value)
         if column is None or column not in columns:
-            if kind is None:
+            if kind is None and not isinstance(product, Patch):
                 continue
             _check_new_column(name, columns, roles, product)
+            if kind is None:
+                continue
             column, new[name] = name, kind
         elif widen(columns[column], kind) != columns[column]:
             message = f"the column {column} holds {_KIND_NAMES[columns[column]]}, not {value!r:.60}"
@@ -289,7 +357,7 @@ def _own_columns(product: NewProduct, columns: dict[str, Kind], roles: Roles) ->
     return found
 
 
-def _own_id(product: NewProduct, given: Value, column: str, kind: Kind) -> Value:
+def _own_id(product: NewProduct | Patch, given: Value, column: str, kind: Kind) -> Value:
     """What the column of the id holds for a product.
 
     Raises:
@@ -309,7 +377,7 @@ def _column_of_role(name: str, roles: Roles) -> str | None:
 
 
 def _check_new_column(
-    name: str, columns: Mapping[str, Kind], roles: Roles, product: NewProduct
+    name: str, columns: Mapping[str, Kind], roles: Roles, product: NewProduct | Patch
 ) -> None:
     """Reject a column that the catalogue does not have, unless it may be added.
 
