@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fashionclip.catalog import Catalog
-from fashionclip.client import Client, NewProduct
+from fashionclip.client import Client, Deletion, NewProduct, Patch
 from fashionclip.errors import ImageError, RefusedError, ServiceError
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
@@ -152,6 +153,43 @@ def test_vectors_are_the_models_own_in_their_order(client, image):
     np.testing.assert_array_equal(vectors[1], vectors[2])
     np.testing.assert_allclose(vectors[-1], model.encode_text("shirt 129")[0], atol=5e-3)
     assert client.embed([]).shape == (0, 0)
+
+
+def test_a_price_change_is_seen_at_once_and_after_a_restart_and_by_a_replica(store, tmp_path):
+    """What a back end does: PATCH a price, and look at what a shopper sees."""
+    copy = shutil.copytree(store, tmp_path / "shop.lance")
+    service = Running(copy)
+    with (
+        service,
+        Running(copy, read_only=True) as replica,
+        Client(service.url) as back_end,
+        Client(replica.url) as shopper,
+    ):
+        changed = back_end.patch("S0007", {"price": 0.5})
+        assert changed.columns["price"] == 0.5
+        cheapest = back_end.search(sort="price", k=1).hits[0]
+        assert (cheapest.product_id, cheapest.columns["price"]) == ("S0007", 0.5)
+        text = str(changed.columns["title"])
+        found = back_end.search(text, sort="price", k=1, where="price < 1").hits
+        assert [hit.product_id for hit in found] == ["S0007"]
+        end = time.monotonic() + 10  # a second or so; longer where the machine is busy
+        while shopper.search(sort="price", k=1).hits[0].product_id != "S0007":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    replica.socket.close()
+    with service, Client(service.url) as back_end:
+        assert back_end.product("S0007").columns["price"] == 0.5
+        with pytest.raises(RefusedError, match="1 product passes this filter") as wrong:
+            back_end.delete("price < 1", expect=2)
+        assert (wrong.value.status, wrong.value.code) == (409, "not_expected")
+        for _ in range(2):  # the second is the first one's answer
+            assert back_end.delete("price < 1", expect=1, idempotency_key="once") == 1
+        prices = (Patch(f"S{i:04d}", {"price": 1 + i}) for i in range(1, 7))
+        changes = [*prices, Deletion("S0008"), Patch("nobody", {"price": 1})]
+        result = back_end.bulk(iter(changes))
+        assert (result.patched, result.deleted) == (6, 1)
+        assert [one.product_id for one in result.rejected] == ["nobody"]
+    service.socket.close()
 
 
 def test_products_are_stored_and_removed(client, image):

@@ -5,28 +5,35 @@ busy for, and raises errors with the service's own messages.
 """
 
 from fashionclip.client.answers import (
+    BulkResult,
+    Deletion,
     Facet,
     Hits,
     ImageInput,
     Label,
     Mode,
     NewProduct,
+    Patch,
     PutResult,
     Rejection,
     ServedModel,
     ServiceStatus,
 )
-from fashionclip.client.client import MAX_ITEMS_PER_REQUEST, Client
+from fashionclip.client.client import Client
+from fashionclip.client.parts import MAX_ITEMS_PER_REQUEST
 
 __all__ = [
     "MAX_ITEMS_PER_REQUEST",
+    "BulkResult",
     "Client",
+    "Deletion",
     "Facet",
     "Hits",
     "ImageInput",
     "Label",
     "Mode",
     "NewProduct",
+    "Patch",
     "PutResult",
     "Rejection",
     "ServedModel",

@@ -75,8 +75,37 @@ class NewProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """New values for columns of a stored product; its image stays."""
+
+    product_id: str
+    columns: Mapping[str, Value]
+    """By column or role; None removes a value."""
+    caption: str | None = None
+    """None keeps one that was given, and builds others anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A product to delete."""
+
+    product_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    """What became of many changes."""
+
+    stored: int
+    patched: int
+    deleted: int
+    rejected: tuple["Rejection", ...]
+    """Changes that were not made, those of products that are not there included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
-    """A product that was not stored."""
+    """A change that was not made."""
 
     product_id: str
     reason: str

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,26 +15,21 @@ from fashionclip.client.answers import (
     ImageInput,
     Label,
     Mode,
-    NewProduct,
-    PutResult,
-    Rejection,
     ServedModel,
     ServiceStatus,
     read_hit,
     read_hits,
 )
+from fashionclip.client.changes import Changes
 from fashionclip.client.connection import Connection, json_object, refuse
-from fashionclip.errors import ImageError
+from fashionclip.client.parts import chunks, image_field, in_path
 from fashionclip.product import Hit
 
-MAX_ITEMS_PER_REQUEST = 64
-"""Inputs, products or ids; longer lists are sent in several requests."""
-MAX_IMAGE_BYTES_PER_REQUEST = 12_000_000  # in base64; the service's own limit is 20 MB a body
 PAGE_SIZE = 100
 """Hits of a request of ``Client.search_all``."""
 
 
-class Client:
+class Client(Changes):
     """A client of one service; safe to use from several threads."""
 
     def __init__(
@@ -58,7 +53,7 @@ class Client:
         Raises:
             ValueError: the URL is not an http(s) URL.
         """
-        self._connection = Connection(url, key=key, timeout_s=timeout_s, patience_s=patience_s)
+        super().__init__(Connection(url, key=key, timeout_s=timeout_s, patience_s=patience_s))
 
     def close(self) -> None:
         """Close the connections."""
@@ -147,7 +142,7 @@ class Client:
             "explain": explain,
         }
         if image is not None:
-            body |= _image_field(image)
+            body |= image_field(image)
         found = self._connection.json("POST", "/v1/search", body)
         return read_hits(found, has_variants=group, is_explained=explain)
 
@@ -206,7 +201,7 @@ class Client:
             RefusedError: there is no such product (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        return read_hit(self._connection.json("GET", f"/v1/products/{_in_path(product_id)}"))
+        return read_hit(self._connection.json("GET", f"/v1/products/{in_path(product_id)}"))
 
     def image(self, product_id: str, *, width_px: int = 400) -> bytes:
         """A product's image as a JPEG of about this width.
@@ -215,7 +210,7 @@ class Client:
             RefusedError: there is none (``code`` is ``not_found``).
             ServiceError: the service cannot be reached.
         """
-        path = f"/v1/images/{_in_path(product_id)}?{urlencode({'width': width_px})}"
+        path = f"/v1/images/{in_path(product_id)}?{urlencode({'width': width_px})}"
         return self._connection.answer("GET", path).content
 
     def classify(
@@ -238,7 +233,7 @@ class Client:
             ServiceError: the service cannot be reached.
             ImageError: the image file cannot be read.
         """
-        body = {"labels": [*labels], "templates": templates, **_image_field(image)}
+        body = {"labels": [*labels], "templates": templates, **image_field(image)}
         if not isinstance(templates, str | None):
             body["templates"] = [*templates]
         ranked = self._connection.json("POST", "/v1/classify", body)["labels"]
@@ -258,63 +253,13 @@ class Client:
             ServiceError: the service cannot be reached.
             ImageError: an image file cannot be read.
         """
-        items = ({"text": one} if isinstance(one, str) else _image_field(one) for one in inputs)
+        items = ({"text": one} if isinstance(one, str) else image_field(one) for one in inputs)
         rows: list[np.ndarray] = []
-        for chunk in _chunks(items):
+        for chunk in chunks(items):
             body = {"input": chunk, "encoding_format": "base64"}
             for one in self._connection.json("POST", "/v1/embeddings", body)["data"]:
                 rows.append(np.frombuffer(base64.b64decode(one["embedding"]), dtype="<f4"))
         return np.stack(rows).astype(np.float32) if rows else np.empty((0, 0), dtype=np.float32)
-
-    def put(self, products: Iterable[NewProduct], *, add_columns: bool = False) -> PutResult:
-        """Store products, replacing those of the same ids; searches find them when this returns.
-
-        A long list is sent in several requests. If one of them fails, the earlier ones are stored,
-        and it is safe to put all products again.
-
-        Args:
-            products: the products.
-            add_columns: add columns that the catalogue does not have; otherwise a product with
-                an unknown column is rejected.
-
-        Raises:
-            RefusedError: the service rejects the request.
-            ServiceError: the service cannot be reached.
-            ImageError: an image file cannot be read.
-        """
-        items = (
-            {
-                "id": product.product_id,
-                "caption": product.caption,
-                "columns": dict(product.columns),
-                **_image_field(product.image),
-            }
-            for product in products
-        )
-        path = "/v1/products" + ("?add_columns=true" if add_columns else "")
-        stored, rejected = 0, list[Rejection]()
-        for chunk in _chunks(items):
-            reply = self._connection.send_patiently("PUT", path, {"products": chunk})
-            result = json_object(reply)
-            if "stored" not in result:
-                refuse(reply)
-            stored += result["stored"]
-            rejected += [Rejection(one["id"], one["reason"]) for one in result["rejected"]]
-        return PutResult(stored, tuple(rejected))
-
-    def remove(self, product_ids: Iterable[str]) -> int:
-        """Delete products and return how many of them were stored.
-
-        Raises:
-            RefusedError: the service rejects the request.
-            ServiceError: the service cannot be reached.
-        """
-        pairs = [("id", product_id) for product_id in product_ids]
-        starts = range(0, len(pairs), MAX_ITEMS_PER_REQUEST)
-        queries = [urlencode(pairs[i : i + MAX_ITEMS_PER_REQUEST]) for i in starts]
-        return sum(
-            self._connection.json("DELETE", f"/v1/products?{query}")["removed"] for query in queries
-        )
 
     def health(self) -> bool:
         """Whether the process answers.
@@ -337,42 +282,3 @@ class Client:
             refuse(reply)
         is_ready = reply.status_code == HTTPStatus.OK
         return ServiceStatus(is_ready, fields["status"], fields["products"], fields["model"])
-
-
-def _image_field(image: ImageInput) -> dict[str, str]:
-    """An image as a field of a request.
-
-    Raises:
-        ImageError: its file cannot be read.
-    """
-    if isinstance(image, str) and image[:8].lower().startswith(("http://", "https://", "data:")):
-        return {"image_url": image}
-    if isinstance(image, str | Path):
-        path = Path(image)
-        try:
-            image = path.read_bytes()
-        except OSError as exc:
-            message = f"{path}: cannot be read ({exc.strerror}); check the path"
-            raise ImageError(message) from exc
-    return {"image": base64.b64encode(image).decode()}
-
-
-def _chunks(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Split items into lists that are small enough for one request each."""
-    chunk: list[dict[str, Any]] = []
-    n_bytes = 0
-    for item in items:
-        size = len(item.get("image", ""))
-        is_full = len(chunk) == MAX_ITEMS_PER_REQUEST
-        if chunk and (is_full or n_bytes + size > MAX_IMAGE_BYTES_PER_REQUEST):
-            yield chunk
-            chunk, n_bytes = [], 0
-        chunk.append(item)
-        n_bytes += size
-    if chunk:
-        yield chunk
-
-
-def _in_path(product_id: str) -> str:
-    """An id as one segment of a path; dots too, since ``..`` would name another path."""
-    return quote(product_id, safe="").replace(".", "%2E")

@@ -2,7 +2,9 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -49,14 +51,21 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
-    def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def json(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+    ) -> Any:  # noqa: ANN401 - JSON
         """The JSON that answers a request.
 
         Raises:
             RefusedError: the status is not 2xx.
             ServiceError: the service cannot be reached, or something else answers.
         """
-        reply = self.answer(method, path, body)
+        reply = self.answer(method, path, body, key=key)
         try:
             return json.loads(reply.content)
         except ValueError as exc:
@@ -64,7 +73,12 @@ class Connection:
             raise ServiceError(message) from exc
 
     def answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
     ) -> httpx2.Response:
         """The 2xx that answers a request.
 
@@ -72,18 +86,23 @@ class Connection:
             RefusedError: the status is another.
             ServiceError: the service cannot be reached.
         """
-        reply = self.send_patiently(method, path, body)
+        reply = self.send_patiently(method, path, body, key=key)
         if not reply.is_success:
             refuse(reply)
         return reply
 
     def send_patiently(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
     ) -> httpx2.Response:
         """Send a request, and repeat it while the service is busy and ``patience_s`` lasts."""
         left_s = self._patience_s
         while True:
-            reply = self.send(method, path, body)
+            reply = self.send(method, path, body, key=key)
             wait_s = _retry_after_s(reply)
             if reply.status_code not in _BUSY or wait_s > left_s:
                 return reply
@@ -91,22 +110,55 @@ class Connection:
             time.sleep(wait_s)
 
     def send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
     ) -> httpx2.Response:
         """Send a request, and a second time if a kept connection breaks.
 
-        A ``DELETE`` is not repeated: its second answer would count too few products.
+        A ``DELETE`` without an idempotency key is not repeated: its second answer would count too
+        few products.
+
+        Raises:
+            ServiceError: the service cannot be reached, or is too slow.
+        """
+        headers = {} if key is None else {"Idempotency-Key": key}
+        send = partial(self._http.request, method, self._url + path, json=body, headers=headers)
+        with self._errors_in_words():
+            try:
+                return send()
+            except _CONNECTION_BROKE:
+                if method == "DELETE" and key is None:
+                    raise
+                return send()
+
+    def send_lines(self, path: str, lines: Iterable[bytes]) -> httpx2.Response:
+        """POST lines of JSON as they come; the request is not repeated.
+
+        Raises:
+            RefusedError: it is refused.
+            ServiceError: the service cannot be reached, or is too slow.
+        """
+        headers = {"Content-Type": "application/x-ndjson"}
+        with self._errors_in_words():
+            reply = self._http.post(self._url + path, content=iter(lines), headers=headers)
+        is_report = reply.headers.get("content-type", "").startswith("application/x-ndjson")
+        if not is_report:
+            refuse(reply)
+        return reply
+
+    @contextmanager
+    def _errors_in_words(self) -> Iterator[None]:
+        """Raise the errors of the connection as the package's own.
 
         Raises:
             ServiceError: the service cannot be reached, or is too slow.
         """
         try:
-            try:
-                return self._http.request(method, self._url + path, json=body)
-            except _CONNECTION_BROKE:
-                if method == "DELETE":
-                    raise
-                return self._http.request(method, self._url + path, json=body)
+            yield
         except httpx2.TimeoutException as exc:
             message = (
                 f"{self._url} did not answer within {self._timeout_s:g} s; "

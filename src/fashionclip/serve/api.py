@@ -13,9 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
 from fastapi.responses import Response
 
-from fashionclip.product import hit_fields
 from fashionclip.serve import api_products, api_search
-from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, reject
+from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, product_json, reject
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
 from fashionclip.serve.routing import ApiRoute, Responses, add_route
 from fashionclip.serve.schemas import answers, requests
@@ -164,9 +163,8 @@ class _Api:
         """One product's columns."""
         hit = await self._service.product(product_id)
         if hit is None:
-            not_found(f"there is no product {product_id!r} here")
-        fields = {name: value for name, value in hit_fields(hit).items() if name != "score"}
-        return Json(fields)
+            not_found(self._service.no_product(product_id))
+        return product_json(hit)
 
     async def image(
         self,

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
 from fashionclip.errors import FashionCLIPError, ImageError, ProductNotFoundError
+from fashionclip.product import Hit, hit_fields
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 
@@ -25,6 +26,12 @@ class Json(JSONResponse):
     def render(self, content: object) -> bytes:
         """Encode the body."""
         return to_json(content, inf_nan_mode="null")
+
+
+def product_json(product: Hit) -> Json:
+    """A product's id and columns."""
+    fields = {name: value for name, value in hit_fields(product).items() if name != "score"}
+    return Json(fields)
 
 
 class Inputs:

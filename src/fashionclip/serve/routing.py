@@ -1,6 +1,9 @@
 """Routes of the API: under ``/v1`` and without it, with HEAD, and with known parameters only."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from hashlib import blake2b
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +15,9 @@ from pydantic import BaseModel
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
+from fashionclip.serve.http_errors import error_body
+from fashionclip.serve.idempotency import MAX_KEY_CHARS, IdempotencyKeys, KeptAnswer, refusal
+from fashionclip.serve.middleware.keys import key_of
 from fashionclip.serve.validation import OWN_MESSAGE, unknown
 
 VERSION = "/v1"
@@ -57,6 +63,8 @@ def add_route(
     model: Any = None,  # noqa: ANN401 - a model or a union of several
     responses: Responses = NO_RESPONSES,
     has_old_path: bool = True,
+    openapi_extra: dict[str, Any] | None = None,
+    route_class: type[ApiRoute] | None = None,
 ) -> None:
     """Add a route to the API, and HEAD beside GET.
 
@@ -70,6 +78,8 @@ def add_route(
         model: of the JSON that is answered; None for other answers.
         responses: further answers of the OpenAPI description.
         has_old_path: whether the path is answered without the version too.
+        openapi_extra: added to the OpenAPI description, such as a body that is not JSON.
+        route_class: in place of the router's own.
     """
     described = path if path in UNVERSIONED_ONLY else VERSION + path
     for address in dict.fromkeys((described, VERSION + path, *([path] if has_old_path else ()))):
@@ -85,6 +95,8 @@ def add_route(
                 response_class=JSONResponse if model else Response,
                 tags=[tag],
                 responses=dict(responses),
+                openapi_extra=openapi_extra,
+                route_class_override=route_class,
             )
 
 
@@ -95,3 +107,61 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
         if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return sorted(found) if len(found) > 1 else []
+
+
+def answering_once(keys: IdempotencyKeys, store_of: Callable[[], str]) -> type[ApiRoute]:
+    """A class of routes that answer requests with the same ``Idempotency-Key`` once.
+
+    Answers that say that nothing can be changed now (5xx, 429), and errors, are not kept.
+
+    Args:
+        keys: the keys in use.
+        store_of: names the store that a request changes; another store has other keys.
+    """
+
+    class Once(ApiRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """The handler, behind the look at the key."""
+            answer = super().get_route_handler()
+
+            async def once(request: Request) -> Response:
+                given = request.headers.get("idempotency-key")
+                if given is None:
+                    return await answer(request)
+                if not 0 < len(given) <= MAX_KEY_CHARS:
+                    message = f"Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters"
+                    fault = {"type": OWN_MESSAGE, "loc": ("header",), "msg": message}
+                    raise RequestValidationError([fault])
+                owner, _ = key_of({name.lower(): value for name, value in request.headers.raw})
+                key = _digest(store_of(), owner, given)
+                path = request.url.path.removeprefix(VERSION)
+                content = _digest(request.method, path, request.url.query, await request.body())
+                found = await asyncio.to_thread(keys.begin, key, content)
+                if isinstance(found, KeptAnswer):
+                    headers = {"Idempotency-Replayed": "true"}
+                    return Response(found.body, found.status, headers, found.media_type)
+                if found is not None:
+                    status, code, message = refusal(found)
+                    body = error_body(code, message, request.state.request_id)
+                    return Response(body, status, media_type="application/json")
+                kept = None
+                try:
+                    response = await answer(request)
+                    if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                        kind = response.headers.get("content-type", "")
+                        kept = KeptAnswer(response.status_code, kind, bytes(response.body))
+                    return response
+                finally:
+                    await asyncio.to_thread(keys.end, key, kept)
+
+            return once
+
+    return Once
+
+
+def _digest(*parts: str | bytes) -> bytes:
+    found = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "big") + data)
+    return found.digest()

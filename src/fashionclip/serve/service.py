@@ -34,6 +34,7 @@ from fashionclip.serve.facets import Facet, Facets
 from fashionclip.serve.images import ImageDecoder, Thumbnails, fetch_image, thumbnail_tag
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
+from fashionclip.serve.near_ids import no_product
 from fashionclip.serve.settings import Settings
 from fashionclip.serve.views import further_views
 from fashionclip.serve.writes import Change, Outcome, StoreWriter
@@ -281,6 +282,11 @@ class SearchService:
         deadline = time.monotonic() + self._settings.write_seconds
         return await self._writes.run(self._writer.write, changes, deadline)
 
+    def no_product(self, product_id: str) -> str:
+        """What to say of an id that no product has: it names ids that look like it."""
+        now = self._index.snapshot
+        return no_product(product_id, lambda name: now.row_of(name) is not None)
+
     async def ids(self, where: str) -> Sequence[str]:
         """The products that pass a filter.
 
@@ -333,7 +339,7 @@ class SearchService:
         """The error of a query for a product that does not exist, without the store's place."""
         ids = (*query.similar_to, *query.unlike)
         missing = next((name for name in ids if self._index.snapshot.hit(name) is None), ids[0])
-        return ProductNotFoundError(f"there is no product {missing!r} here")
+        return ProductNotFoundError(self.no_product(missing))
 
     def _search_one(self, query: Query) -> FoundPage:
         (outcome,) = self._search_many([query])

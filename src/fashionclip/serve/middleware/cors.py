@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 MAX_AGE_S = 3_600  # for which a browser need not ask again
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "Idempotency-Key")
-ANSWER_HEADERS = ("X-Request-ID", "Retry-After", "ETag")
+ANSWER_HEADERS = ("X-Request-ID", "Retry-After", "ETag", "Idempotency-Replayed")
 
 
 def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

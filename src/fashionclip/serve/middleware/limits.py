@@ -31,6 +31,9 @@ PROBES = frozenset({"/health", "/ready", "/v1/health", "/v1/ready"})
 PUBLIC_PATHS = PROBES | {LOGIN}
 BODY_TYPES = IMAGE_MEDIA_TYPES | {"application/json"}
 FORM = "application/x-www-form-urlencoded"
+NDJSON = "application/x-ndjson"
+BULK_PATHS = frozenset({"/products/bulk", "/v1/products/bulk"})
+"""Their bodies are read by their route, a part at a time, and have no limit."""
 STATIC_COST = 0.05  # of a thumbnail or a style sheet, in requests: a page loads dozens of them
 CLIENT_DISCONNECTED = 499  # the status in logs and metrics if the client disconnects
 
@@ -165,12 +168,31 @@ class LimitsMiddleware:
         if not _has_body(headers) or scope["path"] in PROBES:  # a probe's body is not read
             await self._app(scope, receive, send)
             return
+        if _is_bulk(scope):
+            await self._pass_bulk(scope, receive, send)
+            return
         body = bytearray()
         try:
             await self._read(receive, headers, body)
             await self._app(scope, _replaying(body, receive), send)
         finally:
             self._held_bytes -= len(body)
+
+    async def _pass_bulk(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a body on unread, with room for the part of it that is held at a time.
+
+        Raises:
+            _Rejected: there is no such room.
+        """
+        held = self._settings.body_bytes
+        if self._held_bytes + held > self._settings.held_bytes:
+            why = "there is no room for another body just now; try again shortly"
+            raise _Rejected(503, "busy", why, retry_after_s=1)
+        self._held_bytes += held
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._held_bytes -= held
 
     def _check_client(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         client = client_of(_address(scope))
@@ -233,12 +255,13 @@ class LimitsMiddleware:
     def _check_content(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         limit = self._settings.body_bytes
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length[:20]) > limit:
+        if length.isdigit() and int(length[:20]) > limit and not _is_bulk(scope):
             raise _too_large(limit)
         if not _has_body(headers):
             return
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         accepted = BODY_TYPES | {FORM} if scope["path"] == LOGIN else BODY_TYPES
+        accepted = {NDJSON} if _is_bulk(scope) else accepted
         if kind not in accepted:
             message = f"the content type is not one of {', '.join(sorted(accepted))}"
             raise _Rejected(415, "content_type", message)
@@ -368,6 +391,10 @@ def _replaying(body: bytearray, receive: Receive) -> Receive:
 def _too_large(limit: int) -> _Rejected:
     message = f"the body is larger than {limit:,} bytes; send less at once"
     return _Rejected(413, "too_large", message)
+
+
+def _is_bulk(scope: Scope) -> bool:
+    return scope["path"] in BULK_PATHS and scope["method"] == "POST"
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -137,6 +137,8 @@ def topics(
 
 def _fields(openapi: Schema, call: Schema, values: Mapping[str, str]) -> Iterable[Field]:
     for parameter in call.get("parameters", ()):
+        if parameter["in"] == "header":  # the form sends none
+            continue
         schema, name = parameter["schema"], parameter["name"]
         text = parameter.get("description") or _description(schema)
         is_required, place = parameter.get("required", False), parameter["in"]

@@ -209,6 +209,24 @@ class PutResult(BaseModel):
     rejected: list[Refused]
 
 
+class PatchResult(BaseModel):
+    """The result of changing products."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "patched": 1,
+                    "rejected": [{"id": "A-71", "reason": "there is no product 'A-71' here"}],
+                }
+            ]
+        }
+    )
+
+    patched: int
+    rejected: list[Refused]
+
+
 class Removed(BaseModel):
     """How many of the products were stored and have been deleted."""
 
@@ -303,6 +321,31 @@ class ProblemOut(BaseModel):
 
 class PutRefused(PutResult, ProblemOut):
     """No product could be stored."""
+
+
+class PatchRefused(PatchResult, ProblemOut):
+    """No product could be changed."""
+
+
+class NotExpected(ProblemOut):
+    """Another number of products passes the filter; nothing was deleted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "not_expected",
+                        "message": "12 products pass this filter; send expect=12 to delete them",
+                        "request_id": "5f0c2b1e9a7d4c3f8e6b5a4d3c2b1a09",
+                    },
+                    "count": 12,
+                }
+            ]
+        }
+    )
+
+    count: int | SkipJsonSchema[None] = Field(None, description="The number of products.")
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

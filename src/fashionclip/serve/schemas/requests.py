@@ -36,6 +36,28 @@ AddColumns = Annotated[
     bool, Query(description="Add columns that the catalogue does not have; else an error.")
 ]
 Scalar = str | int | float | bool | None
+Id = Annotated[str, Field(min_length=1, max_length=500, examples=["A-17"])]
+Columns = Annotated[
+    dict[str, Scalar],
+    Field(
+        description="By the catalogue's own column names, or by role: title, price, brand, …",
+        examples=[{"title": "Red dress", "price": 39.9}],
+    ),
+]
+NewColumns = Annotated[
+    dict[str, Scalar],
+    Field(
+        description="New values by column or role; null removes a value, others stay.",
+        examples=[{"price": 29.9, "stock": 4}],
+    ),
+]
+NewCaption = Annotated[
+    str | None,
+    Field(
+        description="null keeps a caption that was given; one that was built from the columns is "
+        "built anew."
+    ),
+]
 
 
 class _Request(BaseModel):
@@ -237,15 +259,11 @@ class EmbeddingsRequest(_Request):
 class ProductIn(_Request):
     """A product to store."""
 
-    id: str = Field(min_length=1, max_length=500, examples=["A-17"])
+    id: Id
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
     caption: str = Field("", description="If empty, it is built from the columns.")
-    columns: dict[str, Scalar] = Field(
-        {},
-        description="By the catalogue's own column names, or by role: title, price, brand, …",
-        examples=[{"title": "Red dress", "price": 39.9}],
-    )
+    columns: Columns = {}
 
 
 class PutRequest(_Request):
@@ -261,6 +279,70 @@ class PutRequest(_Request):
     )
 
     products: list[ProductIn] = Field(min_length=1)
+
+
+class PatchRequest(_Request):
+    """New values for some columns of a product; its image and vector stay."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"columns": {"price": 29.9}}]}
+    )
+
+    columns: NewColumns = {}
+    caption: NewCaption = None
+
+
+class PatchIn(PatchRequest):
+    """New values for some columns of a product."""
+
+    id: Id
+
+
+class PatchesRequest(_Request):
+    """Changes of products; of several to one product each counts, in their order."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"products": [{"id": "A-17", "columns": {"price": 29.9}}]}]
+        },
+    )
+
+    products: list[PatchIn] = Field(min_length=1)
+
+
+class BulkLine(_Request):
+    """A line of a bulk request: with an image a product to store, without one a change of it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"id": "A-17", "image": PIXEL, "columns": {"title": "Red dress", "price": 39.9}},
+                {"id": "A-17", "columns": {"price": 29.9}},
+                {"id": "A-17", "delete": True},
+            ]
+        },
+    )
+
+    id: Id
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    caption: NewCaption = None
+    columns: NewColumns = {}
+    delete: bool = Field(False, description="Delete the product.")
+
+    @model_validator(mode="after")
+    def _check_alone(self) -> "BulkLine":
+        """Check that a deletion is nothing else.
+
+        Raises:
+            own_error: it has an image, a caption or columns too.
+        """
+        if self.delete and (self.image or self.image_url or self.caption or self.columns):
+            message = "delete stands alone; leave out the other fields, or delete"
+            raise own_error(message)
+        return self
 
 
 class SwitchRequest(_Request):
