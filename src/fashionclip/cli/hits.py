@@ -76,6 +76,11 @@ def show_hits(results: "Results", roles: "Roles", *, first_rank: int = 1) -> Non
     )
 
 
+def nothing_fits(text: str | None) -> str:
+    """The line above hits none of which fit."""
+    return "nothing here fits" + (f" {text!r}; these are the closest:" if text else "")
+
+
 def _matched(explanation: "Explanation | None") -> str:
     return " ".join(explanation.matched) if explanation else ""
 
@@ -107,7 +112,7 @@ def _short_columns(hits: Sequence["Hit"], roles: "Roles") -> list[str]:
 
 def write_page(
     path: Path,
-    hits: Sequence["Hit"],
+    results: "Results",
     store: "Store",
     *,
     heading: str,
@@ -119,7 +124,7 @@ def write_page(
 
     Args:
         path: the HTML file.
-        hits: best first.
+        results: weaker hits come below a line of their own.
         store: where the hits come from.
         heading: the query.
         facts: its filters; empty ones are left out.
@@ -129,7 +134,7 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
-    roles = store.meta.roles
+    roles, hits = store.meta.roles, results.hits
     rows = store.fetch([hit.product_id for hit in hits], vectors=False, columns=False)
     locations = dict(zip(rows.ids, rows.images, strict=True))
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
@@ -148,6 +153,7 @@ def write_page(
     page = build_page(
         cards,
         heading=heading,
+        n_relevant=results.n_relevant,
         facts=list(filter(None, facts)),
         query_image=_read(image, store, policy),
     )
@@ -159,11 +165,13 @@ def build_page(
     cards: Sequence[Card],
     *,
     heading: str,
+    n_relevant: int | None = None,
     facts: Sequence[str] = (),
     query_image: bytes | None = None,
 ) -> str:
     """A whole HTML document that loads nothing from elsewhere.
 
+    The first ``n_relevant`` cards fit the query, all if it is None; the others follow below a line.
     Thumbnails are data URIs, encoded anew. All text is escaped, and the page's security policy
     forbids scripts and foreign content.
     """
@@ -171,6 +179,7 @@ def build_page(
         "hits.html.jinja",
         cards=[(card, thumbnail_uri(card.image)) for card in cards],
         heading=heading,
+        n_relevant=len(cards) if n_relevant is None else n_relevant,
         facts=facts,
         query_image=thumbnail_uri(query_image),
     )

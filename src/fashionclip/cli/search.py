@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.hits import show_hits, write_page
+from fashionclip.cli.hits import nothing_fits, show_hits, write_page
 from fashionclip.cli.options import (
     examples,
     json_option,
@@ -168,11 +168,13 @@ def command(
     if as_json:
         terminal.write_json(results_fields(results, has_groups=group))
     else:
+        if hits and not results.n_relevant:
+            terminal.talk(nothing_fits(text))
         show_hits(results, opened.meta.roles, first_rank=offset + 1)
     if page is not None:
         write_page(
             page,
-            hits,
+            results,
             opened,
             heading=_heading(text, similar_to, image),
             facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
@@ -182,8 +184,6 @@ def command(
         terminal.talk(f"page of images: {page}")
     if results.hint:
         terminal.talk(results.hint)
-    if hits and not results.n_relevant:
-        terminal.talk("nothing here fits" + (f" {text!r}; these are the closest" if text else ""))
     counts = [f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"]
     if 0 < results.n_relevant < len(hits):
         counts.append(f"{len(hits) - results.n_relevant:,} of them weaker matches")
