@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from fashionclip import Catalog, FashionCLIP, index_catalog
 from fashionclip.sample import write_sample_catalog
 
-PATH = "/?q=blue+striped+sweater&max.price=150"
+PATH = "/?q=checked+shirt&f.gender=Women"
 SIZE = {"width": 1320, "height": 900}
 COLOURS = 200  # of the palette, which keeps the file small
 TARGET = Path(__file__).parents[1] / "docs" / "page.png"
@@ -51,7 +51,7 @@ def main() -> None:
     target = parser.parse_args().screenshot
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store, log = f"{folder}/shop.lance", Path(folder) / "log"
-        table = write_sample_catalog(folder)
+        table = write_sample_catalog(folder, n_products=240)
         index_catalog(Catalog.open(table), FashionCLIP.from_pretrained(), store)
         words = [sys.executable, "-m", "fashionclip.cli", "serve", store, "--port", "0"]
         with log.open("w") as file, subprocess.Popen(words, stderr=file) as service:
