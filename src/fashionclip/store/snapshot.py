@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,12 +32,10 @@ from fashionclip.store.pca_pruning import (
     top_rows,
 )
 from fashionclip.store.rows import (
-    ARROW_TYPES,
     check_columns,
     clean_text,
     columns_table,
     stack_tables,
-    table_of,
     take_rows,
 )
 from fashionclip.store.vector_room import VectorRoom
@@ -293,28 +290,28 @@ class Snapshot:
         check_columns(columns or (), self.meta.columns, self.meta.uri)
         rows = np.array([row for row, _ in ranking], np.int64)
         names = list(self.meta.columns if columns is None else columns)
-        values = [self._taken(rows, name) for name in names]
-        by_row = zip(*values, strict=True) if values else ((),) * len(rows)
+        ids = self._ids_of(rows)
+        if not names:
+            return [Hit(name, score, {}) for name, (_, score) in zip(ids, ranking, strict=True)]
+        table = self._taken(rows, lambda block: block.columns.select(names))
+        by_row = zip(*(column.to_pylist() for column in table.columns), strict=True)
         return [
-            Hit(self.id(row), score, dict(zip(names, row_values, strict=True)))
-            for (row, score), row_values in zip(ranking, by_row, strict=True)
+            Hit(name, score, dict(zip(names, values, strict=True)))
+            for name, (_, score), values in zip(ids, ranking, by_row, strict=True)
         ]
 
     def take(self, rows: Int[np.ndarray, " _"], *, vectors: bool, columns: bool) -> Rows:
         """Some rows, with their vectors and columns or without."""
+        names = [*(["caption"] if columns else []), "image", "content_key"]
+        own = self._taken(rows, lambda block: block.own.select(names))
         kinds = self.meta.columns if columns else {}
-        arrays = [
-            pa.array(self._taken(rows, name), ARROW_TYPES[kind]) for name, kind in kinds.items()
-        ]
         return Rows(
-            ids=[self.id(row) for row in rows.tolist()],
-            captions=self._taken(rows, lambda block: block.captions)
-            if columns
-            else [""] * len(rows),
-            images=self._taken(rows, lambda block: block.images),
-            content_keys=self._taken(rows, lambda block: block.content_keys),
+            ids=self._ids_of(rows),
+            captions=own["caption"].to_pylist() if columns else [""] * len(rows),
+            images=own["image"].to_pylist(),
+            content_keys=own["content_key"].to_pylist(),
             vectors=self.vectors[rows] if vectors else None,
-            columns=table_of(arrays, kinds, len(rows)),
+            columns=self._taken(rows, lambda block: block.columns.select(list(kinds))),
         )
 
     def id(self, row: int) -> str:
@@ -322,24 +319,29 @@ class Snapshot:
         n = len(self.base)
         return self.base.ids[row] if row < n else self.recent.ids[row - n]
 
+    def _ids_of(self, rows: Int[np.ndarray, " _"]) -> list[str]:
+        if self.recent.ids:
+            return [self.id(row) for row in rows.tolist()]
+        ids = self.base.ids
+        return [ids[row] for row in rows.tolist()]
+
     def _taken(
-        self, rows: Int[np.ndarray, " _"], column: str | Callable[[Block], pa.ChunkedArray]
-    ) -> list[Any]:
-        """The values of some rows; each block is asked apart, since Arrow would join the two."""
-
-        def taken(block: Block, some: np.ndarray) -> list[Any]:
-            values = block.columns.column(column) if isinstance(column, str) else column(block)
-            return list(values.take(pa.array(some, pa.int64())).to_pylist())
-
+        self, rows: Int[np.ndarray, " _"], table_of_block: Callable[[Block], pa.Table]
+    ) -> pa.Table:
+        """Some rows; each block is asked apart, since Arrow would join the two."""
         n = len(self.base)
         is_recent = rows >= n
         if not is_recent.any():
-            return taken(self.base, rows)
-        found = np.empty(len(rows), dtype=object)
-        for block, chosen, first in ((self.base, ~is_recent, 0), (self.recent, is_recent, n)):
-            values = taken(block, rows[chosen] - first)
-            found[chosen] = np.fromiter(values, object, len(values))
-        return list(found)
+            return take_rows(table_of_block(self.base), pa.array(rows, pa.int64()))
+        parts = [
+            take_rows(table_of_block(block), pa.array(some, pa.int64()))
+            for block, some in ((self.base, rows[~is_recent]), (self.recent, rows[is_recent] - n))
+        ]
+        places = np.concatenate([np.flatnonzero(~is_recent), np.flatnonzero(is_recent)])
+        if not parts[0].num_columns:
+            return take_rows(parts[0], pa.array(rows, pa.int64()))
+        whole = pa.concat_tables(parts).combine_chunks()
+        return whole.take(pa.array(np.argsort(places, kind="stable"), pa.int64()))
 
     def updated(
         self, gone: Int[np.ndarray, " _"], added: Rows, meta: StoreMeta, revision: int
@@ -404,7 +406,7 @@ class Snapshot:
         """The k best of some rows, each with its score; equal scores in the order of their ids."""
         is_best = scores >= kth_largest(scores, k)
         rows, scores = rows[is_best], np.clip(scores[is_best], -1.0, 1.0)
-        ids = [self.id(row) for row in rows.tolist()]
+        ids = self._ids_of(rows)
         ranked = sorted(zip((-scores).tolist(), ids, rows.tolist(), strict=True))
         return [(row, -negative) for negative, _, row in ranked[:k]]
 
