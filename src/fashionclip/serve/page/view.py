@@ -150,15 +150,17 @@ def breadcrumbs(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[tuple[s
 
 
 def questions(hit: Hit, facets: Iterable[Facet], roles: Roles) -> list[Question]:
-    """What the model is asked about a product's image: its category, colour, pattern."""
+    """What the model is asked about a product's image: its category, colour, pattern.
+
+    Where the catalogue has no sleeve, say, the product is taken to be one without sleeves.
+    """
     category = text_of(_value(hit, roles.category)).lower()
     found = []
     for facet in facets:
-        name = facet.name.lower()
-        is_detail = facet.name == roles.colour or any(word in name for word in VISIBLE)
-        if facet.kind != "text" or not (facet.name == roles.category or is_detail):
-            continue
         stated = text_of(hit.columns.get(facet.name))
+        is_detail = stated and any(word in facet.name.lower() for word in VISIBLE)
+        if facet.kind != "text" or not (facet.name in {roles.category, roles.colour} or is_detail):
+            continue
         labels = [text_of(value) for value, _ in facet.values]
         labels += [stated] if stated and stated not in labels else []
         has_prompt = facet.name != roles.category and category and not set(category) & set("{}")
