@@ -146,24 +146,27 @@ def command(
 
     policy = FetchPolicy(allow_private=allow_private)
     index = Index(opened, model=model, policy=policy)
-    hits = index.search(
-        text,
-        image=sys.stdin.buffer.read() if image == "-" else image,
-        similar_to=similar_to or (),
-        weight=weight,
-        avoid=avoid,
-        where=where,
-        k=k,
-        offset=offset,
-        cursor=cursor,
-        mode=mode,
-        sort=sort,
-        group=group,
-        diversity=diversity,
-        total=total,
-        explain=explain,
-        fields=None if fields is None else [name.strip() for name in fields.split(",")],
-    )
+    try:
+        hits = index.search(
+            text,
+            image=sys.stdin.buffer.read() if image == "-" else image,
+            similar_to=similar_to or (),
+            weight=weight,
+            avoid=avoid,
+            where=where,
+            k=k,
+            offset=offset,
+            cursor=cursor,
+            mode=mode,
+            sort=sort,
+            group=group,
+            diversity=diversity,
+            total=total,
+            explain=explain,
+            fields=None if fields is None else [name.strip() for name in fields.split(",")],
+        )
+    except ValueError as exc:  # such as a column to sort by that is not there
+        stop_for_usage(str(exc))
     results = hits.results
     if as_json:
         terminal.write_json(results_fields(results, has_groups=group))

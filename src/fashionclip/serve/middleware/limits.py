@@ -260,8 +260,11 @@ class LimitsMiddleware:
         if not _has_body(headers):
             return
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-        accepted = BODY_TYPES | {FORM} if scope["path"] == LOGIN else BODY_TYPES
-        accepted = {NDJSON} if _is_bulk(scope) else accepted
+        accepted: frozenset[str] = BODY_TYPES
+        if scope["path"] == LOGIN:
+            accepted = BODY_TYPES | {FORM}
+        elif _is_bulk(scope):
+            accepted = frozenset({NDJSON})
         if kind not in accepted:
             message = f"the content type is not one of {', '.join(sorted(accepted))}"
             raise _Rejected(415, "content_type", message)

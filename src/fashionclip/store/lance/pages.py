@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
 from lance.dataset import ColumnOrdering
 
 from fashionclip.product import Hit, Value
@@ -50,20 +53,33 @@ def condition_of(table: Dataset, where: Filter | None) -> str | None:
 
 
 def ranked(
-    rows: list[dict[str, Any]], k: int, limit: int, *, measure: str, max_ties: int = MAX_TIES
+    found: pa.Table,
+    scores: Float[np.ndarray, " n"],
+    k: int,
+    limit: int,
+    *,
+    max_ties: int = MAX_TIES,
 ) -> list[Hit] | None:
     """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
-    rows.sort(key=lambda row: (-row[measure], row[schema.ID]))
-    is_cut = len(rows) >= limit and rows[k - 1][measure] == rows[-1][measure]
+    ids = found[schema.ID].to_pylist()
+    by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
+    order = by_id[np.argsort(-scores[by_id], kind="stable")]
+    is_cut = len(order) >= limit and scores[order[k - 1]] == scores[order[-1]]
     if is_cut and limit <= max_ties:
         return None
-    return hits_of(rows[:k], [row[measure] for row in rows[:k]])
+    best = order[:k]
+    return hits_of(found.take(pa.array(best)), scores[best].tolist())
 
 
-def hits_of(rows: list[dict[str, Any]], scores: Iterable[float]) -> list[Hit]:
+def hits_of(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
     """Stored rows as what a search hands out."""
-    names = [(name, shown_name(name)) for name in (rows[0] if rows else ()) if name[0] != "_"]
+    stored = [name for name in found.column_names if name[0] != "_"]
+    shown = [shown_name(name) for name in stored]
+    ids = found[schema.ID].to_pylist()
+    if not shown:
+        return [Hit(name, score, {}) for name, score in zip(ids, scores, strict=False)]
+    by_row = zip(*(found[name].to_pylist() for name in stored), strict=True)
     return [
-        Hit(row[schema.ID], score, {shown: row[stored] for stored, shown in names})
-        for row, score in zip(rows, scores, strict=False)
+        Hit(name, score, dict(zip(shown, values, strict=True)))
+        for name, score, values in zip(ids, scores, by_row, strict=False)
     ]

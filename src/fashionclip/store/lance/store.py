@@ -228,13 +228,12 @@ class LanceStore:
                 measure="_distance",
                 nearest={**search, "q": asked, "k": limit},
             )
-            by_query: dict[int, list[dict[str, Any]]] = {i: [] for i in pending}
-            for row in rows:
-                i = pending[row.pop("query_index")] if is_batch else pending[0]
-                row["_distance"] = min(1.0, max(-1.0, 1.0 - row["_distance"]))
-                by_query[i].append(row)
-            for i, some in by_query.items():
-                hits = ranked(some, k, limit, measure="_distance")
+            scores = np.clip(1.0 - rows["_distance"].to_numpy().astype(np.float64), -1.0, 1.0)
+            numbers = rows["query_index"].to_numpy() if is_batch else np.zeros(len(rows), int)
+            rows = rows.drop_columns(["query_index"]) if is_batch else rows
+            for number, i in enumerate(pending):
+                own = np.flatnonzero(numbers == number)
+                hits = ranked(rows.take(pa.array(own)), scores[own], k, limit)
                 if hits is not None:
                     found[i] = hits
             pending = [i for i in pending if i not in found]
@@ -289,7 +288,7 @@ class LanceStore:
             rows = self._best_rows(
                 table, where, columns, measure="_score", full_text_query=query, limit=limit
             )
-            hits = ranked(rows, k, limit, measure="_score", max_ties=MAX_TIED_WORDS)
+            hits = ranked(rows, rows["_score"].to_numpy(), k, limit, max_ties=MAX_TIED_WORDS)
             if hits is not None:
                 return hits
             limit = MAX_TIED_WORDS + 1
@@ -302,13 +301,13 @@ class LanceStore:
         *,
         measure: str,
         **search: Any,  # noqa: ANN401  # Lance's own options
-    ) -> list[dict[str, Any]]:
+    ) -> pa.Table:
         """The rows that a search finds, with their ids, columns and Lance's measure."""
         names = [*self._names(table, columns), measure]
         with reported(self._place.uri):
             condition = condition_of(table, where)
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
-            return list(scanner.to_table().to_pylist())
+            return scanner.to_table()
 
     @_on_newest
     def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
@@ -369,7 +368,7 @@ class LanceStore:
                 limit=k,
                 offset=offset,
             ).to_table()
-        return hits_of(found.to_pylist(), repeat(1.0))
+        return hits_of(found, repeat(1.0))
 
     def _names(self, table: Dataset, columns: Sequence[str] | None) -> list[str]:
         """The table's columns that hits need: the id and some of the catalogue's, or all."""
