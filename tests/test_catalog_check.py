@@ -240,8 +240,8 @@ def test_the_check_explains_a_table_and_how_to_mend_it(faulty, capsys, monkeypat
         "price price number 88% 1299.0, 29.9, 19.9",
         "currency currency string 88% EUR",
         "stock integer all 7, 0, 1",
-        "roles those of the columns below; none for further_images, sale_price, category, colour, "
-        "size, highlights, description",
+        "roles those of the columns below; none for further_images, sku, barcode, sale_price, "
+        "category, colour, size, highlights, description",
         "To give a role another column: --column ROLE=NAME",
         "2 no such file",
         "1 names no image",

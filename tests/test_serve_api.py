@@ -277,7 +277,7 @@ def test_a_path_names_its_methods(client):
     assert says == "/v1/search cannot be asked with PUT; use GET, HEAD, OPTIONS, POST"
     assert wrong.headers["allow"] == "GET, HEAD, OPTIONS, POST"
     asked = client.options("/v1/products")
-    assert (asked.status_code, asked.headers["allow"]) == (204, "DELETE, OPTIONS, PUT")
+    assert (asked.status_code, asked.headers["allow"]) == (204, "DELETE, OPTIONS, PATCH, PUT")
     assert client.options("/nowhere").status_code == 404
 
 

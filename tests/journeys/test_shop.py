@@ -166,6 +166,13 @@ def test_full_text_helps_where_words_stand_in_the_catalogue(store, fashionclip):
     assert "orange sneakers" in {hit["title"] for hit in ended.json["hits"]}
 
 
+def test_a_column_that_is_not_there_is_named_with_the_nearest_one(store, fashionclip):
+    for option, name in (("--sort", "prcie"), ("--fields", "pirce")):
+        ended = fashionclip("search", store, "shirt", option, name)
+        assert ended.status == 2
+        assert f"there is no column '{name}'; did you mean 'price'?" in ended.err
+
+
 def test_a_table_is_what_people_see(store, fashionclip):
     ended = fashionclip("search", store, "red shirt", "--k", 3)
     assert "score" in ended.out
