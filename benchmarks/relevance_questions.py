@@ -258,7 +258,7 @@ def not_sold_here(
     texts = [set(words_of(product_text(product, shop.roles))) for product in shop.products]
     found = []
     for kind, _ in Counter(filter(None, kinds)).most_common(MAX_CATEGORIES):
-        noun = search_words(kind)[-1][0]
+        noun = search_words(kind)[-1].terms[0]
         rows = [i for i, words in enumerate(texts) if kinds[i] != kind and noun not in words]
         if len(rows) >= len(kinds) / 2:
             queries = [kind, *(f"{colour} {kind}" for colour in ("black", "brown", "red"))]

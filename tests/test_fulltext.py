@@ -62,15 +62,19 @@ def test_words_that_differ_stay_apart(one, other):
     assert words_of(one) != words_of(other)
 
 
+def _terms(text):
+    return [word.terms for word in search_words(text)]
+
+
 def test_compounds_are_their_parts_and_the_whole():
     assert words_of("AB-12/x") == ["ab12x", "ab", "12", "x"]
     assert words_of("Levi's") == ["levis", "levi"]
-    assert search_words("T-Shirt H&M") == [("tshirt", "shirt"), ("hm",)]
+    assert _terms("T-Shirt H&M") == [("tshirt", "t", "shirt"), ("hm", "h", "m")]
 
 
 def test_scripts_without_blanks_are_pairs_of_characters():
-    assert search_words("红色连衣裙") == [("红色",), ("色连",), ("连衣",), ("衣裙",)]
-    assert search_words("裙") == [("裙",)]
+    assert _terms("红色连衣裙") == [("红色",), ("色连",), ("连衣",), ("衣裙",)]
+    assert _terms("裙") == [("裙",)]
     assert {"裙", "衣裙"} <= set(words_of("红色连衣裙Nike"))
     assert words_of("红色Nike") == ["红", "色", "红色", "nike"]
     assert words_of("हिन्दी") == ["हिन्दी"]
@@ -79,7 +83,7 @@ def test_scripts_without_blanks_are_pairs_of_characters():
 @given(st.text(max_size=30))
 def test_any_text_is_found_by_itself(text):
     found = set(words_of(text))
-    assert all(set(words) <= found for words in search_words(text))
+    assert all(set(word.terms) <= found for word in search_words(text))
     assert not any(" " in word for word in found)
 
 
@@ -138,3 +142,50 @@ def test_a_compound_whose_whole_is_unknown_is_looked_for_in_parts():
     known = {"red", "blue"}
     query = plan("red-blue", is_known=known.__contains__, similar=lambda word: ())
     assert query.required == (("red",), ("blue",))
+
+
+@pytest.mark.parametrize(
+    ("typo", "word"),
+    [
+        ("Bascis", "basics"),
+        ("Basisc", "basics"),
+        ("GUSES", "guess"),
+        ("jens", "jeans"),
+        ("soks", "socks"),
+        ("bors", "bros"),
+    ],
+)
+def test_a_typo_beside_a_final_s_is_forgiven(typo, word):
+    index = WordIndex([word, "clarks fuse", "warner scarf cards"])
+    assert set(index.scores(typo)) == {0}
+
+
+@pytest.mark.parametrize("word", ["cars", "caps", "pens", "mars"])
+def test_a_short_word_is_not_taken_for_another_of_other_letters(word):
+    assert WordIndex(["card cup pants ears tapes"]).scores(word) == {}
+
+
+SPELLINGS = ("t shirt", "tshirt", "T-Shirt", "t-shirts", "T SHIRTS")
+
+
+@pytest.mark.parametrize("asked", [*SPELLINGS, "tee shirt"])
+@pytest.mark.parametrize("others", SPELLINGS)
+def test_joined_separate_and_hyphenated_spellings_find_the_same(asked, others):
+    index = WordIndex([*["red tshirt"] * 5, *[f"long {others}"] * 3, *["blue shirt"] * 9])
+    if asked == "tshirt" and " " in others:
+        return  # a word that products have is not taken apart: a necklace is no neck with lace
+    scores = index.scores(asked)
+    n_best = sum(score >= max(scores.values()) / 2 for score in scores.values())
+    best = sorted(scores, key=scores.__getitem__)[-n_best:]
+    assert set(best) == set(range(8))
+
+
+WORDS = st.sampled_from(["hand", "bag", "flip", "flop", "neck", "lace", "glasses"])
+
+
+@given(WORDS, WORDS)
+def test_two_words_find_the_one_they_make_and_the_other_way_round(one, other):
+    texts = [one + other, f"{one}-{other}", f"{one} {other}"]
+    for asked in texts if one != other else ():
+        for text in texts:
+            assert 0 in WordIndex([text, "plain coat"]).scores(asked), (asked, text)

@@ -229,6 +229,16 @@ def test_an_id_or_article_number_finds_its_product_first(index, mode, text):
     assert index.search(text, mode=mode, k=5)[0].product_id == "p007"
 
 
+@pytest.mark.parametrize("mode", ["hybrid", "words"])
+@pytest.mark.parametrize(
+    "text", ["p007 p011", "AB-007, ab-011", "p007; AB-011 p999", "#p007 #p011"]
+)
+def test_several_article_numbers_find_their_products_first(index, mode, text):
+    hits = index.search(text, mode=mode, k=5)
+    assert set(ids(hits[:2])) == {"p007", "p011"}
+    assert hits.results.n_relevant >= 2
+
+
 def test_words_alone_need_no_model(index):
     found = Index(index.store).search("red shirt", mode="words", k=100)
     assert sorted(ids(found)) == sorted(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 
 from fashionclip.model import FashionCLIP
 from fashionclip.store import Store
-from fashionclip.store.fulltext import closest, search_words, words_of
+from fashionclip.store.fulltext import SearchWord, closest, search_words, words_of
 
 SAMPLE = 2_000
 """Products that a scale is measured on; the standard error of a percentile is 1.1 at most."""
@@ -100,7 +100,7 @@ class Scale:
             products: their ``product_text``.
         """
         words = search_words(text)
-        weights = [min(map(self.weight, word)) for word in words]
+        weights = [min(filter(None, map(self.weight, word.terms)), default=0.0) for word in words]
         total = min(sum(weights), ENOUGH_WEIGHT)
         best = 0.0
         for product in products if total else ():
@@ -113,13 +113,17 @@ class Scale:
             best = max(best, sum(covered) / total)
         return min(best, 1.0)
 
-    def _is_there(self, word: tuple[str, ...], there: set[str]) -> bool:
-        """Whether a product has a word: the whole or all of its parts, or misspelt."""
-        whole, *parts = word
-        if whole in there or (parts and there.issuperset(parts)):
+    def _is_there(self, word: SearchWord, there: set[str]) -> bool:
+        """Whether a product has a word: the whole or all of its parts, joined, or misspelt."""
+        whole, *parts = word.terms
+        if (
+            whole in there
+            or (parts and there.issuperset(parts))
+            or word.is_spelled_otherwise(there)
+        ):
             return True
         is_right = whole in _SPELLED_RIGHT or bool(self.frequencies.get(whole))
-        return not is_right and bool(closest(whole, there))
+        return not is_right and bool(closest(word.typed, there))
 
 
 _SCALES: WeakKeyDictionary[Store, tuple[str, int, Scale]] = WeakKeyDictionary()

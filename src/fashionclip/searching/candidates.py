@@ -1,5 +1,6 @@
 """Candidates of a query: what the rankings by vectors and by words found, as one set of rows."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -35,14 +36,20 @@ class Candidates:
         return [hit.columns[column] for hit in self.hits]
 
     def named(self, text: str, roles: Roles) -> Bool[np.ndarray, " n"]:
-        """Which products have a text as their id, SKU, barcode or group; letter case aside."""
-        code = text.strip().casefold()
+        """Which products have a text as their id, SKU, barcode or group; letter case aside.
+
+        Where each word of the text has a digit, each may be the code of a product.
+        """
+        whole = text.strip().casefold()
+        words = [word.strip("#") for word in re.split(r"[\s,;]+", whole) if word]
+        has_digits = all(any(map(str.isdigit, word)) for word in words)
+        codes = {whole, *(words if has_digits else ())}
         names = [name for name in (roles.sku, roles.barcode, roles.group) if name]
         found = np.zeros(len(self.hits), dtype=bool)
         for row in np.flatnonzero(self.word_scores > 0).tolist():
             hit = self.hits[row]
-            found[row] = hit.product_id.casefold() == code or any(
-                _code(hit.columns.get(name)) == code for name in names
+            found[row] = hit.product_id.casefold() in codes or any(
+                _code(hit.columns.get(name)) in codes for name in names
             )
         return found
 

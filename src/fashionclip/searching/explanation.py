@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from fashionclip.product import Explanation, Hit, Product, Roles
 from fashionclip.relevance import Scale
 from fashionclip.store import Store
-from fashionclip.store.fulltext import closest, product_text, words_of
+from fashionclip.store.fulltext import closest, product_text, search_words, words_of
 
 
 def stored_products(store: Store, ids: Sequence[str]) -> dict[str, Product]:
@@ -77,11 +77,21 @@ def matched_words(text: str, product: str, scale: Scale) -> tuple[str, ...]:
         scale: knows which words the catalogue has; others may be misspelt.
     """
     there = set(words_of(product))
+    joined = {
+        term
+        for word in search_words(text)
+        if there.intersection(word.joined)
+        for term in word.terms
+    }
 
-    def is_there(word: str) -> bool:
-        for term in words_of(word):
-            is_known = term in there or bool(scale.frequencies.get(term))
-            if term in there or (not is_known and closest(term, there, count=lambda _: 1)):
+    def is_there(text: str) -> bool:
+        for word in search_words(text):
+            if any(term in there or term in joined for term in word.terms):
+                return True
+            is_known = any(map(scale.frequencies.get, word.terms))
+            if word.is_spelled_otherwise(there) or (
+                not is_known and closest(word.typed, there, count=lambda _: 1)
+            ):
                 return True
         return False
 

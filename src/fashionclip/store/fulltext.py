@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -27,6 +27,8 @@ TWO_EDITS_FROM = 8
 (93 % of KAGL's words), but of words that a shop has nothing for 43 % are "corrected", not 26 %."""
 MAX_ALIKE = 3  # a word that is like more words than these is a word of its own
 MAX_RARITY = 20  # so much rarer than another word, a word is not meant by a misspelt one
+MAX_JOINED = 8  # words of a query that may be torn apart; long texts are written with care
+MAX_APART_CHARS = 20  # of a word that may be two
 LIFT = 1.0  # by which a product with all words scores above those that lack one
 
 # scripts that put no blanks between words: Thai to Khmer, kana, Han, hangul
@@ -99,21 +101,66 @@ def words_of(text: str) -> list[str]:
     return found
 
 
-def search_words(text: str) -> list[tuple[str, ...]]:
-    """The distinct words of a query, each as a product may have it: whole, then in parts.
+@dataclass(frozen=True, slots=True)
+class SearchWord:
+    """A word of a query, and how products may spell it."""
+
+    terms: tuple[str, ...]
+    """As it is indexed: whole, then the parts of a compound."""
+    typed: str
+    """Without case and accents, its ending kept."""
+    joined: tuple[str, ...] = ()
+    """Written as one with a neighbour: ``tshirt`` for each word of "t shirt"."""
+
+    @property
+    def apart(self) -> list[tuple[str, str]]:
+        """The pairs of words that it may be: "redshirt" is "red shirt", "tshirt" "t shirt"."""
+        word = self.typed
+        if not word.isalpha() or len(self.terms) > 1 or not 6 <= len(word) <= MAX_APART_CHARS:
+            return []
+        cuts = [1] if word[0] != word[1] else []
+        if len(word) > 6:
+            cuts += range(3, len(word) - 2)
+        return [(_term(word[:cut]), _term(word[cut:])) for cut in cuts]
+
+    @property
+    def looked_up(self) -> set[str]:
+        """All words that a store is asked for."""
+        return {*self.terms, *self.joined, *(word for pair in self.apart for word in pair)}
+
+    def is_spelled_otherwise(self, there: set[str]) -> bool:
+        """Whether a product with some words has this one joined with a neighbour, or apart."""
+        return any(word in there for word in self.joined) or any(map(there.issuperset, self.apart))
+
+
+def search_words(text: str) -> list[SearchWord]:
+    """The distinct words of a query.
 
     A run of a script without blanks between words gives pairs of neighbours, a word each.
     """
-    found: list[tuple[str, ...]] = []
+    found: list[SearchWord] = []
     for run in _RUN.findall(_plain(text)):
         if not _is_unspaced(run):
-            whole, *parts = _whole_and_parts(run)
-            found.append((whole, *(part for part in parts if len(part) > 1 or part.isdigit())))
+            typed = "".join(_PART.findall(run))[:MAX_WORD_CHARS]
+            found.append(SearchWord(_whole_and_parts(run), typed))
         elif len(run) == 1:
-            found.append((run,))
+            found.append(SearchWord((run,), run))
         else:
-            found += [(one + other,) for one, other in pairwise(run)]
-    return list(dict.fromkeys(found))
+            found += [SearchWord((one + other,), one + other) for one, other in pairwise(run)]
+    return list(dict.fromkeys(_with_joined(found) if len(found) <= MAX_JOINED else found))
+
+
+def _with_joined(words: list[SearchWord]) -> list[SearchWord]:
+    joined: list[list[str]] = [[] for _ in words]
+    for i, (one, other) in enumerate(pairwise(words)):
+        is_spaced = not (_is_unspaced(one.typed) or _is_unspaced(other.typed))
+        is_simple = len(one.terms) == len(other.terms) == 1
+        if is_spaced and is_simple and not (one.typed + other.typed).isdigit():
+            is_tee = (one.typed, *other.terms) == ("tee", "shirt")
+            both = [_term(one.typed + other.typed), *(["tshirt"] if is_tee else [])]
+            joined[i] += [*both, *(["t"] if is_tee else [])]
+            joined[i + 1] += both
+    return [replace(word, joined=tuple(some)) for word, some in zip(words, joined, strict=True)]
 
 
 def _plain(text: str) -> str:
@@ -186,15 +233,11 @@ class WordQuery:
 
     required: tuple[tuple[str, ...], ...]
     """Products that have a word of each of these rank above all others."""
-    optional: tuple[str, ...] = ()
-    """Words that are looked for besides."""
 
     @property
     def words(self) -> list[str]:
         """All words; a product that has one of them is found."""
-        return list(
-            dict.fromkeys([*(word for some in self.required for word in some), *self.optional])
-        )
+        return list(dict.fromkeys(word for some in self.required for word in some))
 
 
 def plan(
@@ -205,21 +248,27 @@ def plan(
     Args:
         text: a query.
         is_known: whether a product has a word.
-        similar: the words of products that are spelled like one that no product has; it is asked
-            only where ``max_edits`` allows any.
+        similar: the words of products that are spelled like one that no product has, as it was
+            typed; it is asked only where ``max_edits`` allows any.
     """
     required: list[tuple[str, ...]] = []
-    optional: list[str] = []
-    for whole, *parts in search_words(text):
+    for word in search_words(text):
+        whole, *parts = word.terms
         known = [part for part in parts if is_known(part)]
-        if is_known(whole):
-            required.append((whole,))
-            optional += known if whole.isalpha() else ()  # parts of a code are other codes
-        elif known:
+        joined = tuple(filter(is_known, word.joined))
+        if is_known(whole) and whole.isalpha() and parts:
+            required += [(part, whole) if part in known else (whole,) for part in parts]
+        elif is_known(whole):  # parts of a code are other codes
+            required.append((whole, *joined))
+        elif known := [part for part in known if len(part) > 1 or part.isdigit()]:
             required += [(part,) for part in known]
-        elif max_edits(whole) and (near := tuple(similar(whole))):
+        elif joined:
+            required.append(joined)
+        elif pair := next((pair for pair in word.apart if all(map(is_known, pair))), None):
+            required += [(part,) for part in pair]
+        elif max_edits(word.typed) and (near := tuple(similar(word.typed))):
             required.append(near)
-    return WordQuery(tuple(dict.fromkeys(required)), tuple(dict.fromkeys(optional)))
+    return WordQuery(tuple(dict.fromkeys(required)))
 
 
 def max_edits(word: str) -> int:
@@ -229,7 +278,18 @@ def max_edits(word: str) -> int:
     """
     if len(word) < 4 or not word.isalpha() or _is_unspaced(word):
         return 0
-    return 1 if len(word) < TWO_EDITS_FROM else 2
+    return 1 if len(_term(word)) < TWO_EDITS_FROM else 2
+
+
+def endings_of(word: str) -> list[str]:
+    """A misspelt word as products may have it: without its endings, as typed, without its s.
+
+    A typo hides which ending a word has: "bascis" is no plural, "basics" is.
+    """
+    forms = [_term(word)]
+    if word.isascii() and word.endswith("s"):
+        forms += [word, word[:-1]]
+    return list(dict.fromkeys(forms))
 
 
 def closest(
@@ -238,7 +298,7 @@ def closest(
     """The words that are closest to a misspelt one, all at the same distance.
 
     Args:
-        word: a word that no product has.
+        word: a word that no product has, as it was typed.
         vocabulary: words that products have.
         count: how many products have one of them, so that rare words give way to common ones.
 
@@ -246,17 +306,40 @@ def closest(
         Words within ``max_edits`` that are no codes; empty if there are none, or very many.
     """
     most = max_edits(word)
-    words = {other for other in vocabulary if max_edits(other)}
-    near = process.extract(word, words, scorer=OSA.distance, score_cutoff=most, limit=None)
-    # two errors, and the first letter among them, would make too many words alike
-    found = [(other, n) for other, n, _ in near if n == 1 or other[0] == word[0]]
-    least = min((n for _, n in found), default=0)
-    alike = sorted(other for other, n in found if n == least)
+    if not most:
+        return ()
+    words = {other for other in vocabulary if max_edits(other) or _is_short_word(other)}
+    found: dict[str, int] = {}
+    for i, form in enumerate(endings_of(word)):
+        cutoff = 1 if i else most
+        near = process.extract(form, words, scorer=OSA.distance, score_cutoff=cutoff, limit=None)
+        for other, n, _ in near:
+            is_short = len(form) < 4 or (i > 0 and len(word) == 4)
+            is_likely = i == 0 or other[0] == form[0]
+            if is_likely and _may_be_meant(form, other, n, is_short=is_short):
+                found[other] = min(n, found.get(other, n))
+    least = min(found.values(), default=0)
+    alike = sorted(other for other, n in found.items() if n == least)
     if count is not None and len(alike) > 1:
         counts = [count(other) for other in alike]
         enough = max(counts) / MAX_RARITY
         alike = [other for other, n in zip(alike, counts, strict=True) if n >= enough]
-    return tuple(alike) if len(alike) <= MAX_ALIKE else ()
+    if len(alike) > MAX_ALIKE:
+        return ()
+    return tuple(other for other in alike if other[0] == word[0]) or tuple(alike)
+
+
+def _is_short_word(word: str) -> bool:
+    return len(word) == 3 and word.isalpha() and not _is_unspaced(word)
+
+
+def _may_be_meant(form: str, other: str, n_edits: int, *, is_short: bool) -> bool:
+    """Whether a word is a likely spelling of a misspelt one, so many edits away."""
+    if is_short:  # another letter, or one more at an end, makes another word: cars are no cards
+        is_inside = len(other) > len(form) and form[-1] == other[-1]
+        return form[0] == other[0] and (is_inside or sorted(form) == sorted(other))
+    # two errors, and the first letter among them, would make too many words alike
+    return len(other) > 3 and (n_edits == 1 or other[0] == form[0])
 
 
 class WordIndex:

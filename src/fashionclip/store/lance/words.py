@@ -13,7 +13,7 @@ import pyarrow as pa
 from lance.query import BooleanQuery, FullTextOperator, MatchQuery, Occur
 
 from fashionclip.product import Roles
-from fashionclip.store.fulltext import WordQuery, closest, max_edits, plan
+from fashionclip.store.fulltext import WordQuery, closest, endings_of, max_edits, plan
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import kinds_in
 
@@ -109,11 +109,16 @@ class Vocabulary:
 
     def _indexed_near(self, word: str) -> set[str]:
         """Words of the index that may be meant by one that it does not have."""
-        swapped = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)]
-        found = self._words_like(" ".join([word, *swapped]), edits=1)
+        forms = endings_of(word)
+        swapped = [
+            form[:i] + form[i + 1] + form[i] + form[i + 2 :]
+            for form in forms
+            for i in range(len(form) - 1)
+        ]
+        found = self._words_like(" ".join(dict.fromkeys([*forms, *swapped])), edits=1)
         if max_edits(word) == 1 or closest(word, found):
             return found
-        return found | self._words_like(word, edits=2)
+        return found | self._words_like(forms[0], edits=2)
 
     def _words_like(self, asked: str, *, edits: int) -> set[str]:
         query = MatchQuery(asked, schema.WORDS, fuzziness=edits, max_expansions=MAX_EXPANSIONS)

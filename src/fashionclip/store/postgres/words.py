@@ -19,6 +19,7 @@ from fashionclip.store.fulltext import (
     K1,
     B,
     closest,
+    endings_of,
     max_edits,
     plan,
     product_text,
@@ -69,7 +70,7 @@ def ranking(connection: Connection, schema: str, text: str, *, k: int) -> Rankin
         for words that occur once; the rounds after Turtle and Flood, "Query evaluation: strategies
         and optimizations", 1995 (MaxScore).
     """
-    asked = {word for some in search_words(text) for word in some}
+    asked = {spelling for word in search_words(text) for spelling in word.looked_up}
     counts = _counts(connection, schema, asked)
 
     def similar(word: str) -> Sequence[str]:
@@ -123,13 +124,13 @@ def _counts(connection: Connection, schema: str, words: Iterable[str]) -> dict[s
 
 def _similar(connection: Connection, schema: str, word: str) -> dict[str, int]:
     """The words that are spelled most like one that no product has, with their products' number."""
-    most = max_edits(word)
+    most, lengths = max_edits(word), sorted(map(len, endings_of(word)))
     # two long texts are read ten times as fast as thousands of rows
     row = connection.execute(
         "SELECT string_agg(word, ' '), string_agg(n_products::text, ' ')"
         f" FROM {schema}.words WHERE length(word) BETWEEN %s AND %s"
         " AND word !~ '[0-9]' AND n_products > 0",
-        [len(word) - most, len(word) + most],
+        [lengths[0] - most, lengths[-1] + most],
     ).fetchone()
     words, numbers = ((text or "").split() for text in row or ("", ""))
     counts = dict(zip(words, map(int, numbers), strict=True))
