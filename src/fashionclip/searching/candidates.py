@@ -3,11 +3,13 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from fashionclip.product import Hit, Roles, Value
+from fashionclip.relevance import Scale
 from fashionclip.searching.query import Query
 from fashionclip.searching.ranking import avoided_directions, unit
 from fashionclip.store import Store
@@ -34,6 +36,11 @@ class Candidates:
     def values(self, column: str) -> list[Value]:
         """The products' values of a column."""
         return [hit.columns[column] for hit in self.hits]
+
+    def best_by_words(self, n: int) -> list[str]:
+        """The ids of the n products whose words match best; fewer if fewer match."""
+        best = np.argsort(-self.word_scores, kind="stable")[:n]
+        return [self.hits[row].product_id for row in best if self.word_scores[row]]
 
     def named(self, text: str, roles: Roles) -> Bool[np.ndarray, " n"]:
         """Which products have a text as their id, SKU, barcode or group; letter case aside.
@@ -99,24 +106,32 @@ def merge_rankings(
 
 
 def fill_cosines(
-    store: Store, candidates: Candidates, vector: Float[np.ndarray, " dim"], *, default: float
+    store: Store, some: Sequence[tuple[Float[np.ndarray, " dim"], Candidates]], scale: Scale
 ) -> None:
-    """Compute the cosines that are not known, in place.
+    """Compute the cosines that are not known, in place, with one read of the store.
 
     Args:
         store: has the vectors.
-        candidates: whose cosines are filled in.
-        vector: the query's.
-        default: for products whose vectors are damaged.
+        some: queries' vectors, and the candidates whose cosines are filled in.
+        scale: what is usual for a query, for products whose vectors are damaged.
     """
-    unknown = np.flatnonzero(np.isnan(candidates.cosines))
-    if len(unknown):
-        rows = {candidates.hits[row].product_id: row for row in unknown.tolist()}
-        fetched = store.fetch(list(rows), columns=False)
-        if fetched.vectors is not None and fetched.ids:
-            cosines = np.clip(fetched.vectors @ vector, -1.0, 1.0)
-            candidates.cosines[[rows[name] for name in fetched.ids]] = cosines
-    np.nan_to_num(candidates.cosines, copy=False, nan=default)
+    unknown = [np.flatnonzero(np.isnan(candidates.cosines)).tolist() for _, candidates in some]
+    names = [
+        [candidates.hits[row].product_id for row in rows]
+        for (_, candidates), rows in zip(some, unknown, strict=True)
+    ]
+    wanted = list(dict.fromkeys(chain.from_iterable(names)))
+    fetched = store.fetch(wanted, columns=False) if wanted else None
+    if fetched is None or fetched.vectors is None:
+        return
+    places = {name: place for place, name in enumerate(fetched.ids)}
+    for (vector, candidates), rows, own in zip(some, unknown, names, strict=True):
+        found = [(row, places[name]) for row, name in zip(rows, own, strict=True) if name in places]
+        if found:
+            filled, at = map(list, zip(*found, strict=True))
+            candidates.cosines[filled] = np.clip(fetched.vectors[at] @ vector, -1.0, 1.0)
+        if len(found) < len(rows):
+            np.nan_to_num(candidates.cosines, copy=False, nan=scale.moments(vector)[0])
 
 
 def penalties(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,7 +12,7 @@ from fashionclip.errors import FashionCLIPError, ProductNotFoundError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Product
-from fashionclip.relevance import Scale, scale_of
+from fashionclip.relevance import scale_of
 from fashionclip.searching.candidates import Candidates, fill_cosines, merge_rankings, penalties
 from fashionclip.searching.cursors import vector_print, write_cursor
 from fashionclip.searching.encoding import encode_queries
@@ -167,22 +168,25 @@ class _Search:
             )
             for one, hits in zip(some, rankings, strict=True):
                 by_vectors[id(one)] = hits[: one.n_candidates]
+        merged = [self._merged(one, by_vectors.get(id(one), [])) for one in waiting]
+        self._fill_cosines(waiting, merged)
+        best = self._best_texts(waiting, merged)
         short = []
-        for one in waiting:
-            if self._ranked(one, by_vectors.get(id(one), [])):
+        for one, candidates, texts in zip(waiting, merged, best, strict=True):
+            if self._ranked(one, candidates, texts):
                 short.append(one)
                 one.depth *= DEEPER
                 one.by_words = None
         return short
 
-    def _ranked(self, one: Pending, by_vectors: list[Hit]) -> bool:
-        """Rank the candidates of a query; returns whether it needs more of them."""
-        query, k = one.query, one.n_candidates
+    def _merged(self, one: Pending, by_vectors: list[Hit]) -> Candidates:
+        """The candidates of a query: those by vectors and those by words."""
+        k = one.n_candidates
         by_words: list[Hit] = []
-        if query.matches_words:
+        if one.query.matches_words:
             by_words = one.by_words.result() if one.by_words else self._by_words(one)
         near = {hit.product_id for hit in by_vectors}
-        candidates = merge_rankings(
+        return merge_rankings(
             by_vectors,
             by_words[:k],
             known_words=[
@@ -192,7 +196,41 @@ class _Search:
             excluded=one.excluded,
             goes_on=(len(by_vectors) >= k, len(by_words) >= k),
         )
-        scores, bands = self._scored(one, candidates)
+
+    def _fill_cosines(self, some: Sequence[Pending], merged: Sequence[Candidates]) -> None:
+        """Compute the cosines of what was found by words alone, with one read of the vectors."""
+        filled = [
+            (one.vector, candidates)
+            for one, candidates in zip(some, merged, strict=True)
+            if one.vector is not None
+            and (one.query.matches_words or self._threshold(one) is not None)
+        ]
+        if filled:
+            fill_cosines(self._store, filled, scale_of(self._store))
+
+    def _best_texts(
+        self, some: Sequence[Pending], merged: Sequence[Candidates]
+    ) -> list[Sequence[str]]:
+        """The words of the best products by words of each query, with one read of them all."""
+        names = [
+            candidates.best_by_words(BEST_BY_WORDS) if one.query.matches_words else []
+            for one, candidates in zip(some, merged, strict=True)
+        ]
+        products = stored_products(self._store, list(dict.fromkeys(chain.from_iterable(names))))
+        roles = self._store.meta.roles
+        texts = {name: product_text(product, roles) for name, product in products.items()}
+        return [[texts[name] for name in own if name in texts] for own in names]
+
+    def _threshold(self, one: Pending) -> float | None:
+        """The relevance threshold of a query; None where it has none."""
+        if one.query.has_image or one.query.similar_to:
+            return None
+        return self._store.meta.relevance_threshold
+
+    def _ranked(self, one: Pending, candidates: Candidates, best_texts: Sequence[str]) -> bool:
+        """Rank the candidates of a query; returns whether it needs more of them."""
+        query = one.query
+        scores, bands = self._scored(one, candidates, best_texts)
         page = page_of(one.layout, candidates, scores, bands, self._vectors)
         is_all = bool((bands[candidates.last_rows] == WEAKER).all())
         n_counted = len(page.counted)
@@ -223,21 +261,20 @@ class _Search:
         )
 
     def _scored(
-        self, one: Pending, candidates: Candidates
+        self, one: Pending, candidates: Candidates, best_texts: Sequence[str]
     ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """The scores of a query's candidates, and their bands."""
         query, meta = one.query, self._store.meta
-        threshold = None if query.has_image or query.similar_to else meta.relevance_threshold
+        threshold = self._threshold(one)
         scores = candidates.cosines
         is_relevant = np.full(len(scores), threshold is None)
         scale = scale_of(self._store) if query.matches_words or threshold is not None else None
         if scale is not None and one.vector is not None:
             mean, std = scale.moments(one.vector)
-            fill_cosines(self._store, candidates, one.vector, default=mean)
             if threshold is not None:
                 is_relevant |= scale.is_relevant(one.vector, scores, threshold)
         if scale is not None and query.matches_words:
-            coverage = self._coverage(one, candidates, scale)
+            coverage = scale.coverage(query.words or "", best_texts)
             shares = word_shares(candidates.word_scores, coverage)
             is_relevant |= match_words(shares, coverage)
             if one.vector is None:
@@ -252,14 +289,6 @@ class _Search:
         if query.matches_words:
             bands[candidates.named(query.words or "", meta.roles)] = EXACT
         return scores, bands
-
-    def _coverage(self, one: Pending, candidates: Candidates, scale: Scale) -> float:
-        """How much of a query the best candidates by words cover, in 0…1."""
-        best = np.argsort(-candidates.word_scores, kind="stable")[:BEST_BY_WORDS]
-        names = [candidates.hits[row].product_id for row in best if candidates.word_scores[row]]
-        products = stored_products(self._store, names).values()
-        texts = [product_text(product, self._store.meta.roles) for product in products]
-        return scale.coverage(one.query.words or "", texts)
 
     def _results(
         self,

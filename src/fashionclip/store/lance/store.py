@@ -266,7 +266,10 @@ class LanceStore:
         rest = self._matching(table, with_any, k, fitted, columns)
         rest = [hit for hit in rest if hit.product_id not in is_found]
         lift = rest[0].score if rest else 0.0
-        return [*(replace(hit, score=hit.score + lift) for hit in found), *rest[: k - len(found)]]
+        return [
+            *(Hit(hit.product_id, hit.score + lift, hit.columns) for hit in found),
+            *rest[: k - len(found)],
+        ]
 
     def _vocabulary_of(self, table: Dataset) -> words.Vocabulary:
         known = self._vocabulary
