@@ -547,7 +547,7 @@ def test_importing_the_package_imports_neither_lance_nor_pandas_and_leaves_its_h
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_optimizing_takes_less_than_three_times_the_memory_of_the_vectors(folder):
+def test_optimizing_takes_less_than_four_times_the_memory_of_the_vectors(folder):
     code = """
         import sys
         from pathlib import Path
@@ -573,4 +573,4 @@ def test_optimizing_takes_less_than_three_times_the_memory_of_the_vectors(folder
     """
     with python(code, folder) as other:
         out, err = other.communicate(timeout=300)
-    assert float(out) < 3 * 60_000 * 1024 * 4 / 1e6, err
+    assert float(out) < 4 * 60_000 * 1024 * 4 / 1e6, err

@@ -398,7 +398,7 @@ def test_everything_can_be_reached_by_keyboard(visit):
     page.keyboard.press("Space")
     expect(page.locator("#shortlist-count")).to_have_text("1")
     tab_to(".tune a")
-    assert page.locator(".tune").first.evaluate("e => getComputedStyle(e).opacity") == "1"
+    expect(page.locator(".tune").first).to_have_css("opacity", "1")  # after its transition
     page.keyboard.press("Enter")
     expect(page.locator("#found")).to_have_text("“sneakers”, like your pick")
     expect(page.locator("#main")).to_be_focused()
@@ -482,6 +482,7 @@ def test_what_does_not_fit_says_so_and_why_hits_are_there_is_explained(visit):
     expect(page.locator(".weaker h2").first).to_have_text("The nearest that there is")
     page.locator(".nothing .chip").first.click()
     expect(page.locator("#count")).to_have_text(re.compile("fits?$"))
+    seen.settle()  # the new list puts its words into the field
     page.fill("#q", "dress " + "with long sleeves and a round neck " * 5)
     page.press("#q", "Enter")
     seen.settle()
