@@ -15,7 +15,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from fashionclip.model import FashionCLIP
 from fashionclip.store import Store
@@ -74,15 +74,6 @@ class Scale:
         """The share of the catalogue that fits a query less well than some cosines, in 0…100."""
         cosines = np.sort(self.vectors @ query_vector)
         return np.searchsorted(cosines, scores) * (100.0 / max(len(cosines), 1))
-
-    def is_relevant(
-        self,
-        query_vector: Float[np.ndarray, " dim"],
-        scores: Float[np.ndarray, " n"],
-        threshold: float,
-    ) -> Bool[np.ndarray, " n"]:
-        """Which cosines are higher than those of unrelated queries."""
-        return np.asarray(scores) >= threshold
 
     def weight(self, word: str) -> float:
         """How much a word tells products apart: its idf, as BM25 has it; 0 for a stop word."""

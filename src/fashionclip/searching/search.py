@@ -202,8 +202,7 @@ class _Search:
         filled = [
             (one.vector, candidates)
             for one, candidates in zip(some, merged, strict=True)
-            if one.vector is not None
-            and (one.query.matches_words or self._threshold(one) is not None)
+            if one.vector is not None and one.query.matches_words
         ]
         if filled:
             fill_cosines(self._store, filled, scale_of(self._store))
@@ -268,18 +267,17 @@ class _Search:
         threshold = self._threshold(one)
         scores = candidates.cosines
         is_relevant = np.full(len(scores), threshold is None)
-        scale = scale_of(self._store) if query.matches_words or threshold is not None else None
-        if scale is not None and one.vector is not None:
-            mean, std = scale.moments(one.vector)
-            if threshold is not None:
-                is_relevant |= scale.is_relevant(one.vector, scores, threshold)
-        if scale is not None and query.matches_words:
+        if threshold is not None and one.vector is not None:
+            is_relevant |= scores >= threshold
+        if query.matches_words:
+            scale = scale_of(self._store)
             coverage = scale.coverage(query.words or "", best_texts)
             shares = word_shares(candidates.word_scores, coverage)
             is_relevant |= match_words(shares, coverage)
             if one.vector is None:
                 scores = candidates.word_scores
             else:
+                mean, std = scale.moments(one.vector)
                 scores = fuse(scores, shares, mean=mean, std=std)
         if query.has_penalty:
             shown = penalties(self._store, query, candidates.ids, one.texts, one.unlike)
