@@ -31,14 +31,13 @@ def diverse_order(
         return
     spread = max(float(np.ptp(scores)), 1e-9)
     relevance = (1 - diversity) * (scores - scores.min()) / spread
-    best = int(np.argmax(scores))
-    usual = min(float(np.median(vectors @ vectors[best])), 1 - 1e-6)
+    row = int(np.argmax(scores))  # scaled, two scores may be equal
+    usual = min(float(np.median(vectors @ vectors[row])), 1 - 1e-6)
     alikeness = np.zeros(len(scores))
     is_left = np.ones(len(scores), dtype=bool)
     for _ in range(len(scores)):
-        gains = np.where(is_left, relevance - diversity * alikeness, -np.inf)
-        row = int(np.argmax(gains))
         yield row
         is_left[row] = False
         likeness = (vectors @ vectors[row] - usual) / (1 - usual)
         np.maximum(alikeness, likeness, out=alikeness)
+        row = int(np.argmax(np.where(is_left, relevance - diversity * alikeness, -np.inf)))
