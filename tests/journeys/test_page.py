@@ -389,6 +389,7 @@ def test_everything_can_be_reached_by_keyboard(visit):
     page.keyboard.press("Shift+Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#results"))  # Tab goes on from there
     tab_to("#sort")
     page.keyboard.press("ArrowDown")
     expect(page).to_have_url(re.compile("sort=price"))
@@ -404,6 +405,7 @@ def test_everything_can_be_reached_by_keyboard(visit):
     expect(page.locator("#main")).to_be_focused()
     page.locator(".skip").focus()
     page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#results"))
     tab_to(".cover")
     page.keyboard.press("Enter")
     expect(page.locator(".product h1")).to_be_visible()

@@ -131,39 +131,41 @@ class _Parent(Multiprocess):
         self._restart_at = 0.0
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that have died or hang.
+        """Replace the workers that have died or hang; what cannot start is tried again later.
 
-        The parent's copy of the child's end of the pipe is closed first, so that a check of a dead
-        worker fails at once and does not wait for its timeout.
+        uvicorn's own method ends the service with the first worker that cannot start. Here that
+        happens only if no other worker answers.
         """
-        for process in self.processes:
-            process.child_conn.close()
         self.read_failures()
-        self._set_failed_aside()
-        super().keep_subprocess_alive()
-        is_due = time.monotonic() >= self._restart_at and not self.should_exit.is_set()
-        if len(self.processes) < self.processes_num and is_due:
+        living = [process for process in self.processes if self._answers(process)]
+        ended = [process for process in self.processes if process not in living]
+        for process in ended:
+            process.kill()
+            process.join()
+        failed = [process for process in ended if process.exitcode == STARTUP_FAILURE]
+        if failed and not any(process.is_ready(timeout=1) for process in living):
+            logs.warn(f"no worker could start: {failed[0].pid} failed")
+            self.should_exit.set()
+            return
+        if failed:
             self._restart_at = time.monotonic() + RESTART_S
-            process = Process(self.config, self.sockets)
-            process.start()
-            self.processes.append(process)
+        self.processes = living
+        if time.monotonic() >= self._restart_at:
+            while len(self.processes) < self.processes_num and not self.should_exit.is_set():
+                process = Process(self.config, self.sockets)
+                process.start()
+                self.processes.append(process)
         self._forget_metrics()
+
+    def _answers(self, process: Process) -> bool:
+        # without its own copy of the child's end, the parent's check of a dead child fails at once
+        process.child_conn.close()
+        return bool(process.is_alive(timeout=STARTUP_SECONDS))
 
     def read_failures(self) -> None:
         """Take what workers say before they give up, so that their pipe never fills."""
         while self._failures.poll():
             self.last_failure = self._failures.recv()
-
-    def _set_failed_aside(self) -> None:
-        """Go on without the workers that cannot start, if another one answers."""
-        failed = [one for one in self.processes if one.exitcode == STARTUP_FAILURE]
-        others = [one for one in self.processes if one not in failed]
-        if failed and any(one.is_ready(timeout=1) for one in others):
-            for process in failed:
-                process.kill()
-                process.join()
-            self.processes = others
-            self._restart_at = max(self._restart_at, time.monotonic() + RESTART_S)
 
     def _forget_metrics(self) -> None:
         """Take the memory and queues of workers that have ended out of the metrics."""
