@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +224,7 @@ def make_old(admin, uri):
     """Take a store back to the first format, which had the words of captions only."""
     admin.execute(
         f"""SET search_path = "{schema_of(uri)}"; ALTER TABLE store DROP COLUMN relevance_threshold;
-        DROP TABLE texts; DROP TABLE words;
+        ALTER TABLE store DROP COLUMN vectors; DROP TABLE texts; DROP TABLE words;
         ALTER TABLE products ADD COLUMN _words tsvector NOT NULL DEFAULT '';
         UPDATE store SET version = 1; RESET search_path"""
     )
@@ -534,10 +535,11 @@ def build_graph(store):
     assert store.info().is_approximate
 
 
-@pytest.fixture(scope="module")
-def large(postgres_uri):
+@pytest.fixture(scope="module", params=["float", "half", "binary"])
+def large(postgres_uri, request):
     """A store with a graph; only read it."""
-    made = create_store(f"{postgres_uri}&store=large", META)
+    form = request.param
+    made = create_store(f"{postgres_uri}&store=large-{form}", replace(META, vectors=form))
     build_graph(made)
     yield made
     made.close()
@@ -555,12 +557,21 @@ def test_the_graph_finds_what_comparing_every_vector_finds(large, text, monkeypa
         n_same += len({hit.product_id for hit in exact} & {hit.product_id for hit in close})
         assert [h.score for h in close] == sorted((h.score for h in close), reverse=True)
         assert close[0].score <= exact[0].score + 1e-6
-    assert n_same >= 0.95 * 20 * min(10, large.count(where))
+    # sixteen signs say little; of longer vectors they say more
+    wanted = 0.8 if large.meta.vectors == "binary" else 0.95
+    assert n_same >= wanted * 20 * min(10, large.count(where))
 
 
 def test_more_hits_than_a_scan_of_the_graph_finds_come_all_the_same(large):
     assert len(large.nearest(unit_vectors(1), k=3_500)[0]) == 3_000
     assert len(large.nearest(unit_vectors(1), k=500)[0]) == 500
+
+
+def test_a_form_of_vectors_that_pgvector_lacks_is_refused(uri):
+    with pytest.raises(StoreError, match="as int8, .*: choose half or binary") as error:
+        create_store(uri, replace(META, vectors="int8"))
+    one_line(error)
+    assert not holds_store(uri)
 
 
 def test_what_is_written_after_the_graph_is_found_and_a_wider_column_builds_it_anew(

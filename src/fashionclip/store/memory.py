@@ -57,6 +57,7 @@ from fashionclip.store.rows import (
     widened_by,
 )
 from fashionclip.store.snapshot import Snapshot, empty_snapshot, snapshot_of, vectors_of
+from fashionclip.store.vector_forms import as_kept
 from fashionclip.store.vector_room import VectorRoom
 
 MAX_MASKS = 256  # filters per snapshot whose masks are cached, a byte per product each
@@ -435,7 +436,7 @@ class _MemoryWriter:
             captions=[clean_text(product.caption) for product in chosen],
             images=[image_location(product) for product in chosen],
             content_keys=[content_keys[row] for row in rows],
-            vectors=np.ascontiguousarray(vectors[rows], dtype=np.float32),
+            vectors=as_kept(vectors[rows], meta.vectors),
             columns=columns_table(chosen, meta.columns),
         )
         self._store.apply(added=added, meta=meta)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fashionclip.errors import StoreError
 from fashionclip.store.base import StoreMeta
-from fashionclip.store.lance.place import FORMAT, Manifest, place_of
+from fashionclip.store.lance.place import FLOAT_FORMAT, Manifest, place_of
 
 if TYPE_CHECKING:
     from fashionclip.store.lance.store import LanceStore
@@ -83,7 +83,7 @@ def upgrade_store(uri: str) -> "LanceStore":
     Manifest.read(place)
     with place.lock.held():
         manifest = Manifest.read(place)
-        if manifest.format < FORMAT:
+        if manifest.format < FLOAT_FORMAT:
             place.upgrade_images()
             upgrade_table(place)
             manifest.upgraded().write(place)

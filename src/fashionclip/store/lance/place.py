@@ -32,8 +32,10 @@ from fashionclip.errors import (
 from fashionclip.store.base import LOCK_TIMEOUT_S, StoreMeta, ThreadLock
 from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
 from fashionclip.store.lance.leases import FolderLeases, TimedLeases
+from fashionclip.store.vector_forms import VECTOR_FORMS, VectorForm
 
-FORMAT = 3  # raised when an older version of this package could not read what a newer one wrote
+FORMAT = 4  # raised when an older version of this package could not read what a newer one wrote
+FLOAT_FORMAT = 3  # the same without a form of vectors: 32-bit floats, also for older versions
 MANIFEST_NAME = "index.json"
 TABLE_NAME = "products.lance"
 IMAGES_NAME = "images"
@@ -63,12 +65,14 @@ class Manifest:
     dim: int
     created: str
     """UTC time (ISO 8601) at which the store was made."""
+    vectors: VectorForm = "float"
 
     @classmethod
     def new(cls, meta: StoreMeta) -> "Manifest":
         """The manifest of a store that is made now."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return cls(FORMAT, meta.model, meta.fingerprint, meta.dim, now)
+        version = FLOAT_FORMAT if meta.vectors == "float" else FORMAT
+        return cls(version, meta.model, meta.fingerprint, meta.dim, now, meta.vectors)
 
     @classmethod
     def read(cls, place: "Place") -> "Manifest":
@@ -93,12 +97,14 @@ class Manifest:
         try:
             created = str(fields["created"])
             datetime.fromisoformat(created)
+            forms = {form: form for form in VECTOR_FORMS}
             return cls(
                 format=version,
                 model=str(fields["model"]),
                 fingerprint=str(fields["fingerprint"]),
                 dim=int(fields["dim"]),
                 created=created,
+                vectors=forms[fields.get("vectors", "float")],
             )
         except (ValueError, TypeError, KeyError) as exc:
             raise StoreCorruptError(_damaged(place.uri, f"lacks a good {exc}")) from exc
@@ -109,7 +115,7 @@ class Manifest:
         Raises:
             StoreFormatError: it is one.
         """
-        if self.format < FORMAT:
+        if self.format < FLOAT_FORMAT:
             message = (
                 f"the index {uri} has the format of an older fashionclip: run 'fashionclip index "
                 f"CATALOG --into {uri}' once to upgrade it; its vectors are kept"
@@ -121,12 +127,16 @@ class Manifest:
         place.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
     def upgraded(self) -> "Manifest":
-        """The same, of this format."""
-        return replace(self, format=FORMAT)
+        """The same, of the newest format of 32-bit floats."""
+        return replace(self, format=FLOAT_FORMAT)
 
     def meta(self, uri: str) -> StoreMeta:
         """The manifest as part of a store's metadata, without roles and columns."""
-        return StoreMeta(uri, self.model, self.fingerprint, self.dim, created=self.created)
+        return StoreMeta(
+            *(uri, self.model, self.fingerprint, self.dim),
+            created=self.created,
+            vectors=self.vectors,
+        )
 
     @property
     def created_ms(self) -> int:

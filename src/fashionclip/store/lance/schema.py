@@ -27,6 +27,7 @@ from fashionclip.store.rows import (
     last_of_each_id,
     table_of,
 )
+from fashionclip.store.vector_forms import VectorForm
 
 ID, CAPTION, IMAGE, VECTOR = "_id", "_caption", "_image", "_vector"
 KEY, ROW, CRC, WORDS = "_key", "_row", "_crc", "_words"
@@ -49,13 +50,14 @@ def shown_name(name: str) -> str:
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1]).decode("utf-8", "surrogatepass"), name)
 
 
-def table_schema(dim: int, columns: Mapping[str, Kind]) -> pa.Schema:
-    """The table for vectors of a length and a catalogue's columns."""
+def table_schema(dim: int, columns: Mapping[str, Kind], form: VectorForm) -> pa.Schema:
+    """The table for vectors of a length and form, and a catalogue's columns."""
+    number = pa.float32() if form == "float" else pa.float16()
     own = [
         pa.field(ID, pa.string(), nullable=False),
         pa.field(CAPTION, pa.string()),
         pa.field(IMAGE, pa.string()),
-        pa.field(VECTOR, pa.list_(pa.float32(), dim)),
+        pa.field(VECTOR, pa.list_(number, dim)),
         pa.field(KEY, pa.binary(KEY_BYTES)),
         pa.field(ROW, pa.binary(KEY_BYTES)),
         pa.field(CRC, pa.int64()),
@@ -74,14 +76,14 @@ def kinds_in(schema: pa.Schema) -> dict[str, Kind]:
     }
 
 
-def check_schema(schema: pa.Schema, *, dim: int, uri: str) -> None:
+def check_schema(schema: pa.Schema, *, dim: int, form: VectorForm, uri: str) -> None:
     """Refuse a table that is not the one its manifest describes.
 
     Raises:
-        StoreCorruptError: a column is missing, or vectors have another length.
+        StoreCorruptError: a column is missing, or vectors have another length or form.
     """
     present = {field.name: field.type for field in schema}
-    if all(present.get(field.name) == field.type for field in table_schema(dim, {})):
+    if all(present.get(field.name) == field.type for field in table_schema(dim, {}, form)):
         return
     message = (
         f"the table in {uri} is not the one that its index.json describes: restore both "
@@ -101,9 +103,10 @@ def to_table(
     last = last_of_each_id(products)
     rows = list(last.values())
     chosen = [products[row] for row in rows]
-    chosen_vectors = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+    number = schema.field(VECTOR).type.value_type.to_pandas_dtype()
+    kept = vectors[rows].astype(number)
     kinds = kinds_in(schema)
-    sums = [checksum(name, vector) for name, vector in zip(last, chosen_vectors, strict=True)]
+    sums = [checksum(name, vector) for name, vector in zip(last, kept.astype(np.float32), strict=True)]
     values: dict[str, Sequence[object]] = {
         ID: list(last),
         CAPTION: [clean_text(product.caption) for product in chosen],
@@ -122,8 +125,7 @@ def to_table(
         for field in schema
         if field.name != VECTOR
     }
-    dim = chosen_vectors.shape[1]
-    arrays[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(chosen_vectors.ravel()), dim)
+    arrays[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), kept.shape[1])
     return pa.table({name: arrays[name] for name in schema.names}, schema=schema)
 
 

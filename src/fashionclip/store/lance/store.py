@@ -55,8 +55,6 @@ from fashionclip.store.rows import (
 
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
-REFINED, MAX_REFINED_K = 2, 200
-"""Candidates per hit that are compared by their whole vectors; one where many hits are wanted."""
 MAX_TIED_WORDS = 1_000  # products of the same words are many, and cost a millisecond each thousand
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
 SCAN_ROWS = 2_048
@@ -107,7 +105,10 @@ class LanceStore:
         self._table = open_table(self._place)
         with reported(self._place.uri):
             table_schema = self._table.schema
-        schema.check_schema(table_schema, dim=self._manifest.dim, uri=self._place.uri)
+        manifest = self._manifest
+        schema.check_schema(
+            table_schema, dim=manifest.dim, form=manifest.vectors, uri=self._place.uri
+        )
 
     def latest(self) -> Dataset:
         """The table at its newest version, for reading; another write makes another object."""
@@ -214,8 +215,9 @@ class LanceStore:
             search = self._planner.plan(
                 table, k=k, where=where, count=lambda: self._count(table, where)
             )
-            if exact is None and "nprobes" in search:
-                search["refine_factor"] = REFINED if k <= MAX_REFINED_K else 1
+            form = self._manifest.vectors
+            if "nprobes" in search and (exact is None or form == "binary"):
+                search["refine_factor"] = upkeep.refine_factor(form, k)
         search["column"] = schema.VECTOR
         pending, found = list(range(len(queries))), dict[int, list[Hit]]()
         while pending:
@@ -503,7 +505,7 @@ class LanceStore:
             with self.writer() as writer:
                 removed = writer.delete(damaged) if damaged else 0
                 with reported(self._place.uri):
-                    upkeep.rebuild(self.for_writing(), self._meta_of(table).roles)
+                    upkeep.rebuild(self.for_writing(), self._meta_of(table))
         return VerifyReport(checked, tuple(damaged), removed)
 
     def info(self) -> StoreInfo:

@@ -41,7 +41,7 @@ def create_table(place: Place, meta: StoreMeta) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    empty = schema.table_schema(meta.dim, meta.columns).empty_table()
+    empty = schema.table_schema(meta.dim, meta.columns, meta.vectors).empty_table()
     with reported(place.uri):
         table = lance.write_dataset(empty, place.table_uri, mode="create")
         words.index_words(table)

@@ -1,8 +1,8 @@
 """Upkeep of a Lance table: compaction, wider columns, IVF and column indexes.
 
-From ``APPROXIMATE_FROM`` products on, vectors are also in IVF partitions, a byte per number. A
-query is compared with those of the partitions next to it that pass its filter; the best are
-compared again by exact cosine. The fewer products pass a filter, and the more hits are wanted, the
+From ``APPROXIMATE_FROM`` products on, vectors are also in IVF partitions, a byte or a bit per
+number. A query is compared with those of the partitions next to it that pass its filter; the best
+are compared again by exact cosine. The fewer products pass a filter, and the more hits are wanted, the
 more partitions are searched, so that neither costs recall. Figures are in benchmarks/stores.py.
 """
 
@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from fashionclip.product import Kind, Roles
+from fashionclip.product import Kind
+from fashionclip.store.base import StoreMeta
 from fashionclip.store.filters import Filter
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import kinds_in, stored_name
 from fashionclip.store.lance.words import drop_unfinished, write_words
 from fashionclip.store.rows import ARROW_TYPES, MAX_EXACT, WRITTEN
+from fashionclip.store.vector_forms import VectorForm
 
 Dataset = Any  # Lance's own types would have to be imported
 VectorIndex = Any
@@ -42,6 +44,22 @@ SQL_TYPES: Mapping[Kind, str] = {
 ROWS_PER_PARTITION = 500
 MIN_PARTITIONS = 16
 MAX_PARTITIONS = 1_024  # learning more takes minutes
+INDEX_TYPES: Mapping[VectorForm, str] = {
+    "float": "IVF_SQ",
+    "half": "IVF_FLAT",
+    "int8": "IVF_SQ",
+    "binary": "IVF_RQ",
+}
+"""What the partitions hold: scaled bytes, the vectors as they are kept, or signs (RaBitQ)."""
+REFINED: Mapping[VectorForm, tuple[int, int]] = {
+    "float": (1, 2),
+    "half": (1, 1),
+    "int8": (1, 2),
+    "binary": (2, 20),
+}
+"""Candidates per hit that are compared by the vectors that are kept: where many hits are wanted,
+and where few are. Figures are in benchmarks/small_vectors.py."""
+MAX_REFINED = 400  # candidates in all, before there are fewer per hit
 INDEX_NAMES: Mapping[str, str] = {"cosine": "cosine", "partitions": "dot"}
 """How the index's name begins, and its metric; those of ``dot`` are of an older version."""
 VECTORS_SAMPLED = 51_200  # that the partitions are learned from: 105 MB of 512 numbers
@@ -143,23 +161,24 @@ def _has_few_values(table: Dataset, stored: str) -> bool:
     return len(some.unique()) <= MAX_BITMAP_VALUES
 
 
-def optimize(table: Dataset, *, is_finished: bool) -> None:
+def optimize(table: Dataset, form: VectorForm, *, is_finished: bool) -> None:
     """Compact, and bring the indexes up to date, where that is worth it.
 
     Args:
         table: the products; it is at the newest version afterwards.
+        form: that of their vectors.
         is_finished: no more writes are to come, so that the vector index may be built anew.
     """
     index = vector_index(table)
     if index is None:
         _tidy(table)
         if table.count_rows() >= APPROXIMATE_FROM:
-            build_vector_index(table)
+            build_vector_index(table, form)
             index_columns(table)
     elif is_finished and _is_outgrown(table, index):
         table.drop_index(index.name)  # compacting would fill the old partitions first
         _tidy(table)
-        build_vector_index(table)
+        build_vector_index(table, form)
         index_columns(table)
     elif (
         table.count_rows() - index.num_rows_indexed >= MIN_UNINDEXED
@@ -179,15 +198,15 @@ def remove_versions(table: Dataset, *, age: timedelta) -> None:
     table.cleanup_old_versions(age, error_if_tagged_old_versions=False)
 
 
-def rebuild(table: Dataset, roles: Roles) -> None:
+def rebuild(table: Dataset, meta: StoreMeta) -> None:
     """Build the search indexes and the words anew, trusting nothing of them."""
-    write_words(table, roles)
+    write_words(table, meta.roles)
     for index in table.describe_indices():
         if index.field_names not in ([schema.WORDS], [schema.VECTOR]):
             table.drop_index(index.name)
     index_ids(table)
     if vector_index(table) is not None:
-        build_vector_index(table)
+        build_vector_index(table, meta.vectors)
         index_columns(table)
 
 
@@ -197,7 +216,7 @@ def vector_index(table: Dataset) -> VectorIndex:
     return next(found, None)
 
 
-def build_vector_index(table: Dataset) -> None:
+def build_vector_index(table: Dataset, form: VectorForm) -> None:
     """Build the approximate index, in the place of an older one."""
     if (old := vector_index(table)) is not None:
         table.drop_index(old.name)
@@ -205,11 +224,12 @@ def build_vector_index(table: Dataset) -> None:
     sampled = max(MIN_SAMPLED_PER_PARTITION, VECTORS_SAMPLED // n)
     table.create_index(
         schema.VECTOR,
-        "IVF_SQ",
+        INDEX_TYPES[form],
         name=f"cosine-{n}",
         metric="cosine",
         num_partitions=n,
         sample_rate=min(MAX_SAMPLED_PER_PARTITION, sampled),
+        **({"num_bits": 1} if form == "binary" else {}),
     )
 
 
@@ -231,6 +251,12 @@ def n_partitions(index: VectorIndex) -> int:
 def metric_of(index: VectorIndex) -> str:
     """The metric of an approximate index, which its name begins with; ``dot`` for none."""
     return "dot" if index is None else INDEX_NAMES.get(index.name.partition("-")[0], "dot")
+
+
+def refine_factor(form: VectorForm, k: int) -> int:
+    """How many candidates per hit are compared by the vectors that are kept."""
+    least, most = REFINED[form]
+    return min(most, max(least, MAX_REFINED // k))
 
 
 class SearchPlanner:

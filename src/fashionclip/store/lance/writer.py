@@ -101,6 +101,6 @@ class LanceWriter:
         """
         with reported(self._uri):
             table = self._store.for_writing()
-            upkeep.optimize(table, is_finished=is_finished)
+            upkeep.optimize(table, self._store.meta.vectors, is_finished=is_finished)
             with self._store.leases.removing() as age:
                 upkeep.remove_versions(table, age=age)

@@ -8,6 +8,8 @@ from fashionclip.errors import StoreError
 from fashionclip.store.postgres import schema, words
 from fashionclip.store.postgres.connections import Address, Connection
 
+WORDS_VERSION = 2  # the first that keeps the words of products as they are kept now
+
 
 def migrate(connection: Connection, address: Address) -> None:
     """Bring a store of an older version to the newest; say so in the log.
@@ -25,7 +27,8 @@ def migrate(connection: Connection, address: Address) -> None:
                 return  # another client has done it meanwhile
             for migration in schema.MIGRATIONS[version - 1 :]:
                 connection.execute(migration.format(schema=name))
-            words.fill(connection, name, schema.read_header(connection, address))
+            if version < WORDS_VERSION:
+                words.fill(connection, name, schema.read_header(connection, address))
             connection.execute(f"UPDATE {name}.store SET version = %s", [newest])
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as exc:
         message = (

@@ -85,8 +85,18 @@ DO $$ DECLARE held record; BEGIN
     END LOOP;
 END $$;
 """
-MIGRATIONS: list[str] = [_WORDS]
+_FORMS = "ALTER TABLE {schema}.store ADD COLUMN vectors text NOT NULL DEFAULT 'float';"
+MIGRATIONS: list[str] = [_WORDS, _FORMS]
 """SQL that takes a store from version i + 1 to version i + 2; ``{schema}`` is its schema."""
+
+
+_SMALL = """
+ALTER TABLE {schema}.products
+    DROP COLUMN _half,
+    ALTER COLUMN _vector TYPE halfvec({dim}),
+    ALTER COLUMN _vector SET STORAGE {half_storage};
+"""
+"""What makes an empty table one of a smaller form than ``float``: only halves are kept."""
 
 
 def newest_version() -> int:
@@ -134,13 +144,13 @@ def read_header(connection: Connection, address: Address) -> Header:
     """Read what describes a store."""
     row = connection.execute(
         "SELECT model, fingerprint, dim, created, roles, columns, revision, changes_from,"
-        " relevance_threshold,"
+        " relevance_threshold, vectors,"
         f" to_regclass(%s) IS NOT NULL FROM {quoted(address.store)}.store",
         [f"{quoted(address.store)}.{GRAPH}"],
     ).fetchone()
     assert row is not None
     model, fingerprint, dim, created, roles, columns, revision, changes_from, *others = row
-    relevance_threshold, has_graph = others
+    relevance_threshold, form, has_graph = others
     entries = json.loads(columns)
     meta = StoreMeta(
         uri=address.shown,
@@ -151,6 +161,7 @@ def read_header(connection: Connection, address: Address) -> Header:
         columns={name: kind for name, kind, _ in entries},
         created=created,
         relevance_threshold=relevance_threshold,
+        vectors=form,
     )
     names = {name: stored for name, _, stored in entries}
     return Header(meta, names, revision, changes_from, has_graph)
@@ -217,21 +228,21 @@ def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> 
             raise StoreError(message)
         if not _schema_exists(connection, address.store):
             connection.execute(f"CREATE SCHEMA {schema}")
-        connection.execute(
-            _LAYOUT.format(
-                schema=schema,
-                dim=meta.dim,
-                # beside the half vector, short columns; the full vector and long texts go elsewhere
-                inline_bytes=min(2 * meta.dim + INLINE_BYTES, MAX_INLINE_BYTES),
-                half_storage="PLAIN" if 2 * meta.dim < MAX_INLINE_BYTES // 2 else "MAIN",
+        layout = [_LAYOUT, *MIGRATIONS, *([] if meta.vectors == "float" else [_SMALL])]
+        for statements in layout:
+            connection.execute(
+                statements.format(
+                    schema=schema,
+                    dim=meta.dim,
+                    # beside the half vector, short columns; all else that is long goes elsewhere
+                    inline_bytes=min(2 * meta.dim + INLINE_BYTES, MAX_INLINE_BYTES),
+                    half_storage="PLAIN" if 2 * meta.dim < MAX_INLINE_BYTES // 2 else "MAIN",
+                )
             )
-        )
-        for migration in MIGRATIONS:
-            connection.execute(migration.format(schema=schema))
         names = {name: stored_name(name, i) for i, name in enumerate(meta.columns)}
         connection.execute(
             f"INSERT INTO {schema}.store (version, model, fingerprint, dim, created, roles,"
-            " columns, relevance_threshold) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            " columns, relevance_threshold, vectors) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 newest_version(),
                 meta.model,
@@ -241,10 +252,18 @@ def create_tables(connection: Connection, address: Address, meta: StoreMeta) -> 
                 json.dumps(meta.roles.as_dict()),
                 columns_json(meta.columns, names),
                 meta.relevance_threshold,
+                meta.vectors,
             ],
         )
         for name, kind in meta.columns.items():
             add_column(connection, schema, names[name], kind)
+
+
+def graph_key(meta: StoreMeta) -> tuple[str, str]:
+    """What the graph is built over, and pgvector's class of its distances."""
+    if meta.vectors == "binary":
+        return f"(binary_quantize(_vector)::bit({meta.dim}))", "bit_hamming_ops"
+    return "_half" if meta.vectors == "float" else "_vector", "halfvec_ip_ops"
 
 
 def add_column(connection: Connection, schema: str, stored: str, kind: Kind) -> None:

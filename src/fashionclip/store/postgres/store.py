@@ -1,7 +1,8 @@
 """Reading a store in PostgreSQL: nearest vectors, words, pages, changes.
 
 A row holds its vector in half precision, and in full precision out of line. The halves, and a graph
-over them (HNSW), propose candidates. These are ranked by the full vectors, so scores are exact.
+over them (HNSW), propose candidates. These are ranked by the full vectors, so scores are exact. A
+store of a smaller form has the halves only; its graph is over them, or over their signs.
 """
 
 import threading
@@ -15,7 +16,7 @@ import psycopg
 import pyarrow as pa
 from jaxtyping import Float32
 
-from fashionclip.errors import StoreFormatError
+from fashionclip.errors import StoreError, StoreFormatError
 from fashionclip.product import Hit, Product, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
@@ -30,6 +31,7 @@ from fashionclip.store.digests import StoredDigests, checksum, row_digest
 from fashionclip.store.filters import RESERVED, Filter, fit_filter, to_postgres
 from fashionclip.store.postgres import schema
 from fashionclip.store.postgres.connections import (
+    EF_SEARCH,
     Address,
     Connection,
     Connections,
@@ -56,12 +58,15 @@ IDS_PER_QUERY = 5_000
 SCAN_ROWS = 2_048
 RERANKED = 6
 """Candidates beyond k that are ranked by their full vectors: the graph's are rounded."""
+RERANKED_PER_HIT, MIN_RERANKED, MAX_RERANKED = 100, 400, 2_000
+"""The same where the graph is over signs only: for each hit, and in all."""
+MAX_EF_SEARCH = 1_000  # pgvector's own limit
 MAX_COMPARED = 2_000
 """Products that pass a filter, up to which all are compared: exact, and sooner than the graph."""
 _GRAPH_FIRST = ("enable_sort", "enable_indexscan")
 """What the planner may not use: without sorting it takes the graph; without an ordered index, which
 is the second try where the graph found too few that pass a filter, it compares all that pass."""
-_DISTANCE = "greatest(-1, least(1, _vector <#> %s)) AS _distance"
+_DISTANCE = "greatest(-1, least(1, _vector::vector <#> %s)) AS _distance"
 SIMILAR_FROM = 500  # ids among which similar ones are looked for
 _FOLDING = ("pg_c_utf8", "und-x-icu")
 """Collations that fold the case of any letter; whichever the server has."""
@@ -125,9 +130,16 @@ class PostgresStore:
         """Make an empty store.
 
         Raises:
-            StoreError: there is one already, other tables are in its place, or it cannot be made.
+            StoreError: there is one already, other tables are in its place, it cannot be made, or
+                pgvector has no such form of vectors.
         """
         address = read_address(uri)
+        if meta.vectors == "int8":
+            message = (
+                f"{address.shown} cannot keep vectors as int8, which pgvector does not have: "
+                "choose half or binary"
+            )
+            raise StoreError(message)
         connections = Connections(address)
         with connections.lent("making it") as connection:
             schema.install_pgvector(connection)
@@ -197,19 +209,28 @@ class PostgresStore:
     ) -> list[Hit]:
         condition, values = self._condition(connection, header, where)
         columns = self._columns(header, carried)
-        if header.is_approximate and not exact:
-            half = f"_half <#> %s::halfvec({header.meta.dim})"
+        is_compared = (
+            header.is_approximate
+            and not exact
+            and condition
+            and self._estimate(connection, condition, values) < MAX_COMPARED
+        )
+        is_binary = header.meta.vectors == "binary"
+        if header.is_approximate and not exact and not (is_compared and is_binary):
+            near, n_near = _nearness(header.meta), _n_candidates(header.meta, k)
             query_text = (
                 f"WITH near AS MATERIALIZED (SELECT _id, _vector{columns} FROM {self._table}"
-                f"{condition} ORDER BY {half} LIMIT %s)"
+                f"{condition} ORDER BY {near} LIMIT %s)"
                 f" SELECT _id, {_DISTANCE}{columns} FROM near"
                 " ORDER BY _distance, _id LIMIT %s"
             )
-            parameters = [*values, query, k + RERANKED, query, k]
-            is_compared = condition and self._estimate(connection, condition, values) < MAX_COMPARED
+            parameters = [*values, query, n_near, query, k]
+            ef_search = min(n_near, MAX_EF_SEARCH) if is_binary else EF_SEARCH
             for ruled_out in ("enable_indexscan",) if is_compared else _GRAPH_FIRST:
                 with connection.transaction():
-                    connection.execute(f"SET LOCAL {ruled_out} = off")
+                    connection.execute(
+                        f"SET LOCAL {ruled_out} = off; SET LOCAL hnsw.ef_search = {ef_search}"
+                    )
                     found = connection.execute(query_text, parameters, binary=True).fetchall()
                 if len(found) == k:
                     break
@@ -466,7 +487,7 @@ class PostgresStore:
 
         def select(header: Header) -> str:
             return (
-                f"SELECT _id, _caption, _image, _row, _crc, _vector{self._columns(header)}"
+                f"SELECT _id, _caption, _image, _row, _crc, _vector::vector{self._columns(header)}"
                 f" FROM {self._table}"
             )
 
@@ -515,7 +536,7 @@ class PostgresStore:
         return "".join(f", {quoted(names[name])}" for name in (names if wanted is None else wanted))
 
     def _select_rows(self, header: Header, vectors: bool, columns: bool) -> str:
-        wanted = ", _crc, _vector" if vectors else ", NULL, NULL"
+        wanted = ", _crc, _vector::vector" if vectors else ", NULL, NULL"
         own = self._columns(header) if columns else ""
         return f"SELECT _id, _caption, _image, _key{wanted}{own} FROM {self._table}"
 
@@ -562,6 +583,22 @@ class PostgresStore:
                 cursor.execute(select(header), [], binary=True)
                 while found := cursor.fetchmany(SCAN_ROWS):
                     yield header, found
+
+
+def _nearness(meta: StoreMeta) -> str:
+    """The distance that the graph orders by, from a query that is the next parameter."""
+    key, _ = schema.graph_key(meta)
+    half = f"%s::halfvec({meta.dim})"
+    if meta.vectors == "binary":
+        return f"{key} <~> binary_quantize({half})::bit({meta.dim})"
+    return f"{key} <#> {half}"
+
+
+def _n_candidates(meta: StoreMeta, k: int) -> int:
+    """How many products are ranked by their vectors."""
+    if meta.vectors == "binary":
+        return max(k + RERANKED, min(MAX_RERANKED, max(MIN_RERANKED, RERANKED_PER_HIT * k)))
+    return k + RERANKED
 
 
 def _hits(header: Header, columns: Sequence[str] | None, found: Iterable[Any]) -> list[Hit]:

@@ -17,6 +17,7 @@ from jaxtyping import Float32
 
 from fashionclip.errors import StoreLockedError
 from fashionclip.product import Kind, Product, Roles
+from fashionclip.store.base import StoreMeta
 from fashionclip.store.digests import checksum, row_digest
 from fashionclip.store.postgres import schema, words
 from fashionclip.store.postgres.connections import Address, Connection, Connections
@@ -33,6 +34,7 @@ from fashionclip.store.rows import (
     narrowed_by,
     widened_by,
 )
+from fashionclip.store.vector_forms import as_kept
 
 APPROXIMATE_FROM = 5_000
 """Products from which a graph pays: comparing all of them takes 30 ms, see benchmarks/stores.py."""
@@ -276,7 +278,7 @@ class PostgresWriter:
         columns = [quoted(name) for name in header.stored_names.values()]
         types: list[int | str] = ["text", "text", "text", "bytea", "bytea", "int8"]
         types += [self._vector_oid(), *(_COPY_TYPES[kind] for kind in kinds.values()), "text[]"]
-        names = ", ".join([*_OWN, *columns])
+        names = ", ".join([*_OWN[:-1], "_vector::vector AS _vector", *columns])
         self._execute(
             f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {names}, '{{}}'::text[] AS _words"
             f" FROM {self._schema}.products WITH NO DATA",
@@ -287,8 +289,9 @@ class PostgresWriter:
             cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy,
         ):
             copy.set_types(types)
+            kept = as_kept(vectors, header.meta.vectors)
             for name, i in last_of_each_id(products).items():
-                product, vector = products[i], vectors[i]
+                product, vector = products[i], kept[i]
                 stored = {one: fit(product.columns.get(one), kind) for one, kind in kinds.items()}
                 caption = clean_text(product.caption)
                 cleaned = Product(name, caption, None, product.row, stored)
@@ -400,7 +403,7 @@ class PostgresWriter:
             stored = quoted(header.stored_names[name])
             self._execute(f"CREATE INDEX ON {self._schema}.products USING {method} ({stored})", [])
         if not header.is_approximate:
-            self._build_graph(header.meta.dim, n_products)
+            self._build_graph(header.meta, n_products)
 
     def _filtered(self, header: Header) -> list[str]:
         """Columns without an index that filters are quicker with: numbers, and short texts."""
@@ -420,12 +423,13 @@ class PostgresWriter:
                 found.append(name)
         return found
 
-    def _build_graph(self, dim: int, n_products: int) -> None:
-        megabytes = 64 + n_products * (2 * dim + 16 * GRAPH_M) * 3 // 2 // 2**20
+    def _build_graph(self, meta: StoreMeta, n_products: int) -> None:
+        key, distances = schema.graph_key(meta)
+        megabytes = 64 + n_products * (2 * meta.dim + 16 * GRAPH_M) * 3 // 2 // 2**20
         memory = f"SET LOCAL maintenance_work_mem = '{min(megabytes, 4096)}MB'"
         create = (
             f"CREATE INDEX {GRAPH} ON {self._schema}.products USING hnsw"
-            " (_half halfvec_ip_ops)"
+            f" ({key} {distances})"
             f" WITH (m = {GRAPH_M}, ef_construction = {GRAPH_EF_CONSTRUCTION})"
         )
         try:
