@@ -21,7 +21,7 @@ from PIL import Image
 from encoded_images import image_bytes
 from fashionclip import indexing
 from fashionclip.catalog import Catalog
-from fashionclip.errors import ModelMismatchError, StoreFormatError
+from fashionclip.errors import ModelMismatchError, StoreError, StoreFormatError
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Roles
@@ -72,6 +72,22 @@ def table(folder: Path, rows: list[Row]) -> Path:
 
 def index_rows(folder: Path, rows: list[Row], model: FashionCLIP, **options) -> IndexReport:
     return index_catalog(Catalog.open(table(folder, rows)), model, folder / "shop.lance", **options)
+
+
+def test_a_store_keeps_the_form_of_vectors_that_it_was_made_with(tmp_path, model):
+    rows = shop(tmp_path, 4)
+    index_rows(tmp_path, rows, model, vectors="half")
+    store = open_store(tmp_path / "shop.lance")
+    (found,) = store.scan()
+    assert store.meta.vectors == "half"
+    assert (found.vectors.astype(np.float16) == found.vectors).all()
+    assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(1, abs=1e-3)
+    assert index_rows(tmp_path, [*rows[:3], {**rows[3], "tone": "y"}], model).updated == 1
+    assert store.meta.vectors == "half"
+    assert store.verify().damaged == ()
+    message = r"keeps its vectors as half, not binary, .*: index the catalogue into another place"
+    with pytest.raises(StoreError, match=message):
+        index_rows(tmp_path, rows, model, vectors="binary")
 
 
 def rejects(folder: Path) -> list[dict]:

@@ -30,6 +30,7 @@ from fashionclip.store import StoreMeta, create_store, holds_store, open_store, 
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.postgres import schema, writer
 from fashionclip.store.postgres import store as reading
+from fashionclip.store.rows import as_kept
 from postgres_server import PostgresServer
 
 DIM = 16
@@ -568,7 +569,7 @@ def test_more_hits_than_a_scan_of_the_graph_finds_come_all_the_same(large):
 
 
 def test_a_form_of_vectors_that_pgvector_lacks_is_refused(uri):
-    with pytest.raises(StoreError, match="as int8, .*: choose half or binary") as error:
+    with pytest.raises(StoreError, match=r"as int8, .*: choose half or binary") as error:
         create_store(uri, replace(META, vectors="int8"))
     one_line(error)
     assert not holds_store(uri)
@@ -592,11 +593,11 @@ def test_what_is_written_after_the_graph_is_found_and_a_wider_column_builds_it_a
     assert store.info().is_approximate
 
 
-def test_half_precision_does_not_show_in_scores_and_vectors(large):
-    vectors = unit_vectors(3_000)
-    hits = large.nearest(vectors[:5], k=1)
-    for vector, (hit,) in zip(vectors[:5], hits, strict=True):
-        assert hit.score == pytest.approx(1, abs=1e-6)
+def test_scores_and_vectors_are_those_that_are_kept_and_not_those_of_the_graph(large):
+    kept = as_kept(unit_vectors(3_000), large.meta.vectors)
+    hits = large.nearest(kept[:5], k=1)
+    for vector, (hit,) in zip(kept[:5], hits, strict=True):
+        assert hit.score == pytest.approx(min(1, np.linalg.norm(vector)), abs=1e-6)
         stored = large.fetch([hit.product_id]).vectors
         np.testing.assert_array_equal(stored[0], vector)
 

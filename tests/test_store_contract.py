@@ -40,7 +40,7 @@ from fashionclip.store import (
 )
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.memory import MemoryStore
-from fashionclip.store.vector_forms import as_kept
+from fashionclip.store.rows import as_kept
 
 DIM = 8
 COLOURS = ("Blue", "Red", "Green")
@@ -189,12 +189,11 @@ def test_another_model_is_refused_by_name(store):
 def test_nearest_equals_the_full_sort(store):
     upsert(store, products(200))
     vectors, queries = unit_vectors(200), unit_vectors(3, seed=1)
-    rounding = 1e-5 if store.meta.vectors == "float" else 1e-3  # Lance rounds the query too
     for query, hits in zip(queries, store.nearest(queries * 3.5, k=7), strict=True):
         cosines = as_kept(vectors, store.meta.vectors) @ query
         best = np.argsort(-cosines)[:7]
         assert ids(hits) == [f"p{i}" for i in best]
-        assert [hit.score for hit in hits] == pytest.approx(cosines[best], abs=rounding)
+        assert [hit.score for hit in hits] == pytest.approx(cosines[best], abs=1e-5)
         assert hits[0].columns == {"price": best[0], "baseColour": COLOURS[best[0] % 3]}
 
 

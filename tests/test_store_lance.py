@@ -20,7 +20,7 @@ from fashionclip.errors import (
     StoreFormatError,
     StoreLockedError,
 )
-from fashionclip.product import Product, Roles
+from fashionclip.product import Product, Roles, VectorForm
 from fashionclip.store import Store, create_store, open_store, upgrade_store
 from fashionclip.store.lance.schema import shown_name, stored_name
 from test_store_contract import (
@@ -41,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "shop.lance"
 
 
-def make(folder: Path, n: int = 0, **columns: object) -> Store:
-    store = create_store(folder, meta_of())
+def make(folder: Path, n: int = 0, *, vectors: VectorForm = "float", **columns: object) -> Store:
+    store = create_store(folder, meta_of(vectors=vectors))
     if n:
         upsert(store, products(n, **columns))
     return store
@@ -110,14 +110,16 @@ def vector_index(folder: Path):
     return found[0]
 
 
-@pytest.mark.parametrize("max_segments", [3, 1])
+@pytest.mark.parametrize(
+    ("form", "max_segments"), [("float", 3), ("float", 1), ("half", 3), ("int8", 1), ("binary", 3)]
+)
 def test_a_large_store_is_searched_approximately_and_takes_in_what_is_new(
-    folder, monkeypatch, max_segments
+    folder, monkeypatch, form, max_segments
 ):
     monkeypatch.setattr(UPKEEP + "APPROXIMATE_FROM", 500)
     monkeypatch.setattr(UPKEEP + "MIN_UNINDEXED", 300)
     monkeypatch.setattr(UPKEEP + "MAX_SEGMENTS", max_segments)
-    store = make(folder, 600)
+    store = make(folder, 600, vectors=form)
     assert not store.info().is_approximate
     optimize(store)
     assert store.info().is_approximate
@@ -224,9 +226,24 @@ def test_a_missing_client_of_an_object_store_is_named(uri, package, monkeypatch)
 def test_a_newer_format_asks_for_an_upgrade_of_the_package(folder):
     make(folder)
     manifest = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(manifest | {"format": 4}))
-    with pytest.raises(StoreFormatError, match=r"has format 4 and .* up to 3: upgrade fashionclip"):
+    (folder / "index.json").write_text(json.dumps(manifest | {"format": 5}))
+    with pytest.raises(StoreFormatError, match=r"has format 5 and .* up to 4: upgrade fashionclip"):
         open_store(folder)
+
+
+def test_only_a_store_of_a_smaller_form_has_the_format_that_older_versions_refuse(tmp_path):
+    for form, number in (("float", 3), ("half", 4)):
+        make(tmp_path / form, 3, vectors=form)
+        manifest = json.loads((tmp_path / form / "index.json").read_text())
+        assert (manifest["format"], manifest["vectors"]) == (number, form)
+    manifest["vectors"] = "tiny"
+    (tmp_path / "half" / "index.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreCorruptError, match=r"lacks a good .tiny.: restore it"):
+        open_store(tmp_path / "half")
+    manifest = json.loads((tmp_path / "float" / "index.json").read_text())
+    del manifest["vectors"]  # as older versions wrote it
+    (tmp_path / "float" / "index.json").write_text(json.dumps(manifest))
+    assert open_store(tmp_path / "float").meta.vectors == "float"
 
 
 def make_old(folder: Path) -> None:

@@ -25,7 +25,7 @@ from fashionclip.catalog import Catalog, CatalogSummary
 from fashionclip.catalog.summary import SummaryBuilder
 from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Kind, Product, Reject, widen
+from fashionclip.product import Kind, Product, Reject, VectorForm, widen
 from fashionclip.rejects import RejectsFile
 from fashionclip.relevance import calibrate
 from fashionclip.store import (
@@ -110,6 +110,7 @@ def index_catalog(
     batch_size: int = 32,
     workers: int | None = None,
     prune: bool = True,
+    vectors: VectorForm | None = None,
     rejects: Path | None = None,
     wait_s: float = WAIT_S,
     progress: Callable[[IndexProgress], None] | None = None,
@@ -127,6 +128,8 @@ def index_catalog(
         batch_size: images per batch of the model.
         workers: threads that decode images; None for one per core.
         prune: delete products that the catalogue no longer has.
+        vectors: the form in which a new store keeps its vectors, see ``VectorForm``; None for
+            ``float``, and for whatever a store that is there has.
         rejects: a file for the rows and images that cannot be used; by default ``rejects.jsonl``
             in the store's folder, and none where the store is not a folder.
         wait_s: how long to wait for another run that writes to the same store.
@@ -140,12 +143,14 @@ def index_catalog(
         CatalogError: the catalogue cannot be read (on); what was written before stays.
         ModelMismatchError: the store holds another model's vectors.
         StoreLockedError: another run was still writing after the wait.
-        StoreError: the store cannot be written (full disk, permissions) or is damaged.
+        StoreError: the store cannot be written (full disk, permissions), is damaged, or keeps
+            its vectors in another form.
         ValueError: ``batch_size`` is below 1.
     """
     began = time.monotonic()
-    opened, was_upgraded = _open(store, catalog, model)
+    opened, was_upgraded = _open(store, catalog, model, vectors)
     require_model(opened, model=model.name, fingerprint=model.fingerprint)
+    _require_form(opened, vectors)
     folder = local_folder(opened.meta.uri)
     path = rejects if rejects is not None else folder and folder / "rejects.jsonl"
     with ExitStack() as stack:
@@ -209,7 +214,9 @@ def _kind_changes(
             yield f"column '{name}' is removed: no product of the catalogue has a value in it"
 
 
-def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tuple[Store, bool]:
+def _open(
+    store: Store | str | Path, catalog: Catalog, model: FashionCLIP, vectors: VectorForm | None
+) -> tuple[Store, bool]:
     """The store to write to, made or upgraded where needed, and whether it was upgraded.
 
     Raises:
@@ -224,6 +231,7 @@ def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tu
         model.dim,
         roles=catalog.roles,
         columns=catalog.columns,
+        vectors=vectors or "float",
     )
     if not holds_store(store):
         try:
@@ -235,6 +243,21 @@ def _open(store: Store | str | Path, catalog: Catalog, model: FashionCLIP) -> tu
         return open_store(store), False
     except StoreFormatError:
         return upgrade_store(store), True
+
+
+def _require_form(store: Store, vectors: VectorForm | None) -> None:
+    """Refuse to go on where a store keeps vectors in another form than the wanted one.
+
+    Raises:
+        StoreError: it does.
+    """
+    meta = store.meta
+    if vectors is not None and vectors != meta.vectors:
+        message = (
+            f"the index {meta.uri} keeps its vectors as {meta.vectors}, not {vectors}, and a store "
+            "keeps the form that it was made with: index the catalogue into another place"
+        )
+        raise StoreError(message)
 
 
 def _ids(store: Store) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The plain types that travel between modules: products, rejects, hits; columns' roles and kinds.
+"""The plain types that travel between modules: products, rejects, hits; roles, kinds and forms.
 
 Frozen dataclasses without behaviour, so that any module can pass them on without importing the
 module that made them.
@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 Value = str | int | float | bool | None
 """A value of a catalogue column."""
 
 Kind = Literal["string", "integer", "number", "boolean"]
 """The kind of a catalogue column; any value may also be missing (None)."""
+
+VectorForm = Literal["float", "half", "int8", "binary"]
+"""What an approximate search in a store compares first. Its candidates are ranked again by the
+vectors that are kept: 32-bit floats in the form ``float``, 16-bit ones (half) in the others."""
+VECTOR_FORMS: tuple[VectorForm, ...] = get_args(VectorForm)
 
 INT64 = range(-(2**63), 2**63)
 """The integers of stores and Parquet; larger ones are text."""

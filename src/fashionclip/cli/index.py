@@ -22,6 +22,7 @@ from fashionclip.cli.options import (
     warn_of_no_words,
 )
 from fashionclip.cli.summary import say_summary
+from fashionclip.product import VECTOR_FORMS, VectorForm
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
@@ -62,6 +63,12 @@ MAX_SHOWN_DAMAGED = 10
     help="Keep products in the index that the catalogue no longer has.",
 )
 @model_options
+@click.option(
+    "--vectors",
+    type=click.Choice(VECTOR_FORMS),
+    help="How a new index keeps vectors: float (32 bits), half (16 bits, the same hits in less"
+    " room), or half with candidates by int8 or binary.  [default: float]",
+)
 @batch_option
 @click.option(
     "--workers",
@@ -79,6 +86,7 @@ def command(
     model_name: str | None,
     device: str,
     precision: str,
+    vectors: VectorForm | None,
     batch_size: int,
     workers: int | None,
     as_json: bool,
@@ -104,7 +112,13 @@ def command(
     warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)
     report = embed(
-        catalog, model, store, batch_size=batch_size, workers=workers, prune=not keep_missing
+        catalog,
+        model,
+        store,
+        batch_size=batch_size,
+        workers=workers,
+        prune=not keep_missing,
+        vectors=vectors,
     )
     if as_json:
         terminal.write_json(report_fields(report, store))
@@ -127,6 +141,7 @@ def embed(
     batch_size: int = 32,
     workers: int | None = None,
     prune: bool = True,
+    vectors: VectorForm | None = None,
 ) -> "IndexReport":
     """Index a catalogue, with a bar on the terminal.
 
@@ -148,6 +163,7 @@ def embed(
             batch_size=batch_size,
             workers=workers,
             prune=prune,
+            vectors=vectors,
             rejects=None if local_folder(store) else Path("rejects.jsonl"),
             progress=show,
             on_wait=lambda holder: terminal.warn(

@@ -59,6 +59,7 @@ def facts_of(info: "StoreInfo") -> dict[str, object]:
         "model": meta.model,
         "fingerprint": meta.fingerprint,
         "dim": meta.dim,
+        "vectors": meta.vectors,
         "search": "approximate" if info.is_approximate else "exact",
         "size_bytes": info.size_bytes,
         "created": meta.created,

@@ -18,10 +18,9 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from fashionclip.errors import ModelMismatchError, StoreLockedError
-from fashionclip.product import Hit, Kind, Product, Roles, Value
+from fashionclip.product import Hit, Kind, Product, Roles, Value, VectorForm
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter
-from fashionclip.store.vector_forms import VectorForm
 
 LOCK_TIMEOUT_S = 60.0
 """How long a writer waits for another one by default."""
@@ -50,8 +49,7 @@ class StoreMeta:
     """What unrelated queries score here at most, as ``relevance.calibrate`` measured it; None
     before that."""
     vectors: VectorForm = "float"
-    """What approximate searches compare first, and whether 32-bit or 16-bit floats are kept; see
-    ``vector_forms``. A store keeps the form that it was made with."""
+    """The form of the vectors, which a store keeps for as long as it is there."""
 
 
 @dataclass(frozen=True, slots=True)

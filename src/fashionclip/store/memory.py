@@ -38,6 +38,7 @@ from fashionclip.store.blocks import Block, block_of, joined
 from fashionclip.store.digests import StoredDigests, row_digest
 from fashionclip.store.filters import Filter
 from fashionclip.store.rows import (
+    as_kept,
     check_batch,
     check_columns,
     check_dim,
@@ -57,7 +58,6 @@ from fashionclip.store.rows import (
     widened_by,
 )
 from fashionclip.store.snapshot import Snapshot, empty_snapshot, snapshot_of, vectors_of
-from fashionclip.store.vector_forms import as_kept
 from fashionclip.store.vector_room import VectorRoom
 
 MAX_MASKS = 256  # filters per snapshot whose masks are cached, a byte per product each

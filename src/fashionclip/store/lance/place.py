@@ -29,10 +29,10 @@ from fashionclip.errors import (
     StoreFormatError,
     StoreLockedError,
 )
+from fashionclip.product import VECTOR_FORMS, VectorForm
 from fashionclip.store.base import LOCK_TIMEOUT_S, StoreMeta, ThreadLock
 from fashionclip.store.blobs import PREFIX, FolderBlobs, blob_location, is_blob, missing_blob
 from fashionclip.store.lance.leases import FolderLeases, TimedLeases
-from fashionclip.store.vector_forms import VECTOR_FORMS, VectorForm
 
 FORMAT = 4  # raised when an older version of this package could not read what a newer one wrote
 FLOAT_FORMAT = 3  # the same without a form of vectors: 32-bit floats, also for older versions

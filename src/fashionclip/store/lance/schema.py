@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 from fashionclip.errors import StoreCorruptError
-from fashionclip.product import Kind, Product, Roles, Value
+from fashionclip.product import Kind, Product, Roles, Value, VectorForm
 from fashionclip.store.base import Rows
 from fashionclip.store.digests import checksum, row_digest
 from fashionclip.store.fulltext import product_text, text_columns, words_of
@@ -27,7 +27,6 @@ from fashionclip.store.rows import (
     last_of_each_id,
     table_of,
 )
-from fashionclip.store.vector_forms import VectorForm
 
 ID, CAPTION, IMAGE, VECTOR = "_id", "_caption", "_image", "_vector"
 KEY, ROW, CRC, WORDS = "_key", "_row", "_crc", "_words"
@@ -106,7 +105,9 @@ def to_table(
     number = schema.field(VECTOR).type.value_type.to_pandas_dtype()
     kept = vectors[rows].astype(number)
     kinds = kinds_in(schema)
-    sums = [checksum(name, vector) for name, vector in zip(last, kept.astype(np.float32), strict=True)]
+    sums = [
+        checksum(name, vector) for name, vector in zip(last, kept.astype(np.float32), strict=True)
+    ]
     values: dict[str, Sequence[object]] = {
         ID: list(last),
         CAPTION: [clean_text(product.caption) for product in chosen],
@@ -177,6 +178,16 @@ def vectors_in(batch: pa.RecordBatch) -> Float32[np.ndarray, "n dim"]:
     is_there = column.is_valid().to_numpy(zero_copy_only=False)
     found[is_there] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     return found
+
+
+def cosines(found: pa.Table, queries: Float32[np.ndarray, "n dim"]) -> Float64[np.ndarray, " n"]:
+    """The cosine of the vector in each row with a unit query of its own."""
+    vectors = np.zeros(queries.shape, np.float64)
+    if len(found):
+        (batch,) = found.select([VECTOR]).combine_chunks().to_batches()
+        vectors[:] = vectors_in(batch)
+    # rounded, so that equal vectors have equal scores
+    return np.einsum("nd,nd->n", vectors, queries).astype(np.float32).astype(np.float64)
 
 
 def has_whole_vectors(batch: pa.RecordBatch, vectors: np.ndarray) -> Bool[np.ndarray, " n"]:

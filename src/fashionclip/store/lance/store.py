@@ -209,13 +209,14 @@ class LanceStore:
         """The k products closest to each of several unit vectors that share a filter."""
         k = self._at_most_all(table, k)
         limit = k + TIE_MARGIN
+        form = self._manifest.vectors
+        is_rescored = form != "float" and exact is not False
         if exact:
             search: dict[str, object] = {"metric": "dot", "use_index": False}
         else:
             search = self._planner.plan(
                 table, k=k, where=where, count=lambda: self._count(table, where)
             )
-            form = self._manifest.vectors
             if "nprobes" in search and (exact is None or form == "binary"):
                 search["refine_factor"] = upkeep.refine_factor(form, k)
         search["column"] = schema.VECTOR
@@ -228,10 +229,16 @@ class LanceStore:
                 where,
                 columns,
                 measure="_distance",
+                own=[schema.VECTOR] if is_rescored else [],
                 nearest={**search, "q": asked, "k": limit},
             )
-            scores = np.clip(1.0 - rows["_distance"].to_numpy().astype(np.float64), -1.0, 1.0)
             numbers = rows["query_index"].to_numpy() if is_batch else np.zeros(len(rows), int)
+            if is_rescored:  # of halves, Lance's own distances are rounded as halves are
+                scores = schema.cosines(rows, queries[np.array(pending)[numbers]])
+                rows = rows.drop_columns([schema.VECTOR])
+            else:
+                scores = 1.0 - rows["_distance"].to_numpy().astype(np.float64)
+            scores = np.clip(scores, -1.0, 1.0)
             rows = rows.drop_columns(["query_index"]) if is_batch else rows
             for number, i in enumerate(pending):
                 own = np.flatnonzero(numbers == number)
@@ -305,10 +312,14 @@ class LanceStore:
         columns: Sequence[str] | None,
         *,
         measure: str,
+        own: Sequence[str] = (),
         **search: Any,  # noqa: ANN401  # Lance's own options
     ) -> pa.Table:
-        """The rows that a search finds, with their ids, columns and Lance's measure."""
-        names = [*self._names(table, columns), measure]
+        """The rows that a search finds, with their ids, columns and Lance's measure.
+
+        ``own`` are further columns of the store itself.
+        """
+        names = [*self._names(table, columns), *own, measure]
         with reported(self._place.uri):
             condition = condition_of(table, where)
             scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)

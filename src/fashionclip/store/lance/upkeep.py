@@ -1,9 +1,10 @@
 """Upkeep of a Lance table: compaction, wider columns, IVF and column indexes.
 
-From ``APPROXIMATE_FROM`` products on, vectors are also in IVF partitions, a byte or a bit per
-number. A query is compared with those of the partitions next to it that pass its filter; the best
-are compared again by exact cosine. The fewer products pass a filter, and the more hits are wanted, the
-more partitions are searched, so that neither costs recall. Figures are in benchmarks/stores.py.
+From ``APPROXIMATE_FROM`` products on, vectors are also in IVF partitions, in the smaller form that
+``StoreMeta.vectors`` asks for. A query is compared with those of the partitions next to it that
+pass its filter; the best are compared again by exact cosine. The fewer products pass a filter, and
+the more hits are wanted, the more partitions are searched, so that neither costs recall. Figures
+are in benchmarks/stores.py and benchmarks/small_vectors.py.
 """
 
 import math
@@ -14,14 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from fashionclip.product import Kind
+from fashionclip.product import Kind, VectorForm
 from fashionclip.store.base import StoreMeta
 from fashionclip.store.filters import Filter
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import kinds_in, stored_name
 from fashionclip.store.lance.words import drop_unfinished, write_words
 from fashionclip.store.rows import ARROW_TYPES, MAX_EXACT, WRITTEN
-from fashionclip.store.vector_forms import VectorForm
 
 Dataset = Any  # Lance's own types would have to be imported
 VectorIndex = Any

@@ -25,6 +25,7 @@ from fashionclip.store.postgres.schema import GRAPH, SQL_TYPES, Header, quoted
 from fashionclip.store.rows import (
     MAX_EXACT,
     WRITTEN,
+    as_kept,
     check_batch,
     clean_text,
     fit,
@@ -34,7 +35,6 @@ from fashionclip.store.rows import (
     narrowed_by,
     widened_by,
 )
-from fashionclip.store.vector_forms import as_kept
 
 APPROXIMATE_FROM = 5_000
 """Products from which a graph pays: comparing all of them takes 30 ms, see benchmarks/stores.py."""
