@@ -6,6 +6,7 @@
     ├── ImageError              an image's bytes cannot be decoded
     ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
     ├── EngineError             a device or precision is not available
+    ├── ClusterError            a Ray cluster cannot be used
     ├── MissingExtraError       an optional package is not installed
     ├── BenchmarkError          a benchmark's files are missing or cannot be used
     ├── EvaluationError         a model cannot be measured, or a run cannot be read or compared
@@ -51,6 +52,10 @@ class CheckpointError(FashionCLIPError):
 
 class EngineError(FashionCLIPError):
     """A device or a precision is not available on this machine."""
+
+
+class ClusterError(FashionCLIPError):
+    """A Ray cluster cannot be reached, or its workers cannot do the work."""
 
 
 class MissingExtraError(FashionCLIPError):

@@ -14,7 +14,7 @@ keeps what is stored.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,21 @@ import numpy as np
 
 from fashionclip.catalog import Catalog, CatalogSummary
 from fashionclip.catalog.summary import SummaryBuilder
-from fashionclip.errors import FashionCLIPError, StoreError, StoreFormatError
+from fashionclip.encoding import (
+    READ_AHEAD,
+    READ_THREADS,
+    Encoder,
+    ImageJob,
+    Result,
+    local_encoder,
+    map_ahead,
+)
+from fashionclip.errors import (
+    FashionCLIPError,
+    ImageFetchError,
+    StoreError,
+    StoreFormatError,
+)
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Kind, Product, Reject, VectorForm, widen
 from fashionclip.rejects import RejectsFile
@@ -32,7 +46,6 @@ from fashionclip.store import (
     Store,
     StoreMeta,
     Writer,
-    content_key,
     create_store,
     holds_store,
     local_folder,
@@ -41,7 +54,7 @@ from fashionclip.store import (
     row_digest,
     upgrade_store,
 )
-from fashionclip.store.blobs import blob_location, is_blob
+from fashionclip.store.blobs import is_blob
 from fashionclip.store.renames import drop_former_columns
 
 ROWS_PER_WRITE = 512
@@ -49,8 +62,6 @@ ROWS_PER_WRITE = 512
 MAX_SECONDS_PER_WRITE = 30.0  # a slow machine or network writes earlier
 ROWS_PER_OPTIMIZE = 20_000  # written before the search indexes take them in: bounds memory and time
 OPTIMIZE_RATIO = 5  # ... or a fifth of the store, so that it stays a fixed share of the work
-READ_THREADS = 8  # they fetch images, and wait for disks and networks, not for cores
-READ_AHEAD = 64  # images held as bytes before the model asks for them
 WAIT_S = 24 * 3600.0  # how long a run waits for another one that writes to the same store
 
 
@@ -109,6 +120,7 @@ def index_catalog(
     *,
     batch_size: int = 32,
     workers: int | None = None,
+    encoder: Encoder | None = None,
     prune: bool = True,
     vectors: VectorForm | None = None,
     rejects: Path | None = None,
@@ -127,6 +139,8 @@ def index_catalog(
             is not there, and upgraded if its format is an older one.
         batch_size: images per batch of the model.
         workers: threads that decode images; None for one per core.
+        encoder: who reads and encodes the images, such as ``ray_encoding.open_ray_encoder`` gives;
+            None for this process. Another than None ignores ``batch_size`` and ``workers``.
         prune: delete products that the catalogue no longer has.
         vectors: the form in which a new store keeps its vectors, see ``VectorForm``; None for
             ``float``, and for whatever a store that is there has.
@@ -164,7 +178,7 @@ def index_catalog(
         writer.set_roles(catalog.roles)
         writer.set_columns(catalog.columns)
         run = _Run(catalog, model, opened, writer, file, progress)
-        run.embed(batch_size=batch_size, workers=workers)
+        run.embed(encoder or local_encoder(model, batch_size=batch_size, workers=workers))
         deleted = run.prune() if prune else 0
         writer.set_columns(catalog.columns, narrow=True)
         if run.has_products:
@@ -291,7 +305,8 @@ class _Run:
         self.summary = SummaryBuilder(catalog)
         self._kinds = store.meta.columns
         self._digests = store.digests()
-        self._encoding: deque[_Changed] = deque()  # given to the model, in its order
+        self._waiting: deque[tuple[Product, tuple[bytes, bytes] | None]] = deque()
+        """Products whose images are being encoded, with what is stored of them, in their order."""
         self._encoded: list[tuple[_Changed, np.ndarray]] = []
         self._rewritten: list[tuple[Product, bytes]] = []
         self._wrote_at = time.monotonic()
@@ -301,7 +316,7 @@ class _Run:
 
     # the pass
 
-    def embed(self, *, batch_size: int, workers: int | None) -> None:
+    def embed(self, encode: Encoder) -> None:
         """Go through the catalogue once; what was encoded is written even if the pass breaks off.
 
         Raises:
@@ -309,16 +324,9 @@ class _Run:
             CatalogError: the catalogue cannot be read on.
         """
         try:
-            vectors = self._model.iter_images(
-                self._changed_images(), batch_size=batch_size, workers=workers
-            )
-            for vector in vectors:
-                changed = self._encoding.popleft()
-                if isinstance(vector, FashionCLIPError):
-                    self._reject(changed.product, str(vector))
-                else:
-                    self.embedded += 1
-                    self._encoded.append((changed, vector))
+            for result in encode(self._jobs(), self._catalog.policy):
+                self.rows += 1
+                self._take(*self._waiting.popleft(), result)
                 self._write_if_due()
                 self._report()
         except StoreError:  # the disk is full or worse: writing more is no way out
@@ -328,57 +336,43 @@ class _Run:
             raise
         self._write()
 
-    def _changed_images(self) -> Iterator[bytes]:
-        """The images to encode; the product of each is added to ``_encoding`` first."""
-        for product, image in self._read_images():
-            self.rows += 1
-            if isinstance(image, StoreError):  # the disk is full or worse
-                raise image
-            if isinstance(image, FashionCLIPError):
-                self._reject(product, str(image))
-                self._report()
-                continue
-            key = content_key(image)
-            found = self._digests.find(product.product_id)
-            if found is None or found[0] != key:
-                self._encoding.append(_Changed(product, key, is_new=found is None))
-                yield image
-                continue
-            if found[1] == row_digest(product, self._kinds):
-                self.unchanged += 1
-            else:
-                self._rewritten.append((product, key))
-                self._write_if_due()
-            self._report()
+    def _take(self, product: Product, stored: tuple[bytes, bytes] | None, result: Result) -> None:
+        """Sort in what became of a product's image."""
+        if isinstance(result, FashionCLIPError):
+            self._reject(product, str(result))
+        elif result.vector is not None:
+            self.embedded += 1
+            changed = _Changed(product, result.key, is_new=stored is None)
+            self._encoded.append((changed, result.vector))
+        elif stored is not None and stored[1] == row_digest(product, self._kinds):
+            self.unchanged += 1
+        else:
+            self._rewritten.append((product, result.key))
 
-    def _read_images(self) -> Iterator[tuple[Product, bytes | FashionCLIPError]]:
-        """Products in the catalogue's order with their images' bytes, read a little ahead."""
-        reading: deque[tuple[Product, Future[bytes | FashionCLIPError]]] = deque()
-        pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="fashionclip-read")
+    def _jobs(self) -> Iterator[ImageJob]:
+        """The images to compare and encode; each one's product is added to ``_waiting`` first."""
+        pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="fashionclip-keep")
         try:
-            for product in self._products():
-                located = product
-                if isinstance(product.image, bytes):  # the store keeps it
-                    location = blob_location(product.product_id, product.image)
-                    located = replace(product, image=location)
-                reading.append((located, pool.submit(self._read, product)))
-                if len(reading) >= READ_AHEAD:
-                    ready, image = reading.popleft()
-                    yield ready, image.result()
-            while reading:
-                ready, image = reading.popleft()
-                yield ready, image.result()
+            for product, location in map_ahead(pool, self._keep, self._products(), READ_AHEAD):
+                try:
+                    sources = self._catalog.image_sources(product)
+                except ImageFetchError as error:
+                    self.rows += 1
+                    self._reject(product, str(error))
+                    self._report()
+                    continue
+                stored = self._digests.find(product.product_id)
+                located = product if location is None else replace(product, image=location)
+                self._waiting.append((located, stored))
+                yield ImageJob(sources, stored and stored[0])
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, product: Product) -> bytes | FashionCLIPError:
-        try:
-            image = self._catalog.read_image(product)
-            if isinstance(product.image, bytes):
-                self._store.blobs.put(product.product_id, image)
-        except FashionCLIPError as error:
-            return error
-        return image
+    def _keep(self, product: Product) -> tuple[Product, str | None]:
+        """Let the store keep an image that lies in the table; the location that it has there."""
+        if not isinstance(product.image, bytes):
+            return product, None
+        return product, self._store.blobs.put(product.product_id, product.image)
 
     def _products(self) -> Iterator[Product]:
         """The catalogue's products; its rejects are added to the rejects file."""
@@ -412,8 +406,8 @@ class _Run:
 
     def _report(self) -> None:
         if self._progress is not None:
-            rows = max(self.rows - len(self._encoding), 0)
-            self._progress(IndexProgress(rows, self._total, self.embedded, self.rejected))
+            done = IndexProgress(self.rows, self._total, self.embedded, self.rejected)
+            self._progress(done)
 
     # writing
 

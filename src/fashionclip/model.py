@@ -23,7 +23,6 @@ from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError
 from fashionclip.images.decode import ImageSource, Preprocess, fetch_image, preprocess
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
-from fashionclip.product import Product, Reject, as_reject
 from fashionclip.text.captions import prompts, read_templates
 
 T = TypeVar("T")
@@ -62,6 +61,7 @@ class FashionCLIP:
         *,
         device: str = "auto",
         precision: str = "auto",
+        threads: int | None = None,
         revision: str | None = None,
         token: str | None = None,
         cache_dir: str | Path | None = None,
@@ -76,13 +76,14 @@ class FashionCLIP:
                 open checkpoint.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, … (see ``open_engine``).
             precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+            threads: cores that the engine may use; None for all. No effect on a GPU.
             revision: branch, tag or commit of a hub repository.
             token: hub token for private repositories.
             cache_dir: where hub downloads are cached; None for the hub's own cache.
             calibration: for ``int8``: images whose activations set the ranges; None for generated
                 product images.
-            engine: an engine that is already open for this checkpoint; ``device``, ``precision``
-                and ``calibration`` are then ignored.
+            engine: an engine that is already open for this checkpoint; ``device``, ``precision``,
+                ``threads`` and ``calibration`` are then ignored.
 
         Raises:
             CheckpointError: no such model, no network for it, or not a CLIP checkpoint.
@@ -100,7 +101,11 @@ class FashionCLIP:
             images = _sample_images() if calibration is None else calibration
             pixels = np.stack([_pixels_of(image, self.checkpoint.preprocess) for image in images])
         self.engine = engine or open_engine(
-            self.checkpoint, device=device, precision=precision, calibration=pixels
+            self.checkpoint,
+            device=device,
+            precision=precision,
+            threads=threads,
+            calibration=pixels,
         )
 
     @classmethod
@@ -198,54 +203,6 @@ class FashionCLIP:
                 yield from self._encode_batch(batch)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-    def iter_products(
-        self,
-        rows: Iterable[Product | Reject],
-        *,
-        batch_size: int = 32,
-        workers: int | None = None,
-        policy: FetchPolicy | None = None,
-    ) -> Iterator[tuple[Product, Float[np.ndarray, " dim"]] | Reject]:
-        """Encode the image of each product of a stream, such as a ``Catalog``, in its order.
-
-        Args:
-            rows: products and rejects.
-            batch_size: images per call of the engine.
-            workers: as in ``iter_images``.
-            policy: how remote images may be fetched.
-
-        Yields:
-            For each row the product with its float32 unit vector, or a reject.
-
-        Raises:
-            ValueError: ``batch_size`` is below 1.
-        """
-        waiting: deque[Product | Reject] = deque()
-
-        def images() -> Iterator[ImageSource]:
-            for row in rows:
-                if isinstance(row, Product) and row.image is None:
-                    row = as_reject(row, "the row names no image")
-                waiting.append(row)
-                if isinstance(row, Product) and row.image is not None:
-                    yield row.image
-
-        def leading_rejects() -> Iterator[Reject]:
-            while waiting and isinstance(first := waiting[0], Reject):
-                waiting.popleft()
-                yield first
-
-        stream = self.iter_images(images(), batch_size=batch_size, workers=workers, policy=policy)
-        for vector in stream:
-            yield from leading_rejects()
-            product = waiting.popleft()
-            assert isinstance(product, Product)  # every vector is a product's
-            if isinstance(vector, FashionCLIPError):
-                yield as_reject(product, str(vector))
-            else:
-                yield product, vector
-        yield from leading_rejects()
 
     def _encode_batch(
         self, batch: Sequence[np.ndarray | FashionCLIPError]

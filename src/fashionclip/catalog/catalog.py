@@ -219,11 +219,11 @@ class Catalog:
                     item = Reject(item.row, item.product_id, image_location(item.image), why)
             yield item
 
-    def read_image(self, product: Product) -> bytes:
-        """Fetch a product's image, still encoded; safe to call from several threads.
+    def image_sources(self, product: Product) -> tuple[str | bytes, ...]:
+        """Where a product's image is, or the image itself; later ones if the first is not there.
 
         Raises:
-            ImageFetchError: the row names none, or it cannot be fetched.
+            ImageFetchError: the row names none.
         """
         if product.image is None:
             mend = "name their column: --column image=NAME, or their folder: --images DIR"
@@ -231,12 +231,21 @@ class Catalog:
                 mend = f"fill the column '{self.roles.image}'"
             message = f"row {product.row}: names no image; {mend}"
             raise ImageFetchError(message)
+        if self.roles.image is not None or not isinstance(product.image, str):
+            return (product.image,)
+        return product.image, *self._images.others_by_id(product.image)
+
+    def read_image(self, product: Product) -> bytes:
+        """Fetch a product's image, still encoded; safe to call from several threads.
+
+        Raises:
+            ImageFetchError: the row names none, or it cannot be fetched.
+        """
+        first, *others = self.image_sources(product)
         try:
-            return read_image_bytes(product.image, policy=self.policy)
+            return read_image_bytes(first, policy=self.policy)
         except ImageFetchError:
-            if self.roles.image is not None or not isinstance(product.image, str):
-                raise
-            for location in self._images.others_by_id(product.image):
+            for location in others:
                 with suppress(ImageFetchError):
                     return read_image_bytes(location, policy=self.policy)
             raise

@@ -17,7 +17,9 @@ from fashionclip.cli.options import (
     json_option,
     model_options,
     open_catalog,
+    open_encoder,
     open_model,
+    ray_options,
     stop_for_usage,
     warn_of_no_words,
 )
@@ -27,6 +29,7 @@ from fashionclip.product import VECTOR_FORMS, VectorForm
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.catalog.faults import Fault
+    from fashionclip.encoding import Encoder
     from fashionclip.indexing import IndexReport
     from fashionclip.model import FashionCLIP
 
@@ -39,6 +42,7 @@ MAX_SHOWN_DAMAGED = 10
         "$ fashionclip index kaggle-folder/ --into shop.lance",
         "$ fashionclip index products.parquet --into shop.lance --json",
         "$ fashionclip index shop.tsv --into shop.lance --column id=SKU --column image=photo_url",
+        "$ fashionclip index products.parquet --into shop.lance --ray auto",
         "$ fashionclip index --verify shop.lance",
     )
 )
@@ -70,11 +74,7 @@ MAX_SHOWN_DAMAGED = 10
     " room), or half with candidates by int8 or binary.  [default: float]",
 )
 @batch_option
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Threads that fetch and decode pictures.  [default: one a core]",
-)
+@ray_options
 @json_option
 def command(
     path: str | None,
@@ -88,6 +88,7 @@ def command(
     precision: str,
     vectors: VectorForm | None,
     batch_size: int,
+    ray_address: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -111,15 +112,22 @@ def command(
     catalog = open_catalog(path, reading)
     warn_of_no_words(catalog)
     model = open_model(model_name, device=device, precision=precision)
-    report = embed(
-        catalog,
+    with open_encoder(
         model,
-        store,
-        batch_size=batch_size,
+        ray_address=ray_address,
         workers=workers,
-        prune=not keep_missing,
-        vectors=vectors,
-    )
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+    ) as encoder:
+        report = embed(
+            catalog,
+            model,
+            store,
+            encoder=encoder,
+            prune=not keep_missing,
+            vectors=vectors,
+        )
     if as_json:
         terminal.write_json(report_fields(report, store))
     if report.was_upgraded:
@@ -138,8 +146,7 @@ def embed(
     model: "FashionCLIP",
     store: str,
     *,
-    batch_size: int = 32,
-    workers: int | None = None,
+    encoder: "Encoder | None" = None,
     prune: bool = True,
     vectors: VectorForm | None = None,
 ) -> "IndexReport":
@@ -160,8 +167,7 @@ def embed(
             catalog,
             model,
             store,
-            batch_size=batch_size,
-            workers=workers,
+            encoder=encoder,
             prune=prune,
             vectors=vectors,
             rejects=None if local_folder(store) else Path("rejects.jsonl"),

@@ -1,7 +1,8 @@
 """Options that several commands share, so that an option means the same everywhere."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from importlib.util import find_spec
@@ -15,7 +16,14 @@ from fashionclip.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
+    from fashionclip.encoding import Encoder
     from fashionclip.model import FashionCLIP
+
+QUIET_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray prints of dead workers on stdout
+}
+"""Settings that Ray reads when it is imported."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -121,6 +129,22 @@ batch_option = click.option(
     show_default=True,
     help="Images per batch of the model.",
 )
+ray_options = _together(
+    click.option(
+        "--ray",
+        "ray_address",
+        metavar="auto|local|ADDRESS",
+        help="Encode images by workers on a Ray cluster: auto for the one that this machine is "
+        "part of, local for workers on this machine, or HOST:PORT.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads that decode images; with --ray, workers.  [default: one a core; with "
+        "--ray, one a GPU or one for every 8 cores]",
+    ),
+)
 private_option = click.option(
     "--allow-private",
     is_flag=True,
@@ -220,6 +244,45 @@ def open_model(name: str | None, *, device: str = "auto", precision: str = "auto
     if name is not None and Path(name).is_dir():
         name = str(Path(name).resolve())
     return FashionCLIP.from_pretrained(name, device=device, precision=precision)
+
+
+@contextmanager
+def open_encoder(
+    model: "FashionCLIP",
+    *,
+    ray_address: str | None,
+    workers: int | None,
+    batch_size: int = 32,
+    device: str = "auto",
+    precision: str = "auto",
+) -> "Iterator[Encoder]":
+    """Open what encodes images: this process, or with ``--ray`` workers, whose sizes are printed.
+
+    Raises:
+        FashionCLIPError: as ``open_ray_encoder``.
+    """
+    if ray_address is None:
+        from fashionclip.encoding import local_encoder
+
+        yield local_encoder(model, batch_size=batch_size, workers=workers)
+        return
+    require_extra("ray", "ray")
+    if ray_address == "auto":
+        ray_address = os.environ.get("RAY_ADDRESS") or ray_address
+    for name, value in QUIET_RAY.items():
+        os.environ.setdefault(name, value)
+    from fashionclip.ray_encoding import open_ray_encoder
+
+    with open_ray_encoder(
+        model,
+        ray_address,
+        workers=workers,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+    ) as encoder:
+        terminal.talk(f"Ray: {encoder.plan}")
+        yield encoder
 
 
 def cache_folder() -> Path:

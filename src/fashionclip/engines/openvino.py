@@ -74,6 +74,8 @@ class OpenVINOEngine:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
+            # else the engines of several processes are all pinned to the same first cores
+            self._settings["ENABLE_CPU_PINNING"] = False
         self._images = _LazyTower(self.compile_image_tower)
         self._texts = _LazyTower(self._compile_text_tower)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fashionclip.atomic import whole_file
 from fashionclip.catalog import Catalog
+from fashionclip.encoding import Encoder, encode_products, local_encoder
 from fashionclip.errors import LabelError
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Reject
@@ -83,6 +84,7 @@ def tag_catalog(
     *,
     batch_size: int = 32,
     workers: int | None = None,
+    encoder: Encoder | None = None,
 ) -> Iterator[TaggedProduct | Reject]:
     """Tag the products of a catalogue by their images.
 
@@ -94,7 +96,8 @@ def tag_catalog(
         model: encodes images and labels.
         label_sets: the labels to choose from.
         batch_size: images the model takes at once.
-        workers: threads that fetch and decode images; None for one per core.
+        workers: threads that decode images; None for one per core.
+        encoder: who reads and encodes the images; None for this process.
 
     Yields:
         For each row, in the catalogue's order, the tagged product or a reject.
@@ -105,8 +108,11 @@ def tag_catalog(
         ValueError: ``batch_size`` is below 1.
     """
     tagger = Tagger(model, label_sets)
-    encoded = model.iter_products(
-        catalog, batch_size=batch_size, workers=workers, policy=catalog.policy
+    encoded = encode_products(
+        catalog,
+        encoder or local_encoder(model, batch_size=batch_size, workers=workers),
+        policy=catalog.policy,
+        sources=catalog.image_sources,
     )
     while batch := list(islice(encoded, PRODUCTS_PER_BATCH)):
         vectors = [item[1] for item in batch if not isinstance(item, Reject)]
@@ -207,6 +213,7 @@ def calibrate_on_catalog(
     precision: float = 0.9,
     batch_size: int = 32,
     workers: int | None = None,
+    encoder: Encoder | None = None,
 ) -> list[LabelSet]:
     """Calibrate label sets on a catalogue whose columns hold some products' labels.
 
@@ -218,7 +225,8 @@ def calibrate_on_catalog(
         columns: the column of each set, where it does not have the set's name.
         precision: as ``calibrate``.
         batch_size: images the model takes at once.
-        workers: threads that fetch and decode images; None for one per core.
+        workers: threads that decode images; None for one per core.
+        encoder: who reads and encodes the images; None for this process.
 
     Raises:
         LabelError: no set has a column, a cell holds a label that its set does not have, or no
@@ -236,8 +244,11 @@ def calibrate_on_catalog(
         raise LabelError(message)
     cells: dict[str, list[str]] = {name: [] for name in found}
     vectors: dict[str, list[np.ndarray]] = {name: [] for name in found}
-    encoded = model.iter_products(
-        catalog, batch_size=batch_size, workers=workers, policy=catalog.policy
+    encoded = encode_products(
+        catalog,
+        encoder or local_encoder(model, batch_size=batch_size, workers=workers),
+        policy=catalog.policy,
+        sources=catalog.image_sources,
     )
     for item in encoded:
         if isinstance(item, Reject):
