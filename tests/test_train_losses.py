@@ -197,6 +197,16 @@ def test_the_loss_is_the_weighted_sum_of_the_recipes_terms():
     assert term_weights(LossConfig(kind="siglip")) == {"siglip": 1.0}
 
 
+def test_prefixes_share_the_loss_with_the_whole_vectors():
+    features, start = some_features(29), some_features(31)
+    targets = Targets(teachers={"anchor": start})
+    weights = {"infonce": 1.0, "anchor": 0.5}
+    cut = [functional.normalize(side[:, :3], dim=1) for side in (features.images, features.texts)]
+    expected = (info_nce(features, targets) + info_nce(features_of(*cut), targets)) / 2
+    found = total_loss(features, targets, weights, prefixes=(3,))
+    assert torch.allclose(found, expected + 0.5 * anchor(features, targets))
+
+
 def test_the_fitted_bias_expects_as_many_matching_pairs_as_there_are():
     features = some_features(23)
     bias = fit_bias(features.images, features.texts, 30.0)

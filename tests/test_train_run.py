@@ -19,7 +19,9 @@ from safetensors.numpy import load_file
 import two_processes
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.cli.main import run as run_program
+from fashionclip.engines.io import to_unit
 from fashionclip.errors import CatalogError, TrainingError
+from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
 from fashionclip.train.distributed import ProcessGroup
 from fashionclip.train.loop import train
@@ -301,6 +303,41 @@ def test_sixteen_pairs_can_be_memorized(shop, tiny_checkpoint, tmp_path):
     losses = [loss for _, loss, _ in losses_of(run)]
     assert losses[0] > 2.0  # chance is ln 16 = 2.77
     assert losses[-1] < 1.0
+
+
+@pytest.mark.slow
+def test_a_prefix_finds_more_if_it_was_trained_and_the_checkpoint_says_so(
+    shop, tiny_checkpoint, tmp_path
+):
+    n_found = {}
+    for prefixes in ((), (4,)):
+        run = RunFolder(tmp_path / f"run-{len(prefixes)}")
+        raw = {
+            "data": {"catalog": str(shop), "max_rows": 32, "development": 0.0, "test": 0.0},
+            "model": {"start": str(tiny_checkpoint), "precision": "float32"},
+            "loss": {"prefixes": prefixes},
+            "optimizer": {"lr": 2e-3, "schedule": "constant", "clip_norm": 1.0},
+            "schedule": {"batch_size": 32, "steps": 40, "checkpoint_every": 40, "log_every": 40},
+        }
+        train(make_recipe(raw, place="the test"), run)
+        source = prepare(read_recipe(run.recipe), run).source
+        model = FashionCLIP.from_pretrained(run.checkpoint(40), device="cpu", precision="float32")
+        assert model.checkpoint.config.prefix_dims == prefixes
+        images = model.encode_images([source[i].image for i in range(len(source))])[:, :4]
+        texts = model.encode_text([source[i].caption for i in range(len(source))])[:, :4]
+        cosines = to_unit(images) @ to_unit(texts).T
+        n_found[prefixes] = int((cosines.argmax(1) == np.arange(len(cosines))).sum())
+    assert n_found[4,] >= n_found[()] + 8
+    assert open_checkpoint(RunFolder(tmp_path / "run-0").start).fingerprint == (
+        open_checkpoint(tiny_checkpoint).fingerprint
+    )
+
+
+def test_prefixes_must_be_shorter_than_the_vectors(shop, tiny_checkpoint, tmp_path):
+    recipe = recipe_of(shop, tiny_checkpoint, loss__prefixes=[8, 24])
+    message = r"loss.prefixes has 24, and the vectors of .* have 24 numbers: choose shorter ones"
+    with pytest.raises(TrainingError, match=message):
+        train(recipe, RunFolder(tmp_path / "run"))
 
 
 # ---- bad input

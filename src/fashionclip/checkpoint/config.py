@@ -5,7 +5,7 @@ trained with: a config without ``hidden_act`` means QuickGELU.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from fashionclip.errors import CheckpointError
@@ -80,6 +80,9 @@ class CLIPConfig:
     end_id: int
     logit_scale: float
     """Natural logarithm of the factor of cosines before the softmax."""
+    prefix_dims: tuple[int, ...] = field(default=(), repr=False)
+    """Shorter lengths that the vectors are trained for: their first numbers are vectors too. Not
+    in the representation, of which fingerprints are made: vectors do not depend on it."""
 
     @property
     def architecture(self) -> str:
@@ -119,6 +122,7 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
             end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
             end_id=int(end_id),
             logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
+            prefix_dims=tuple(int(length) for length in raw.get("prefix_dims", ())),
         )
         _check_sizes(config)
     except (AttributeError, TypeError, ValueError) as exc:
@@ -139,10 +143,10 @@ def tower_settings(raw: Mapping[str, Any], tower: str) -> Mapping[str, Any] | No
 
 def _tower_of(kind: type[_T], raw: Mapping[str, Any], place: str) -> _T:
     values: dict[str, Any] = {}
-    for field in fields(kind):
-        key, vision_default, text_default = _KEYS[field.name]
+    for one in fields(kind):
+        key, vision_default, text_default = _KEYS[one.name]
         default = vision_default if kind is VisionConfig else text_default
-        values[field.name] = type(default)(raw.get(key, default))
+        values[one.name] = type(default)(raw.get(key, default))
     if values["activation"] not in {"quick_gelu", "gelu"}:
         message = (
             f"{place} asks for the activation '{values['activation']}'; CLIP models use "
@@ -162,6 +166,10 @@ def _check_sizes(config: CLIPConfig) -> None:
                 raise ValueError(message)
         if tower.width % tower.heads:
             message = f"{tower.heads} heads cannot share a width of {tower.width}"
+            raise ValueError(message)
+    for length in config.prefix_dims:
+        if not 0 < length < config.projection_dim:
+            message = f"prefix_dims holds {length}"
             raise ValueError(message)
     if vision.image_px % vision.patch_px:
         message = f"patches of {vision.patch_px} px do not fill {vision.image_px} px"

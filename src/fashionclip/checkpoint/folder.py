@@ -149,6 +149,9 @@ def save_checkpoint(
         settings = {**(tower_settings(raw, tower) or {}), "hidden_act": part.activation}
         raw[f"{tower}_config"] = settings  # the activation never depends on a reader's default
         raw.pop(f"{tower}_config_dict", None)
+    raw.pop("prefix_dims", None)
+    if config.prefix_dims:
+        raw["prefix_dims"] = list(config.prefix_dims)
     texts = {"config.json": json.dumps({"model_type": "clip", **raw}, indent=2)}
     texts |= checkpoint.tokenizer.files()
     texts["preprocessor_config.json"] = json.dumps(

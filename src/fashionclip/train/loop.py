@@ -38,6 +38,7 @@ from fashionclip.train.model import (
     teacher_features,
     trainable_weights,
     with_activation,
+    with_prefixes,
 )
 from fashionclip.train.optimizer import (
     backward,
@@ -130,7 +131,9 @@ class _Trainer:
         recipe, device = setup.recipe, device_of(setup.recipe)
         self.setup, self.recipe, self.run, self.log = setup, recipe, run, log
         self.group, self.device, self.n_steps = setup.group, device, setup.n_steps
-        self.checkpoint = with_activation(setup.start, recipe.model.activation)
+        self.checkpoint = with_prefixes(
+            with_activation(setup.start, recipe.model.activation), recipe.loss.prefixes
+        )
         self.precision = choose_precision(recipe.model.precision, device)
         towers = self.towers = load_towers(self.checkpoint, device)
         set_trainable(towers, recipe.model, seed=recipe.schedule.seed)
@@ -218,7 +221,8 @@ class _Trainer:
         def loss_of(images: Tensor, texts: Tensor, patches: Tensor | None = None) -> Tensor:
             features = gather_features(images, texts, self.temperature, self.group)
             more = replace(targets, prompts=self._prompt_targets(batch), patches=patches)
-            return total_loss(features, more, self.term_weights)
+            prefixes = recipe.loss.prefixes
+            return total_loss(features, more, self.term_weights, prefixes=prefixes)
 
         if self.patch_head is None:
             chunk_size = min(recipe.schedule.chunk_size, len(inputs))

@@ -62,6 +62,12 @@ class Features:
     first: int = 0
     """Index of this process's first row among all."""
 
+    def prefix(self, length: int) -> "Features":
+        """The first numbers of every vector, scaled to unit length."""
+        sides = (self.images, self.texts, self.all_images, self.all_texts)
+        cut = [functional.normalize(side[:, :length], dim=1) for side in sides]
+        return Features(*cut, self.scale, self.bias, self.first)
+
     @property
     def labels(self) -> Tensor:
         """``(n,)``: for each own row the index of its counterpart among all rows."""
@@ -306,6 +312,8 @@ LOSS_TERMS: Mapping[str, LossTerm] = MappingProxyType(
     }
 )
 """Every term by its name in a recipe."""
+PREFIX_TERMS = ("infonce", "siglip")
+"""Those that prefixes of the vectors take part in."""
 
 
 def term_weights(config: LossConfig) -> dict[str, float]:
@@ -315,11 +323,30 @@ def term_weights(config: LossConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def total_loss(features: Features, targets: Targets, weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of the terms, mean over own rows."""
+def total_loss(
+    features: Features,
+    targets: Targets,
+    weights: Mapping[str, float],
+    *,
+    prefixes: Sequence[int] = (),
+) -> Tensor:
+    """The weighted sum of the terms, mean over own rows.
+
+    Args:
+        features: vectors of the batch.
+        targets: what else is known of it.
+        weights: of the terms, as ``term_weights`` gives them.
+        prefixes: lengths; InfoNCE and SigLIP are then averaged over the whole vectors and those of
+            their first numbers, with one temperature.
+
+    Source: Kusupati et al. 2022, arXiv 2205.13147 (Matryoshka), equation 1, with equal weights.
+    """
     total = features.images.new_zeros(())
+    views = [features, *(features.prefix(length) for length in prefixes)]
     for name, weight in weights.items():
-        total = total + weight * LOSS_TERMS[name](features, targets)
+        compared = views if name in PREFIX_TERMS else views[:1]
+        values = torch.stack([LOSS_TERMS[name](view, targets) for view in compared])
+        total = total + weight * values.mean()
     return total
 
 

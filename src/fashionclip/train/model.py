@@ -175,6 +175,11 @@ def with_activation(checkpoint: Checkpoint, activation: str) -> Checkpoint:
     return replace(checkpoint, config=replace(config, vision=vision, text=text))
 
 
+def with_prefixes(checkpoint: Checkpoint, prefixes: tuple[int, ...]) -> Checkpoint:
+    """The same weights, with the lengths of vectors that they are trained for beside the whole."""
+    return replace(checkpoint, config=replace(checkpoint.config, prefix_dims=prefixes))
+
+
 def load_towers(checkpoint: Checkpoint, device: torch.device) -> Towers:
     """Load a checkpoint's weights into towers, as float32."""
     return Towers.from_checkpoint(checkpoint).to(device)

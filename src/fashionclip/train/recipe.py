@@ -46,6 +46,7 @@ Decay = Annotated[float, Field(ge=0.0, le=0.999999)]
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split_list)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split_list)]
 
 
 class _Group(BaseModel):
@@ -118,6 +119,11 @@ class LossConfig(_Group):
         "all: they are.",
     )
     max_scale: float = _key(100.0, "Upper bound of the logit scale; inf for none.", ge=1.0)
+    prefixes: Sizes = _key(
+        (),
+        "Lengths, such as [64, 128]: the loss is averaged over the whole vectors and those of "
+        "their first numbers.",
+    )
     soft_targets: Ratio = _key(0.0, "Ratio of each target given to pairs with like attributes.")
     teacher: str = _key("start", "Frozen model to distill from: a checkpoint, or start.")
     distill: float = _key(0.0, "Weight of distillation from the teacher.", ge=0.0)

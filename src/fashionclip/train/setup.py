@@ -97,6 +97,7 @@ def prepare(
             message = f"loss.{term} trains in one process; run it without torchrun"
             raise TrainingError(message)
     start = open_checkpoint(recipe.model.start)
+    _check_prefixes(recipe, start)
     source = source or open_data(recipe.data)
     images = broadcast(image_digests(source) if group.is_first else [])
     split = split_pairs(source, images, recipe.data)
@@ -169,6 +170,16 @@ def _check_recipe(recipe: Recipe, run: RunFolder) -> None:
                     f"{value!r}; resume with the same recipe, or name another folder"
                 )
                 raise TrainingError(message)
+
+
+def _check_prefixes(recipe: Recipe, start: Checkpoint) -> None:
+    dim = start.config.projection_dim
+    if too_long := [length for length in recipe.loss.prefixes if length >= dim]:
+        message = (
+            f"loss.prefixes has {too_long[0]}, and the vectors of {start.name} have {dim} numbers: "
+            "choose shorter ones"
+        )
+        raise TrainingError(message)
 
 
 def _batch_size(source: DataSource, split: Split, recipe: Recipe, group: ProcessGroup) -> int:

@@ -127,7 +127,7 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
 
 
 def _sizes(config: CLIPConfig) -> CLIPConfig:
-    """The configuration without temperature and activation, which tuning may change."""
+    """The configuration without what tuning may change: temperature, activation, prefixes."""
     vision = replace(config.vision, activation="gelu")
     text = replace(config.text, activation="gelu")
-    return replace(config, vision=vision, text=text, logit_scale=0.0)
+    return replace(config, vision=vision, text=text, logit_scale=0.0, prefix_dims=())
