@@ -51,6 +51,17 @@ def test_most_are_excluded_where_a_query_is_of_their_kind():
     assert np.mean([len(some) for some in candidates]) < 1_000
 
 
+def test_a_shortlist_has_nearly_all_of_the_best():
+    rng = np.random.default_rng(2)
+    vectors = in_few_directions(rng, n=5_000)
+    passing = rng.random(5_000) < 0.7
+    queries = vectors[:10] + 0.1 * rng.normal(size=(10, DIM)).astype(np.float32)
+    found = fit_pruning(vectors).likely(queries, k=40, masks=[passing] * 10)
+    for query, rows in zip(queries, found, strict=True):
+        assert passing[rows].all()
+        assert len(best(vectors, query, 40, passing) & set(rows.tolist())) >= 38
+
+
 def test_rows_that_come_and_go_keep_the_bounds_true():
     rng = np.random.default_rng(1)
     vectors, added = in_few_directions(rng), in_few_directions(rng, n=30)  # another subspace

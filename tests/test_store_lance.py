@@ -5,12 +5,13 @@ import os
 import shutil
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import lance
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashionclip.errors import (
@@ -108,6 +109,33 @@ UPKEEP = "fashionclip.store.lance.upkeep."
 def vector_index(folder: Path):
     found = [i for i in table_of(folder).describe_indices() if i.field_names == ["_vector"]]
     return found[0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["put", "drop", "tidy"])), max_size=9)
+)
+def test_searches_name_the_right_products_whatever_was_written(tmp_path_factory, steps):
+    store = make(tmp_path_factory.mktemp("any") / "shop.lance")
+    expected = dict[str, int]()
+    for round_number, (number, step) in enumerate([(0, "put"), *steps]):
+        if step == "put":
+            caption = f"dress of batch{round_number}"
+            some = [replace(one, caption=caption) for one in products(8, start=number)]
+            upsert(store, some)
+            expected |= {one.product_id: round_number for one in some}
+        elif step == "drop":
+            with store.writer() as writer:
+                writer.delete([name := f"p{number}"])
+            expected.pop(name, None)
+        else:
+            optimize(store)
+        for asked, wanted in (
+            ("dress", set(expected)),
+            (f"batch{round_number}", {i for i, n in expected.items() if n == round_number}),
+        ):
+            assert {hit.product_id for hit in store.text_search(asked, k=99)} == wanted
+        assert set(ids(nearest(store, unit_vectors(1), k=99))) == set(expected)
 
 
 @pytest.mark.parametrize(

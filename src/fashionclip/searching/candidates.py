@@ -55,9 +55,8 @@ class Candidates:
         found = np.zeros(len(self.hits), dtype=bool)
         for row in np.flatnonzero(self.word_scores > 0).tolist():
             hit = self.hits[row]
-            found[row] = hit.product_id.casefold() in codes or any(
-                _code(hit.columns.get(name)) in codes for name in names
-            )
+            own = [hit.product_id.casefold(), *(_code(hit.columns.get(name)) for name in names)]
+            found[row] = not codes.isdisjoint(own)
         return found
 
 

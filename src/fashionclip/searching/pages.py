@@ -75,23 +75,25 @@ def page_of(
     best_first = sorted(range(len(ids)), key=keys.__getitem__)
     if is_stable:
         keys = [(FITTING, score, name) for _, score, name in keys]
-    marks = [mark_of(name) for name in ids]
+    groups: Sequence[Value] = [None] * len(ids)
     if layout.group is not None:
         groups = candidates.values(layout.group)
         best_first = list(_firsts(best_first, groups, layout.excluded_groups))
-        for row, group in enumerate(groups):
-            if group is not None:
-                marks[row] = mark_of(f"group {group}")
     fitting = [row for row in best_first if not is_weak[row]]
     weaker = best_first[len(fitting) :]
     values: list[Value] = []
 
+    def mark(row: int) -> int:
+        return mark_of(ids[row] if groups[row] is None else f"group {groups[row]}")
+
     def is_seen(row: int) -> bool:
+        if not place.n_before:
+            return False
         if layout.sort is not None and not is_weak[row]:
             if place.sorted_at is None:
-                return place.n_before > 0
+                return True
             return not is_after(place.sorted_at, values[row], ids[row], layout.sort)
-        return place.is_seen(keys[row], marks[row])
+        return place.is_seen(keys[row], mark(row))
 
     if layout.sort is not None:
         values = [sort_value(value) for value in candidates.values(layout.sort.column)]
@@ -111,7 +113,7 @@ def page_of(
         rows=rows,
         n_relevant=sum(not is_weak[row] for row in rows),
         has_more=len(found) > last,
-        place=_end(layout, rows, best_first, found[:last], keys, marks, values, is_weak, is_seen),
+        place=_end(layout, rows, best_first, found[:last], keys, mark, values, is_weak, is_seen),
         counted=fitting,
     )
 
@@ -122,7 +124,7 @@ def _end(
     best_first: Sequence[int],
     found: Sequence[int],
     keys: Sequence[RankKey],
-    marks: Sequence[int],
+    mark: Callable[[int], int],
     values: Sequence[Value],
     is_weak: Sequence[bool],
     is_seen: Callable[[int], bool],
@@ -136,7 +138,7 @@ def _end(
         return Place(n_before, sorted_at=(values[last], keys[last][2]))
     ended = set(found)
     ranking = [
-        (keys[row], marks[row])
+        (keys[row], mark(row))
         for row in best_first
         if (row in ended or is_seen(row)) and (layout.sort is None or is_weak[row])
     ]

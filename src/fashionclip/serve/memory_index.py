@@ -34,6 +34,8 @@ POLL_S = 0.5  # between checks of the store
 MIN_REST = 3  # pause after reading a change, in times of its duration
 APPROXIMATE_FROM = 200_000
 """Products from which the store's approximate index is quicker than comparing all."""
+MAX_EXACT_K = 50
+"""Up to so many hits are exactly the closest; of a longer list, one in 500 may be missing."""
 ROWS_PER_CANDIDATE = 30
 """Vectors that are compared in memory in the time in which the store proposes one candidate."""
 MIN_COMPARED = 20_000  # vectors that are all compared, which takes 4 ms
@@ -93,18 +95,27 @@ class InMemoryIndex(MemoryStore):
             FilterError: a filter names a column that is gone.
         """
         now = self.snapshot
-        if exact or self.fault or len(now) < APPROXIMATE_FROM:
-            return super().nearest(vectors, k=k, where=where, exact=exact, columns=columns)
+        if exact:
+            return super().nearest(vectors, k=k, where=where, columns=columns)
         check_k(k)
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
+        queries = unit_queries(vectors)
+        if self.fault or len(now) < APPROXIMATE_FROM:
+            return now.nearest(
+                queries,
+                ks=[k] * len(queries),
+                masks=[now.mask(one) for one in filters],
+                columns=columns,
+                exact=k <= MAX_EXACT_K,
+            )
         try:
-            rows = self._candidates(now, unit_queries(vectors), k, filters)
+            rows = self._candidates(now, queries, k, filters)
         except FilterError:
             raise
         except StoreError:  # the copy goes on without its store
             return super().nearest(vectors, k=k, where=where, columns=columns)
-        return now.nearest_among(rows, unit_queries(vectors), k=k, columns=columns)
+        return now.nearest_among(rows, queries, k=k, columns=columns)
 
     def _candidates(
         self, now: Snapshot, queries: np.ndarray, k: int, filters: Sequence[Filter | None]

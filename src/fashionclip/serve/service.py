@@ -81,7 +81,7 @@ class SearchService:
     """A store and its model, open for searches and writes."""
 
     def __init__(self, store: str | Path, settings: Settings, metrics: Metrics) -> None:
-        """Open both, and encode one text, so that the first request does not wait for that.
+        """Open both, and search once, so that the first request does not wait for what loads late.
 
         Args:
             store: the store's URI.
@@ -104,9 +104,9 @@ class SearchService:
         self._search_model = model  # its calls come in batches already
         self._engine = BatchingEngine(model.engine, metrics, max_batch=max_batch)
         self._model = FashionCLIP(model.checkpoint, engine=self._engine)
-        self._model.encode_text("product")
         if self._index.meta.relevance_threshold is None:
             self._index.default_threshold = calibrate(self._index, model)
+        search_many(self._index, model, [Query(text="product")])
         self._decoder = ImageDecoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
         policy = FetchPolicy(allow_private=settings.allow_private)
         self._thumbnails = Thumbnails(

@@ -5,6 +5,7 @@ losing requests; ``SIGTERM`` ends the service after it has answered what it acce
 the socket, the counts of rate limits and the metrics, and nothing else: each has its own index.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from threadpoolctl import threadpool_limits
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
@@ -39,6 +41,9 @@ STARTUP_FAILURE = 3  # uvicorn's own exit code: the parent does not try again
 STARTUP_SECONDS = 60  # to import everything, read the store and open the model
 RESTART_S = 10.0  # between tries to start a worker while others answer
 SWITCH_SECONDS = 0.0001  # longest wait for Python's lock, e.g. after a matrix product
+GARBAGE_THRESHOLDS = (100_000, 50, 1_000)
+"""A search makes thousands of objects, and none that only a collection frees; with Python's own
+thresholds, each one looks through the ids of all products now and then."""
 BACKLOG = 4_096  # connections that wait at the socket while no worker accepts them
 RATES_NAME = "rates"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -196,6 +201,9 @@ def build(
     """
     logs.configure(sys.stderr)
     sys.setswitchinterval(SWITCH_SECONDS)
+    # after each search, idle threads of NumPy's spin for milliseconds, on cores that others need
+    threadpool_limits(1, user_api="blas")
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     connections.max_open = raise_file_limit()
     connections.linger_on_stop()
     try:

@@ -271,6 +271,7 @@ def plan(
     return WordQuery(tuple(dict.fromkeys(required)))
 
 
+@lru_cache(maxsize=1 << 16)
 def max_edits(word: str) -> int:
     """How many letters may be wrong, missing, too many or swapped in a word that no product has.
 
@@ -329,6 +330,7 @@ def closest(
     return tuple(other for other in alike if other[0] == word[0]) or tuple(alike)
 
 
+@lru_cache(maxsize=1 << 16)
 def _is_short_word(word: str) -> bool:
     return len(word) == 3 and word.isalpha() and not _is_unspaced(word)
 

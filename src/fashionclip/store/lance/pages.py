@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 from lance.dataset import ColumnOrdering
 
@@ -13,8 +14,6 @@ from fashionclip.store.base import Sort
 from fashionclip.store.filters import Filter, to_datafusion
 from fashionclip.store.lance import schema
 from fashionclip.store.lance.schema import literal, shown_name, stored_name
-
-MAX_TIES = 5_000  # a thousand copies of one image need no order
 
 Dataset = Any
 
@@ -52,23 +51,12 @@ def condition_of(table: Dataset, where: Filter | None) -> str | None:
     return to_datafusion(where, column)
 
 
-def ranked(
-    found: pa.Table,
-    scores: Float[np.ndarray, " n"],
-    k: int,
-    limit: int,
-    *,
-    max_ties: int = MAX_TIES,
-) -> list[Hit] | None:
-    """The k best rows as hits, equal scores by id; None if ``limit`` cut through equal scores."""
-    ids = found[schema.ID].to_pylist()
-    by_id = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
-    order = by_id[np.argsort(-scores[by_id], kind="stable")]
-    is_cut = len(order) >= limit and scores[order[k - 1]] == scores[order[-1]]
-    if is_cut and limit <= max_ties:
-        return None
+def ranked(found: pa.Table, scores: Float[np.ndarray, " n"], k: int) -> list[Hit]:
+    """The k best rows as hits, equal scores by id."""
+    keys = pa.table({"score": scores, "id": found[schema.ID]})
+    order = pc.sort_indices(keys, sort_keys=[("score", "descending"), ("id", "ascending")])
     best = order[:k]
-    return hits_of(found.take(pa.array(best)), scores[best].tolist())
+    return hits_of(found.take(best), scores[best.to_numpy()].tolist())
 
 
 def hits_of(found: pa.Table, scores: Iterable[float]) -> list[Hit]:

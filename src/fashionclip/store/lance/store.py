@@ -39,6 +39,7 @@ from fashionclip.store.lance.faults import reported
 from fashionclip.store.lance.leases import Leases
 from fashionclip.store.lance.pages import condition_of, hits_of, ranked
 from fashionclip.store.lance.place import Identity, Manifest, Place
+from fashionclip.store.lance.row_ids import ADDRESS, RowIds
 from fashionclip.store.lance.schema import batched, kinds_in, stored_name
 from fashionclip.store.lance.table import open_table, roles_of, threshold_of
 from fashionclip.store.lance.writer import LanceWriter
@@ -56,6 +57,7 @@ from fashionclip.store.rows import (
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
 MAX_TIED_WORDS = 1_000  # products of the same words are many, and cost a millisecond each thousand
+MAX_TIES = 5_000  # a thousand copies of one image need no order
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
 SCAN_ROWS = 2_048
 
@@ -99,6 +101,7 @@ class LanceStore:
 
     def _open(self) -> None:
         """Read manifest and table, as they are now."""
+        self._row_ids = RowIds()
         self._identity: Identity = self._place.identity()
         self._manifest = Manifest.read(self._place)
         self._manifest.require_format(self._place.uri)
@@ -237,14 +240,13 @@ class LanceStore:
                 scores = schema.cosines(rows, queries[np.array(pending)[numbers]])
                 rows = rows.drop_columns([schema.VECTOR])
             else:
-                scores = 1.0 - rows["_distance"].to_numpy().astype(np.float64)
+                scores = 1.0 - _float64(rows["_distance"])
             scores = np.clip(scores, -1.0, 1.0)
             rows = rows.drop_columns(["query_index"]) if is_batch else rows
             for number, i in enumerate(pending):
                 own = np.flatnonzero(numbers == number)
-                hits = ranked(rows.take(pa.array(own)), scores[own], k, limit)
-                if hits is not None:
-                    found[i] = hits
+                if not _is_cut(scores[own], k, limit):
+                    found[i] = ranked(rows.take(pa.array(own)), scores[own], k)
             pending = [i for i in pending if i not in found]
             limit *= 4
         return [found[i] for i in range(len(queries))]
@@ -268,42 +270,27 @@ class LanceStore:
         if not query.required:
             return []
         with_all, with_any = words.queries(query)
-        found = self._matching(table, with_all, k, fitted, columns)
-        if with_any is with_all or len(found) >= k:
-            return found
-        is_found = {hit.product_id for hit in found}
-        rest = self._matching(table, with_any, k, fitted, columns)
-        rest = [hit for hit in rest if hit.product_id not in is_found]
-        lift = rest[0].score if rest else 0.0
-        return [
-            *(Hit(hit.product_id, hit.score + lift, hit.columns) for hit in found),
-            *rest[: k - len(found)],
-        ]
+        limit = max(k, MAX_TIED_WORDS) + TIE_MARGIN
+        found = self._best_rows(
+            table, fitted, columns, measure="_score", full_text_query=with_all, limit=limit
+        )
+        scores = _float64(found["_score"])
+        if with_any is not with_all and len(found) < k:
+            rest = self._best_rows(
+                table, fitted, columns, measure="_score", full_text_query=with_any, limit=limit
+            )
+            is_new = ~np.isin(rest[ADDRESS].to_numpy(), found[ADDRESS].to_numpy())
+            rest = rest.filter(pa.array(is_new))
+            others = _float64(rest["_score"])
+            scores = np.concatenate([scores + others.max(initial=0.0), others])
+            found = pa.concat_tables([found, rest])
+        return ranked(found, scores, k)
 
     def _vocabulary_of(self, table: Dataset) -> words.Vocabulary:
         known = self._vocabulary
         if known is None or known.table is not table:
             known = self._vocabulary = words.Vocabulary(table)
         return known
-
-    def _matching(
-        self,
-        table: Dataset,
-        query: words.Query,
-        k: int,
-        where: Filter | None,
-        columns: Sequence[str] | None,
-    ) -> list[Hit]:
-        """The k products that fit a query of Lance's best, by BM25."""
-        limit = k + TIE_MARGIN
-        while True:
-            rows = self._best_rows(
-                table, where, columns, measure="_score", full_text_query=query, limit=limit
-            )
-            hits = ranked(rows, rows["_score"].to_numpy(), k, limit, max_ties=MAX_TIED_WORDS)
-            if hits is not None:
-                return hits
-            limit = MAX_TIED_WORDS + 1
 
     def _best_rows(
         self,
@@ -319,11 +306,18 @@ class LanceStore:
 
         ``own`` are further columns of the store itself.
         """
-        names = [*self._names(table, columns), *own, measure]
+        names = [*self._names(table, columns)[1:], *own, measure]
         with reported(self._place.uri):
-            condition = condition_of(table, where)
-            scanner = table.scanner(columns=names, filter=condition, prefilter=True, **search)
-            return scanner.to_table()
+            scanner = table.scanner(
+                columns=names,
+                filter=condition_of(table, where),
+                prefilter=True,
+                with_row_address=True,
+                **search,
+            )
+            rows = scanner.to_table()
+            ids = self._row_ids.of(table, rows[ADDRESS].to_numpy())
+        return rows.append_column(schema.ID, ids)
 
     @_on_newest
     def count(self, where: Filter | None = None, *, distinct: str | None = None) -> int:
@@ -542,3 +536,15 @@ class LanceStore:
     def uri(self) -> str:
         """Where the store is."""
         return self._place.uri
+
+
+def _float64(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def _is_cut(scores: np.ndarray, k: int, limit: int) -> bool:
+    """Whether a limit of rows, best first, has cut through scores that equal the k-th."""
+    if not k <= len(scores) >= limit or limit > MAX_TIES:
+        return False
+    best = np.sort(scores)[::-1]
+    return bool(best[k - 1] == best[-1])
