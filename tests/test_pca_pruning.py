@@ -55,7 +55,7 @@ def test_a_shortlist_has_nearly_all_of_the_best():
     rng = np.random.default_rng(2)
     vectors = in_few_directions(rng, n=5_000, spread=0.03)
     passing = rng.random(5_000) < 0.7
-    queries = vectors[:10] + 0.1 * rng.normal(size=(10, DIM)).astype(np.float32)
+    queries = vectors[:10] + 0.03 * rng.normal(size=(10, DIM)).astype(np.float32)
     found = fit_pruning(vectors).likely(queries, k=40, masks=[passing] * 10)
     for query, rows in zip(queries, found, strict=True):
         assert passing[rows].all()
