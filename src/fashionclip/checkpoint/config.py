@@ -14,6 +14,8 @@ from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resa
 Activation = Literal["quick_gelu", "gelu"]
 LEGACY_END_ID = 2
 """Early conversions wrote this in place of the true end token; it means "the highest id"."""
+DEFAULT_DIM = 512
+"""Length of the vectors where a file does not say it."""
 MIN_CONTEXT = 3
 """Start, a word, end."""
 ROUNDING = 1e-6  # of a scale; a file's 0.00392156862745098 is 1 / 255
@@ -118,7 +120,7 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
         config = CLIPConfig(
             vision=_tower_of(VisionConfig, vision or {}, place),
             text=_tower_of(TextConfig, text or {}, place),
-            projection_dim=int(raw.get("projection_dim", 512)),
+            projection_dim=int(raw.get("projection_dim", DEFAULT_DIM)),
             end_of_text="argmax" if end_id == LEGACY_END_ID else "first",
             end_id=int(end_id),
             logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),

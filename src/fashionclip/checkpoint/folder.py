@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fashionclip.checkpoint.config import (
+    DEFAULT_DIM,
     CLIPConfig,
     read_config,
     read_preprocess,
@@ -147,8 +148,12 @@ def save_checkpoint(
     config = checkpoint.config
     for tower, part in (("text", config.text), ("vision", config.vision)):
         settings = {**(tower_settings(raw, tower) or {}), "hidden_act": part.activation}
+        if config.projection_dim != settings.get("projection_dim", config.projection_dim):
+            settings["projection_dim"] = config.projection_dim
         raw[f"{tower}_config"] = settings  # the activation never depends on a reader's default
         raw.pop(f"{tower}_config_dict", None)
+    if config.projection_dim != raw.get("projection_dim", DEFAULT_DIM):
+        raw["projection_dim"] = config.projection_dim
     raw.pop("prefix_dims", None)
     if config.prefix_dims:
         raw["prefix_dims"] = list(config.prefix_dims)

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "Test whether one model is significantly better than another.",
     "train": "Fine-tune a model on a shop's own images and texts.",
     "publish": "Export a fine-tuned model with its model card.",
+    "reduce": "Write a model whose vectors have fewer numbers.",
     "serve": "Serve a search page and an API over an index.",
     "migration": "Show how the answers move from one index or model to another.",
     "switch": "Let an alias, and the services over it, go to another index.",

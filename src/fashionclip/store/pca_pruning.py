@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 MIN_ROWS = 20_000  # fewer vectors are all read within 2 ms
 MAX_ROWS = 300_000  # of more, a store's approximate index is quicker, and takes no memory here
@@ -98,17 +98,28 @@ class PCAPruning:
         return top_rows(estimates, k * ROWS_PER_HIT)
 
 
+def principal_axes(
+    vectors: Float32[np.ndarray, "n dim"],
+) -> tuple[Float[np.ndarray, " dim"], Float32[np.ndarray, "dim component"]]:
+    """The principal axes of vectors about zero, the one with most of their squared length first.
+
+    Returns:
+        The share of the squared length that the axes up to each one hold, and the axes as columns.
+    """
+    energies, components = np.linalg.eigh(vectors.T @ vectors)  # the smallest first
+    shares = np.cumsum(energies[::-1]) / max(float(energies.sum()), np.finfo(np.float32).tiny)
+    return shares, np.ascontiguousarray(components[:, ::-1], dtype=np.float32)
+
+
 def fit_pruning(vectors: Float32[np.ndarray, "n dim"]) -> PCAPruning | None:
     """Fit a basis; None where too many components are needed for ``MIN_ENERGY``."""
     if not vectors.size:
         return None
-    sample = vectors[:: max(1, len(vectors) // ROWS_FITTED)]
-    energies, components = np.linalg.eigh(sample.T @ sample)  # the smallest first
-    shares = np.cumsum(energies[::-1]) / max(float(energies.sum()), np.finfo(np.float32).tiny)
+    shares, axes = principal_axes(vectors[:: max(1, len(vectors) // ROWS_FITTED)])
     n_components = int(np.searchsorted(shares, MIN_ENERGY)) + 1
     if n_components > MAX_DIM_RATIO * vectors.shape[1]:
         return None
-    basis = np.ascontiguousarray(components[:, ::-1][:, :n_components], dtype=np.float32)
+    basis = np.ascontiguousarray(axes[:, :n_components])
     return PCAPruning(basis, *_projected(vectors, basis))
 
 

@@ -7,7 +7,7 @@ the table and give it a weight in ``term_weights``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -64,9 +64,17 @@ class Features:
 
     def prefix(self, length: int) -> "Features":
         """The first numbers of every vector, scaled to unit length."""
-        sides = (self.images, self.texts, self.all_images, self.all_texts)
-        cut = [functional.normalize(side[:, :length], dim=1) for side in sides]
-        return Features(*cut, self.scale, self.bias, self.first)
+
+        def cut(side: Tensor) -> Tensor:
+            return functional.normalize(side[:, :length], dim=1)
+
+        return replace(
+            self,
+            images=cut(self.images),
+            texts=cut(self.texts),
+            all_images=cut(self.all_images),
+            all_texts=cut(self.all_texts),
+        )
 
     @property
     def labels(self) -> Tensor:

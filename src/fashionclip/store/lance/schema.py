@@ -187,7 +187,8 @@ def cosines(found: pa.Table, queries: Float32[np.ndarray, "n dim"]) -> Float64[n
         (batch,) = found.select([VECTOR]).combine_chunks().to_batches()
         vectors[:] = vectors_in(batch)
     # rounded, so that equal vectors have equal scores
-    return np.einsum("nd,nd->n", vectors, queries).astype(np.float32).astype(np.float64)
+    rounded = np.einsum("nd,nd->n", vectors, queries).astype(np.float32)
+    return np.asarray(rounded, np.float64)
 
 
 def has_whole_vectors(batch: pa.RecordBatch, vectors: np.ndarray) -> Bool[np.ndarray, " n"]:

@@ -1,0 +1,141 @@
+"""Models whose vectors have fewer numbers: the first ones, or principal components of a catalogue.
+
+CLIP's vector is a linear map of a tower's last state, scaled to unit length. So a model of shorter
+vectors is the same model with smaller maps: a checkpoint as any other, of which stores, searches
+and exports need to know nothing.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from fashionclip.catalog import Catalog
+from fashionclip.checkpoint import Checkpoint, save_checkpoint
+from fashionclip.checkpoint.config import expected_shapes
+from fashionclip.errors import CheckpointError, FashionCLIPError
+from fashionclip.model import FashionCLIP
+from fashionclip.product import Product
+from fashionclip.store.pca_pruning import principal_axes
+
+MAX_FITTED = 4_096
+"""Images that principal components are fitted to."""
+PROJECTIONS = ("visual_projection.weight", "text_projection.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class ReductionReport:
+    """What a model of shorter vectors keeps."""
+
+    dim: int
+    """Numbers of its vectors."""
+    n_fitted: int
+    """Images that the principal components were fitted to; 0 for the first numbers."""
+    energy: float | None
+    """Share of these vectors' squared length that is kept, in 0…1; None for the first numbers."""
+
+
+def reduce_model(
+    model: FashionCLIP, folder: Path, *, dim: int, catalog: Catalog | None = None
+) -> ReductionReport:
+    """Write a checkpoint whose vectors have fewer numbers than a model's.
+
+    Args:
+        model: the model; its checkpoint stays as it is.
+        folder: the new checkpoint, in the transformers format.
+        dim: numbers of its vectors.
+        catalog: products to fit principal components to. Without it, the vectors' first numbers are
+            kept, which needs a model that was trained for this length.
+
+    Returns:
+        What is kept; the same for the same model and catalogue.
+
+    Raises:
+        CheckpointError: the model was not trained for this length and there is no catalogue, the
+            catalogue has too few images, or the folder cannot be written.
+        CatalogError: the catalogue cannot be read.
+        ValueError: ``dim`` is not between 1 and the model's, less one.
+    """
+    checkpoint = model.checkpoint
+    if folder.resolve() == checkpoint.folder.resolve():
+        message = f"{folder} is the model itself: name another folder for the shorter vectors"
+        raise CheckpointError(message)
+    if not 1 <= dim < model.dim:
+        message = f"dim is {dim}: the vectors of {model.name} have {model.dim} numbers, take fewer"
+        raise ValueError(message)
+    if catalog is None:
+        prefixes = checkpoint.config.prefix_dims
+        if dim not in prefixes:
+            known = f" (but for {', '.join(map(str, prefixes))})" if prefixes else ""
+            message = (
+                f"{model.name} was not trained for vectors of {dim} numbers{known}: name a "
+                "catalogue, to whose images principal components are fitted"
+            )
+            raise CheckpointError(message)
+        axes = np.eye(model.dim, dim, dtype=np.float32)
+        prefixes = tuple(length for length in prefixes if length < dim)
+        report = ReductionReport(dim, 0, None)
+    else:
+        vectors = _sample_vectors(model, catalog)
+        if len(vectors) < dim:
+            message = (
+                f"{len(vectors)} images of the catalogue can be used, and {dim} principal "
+                "components need as many: name a larger catalogue, or take fewer numbers"
+            )
+            raise CheckpointError(message)
+        shares, axes = principal_axes(vectors)
+        axes, prefixes = axes[:, :dim], ()
+        report = ReductionReport(dim, len(vectors), float(shares[dim - 1]))
+    _write(checkpoint, folder, axes, prefixes)
+    return report
+
+
+def _write(
+    checkpoint: Checkpoint,
+    folder: Path,
+    axes: Float32[np.ndarray, "dim component"],
+    prefixes: tuple[int, ...],
+) -> None:
+    config = replace(checkpoint.config, projection_dim=axes.shape[1], prefix_dims=prefixes)
+    stored = checkpoint.weights()
+
+    def tensor(name: str) -> np.ndarray:
+        weight = np.array(stored[name], np.float32)
+        return axes.T @ weight if name in PROJECTIONS else weight
+
+    layout = {name: (shape, "F32") for name, shape in expected_shapes(config)}
+    save_checkpoint(replace(checkpoint, config=config), folder, weights=(layout, tensor))
+
+
+def _sample_vectors(model: FashionCLIP, catalog: Catalog) -> Float32[np.ndarray, "n dim"]:
+    """The vectors of images that are spread over a catalogue; those that are broken are left out.
+
+    Raises:
+        CatalogError: the catalogue cannot be read.
+    """
+    found = model.iter_images(_read_images(catalog), policy=catalog.policy)
+    vectors = [vector for vector in found if not isinstance(vector, FashionCLIPError)]
+    return np.stack(vectors).astype(np.float32) if vectors else np.empty((0, model.dim), np.float32)
+
+
+def _read_images(catalog: Catalog) -> Iterator[bytes]:
+    for product in _sampled(item for item in catalog if isinstance(item, Product)):
+        try:
+            yield catalog.read_image(product)
+        except FashionCLIPError:  # indexing lists it as a reject
+            continue
+
+
+def _sampled(products: Iterable[Product]) -> list[Product]:
+    """Some products, any with the same chance; the same ones every time (reservoir sampling)."""
+    rng = random.Random(0)
+    kept: list[Product] = []
+    for i, product in enumerate(products):
+        if i < MAX_FITTED:
+            kept.append(product)
+        elif (place := rng.randrange(i + 1)) < MAX_FITTED:
+            kept[place] = product
+    return kept
