@@ -19,8 +19,10 @@ EXACT, FITTING, WEAKER = range(3)
 """Bands: hits whose id or code is the query, those that fit, and those below the line."""
 POOL = 1_000
 """Candidates that are counted, sorted, grouped and ranked again together."""
-FUSED_POOL = 200
+FUSED_POOL = 100
 """Candidates of each ranking where vectors and words are fused, and nothing is counted."""
+SCORED_BY_WORDS = 300
+"""Matches whose scores by words are known at least, since vectors may find them too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ from fashionclip.searching.cursors import vector_print, write_cursor
 from fashionclip.searching.encoding import encode_queries
 from fashionclip.searching.explanation import explained, stored_products
 from fashionclip.searching.lists import list_page
-from fashionclip.searching.pages import EXACT, FITTING, POOL, WEAKER, Page, page_of
+from fashionclip.searching.pages import EXACT, FITTING, POOL, SCORED_BY_WORDS, WEAKER, Page, page_of
 from fashionclip.searching.pending import Pending, prepared
 from fashionclip.searching.query import Query, several
 from fashionclip.searching.ranking import fuse, match_words, word_shares
@@ -128,7 +128,7 @@ class _Search:
     def _by_words(self, one: Pending) -> list[Hit]:
         return self._store.text_search(
             one.query.words or "",
-            k=max(one.n_candidates, POOL),
+            k=max(one.n_candidates, SCORED_BY_WORDS),
             where=one.where,
             columns=one.columns,
         )
@@ -248,7 +248,7 @@ class _Search:
 
         That matters only where the last of them match nearly as well as the first.
         """
-        meta, is_cut = self._store.meta, len(by_words) >= max(one.n_candidates, POOL)
+        meta, is_cut = self._store.meta, len(by_words) >= max(one.n_candidates, SCORED_BY_WORDS)
         is_level = is_cut and 2 * by_words[-1].score > by_words[0].score
         found = {hit.product_id for hit in by_words}
         ids = tuple(hit.product_id for hit in by_vectors if hit.product_id not in found)

@@ -56,7 +56,7 @@ from fashionclip.store.rows import (
 
 VERSION_BITS = 20  # of a revision; the bits above are the time of creation in ms
 TIE_MARGIN = 2  # rows read beyond k, to see whether it cuts through equal scores
-MAX_TIED_WORDS = 1_000  # products of the same words are many, and cost a millisecond each thousand
+MAX_TIED_WORDS = 300  # products of the same words are many, and cost a millisecond each thousand
 MAX_TIES = 5_000  # a thousand copies of one image need no order
 MAX_UNCOUNTED_K = 1_000  # up to here k costs nothing, however few products there are
 SCAN_ROWS = 2_048
