@@ -25,7 +25,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from fashionclip.product import Product
+from fashionclip.product import Product, VectorForm
 from fashionclip.store import Store, StoreMeta, create_store, open_store
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.memory import MemoryStore
@@ -64,8 +64,11 @@ def read_vectors(uri: str, grow_to: int, rng: np.random.Generator) -> Vectors:
     return np.concatenate([vectors, unit(vectors[picks] + jitter)])
 
 
-def build(uri: str, vectors: Vectors, prices: NDArray[np.float64]) -> tuple[Store, dict]:
-    meta = StoreMeta(uri="", model="benchmark", fingerprint="0" * 16, dim=vectors.shape[1])
+def build(
+    uri: str, vectors: Vectors, prices: NDArray[np.float64], form: VectorForm = "float"
+) -> tuple[Store, dict]:
+    dim = vectors.shape[1]
+    meta = StoreMeta(uri="", model="benchmark", fingerprint="0" * 16, dim=dim, vectors=form)
     store = create_store(uri, meta)
     started = time.perf_counter()
     with store.writer() as writer:

@@ -18,8 +18,9 @@ Kind = Literal["string", "integer", "number", "boolean"]
 """The kind of a catalogue column; any value may also be missing (None)."""
 
 VectorForm = Literal["float", "half", "int8", "binary"]
-"""What an approximate search in a store compares first. Its candidates are ranked again by the
-vectors that are kept: 32-bit floats in the form ``float``, 16-bit ones (half) in the others."""
+"""How a store keeps vectors: as 32-bit floats in the form ``float``, as 16-bit ones in the others.
+``int8`` and ``binary`` also say what an approximate search compares first, to find candidates that
+it ranks by the vectors that are kept."""
 VECTOR_FORMS: tuple[VectorForm, ...] = get_args(VectorForm)
 
 INT64 = range(-(2**63), 2**63)

@@ -46,14 +46,14 @@ MIN_PARTITIONS = 16
 MAX_PARTITIONS = 1_024  # learning more takes minutes
 INDEX_TYPES: Mapping[VectorForm, str] = {
     "float": "IVF_SQ",
-    "half": "IVF_FLAT",
+    "half": "IVF_SQ",
     "int8": "IVF_SQ",
     "binary": "IVF_RQ",
 }
-"""What the partitions hold: scaled bytes, the vectors as they are kept, or signs (RaBitQ)."""
+"""What the partitions hold: scaled bytes, or signs (RaBitQ)."""
 REFINED: Mapping[VectorForm, tuple[int, int]] = {
     "float": (1, 2),
-    "half": (1, 1),
+    "half": (1, 2),
     "int8": (1, 2),
     "binary": (2, 20),
 }
