@@ -36,8 +36,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_bucket() -> Iterator[str]:
-    """An empty bucket of a server of S3's protocol."""
+def s3_server() -> Iterator[str]:
+    """The address of a server of S3's protocol, which takes any key."""
     import logging
 
     from moto.server import ThreadedMotoServer
@@ -46,13 +46,20 @@ def s3_bucket() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: str) -> Iterator[str]:
+    """An empty bucket, with its server and keys in the environment."""
     settings_of_aws = {
         "AWS_ACCESS_KEY_ID": "tests",
         "AWS_SECRET_ACCESS_KEY": "tests",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ALLOW_HTTP": "true",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": s3_server,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings_of_aws.items():
@@ -61,7 +68,6 @@ def s3_bucket() -> Iterator[str]:
 
         s3fs.S3FileSystem().mkdir("shops")
         yield "s3://shops"
-    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -246,9 +246,8 @@ def test_a_damaged_manifest_is_named(folder, text):
 @pytest.mark.parametrize(("uri", "package"), [("gs://x/y", "gcsfs"), ("az://x/y", "adlfs")])
 def test_a_missing_client_of_an_object_store_is_named(uri, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=package) as error:
+    with pytest.raises(MissingExtraError, match=rf"pip install 'fashionclip\[{uri[:2]}\]'"):
         open_store(uri)
-    assert "fashionclip[s3]" not in str(error.value)
 
 
 def test_a_newer_format_asks_for_an_upgrade_of_the_package(folder):

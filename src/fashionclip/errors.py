@@ -3,6 +3,7 @@
     FashionCLIPError
     ├── CatalogError            a table cannot be read at all
     ├── ImageFetchError         an image cannot be fetched
+    │   └── CredentialsError    object storage refuses the credentials, for every image
     ├── ImageError              an image's bytes cannot be decoded
     ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
     ├── EngineError             a device or precision is not available
@@ -40,6 +41,10 @@ class CatalogError(FashionCLIPError):
 
 class ImageFetchError(FashionCLIPError):
     """An image cannot be fetched from its location."""
+
+
+class CredentialsError(ImageFetchError):
+    """Object storage refuses the credentials: no image of it can be fetched until they are new."""
 
 
 class ImageError(FashionCLIPError):

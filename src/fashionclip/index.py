@@ -4,7 +4,7 @@
 >>> index.search("red dress", where="price < 50")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html import escape
@@ -60,18 +60,28 @@ class Index:
             require_model(store, model=model.name, fingerprint=model.fingerprint)
 
     @classmethod
-    def open(cls, uri: str | Path, *, model: FashionCLIP | None = None) -> "Index":
+    def open(
+        cls,
+        uri: str | Path,
+        *,
+        model: FashionCLIP | None = None,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> "Index":
         """Open an index.
 
         Args:
             uri: a folder, ``s3://bucket/path``, ``postgresql://…`` or ``memory://NAME``.
             model: the model that made it, where it is open already.
+            storage_options: credentials, endpoint and region of object storage, for the index and
+                its images; see ``open_store``.
 
         Raises:
             StoreError: there is none, or it cannot be opened.
             ModelMismatchError: another model made it.
+            ValueError: a storage option is not known.
         """
-        return cls(open_store(uri), model=model)
+        policy = FetchPolicy(storage_options=storage_options or {})
+        return cls(open_store(uri, storage_options=storage_options), model=model, policy=policy)
 
     @property
     def meta(self) -> StoreMeta:

@@ -33,6 +33,7 @@ from fashionclip.encoding import (
     map_ahead,
 )
 from fashionclip.errors import (
+    CredentialsError,
     FashionCLIPError,
     ImageFetchError,
     StoreError,
@@ -127,6 +128,7 @@ def index_catalog(
     wait_s: float = WAIT_S,
     progress: Callable[[IndexProgress], None] | None = None,
     on_wait: Callable[[str], None] | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> IndexReport:
     """Bring a store to the state of a catalogue, encoding only what changed.
 
@@ -149,12 +151,15 @@ def index_catalog(
         wait_s: how long to wait for another run that writes to the same store.
         progress: called after each row.
         on_wait: called once, with who is writing, if there is a wait.
+        storage_options: credentials, endpoint and region of the store, if its address is one of
+            object storage; see ``open_store``.
 
     Returns:
         What was done, in numbers.
 
     Raises:
         CatalogError: the catalogue cannot be read (on); what was written before stays.
+        CredentialsError: object storage refuses the credentials for the images; as above.
         ModelMismatchError: the store holds another model's vectors.
         StoreLockedError: another run was still writing after the wait.
         StoreError: the store cannot be written (full disk, permissions), is damaged, or keeps
@@ -162,7 +167,7 @@ def index_catalog(
         ValueError: ``batch_size`` is below 1.
     """
     began = time.monotonic()
-    opened, was_upgraded = _open(store, catalog, model, vectors)
+    opened, was_upgraded = _open(store, catalog, model, vectors, storage_options)
     require_model(opened, model=model.name, fingerprint=model.fingerprint)
     _require_form(opened, vectors)
     folder = local_folder(opened.meta.uri)
@@ -229,7 +234,11 @@ def _kind_changes(
 
 
 def _open(
-    store: Store | str | Path, catalog: Catalog, model: FashionCLIP, vectors: VectorForm | None
+    store: Store | str | Path,
+    catalog: Catalog,
+    model: FashionCLIP,
+    vectors: VectorForm | None,
+    storage_options: Mapping[str, str] | None,
 ) -> tuple[Store, bool]:
     """The store to write to, made or upgraded where needed, and whether it was upgraded.
 
@@ -247,16 +256,17 @@ def _open(
         columns=catalog.columns,
         vectors=vectors or "float",
     )
-    if not holds_store(store):
+    if not holds_store(store, storage_options=storage_options):
         try:
-            return create_store(store, meta), False
+            return create_store(store, meta, storage_options=storage_options), False
         except StoreError:
-            if not holds_store(store):  # nobody else made it meanwhile
+            # unless somebody else made it meanwhile
+            if not holds_store(store, storage_options=storage_options):
                 raise
     try:
-        return open_store(store), False
+        return open_store(store, storage_options=storage_options), False
     except StoreFormatError:
-        return upgrade_store(store), True
+        return upgrade_store(store, storage_options=storage_options), True
 
 
 def _require_form(store: Store, vectors: VectorForm | None) -> None:
@@ -338,6 +348,8 @@ class _Run:
 
     def _take(self, product: Product, stored: tuple[bytes, bytes] | None, result: Result) -> None:
         """Sort in what became of a product's image."""
+        if isinstance(result, CredentialsError):  # others would fail as well
+            raise result
         if isinstance(result, FashionCLIPError):
             self._reject(product, str(result))
         elif result.vector is not None:

@@ -120,6 +120,7 @@ class Catalog:
         format: str | None = None,
         caption: CaptionRecipe = build_caption,
         policy: FetchPolicy = DEFAULT_POLICY,
+        storage_options: Mapping[str, str] | None = None,
     ) -> "Catalog":
         """Open a catalogue. This reads its table once, and none of its images.
 
@@ -139,11 +140,16 @@ class Catalog:
                 Of a system with views in several languages, ``locale`` chooses the words.
             caption: makes the caption of highlights and short description.
             policy: how images, and the table, may be fetched.
+            storage_options: credentials, endpoint and region of object storage, for the table and
+                the images; in place of those of the policy.
 
         Raises:
             CatalogError: there is no table, it cannot be read, or it lacks a necessary column;
                 or the locale or the format is not known.
+            ValueError: a storage option is not known.
         """
+        if storage_options is not None:
+            policy = replace(policy, storage_options=storage_options)
         mapping: Mapping[str, str | Sequence[str]] = {
             ROLE_SPELLINGS.get(role, role): names for role, names in (columns or {}).items()
         }

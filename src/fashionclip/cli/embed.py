@@ -74,7 +74,6 @@ def command(
     if not (paths or texts):
         stop_for_usage("name a catalogue, image files, or --text WORDS")
     from fashionclip.catalog.faults import read_faults
-    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.product import Product, Reject
 
     begun = perf_counter()
@@ -86,14 +85,13 @@ def command(
         rows = (Product(path, "", path, row, {}) for row, path in enumerate(paths, start=1))
         n_rows = len(paths)
     model = open_model(model_name, device=device, precision=precision)
-    policy = FetchPolicy(allow_private=reading.allow_private)
     with (
         whole_file(place) as part,
         RejectsFile(rejects_beside(place), keep_empty=False) as rejects,
     ):
         writer = VectorFile(part, model, is_parquet=place.suffix.lower() == ".parquet")
         with terminal.progress("Embedding", total=n_rows, noun="images") as update:
-            for item in model.iter_products(rows, batch_size=batch_size, policy=policy):
+            for item in model.iter_products(rows, batch_size=batch_size, policy=reading.policy):
                 if isinstance(item, Reject):
                     rejects.add(item)
                 else:

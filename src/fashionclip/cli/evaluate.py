@@ -1,6 +1,6 @@
 """``fashionclip evaluate``: models on benchmarks, with confidence intervals, as a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from fashionclip.cli.options import (
     open_model,
     private_option,
     stop_for_usage,
+    storage_option,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ SHOWN_WARNINGS = 6
     help="Folder of cached vectors.  [default: the user's cache folder]",
 )
 @private_option
+@storage_option
 @device_options
 @json_option
 def command(
@@ -106,6 +108,7 @@ def command(
     training: Sequence[str],
     cache: Path | None,
     allow_private: bool,
+    storage_options: Mapping[str, str],
     device: str,
     precision: str,
     as_json: bool,
@@ -119,8 +122,8 @@ def command(
     from fashionclip.evaluate.report import write_report
     from fashionclip.evaluate.results import write_run
     from fashionclip.evaluate.run import evaluate_models, load_benchmarks
-    from fashionclip.images.fetch import FetchPolicy
 
+    reading = CatalogOptions(allow_private=allow_private, storage_options=storage_options)
     begun = perf_counter()
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     if download:
@@ -136,8 +139,8 @@ def command(
             suite,
             cache=cache or cache_folder() / "evaluation",
             prompts=prompts,
-            trained_on=[digests_of(path, allow_private=allow_private) for path in training],
-            policy=FetchPolicy(allow_private=allow_private),
+            trained_on=[digests_of(path, reading) for path in training],
+            policy=reading.policy,
             progress=lambda what, done, total: update(done, 0, total, what),
         )
     write_run(run, out)
@@ -178,7 +181,7 @@ def download_missing(names: Sequence[str], data: Path | None) -> None:
                 terminal.warn(str(error))
 
 
-def digests_of(path: str, *, allow_private: bool) -> "TrainingData":
+def digests_of(path: str, reading: CatalogOptions) -> "TrainingData":
     """Digests of a catalogue that a model was trained on.
 
     Raises:
@@ -186,7 +189,7 @@ def digests_of(path: str, *, allow_private: bool) -> "TrainingData":
     """
     from fashionclip.evaluate.leakage import digest_training_data
 
-    catalog = open_catalog(path, CatalogOptions(allow_private=allow_private))
+    catalog = open_catalog(path, reading)
     with terminal.progress("Digesting", total=catalog.len_hint, noun="products") as update:
         return digest_training_data(
             samples_of(catalog, update), description=Path(path).name, policy=catalog.policy

@@ -1,6 +1,6 @@
 """``fashionclip index``: a catalogue into a store that can be searched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -103,7 +103,7 @@ def command(
     STORE/rejects.jsonl, or in rejects.jsonl here where STORE is not a folder.
     """
     if verified is not None:
-        verify(verified, as_json=as_json, mend=mend)
+        verify(verified, reading.storage_options, as_json=as_json, mend=mend)
         return
     from fashionclip.store import shown_uri
 
@@ -127,6 +127,7 @@ def command(
             encoder=encoder,
             prune=not keep_missing,
             vectors=vectors,
+            storage_options=reading.storage_options,
         )
     if as_json:
         terminal.write_json(report_fields(report, store))
@@ -149,6 +150,7 @@ def embed(
     encoder: "Encoder | None" = None,
     prune: bool = True,
     vectors: VectorForm | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> "IndexReport":
     """Index a catalogue, with a bar on the terminal.
 
@@ -170,6 +172,7 @@ def embed(
             encoder=encoder,
             prune=prune,
             vectors=vectors,
+            storage_options=storage_options,
             rejects=None if local_folder(store) else Path("rejects.jsonl"),
             progress=show,
             on_wait=lambda holder: terminal.warn(
@@ -221,7 +224,7 @@ def say_report(report: "IndexReport") -> None:
     terminal.say_counts(*parts, seconds=report.seconds)
 
 
-def verify(store: str, *, mend: bool, as_json: bool) -> None:
+def verify(store: str, storage_options: Mapping[str, str], *, mend: bool, as_json: bool) -> None:
     """Compare an index with its checksums; end with status 1 if they differ.
 
     Raises:
@@ -230,7 +233,7 @@ def verify(store: str, *, mend: bool, as_json: bool) -> None:
     from fashionclip.store import open_store, shown_uri
 
     begun = perf_counter()
-    report = open_store(store).verify(repair=mend)
+    report = open_store(store, storage_options=storage_options).verify(repair=mend)
     if as_json:
         terminal.write_json(
             {

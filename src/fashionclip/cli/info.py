@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option
+from fashionclip.cli.options import examples, json_option, storage_option
 
 if TYPE_CHECKING:
     from fashionclip.store import StoreInfo
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("what", metavar="[MODEL|STORE]", required=False)
+@storage_option
 @json_option
-def command(what: str | None, as_json: bool) -> None:
+def command(what: str | None, storage_options: Mapping[str, str], as_json: bool) -> None:
     """Describe a model or an index; without a name, the built-in model."""
     from fashionclip.store import holds_store, open_store
 
-    if what is not None and (holds_store(what) or "://" in what):
-        facts = facts_of(open_store(what).info())
+    if what is not None and ("://" in what or holds_store(what, storage_options=storage_options)):
+        facts = facts_of(open_store(what, storage_options=storage_options).info())
     else:
         facts = model_facts(what)
     if as_json:

@@ -1,6 +1,6 @@
 """``fashionclip migration``: how the top lists move from one index or model to another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import OutputFile, examples, json_option
+from fashionclip.cli.options import OutputFile, examples, json_option, storage_option
 
 if TYPE_CHECKING:
     from fashionclip.index import Index
@@ -66,6 +66,7 @@ THUMBNAIL_PX = 150
     metavar="FILE",
     help="Write a page with pictures, the queries that moved most first.",
 )
+@storage_option
 @json_option
 def command(
     old: str,
@@ -75,6 +76,7 @@ def command(
     mode: str,
     min_overlap: float,
     html_path: Path | None,
+    storage_options: Mapping[str, str],
     as_json: bool,
 ) -> None:
     """Show how the answers move from the index in OLD to the one in NEW.
@@ -86,7 +88,7 @@ def command(
     from fashionclip.index import Index
     from fashionclip.migration import catalogue_queries, compare_indexes
 
-    before, after = Index.open(old), Index.open(new)
+    before, after = (Index.open(uri, storage_options=storage_options) for uri in (old, new))
     queries = catalogue_queries(before) if queries_path is None else _read_queries(queries_path)
     found = compare_indexes(before, after, queries, k=k, mode=mode)  # type: ignore[arg-type]
     is_below = found.overlap.mean < min_overlap

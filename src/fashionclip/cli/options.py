@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from fashionclip.errors import MissingExtraError
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
     from fashionclip.encoding import Encoder
+    from fashionclip.images.fetch import FetchPolicy
     from fashionclip.model import FashionCLIP
 
 QUIET_RAY = {
@@ -70,6 +71,26 @@ def read_pairs(
             raise click.BadParameter(message, ctx=ctx, param=parameter)
         found[one.strip()] = other
     return found
+
+
+def _read_storage_options(
+    ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
+) -> Mapping[str, str]:
+    """Read ``KEY=VALUE`` pairs, of which the messages never show a value.
+
+    Raises:
+        click.BadParameter: a word without ``=``, or a name that is not known.
+    """
+    from fashionclip.object_storage import check_options
+
+    words = [pair.partition("=") for pair in pairs]
+    if not all(name.strip() and equals and value for name, equals, value in words):
+        message = f"one of them is not {parameter.metavar}"
+        raise click.BadParameter(message, ctx=ctx, param=parameter)
+    try:
+        return check_options({name: value for name, _, value in words})
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), ctx=ctx, param=parameter) from exc
 
 
 def _read_roles(
@@ -150,6 +171,15 @@ private_option = click.option(
     is_flag=True,
     help="Also fetch images from addresses inside this network.",
 )
+storage_option = click.option(
+    "--storage-option",
+    "storage_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_read_storage_options,
+    help="A setting of object storage (s3://, gs://, az://), such as aws_endpoint=URL; by default "
+    "the environment has them. Repeatable.",
+)
 _catalog_options = _together(
     click.option(
         "--images",
@@ -184,6 +214,7 @@ _catalog_options = _together(
         "own; plain for none. Recognised by the header if not given.",
     ),
     private_option,
+    storage_option,
 )
 
 
@@ -197,6 +228,14 @@ class CatalogOptions:
     locale: str | None = None
     format: str | None = None
     allow_private: bool = False
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def policy(self) -> "FetchPolicy":
+        """How images and tables are fetched."""
+        from fashionclip.images.fetch import FetchPolicy
+
+        return FetchPolicy(allow_private=self.allow_private, storage_options=self.storage_options)
 
 
 def catalog_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -204,7 +243,7 @@ def catalog_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def call(**given: Any) -> None:  # noqa: ANN401 - the command's other parameters
-        names = [field.name for field in fields(CatalogOptions)]
+        names = [one.name for one in fields(CatalogOptions)]
         reading = CatalogOptions(**{name: given.pop(name) for name in names})
         command(reading=reading, **given)
 
@@ -290,7 +329,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fashionclip"
 
 
-def model_of(store: str) -> str | None:
+def model_of(store: str, storage_options: Mapping[str, str] | None = None) -> str | None:
     """The model of an index, without opening all of it.
 
     Returns:
@@ -301,7 +340,7 @@ def model_of(store: str) -> str | None:
     from fashionclip.store import read_meta
 
     try:
-        name = read_meta(store).model
+        name = read_meta(store, storage_options=storage_options).model
     except FashionCLIPError:
         return None
     return None if name == "builtin" else name
@@ -316,7 +355,6 @@ def open_catalog(
         CatalogError: it cannot be read at all.
     """
     from fashionclip.catalog import Catalog  # loads the table readers
-    from fashionclip.images.fetch import FetchPolicy
 
     catalog = Catalog.open(
         path,
@@ -325,7 +363,7 @@ def open_catalog(
         encoding=reading.encoding,
         locale=reading.locale,
         format=reading.format,
-        policy=FetchPolicy(allow_private=reading.allow_private),
+        policy=reading.policy,
     )
     for note in catalog.notes if say_notes else ():
         terminal.warn(terminal.one_line(note, width=400))

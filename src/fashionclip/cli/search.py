@@ -1,7 +1,7 @@
 """``fashionclip search``: products by text, by an image, by both, or like another product."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from fashionclip.cli.options import (
     open_model,
     private_option,
     stop_for_usage,
+    storage_option,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     help="Write the hits to a page of pictures too: one file that loads nothing from elsewhere.",
 )
 @private_option
+@storage_option
 @model_options
 @json_option
 def command(
@@ -115,6 +117,7 @@ def command(
     fields: str | None,
     page: Path | None,
     allow_private: bool,
+    storage_options: Mapping[str, str],
     model_name: str | None,
     device: str,
     precision: str,
@@ -138,13 +141,19 @@ def command(
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
     needs_model = bool((text and mode != "words") or image or avoid or model_name)
     opened, model = open_both(
-        store, model_name, text, device=device, precision=precision, needs_model=needs_model
+        store,
+        model_name,
+        text,
+        device=device,
+        precision=precision,
+        needs_model=needs_model,
+        storage_options=storage_options,
     )
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
     from fashionclip.searching import results_fields
 
-    policy = FetchPolicy(allow_private=allow_private)
+    policy = FetchPolicy(allow_private=allow_private, storage_options=storage_options)
     index = Index(opened, model=model, policy=policy)
     try:
         hits = index.search(
@@ -210,6 +219,7 @@ def open_both(
     device: str,
     precision: str,
     needs_model: bool = True,
+    storage_options: Mapping[str, str] | None = None,
 ) -> tuple["Store", "FashionCLIP | None"]:
     """Open a store and the model that made it, at the same time.
 
@@ -220,7 +230,7 @@ def open_both(
         StoreError: there is no index there, or it is damaged.
         CheckpointError: the model of the index is not to be found.
     """
-    name = model_name or model_of(store)
+    name = model_name or model_of(store, storage_options)
 
     def warm() -> "FashionCLIP | None":
         if not needs_model:
@@ -235,5 +245,5 @@ def open_both(
         opening = beside.submit(warm)
         from fashionclip.store import open_store
 
-        opened = open_store(store)
+        opened = open_store(store, storage_options=storage_options)
         return opened, opening.result()

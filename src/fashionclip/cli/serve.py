@@ -16,6 +16,7 @@ from fashionclip.cli.options import (
     private_option,
     require_extra,
     stop_for_usage,
+    storage_option,
 )
 from fashionclip.errors import ServiceError
 from fashionclip.serve.settings import Settings
@@ -118,6 +119,7 @@ def _read_origins(
     help="Fetch images that requests name by URL, from public addresses only.",
 )
 @private_option
+@storage_option
 @click.option(
     "--rate",
     "rate_per_minute",
@@ -178,7 +180,9 @@ def command(
             f"{host} can be reached from other machines: make a key with --new-key read "
             "--key-file FILE and pass --key-file FILE, or pass --open-to-all"
         )
-    read_meta(store)  # fails early if there is no index; the worker opens it
+    read_meta(
+        store, storage_options=further["storage_options"]
+    )  # fails early if there is no index; the worker opens it
     if key_file is not None:
         Keys.read(key_file)
     settings = Settings(

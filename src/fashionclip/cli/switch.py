@@ -1,12 +1,13 @@
 """``fashionclip switch``: let an alias stand for another index."""
 
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option
+from fashionclip.cli.options import examples, json_option, storage_option
 
 
 @click.command(
@@ -20,8 +21,9 @@ from fashionclip.cli.options import examples, json_option
 )
 @click.argument("alias", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("store")
+@storage_option
 @json_option
-def command(alias: Path, store: str, as_json: bool) -> None:
+def command(alias: Path, store: str, storage_options: Mapping[str, str], as_json: bool) -> None:
     """Let ALIAS, a small file NAME.alias, stand for the index in STORE.
 
     An alias may be named wherever an index is: 'fashionclip search shop.alias dress'. Services over
@@ -36,7 +38,7 @@ def command(alias: Path, store: str, as_json: bool) -> None:
     old = None
     with suppress(StoreError):  # there is none yet, or it is damaged
         old = shown_uri(resolve(alias))
-    n_products, model = _open(store)
+    n_products, model = _open(store, storage_options)
     write_alias(alias, store)
     new = shown_uri(resolve(alias))
     if as_json:
@@ -45,7 +47,7 @@ def command(alias: Path, store: str, as_json: bool) -> None:
     terminal.talk(f"{alias} stands for {new}{was}: {n_products:,} products, model {model}")
 
 
-def _open(store: str) -> tuple[int, str]:
+def _open(store: str, storage_options: Mapping[str, str]) -> tuple[int, str]:
     """How many products an index has, and its model's name, after both were opened.
 
     Raises:
@@ -56,7 +58,7 @@ def _open(store: str) -> tuple[int, str]:
     from fashionclip.index import Index
     from fashionclip.store import open_store, shown_uri
 
-    with closing(open_store(store)) as opened:
+    with closing(open_store(store, storage_options=storage_options)) as opened:
         index = Index(opened)
         if len(index):
             return len(index), index.model.name

@@ -108,14 +108,16 @@ def command(
 
     begun = perf_counter()
     label_sets: Sequence[LabelSet] = read_label_files(label_files)
-    model = open_model(model_name or model_of(path), device=device, precision=precision)
+    model = open_model(
+        model_name or model_of(path, reading.storage_options), device=device, precision=precision
+    )
     if labelled is not None:
         catalog = open_catalog(labelled, reading)
         label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
-    if holds_store(path):
+    if holds_store(path, storage_options=reading.storage_options):
         from fashionclip.tagging import tag_index
 
-        store = open_store(path)
+        store = open_store(path, storage_options=reading.storage_options)
         products, total = tag_index(store, model, label_sets), len(store)
     else:
         from fashionclip.tagging import tag_catalog

@@ -10,16 +10,26 @@ import io
 import os
 import re
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from fashionclip.errors import ImageFetchError
+from fashionclip.errors import CredentialsError, ImageFetchError
+from fashionclip.object_storage import (
+    check_options,
+    install_line,
+    is_object_storage,
+    open_files,
+    why_failed,
+    why_failed_as_known,
+    why_refused,
+)
 
 MIB = 1 << 20
 CHUNK_BYTES = 1 << 18
+READ_BYTES = 8 * MIB  # of a file in object storage, in one request
 MAX_SHOWN_CHARS = 200  # of a location in a message
 
 CLOUD_STORES = frozenset(
@@ -42,6 +52,16 @@ class FetchPolicy:
     """For a whole transfer on the web, with redirects and the retry."""
     max_bytes: int = 64 * MIB
     """Larger files are refused."""
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """Credentials, endpoint and region of object storage; see ``object_storage.OPTIONS``."""
+
+    def __post_init__(self) -> None:
+        """Check the names of the options.
+
+        Raises:
+            ValueError: one is not known.
+        """
+        object.__setattr__(self, "storage_options", check_options(self.storage_options))
 
 
 DEFAULT_POLICY = FetchPolicy()
@@ -215,31 +235,36 @@ def _copy_through_fsspec(
             f"{scheme}:// pass --allow-private (allow_private=True) if that is intended"
         )
         raise fetch_error(location, why)
-    from fsspec.core import url_to_fs  # loads a file system only when it is used
-
     try:
-        system, path = url_to_fs(location)
+        system, path = open_files(location, policy.storage_options)
+        # one request for most files; opening would ask for their size first, without a reason
+        # in the answer where that is refused
+        start = system.cat_file(path, start=0, end=READ_BYTES)
+        if len(start) < READ_BYTES:
+            _copy_capped(io.BytesIO(start).read, location, sink, policy)
+            return
         with system.open(path, "rb") as file:
             _copy_capped(file.read, location, sink, policy)
     except ImageFetchError:
         raise
     except ImportError as exc:
-        why = f"{scheme}:// needs a package: {_install_line(scheme)}"
+        why = f"{scheme}:// needs a package: {install_line(location)}"
         raise fetch_error(location, why) from exc
-    except FileNotFoundError as exc:
-        raise fetch_error(
-            location, "no such file; check the name and the images folder (--images DIR)"
-        ) from exc
     except Exception as exc:  # every store has its own error types
-        why = " ".join(str(exc).split())[:200] or type(exc).__name__
-        raise fetch_error(location, f"cannot be read ({why}); check the file") from exc
+        raise _cloud_error(location, exc, policy) from exc
 
 
-def _install_line(scheme: str) -> str:
-    from fsspec.registry import known_implementations
-
-    module = known_implementations.get(scheme, {}).get("class", "").partition(".")[0]
-    return f"pip install {module}" if module not in {"", "fsspec"} else "see fsspec's documentation"
+def _cloud_error(location: str, exc: Exception, policy: FetchPolicy) -> ImageFetchError:
+    """The error for what a file system says of a location."""
+    known = why_failed_as_known(exc) if is_object_storage(location) else None
+    if known is not None:
+        error = CredentialsError if why_refused(exc) else ImageFetchError
+        return error(f"{shown(location)}: {known}")
+    if isinstance(exc, FileNotFoundError):
+        why = "no such file; check the name and the images folder (--images DIR)"
+    else:
+        why = f"cannot be read ({why_failed(exc, policy.storage_options)}); check the file"
+    return fetch_error(location, why)
 
 
 def _copy_capped(

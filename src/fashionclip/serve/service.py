@@ -94,7 +94,9 @@ class SearchService:
         self._settings = settings
         max_batch, queue = settings.max_batch, settings.queue
         self._number = next(_NUMBERS)
-        opened = open_store(store, read_only=settings.read_only)
+        opened = open_store(
+            store, read_only=settings.read_only, storage_options=settings.storage_options
+        )
         self._index = InMemoryIndex(opened, metrics=metrics)
         try:
             model = _open_model(self._index, settings)
@@ -108,7 +110,9 @@ class SearchService:
             self._index.default_threshold = calibrate(self._index, model)
         search_many(self._index, model, [Query(text="product")])
         self._decoder = ImageDecoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
-        policy = FetchPolicy(allow_private=settings.allow_private)
+        policy = FetchPolicy(
+            allow_private=settings.allow_private, storage_options=settings.storage_options
+        )
         self._thumbnails = Thumbnails(
             lambda location: read_stored_image(location, self._index.blobs, policy=policy)
         )

@@ -1,6 +1,7 @@
 """Settings of one service: address, keys and limits."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MB = 1_000_000
@@ -16,6 +17,8 @@ class Settings:
     """The model under another name than the store's; it must be the same model."""
     device: str = "auto"
     precision: str = "auto"
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """Credentials, endpoint and region of object storage, for the store and its images."""
     workers: int = 1
     """Processes that answer requests; each holds its own copy of the index."""
     read_only: bool = False

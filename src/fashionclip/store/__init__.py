@@ -9,14 +9,18 @@ them: a module each, imported when it is first named, with these functions:
 ``holds_store(uri)``        whether there is a store, or the remains of one, under a URI
 ``upgrade_store(uri)``      bring one of an older format to the newest; vectors stay
 
+Those of object storage take ``storage_options`` too: see ``object_storage.OPTIONS``.
+
 An alias (``NAME.alias``) stands for the store whose address it holds, in all of them.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from fashionclip.errors import StoreError
+from fashionclip.object_storage import check_options, is_object_storage
 from fashionclip.store.alias import resolve
 from fashionclip.store.base import (
     BlobStore,
@@ -68,7 +72,12 @@ STORES = {
 """The module of each URI scheme; a URI without one is a folder."""
 
 
-def open_store(uri: str | Path, *, read_only: bool = False) -> Store:
+Options = Mapping[str, str] | None
+
+
+def open_store(
+    uri: str | Path, *, read_only: bool = False, storage_options: Options = None
+) -> Store:
     """Open a store.
 
     Args:
@@ -76,61 +85,67 @@ def open_store(uri: str | Path, *, read_only: bool = False) -> Store:
             (``NAME.alias``).
         read_only: only read, also where the store is of an older format and would be brought to
             the newest one.
+        storage_options: credentials, endpoint and region of object storage, by the names of
+            ``object_storage.OPTIONS``; other stores have no use for them. Without them, the
+            clients of object storage look in the environment.
 
     Raises:
         StoreError: there is none, or its scheme is unknown.
         StoreFormatError: another version of this package wrote it.
         StoreCorruptError: it is damaged.
+        ValueError: a storage option is not known.
     """
     uri = resolve(uri)
-    store: Store = _module(uri).open_store(uri, read_only=read_only)
+    given = _given(uri, storage_options)
+    store: Store = _module(uri).open_store(uri, read_only=read_only, **given)
     return store
 
 
-def create_store(uri: str | Path, meta: StoreMeta) -> Store:
+def create_store(uri: str | Path, meta: StoreMeta, *, storage_options: Options = None) -> Store:
     """Make an empty store.
 
     Args:
         uri: where, as for ``open_store``; it takes the place of ``meta.uri``.
         meta: the model, and the roles and columns to begin with.
+        storage_options: as for ``open_store``.
 
     Raises:
         StoreError: there is one already, something else is in its place, or it cannot be made.
     """
     uri = resolve(uri)
-    store: Store = _module(uri).create_store(uri, meta)
+    store: Store = _module(uri).create_store(uri, meta, **_given(uri, storage_options))
     return store
 
 
-def read_meta(uri: str | Path) -> StoreMeta:
+def read_meta(uri: str | Path, *, storage_options: Options = None) -> StoreMeta:
     """Model and roles of a store, without opening all of it; columns may be missing.
 
     Raises:
         StoreError: as ``open_store``.
     """
     uri = resolve(uri)
-    meta: StoreMeta = _module(uri).read_meta(uri)
+    meta: StoreMeta = _module(uri).read_meta(uri, **_given(uri, storage_options))
     return meta
 
 
-def holds_store(uri: str | Path) -> bool:
+def holds_store(uri: str | Path, *, storage_options: Options = None) -> bool:
     """Whether a URI names a store that is there, in whatever state and format.
 
     Raises:
         StoreError: its scheme is unknown, or the place cannot be reached.
     """
     uri = resolve(uri)
-    return bool(_module(uri).holds_store(uri))
+    return bool(_module(uri).holds_store(uri, **_given(uri, storage_options)))
 
 
-def upgrade_store(uri: str | Path) -> Store:
+def upgrade_store(uri: str | Path, *, storage_options: Options = None) -> Store:
     """Open a store of an older format, and bring it to the newest one; its vectors stay.
 
     Raises:
         StoreError: as ``open_store``, or it cannot be written.
     """
     uri = resolve(uri)
-    store: Store = _module(uri).upgrade_store(uri)
+    store: Store = _module(uri).upgrade_store(uri, **_given(uri, storage_options))
     return store
 
 
@@ -142,6 +157,16 @@ def local_folder(uri: str | Path) -> Path | None:
     """
     uri = resolve(uri)
     return None if _scheme(uri) else Path(uri)
+
+
+def _given(uri: str, storage_options: Options) -> dict[str, Options]:
+    """The options as an argument of the stores that take them.
+
+    Raises:
+        ValueError: one is not known.
+    """
+    options = check_options(storage_options)
+    return {"storage_options": options} if is_object_storage(uri) else {}
 
 
 def _scheme(uri: str) -> str:

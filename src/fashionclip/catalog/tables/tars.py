@@ -17,6 +17,7 @@ from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, clean_text
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import is_url
+from fashionclip.object_storage import open_files
 from fashionclip.product import Kind
 
 MAX_TEXT_BYTES = 1 << 20
@@ -82,9 +83,7 @@ def expand_shards(place: str) -> list[str]:
         return [one for n in numbers for one in expand_shards(f"{head}{n:0{len(first)}d}{tail}")]
     if "*" not in place:
         return [place]
-    from fsspec.core import url_to_fs  # only patterns list a folder
-
-    system, path = url_to_fs(place)
+    system, path = open_files(place)
     names = sorted(system.glob(path))
     if not names:
         message = f"{place}: no such tar; check its path"
@@ -117,9 +116,7 @@ def read_slice(piece: Slice) -> bytes:
                 file.seek(piece.offset)
                 found = file.read(piece.size)
         else:
-            from fsspec.core import url_to_fs
-
-            system, path = url_to_fs(piece.place)
+            system, path = open_files(piece.place)
             found = system.cat_file(path, start=piece.offset, end=piece.offset + piece.size)
     except Exception as exc:  # every file system has its own errors
         why = " ".join(str(exc).split())[:200] or type(exc).__name__
@@ -186,11 +183,9 @@ def _members(shard: str) -> Iterator[tuple[str, dict[str, Slice | bytes | None] 
     Raises:
         CatalogError: the shard is missing, or is no tar.
     """
-    from fsspec.core import url_to_fs
-
     n_found = 0
     try:
-        system, path = url_to_fs(shard)
+        system, path = open_files(shard)
         with system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             files = (m for m in tar if m.isfile() and not m.name.rpartition("/")[2].startswith("."))
             for name, group in groupby(files, key=lambda member: _split(member.name)[0]):

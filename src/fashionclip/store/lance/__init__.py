@@ -7,17 +7,23 @@ third of the time of ``import lancedb``; even so it is imported when a store is 
 blobs, and ``rejects.jsonl`` is written by indexing runs.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fashionclip.errors import StoreError
 from fashionclip.store.base import StoreMeta
-from fashionclip.store.lance.place import FLOAT_FORMAT, Manifest, place_of
+from fashionclip.store.lance.manifest import FLOAT_FORMAT, Manifest
+from fashionclip.store.lance.place import place_of
 
 if TYPE_CHECKING:
     from fashionclip.store.lance.store import LanceStore
 
+Options = Mapping[str, str] | None
 
-def open_store(uri: str, *, read_only: bool = False) -> "LanceStore":
+
+def open_store(
+    uri: str, *, read_only: bool = False, storage_options: Options = None
+) -> "LanceStore":
     """Open a store, which writes nothing.
 
     Raises:
@@ -27,10 +33,10 @@ def open_store(uri: str, *, read_only: bool = False) -> "LanceStore":
     """
     from fashionclip.store.lance.store import LanceStore
 
-    return LanceStore(place_of(uri))
+    return LanceStore(place_of(uri, storage_options))
 
 
-def create_store(uri: str, meta: StoreMeta) -> "LanceStore":
+def create_store(uri: str, meta: StoreMeta, *, storage_options: Options = None) -> "LanceStore":
     """Make an empty store; its manifest is written last, so that its presence means all is there.
 
     Raises:
@@ -40,7 +46,7 @@ def create_store(uri: str, meta: StoreMeta) -> "LanceStore":
     from fashionclip.store.lance.store import LanceStore
     from fashionclip.store.lance.table import create_table
 
-    place = place_of(uri)
+    place = place_of(uri, storage_options)
     place.prepare()
     with place.lock.held():
         if place.exists():
@@ -48,28 +54,28 @@ def create_store(uri: str, meta: StoreMeta) -> "LanceStore":
             raise StoreError(message)
         place.clear_unfinished()
         create_table(place, meta)
-        Manifest.new(meta).write(place)
+        Manifest.new(meta).create(place)
     return LanceStore(place)
 
 
-def read_meta(uri: str) -> StoreMeta:
+def read_meta(uri: str, *, storage_options: Options = None) -> StoreMeta:
     """What the manifest says: the model. The table, which knows roles and columns, stays closed.
 
     Raises:
         StoreError: there is no store, or it is damaged.
         StoreFormatError: it is of an older or newer format.
     """
-    manifest = Manifest.read(place_of(uri))
+    manifest = Manifest.read(place_of(uri, storage_options))
     manifest.require_format(uri)
     return manifest.meta(uri)
 
 
-def holds_store(uri: str) -> bool:
+def holds_store(uri: str, *, storage_options: Options = None) -> bool:
     """Whether a folder or prefix holds a manifest."""
-    return place_of(uri).exists()
+    return place_of(uri, storage_options).exists()
 
 
-def upgrade_store(uri: str) -> "LanceStore":
+def upgrade_store(uri: str, *, storage_options: Options = None) -> "LanceStore":
     """Open a store of any format, after bringing it to the newest one; vectors stay.
 
     Raises:
@@ -79,7 +85,7 @@ def upgrade_store(uri: str) -> "LanceStore":
     from fashionclip.store.lance.store import LanceStore
     from fashionclip.store.lance.table import upgrade_table
 
-    place = place_of(uri)
+    place = place_of(uri, storage_options)
     Manifest.read(place)
     with place.lock.held():
         manifest = Manifest.read(place)

@@ -5,10 +5,20 @@ Lance raises OSError, RuntimeError or ValueError with the cause in the text, and
 """
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
-from fashionclip.errors import StoreCorruptError, StoreError, StoreFullError
+from fashionclip.errors import MissingExtraError, StoreCorruptError, StoreError, StoreFullError
+from fashionclip.object_storage import (
+    install_line,
+    is_object_storage,
+    may_pass,
+    why_failed,
+    why_failed_as_known,
+)
 
 _FULL = {
     "No space left on device": "the disk is full: make room, then run this again",
@@ -23,6 +33,34 @@ _DISK = {
 }
 _FAULTS = (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError)
 MAX_REASON = 200
+PAUSES_S = (0.5, 1.0, 2.0)
+"""Between tries where object storage did not answer; its clients have tried before."""
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+class PassingError(StoreError):
+    """Object storage did not answer; a moment later it may."""
+
+
+def tried_again(function: Callable[P, Result]) -> Callable[P, Result]:
+    """A function that is called again where object storage did not answer.
+
+    Lance itself tries single requests again, but not those whose answers break off. The function
+    must have the same outcome if it is called twice.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        for pause_s in PAUSES_S:
+            try:
+                return function(*args, **kwargs)
+            except PassingError:
+                time.sleep(pause_s)
+        return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -44,12 +82,35 @@ def reported(uri: str) -> Iterator[None]:
         raise error from exc
 
 
+@contextmanager
+def reaching(uri: str, options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn what goes wrong on the way to object storage into one line.
+
+    Raises:
+        StoreError: the object storage cannot be reached, or refuses.
+        MissingExtraError: a package is not installed.
+    """
+    try:
+        yield
+    except ImportError as exc:
+        message = f"{uri} needs a package: {install_line(uri)}"
+        raise MissingExtraError(message) from exc
+    except Exception as exc:  # the client of each provider has errors of its own
+        if isinstance(exc, StoreError):
+            raise
+        message = f"the index {uri} cannot be reached: {why_failed(exc, options)}"
+        raise (PassingError if may_pass(exc) else StoreError)(message) from exc
+
+
 def _store_error(uri: str, exc: BaseException) -> StoreError:
     text = str(exc)
-    for signs, kind in ((_FULL, StoreFullError), (_DISK, StoreError)):
+    if is_object_storage(uri) and (reason := why_failed_as_known(exc)) is not None:
+        kind = PassingError if may_pass(exc) else StoreError
+        return kind(f"the index {uri} cannot be used: {reason}")
+    for signs, error in ((_FULL, StoreFullError), (_DISK, StoreError)):
         for sign, what in signs.items():
             if sign in text:
-                return kind(f"the index {uri} cannot be used: {what}")
+                return error(f"the index {uri} cannot be used: {what}")
     line = " ".join(re.sub(r",?\s*/\S*\.rs:\d+:\d+", "", text).split())
     reason = line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"
     message = (

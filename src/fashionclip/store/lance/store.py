@@ -35,10 +35,11 @@ from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter, fit_filter
 from fashionclip.store.lance import pages, schema, upkeep, words
 from fashionclip.store.lance.changes import changed_rows
-from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.faults import reported, tried_again
 from fashionclip.store.lance.leases import Leases
+from fashionclip.store.lance.manifest import Identity, Manifest
 from fashionclip.store.lance.pages import condition_of, hits_of, ranked
-from fashionclip.store.lance.place import Identity, Manifest, Place
+from fashionclip.store.lance.place import Place
 from fashionclip.store.lance.row_ids import ADDRESS, RowIds
 from fashionclip.store.lance.schema import batched, kinds_in, stored_name
 from fashionclip.store.lance.table import open_table, roles_of, threshold_of
@@ -113,6 +114,7 @@ class LanceStore:
             table_schema, dim=manifest.dim, form=manifest.vectors, uri=self._place.uri
         )
 
+    @tried_again
     def latest(self) -> Dataset:
         """The table at its newest version, for reading; another write makes another object."""
         if self._place.identity() != self._identity:
@@ -129,7 +131,12 @@ class LanceStore:
         return int(self._table.version)
 
     def for_writing(self) -> Dataset:
-        """The table at its newest version, as an object that its writer may change."""
+        """The table at its newest version, as an object that its writer may change.
+
+        Raises:
+            StoreLockedError: another program has taken over the lock.
+        """
+        self._place.lock.check()
         table = self.latest()
         with reported(self._place.uri):
             return table.checkout_version(table.version)

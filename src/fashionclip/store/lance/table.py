@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import lance
+import pyarrow as pa
 
 from fashionclip.product import Roles
 from fashionclip.store.base import StoreMeta
 from fashionclip.store.lance import schema, upkeep, words
-from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.faults import reported, tried_again
 from fashionclip.store.lance.place import Place
 
 ROLES_KEY = "fashionclip.roles"  # in the table's configuration
@@ -20,6 +21,7 @@ READ_AHEAD_BYTES = 32 << 20  # by default Lance reads 2 GB ahead
 Dataset = Any  # what Lance's own type lacks annotations for
 
 
+@tried_again
 def open_table(place: Place) -> Dataset:
     """Lance's table of a place that holds a store.
 
@@ -29,12 +31,14 @@ def open_table(place: Place) -> Dataset:
     with reported(place.uri):
         return lance.dataset(
             place.table_uri,
+            storage_options=place.storage_options,
             index_cache_size_bytes=INDEX_CACHE_BYTES,
             metadata_cache_size_bytes=METADATA_CACHE_BYTES,
             default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
         )
 
 
+@tried_again
 def create_table(place: Place, meta: StoreMeta) -> None:
     """Make an empty table, with its full-text index.
 
@@ -43,10 +47,20 @@ def create_table(place: Place, meta: StoreMeta) -> None:
     """
     empty = schema.table_schema(meta.dim, meta.columns, meta.vectors).empty_table()
     with reported(place.uri):
-        table = lance.write_dataset(empty, place.table_uri, mode="create")
+        table = _write_empty(empty, place)
         words.index_words(table)
         upkeep.index_ids(table)
         table.update_config({ROLES_KEY: json.dumps(meta.roles.as_dict())})
+
+
+def _write_empty(empty: pa.Table, place: Place) -> Dataset:
+    options = place.storage_options
+    try:
+        return lance.write_dataset(empty, place.table_uri, storage_options=options)
+    except OSError:  # the rest of a killed run, which a list of objects did not show
+        return lance.write_dataset(
+            empty, place.table_uri, mode="overwrite", storage_options=options
+        )
 
 
 def upgrade_table(place: Place) -> None:

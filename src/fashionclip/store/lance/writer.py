@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from fashionclip.product import Kind, Product, Roles
 from fashionclip.store.fulltext import text_columns
 from fashionclip.store.lance import schema, upkeep, words
-from fashionclip.store.lance.faults import reported
+from fashionclip.store.lance.faults import reported, tried_again
 from fashionclip.store.lance.schema import batched
 from fashionclip.store.lance.table import ROLES_KEY, THRESHOLD_KEY
 from fashionclip.store.rows import check_batch, kinds_of, narrowed_by, widened_by
@@ -27,6 +27,7 @@ class LanceWriter:
         self._store = store
         self._uri = store.uri
 
+    @tried_again
     def upsert(
         self,
         products: Sequence[Product],
@@ -45,6 +46,7 @@ class LanceWriter:
             merge = table.merge_insert(schema.ID)
             merge.when_matched_update_all().when_not_matched_insert_all().execute(batch)
 
+    @tried_again
     def delete(self, product_ids: Iterable[str]) -> int:
         """Delete products; ids that are not stored are ignored. Returns how many were stored."""
         table = self._store.for_writing()
@@ -54,6 +56,7 @@ class LanceWriter:
                 for ids in batched(product_ids)
             )
 
+    @tried_again
     def set_columns(self, columns: Mapping[str, Kind], *, narrow: bool = False) -> None:
         """Add columns that are new, widen those that are too narrow, and narrow them if asked.
 
@@ -69,12 +72,14 @@ class LanceWriter:
             with reported(self._uri):
                 upkeep.narrow(self._store.for_writing(), narrower)
 
+    @tried_again
     def drop_blank(self, names: Iterable[str]) -> None:
         """Remove those of some columns in which no product has a value."""
         known = self._store.meta.columns
         with reported(self._uri):
             upkeep.drop_blank(self._store.for_writing(), [one for one in names if one in known])
 
+    @tried_again
     def set_roles(self, roles: Roles) -> None:
         """Replace the roles, and the words that follow them."""
         old = self._store.meta.roles
@@ -85,12 +90,14 @@ class LanceWriter:
                     words.write_words(table, roles)
                 table.update_config({ROLES_KEY: json.dumps(roles.as_dict())})
 
+    @tried_again
     def set_relevance_threshold(self, threshold: float | None) -> None:
         """Replace the relevance threshold."""
         if threshold != self._store.meta.relevance_threshold:
             with reported(self._uri):
                 self._store.for_writing().update_config({THRESHOLD_KEY: json.dumps(threshold)})
 
+    @tried_again
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 

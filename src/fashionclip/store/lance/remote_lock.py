@@ -1,0 +1,191 @@
+"""The lock of a store in object storage: an object that its holder renews while it writes.
+
+Object stores have no locks, but conditional writes: of two programs that take the lock at once, one
+gets it. The holder writes the object again every few seconds. Where it stops for ``DEAD_AFTER_S``,
+as seen by the clock of the one who waits, the holder is taken for dead and the lock is taken over.
+A holder that comes back finds that and writes nothing more. What it was committing just then is
+still whole, since each commit of Lance is a conditional write as well.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+from fashionclip.errors import StoreError, StoreLockedError
+from fashionclip.object_storage import (
+    FileSystem,
+    create_object,
+    read_object,
+    replace_object,
+    version_of,
+)
+from fashionclip.store.base import LOCK_TIMEOUT_S, ThreadLock
+from fashionclip.store.lance.faults import reaching
+
+RENEW_S = 4.0  # between renewals by the holder
+DEAD_AFTER_S = 20.0  # without a renewal
+POLL_S = 0.5  # between looks at a lock that another program holds
+
+_PROCESS = uuid4().hex
+_held: set[str] = set()
+"""The owners of this process that hold a lock."""
+
+
+class RemoteLock:
+    """One writer at a time on a prefix; the thread that holds it may take it again."""
+
+    def __init__(self, files: FileSystem, path: str, uri: str, options: Mapping[str, str]) -> None:
+        """Prepare the lock of a store; it is not held yet.
+
+        Args:
+            files: the store's file system.
+            path: the lock's object in it.
+            uri: the store, for messages.
+            options: the store's options, whose secrets messages leave out.
+        """
+        self._files, self._path, self._uri, self._options = files, path, uri, options
+        self._threads = ThreadLock(uri)
+        self._renewing = threading.Lock()
+        self._owner = ""  # a new name each time that the lock is taken
+        self._version = ""
+        self._renewed_at = 0.0
+        self._is_lost = False
+        self._seen: tuple[str | None, float] = (None, 0.0)
+
+    @contextmanager
+    def held(
+        self, *, timeout_s: float = LOCK_TIMEOUT_S, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        """Be the only writer while the block runs.
+
+        Args:
+            timeout_s: how long to wait for another writer; negative waits without end.
+            on_wait: called once, with the holder of the lock, if there is a wait.
+
+        Raises:
+            StoreLockedError: another run was still writing after the wait.
+            StoreError: the prefix cannot be written to.
+        """
+        with self._threads.held(timeout_s=timeout_s, on_wait=on_wait):
+            if self._owner:
+                yield
+                return
+            self._acquire(timeout_s, on_wait)
+            is_done = threading.Event()
+            renewer = threading.Thread(
+                target=self._keep_renewing, args=[is_done], name="fashionclip-lock", daemon=True
+            )
+            renewer.start()
+            try:
+                yield
+            finally:
+                is_done.set()
+                renewer.join()
+                self._release()
+
+    def check(self) -> None:
+        """See that the lock is still held, as every write does before it begins.
+
+        Raises:
+            StoreLockedError: another program has taken it over.
+            StoreError: the object store cannot be reached.
+        """
+        if self._owner and time.monotonic() - self._renewed_at > 2 * RENEW_S:
+            self._renew()
+        if self._is_lost:
+            message = (
+                f"the index {self._uri} was taken over by {self._holder()} while this run did not "
+                "reach it: run this again"
+            )
+            raise StoreLockedError(message)
+
+    def _acquire(self, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
+        deadline = time.monotonic() + timeout_s if timeout_s >= 0 else None
+        owner = f"{_this_process()}{uuid4().hex}"
+        while not self._try_acquire(owner):
+            if on_wait is not None:
+                on_wait(self._holder())
+                on_wait = None
+            if deadline is not None and time.monotonic() >= deadline:
+                message = (
+                    f"the index {self._uri} is being written to by {self._holder()}: "
+                    "wait for it to end, then run this again"
+                )
+                raise StoreLockedError(message)
+            time.sleep(POLL_S)
+        self._owner, self._is_lost = owner, False
+        _held.add(owner)
+
+    def _try_acquire(self, owner: str) -> bool:
+        with reaching(self._uri, self._options):
+            version = version_of(self._files, self._path)
+            data = _lock_of(owner)
+            if version is None:
+                is_taken = create_object(self._files, self._path, data)
+            elif self._is_free(version):
+                is_taken = replace_object(self._files, self._path, data, version=version)
+            else:
+                return False
+            if is_taken:
+                self._note_version()
+            return is_taken
+
+    def _is_free(self, version: str) -> bool:
+        """Whether the lock is let go of, or its holder has not renewed it for a long time."""
+        if self._seen[0] != version:
+            self._seen = version, time.monotonic()
+        owner = str(self._read().get("owner", ""))
+        if owner.startswith(_this_process()) and owner not in _held:
+            return True  # this process could not let go of it, as in an outage
+        return not owner or time.monotonic() > self._seen[1] + DEAD_AFTER_S
+
+    def _keep_renewing(self, is_done: threading.Event) -> None:
+        while not is_done.wait(RENEW_S) and not self._is_lost:
+            with suppress(StoreError):  # the next write reports it, unless a later try succeeds
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._renewing, reaching(self._uri, self._options):
+            data = _lock_of(self._owner)
+            if replace_object(self._files, self._path, data, version=self._version):
+                self._note_version()
+            else:
+                self._is_lost = self._read().get("owner") != self._owner
+
+    def _release(self) -> None:
+        with self._renewing:
+            with suppress(StoreError), reaching(self._uri, self._options):
+                if not self._is_lost:  # without this, others see that it is not renewed any more
+                    replace_object(self._files, self._path, b"{}", version=self._version)
+            _held.discard(self._owner)
+            self._owner = ""
+
+    def _note_version(self) -> None:
+        self._version = version_of(self._files, self._path) or ""
+        self._renewed_at = time.monotonic()
+
+    def _read(self) -> dict[str, object]:
+        try:
+            found = json.loads(read_object(self._files, self._path) or b"{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _holder(self) -> str:
+        with reaching(self._uri, self._options):
+            return str(self._read().get("process") or "another program")
+
+
+def _this_process() -> str:
+    return f"{os.getpid()}-{_PROCESS}-"
+
+
+def _lock_of(owner: str) -> bytes:
+    """The lock's object; each is another one, so that each has another version."""
+    process = f"process {os.getpid()} on {socket.gethostname()}"
+    return json.dumps({"owner": owner, "process": process, "renewal": uuid4().hex}).encode()

@@ -1,0 +1,386 @@
+"""Object storage on a real server on loopback: options, two writers, locks, faults."""
+
+import itertools
+import json
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import fashionclip
+from encoded_images import image_bytes
+from fashionclip import encoding, indexing
+from fashionclip.catalog import Catalog
+from fashionclip.cli.main import run
+from fashionclip.errors import CredentialsError, ImageFetchError, StoreError, StoreLockedError
+from fashionclip.images.fetch import FetchPolicy
+from fashionclip.indexing import index_catalog
+from fashionclip.model import FashionCLIP
+from fashionclip.object_storage import (
+    OPTIONS,
+    check_options,
+    fsspec_options,
+    lance_options,
+    open_files,
+    without_secrets,
+)
+from fashionclip.serve.settings import Settings
+from fashionclip.store import StoreMeta, create_store, holds_store, open_store, read_meta
+from fashionclip.store.lance import remote_lock
+from faulty_s3 import FaultyS3, every
+from small_shop import draw
+from test_store_contract import all_ids, meta_of, products, unit_vectors, upsert
+
+SECRET = "s3cr3t/that+nobody=reads"
+COUNTER = itertools.count()
+
+
+def options_of(endpoint: str) -> dict[str, str]:
+    return {
+        "aws_access_key_id": "tests",
+        "aws_secret_access_key": SECRET,
+        "aws_region": "us-east-1",
+        "aws_endpoint": endpoint,
+        "allow_http": "true",
+    }
+
+
+@pytest.fixture(scope="module")
+def s3(s3_server: str) -> Iterator[FaultyS3]:
+    """A bucket ``shop`` behind a proxy; nothing of it is in the environment."""
+    open_files("s3://shop", options_of(s3_server))[0].call_s3("create_bucket", Bucket="shop")
+    proxy = FaultyS3(s3_server)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def given(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The options of the proxy, which makes no faults at first."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3.plan, s3.n_faults = lambda method, path: None, 0
+    yield options_of(s3.url)
+    s3.plan = lambda method, path: None
+
+
+@pytest.fixture
+def uri() -> str:
+    return f"s3://shop/store-{next(COUNTER)}.lance"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> FashionCLIP:
+    return FashionCLIP.from_pretrained(tiny_checkpoint, device="cpu", precision="float32")
+
+
+def put_catalog(given: dict[str, str], folder: str, ids: list[str]) -> str:
+    """Write a table and its pictures into the bucket."""
+    files, root = open_files(f"s3://shop/{folder}", given)
+    colours = ("red", "blue", "green", "black", "orange", "purple")
+    rows = [["id", "title", "image"]]
+    for i, name in enumerate(ids):
+        picture = image_bytes(draw(colours[i % 6], size_px=40 + i), "PNG")
+        files.pipe_file(f"{root}/photos/{name}.png", picture)
+        rows.append([name, f"dress {name}", f"photos/{name}.png"])
+    files.pipe_file(f"{root}/shop.csv", "\n".join(map(",".join, rows)).encode())
+    return f"s3://shop/{folder}/shop.csv"
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("location", "options", "expected"),
+    [
+        (
+            "s3://b/x",
+            {"AWS_ACCESS_KEY_ID": "a", "aws_secret_access_key": "b", "aws_session_token": "c",
+             "aws_region": "eu-west-1", "aws_endpoint": "http://h", "allow_http": "true",
+             "aws_virtual_hosted_style_request": "true", "google_base_url": "http://g"},
+            {"key": "a", "secret": "b", "token": "c", "endpoint_url": "http://h",
+             "client_kwargs": {"region_name": "eu-west-1"},
+             "config_kwargs": {"s3": {"addressing_style": "virtual"}}},
+        ),
+        ("s3://b/x", {"aws_skip_signature": "true"}, {"anon": True}),
+        ("gs://b/x", {"google_service_account": "/key.json", "aws_region": "x"},
+         {"token": "/key.json"}),
+        ("gs://b/x", {"google_service_account_key": '{"a": 1}', "google_base_url": "http://g"},
+         {"token": {"a": 1}, "endpoint_url": "http://g"}),
+        ("gs://b/x", {"google_skip_signature": "true"}, {"token": "anon"}),
+        ("az://c/x", {"azure_storage_account_name": "n", "azure_storage_account_key": "k"},
+         {"account_name": "n", "account_key": "k"}),
+        ("abfss://c/x", {"azure_storage_client_id": "i", "azure_storage_client_secret": "s",
+                         "azure_storage_tenant_id": "t", "azure_skip_signature": "no"},
+         {"client_id": "i", "client_secret": "s", "tenant_id": "t", "anon": False}),
+        ("shop.lance", {"aws_region": "x"}, {}),
+    ],
+)  # fmt: skip
+def test_options_have_one_name_for_lance_and_fsspec(location, options, expected):
+    assert fsspec_options(location, options) == expected
+
+
+def test_each_store_gets_only_its_own_options():
+    options = {"aws_region": "x", "google_base_url": "y", "allow_http": "true"}
+    assert lance_options("s3://b/x", options) == {"aws_region": "x", "allow_http": "true"}
+    assert lance_options("shop.lance", options) == {}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda wrong: check_options(wrong),
+        lambda wrong: FetchPolicy(storage_options=wrong),
+        lambda wrong: open_store("shop.lance", storage_options=wrong),
+        lambda wrong: holds_store("s3://b/x", storage_options=wrong),
+        lambda wrong: Catalog.open("shop.csv", storage_options=wrong),
+        lambda wrong: fashionclip.Index.open("shop.lance", storage_options=wrong),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest_one_and_without_its_value(use):
+    with pytest.raises(
+        ValueError, match=r"'aws_secret_key'; did you mean aws_secret_access_key"
+    ) as e:
+        use({"aws_secret_key": SECRET})
+    assert SECRET not in str(e.value)
+
+
+def test_secrets_are_in_no_message_and_no_representation():
+    secrets = {name: f"{SECRET}-{name}" for name, one in OPTIONS.items() if one.is_secret}
+    text = " ".join(secrets.values()) + " https://h/x?sig=abc&X-Amz-Signature=def"
+    assert without_secrets(text, secrets) == " ".join(
+        ["***"] * len(secrets) + ["https://h/x?sig=***&X-Amz-Signature=***"]
+    )
+    for shown in (FetchPolicy(storage_options=secrets), Settings(storage_options=secrets)):
+        assert SECRET not in repr(shown)
+    with pytest.raises(ValueError, match="google_service_account_key is not valid JSON") as error:
+        fsspec_options("gs://b/x", {"google_service_account_key": SECRET})
+    assert SECRET not in str(error.value)
+
+
+def test_catalogue_pictures_and_store_are_in_buckets_by_options_alone(given, uri, model):
+    table = put_catalog(given, "whole", ["a", "b", "c"])
+    catalog = Catalog.open(table, storage_options=given)
+    report = index_catalog(catalog, model, uri, storage_options=given)
+    assert (report.stored, report.rejected) == (3, 0)
+    assert read_meta(uri, storage_options=given).dim == model.dim
+    index = fashionclip.Index.open(uri, model=model, storage_options=given)
+    assert index.search("dress", mode="words", k=3).results.hits
+    assert [image is not None for image in index.read_images(["a", "c"])] == [True, True]
+    assert SECRET not in f"{index!r} {index.meta} {index.store!r} {index.store.info()}"
+    again = index_catalog(catalog, model, uri, storage_options=given)
+    assert (again.unchanged, again.embedded) == (3, 0)
+
+
+@pytest.mark.parametrize("words", ["novalue", "=x", "aws_secret_key=" + SECRET])
+def test_the_command_line_refuses_options_without_showing_their_values(words, capfd):
+    assert run(["info", "s3://b/x", "--storage-option", words]) == 2
+    said = "".join(capfd.readouterr())
+    assert "--storage-option" in said
+    assert SECRET not in said
+
+
+def test_info_of_a_bucket_by_the_command_line(given, uri, capfd):
+    upsert(create_store(uri, meta_of(), storage_options=given), products(2))
+    words = [part for pair in given.items() for part in ("--storage-option", "=".join(pair))]
+    capfd.readouterr()
+    assert run(["info", uri, "--json", *words]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["products"] == 2
+    assert SECRET not in out + err
+
+
+# two programs at once
+
+
+def test_of_two_that_create_a_store_at_once_one_does(given, uri):
+    barrier = threading.Barrier(2)
+
+    def create(_: int) -> str:
+        barrier.wait()
+        try:
+            create_store(uri, meta_of(), storage_options=given)
+        except StoreError as error:
+            return str(error)
+        return "made"
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(pool.map(create, range(2)))
+    assert outcomes == ["made", f"there is an index at {uri} already: open it, or delete it"]
+    assert all_ids(open_store(uri, storage_options=given)) == []
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_bucket_end_as_one_after_the_other(given, uri, model):
+    names = [[f"p{i}" for i in range(8)], [f"p{i}" for i in range(4, 12)]]
+    tables = [put_catalog(given, f"two-{i}", ids) for i, ids in enumerate(names)]
+    catalogs = [Catalog.open(table, storage_options=given) for table in tables]
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(index_catalog, catalog, model, uri, storage_options=given, prune=False)
+            for catalog in catalogs
+        ]
+        reports = [run.result() for run in runs]
+    store = open_store(uri, storage_options=given)
+    assert all_ids(store) == sorted({name for some in names for name in some})
+    assert len(store) == 12
+    assert store.verify().damaged == ()
+    assert sorted(report.stored for report in reports) == [4, 8]  # the second saw the first's
+
+
+def test_a_writer_waits_for_another_one_and_says_for_whom(given, uri):
+    first = create_store(uri, meta_of(), storage_options=given)
+    second = open_store(uri, storage_options=given)
+    holders: list[str] = []
+    with first.writer():
+        with (
+            pytest.raises(StoreLockedError, match=r"is being written to by process \d+ on "),
+            second.writer(timeout_s=0.0, on_wait=holders.append),
+        ):
+            pass
+        assert len(holders) == 1
+    with second.writer(timeout_s=0.0) as writer, second.writer():
+        writer.upsert(products(1), unit_vectors(1), [bytes(16)])
+    assert all_ids(first) == ["p0"]
+
+
+def test_the_lock_of_a_dead_writer_is_taken_over_and_the_dead_one_writes_no_more(
+    given, uri, monkeypatch
+):
+    monkeypatch.setattr(remote_lock, "RENEW_S", 0.05)
+    monkeypatch.setattr(remote_lock, "POLL_S", 0.05)
+    first = create_store(uri, meta_of(), storage_options=given)
+    second = open_store(uri, storage_options=given)
+    with first.writer() as paused:
+        paused.upsert(products(1), unit_vectors(1), [bytes(16)])
+        with pytest.raises(StoreLockedError), second.writer(timeout_s=0.3):
+            pytest.fail("the holder renews its lock")
+        monkeypatch.setattr(remote_lock, "DEAD_AFTER_S", 0.0)  # as if it had stopped
+        monkeypatch.setattr(remote_lock, "RENEW_S", 60.0)
+        with second.writer(timeout_s=5.0) as writer:
+            writer.upsert(products(1, start=1), unit_vectors(1), [bytes(16)])
+            monkeypatch.setattr(remote_lock, "RENEW_S", 0.0)
+            with pytest.raises(StoreLockedError, match="was taken over by process"):
+                paused.delete(["p0"])
+    assert all_ids(second) == ["p0", "p1"]
+
+
+# faults that pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "plan",
+    [
+        every(9, "SlowDown"),
+        every(9, "drop", method="GET", until=60),
+        every(2, 0.05),
+    ],
+    ids=["503", "dropped", "slow"],
+)
+def test_faults_that_pass_are_retried_and_the_run_ends_well(s3, given, uri, model, plan, tmp_path):
+    table = put_catalog(given, "passing", ["a", "b", "c", "d"])
+    s3.plan = plan
+    catalog = Catalog.open(table, storage_options=given)
+    report = index_catalog(
+        catalog, model, uri, storage_options=given, rejects=tmp_path / "rejects.jsonl"
+    )
+    assert (report.stored, report.rejected) == (4, 0)
+    assert s3.n_faults > 3
+    s3.plan = lambda method, path: None
+    assert open_store(uri, storage_options=given).verify().damaged == ()
+
+
+# faults that last
+
+
+def test_a_picture_without_rights_costs_only_itself(s3, given, uri, model, tmp_path):
+    table = put_catalog(given, "denied", ["a", "b", "c"])
+    s3.plan = lambda method, path: "AccessDenied" if "photos/b.png" in path else None
+    rejects = tmp_path / "rejects.jsonl"
+    catalog = Catalog.open(table, storage_options=given)
+    report = index_catalog(catalog, model, uri, storage_options=given, rejects=rejects)
+    assert (report.stored, report.rejected) == (2, 1)
+    assert "b.png: these credentials have no right to do this" in rejects.read_text()
+
+
+def test_an_expired_key_of_the_pictures_stops_the_run_and_the_next_one_goes_on(
+    s3, given, uri, model, monkeypatch
+):
+    monkeypatch.setattr(encoding, "READ_AHEAD", 1)
+    catalog = Catalog.open(put_catalog(given, "expiring", list("abcdef")), storage_options=given)
+    asked = itertools.count()
+    s3.plan = lambda method, path: (
+        "ExpiredToken" if "photos/" in path and next(asked) >= 2 else None
+    )
+    message = r"photos/c\.png: the credentials have expired: renew them"
+    with pytest.raises(CredentialsError, match=message):
+        index_catalog(catalog, model, uri, storage_options=given)
+    s3.plan = lambda method, path: None
+    report = index_catalog(catalog, model, uri, storage_options=given)
+    assert (report.count, report.rejected) == (6, 0)
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_stops_the_run_in_one_line_and_the_next_one_goes_on(
+    s3, given, uri, model, monkeypatch
+):
+    monkeypatch.setattr(indexing, "ROWS_PER_WRITE", 2)
+    names = list("abcdef")
+    catalog = Catalog.open(put_catalog(given, "failing", names), storage_options=given)
+    meta = StoreMeta("", model.name, model.fingerprint, model.dim)
+    create_store(uri, meta, storage_options=given)
+    faults = {
+        "ExpiredToken": "the credentials have expired: renew them, then run this again",
+        "NoSuchBucket": "there is no such bucket: check its name, or make it",
+        "AccessDenied": "these credentials have no right to do this: ask for it, or use others",
+    }
+    for fault, why in faults.items():
+        asked = itertools.count()
+        s3.plan = lambda method, path, fault=fault, asked=asked: (
+            fault if uri[10:] in path and next(asked) >= 20 else None
+        )
+        with pytest.raises(StoreError) as error:
+            index_catalog(catalog, model, uri, storage_options=given)
+        assert re.fullmatch(rf"the index {uri} cannot be (used|reached): {why}", str(error.value))
+    s3.plan = lambda method, path: None
+    index_catalog(catalog, model, uri, storage_options=given)
+    store = open_store(uri, storage_options=given)
+    assert (all_ids(store), store.verify().damaged) == (names, ())
+
+
+def test_nothing_depends_on_lists_that_show_new_objects(s3, given, uri):
+    """Only Lance's own list of versions has to be true, as it is on S3, Google's and Azure's."""
+    s3.plan = lambda method, path: (
+        "nothing listed" if "list-type" in path and "products.lance%2F" not in path else None
+    )
+    store = create_store(uri, meta_of(), storage_options=given)
+    upsert(store, products(3))
+    location = store.blobs.put("p0", b"picture")
+    other = open_store(uri, storage_options=given)
+    assert all_ids(other) == ["p0", "p1", "p2"]
+    assert other.blobs.read(location) == b"picture"
+    with pytest.raises(StoreError, match="there is an index at"):
+        create_store(uri, meta_of(), storage_options=given)
+    with other.writer(timeout_s=0.0) as writer:
+        writer.delete(["p0"])
+    store.blobs.delete("p0")  # not listed yet, so it stays for a later run
+    s3.plan = lambda method, path: None
+    store.blobs.delete_others(all_ids(store))
+    with pytest.raises(ImageFetchError, match="the store keeps no such image"):
+        store.blobs.read(location)
+
+
+def test_the_rest_of_a_killed_creation_that_is_not_listed_is_written_over(s3, given, uri):
+    files, root = open_files(uri, given)
+    upsert(create_store(uri, meta_of(), storage_options=given), products(3))
+    files.rm_file(f"{root}/index.json")
+    s3.plan = lambda method, path: (
+        "nothing listed" if "list-type" in path and "products.lance%2F" not in path else None
+    )
+    assert len(create_store(uri, meta_of(), storage_options=given)) == 0
