@@ -240,6 +240,19 @@ def test_a_dropped_or_pasted_image_finds_what_it_shows(visit, catalog, products,
     expect(page.locator("#found")).to_have_text("“in red”")
 
 
+def test_words_typed_while_a_suggestion_loads_stay(visit):
+    seen = visit()
+    page = seen.open()
+    held = []
+    page.route("**/?q=*", lambda route: held.append(route))
+    page.locator(".tiles a").nth(6).click()
+    expect(page.locator("body.is-waiting")).to_have_count(1)
+    page.fill("#q", "boots of")
+    held[0].continue_()
+    seen.settle()
+    expect(page.locator("#q")).to_have_value("boots of")
+
+
 def test_an_image_can_be_chosen_and_typed_text_stays(visit, catalog, products):
     seen = visit()
     page = seen.open("/?f.gender=Women")

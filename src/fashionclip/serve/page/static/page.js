@@ -20,6 +20,7 @@
     waiting?.abort();
     waiting = new AbortController();
     const mine = waiting;
+    const asked = byId("q").value;
     document.body.classList.add("is-waiting");
     const failed = (why) => {
       document.body.classList.remove("is-waiting");
@@ -46,7 +47,7 @@
       history.replaceState({ y: scrollY }, "");
       history.pushState({ y: 0 }, "", url);
     }
-    put(next);
+    put(next, asked);
     document.body.classList.remove("is-waiting");
     if (top) byId("main").scrollIntoView();
     if (y !== null) scrollTo(0, y);
@@ -58,7 +59,8 @@
     return field?.name ? `[name=${CSS.escape(field.name)}][value=${CSS.escape(field.value)}]` : "";
   }
 
-  function put(next) {
+  // asked: the words when the page was asked for; what was typed since then stays
+  function put(next, asked) {
     const focused = document.activeElement;
     const focus = selectorOf(focused);
     const wasIn = byId("main").contains(focused) || byId("picked").contains(focused);
@@ -68,8 +70,7 @@
     const height = focused.getBoundingClientRect().top;
     const folds = new Map([...document.querySelectorAll("details[id]")].map((d) => [d.querySelector("summary").textContent + d.id[0], d.open]));
     const typed = byId("q");
-    if (focused !== typed || isSent) typed.value = next.getElementById("q").value;
-    isSent = false;
+    if (focused !== typed || typed.value === asked) typed.value = next.getElementById("q").value;
     document.title = next.title;
     byId("picked").replaceWith(next.getElementById("picked"));
     byId("main").replaceWith(next.getElementById("main"));
@@ -86,7 +87,6 @@
     announce(`${byId("found").textContent}: ${byId("count").textContent}`);
   }
 
-  let isSent = false;
   const searchUrl = () => {
     const query = new URLSearchParams();
     for (const [name, value] of new FormData(byId("search"))) if (value.trim()) query.append(name, value.trim());
@@ -99,7 +99,6 @@
   addEventListener("submit", (event) => {
     if (event.target.id !== "search" || !isSwapped()) return;
     event.preventDefault();
-    isSent = true;
     go(searchUrl(), { top: true });
   });
   addEventListener("change", (event) => {
@@ -117,12 +116,10 @@
     const link = event.target.closest?.("a[data-swap], #picked a");
     if (!link || !isSwapped() || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
-    isSent = true;
     go(link.href, { top: link.matches("[data-top], .tiles a") });
   });
   addEventListener("popstate", (event) => {
     if (!isSwapped()) return;
-    isSent = true;
     go(location.href, { push: false, y: event.state?.y ?? 0 });
   });
   addEventListener("keydown", (event) => {
@@ -164,7 +161,7 @@
       const url = new URL(byId("play") ? playUrl() : isSwapped() ? searchUrl() : "/", location.href);
       url.searchParams.delete("product");
       url.searchParams.set("picture", reply.picture);
-      if (isSwapped()) { isSent = true; await go(url.href, { top: true }); } else location.assign(url.href);
+      if (isSwapped()) await go(url.href, { top: true }); else location.assign(url.href);
     } catch {
       complain("The picture could not be sent: the service does not answer. Try again in a moment.");
     } finally {
