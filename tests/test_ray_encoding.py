@@ -18,11 +18,14 @@ from PIL import Image
 
 from encoded_images import image_bytes
 from fashionclip.catalog import Catalog
-from fashionclip.encoding import ImageJob, iter_encoded
+from fashionclip.encoding import ImageJob, iter_encoded, local_encoder
 from fashionclip.errors import ClusterError, ImageError, ImageFetchError
+from fashionclip.evaluate.cache import CachedEncoder
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
+from fashionclip.product import Product
 from fashionclip.ray_encoding import (
     BATCHES_PER_WORKER,
     MODEL_BATCHES,
@@ -33,6 +36,8 @@ from fashionclip.ray_encoding import (
     plan_workers,
 )
 from fashionclip.store import open_store
+from fashionclip.tagging import LabelSet, TaggedProduct, tag_catalog
+from fashionclip.vector_files import write_vectors
 
 N_PRODUCTS = 300
 BATCH_SIZE = 4
@@ -206,6 +211,35 @@ def test_a_killed_worker_is_replaced_and_only_its_batches_are_encoded_again(
 
 
 @pytest.mark.slow
+def test_tags_and_vectors_made_on_ray_equal_those_made_here(encoder, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{i}.png" for i in range(40)]
+    for i, name in enumerate(names):
+        Path(name).write_bytes(png_bytes(i) if i % 9 else b"no image")
+    Path("table.csv").write_text("\n".join(["id,image", *(f"{n},{n}" for n in names)]), "utf-8")
+    files = [Product(name, "", name, i, {}) for i, name in enumerate(names)]  # of relative names
+    labels = [LabelSet.of("kind", ["dress", "shoe"])]
+    found = []
+    for used in (encoder, local_encoder(model)):
+        write_vectors(files, used, tmp_path / "v.npz", model=model)
+        with np.load("v.npz") as arrays:
+            vectors = CachedEncoder(model, None, encoder=used).encode_images(
+                [ImageRef(name, Path(name)) for name in names]
+            )
+            catalog = Catalog.open("table.csv")
+            tags = [
+                item.tags[0].text if isinstance(item, TaggedProduct) else item.row
+                for item in tag_catalog(catalog, model, labels, encoder=used)
+            ]
+            found.append((arrays["ids"].tolist(), arrays["vectors"], vectors, tags))
+    (ids, written, cached, tags), (ids_here, written_here, cached_here, tags_here) = found
+    assert (ids, tags) == (ids_here, tags_here)
+    np.testing.assert_allclose(written, written_here, atol=1e-5)
+    np.testing.assert_allclose(cached, cached_here, atol=1e-5)
+    assert np.isnan(cached[::9]).all()
+
+
+@pytest.mark.slow
 def test_an_image_that_kills_its_worker_costs_only_itself(server, encoder, model):
     others = set(worker_pids())
     server.on_killer = lambda: [os.kill(pid, signal.SIGKILL) for pid in {*worker_pids()} - others]
@@ -218,6 +252,22 @@ def test_an_image_that_kills_its_worker_costs_only_itself(server, encoder, model
     assert isinstance(broken, ImageError)
     assert first.vector is not None
     assert third.vector is not None
+
+
+@pytest.mark.slow
+def test_workers_without_the_package_are_one_line(encoder, model, tmp_path):
+    import ray
+
+    (tmp_path / "fashionclip").mkdir()
+    (tmp_path / "fashionclip" / "__init__.py").write_text("", encoding="utf-8")
+    elsewhere = {"env_vars": {"PYTHONPATH": str(tmp_path)}}
+    with open_ray_encoder(model, workers=1, threads=1, precision="float32") as bare:
+        bare.close()
+        bare._actor_class = ray.remote(num_cpus=1, runtime_env=elsewhere)(EncodingWorker)
+        bare._workers = [bare._start()]
+        line = r"the Ray workers lack a Python package; run pip install 'fashionclip\[ray\]==0.1.0'"
+        with pytest.raises(ClusterError, match=line):
+            list(bare([ImageJob((png_bytes(1),))], INSIDE))
 
 
 @pytest.mark.slow

@@ -198,50 +198,69 @@ def _encode(model: FashionCLIP, batch: Sequence[_Decoded | Result]) -> Iterator[
         yield EncodedImage(item.key, next(vectors)) if isinstance(item, _Decoded) else item
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedProduct:
+    """A product with the vector of its image."""
+
+    product: Product
+    key: bytes
+    """The image's content key."""
+    vector: Float32[np.ndarray, " dim"]
+    """Its unit vector."""
+    was_stored: bool = False
+    """Whether the vector is the stored one, because the image is the same."""
+
+
 def encode_products(
     rows: Iterable[Product | Reject],
-    encode: Encoder,
+    encoder: Encoder,
     *,
     policy: FetchPolicy = DEFAULT_POLICY,
     sources: Callable[[Product], tuple[ImageSource, ...]] | None = None,
-) -> Iterator[tuple[Product, Float32[np.ndarray, " dim"]] | Reject]:
+    stored: Callable[[Product], EncodedImage | None] | None = None,
+) -> Iterator[EncodedProduct | Reject]:
     """Encode the image of each product of a stream, such as a ``Catalog``, in its order.
 
     Args:
         rows: products and rejects.
-        encode: encodes the images.
+        encoder: encodes the images, such as ``local_encoder(model)``.
         policy: how remote images may be fetched.
         sources: where a product's image is, such as ``Catalog.image_sources``; by default where
             the product itself says.
+        stored: what is stored of a product, whose vector is taken if its image is the same.
 
     Yields:
-        For each row the product with its float32 unit vector, or a reject.
+        For each row the product with its vector, or a reject.
     """
     find = _own_image if sources is None else sources
-    waiting: deque[Product | Reject] = deque()
+    waiting: deque[tuple[Product | Reject, EncodedImage | None]] = deque()
 
     def jobs() -> Iterator[ImageJob]:
         for row in rows:
             # a reject goes through the encoder too, which bounds how many of them wait
             found: tuple[ImageSource, ...] = ()
-            item = row
+            item, old = row, None
             if isinstance(row, Product):
                 try:
                     found = find(row)
                 except ImageFetchError as error:
                     item = as_reject(row, str(error))
-            waiting.append(item)
-            yield ImageJob(found)
+                old = None if stored is None else stored(row)
+            waiting.append((item, old))
+            yield ImageJob(found, None if old is None else old.key)
 
-    for result in encode(jobs(), policy):
-        row = waiting.popleft()
+    for result in encoder(jobs(), policy):
+        row, old = waiting.popleft()
         if isinstance(row, Reject):
             yield row
         elif isinstance(result, FashionCLIPError):
             yield as_reject(row, str(result))
+        elif result.vector is not None:
+            yield EncodedProduct(row, result.key, result.vector)
         else:
-            assert result.vector is not None  # no key was given that could be the same
-            yield row, result.vector
+            assert old is not None  # its key was found to be the same
+            assert old.vector is not None
+            yield EncodedProduct(row, old.key, old.vector, was_stored=True)
 
 
 def _own_image(product: Product) -> tuple[ImageSource, ...]:

@@ -22,11 +22,13 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from fashionclip.encoding import ImageJob, Result, iter_encoded
 from fashionclip.errors import ClusterError, FashionCLIPError, ImageError, MissingExtraError
-from fashionclip.images.fetch import FetchPolicy
+from fashionclip.images.decode import ImageSource
+from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.model import FashionCLIP
 
 PACKAGE = "fashionclip"
@@ -183,11 +185,12 @@ def _connect(address: str) -> None:
         _require_listener(address)
     try:
         with warnings.catch_warnings():
-            # Lance warns of each fork; Ray's are new programs
-            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            warnings.simplefilter("ignore")  # Ray's, and Lance's of the forks that Ray makes
             _init(address)
     except Exception as exc:  # Ray has many types for it
-        message = f"the Ray cluster at {address} cannot be used: {_one_line(exc)}"
+        mend = "; a cluster with token authentication needs RAY_AUTH_MODE=token here too"
+        why = _one_line(exc).rstrip(".") + (mend if address not in {"auto", "local"} else "")
+        message = f"the Ray cluster at {address} cannot be used: {why}"
         raise ClusterError(message) from exc
 
 
@@ -469,13 +472,22 @@ def _batches(jobs: Iterable[ImageJob], size: int) -> Iterator[_Batch]:
     batch: list[ImageJob] = []
     n_bytes = 0
     for job in jobs:
-        batch.append(job)
+        batch.append(replace(job, sources=tuple(map(_absolute, job.sources))))
         n_bytes += sum(len(source) for source in job.sources if isinstance(source, bytes))
         if len(batch) == size or n_bytes >= MAX_JOB_BYTES:
             yield _Batch(batch)
             batch, n_bytes = [], 0
     if batch:
         yield _Batch(batch)
+
+
+def _absolute(source: ImageSource) -> ImageSource:
+    """A path from the root, because the workers have other working folders."""
+    if isinstance(source, Path):
+        return source.absolute()
+    if not isinstance(source, str) or is_url(source) or source.startswith("//"):
+        return source
+    return str(Path(source).absolute())
 
 
 def _copied(results: Sequence[Result]) -> list[Result]:

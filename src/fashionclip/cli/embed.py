@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
     CatalogOptions,
@@ -18,22 +16,17 @@ from fashionclip.cli.options import (
     json_option,
     model_options,
     open_catalog,
+    open_encoder,
     open_model,
+    ray_options,
     stop_for_usage,
 )
-from fashionclip.rejects import RejectsFile, rejects_beside
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fashionclip.model import FashionCLIP
-
-VECTORS_PER_ROW_GROUP = 1024  # of a Parquet file
 
 
 @click.command(
     epilog=examples(
         "$ fashionclip embed products.csv --images photos/ --out vectors.parquet",
+        "$ fashionclip embed products.csv --out shards/shop.tar --shard-rows 100000 --ray auto",
         "$ fashionclip embed a.jpg b.jpg https://example.com/c.jpg --out vectors.npz",
         '$ fashionclip embed --text "red dress" --text "blue jeans" --out words.npz --json',
         "$ python -c \"import numpy; print(numpy.load('vectors.npz')['vectors'].shape)\"",
@@ -43,10 +36,18 @@ VECTORS_PER_ROW_GROUP = 1024  # of a Parquet file
 @click.option(
     "--out",
     "place",
-    type=OutputFile(".npz", ".parquet"),
+    type=OutputFile(".npz", ".parquet", ".tar"),
     required=True,
     metavar="FILE",
-    help="Where the vectors go: .npz (ids, vectors, model) or .parquet (one row per vector).",
+    help="Where the vectors go: .npz (ids, vectors, model), .parquet (one row per vector) or .tar "
+    "(WebDataset: a .json and a .npy per vector).",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Write NAME-00000.parquet, NAME-00001.parquet, … with the vectors of N rows each. Run it "
+    "again and only what changed is embedded.",
 )
 @click.option(
     "--text", "texts", multiple=True, metavar="WORDS", help="Also embed this text. Repeatable."
@@ -54,16 +55,20 @@ VECTORS_PER_ROW_GROUP = 1024  # of a Parquet file
 @catalog_options
 @model_options
 @batch_option
+@ray_options
 @json_option
 def command(
     paths: Sequence[str],
     place: Path,
+    shard_rows: int | None,
     texts: Sequence[str],
     reading: CatalogOptions,
     model_name: str | None,
     device: str,
     precision: str,
     batch_size: int,
+    ray_address: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Write the vectors of a catalogue's images, of image files, or of texts to a file.
@@ -73,53 +78,68 @@ def command(
     """
     if not (paths or texts):
         stop_for_usage("name a catalogue, image files, or --text WORDS")
+    if shard_rows and (texts or place.suffix.lower() == ".npz"):
+        stop_for_usage("--shard-rows is for images, and for .parquet and .tar")
     from fashionclip.catalog.faults import read_faults
     from fashionclip.product import Product, Reject
+    from fashionclip.vector_files import write_vectors
 
     begun = perf_counter()
     rows: Iterable[Product | Reject]
+    sources = None
     if is_catalog(paths):
-        rows = open_catalog(paths[0], reading)
-        n_rows = rows.len_hint
+        rows = catalog = open_catalog(paths[0], reading)
+        n_rows, sources = catalog.len_hint, catalog.image_sources
     else:
         rows = (Product(path, "", path, row, {}) for row, path in enumerate(paths, start=1))
         n_rows = len(paths)
     model = open_model(model_name, device=device, precision=precision)
     with (
-        whole_file(place) as part,
-        RejectsFile(rejects_beside(place), keep_empty=False) as rejects,
+        open_encoder(
+            model,
+            ray_address=ray_address if paths else None,
+            workers=workers,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+        ) as encoder,
+        terminal.progress("Embedding", total=n_rows, noun="images") as update,
     ):
-        writer = VectorFile(part, model, is_parquet=place.suffix.lower() == ".parquet")
-        with terminal.progress("Embedding", total=n_rows, noun="images") as update:
-            for item in model.iter_products(rows, batch_size=batch_size, policy=reading.policy):
-                if isinstance(item, Reject):
-                    rejects.add(item)
-                else:
-                    writer.write([item[0].product_id], item[1][None])
-                update(writer.count + rejects.count, rejects.count, None)
-        if texts:
-            writer.write(texts, model.encode_text(texts))
-        writer.close()
-    if rejects.count:
-        terminal.say_faults(read_faults(rejects.path))
+        report = write_vectors(
+            rows,
+            encoder,
+            place,
+            model=model,
+            shard_rows=shard_rows,
+            texts=texts,
+            policy=reading.policy,
+            sources=sources,
+            progress=lambda done, rejected: update(done + rejected, rejected, None),
+        )
+    if report.rejected:
+        terminal.say_faults(read_faults(report.rejects_path))
     if as_json:
         terminal.write_json(
             {
                 "vectors": str(place),
-                "embedded": writer.count,
+                "shards": [str(path) for path in report.paths] if shard_rows else None,
+                "embedded": report.embedded,
+                "reused": report.reused,
                 "dim": model.dim,
                 "model": model.name,
-                "rejected": rejects.count,
-                "rejects": str(rejects.path) if rejects.count else None,
+                "rejected": report.rejected,
+                "rejects": str(report.rejects_path) if report.rejected else None,
                 "seconds": round(perf_counter() - begun, 3),
             }
         )
+    where = terminal.counted(len(report.paths), "shard") if shard_rows else str(place)
     terminal.say_counts(
-        f"{terminal.counted(writer.count, 'vector')} of {model.dim} numbers in {place}",
-        f"{rejects.count:,} rejected (see {rejects.path})" if rejects.count else "",
+        f"{terminal.counted(report.embedded, 'vector')} of {model.dim} numbers in {where}",
+        f"{report.reused:,} of them from the shards before" if report.reused else "",
+        f"{report.rejected:,} rejected (see {report.rejects_path})" if report.rejected else "",
         seconds=perf_counter() - begun,
     )
-    if not writer.count:
+    if not report.embedded:
         click.get_current_context().exit(1)
 
 
@@ -128,61 +148,3 @@ def is_catalog(paths: Sequence[str]) -> bool:
     from fashionclip.catalog.tables.formats import names_table
 
     return len(paths) == 1 and (names_table(paths[0]) or Path(paths[0]).is_dir())
-
-
-class VectorFile:
-    """A file of ids and vectors, with the model's name and fingerprint.
-
-    Parquet is written in row groups; an .npz is kept in memory and written by ``close``.
-    """
-
-    def __init__(self, path: Path, model: "FashionCLIP", *, is_parquet: bool) -> None:
-        """Open the file; nothing is written yet."""
-        self.count = 0
-        """Number of vectors."""
-        self._path, self._dim = path, model.dim
-        self._model = {"model": model.name, "fingerprint": model.fingerprint}
-        self._ids: list[str] = []
-        self._vectors: list[np.ndarray] = []
-        self._parquet = self._open_parquet() if is_parquet else None
-
-    def _open_parquet(self) -> Any:  # noqa: ANN401 - pyarrow has no types
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        vector = pa.list_(pa.float32(), self._dim)
-        fields = [("id", pa.string()), ("vector", vector)]
-        return pq.ParquetWriter(self._path, pa.schema(fields, metadata=self._model))
-
-    def write(self, ids: Sequence[str], vectors: "np.ndarray") -> None:
-        """Add vectors ``(n, dim)`` with n ids."""
-        self._ids.extend(ids)
-        self._vectors.append(vectors)
-        self.count += len(ids)
-        if self._parquet is not None and len(self._ids) >= VECTORS_PER_ROW_GROUP:
-            self._flush()
-
-    def close(self) -> None:
-        """Write the rest."""
-        self._flush()
-        if self._parquet is not None:
-            self._parquet.close()
-
-    def _flush(self) -> None:
-        import numpy as np
-
-        vectors = np.concatenate([np.empty((0, self._dim), np.float32), *self._vectors])
-        if self._parquet is None:
-            arrays: dict[str, Any] = {name: np.array(text) for name, text in self._model.items()}
-            with self._path.open("wb") as file:
-                np.savez(file, ids=np.array(self._ids, dtype=np.str_), vectors=vectors, **arrays)
-        elif self._ids:
-            import pyarrow as pa
-
-            flat = pa.array(vectors.reshape(-1), type=pa.float32())
-            columns = [
-                pa.array(self._ids, pa.string()),
-                pa.FixedSizeListArray.from_arrays(flat, self._dim),
-            ]
-            self._parquet.write_table(pa.table(columns, schema=self._parquet.schema))
-        self._ids, self._vectors = [], []

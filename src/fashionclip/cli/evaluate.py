@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from fashionclip.cli.options import (
     examples,
     json_option,
     open_catalog,
+    open_encoder,
     open_model,
     private_option,
+    ray_options,
     stop_for_usage,
     storage_option,
 )
@@ -97,6 +100,7 @@ SHOWN_WARNINGS = 6
 @private_option
 @storage_option
 @device_options
+@ray_options
 @json_option
 def command(
     models: Sequence[str],
@@ -111,6 +115,8 @@ def command(
     storage_options: Mapping[str, str],
     device: str,
     precision: str,
+    ray_address: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Measure models on benchmarks, and write a report.
@@ -141,6 +147,13 @@ def command(
             prompts=prompts,
             trained_on=[digests_of(path, reading) for path in training],
             policy=reading.policy,
+            open_encoder=partial(
+                open_encoder,
+                ray_address=ray_address,
+                workers=workers,
+                device=device,
+                precision=precision,
+            ),
             progress=lambda what, done, total: update(done, 0, total, what),
         )
     write_run(run, out)

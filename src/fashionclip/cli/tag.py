@@ -18,13 +18,17 @@ from fashionclip.cli.options import (
     model_of,
     model_options,
     open_catalog,
+    open_encoder,
     open_model,
+    ray_options,
     read_pairs,
+    stop_for_usage,
 )
 from fashionclip.rejects import reject_fields
 
 if TYPE_CHECKING:
     from fashionclip.catalog import Catalog
+    from fashionclip.encoding import Encoder
     from fashionclip.model import FashionCLIP
     from fashionclip.product import Reject
     from fashionclip.tagging import LabelSet, Tag, TaggedProduct, TagReport
@@ -81,6 +85,7 @@ MAX_SHOWN_PRODUCTS = 20  # in the terminal; --out and --json have them all
 @catalog_options
 @model_options
 @batch_option
+@ray_options
 @json_option
 def command(
     path: str,
@@ -94,6 +99,8 @@ def command(
     device: str,
     precision: str,
     batch_size: int,
+    ray_address: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Label the products of a catalogue or an index with zero-shot labels.
@@ -107,14 +114,27 @@ def command(
     from fashionclip.tagging import read_label_files, write_tags
 
     begun = perf_counter()
+    is_store = holds_store(path, storage_options=reading.storage_options)
+    if is_store and ray_address and labelled is None:
+        stop_for_usage("--ray encodes images, and those of an index are encoded already")
     label_sets: Sequence[LabelSet] = read_label_files(label_files)
     model = open_model(
         model_name or model_of(path, reading.storage_options), device=device, precision=precision
     )
+    encoder = click.get_current_context().with_resource(
+        open_encoder(
+            model,
+            ray_address=ray_address,
+            workers=workers,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+        )
+    )
     if labelled is not None:
         catalog = open_catalog(labelled, reading)
-        label_sets = _calibrate(catalog, model, label_sets, truth, learned_path)
-    if holds_store(path, storage_options=reading.storage_options):
+        label_sets = _calibrate(catalog, model, label_sets, truth, learned_path, encoder)
+    if is_store:
         from fashionclip.tagging import tag_index
 
         store = open_store(path, storage_options=reading.storage_options)
@@ -123,7 +143,7 @@ def command(
         from fashionclip.tagging import tag_catalog
 
         catalog = open_catalog(path, reading)
-        products = tag_catalog(catalog, model, label_sets, batch_size=batch_size)
+        products = tag_catalog(catalog, model, label_sets, encoder=encoder)
         total = catalog.len_hint
     if place is not None:
         with terminal.progress("Tagging", total=total) as update:
@@ -160,11 +180,14 @@ def _calibrate(
     label_sets: Sequence["LabelSet"],
     truth: Mapping[str, str],
     place: Path | None,
+    encoder: "Encoder",
 ) -> Sequence["LabelSet"]:
     """Calibrate label sets on labelled products, print the results, and save them."""
     from fashionclip.tagging import calibrate_on_catalog, save_labels
 
-    fitted = calibrate_on_catalog(catalog, model, label_sets, columns=truth or None)
+    fitted = calibrate_on_catalog(
+        catalog, model, label_sets, columns=truth or None, encoder=encoder
+    )
     for labels in fitted:
         result = labels.calibration
         if result is not None:

@@ -124,10 +124,9 @@ class ServiceStatus:
     """Whether the service is ready, and what it serves."""
 
     is_ready: bool
-    """Whether requests may be sent to it."""
+    """Whether it answers searches."""
     status: str
-    """``ready``, or ``stale`` while it cannot read the store that it serves; if it is not ready,
-    ``loading``, ``stopping``, ``outdated`` or ``other_model``."""
+    """``ready``, or ``stale`` while it cannot read the store that it serves."""
     n_products: int
     model: str
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from fashionclip.atomic import write_whole
+from fashionclip.encoding import Encoder, ImageJob, local_encoder
 from fashionclip.engines.io import to_unit
 from fashionclip.errors import EvaluationError, FashionCLIPError, ImageFetchError
 from fashionclip.evaluate.tasks import ImageRef
@@ -120,6 +121,7 @@ class CachedEncoder:
         folder: Path | None,
         *,
         policy: FetchPolicy | None = None,
+        encoder: Encoder | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Open the model's part of a cache.
@@ -128,6 +130,7 @@ class CachedEncoder:
             model: encodes what the cache lacks.
             folder: of the cache, shared by all models and runs; None keeps vectors in memory only.
             policy: how remote images may be fetched.
+            encoder: who decodes and encodes the images; None for this process.
             progress: called as images and texts get done.
 
         Raises:
@@ -140,6 +143,7 @@ class CachedEncoder:
         self.unreadable: dict[str, str] = {}
         """Images that could not be read, by id, and why."""
         self._model = model
+        self._encoder = encoder or local_encoder(model)
         self._policy = policy or FetchPolicy()
         self._progress = progress or (lambda modality, n: None)
         engine = model.engine
@@ -164,15 +168,14 @@ class CachedEncoder:
         }
         self._progress("images", len(images) - len(lacking))
         begin = time.perf_counter()
-        encoded = self._model.iter_images(
-            (image.source for image in lacking.values()), policy=self._policy
-        )
-        for (digest, image), vector in zip(lacking.items(), encoded, strict=True):
-            if isinstance(vector, FashionCLIPError):
+        jobs = (ImageJob((image.source,)) for image in lacking.values())
+        encoded = self._encoder(jobs, self._policy)
+        for (digest, image), result in zip(lacking.items(), encoded, strict=True):
+            if isinstance(result, FashionCLIPError):
                 self._digests[_identity(image)] = None
-                self.unreadable[image.image_id] = str(vector)
-            else:
-                cache.put(digest, self._checked(vector, f"image {image.image_id}"))
+                self.unreadable[image.image_id] = str(result)
+            elif result.vector is not None:
+                cache.put(digest, self._checked(result.vector, f"image {image.image_id}"))
             self._progress("images", 1)
         self.encoding_seconds += time.perf_counter() - begin
         cache.flush()

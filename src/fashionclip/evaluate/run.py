@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from fashionclip.encoding import Encoder
 from fashionclip.errors import BenchmarkError, EvaluationError, FashionCLIPError, MissingExtraError
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder
 from fashionclip.evaluate.cache import CachedEncoder
@@ -34,6 +36,8 @@ THUMBNAIL_PX = 160
 """Longest side of the images that a report shows."""
 ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being measured, and how many images of how many are done."""
+OpenEncoder = Callable[[FashionCLIP], AbstractContextManager[Encoder]]
+"""Opens what encodes a model's images."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +91,7 @@ def evaluate_models(
     prompts: str | None = None,
     trained_on: Sequence[TrainingData] = (),
     policy: FetchPolicy | None = None,
+    open_encoder: OpenEncoder | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> tuple[Run, dict[str, str]]:
@@ -100,6 +105,8 @@ def evaluate_models(
             the task's development images.
         trained_on: what the models were trained on, besides the records in their folders.
         policy: how remote images may be fetched.
+        open_encoder: opens what encodes a model's images, such as ``open_ray_encoder``; None for
+            this process.
         seed: of all random sampling.
         progress: called as images get done.
 
@@ -123,18 +130,21 @@ def evaluate_models(
         training = [*([own] if own else []), *trained_on]
         check = LeakageCheck(training, cache, policy=policy) if training else None
         counter = _Counter(name, progress or (lambda what, done, total: None))
-        encoder = CachedEncoder(model, cache, policy=policy, progress=counter.advance)
         found: list[TaskResult] = []
-        for task in suite.tasks:
-            counter.start(task)
-            try:
-                result = _measure(task, encoder, check, prompts=prompts, seed=seed)
-            except MissingExtraError as error:
-                missing[task.name] = str(error)
-                continue
-            warnings = (*suite.warnings.get(task.name, ()), *result.warnings)
-            found.append(replace(result, warnings=warnings))
-            shown |= _thumbnails(task, result.shown, policy)
+        with nullcontext() if open_encoder is None else open_encoder(model) as images:
+            encoder = CachedEncoder(
+                model, cache, policy=policy, encoder=images, progress=counter.advance
+            )
+            for task in suite.tasks:
+                counter.start(task)
+                try:
+                    result = _measure(task, encoder, check, prompts=prompts, seed=seed)
+                except MissingExtraError as error:
+                    missing[task.name] = str(error)
+                    continue
+                warnings = (*suite.warnings.get(task.name, ()), *result.warnings)
+                found.append(replace(result, warnings=warnings))
+                shown |= _thumbnails(task, result.shown, policy)
         results[name] = tuple(found)
         infos.append(
             ModelInfo(

@@ -115,13 +115,14 @@ def tag_catalog(
         sources=catalog.image_sources,
     )
     while batch := list(islice(encoded, PRODUCTS_PER_BATCH)):
-        vectors = [item[1] for item in batch if not isinstance(item, Reject)]
+        vectors = [item.vector for item in batch if not isinstance(item, Reject)]
         tags = iter(tagger.tag(np.stack(vectors)) if vectors else ())
         for item in batch:
             if isinstance(item, Reject):
                 yield item
             else:
-                yield TaggedProduct(item[0].product_id, item[0].row, next(tags))
+                product = item.product
+                yield TaggedProduct(product.product_id, product.row, next(tags))
 
 
 def tag_index(
@@ -254,10 +255,10 @@ def calibrate_on_catalog(
         if isinstance(item, Reject):
             continue
         for name, column in found.items():
-            cell = item[0].columns.get(column)
+            cell = item.product.columns.get(column)
             if cell is not None and str(cell).strip():
                 cells[name].append(str(cell).strip())
-                vectors[name].append(item[1])
+                vectors[name].append(item.vector)
 
     def calibrated(labels: LabelSet) -> LabelSet:
         name, truth = labels.name, cells[labels.name]
