@@ -3,9 +3,9 @@
 Each page is run from top to bottom, in a folder that holds only the sample catalogue, made by the
 command that the page states: ``python`` blocks and commands of ``fashionclip`` in one interpreter,
 what else is after ``$ `` in ``console`` blocks in a shell. A service that is started with ``&``
-runs to the end of the page, on a free port instead of 8000 or 8001, and
-``postgresql://localhost/shop`` is a real database. A block after ``<!-- not run: reason -->`` is
-left out.
+runs to the end of the page, on a free port instead of 8000 or 8001,
+``postgresql://localhost/shop`` is a real database, and ``s3://shops`` a bucket of a server here. A
+block after ``<!-- not run: reason -->`` is left out.
 """
 
 import os
@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SAMPLE = "fashionclip demo --into sample"
 DATABASE = "postgresql://localhost/shop"
+BUCKET = "s3://shops"
 INCLUDED = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>python|console)\n(?P<body>.*?)^```",
@@ -113,6 +114,8 @@ def sample(tmp_path_factory):
 @pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
 def test_every_snippet_of_a_page_runs(page, sample, tmp_path, request):
     folder = shutil.copytree(sample, tmp_path / "start")
+    if BUCKET in program_of(page):
+        request.getfixturevalue("s3_bucket")  # sets the environment
     done = subprocess.run(
         [sys.executable, "-c", with_database(program_of(page), request)],
         cwd=folder,

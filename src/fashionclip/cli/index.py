@@ -1,7 +1,7 @@
 """``fashionclip index``: a catalogue into a store that can be searched."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ MAX_SHOWN_DAMAGED = 10
         "$ fashionclip index shop.tsv --into shop.lance --column id=SKU --column image=photo_url",
         "$ fashionclip index products.parquet --into shop.lance --ray auto",
         "$ fashionclip index --verify shop.lance",
+        "$ fashionclip index --copy shop.lance --into s3://shops/shop.lance",
     )
 )
 @click.argument("path", required=False)
@@ -58,6 +59,13 @@ MAX_SHOWN_DAMAGED = 10
     "verified",
     metavar="STORE",
     help="Check every stored product against its checksum instead; status 1 if any is damaged.",
+)
+@click.option(
+    "--copy",
+    "copied",
+    metavar="STORE",
+    help="Copy another index into --into instead, without encoding anything. A copy that was "
+    "interrupted goes on when it is run again; at the end both are compared.",
 )
 @click.option("--mend", is_flag=True, help="With --verify: delete damaged products.")
 @catalog_options
@@ -80,6 +88,7 @@ def command(
     path: str | None,
     store: str | None,
     verified: str | None,
+    copied: str | None,
     mend: bool,
     reading: CatalogOptions,
     keep_missing: bool,
@@ -104,6 +113,18 @@ def command(
     """
     if verified is not None:
         verify(verified, reading.storage_options, as_json=as_json, mend=mend)
+        return
+    if copied is not None:
+        if path is not None or store is None:
+            stop_for_usage("name where the copy goes: fashionclip index --copy STORE --into STORE")
+        copy(
+            copied,
+            store,
+            reading.storage_options,
+            prune=not keep_missing,
+            vectors=vectors,
+            as_json=as_json,
+        )
         return
     from fashionclip.store import shown_uri
 
@@ -257,3 +278,51 @@ def verify(store: str, storage_options: Mapping[str, str], *, mend: bool, as_jso
         click.get_current_context().exit(1)
     if report.removed:
         terminal.talk("damaged products are deleted from the index; index the catalogue again")
+
+
+def copy(
+    source: str,
+    store: str,
+    storage_options: Mapping[str, str],
+    *,
+    prune: bool,
+    vectors: VectorForm | None,
+    as_json: bool,
+) -> None:
+    """Copy an index into another place, which is made if it is not there.
+
+    Raises:
+        StoreError: one of the two cannot be used, or they differ in the end.
+    """
+    from fashionclip.store import create_store, holds_store, open_store, shown_uri
+    from fashionclip.store.copying import copy_store
+
+    opened = open_store(source, read_only=True, storage_options=storage_options)
+    if holds_store(store, storage_options=storage_options):
+        target = open_store(store, storage_options=storage_options)
+    else:
+        meta = opened.meta if vectors is None else replace(opened.meta, vectors=vectors)
+        target = create_store(store, meta, storage_options=storage_options)
+    with terminal.progress("Copying", total=len(opened), noun="products") as update:
+        report = copy_store(
+            opened,
+            target,
+            prune=prune,
+            progress=lambda done, total: update(done, 0, total),
+            on_wait=lambda holder: terminal.warn(
+                f"waiting for {holder}, which writes {shown_uri(store)}"
+            ),
+        )
+    if as_json:
+        terminal.write_json(
+            {"copied_from": shown_uri(source), "index": shown_uri(store), **asdict(report)}
+        )
+    if report.damaged:
+        products = terminal.counted(report.damaged, "damaged product")
+        terminal.warn(f"{products} left out: fashionclip index --verify {shown_uri(source)}")
+    if report.lost_images:
+        images = terminal.counted(len(report.lost_images), "image")
+        terminal.warn(f"{images} missing in {shown_uri(source)}, such as {report.lost_images[0]}'s")
+    counts = {"copied": report.copied, "unchanged": report.unchanged, "removed": report.removed}
+    parts = [f"{n:,} {what}" for what, n in counts.items() if n] or ["nothing to copy"]
+    terminal.say_counts(*parts, "the same in both places", seconds=report.seconds)

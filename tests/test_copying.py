@@ -1,0 +1,251 @@
+"""A store copied into another of any kind is the same store, whatever interrupted the copy."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashionclip.cli.main import run
+from fashionclip.errors import ModelMismatchError, StoreError, StoreLockedError
+from fashionclip.object_storage import open_files
+from fashionclip.product import Product, Roles
+from fashionclip.store import Store, create_store, open_store
+from fashionclip.store.copying import copy_store
+from faulty_s3 import FaultyS3
+from test_store_contract import all_ids, meta_of, products, unit_vectors, upsert
+
+COUNTER = itertools.count()
+VALUES = {
+    "title": "Kleid „été“ \U0001f457",
+    "price": 12.5,
+    "stock": -(2**62),
+    "in_stock": True,
+    "empty": None,
+}
+
+
+def fill(store: Store, n: int = 40) -> Store:
+    """Products with every kind of value, some with images that the store keeps itself."""
+    items = [replace(item, columns=dict(item.columns) | VALUES) for item in products(n)]
+    items[0] = Product("ид/0 x", "", None, 1, {"title": "-0.0", "price": 1e300})
+    for i in range(1, n, 7):
+        location = store.blobs.put(items[i].product_id, f"picture {i}".encode())
+        items[i] = replace(items[i], image=location)
+    upsert(store, items)
+    with store.writer() as writer:
+        writer.set_roles(Roles(title="title", price="price"))
+        writer.set_relevance_threshold(0.123)
+    return store
+
+
+def content(store: Store) -> dict[str, tuple]:
+    """All that a store holds, by id."""
+    found = {}
+    for rows in store.scan():
+        columns = rows.columns.to_pylist()
+        for i, name in enumerate(rows.ids):
+            image = rows.images[i]
+            blob = store.blobs.read(image) if (image or "").startswith("blob:") else None
+            values = {key: value for key, value in columns[i].items() if value is not None}
+            found[name] = (
+                *(rows.captions[i], image, blob, rows.content_keys[i], values),
+                rows.vectors[i].tobytes(),
+            )
+    return found
+
+
+def facts(store: Store) -> tuple:
+    meta = store.meta
+    return (
+        *(meta.model, meta.fingerprint, meta.dim, meta.roles, dict(meta.columns)),
+        *(meta.relevance_threshold, meta.vectors),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[], str]:
+    return lambda: str(tmp_path / f"shop-{next(COUNTER)}.lance")
+
+
+def test_a_copy_is_the_same_store_and_a_second_one_writes_nothing(folder):
+    source = fill(create_store("memory://copying", meta_of()))
+    target = create_store(folder(), meta_of())
+    done: list[tuple[int, int]] = []
+    report = copy_store(source, target, progress=lambda *counts: done.append(counts))
+    assert (report.count, report.copied, report.unchanged, report.removed) == (40, 40, 0, 0)
+    assert (report.images, report.lost_images, report.damaged) == (6, (), 0)
+    assert done[-1] == (40, 40)
+    assert content(target) == content(source)
+    assert facts(target) == facts(source)
+    assert target.verify().damaged == ()
+    again = copy_store(source, target)
+    assert (again.copied, again.unchanged, again.images) == (0, 40, 0)
+
+
+@pytest.mark.slow
+def test_a_store_goes_through_every_kind_of_store_and_comes_back_the_same(
+    folder, s3_bucket, postgres_uri
+):
+    first = fill(create_store(folder(), meta_of()))
+    stores = [first]
+    for uri in (
+        f"{s3_bucket}/copy-{next(COUNTER)}",
+        f"{postgres_uri}&store=copy_{next(COUNTER)}",
+        folder(),
+    ):
+        copied = create_store(uri, meta_of())
+        report = copy_store(stores[-1], copied)
+        assert (report.copied, report.images) == (40, 6)
+        assert content(copied) == content(first)
+        assert facts(copied) == facts(first)
+        stores.append(copied)
+    for store in stores:
+        store.close()
+
+
+def test_a_copy_brings_what_changed_and_removes_what_is_gone(folder):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    copy_store(source, target)
+    changed = products(2, start=10, price=99.0)
+    upsert(source, changed, unit_vectors(2, seed=5))
+    with source.writer() as writer:
+        writer.delete(["p20", "p22"])
+    upsert(target, [Product("mine", "", None, 1, {"of_mine": "x"})])
+    kept = copy_store(source, target, prune=False)
+    assert (kept.copied, kept.unchanged, kept.removed, kept.count) == (2, 36, 0, 41)
+    report = copy_store(source, target)
+    assert (report.copied, report.removed, report.count) == (0, 3, 38)
+    assert content(target) == content(source)
+    assert facts(target) == facts(source)
+
+
+@pytest.mark.parametrize(("one", "other"), [("float", "half"), ("half", "float"), ("int8", "half")])
+def test_a_copy_may_keep_its_vectors_in_another_form(folder, one, other):
+    source = fill(create_store(folder(), meta_of(vectors=one)))
+    target = create_store(folder(), meta_of(vectors=other))
+    assert copy_store(source, target).copied == 40
+    assert target.meta.vectors == other
+    before, after = content(source), content(target)
+    assert before.keys() == after.keys()
+    for name in before:
+        vectors = (np.frombuffer(found[name][-1], np.float32) for found in (before, after))
+        np.testing.assert_allclose(*vectors, atol=1e-3)
+        assert before[name][:-1] == after[name][:-1]
+
+
+def test_what_the_source_has_lost_is_left_out_and_named(folder):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    source.blobs.delete("p8")
+    report = copy_store(source, target)
+    assert report.lost_images == ("p8",)
+    assert all_ids(target) == all_ids(source)
+
+
+def test_a_store_is_not_copied_into_itself_or_over_another_model(folder):
+    source = fill(create_store(folder(), meta_of()))
+    with pytest.raises(StoreError, match="cannot be copied into itself"):
+        copy_store(source, open_store(source.meta.uri))
+    other = create_store(folder(), replace(meta_of(), fingerprint="e" * 16))
+    with pytest.raises(ModelMismatchError):
+        copy_store(source, other)
+    target = create_store(folder(), meta_of())
+    with (
+        target.writer(),
+        pytest.raises(StoreLockedError),
+    ):
+        copy_store(source, open_store(target.meta.uri), wait_s=0.0)
+
+
+def test_a_change_of_the_copy_meanwhile_is_noticed(folder, monkeypatch):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    taken = type(target).scan
+
+    def scan(store: Store, **options: bool) -> Iterator:
+        for rows in taken(store, **options):
+            yield replace(rows, ids=[*rows.ids[:-1], "other"])
+
+    monkeypatch.setattr(target, "scan", lambda **options: scan(target, **options), raising=False)
+    with pytest.raises(StoreError, match=r"differs from .* after it was copied"):
+        copy_store(source, target)
+
+
+def test_the_command_copies_and_says_what_it_did(folder, capfd):
+    source, into = fill(create_store(folder(), meta_of())).meta.uri, folder()
+    assert run(["index", "--copy", source, "--into", into]) == 0
+    assert "40 copied · the same in both places" in capfd.readouterr().err.replace(", ", " · ")
+    assert run(["index", "--copy", source, "--into", into, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report["count"], report["unchanged"], report["index"]) == (40, 40, into)
+    assert run(["index", "--copy", source]) == 2
+    assert run(["index", "table.csv", "--copy", source, "--into", into]) == 2
+    assert run(["index", "--copy", f"{source}-none", "--into", into]) == 1
+    half = folder()
+    assert run(["index", "--copy", source, "--into", half, "--vectors", "half"]) == 0
+    assert open_store(half).meta.vectors == "half"
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_killed_goes_on_and_ends_the_same(folder):
+    source = create_store(folder(), meta_of())
+    n = 10_000
+    upsert(source, products(n), unit_vectors(n))
+    into = folder()
+    command = [sys.executable, "-m", "fashionclip.cli", "index", "--copy", source.meta.uri]
+    for n_wanted in (1_000, 5_000):
+        process = subprocess.Popen([*command, "--into", into], stderr=subprocess.DEVNULL)
+        while process.poll() is None and count(into) < n_wanted:
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = count(into)
+    done = subprocess.run(
+        [*command, "--into", into, "--json"], capture_output=True, text=True, check=True
+    )
+    report = json.loads(done.stdout)
+    assert report["unchanged"] >= before
+    assert report["copied"] + report["unchanged"] == n
+    target = open_store(into)
+    assert content(target) == content(source)
+    assert target.verify().damaged == ()
+
+
+def count(uri: str) -> int:
+    try:
+        return len(open_store(uri))
+    except StoreError:  # it is not made yet
+        return 0
+
+
+@pytest.mark.slow
+def test_a_bucket_that_fails_in_the_middle_of_a_copy_costs_only_time(folder, s3_server):
+    proxy = FaultyS3(s3_server)
+    options = {
+        "aws_access_key_id": "tests",
+        "aws_secret_access_key": "tests",
+        "aws_region": "us-east-1",
+        "aws_endpoint": proxy.url,
+        "allow_http": "true",
+    }
+    files, _ = open_files("s3://copies", options)
+    files.call_s3("create_bucket", Bucket="copies")
+    source = create_store(folder(), meta_of())
+    n = 5_000
+    upsert(source, products(n), unit_vectors(n))
+    target = create_store("s3://copies/shop.lance", meta_of(), storage_options=options)
+    asked = itertools.count()
+    proxy.plan = lambda method, path: "ExpiredToken" if next(asked) > 45 else None
+    with pytest.raises(StoreError, match="the credentials have expired: renew them"):
+        copy_store(source, target)
+    proxy.plan = lambda method, path: None
+    report = copy_store(source, target)
+    assert report.copied + report.unchanged == n
+    assert 0 < report.unchanged < n
+    assert content(target) == content(source)
+    proxy.stop()
