@@ -73,6 +73,7 @@ OPTIONS: Mapping[str, Option] = {
     "azure_storage_client_id": Option("azure", "client_id"),
     "azure_storage_client_secret": Option("azure", "client_secret", is_secret=True),
     "azure_storage_tenant_id": Option("azure", "tenant_id"),
+    "azure_storage_endpoint": Option("azure", "endpoint"),
     "azure_skip_signature": Option("azure", "anon", _is_true),
 }
 """Every option by its name."""
@@ -135,7 +136,22 @@ def fsspec_options(location: str, options: Mapping[str, str] | None) -> dict[str
             place = place.setdefault(parent, {})
         if value is not None:
             place[last] = value
+    if "endpoint" in given:
+        given = {"connection_string": _azure_connection(**given)}
     return given
+
+
+def _azure_connection(
+    endpoint: str, account_name: str = "", account_key: str = "", sas_token: str = "", **_: object
+) -> str:
+    """Azure's connection string, the only way in which its client takes an endpoint."""
+    parts = {
+        "BlobEndpoint": endpoint,
+        "AccountName": account_name,
+        "AccountKey": account_key,
+        "SharedAccessSignature": sas_token.removeprefix("?"),
+    }
+    return ";".join(f"{name}={value}" for name, value in parts.items() if value)
 
 
 def open_files(location: str, options: Mapping[str, str] | None = None) -> tuple[FileSystem, str]:

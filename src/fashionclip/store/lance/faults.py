@@ -18,6 +18,7 @@ from fashionclip.object_storage import (
     may_pass,
     why_failed,
     why_failed_as_known,
+    without_secrets,
 )
 
 _FULL = {
@@ -112,6 +113,7 @@ def _store_error(uri: str, exc: BaseException) -> StoreError:
             if sign in text:
                 return error(f"the index {uri} cannot be used: {what}")
     line = " ".join(re.sub(r",?\s*/\S*\.rs:\d+:\d+", "", text).split())
+    line = without_secrets(line, None)  # signed URLs
     reason = line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"
     message = (
         f"the index {uri} is damaged ({reason}): restore it from a copy, or delete "
