@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from fashionclip import encoding, indexing
 from fashionclip.catalog import Catalog
 from fashionclip.cli.main import run
 from fashionclip.errors import CredentialsError, ImageFetchError, StoreError, StoreLockedError
-from fashionclip.images.fetch import FetchPolicy
+from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.object_storage import (
@@ -38,7 +39,7 @@ from fashionclip.store.lance import remote_lock
 from fashionclip.store.lance.place import place_of
 from faulty_s3 import FaultyS3, Plan, every
 from small_shop import draw
-from test_store_contract import all_ids, meta_of, products, unit_vectors, upsert
+from test_store_contract import all_ids, delete, meta_of, products, unit_vectors, upsert
 
 SECRET = "s3cr3t/that+nobody=reads"
 COUNTER = itertools.count()
@@ -203,6 +204,16 @@ def test_info_of_a_bucket_by_the_command_line(given, uri, capfd):
     assert SECRET not in out + err
 
 
+def test_an_empty_object_and_a_large_one_are_read(given):
+    files, _ = open_files("s3://shop", given)
+    policy = FetchPolicy(storage_options=given)
+    for data in (b"", bytes(range(256)) * (9 << 12)):  # more than one request reads
+        files.pipe_file("shop/file", data)
+        assert read_image_bytes("s3://shop/file", policy=policy) == data
+    with pytest.raises(ImageFetchError, match="larger than the limit of 1 MiB"):
+        read_image_bytes("s3://shop/file", policy=replace(policy, max_bytes=1 << 20))
+
+
 # two programs at once
 
 
@@ -255,6 +266,9 @@ def test_a_writer_waits_for_another_one_and_says_for_whom(given, uri):
     with second.writer(timeout_s=0.0) as writer, second.writer():
         writer.upsert(products(1), unit_vectors(1), [bytes(16)])
     assert all_ids(first) == ["p0"]
+    files, root = open_files(uri, given)
+    files.rm_file(f"{root}/lock")  # as by somebody who tidies up
+    assert delete(second, "p0") == 1
 
 
 def test_the_lock_of_a_dead_writer_is_taken_over_and_the_dead_one_writes_no_more(

@@ -245,6 +245,11 @@ def why_failed_as_known(exc: BaseException) -> str | None:
     return why_refused(exc) or _first(_LASTING, exc) or _first(_PASSING, exc)
 
 
+def is_of_empty_object(exc: BaseException) -> bool:
+    """Whether a fault says that an object has no bytes, so that no range of them can be read."""
+    return re.search(r"InvalidRange|not satisfiable", " ".join(_texts(exc))) is not None
+
+
 def may_pass(exc: BaseException) -> bool:
     """Whether a fault of object storage is one that may be gone a moment later."""
     return not (why_refused(exc) or _first(_LASTING, exc)) and _first(_PASSING, exc) is not None
@@ -293,27 +298,26 @@ def read_object(files: FileSystem, path: str) -> bytes | None:
         return None
 
 
-def create_object(files: FileSystem, path: str, data: bytes) -> bool:
-    """Write an object that is not there yet; False if there is one, which then stays.
+def create_object(files: FileSystem, path: str, data: bytes) -> str | None:
+    """Write an object that is not there yet.
 
     The object store itself decides (``If-None-Match``), so that of two programs that create the
     same object at once only one does.
+
+    Returns:
+        The object's version; None if there is one already, which then stays.
     """
-    try:
-        files.pipe_file(path, data, mode="create")
-    except Exception as exc:
-        if not _is_refused_condition(exc):
-            raise
-        # a request whose answer was lost is sent again, and then meets what it wrote itself
-        return bool(files.cat_file(path) == data)
-    return True
+    return _write_if(files, path, data, {"mode": "create"})
 
 
-def replace_object(files: FileSystem, path: str, data: bytes, *, version: str) -> bool:
-    """Write an object if it still has a version; False if it has another, and then stays.
+def replace_object(files: FileSystem, path: str, data: bytes, *, version: str) -> str | None:
+    """Write an object if it still has a version.
 
     The object store decides (``If-Match``). Google's client has no such condition: there the
     version is looked at just before, so that two programs have milliseconds to meet in.
+
+    Returns:
+        The object's new version; None if it has another, and then stays.
     """
     condition: dict[str, object] = {}
     if "s3" in files.protocol:
@@ -323,14 +327,22 @@ def replace_object(files: FileSystem, path: str, data: bytes, *, version: str) -
 
         condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
     elif version_of(files, path) != version:
-        return False
+        return None
+    return _write_if(files, path, data, condition)
+
+
+def _write_if(
+    files: FileSystem, path: str, data: bytes, condition: Mapping[str, object]
+) -> str | None:
     try:
-        files.pipe_file(path, data, **condition)
+        answer = files.pipe_file(path, data, **condition)
     except Exception as exc:
         if not _is_refused_condition(exc):
             raise
-        return bool(files.cat_file(path) == data)
-    return True
+        # a request whose answer was lost is sent again, and then meets what it wrote itself
+        return version_of(files, path) if read_object(files, path) == data else None
+    found = answer if isinstance(answer, Mapping) else {}
+    return str(found.get("ETag") or found.get("etag") or version_of(files, path))
 
 
 def version_of(files: FileSystem, path: str) -> str | None:
@@ -343,7 +355,8 @@ def version_of(files: FileSystem, path: str) -> str | None:
 
 
 def _is_refused_condition(exc: BaseException) -> bool:
-    if isinstance(exc, FileExistsError):
+    is_gone = isinstance(exc, FileNotFoundError) and why_failed_as_known(exc) is None
+    if is_gone or isinstance(exc, FileExistsError):
         return True
     said = " ".join(_texts(exc))
     return (

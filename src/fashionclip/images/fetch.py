@@ -21,6 +21,7 @@ from fashionclip.object_storage import (
     check_options,
     install_line,
     is_object_storage,
+    is_of_empty_object,
     open_files,
     why_failed,
     why_failed_as_known,
@@ -251,6 +252,8 @@ def _copy_through_fsspec(
         why = f"{scheme}:// needs a package: {install_line(location)}"
         raise fetch_error(location, why) from exc
     except Exception as exc:  # every store has its own error types
+        if is_of_empty_object(exc):
+            return  # as an empty file is copied
         raise _cloud_error(location, exc, policy) from exc
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float32
 
 from fashionclip.errors import ImageFetchError, StoreError
 from fashionclip.product import Product
-from fashionclip.store.base import LOCK_TIMEOUT_S, Rows, Store, Writer, require_model
-from fashionclip.store.blobs import BlobStore, is_blob
+from fashionclip.store.base import LOCK_TIMEOUT_S, BlobStore, Rows, Store, Writer, require_model
+from fashionclip.store.blobs import is_blob
 from fashionclip.store.digests import row_digest
 
 ROWS_PER_OPTIMIZE = 50_000  # written before the search indexes take them in: bounds the memory
@@ -232,12 +232,10 @@ def _location_of(product: Product) -> str:
 def _products_of(rows: Rows) -> tuple[list[Product], Float32[np.ndarray, "n dim"]]:
     """Stored products as they are written."""
     assert rows.vectors is not None  # they were asked for
-    found = zip(
-        *(rows.ids, rows.captions, rows.images),
-        rows.columns.to_pylist() or [{}] * len(rows.ids),
-        strict=True,
-    )
-    return [Product(*fields, 0, columns) for *fields, columns in found], rows.vectors
+    columns = rows.columns.to_pylist() or [{}] * len(rows.ids)
+    found = zip(rows.ids, rows.captions, rows.images, columns, strict=True)
+    products = [Product(name, caption, image, 0, values) for name, caption, image, values in found]
+    return products, rows.vectors
 
 
 def _ids(batches: Iterable[Rows]) -> Iterator[str]:

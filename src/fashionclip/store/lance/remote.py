@@ -103,8 +103,8 @@ class RemotePlace:
             StoreError: there is one already, or it cannot be written.
         """
         with reaching(self.uri, self._options):
-            is_created = create_object(self._files, self._manifest, data)
-        if not is_created:
+            version = create_object(self._files, self._manifest, data)
+        if version is None:
             message = f"there is an index at {self.uri} already: open it, or delete it"
             raise StoreError(message)
 

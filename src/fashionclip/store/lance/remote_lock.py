@@ -52,7 +52,7 @@ class RemoteLock:
         self._threads = ThreadLock(uri)
         self._renewing = threading.Lock()
         self._owner = ""  # a new name each time that the lock is taken
-        self._version = ""
+        self._version = self._free_version = ""
         self._renewed_at = 0.0
         self._is_lost = False
         self._seen: tuple[str | None, float] = (None, 0.0)
@@ -122,18 +122,22 @@ class RemoteLock:
         _held.add(owner)
 
     def _try_acquire(self, owner: str) -> bool:
+        data = _lock_of(owner)
         with reaching(self._uri, self._options):
-            version = version_of(self._files, self._path)
-            data = _lock_of(owner)
-            if version is None:
-                is_taken = create_object(self._files, self._path, data)
-            elif self._is_free(version):
-                is_taken = replace_object(self._files, self._path, data, version=version)
-            else:
-                return False
-            if is_taken:
-                self._note_version()
-            return is_taken
+            taken = None
+            if self._free_version:  # most likely nobody has written since
+                taken = replace_object(self._files, self._path, data, version=self._free_version)
+                self._free_version = ""
+            if taken is None:
+                version = version_of(self._files, self._path)
+                if version is None:
+                    taken = create_object(self._files, self._path, data)
+                elif self._is_free(version):
+                    taken = replace_object(self._files, self._path, data, version=version)
+        if taken is None:
+            return False
+        self._version, self._renewed_at = taken, time.monotonic()
+        return True
 
     def _is_free(self, version: str) -> bool:
         """Whether the lock is let go of, or its holder has not renewed it for a long time."""
@@ -152,22 +156,20 @@ class RemoteLock:
     def _renew(self) -> None:
         with self._renewing, reaching(self._uri, self._options):
             data = _lock_of(self._owner)
-            if replace_object(self._files, self._path, data, version=self._version):
-                self._note_version()
+            renewed = replace_object(self._files, self._path, data, version=self._version)
+            if renewed is None:
+                self._is_lost = True
             else:
-                self._is_lost = self._read().get("owner") != self._owner
+                self._version, self._renewed_at = renewed, time.monotonic()
 
     def _release(self) -> None:
         with self._renewing:
             with suppress(StoreError), reaching(self._uri, self._options):
                 if not self._is_lost:  # without this, others see that it is not renewed any more
-                    replace_object(self._files, self._path, b"{}", version=self._version)
+                    released = replace_object(self._files, self._path, b"{}", version=self._version)
+                    self._free_version = released or ""
             _held.discard(self._owner)
             self._owner = ""
-
-    def _note_version(self) -> None:
-        self._version = version_of(self._files, self._path) or ""
-        self._renewed_at = time.monotonic()
 
     def _read(self) -> dict[str, object]:
         try:
