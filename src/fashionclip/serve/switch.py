@@ -19,6 +19,7 @@ from fashionclip.store import shown_uri
 from fashionclip.store.alias import is_alias, resolve, write_alias
 
 POLL_S = 0.5  # between looks at the alias
+LOOK_S = 1.0  # that a look at the alias takes at most, on a machine under load
 RETRY_S = 10.0  # between tries to open the same store
 
 
@@ -78,7 +79,7 @@ class Switch:
                 then nothing has changed.
             ValueError: this may not be switched to.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(timeout=LOOK_S):
             message = "another switch is going on; try again when it is done"
             raise BusyError(message)
         try:
