@@ -1,6 +1,7 @@
 """Object storage on a real server on loopback: options, two writers, locks, faults."""
 
 import asyncio
+import io
 import itertools
 import json
 import re
@@ -12,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import fashionclip
@@ -19,7 +22,13 @@ from encoded_images import image_bytes
 from fashionclip import encoding, indexing
 from fashionclip.catalog import Catalog
 from fashionclip.cli.main import run
-from fashionclip.errors import CredentialsError, ImageFetchError, StoreError, StoreLockedError
+from fashionclip.errors import (
+    CatalogError,
+    CredentialsError,
+    ImageFetchError,
+    StoreError,
+    StoreLockedError,
+)
 from fashionclip.images.fetch import FetchPolicy, read_image_bytes
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
@@ -184,6 +193,37 @@ def test_catalogue_pictures_and_store_are_in_buckets_by_options_alone(given, uri
     assert SECRET not in f"{index!r} {index.meta} {index.store!r} {index.store.info()}"
     again = index_catalog(catalog, model, uri, storage_options=given)
     assert (again.unchanged, again.embedded) == (3, 0)
+
+
+def test_a_folder_of_a_bucket_is_a_catalogue(given):
+    files, root = open_files("s3://shop/folders", given)
+    files.pipe_file(f"{root}/kaggle/styles.csv", b"id,productDisplayName\n15970,Shirt\n")
+    files.pipe_file(f"{root}/kaggle/images/15970.jpg", b"picture")
+    for i in range(2):
+        table = io.BytesIO()
+        pq.write_table(pa.table({"id": [f"p{i}"], "image": [f"{i}.jpg"]}), table)
+        files.pipe_file(f"{root}/shards/part-{i}.parquet", table.getvalue())
+    files.pipe_file(f"{root}/two/a.csv", b"id\n1\n")
+    files.pipe_file(f"{root}/two/b.csv", b"id\n1\n")
+    files.pipe_file(f"{root}/none/readme.md", b"nothing")
+    files.pipe_file(f"{root}/no-suffix", b"id,image\n1,a.jpg\n")
+
+    catalog = Catalog.open("s3://shop/folders/kaggle/", storage_options=given)
+    (product,) = catalog
+    assert product.image == "s3://shop/folders/kaggle/images/15970.jpg"
+    assert catalog.read_image(product) == b"picture"
+    shards = list(Catalog.open("s3://shop/folders/shards", storage_options=given))
+    assert [(one.product_id, one.image) for one in shards] == [
+        (f"p{i}", f"s3://shop/folders/shards/{i}.jpg") for i in range(2)
+    ]
+    assert len(list(Catalog.open("s3://shop/folders/no-suffix", storage_options=given))) == 1
+    for folder, message in {
+        "two": r"two: several tables in this folder \(a.csv, b.csv\); name the one",
+        "none": "none: no table in this folder; expected one of .csv",
+        "gone": "gone: no such file",
+    }.items():
+        with pytest.raises(CatalogError, match=message):
+            Catalog.open(f"s3://shop/folders/{folder}", storage_options=given)
 
 
 @pytest.mark.parametrize("words", ["novalue", "=x", "aws_secret_key=" + SECRET])

@@ -1,5 +1,6 @@
 """``Catalog``: a table and its images as one stream of products and rejects."""
 
+import shutil
 import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -186,7 +187,7 @@ class Catalog:
             survey = replace(survey, notes=notes)
         except BaseException:
             if source.temporary is not None:
-                source.temporary.unlink(missing_ok=True)
+                shutil.rmtree(source.temporary, ignore_errors=True)
             raise
         catalog = cls(
             str(path),
@@ -201,7 +202,7 @@ class Catalog:
             n_rows=n_rows,
         )
         if source.temporary is not None:
-            weakref.finalize(catalog, source.temporary.unlink, missing_ok=True)
+            weakref.finalize(catalog, shutil.rmtree, source.temporary, ignore_errors=True)
         return catalog
 
     def __repr__(self) -> str:

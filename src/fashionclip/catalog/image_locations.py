@@ -38,11 +38,9 @@ class ImageLocations:
         self._listed: dict[str, Mapping[str, list[str]]] = {}
         self._n_listed = 0
         self._folders_like = functools.lru_cache(MAX_FOLDERS)(self._alike)
-        beside = None if is_url(source.folder) else Path(source.folder) / IMAGES_FOLDER
         if images is None:
-            has_images = beside is not None and beside.is_dir()
-            self.by_id_base = str(beside) if has_images else None
-            self._bases = [source.folder, str(beside)] if has_images else [source.folder]
+            self.by_id_base = source.images or _images_beside(source.folder)
+            self._bases = [source.folder, *filter(None, [self.by_id_base])]
             return
         if not is_url(images) and not Path(images).is_dir():
             message = f"{images}: no such folder of images; check --images"
@@ -131,6 +129,11 @@ class ImageLocations:
         self._listed[folder] = names
         self._n_listed += len(names)
         return names
+
+
+def _images_beside(folder: str) -> str | None:
+    beside = Path(folder) / IMAGES_FOLDER
+    return str(beside) if not is_url(folder) and beside.is_dir() else None
 
 
 def _list_folder(folder: str) -> Mapping[str, list[str]] | None:

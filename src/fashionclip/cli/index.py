@@ -308,6 +308,7 @@ def copy(
             opened,
             target,
             prune=prune,
+            wait_s=-1.0,
             progress=lambda done, total: update(done, 0, total),
             on_wait=lambda holder: terminal.warn(
                 f"waiting for {holder}, which writes {shown_uri(store)}"

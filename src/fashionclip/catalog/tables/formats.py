@@ -1,15 +1,16 @@
 """Which files a path means, and which format their table has.
 
 A path is a table, a sheet of a workbook, the shards of tars, or a folder: with one table in it,
-Kaggle's (``styles.csv`` beside ``images/``), a saved data set, or pictures. A URL is a table, which
-is copied to this machine first, so that it can be read more than once.
+Kaggle's (``styles.csv`` beside ``images/``), a saved data set, or pictures. A URL is a table, or in
+object storage a folder of one, which is copied to this machine first, without images, so that it
+can be read more than once.
 """
 
-import os
 import re
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fashionclip.catalog.tables.text import open_plain, reading
 from fashionclip.catalog.tables.xml_feeds import XmlTable
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images.fetch import FetchPolicy, copy_bytes, is_url
+from fashionclip.object_storage import is_object_storage, open_files, why_failed
 
 KAGGLE_TABLE = "styles.csv"
 IMAGES_FOLDER = "images"
@@ -51,8 +53,10 @@ class TableFiles:
     """Folder or URL that holds the table."""
     sheet: str = ""
     """The sheet of a workbook, if one is named; see ``SHEET_SIGN``."""
+    images: str | None = None
+    """The folder of images beside the table, if that is in object storage."""
     temporary: Path | None = None
-    """A local copy of a remote table, to be removed in the end."""
+    """The folder of a remote table's local copy, to be removed in the end."""
 
 
 def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
@@ -63,7 +67,13 @@ def find_table(path: str, *, policy: FetchPolicy) -> TableFiles:
     """
     path, sheet = _split_sheet(path)
     if is_url(path) and not path.lower().startswith("file:"):
-        return replace(_copy_table(path, policy), sheet=sheet)
+        if is_object_storage(path) and not names_table(path):
+            found = _find_in_bucket(path.rstrip("/"), policy)
+            if found is not None:
+                return found
+        return replace(
+            _copy_tables(path.partition("?")[0].rpartition("/")[0], [path], policy), sheet=sheet
+        )
     if is_tar(path) and not Path(path).is_file():  # a pattern of shards
         shards = tuple(map(Path, expand_shards(path)))
         return TableFiles(shards, str(shards[0].absolute().parent))
@@ -82,22 +92,59 @@ def _find_in_folder(local: Path) -> TableFiles:
         OSError: the folder cannot be read.
     """
     folder = str(local.absolute())
-    files = sorted(entry for entry in local.iterdir() if _is_table(entry))
-    kaggle = [entry for entry in files if _uncompressed_name(entry) == KAGGLE_TABLE]
-    files = kaggle[:1] or files or dataset_files(local)
-    suffixes = {entry.suffix.lower() for entry in files}
-    if len(files) > 1 and len(suffixes) == 1 and all(map(_is_shard, files)):
-        return TableFiles(tuple(files), folder)
-    if len(files) == 1:
-        return TableFiles(tuple(files), str(files[0].absolute().parent))
-    if files:
-        listed = ", ".join(entry.relative_to(local).as_posix() for entry in files[:10])
-        message = f"{local}: several tables in this folder ({listed}); name the one you mean"
-    elif has_pictures(local):
+    files = sorted(entry for entry in local.iterdir() if _is_table(entry) and entry.is_file())
+    if files := _one_table(files or dataset_files(local), where=local):
+        is_one = len(files) == 1
+        return TableFiles(tuple(files), str(files[0].absolute().parent) if is_one else folder)
+    if has_pictures(local):
         return TableFiles((local,), folder)
-    else:
-        expected = ", ".join(TABLE_SUFFIXES)
-        message = f"{local}: no table in this folder; expected one of {expected}, or pictures"
+    expected = ", ".join(TABLE_SUFFIXES)
+    message = f"{local}: no table in this folder; expected one of {expected}, or pictures"
+    raise CatalogError(message)
+
+
+def _find_in_bucket(url: str, policy: FetchPolicy) -> TableFiles | None:
+    """The table in a folder of object storage; None if there is no such folder.
+
+    Raises:
+        CatalogError: there is no table in it or more than one, or it cannot be read.
+    """
+    try:
+        system, root = open_files(url, policy.storage_options)
+        entries = system.ls(root, detail=True)
+    except (ImportError, FileNotFoundError):
+        return None  # copying reports it
+    except Exception as exc:  # the client of each provider has errors of its own
+        message = f"{url}: {why_failed(exc, policy.storage_options)}"
+        raise CatalogError(message) from exc
+    below = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] for entry in entries}
+    if below == {root.rpartition("/")[2]: "file"}:  # the URL is one of a file without a suffix
+        return None
+    names = sorted(name for name, kind in below.items() if kind == "file" and _is_table(Path(name)))
+    files = _one_table(list(map(Path, names)), where=url)
+    if not files:
+        message = f"{url}: no table in this folder; expected one of {', '.join(TABLE_SUFFIXES)}"
+        raise CatalogError(message)
+    copied = _copy_tables(url, [f"{url}/{name}" for name in files], policy)
+    has_images = below.get(IMAGES_FOLDER) == "directory"
+    return replace(copied, images=f"{url}/{IMAGES_FOLDER}" if has_images else None)
+
+
+def _one_table(files: Sequence[Path], *, where: str | Path) -> Sequence[Path]:
+    """The files of the one table among those of a folder; none if there are none.
+
+    Raises:
+        CatalogError: there are several tables.
+    """
+    kaggle = [entry for entry in files if _uncompressed_name(entry) == KAGGLE_TABLE]
+    files = kaggle[:1] or files
+    suffixes = {entry.suffix.lower() for entry in files}
+    if len(files) < 2 or (len(suffixes) == 1 and all(map(_is_shard, files))):
+        return files
+    folder = Path(where)
+    names = (one.relative_to(folder) if folder in one.parents else one for one in files[:10])
+    listed = ", ".join(name.as_posix() for name in names)
+    message = f"{where}: several tables in this folder ({listed}); name the one you mean"
     raise CatalogError(message)
 
 
@@ -119,7 +166,7 @@ def _is_table(entry: Path) -> bool:
     name = _uncompressed_name(entry)
     if is_clutter(entry.name) or is_of_dataset(entry.name):
         return False
-    return name.endswith(TABLE_SUFFIXES) and entry.is_file()
+    return name.endswith(TABLE_SUFFIXES)
 
 
 def _is_shard(entry: Path) -> bool:
@@ -132,21 +179,27 @@ def _uncompressed_name(entry: Path) -> str:
     return name.rpartition(".")[0] if name.endswith(COMPRESSED_SUFFIXES) else name
 
 
-def _copy_table(url: str, policy: FetchPolicy) -> TableFiles:
-    name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    handle, copied = tempfile.mkstemp(prefix="fashionclip-", suffix=f"-{name[-60:]}")
+def _copy_tables(folder: str, urls: Sequence[str], policy: FetchPolicy) -> TableFiles:
+    """The files of a remote table, copied to this machine.
+
+    Raises:
+        CatalogError: one of them cannot be copied.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix="fashionclip-"))
     generous = replace(policy, max_bytes=MAX_REMOTE_TABLE_BYTES, timeout_s=TABLE_TIMEOUT_S)
+    copied = []
     try:
-        with os.fdopen(handle, "w+b") as file:
-            copy_bytes(url, file, policy=generous)
-    except (ImageFetchError, OSError) as exc:
-        Path(copied).unlink(missing_ok=True)
-        raise CatalogError(str(exc)) from exc
-    except BaseException:
-        Path(copied).unlink(missing_ok=True)
+        for i, url in enumerate(urls):
+            name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+            copied.append(temporary / f"{i}-{name[-60:]}")
+            with copied[-1].open("w+b") as file:
+                copy_bytes(url, file, policy=generous)
+    except BaseException as exc:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(exc, ImageFetchError | OSError):
+            raise CatalogError(str(exc)) from exc
         raise
-    folder = url.partition("?")[0].rpartition("/")[0]
-    return TableFiles((Path(copied),), folder, temporary=Path(copied))
+    return TableFiles(tuple(copied), folder, temporary=temporary)
 
 
 def _open_delimited(source: TableFiles, usual_role: UsualRole, encoding: str | None) -> Table:
