@@ -45,8 +45,8 @@ def store(whole, tmp_path):
 
 def ready_workers(service, n):
     """Wait for n workers that answer; their process ids."""
-    started = "Application startup complete."
-    service.wait_until(lambda: sum(started in line for line in service.log) >= n)
+    for sign in ("Application startup complete.", "the index is open"):
+        service.wait_until(lambda sign=sign: sum(sign in line for line in service.log) >= n)
     return service.workers()[-n:]
 
 

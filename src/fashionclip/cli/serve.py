@@ -79,6 +79,31 @@ def _read_origins(
     help="A replica: follow the index without ever writing to it; requests that write get 403.",
 )
 @click.option(
+    "--snapshot-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder on local disk that the index is saved in, so that the next start takes only what "
+    "has changed since.",
+)
+@click.option(
+    "--max-stale",
+    "max_stale_seconds",
+    type=click.FloatRange(min=1),
+    default=DEFAULTS.max_stale_seconds,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long /ready says yes while the index cannot be read and answers come from memory.",
+)
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=click.FloatRange(min=0),
+    default=DEFAULTS.drain_seconds,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a service that is told to stop goes on while /ready says no.",
+)
+@click.option(
     "--allow-any-store",
     is_flag=True,
     help="POST /v1/admin/switch may name any store, not only those beside the alias.",
@@ -151,6 +176,7 @@ def command(
     new_key: str | None,
     open_to_all: bool,
     uploads: Path | None,
+    snapshot_dir: Path | None,
     model_name: str | None,
     as_json: bool,
     **further: Any,  # noqa: ANN401 - fields of Settings
@@ -189,6 +215,7 @@ def command(
         host=host,
         key_file=key_file,
         uploads=_uploads_folder(uploads),
+        snapshot_dir=None if snapshot_dir is None else _snapshot_folder(snapshot_dir),
         model=model_name,
         **further,
     )
@@ -218,6 +245,23 @@ def _uploads_folder(given: Path | None) -> Path | None:
         message = f"{given}: pictures cannot be kept here; name a folder that can be written to"
         raise ServiceError(message)
     return folder.absolute() if is_usable else None
+
+
+def _snapshot_folder(folder: Path) -> Path:
+    """The folder that the index is saved in.
+
+    Raises:
+        ServiceError: it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        is_usable = False
+    if not is_usable:
+        message = f"{folder}: the index cannot be saved here; name a folder that can be written to"
+        raise ServiceError(message)
+    return folder.absolute()
 
 
 def _make_key(key_file: Path | None, scope: str, *, as_json: bool) -> None:

@@ -124,9 +124,10 @@ class ServiceStatus:
     """Whether the service is ready, and what it serves."""
 
     is_ready: bool
-    """Whether it answers searches."""
+    """Whether requests may be sent to it."""
     status: str
-    """``ready``, or ``stale`` while it cannot read the store that it serves."""
+    """``ready``, or ``stale`` while it cannot read the store that it serves; if it is not ready,
+    ``loading``, ``stopping``, ``outdated`` or ``other_model``."""
     n_products: int
     model: str
 

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from fashionclip.serve import api_products, api_search
 from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, product_json, reject
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
+from fashionclip.serve.readiness import ready_answer
 from fashionclip.serve.routing import ApiRoute, Responses, add_route
 from fashionclip.serve.schemas import answers, requests
 from fashionclip.serve.schemas.answers import (
@@ -187,20 +188,21 @@ class _Api:
         """Whether the process answers."""
         return Json({"status": "ok"})
 
-    async def ready(self) -> Json:
-        """Whether searches are answered; ``stale`` while the store cannot be read.
+    async def ready(self, request: Request) -> Json:
+        """Whether a load balancer should send requests here; 503 if not.
 
-        A stale service answers from memory, so it is fit for use.
+        A service that cannot read its store answers from memory, and is ``stale``: for a time it is
+        fit for use.
         """
-        return Json(
-            {
-                "status": "stale" if self._service.fault else "ready",
-                "products": self._service.count,
-                "model": self._service.meta.model,
-                "read_only": self._settings.read_only,
-                "switch_failed": bool(self._services.fault),
-            }
-        )
+        state = "stopping" if self._services.is_stopping() else self._service.state
+        facts = {
+            "products": self._service.count,
+            "model": self._service.meta.model,
+            "read_only": self._settings.read_only,
+            "switch_failed": bool(self._services.fault),
+        }
+        status, body = ready_answer(state, facts, request_id=request.state.request_id)
+        return Json(body, status)
 
     async def metrics(self) -> Response:
         """The service's metrics, for Prometheus."""

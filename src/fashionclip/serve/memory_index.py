@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from fashionclip.errors import FashionCLIPError, FilterError, StoreError
+from fashionclip.errors import FashionCLIPError, FilterError, ModelMismatchError, StoreError
 from fashionclip.product import Hit
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.middleware import logs
+from fashionclip.serve.saved_copy import keep_saved, read_saved
 from fashionclip.store import Store, StoreMeta, Writer, open_store, require_model
 from fashionclip.store.filters import Filter
 from fashionclip.store.memory import MemoryStore
@@ -49,28 +50,50 @@ class InMemoryIndex(MemoryStore):
     default_threshold: float | None = None
     """The relevance threshold where the store has none."""
 
-    def __init__(self, store: str | Path | Store, *, metrics: Metrics) -> None:
+    def __init__(
+        self, store: str | Path | Store, *, metrics: Metrics, saved_in: Path | None = None
+    ) -> None:
         """Open a store, read it into memory and follow it.
 
         Args:
             store: its URI, or the store itself.
             metrics: counts products, and shows whether the copy is up to date.
+            saved_in: the folder in which the copy is saved for the next start; None saves nothing.
 
         Raises:
             StoreError: there is no such store, or it is damaged.
         """
         self._source = open_store(store) if isinstance(store, str | Path) else store
         super().__init__(self._source.meta, blobs=self._source.blobs)
+        saved = None if saved_in is None else read_saved(saved_in, self.meta)
+        if saved is not None:
+            self._snapshot = saved
         self.refresh_from(self._source)
+        self._up_to_date_at = time.monotonic()
         self._model, self._fingerprint = self.meta.model, self.meta.fingerprint
         self._metrics = metrics
         self.fault = ""
         """Why the store cannot be followed at present; empty if it can."""
+        self.is_of_other_model = False
+        """Whether that is because another model has made it anew."""
         self._is_closed = threading.Event()
         self._follower = threading.Thread(
             target=self._follow, name="fashionclip-follow", daemon=True
         )
         self._follower.start()
+        self._saver = threading.Thread(
+            target=keep_saved,
+            args=[saved_in, lambda: self.snapshot, self._is_closed],
+            name="fashionclip-save",
+            daemon=True,
+        )
+        if saved_in is not None:
+            self._saver.start()
+
+    @property
+    def stale_s(self) -> float:
+        """How long ago this copy was last known to have all that its store had."""
+        return time.monotonic() - self._up_to_date_at
 
     @property
     def meta(self) -> StoreMeta:
@@ -217,13 +240,15 @@ class InMemoryIndex(MemoryStore):
         self.refresh_from(self._source, changed=product_ids)
 
     def stop_following(self) -> None:
-        """Look no more for what others write to the store."""
+        """Look no more for what others write to the store, and save no more."""
         self._is_closed.set()
 
     def close(self) -> None:
         """Stop following, and close the store."""
         self.stop_following()
         self._follower.join()
+        if self._saver.is_alive():
+            self._saver.join()
         self._source.close()
 
     def _follow(self) -> None:
@@ -233,11 +258,14 @@ class InMemoryIndex(MemoryStore):
             try:
                 self._check_source()
             except FashionCLIPError as exc:
+                self.is_of_other_model = isinstance(exc, ModelMismatchError)
                 self._set_fault(str(exc))
             except Exception as exc:  # an unexpected error must not end the thread
                 logs.failure("", exc)
                 self._set_fault(type(exc).__name__)
             else:
+                self._up_to_date_at = started
+                self.is_of_other_model = False
                 self._set_fault("")
             wait_s = max(POLL_S, MIN_REST * (time.monotonic() - started))
 

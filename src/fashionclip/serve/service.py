@@ -50,6 +50,10 @@ WRITE_THREADS = 16  # writes that are prepared at once, and then written togethe
 MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
 
 
+State = Literal["ready", "stale", "outdated", "other_model"]
+"""``stale`` while the store cannot be read, and ``outdated`` once that has lasted too long;
+``other_model`` if another model has made the store anew. Answers come from memory then."""
+
 _NUMBERS = count()
 
 
@@ -97,7 +101,7 @@ class SearchService:
         opened = open_store(
             store, read_only=settings.read_only, storage_options=settings.storage_options
         )
-        self._index = InMemoryIndex(opened, metrics=metrics)
+        self._index = InMemoryIndex(opened, metrics=metrics, saved_in=settings.snapshot_dir)
         try:
             model = _open_model(self._index, settings)
         except FashionCLIPError:
@@ -163,9 +167,13 @@ class SearchService:
         return self._index.meta
 
     @property
-    def fault(self) -> str:
-        """Why the store cannot be read at present; empty if it can."""
-        return self._index.fault
+    def state(self) -> State:
+        """Whether searches are answered from what the store holds."""
+        if self._index.is_of_other_model:
+            return "other_model"
+        if self._index.stale_s > self._settings.max_stale_seconds:
+            return "outdated"
+        return "stale" if self._index.fault else "ready"
 
     async def search(
         self, query: Query, facets: Sequence[str] | Literal["all"] | None = None

@@ -8,6 +8,7 @@ its requests has been answered.
 import gc
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from fashionclip.serve.middleware.limits import App, Receive, Scope, Send
@@ -27,6 +28,8 @@ class Services:
         self._lock = threading.Lock()
         self.fault = ""
         """Why the store that is to answer cannot be opened; empty if it answers."""
+        self.is_stopping: Callable[[], bool] = lambda: False
+        """Whether the whole service is stopping, and not this worker alone."""
 
     @property
     def newest(self) -> SearchService:

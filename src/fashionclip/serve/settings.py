@@ -27,6 +27,8 @@ class Settings:
     """Whether ``POST /v1/admin/switch`` may name a store that is not beside the alias."""
     uploads: Path | None = None
     """Folder of the pictures that visitors search with; without one they are held in memory."""
+    snapshot_dir: Path | None = None
+    """Folder on local disk in which the index is saved, so that the next start need not read it."""
     cors_origins: tuple[str, ...] = ()
     """Web sites whose scripts may read the answers, such as ``https://shop.example``."""
     key_file: Path | None = None
@@ -60,5 +62,9 @@ class Settings:
     """Time limit for a request's head, and for a client that stops reading its answer."""
     write_seconds: float = 10.0
     """How long a write waits for another writer of the store."""
+    max_stale_seconds: float = 300.0
+    """How long a service that cannot read its store is ready all the same."""
+    drain_seconds: float = 1.0
+    """How long a service that is told to stop goes on while ``/ready`` says so."""
     shutdown_seconds: float = 30.0
     """How long a stopping service takes to answer the requests that it has accepted."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -31,6 +32,7 @@ from fashionclip.serve.middleware import logs
 from fashionclip.serve.middleware.connections import Connections, raise_file_limit
 from fashionclip.serve.middleware.limits import App
 from fashionclip.serve.middleware.rates import TABLE_BYTES, RateLimiter
+from fashionclip.serve.readiness import Flag, LoadingApp
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
@@ -62,13 +64,16 @@ def serve(
     Raises:
         ServiceError: the address cannot be listened on, or the workers cannot start.
     """
-    connections = Connections(head_seconds=settings.head_seconds)
+    connections = Connections(
+        head_seconds=settings.head_seconds, drain_seconds=settings.drain_seconds
+    )
     failures, failure = Pipe(duplex=False)
+    flags = Flags(is_answering=Flag(), is_stopping=Flag())
     listening = listen(settings.host, settings.port)
     logs.configure(sys.stderr)
     with listening, _shared_folder(settings.workers) as shared:
         config = Config(
-            partial(build, store, settings, connections, shared, failure),
+            partial(build, store, settings, connections, shared, failure, flags),
             factory=True,
             workers=settings.workers,
             http=connections,  # type: ignore[arg-type]  # a factory of protocols, like a class
@@ -84,14 +89,24 @@ def serve(
         if on_address is not None:
             host, port = listening.getsockname()[:2]
             on_address(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        parent = _Parent(config, [listening], failures, shared)
+        parent = _Parent(config, [listening], failures, shared, flags)
         for number in (signal.SIGINT, signal.SIGTERM):  # also while a new worker starts
-            signal.signal(number, lambda *_: parent.should_exit.set())
+            signal.signal(number, lambda *_: parent.stop())
         parent.run()
     if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
         parent.read_failures()
         message = parent.last_failure or "the service could not start; its log says why"
         raise ServiceError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What a service's processes tell each other."""
+
+    is_answering: Flag
+    """Whether a worker has opened its index, so that a new one can wait until it has too."""
+    is_stopping: Flag
+    """Whether the whole service is stopping."""
 
 
 @contextmanager
@@ -128,12 +143,18 @@ class _Parent(Multiprocess):
         sockets: list[socket.socket],
         failures: "Connection[str, str]",
         shared: Path | None,
+        flags: Flags,
     ) -> None:
         super().__init__(config, sockets)
         self.last_failure = ""
         """Why a worker could not start."""
-        self._failures, self._shared = failures, shared
+        self._failures, self._shared, self._flags = failures, shared, flags
         self._restart_at = 0.0
+
+    def stop(self) -> None:
+        """Stop the service."""
+        self._flags.is_stopping.set()
+        self.should_exit.set()
 
     def keep_subprocess_alive(self) -> None:
         """Replace the workers that have died or hang; what cannot start is tried again later.
@@ -155,6 +176,8 @@ class _Parent(Multiprocess):
         if failed:
             self._restart_at = time.monotonic() + RESTART_S
         self.processes = living
+        if not living:
+            self._flags.is_answering.clear()
         if time.monotonic() >= self._restart_at:
             while len(self.processes) < self.processes_num and not self.should_exit.is_set():
                 process = Process(self.config, self.sockets)
@@ -186,8 +209,11 @@ def build(
     connections: Connections,
     shared: Path | None,
     failure: "Connection[str, str]",
+    flags: Flags,
 ) -> App:
     """Open store, model and keys, in the worker.
+
+    While no other worker answers, this one answers probes meanwhile.
 
     Args:
         store: the store's URI, or an alias.
@@ -195,6 +221,7 @@ def build(
         connections: drained when the worker stops.
         shared: the folder that several workers share; None for one worker.
         failure: takes the reason if the worker cannot start.
+        flags: what the processes tell each other.
 
     Raises:
         SystemExit: one of them cannot be used; the log says why.
@@ -206,16 +233,29 @@ def build(
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     connections.max_open = raise_file_limit()
     connections.linger_on_stop()
-    try:
-        return connections.track(_open_app(store, settings, connections, shared))
-    except FashionCLIPError as exc:
-        logs.warn(str(exc))
-        failure.send(str(exc))
-        raise SystemExit(STARTUP_FAILURE) from exc
+
+    def open_app() -> App:
+        try:
+            app = _open_app(store, settings, connections, shared, flags)
+        except FashionCLIPError as exc:
+            logs.warn(str(exc))
+            failure.send(str(exc))
+            raise SystemExit(STARTUP_FAILURE) from exc
+        logs.note("the index is open")
+        flags.is_answering.set()
+        return app
+
+    if flags.is_answering:
+        return connections.track(open_app())
+    return connections.track(LoadingApp(open_app, read_only=settings.read_only))
 
 
 def _open_app(
-    store: str | Path, settings: Settings, connections: Connections, shared: Path | None
+    store: str | Path,
+    settings: Settings,
+    connections: Connections,
+    shared: Path | None,
+    flags: Flags,
 ) -> App:
     metrics = Metrics(shared=shared)
     per_second = settings.rate_per_minute / 60.0
@@ -224,6 +264,7 @@ def _open_app(
     open_service = partial(SearchService, settings=settings, metrics=metrics)
     address = resolve(store)
     services = Services(open_service(address))
+    services.is_stopping = flags.is_stopping.__bool__
     switch = None
     if is_alias(store):
         switch = Switch(

@@ -24,14 +24,21 @@ class VectorRoom:
             dim: length of a vector.
             n_rows: how many are to come; there is room for some more.
         """
-        self._dim, self.used = dim, 0
-        n_rows += max(MIN_SPARE_ROWS, int(SPARE_ROWS * n_rows))
+        self.used = 0
+        n_rows = rows_with_spare(n_rows)
         n_bytes = n_rows * dim * np.dtype(np.float32).itemsize
         self._file = _mapped(n_bytes) if n_bytes >= MAPPED_BYTES else None
         if self._file is None:
             self._array = np.empty((n_rows, dim), np.float32)
         else:
             self._array = np.frombuffer(self._file, np.float32).reshape(-1, dim)
+
+    @classmethod
+    def over(cls, array: Float32[np.ndarray, "capacity dim"], n_rows: int) -> "VectorRoom":
+        """The room of an array that exists; its first rows are vectors already."""
+        room = cls.__new__(cls)
+        room.used, room._file, room._array = n_rows, None, array
+        return room
 
     def append(self, vectors: Float32[np.ndarray, "n dim"]) -> bool:
         """Add vectors; False if there is no room."""
@@ -50,6 +57,11 @@ class VectorRoom:
         """Take mapped vectors out of this process's memory until they are read."""
         if self._file is not None:
             self._file.madvise(mmap.MADV_DONTNEED)
+
+
+def rows_with_spare(n_rows: int) -> int:
+    """How many rows there should be room for, if there are so many now."""
+    return n_rows + max(MIN_SPARE_ROWS, int(SPARE_ROWS * n_rows))
 
 
 def _mapped(n_bytes: int) -> mmap.mmap | None:

@@ -34,14 +34,15 @@ _CONNECTION: ContextVar["_Connection | None"] = ContextVar("connection", default
 class Connections:
     """The open connections of one service: uvicorn's ``http`` option and an ASGI middleware."""
 
-    def __init__(self, *, head_seconds: float) -> None:
+    def __init__(self, *, head_seconds: float, drain_seconds: float = LINGER_S) -> None:
         """Start with none.
 
         Args:
             head_seconds: limit for receiving a request's head, also from the end of the request
                 before, and for a client that stops reading.
+            drain_seconds: how long a service that is told to stop goes on as before.
         """
-        self.head_seconds = head_seconds
+        self.head_seconds, self._drain_seconds = head_seconds, drain_seconds
         self.max_open = MIN_CONNECTIONS
         """Connections at once; see ``raise_file_limit``."""
         self.n_open = 0
@@ -78,7 +79,7 @@ class Connections:
         return tracked
 
     def linger_on_stop(self) -> None:
-        """On a signal to stop, announce it in answers for ``LINGER_S`` before uvicorn sees it.
+        """On a signal to stop, announce it in answers for a time before uvicorn sees it.
 
         Call it in the main thread, from the event loop, after uvicorn has set its own handlers.
         """
@@ -107,7 +108,7 @@ class Connections:
         number: int,
         _: FrameType | None,
     ) -> None:
-        delay_s = 0.0 if self._is_stopping else LINGER_S
+        delay_s = 0.0 if self._is_stopping else self._drain_seconds
         self._is_stopping = True
         loop.call_soon_threadsafe(loop.call_later, delay_s, stop, number, None)
 

@@ -244,7 +244,11 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether the service is up to date; ``stale`` while the store cannot be read."""
+    """Whether requests may be sent here; ``stale`` while the store cannot be read.
+
+    An answer of 503 has the same fields, with ``loading``, ``stopping``, ``outdated`` or
+    ``other_model``.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
