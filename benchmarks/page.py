@@ -162,7 +162,7 @@ def serving(store: str, folder: Path) -> Iterator[str]:
                 raise SystemExit(log.read_text())
             time.sleep(0.1)
         try:
-            get(address[1] + "/ready")
+            get(address[1] + "/metrics")  # waits until the index is open
             yield address[1]
         finally:
             process.terminate()

@@ -322,8 +322,8 @@ def port_of(process: subprocess.Popen, log) -> int:  # noqa: ANN001
         log.seek(0)
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", log.read())
         if found:
-            address = f"http://127.0.0.1:{found[1]}/ready"
-            with urllib.request.urlopen(address, timeout=110):  # waits for the first process
+            address = f"http://127.0.0.1:{found[1]}/metrics"
+            with urllib.request.urlopen(address, timeout=110):  # waits until the index is open
                 return int(found[1])
     log.seek(0)
     raise SystemExit(f"the service did not start:\n{log.read()}")

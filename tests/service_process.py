@@ -24,8 +24,8 @@ settings = json.loads(sys.argv[2])
 if "file_bytes" in settings:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (settings["file_bytes"], settings.pop("file_bytes")))
-if "key_file" in settings:
-    settings["key_file"] = Path(settings["key_file"])
+for name in {"key_file", "snapshot_dir"} & settings.keys():
+    settings[name] = Path(settings[name])
 serve(sys.argv[1], Settings(**settings), on_address=lambda a: print("at", a, file=sys.stderr))
 """
 """What ``fashionclip serve`` calls, with limits that have no option."""
@@ -44,7 +44,7 @@ class Service:
         self._reader.start()
         address = urlsplit(said.split()[-1])
         self.host, self.port = address.hostname, address.port
-        self.wait_until(lambda: self.get("/health").status == 200)
+        self.wait_until(lambda: self.get("/ready").status == 200)
 
     def _read(self):
         self.log.extend(iter(self.process.stderr.readline, ""))

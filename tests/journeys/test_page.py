@@ -95,7 +95,7 @@ class Service:
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         self.address = found[1]
-        ask(self.address + "/ready")  # waits at the socket until the service is up
+        ask(self.address + "/metrics")  # waits until the service is up
 
     def end(self) -> None:
         """Stop the command by SIGTERM."""

@@ -108,7 +108,7 @@ def _snapshot(table: pa.Table, room: VectorRoom, meta: StoreMeta, revision: int)
     """The snapshot of a table and its vectors."""
     ids, captions, images, keys, is_live = table.columns[: len(OWN)]
     rest = table.select(list(range(len(OWN), table.num_columns)))
-    columns = table_of([rest[name] for name in meta.columns], meta.columns, table.num_rows)
+    columns = rest.select(list(meta.columns)) if meta.columns else table_of([], {}, len(table))
     block = Block(ids.to_pylist(), captions, images, keys, columns)
     alive = is_live.to_numpy()
     snapshot = snapshot_of(block, room, meta, revision)
