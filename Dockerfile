@@ -7,13 +7,16 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # without headers, tests, and OpenVINO's plugin for GPUs
 RUN python -m venv /opt/fashionclip \
-    && /opt/fashionclip/bin/pip install --no-cache-dir ".[serve]" \
+    && /opt/fashionclip/bin/pip install --no-cache-dir ".[serve,postgres,s3]" \
     && /opt/fashionclip/bin/pip uninstall --yes pip \
     && cd /opt/fashionclip/lib/python3.12/site-packages \
-    && rm -r openvino/libs/libopenvino_intel_gpu_plugin.so openvino/include pyarrow/include pyarrow/tests
+    && rm -r openvino/libs/libopenvino_intel_gpu_plugin.so openvino/include pyarrow/include pyarrow/tests \
+    && mkdir -p /volumes/snapshots /volumes/uploads
 
 FROM python:3.12-slim
 COPY --from=build /opt/fashionclip /opt/fashionclip
+# places of volumes, which Docker gives this owner
+COPY --from=build --chown=10001:10001 /volumes /volumes
 ENV PATH=/opt/fashionclip/bin:$PATH \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \

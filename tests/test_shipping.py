@@ -20,6 +20,7 @@ import fashionclip
 from fashionclip.client import Client, NewProduct
 from fashionclip.errors import ServiceError
 from fashionclip.serve.middleware.keys import new_key
+from fashionclip.serve.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "deploy" / "fashionclip.service"
@@ -60,7 +61,7 @@ def test_the_image_is_small_and_its_process_nobodys():
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", last("USER"))
     assert not [key for key, _ in instructions() if key == "ADD"]
     (installing,) = [value for key, value in instructions() if key == "RUN"]
-    assert re.findall(r"\[(\w+)\]", installing) == ["serve"]
+    assert re.findall(r"\[([\w,]+)\]", installing) == ["serve,postgres,s3"]
 
 
 def test_its_command_is_the_process_itself():
@@ -104,6 +105,100 @@ def test_compose_and_image_speak_of_the_same_places():
     assert command[command.index("--key-file") + 1] == f"/run/secrets/{shop['secrets'][0]}"
     assert shop["ports"][0].endswith(f":{last('EXPOSE')}")
     assert f":{last('EXPOSE')}/" in last("HEALTHCHECK")
+
+
+# replicas
+
+REPLICAS = ROOT / "deploy" / "replicas.compose.yaml"
+KUBERNETES = ROOT / "deploy" / "kubernetes.yaml"
+
+
+def manifests():
+    return list(yaml.safe_load_all(KUBERNETES.read_text()))
+
+
+def manifest(kind, name):
+    (found,) = (
+        one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name)
+    )
+    return found
+
+
+def replicas():
+    """The service of each way to start replicas: its command, and where its volumes are."""
+    compose = yaml.safe_load(REPLICAS.read_text())["services"]["shop"]
+    (pod,) = manifest("Deployment", "shop")["spec"]["template"]["spec"]["containers"]
+    return [
+        (compose["command"], [place.split(":")[1] for place in compose["volumes"]]),
+        (pod["args"], [place["mountPath"] for place in pod["volumeMounts"]]),
+    ]
+
+
+@pytest.mark.parametrize("path", [REPLICAS, ROOT / "compose.yaml"], ids=lambda path: path.name)
+def test_compose_files_are_what_composes_schema_allows(path):
+    command = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_manifests_are_what_kubernetes_schema_allows():
+    import kubernetes_validate
+
+    newest = kubernetes_validate.latest_version()
+    for one in manifests():
+        kubernetes_validate.validate(one, newest, strict=True)
+    broken = manifest("Deployment", "shop")
+    broken["spec"]["template"]["spec"]["containers"][0]["readinessprobe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="readinessprobe"):
+        kubernetes_validate.validate(broken, newest, strict=True)
+
+
+def test_the_commands_of_replicas_are_understood_and_name_places_that_exist():
+    from fashionclip.cli.serve import command as serve_command
+    from fashionclip.store.postgres.connections import read_address
+
+    chowned = [value for key, value in instructions() if key == "COPY" and "--chown" in value]
+    assert chowned == [f"--from=build --chown={last('USER')} /volumes /volumes"]
+    for words, places in replicas():
+        assert words[0] == "serve"
+        options = serve_command.make_context("serve", list(words[1:])).params
+        assert read_address(options["store"]).store == "shop"
+        assert options["host"] == "0.0.0.0"
+        assert {str(options["snapshot_dir"]), str(options["uploads"])} <= set(places)
+        assert options["drain_seconds"] >= 5
+
+
+def test_replicas_take_away_what_they_do_not_need_and_have_time_to_stop():
+    compose, alone = yaml.safe_load(REPLICAS.read_text())["services"]["shop"], service_of_compose()
+    kept = ("read_only", "cap_drop", "security_opt", "tmpfs", "pids_limit", "ulimits")
+    assert {name: compose[name] for name in kept} == {name: alone[name] for name in kept}
+    pod = manifest("Deployment", "shop")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsUser"] == int(last("USER").partition(":")[0])
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health"
+    for (words, _), seconds in zip(
+        replicas(),
+        (int(compose["stop_grace_period"].rstrip("s")), pod["terminationGracePeriodSeconds"]),
+        strict=True,
+    ):
+        drain_s = float(words[words.index("--drain") + 1])
+        assert seconds > drain_s + Settings().shutdown_seconds
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+def test_haproxy_takes_its_configuration(tmp_path):
+    copy = tmp_path / "haproxy.cfg"
+    copy.write_text((ROOT / "deploy" / "haproxy.cfg").read_text())
+    done = subprocess.run(
+        ["haproxy", "-c", "-f", str(copy)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # systemd
