@@ -92,8 +92,8 @@ def _find_in_folder(local: Path) -> TableFiles:
         OSError: the folder cannot be read.
     """
     folder = str(local.absolute())
-    files = sorted(entry for entry in local.iterdir() if _is_table(entry) and entry.is_file())
-    if files := _one_table(files or dataset_files(local), where=local):
+    found = sorted(entry for entry in local.iterdir() if _is_table(entry) and entry.is_file())
+    if files := _one_table(found or dataset_files(local), where=local):
         is_one = len(files) == 1
         return TableFiles(tuple(files), str(files[0].absolute().parent) if is_one else folder)
     if has_pictures(local):
