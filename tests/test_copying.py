@@ -152,6 +152,10 @@ def test_a_store_is_not_copied_into_itself_or_over_another_model(folder):
     source = fill(create_store(folder(), meta_of()))
     with pytest.raises(StoreError, match="cannot be copied into itself"):
         copy_store(source, open_store(source.meta.uri))
+    empty = create_store(folder(), meta_of())
+    assert copy_store(empty, create_store(folder(), meta_of())).count == 0
+    with pytest.raises(StoreError, match="holds no product, so that a copy would empty"):
+        copy_store(empty, source)
     other = create_store(folder(), replace(meta_of(), fingerprint="e" * 16))
     with pytest.raises(ModelMismatchError):
         copy_store(source, other)

@@ -85,6 +85,12 @@ def copy_store(
         raise StoreError(message)
     require_model(target, model=meta.model, fingerprint=meta.fingerprint)
     total = len(source)
+    if prune and not total and len(target):
+        message = (
+            f"the index {meta.uri} holds no product, so that a copy would empty {target.meta.uri}: "
+            "check its address"
+        )
+        raise StoreError(message)
     with target.writer(timeout_s=wait_s, on_wait=on_wait) as writer:
         writer.set_columns(meta.columns)
         writer.set_roles(meta.roles)
@@ -130,8 +136,11 @@ class _Copy:
         """Write those of some products that the target lacks.
 
         Raises:
-            StoreError: the target cannot be written.
+            StoreError: the target cannot be written, or the source has other columns by now.
         """
+        if not self._kinds.keys() >= set(rows.columns.column_names):
+            message = f"the index {self._source.meta.uri} got new columns meanwhile: copy it again"
+            raise StoreError(message)
         products, vectors = _products_of(rows)
         digests = [row_digest(product, self._kinds) for product in products]
         self._sum += self._sum_of(products, vectors, rows.content_keys, digests)
