@@ -373,6 +373,7 @@ def test_who_may_only_read_searches_and_is_told_so_when_writing(s3, given, uri):
         pytest.fail("the lock cannot be taken")
 
 
+@pytest.mark.slow
 def test_a_service_reads_its_store_and_pictures_with_the_options(
     given, uri, model, tiny_checkpoint
 ):
@@ -418,6 +419,7 @@ def test_faults_that_pass_are_retried_and_the_run_ends_well(s3, given, uri, mode
 # faults that last
 
 
+@pytest.mark.slow
 def test_a_picture_without_rights_costs_only_itself(s3, given, uri, model, tmp_path):
     table = put_catalog(given, "denied", ["a", "b", "c"])
     s3.plan = lambda method, path: "AccessDenied" if "photos/b.png" in path else None
@@ -428,6 +430,7 @@ def test_a_picture_without_rights_costs_only_itself(s3, given, uri, model, tmp_p
     assert "b.png: these credentials have no right to do this" in rejects.read_text()
 
 
+@pytest.mark.slow
 def test_an_expired_key_of_the_pictures_stops_the_run_and_the_next_one_goes_on(
     s3, given, uri, model, monkeypatch
 ):
