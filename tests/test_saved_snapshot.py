@@ -17,6 +17,7 @@ from fashionclip.serve.saved_copy import NAME, read_saved
 from fashionclip.store import StoreMeta, create_store, open_store
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.memory import MemoryStore
+from fashionclip.store.rows import as_kept
 from fashionclip.store.saved_snapshot import load_snapshot, save_snapshot, saved_revision
 
 DIM, N = 16, 300
@@ -60,10 +61,11 @@ def content(snapshot):
     return dict(zip(rows.ids, values, strict=True))
 
 
-@pytest.fixture
-def snapshot():
+@pytest.fixture(params=["float", "half"])
+def snapshot(request):
     """With rows that were replaced and deleted."""
-    store = MemoryStore(StoreMeta("memory://shop", "m", "0" * 16, DIM, columns=COLUMNS))
+    meta = StoreMeta("memory://s", "m", "0" * 16, DIM, columns=COLUMNS, vectors=request.param)
+    store = MemoryStore(meta)
     write(store, products(N))
     write(store, products(20, start=10, price=500), seed=1)
     with store.writer() as writer:
@@ -99,7 +101,8 @@ def test_a_snapshot_goes_on_changing_and_its_file_stays_as_it_is(snapshot, tmp_p
     copy._snapshot = load_snapshot(tmp_path / "x", snapshot.meta)
     write(copy, products(5, start=400), seed=3)
     assert copy.snapshot.vectors.shape == (N + 25, DIM)
-    assert (copy.fetch(["p402"]).vectors == vectors(5, 3)[2]).all()
+    kept = as_kept(vectors(5, 3), copy.meta.vectors)
+    assert (copy.fetch(["p402"]).vectors == kept[2]).all()
     assert (tmp_path / "x").read_bytes() == before
     save_snapshot(copy.snapshot, tmp_path / "x")  # in the place of what is mapped
     assert content(load_snapshot(tmp_path / "x", copy.meta)) == content(copy.snapshot)
@@ -112,6 +115,7 @@ def test_a_snapshot_goes_on_changing_and_its_file_stays_as_it_is(snapshot, tmp_p
         ({"created": "2020-01-01"}, "it is of another index"),
         ({"fingerprint": "1" * 16}, "it is of another model"),
         ({"dim": 8}, "it is of another model"),
+        ({"vectors": "binary"}, "it is of another index"),
         ({"columns": {"price": "number"}}, "the index had other columns then"),
     ],
 )
@@ -133,7 +137,7 @@ def test_a_damaged_file_is_refused_whatever_is_wrong_with_it(snapshot, tmp_path)
             load_snapshot(path, snapshot.meta)
     for place in (0, *(random.randrange(len(whole)) for _ in range(100)), len(whole) - 1):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(StoreError, match=r"it is|another version"):
+        with pytest.raises(StoreError, match=r"it is|another version|other columns"):
             load_snapshot(path, snapshot.meta)
     for other in (b"{}\n", b"[]\n", b'{"format": 2}\n'):
         path.write_bytes(other)

@@ -119,7 +119,7 @@ class InMemoryIndex(MemoryStore):
         """
         now = self.snapshot
         if exact:
-            return super().nearest(vectors, k=k, where=where, columns=columns)
+            return super().nearest(vectors, k=k, where=where, exact=True, columns=columns)
         check_k(k)
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
@@ -130,7 +130,7 @@ class InMemoryIndex(MemoryStore):
                 ks=[k] * len(queries),
                 masks=[now.mask(one) for one in filters],
                 columns=columns,
-                exact=k <= MAX_EXACT_K,
+                exact=None if k <= MAX_EXACT_K else False,
             )
         try:
             rows = self._candidates(now, queries, k, filters)

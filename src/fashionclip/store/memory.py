@@ -1,4 +1,4 @@
-"""The store in memory: exact, quick, and gone with its process.
+"""The store in memory: quick, exact but for binary vectors, and gone with its process.
 
 The service answers from a copy of another store (``MemoryStore.copy_of``) that follows it
 (``MemoryStore.refresh_from``), and tests take this store as the reference for all others. Its
@@ -57,6 +57,7 @@ from fashionclip.store.rows import (
     widened,
     widened_by,
 )
+from fashionclip.store.sign_pruning import SignPruning
 from fashionclip.store.snapshot import Snapshot, empty_snapshot, snapshot_of, vectors_of
 from fashionclip.store.vector_room import VectorRoom
 
@@ -177,11 +178,13 @@ class MemoryStore:
     def _read(self, store: Store) -> None:
         """Read a whole store in the place of what is here."""
         revision, meta = store.revision, store.meta  # a write meanwhile is taken in later
-        room, blocks, pending = VectorRoom(meta.dim, len(store)), list[Block](), list[Block]()
+        room = VectorRoom(meta.dim, len(store), form=meta.vectors)
+        blocks, pending = list[Block](), list[Block]()
         for part in store.scan():
             vectors = vectors_of(part, meta)
             if not room.append(vectors):  # a write came between the count and the scan
-                grown = VectorRoom(meta.dim, 2 * (room.used + len(vectors)))
+                n_rows = 2 * (room.used + len(vectors))
+                grown = VectorRoom(meta.dim, n_rows, form=meta.vectors)
                 grown.append(room.first(room.used))
                 grown.append(vectors)
                 room = grown
@@ -232,14 +235,18 @@ class MemoryStore:
         exact: bool | None = None,
         columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
-        """The k products closest to each vector; ``exact`` makes no difference."""
+        """The k products closest to each vector; see ``Store``."""
         check_k(k)
         now = self._snapshot
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
         masks = [now.mask(one) for one in filters]
         return now.nearest(
-            unit_queries(vectors), ks=[k] * len(vectors), masks=masks, columns=columns
+            unit_queries(vectors),
+            ks=[k] * len(vectors),
+            masks=masks,
+            columns=columns,
+            exact=exact or None,
         )
 
     def text_search(
@@ -366,7 +373,9 @@ class MemoryStore:
         """The store in figures."""
         now = self._snapshot
         size = now.vectors.nbytes + now.columns.nbytes + now.base.captions.nbytes
-        return StoreInfo(now.meta, len(now), size, is_approximate=False)
+        size += 0 if now.pruning is None else now.pruning.nbytes
+        is_approximate = isinstance(now.pruning, SignPruning)
+        return StoreInfo(now.meta, len(now), size, is_approximate=is_approximate)
 
     def close(self) -> None:
         """Forget the store's name; what holds it can go on using it."""

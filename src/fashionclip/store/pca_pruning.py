@@ -6,7 +6,7 @@ above for a quarter of the bytes and of the work. Only vectors that can still be
 scored whole. The result is exact: the bound holds for every basis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ ROUNDING = 1e-4  # of a score: more than float32 rounds off
 GATHER_BYTES = 500_000  # of vectors that are gathered at once
 MAX_GATHER_RATIO = 0.1  # a larger share of all vectors is scored with all the others
 ROWS_PER_HIT = 10  # of a shortlist; with KAGL's titles it has .998 of the 200 best
+ROWS_PER_PART = 1_024
 BLOCK_ROWS = 64  # scores of which only the largest counts when a bound is sought
 
 
@@ -34,6 +35,11 @@ class PCAPruning:
     coordinates: Float32[np.ndarray, "n component"]
     residuals: Float32[np.ndarray, " n"]
     """Length of what lies outside the basis."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.basis.nbytes + self.coordinates.nbytes + self.residuals.nbytes
 
     def updated(
         self, is_kept: Bool[np.ndarray, " n"], added: Float32[np.ndarray, "more dim"]
@@ -49,7 +55,7 @@ class PCAPruning:
     def candidates(
         self,
         queries: Float32[np.ndarray, "query dim"],
-        vectors: Float32[np.ndarray, "n dim"],
+        vectors: Float[np.ndarray, "n dim"],
         *,
         ks: Sequence[int],
         masks: Sequence[Bool[np.ndarray, " n"] | None],
@@ -111,11 +117,12 @@ def principal_axes(
     return shares, np.ascontiguousarray(components[:, ::-1], dtype=np.float32)
 
 
-def fit_pruning(vectors: Float32[np.ndarray, "n dim"]) -> PCAPruning | None:
+def fit_pruning(vectors: Float[np.ndarray, "n dim"]) -> PCAPruning | None:
     """Fit a basis; None where too many components are needed for ``MIN_ENERGY``."""
     if not vectors.size:
         return None
-    shares, axes = principal_axes(vectors[:: max(1, len(vectors) // ROWS_FITTED)])
+    sample = vectors[:: max(1, len(vectors) // ROWS_FITTED)]
+    shares, axes = principal_axes(sample.astype(np.float32, copy=False))
     n_components = int(np.searchsorted(shares, MIN_ENERGY)) + 1
     if n_components > MAX_DIM_RATIO * vectors.shape[1]:
         return None
@@ -142,9 +149,21 @@ def kth_largest(scores: Float32[np.ndarray, " n"], k: int) -> float:
     return float(np.partition(scores, -k)[-k]) if k <= len(scores) else -np.inf
 
 
+def scores_of_all(
+    vectors: Float[np.ndarray, "n dim"], queries: Float32[np.ndarray, "query dim"]
+) -> Float32[np.ndarray, "query n"]:
+    """The scores of all rows for each query; halves are made floats a part at a time."""
+    if vectors.dtype == np.float32:
+        return np.asarray(queries @ vectors.T, np.float32)
+    scores = np.empty((len(queries), len(vectors)), np.float32)
+    for rows in _parts(len(vectors)):
+        np.matmul(queries, vectors[rows].astype(np.float32).T, out=scores[:, rows])
+    return scores
+
+
 def scores_of_rows(
     rows: Sequence[Int[np.ndarray, " _"]],
-    vectors: Float32[np.ndarray, "n dim"],
+    vectors: Float[np.ndarray, "n dim"],
     queries: Float32[np.ndarray, "query dim"],
 ) -> list[Float32[np.ndarray, " _"]]:
     """The scores of some rows for each query.
@@ -157,12 +176,13 @@ def scores_of_rows(
     found = [np.empty(len(some), np.float32) for some in rows]
     for query, some, scores in zip(queries, rows, found, strict=True):
         if len(some) > MAX_GATHER_RATIO * len(vectors):
-            np.take(vectors @ query, some, out=scores)
+            np.take(scores_of_all(vectors, query[None])[0], some, out=scores)
             continue
         for start in range(0, len(some), len(buffer)):
             part = some[start : start + len(buffer)]
             gathered = vectors.take(part, axis=0, out=buffer[: len(part)], mode="clip")
-            np.matmul(gathered, query, out=scores[start : start + len(part)])
+            floats = gathered.astype(np.float32, copy=False)
+            np.matmul(floats, query, out=scores[start : start + len(part)])
     return found
 
 
@@ -198,8 +218,18 @@ def _rows_reaching(
     return [rows - start for rows, start in zip(parts, starts, strict=True)]
 
 
-def _projected(vectors: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    coordinates = vectors @ basis
-    squares = np.einsum("nd,nd->n", vectors, vectors)
-    squares = squares - np.einsum("nd,nd->n", coordinates, coordinates)
+def _projected(
+    vectors: Float[np.ndarray, "n dim"], basis: Float32[np.ndarray, "dim component"]
+) -> tuple[Float32[np.ndarray, "n component"], Float32[np.ndarray, " n"]]:
+    coordinates = np.empty((len(vectors), basis.shape[1]), np.float32)
+    squares = np.empty(len(vectors), np.float32)
+    for rows in _parts(len(vectors)):
+        part = vectors[rows].astype(np.float32, copy=False)
+        inside = np.matmul(part, basis, out=coordinates[rows])
+        squares[rows] = np.einsum("nd,nd->n", part, part) - np.einsum("nd,nd->n", inside, inside)
     return coordinates, np.sqrt(np.maximum(squares, 0.0))
+
+
+def _parts(n_rows: int) -> Iterator[slice]:
+    """Rows that are made floats together: few enough to stay in the processor's cache."""
+    return (slice(start, start + ROWS_PER_PART) for start in range(0, n_rows, ROWS_PER_PART))

@@ -266,6 +266,11 @@ def unit_queries(vectors: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarra
     return np.asarray(wide / lengths, dtype=np.float32)
 
 
+def kept_type(form: VectorForm) -> type[np.float32 | np.float16]:
+    """The type of the numbers that a store of a form keeps."""
+    return np.float32 if form == "float" else np.float16
+
+
 def as_kept(
     vectors: Float32[np.ndarray, "n dim"], form: VectorForm
 ) -> Float32[np.ndarray, "n dim"]:
@@ -273,8 +278,7 @@ def as_kept(
 
     Rounding to half moves a cosine by about 1e-5, and does not change what was kept before.
     """
-    rounded = vectors if form == "float" else vectors.astype(np.float16)
-    return np.ascontiguousarray(rounded, dtype=np.float32)
+    return np.ascontiguousarray(vectors.astype(kept_type(form), copy=False), dtype=np.float32)
 
 
 def most_frequent(values: pa.ChunkedArray, k: int) -> list[Value]:

@@ -19,7 +19,7 @@ from fashionclip.atomic import whole_file
 from fashionclip.errors import StoreError
 from fashionclip.store.base import StoreMeta
 from fashionclip.store.blocks import Block, joined
-from fashionclip.store.rows import table_of
+from fashionclip.store.rows import kept_type, table_of
 from fashionclip.store.snapshot import Snapshot, snapshot_of
 from fashionclip.store.vector_room import VectorRoom, rows_with_spare
 
@@ -78,7 +78,8 @@ def load_snapshot(path: Path, meta: StoreMeta) -> Snapshot:
         source.seek(_aligned(content.find(b"\n") + 1))
         table = pa.ipc.open_stream(source).read_all().combine_chunks()
         start, n_numbers = _aligned(source.tell()), facts["capacity"] * meta.dim
-        vectors = np.frombuffer(content, np.float32, n_numbers, start).reshape(-1, meta.dim)
+        number = kept_type(meta.vectors)
+        vectors = np.frombuffer(content, number, n_numbers, start).reshape(-1, meta.dim)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as exc:
         is_there = path.exists()
         raise StoreError(DAMAGED if is_there else "it is not there yet") from exc
@@ -124,6 +125,7 @@ def _facts(meta: StoreMeta) -> dict[str, Any]:
         "created": meta.created,
         "fingerprint": meta.fingerprint,
         "dim": meta.dim,
+        "vectors": meta.vectors,
         "columns": dict(meta.columns),
     }
 

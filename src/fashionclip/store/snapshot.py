@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from fashionclip.product import Hit, Product, Value
 from fashionclip.store.base import Rows, Sort, StoreMeta
@@ -28,6 +28,7 @@ from fashionclip.store.pca_pruning import (
     apply_masks,
     fit_pruning,
     kth_largest,
+    scores_of_all,
     scores_of_rows,
     top_rows,
 )
@@ -38,6 +39,7 @@ from fashionclip.store.rows import (
     stack_tables,
     take_rows,
 )
+from fashionclip.store.sign_pruning import SignPruning, sign_words
 from fashionclip.store.vector_room import VectorRoom
 
 MIN_RECENT = 1_000  # rows after the large block, and dead ones, before a new block is made
@@ -57,7 +59,7 @@ class Snapshot:
     room: VectorRoom
     is_live: Bool[np.ndarray, " n"] | None = None
     """False for rows that were deleted or replaced; None if there are none."""
-    pruning: PCAPruning | None = None
+    pruning: PCAPruning | SignPruning | None = None
     """Excludes most rows before they are scored; None where it would not pay."""
     orders: dict[Sort | None, Int[np.ndarray, " n"]] = field(default_factory=dict)
     """Orders used so far."""
@@ -76,8 +78,8 @@ class Snapshot:
         return self._n_live
 
     @property
-    def vectors(self) -> Float32[np.ndarray, "n dim"]:
-        """The vectors of all rows."""
+    def vectors(self) -> Float[np.ndarray, "n dim"]:
+        """The vectors of all rows, as floats or halves."""
         return self.room.first(self.n_rows)
 
     @property
@@ -151,7 +153,7 @@ class Snapshot:
         ks: Sequence[int],
         masks: Sequence[Bool[np.ndarray, " n"] | None],
         columns: Sequence[str] | None = None,
-        exact: bool = True,
+        exact: bool | None = None,
     ) -> list[list[Hit]]:
         """The products closest to each of several unit vectors, closest first, equal ones by id.
 
@@ -160,18 +162,20 @@ class Snapshot:
             ks: hits wanted by each.
             masks: for each, the rows that pass its filter; None for all.
             columns: those that the hits carry; None for all.
-            exact: False may miss a few of them, two of a thousand, and takes less time.
+            exact: False may miss a few of them, two of a thousand, and takes less time. None is
+                exact but where the store is of binary vectors, of which it misses a few more.
         """
         if not len(queries):
             return []
         masks = [self.is_live if one is None else one for one in masks]
-        if self.pruning is None:
-            all_scores = queries @ self.vectors.T
+        exact = self.meta.vectors != "binary" if exact is None else exact
+        if self.pruning is None or (exact and isinstance(self.pruning, SignPruning)):
+            all_scores = scores_of_all(self.vectors, queries)
             apply_masks(all_scores, masks)
             rows = top_rows(all_scores, max(ks))
             scores = [row[some] for row, some in zip(all_scores, rows, strict=True)]
         else:
-            if exact:
+            if exact and isinstance(self.pruning, PCAPruning):
                 rows = self.pruning.candidates(queries, self.vectors, ks=ks, masks=masks)
             else:
                 rows = self.pruning.likely(queries, k=max(ks), masks=masks)
@@ -315,7 +319,7 @@ class Snapshot:
             captions=own["caption"].to_pylist() if columns else [""] * len(rows),
             images=own["image"].to_pylist(),
             content_keys=own["content_key"].to_pylist(),
-            vectors=self.vectors[rows] if vectors else None,
+            vectors=self.vectors[rows].astype(np.float32, copy=False) if vectors else None,
             columns=self._taken(rows, lambda block: block.columns.select(list(kinds))),
         )
 
@@ -396,7 +400,7 @@ class Snapshot:
         n = len(self.base)
         blocks = [self.base.kept(is_kept[:n]), self.recent.kept(is_kept[n:]), block_of(added)]
         base = joined(blocks, meta)
-        room = VectorRoom(meta.dim, len(base))
+        room = VectorRoom(meta.dim, len(base), form=meta.vectors)
         for start in range(0, self.n_rows, ROWS_PER_COPY):
             part = slice(start, start + ROWS_PER_COPY)
             room.append(self.vectors[part][is_kept[part]])
@@ -421,11 +425,13 @@ def snapshot_of(
     room: VectorRoom,
     meta: StoreMeta,
     revision: int,
-    pruning: PCAPruning | None = None,
+    pruning: PCAPruning | SignPruning | None = None,
 ) -> Snapshot:
     """A snapshot of one block and its vectors."""
     vectors = room.first(len(block))
-    if pruning is None and MIN_ROWS <= len(block) < MAX_ROWS:
+    if pruning is None and len(block) >= MIN_ROWS and meta.vectors == "binary":
+        pruning = SignPruning(sign_words(vectors))
+    elif pruning is None and MIN_ROWS <= len(block) < MAX_ROWS:
         pruning = fit_pruning(vectors)
     room.release()
     return Snapshot(revision, meta, block, joined([], meta), room, pruning=pruning)
@@ -433,7 +439,7 @@ def snapshot_of(
 
 def empty_snapshot(meta: StoreMeta) -> Snapshot:
     """A snapshot without products."""
-    return snapshot_of(joined([], meta), VectorRoom(meta.dim), meta, 0)
+    return snapshot_of(joined([], meta), VectorRoom(meta.dim, form=meta.vectors), meta, 0)
 
 
 def vectors_of(rows: Rows, meta: StoreMeta) -> Float32[np.ndarray, "n dim"]:

@@ -5,7 +5,10 @@ import os
 import tempfile
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
+
+from fashionclip.product import VectorForm
+from fashionclip.store.rows import kept_type
 
 SPARE_ROWS = 0.1  # room for more vectors, as a share
 MIN_SPARE_ROWS = 1_000
@@ -17,30 +20,32 @@ and read it again, so that only the vectors that searches look at need memory.""
 class VectorRoom:
     """An array of vectors with room for more; rows that are there are not written to again."""
 
-    def __init__(self, dim: int, n_rows: int = 0) -> None:
+    def __init__(self, dim: int, n_rows: int = 0, *, form: VectorForm = "float") -> None:
         """Make room.
 
         Args:
             dim: length of a vector.
             n_rows: how many are to come; there is room for some more.
+            form: whether floats are kept or halves.
         """
         self.used = 0
+        number = np.dtype(kept_type(form))
         n_rows = rows_with_spare(n_rows)
-        n_bytes = n_rows * dim * np.dtype(np.float32).itemsize
+        n_bytes = n_rows * dim * number.itemsize
         self._file = _mapped(n_bytes) if n_bytes >= MAPPED_BYTES else None
         if self._file is None:
-            self._array = np.empty((n_rows, dim), np.float32)
+            self._array = np.empty((n_rows, dim), number)
         else:
-            self._array = np.frombuffer(self._file, np.float32).reshape(-1, dim)
+            self._array = np.frombuffer(self._file, number).reshape(-1, dim)
 
     @classmethod
-    def over(cls, array: Float32[np.ndarray, "capacity dim"], n_rows: int) -> "VectorRoom":
+    def over(cls, array: Float[np.ndarray, "capacity dim"], n_rows: int) -> "VectorRoom":
         """The room of an array that exists; its first rows are vectors already."""
         room = cls.__new__(cls)
         room.used, room._file, room._array = n_rows, None, array
         return room
 
-    def append(self, vectors: Float32[np.ndarray, "n dim"]) -> bool:
+    def append(self, vectors: Float[np.ndarray, "n dim"]) -> bool:
         """Add vectors; False if there is no room."""
         end = self.used + len(vectors)
         if end > len(self._array):
@@ -49,7 +54,7 @@ class VectorRoom:
         self.used = end
         return True
 
-    def first(self, n_rows: int) -> Float32[np.ndarray, "n dim"]:
+    def first(self, n_rows: int) -> Float[np.ndarray, "n dim"]:
         """The first vectors, not to be written to."""
         return self._array[:n_rows]
 
