@@ -167,7 +167,7 @@ def test_only_what_changed_is_encoded_or_written(tmp_path, model):
     assert index.text_search("kimono", k=1)[0].product_id == "p4"
     assert "moved.png" in index.fetch(["p6"]).images[0]
     expected = model.encode_images([png_bytes(500)])
-    np.testing.assert_allclose(index.fetch(["p5"]).vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(index.fetch(["p5"]).vectors, expected, atol=1e-3)
     fresh = tmp_path / "fresh.lance"
     index_catalog(Catalog.open(tmp_path / "products.csv"), model, fresh)
     assert_same_content(tmp_path / "shop.lance", fresh)

@@ -64,6 +64,9 @@ MAX_SECONDS_PER_WRITE = 30.0  # a slow machine or network writes earlier
 ROWS_PER_OPTIMIZE = 20_000  # written before the search indexes take them in: bounds memory and time
 OPTIMIZE_RATIO = 5  # ... or a fifth of the store, so that it stays a fixed share of the work
 WAIT_S = 24 * 3600.0  # how long a run waits for another one that writes to the same store
+DEFAULT_FORM: VectorForm = "half"
+"""How a new store keeps vectors: as 32-bit floats are found, in half the room. Figures are in
+benchmarks/small_vectors.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def index_catalog(
             None for this process. Another than None ignores ``batch_size`` and ``workers``.
         prune: delete products that the catalogue no longer has.
         vectors: the form in which a new store keeps its vectors, see ``VectorForm``; None for
-            ``float``, and for whatever a store that is there has.
+            ``DEFAULT_FORM``, and for whatever a store that is there has.
         rejects: a file for the rows and images that cannot be used; by default ``rejects.jsonl``
             in the store's folder, and none where the store is not a folder.
         wait_s: how long to wait for another run that writes to the same store.
@@ -254,7 +257,7 @@ def _open(
         model.dim,
         roles=catalog.roles,
         columns=catalog.columns,
-        vectors=vectors or "float",
+        vectors=vectors or DEFAULT_FORM,
     )
     if not holds_store(store, storage_options=storage_options):
         try:
