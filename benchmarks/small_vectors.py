@@ -27,12 +27,12 @@ from stores import K, Vectors, build, postgres, read_vectors, unit
 
 from fashionclip import Index
 from fashionclip.product import VECTOR_FORMS, VectorForm
+from fashionclip.reduction import fit_axes
 from fashionclip.store import Store
 from fashionclip.store.memory import MemoryStore
-from fashionclip.store.pca_pruning import principal_axes
 
 STORES = ("Lance", "PostgreSQL", "memory")
-LENGTHS = ("whole", "pca-128", "pca-64", "first-128")
+LENGTHS = ("whole", "pca-128")
 N_WARM = 10  # queries that fill caches first
 
 
@@ -41,7 +41,7 @@ def shortened(length: str, vectors: Vectors) -> NDArray[np.float32]:
     dim = vectors.shape[1]
     kind, _, n = length.partition("-")
     if kind == "pca":
-        return principal_axes(vectors)[1][:, : int(n)]
+        return fit_axes(vectors, int(n))[0]
     return np.eye(dim, int(n) if n else dim, dtype=np.float32)
 
 

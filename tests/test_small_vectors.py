@@ -6,6 +6,7 @@ import pytest
 from fashionclip.product import Product
 from fashionclip.store import StoreMeta, sign_pruning, snapshot
 from fashionclip.store.filters import parse_filter
+from fashionclip.store.halves import to_floats
 from fashionclip.store.memory import MemoryStore
 from fashionclip.store.rows import as_kept
 from fashionclip.store.sign_pruning import SignPruning, sign_words
@@ -83,6 +84,12 @@ def test_what_is_written_later_is_found_and_what_is_deleted_is_not(store):
     for one, other in zip(copy.nearest(added[:20], k=3), hits, strict=True):
         assert [hit.product_id for hit in one] == [hit.product_id for hit in other]
     assert copy.snapshot.vectors.dtype == np.float16
+
+
+def test_every_finite_half_becomes_its_float():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)][:, None]
+    assert to_floats(finite).tobytes() == finite.astype(np.float32).tobytes()
 
 
 def test_signs_are_counted_over_every_number():

@@ -51,6 +51,7 @@ from fashionclip.store import (
     holds_store,
     local_folder,
     open_store,
+    require_form,
     require_model,
     row_digest,
     upgrade_store,
@@ -172,7 +173,7 @@ def index_catalog(
     began = time.monotonic()
     opened, was_upgraded = _open(store, catalog, model, vectors, storage_options)
     require_model(opened, model=model.name, fingerprint=model.fingerprint)
-    _require_form(opened, vectors)
+    require_form(opened, vectors)
     folder = local_folder(opened.meta.uri)
     path = rejects if rejects is not None else folder and folder / "rejects.jsonl"
     with ExitStack() as stack:
@@ -270,21 +271,6 @@ def _open(
         return open_store(store, storage_options=storage_options), False
     except StoreFormatError:
         return upgrade_store(store, storage_options=storage_options), True
-
-
-def _require_form(store: Store, vectors: VectorForm | None) -> None:
-    """Refuse to go on where a store keeps vectors in another form than the wanted one.
-
-    Raises:
-        StoreError: it does.
-    """
-    meta = store.meta
-    if vectors is not None and vectors != meta.vectors:
-        message = (
-            f"the index {meta.uri} keeps its vectors as {meta.vectors}, not {vectors}, and a store "
-            "keeps the form that it was made with: index the catalogue into another place"
-        )
-        raise StoreError(message)
 
 
 def _ids(store: Store) -> Iterator[str]:

@@ -86,11 +86,24 @@ def reduce_model(
                 "components need as many: name a larger catalogue, or take fewer numbers"
             )
             raise CheckpointError(message)
-        shares, axes = principal_axes(vectors)
-        axes, prefixes = axes[:, :dim], ()
-        report = ReductionReport(dim, len(vectors), float(shares[dim - 1]))
+        axes, energy = fit_axes(vectors, dim)
+        prefixes = ()
+        report = ReductionReport(dim, len(vectors), energy)
     _write(checkpoint, folder, axes, prefixes)
     return report
+
+
+def fit_axes(
+    vectors: Float32[np.ndarray, "n dim"], dim: int
+) -> tuple[Float32[np.ndarray, "dim component"], float]:
+    """Axes that keep most of some vectors, as columns, and the share of squared length they keep.
+
+    They are the principal axes, turned so that each holds about as much as the others. Cosines do
+    not depend on that, and the signs of the numbers say as much of a vector as they can.
+    """
+    shares, axes = principal_axes(vectors)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    return axes[:, :dim] @ turn.astype(np.float32), float(shares[dim - 1])
 
 
 def _write(

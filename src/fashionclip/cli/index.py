@@ -78,8 +78,8 @@ MAX_SHOWN_DAMAGED = 10
 @click.option(
     "--vectors",
     type=click.Choice(VECTOR_FORMS),
-    help="How a new index keeps vectors: float (32 bits), half (16 bits, the same hits in less"
-    " room), or half with candidates by int8 or binary.  [default: float]",
+    help="How a new index keeps vectors: float (32 bits), half (16 bits, the same hits in half the"
+    " room), or half with candidates by int8 or binary.  [default: half; of a copy, that of STORE]",
 )
 @batch_option
 @ray_options
@@ -294,12 +294,19 @@ def copy(
     Raises:
         StoreError: one of the two cannot be used, or they differ in the end.
     """
-    from fashionclip.store import create_store, holds_store, open_store, shown_uri
+    from fashionclip.store import (
+        create_store,
+        holds_store,
+        open_store,
+        require_form,
+        shown_uri,
+    )
     from fashionclip.store.copying import copy_store
 
     opened = open_store(source, read_only=True, storage_options=storage_options)
     if holds_store(store, storage_options=storage_options):
         target = open_store(store, storage_options=storage_options)
+        require_form(target, vectors)
     else:
         meta = opened.meta if vectors is None else replace(opened.meta, vectors=vectors)
         target = create_store(store, meta, storage_options=storage_options)

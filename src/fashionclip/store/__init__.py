@@ -32,6 +32,7 @@ from fashionclip.store.base import (
     StoreMeta,
     VerifyReport,
     Writer,
+    require_form,
     require_model,
     shown_uri,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "local_folder",
     "open_store",
     "read_meta",
+    "require_form",
     "require_model",
     "row_digest",
     "shown_uri",

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from fashionclip.errors import ModelMismatchError, StoreLockedError
+from fashionclip.errors import ModelMismatchError, StoreError, StoreLockedError
 from fashionclip.product import Hit, Kind, Product, Roles, Value, VectorForm
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter
@@ -376,6 +376,21 @@ def require_model(store: Store, *, model: str, fingerprint: str) -> None:
             "use that model, or index the catalogue into another place"
         )
         raise ModelMismatchError(message)
+
+
+def require_form(store: Store, vectors: VectorForm | None) -> None:
+    """Refuse to go on with a store that keeps vectors in another form than the wanted one.
+
+    Raises:
+        StoreError: it does.
+    """
+    meta = store.meta
+    if vectors is not None and vectors != meta.vectors:
+        message = (
+            f"the index {meta.uri} keeps its vectors as {meta.vectors}, not {vectors}: index the "
+            "catalogue into another place, or copy the index there (fashionclip index --copy)"
+        )
+        raise StoreError(message)
 
 
 class ThreadLock:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from fashionclip.store.halves import to_floats
+
 MIN_ROWS = 20_000  # fewer vectors are all read within 2 ms
 MAX_ROWS = 300_000  # of more, a store's approximate index is quicker, and takes no memory here
 ROWS_FITTED = 20_000  # that the components are found from
@@ -122,7 +124,7 @@ def fit_pruning(vectors: Float[np.ndarray, "n dim"]) -> PCAPruning | None:
     if not vectors.size:
         return None
     sample = vectors[:: max(1, len(vectors) // ROWS_FITTED)]
-    shares, axes = principal_axes(sample.astype(np.float32, copy=False))
+    shares, axes = principal_axes(to_floats(sample))
     n_components = int(np.searchsorted(shares, MIN_ENERGY)) + 1
     if n_components > MAX_DIM_RATIO * vectors.shape[1]:
         return None
@@ -157,7 +159,7 @@ def scores_of_all(
         return np.asarray(queries @ vectors.T, np.float32)
     scores = np.empty((len(queries), len(vectors)), np.float32)
     for rows in _parts(len(vectors)):
-        np.matmul(queries, vectors[rows].astype(np.float32).T, out=scores[:, rows])
+        np.matmul(queries, to_floats(vectors[rows]).T, out=scores[:, rows])
     return scores
 
 
@@ -181,8 +183,7 @@ def scores_of_rows(
         for start in range(0, len(some), len(buffer)):
             part = some[start : start + len(buffer)]
             gathered = vectors.take(part, axis=0, out=buffer[: len(part)], mode="clip")
-            floats = gathered.astype(np.float32, copy=False)
-            np.matmul(floats, query, out=scores[start : start + len(part)])
+            np.matmul(to_floats(gathered), query, out=scores[start : start + len(part)])
     return found
 
 
@@ -224,7 +225,7 @@ def _projected(
     coordinates = np.empty((len(vectors), basis.shape[1]), np.float32)
     squares = np.empty(len(vectors), np.float32)
     for rows in _parts(len(vectors)):
-        part = vectors[rows].astype(np.float32, copy=False)
+        part = to_floats(vectors[rows])
         inside = np.matmul(part, basis, out=coordinates[rows])
         squares[rows] = np.einsum("nd,nd->n", part, part) - np.einsum("nd,nd->n", inside, inside)
     return coordinates, np.sqrt(np.maximum(squares, 0.0))
