@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
 import two_processes
 from fashionclip.checkpoint import open_checkpoint
@@ -169,23 +172,49 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
     assert [line["step"] for line in resumed] == {1: [], 2: [], 3: [2], 4: [3], 5: [4]}[step]
 
 
-@pytest.mark.parametrize("fault", ["cut short", "not finite"])
+def change_state(folder, name, value):
+    """Fill a weight of a saved state, as if the run had saved it so."""
+    whole = folder.with_suffix(".pt")
+    dcp_to_torch_save(folder, whole)
+    tree = torch.load(whole, weights_only=True)
+    tree["weights"][name].fill_(value)
+    torch.save(tree, whole)
+    shutil.rmtree(folder)
+    torch_save_to_dcp(whole, folder)
+    whole.unlink()
+    checksums = {file.name: zlib.crc32(file.read_bytes()) for file in folder.iterdir()}
+    (folder / "checksums.json").write_text(json.dumps(checksums), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "cut short",
+        "older",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("changed", "gone")),
+    ],
+)
 def test_a_broken_state_costs_steps_not_the_run(whole, shop, tiny_checkpoint, tmp_path, fault):
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
     with pytest.raises(Killed):
         train(recipe, run, on_progress=kill_at(5))
-    latest = max(run.states.glob("*.pt"))
+    assert sorted(path.name for path in run.states.iterdir()) == ["step-000003", "step-000004"]
+    (part,) = (run.states / "step-000004").glob("*.distcp")
+    data = part.read_bytes()
     if fault == "cut short":
-        latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
+        part.write_bytes(data[: len(data) // 2])
+    elif fault == "changed":
+        part.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+    elif fault == "gone":
+        part.unlink()
     else:
-        state = torch.load(latest, weights_only=True)
-        state["weights"]["visual_projection.weight"][0, 0] = torch.nan
-        torch.save(state, latest)
-    (run.states / "step-000005.part").write_bytes(b"half a state")
+        shutil.rmtree(run.states / "step-000004")
+        (run.states / "step-000004.pt").write_bytes(b"of a version before")
+    (run.states / "step-000005.part").mkdir()  # half a state
     train(recipe, run)
     events = {line["event"]: line for line in lines_of(run, "event")}
     assert events["resumed"]["step"] == 3
-    assert "step-000004.pt cannot be read" in events["state broken"]["reason"]
+    assert re.search(r"step-000004(\.pt)? cannot be read", events["state broken"]["reason"])
     assert losses_of(run) == losses_of(whole)
     assert same_weights(weights_of(run), weights_of(whole))
 
@@ -459,18 +488,16 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_weights(shop, tiny_chec
     run, recipe = RunFolder(tmp_path / "run"), recipe_of(shop, tiny_checkpoint)
     with pytest.raises(Killed):
         train(recipe, run, on_progress=kill_at(5))
-    latest = max(run.states.glob("*.pt"))  # of step 4, and about to overflow
-    state = torch.load(latest, weights_only=True)
-    state["weights"]["visual_projection.weight"].fill_(3e38)
-    torch.save(state, latest)
-    before = latest.read_bytes()
+    latest = run.states / "step-000004"
+    change_state(latest, "visual_projection.weight", 3e38)  # about to overflow
+    before = {path: path.read_bytes() for path in latest.iterdir()}
     with pytest.raises(TrainingError, match=r"of step 5 is not a number; the last good") as error:
         train(recipe, run)
     assert str(run.checkpoint(3)) in str(error.value)
     assert "Lower optimizer.lr" in str(error.value)
     assert read_facts(run)["status"] == "failed"
     assert list(run.checkpoints()) == [3]
-    assert latest.read_bytes() == before
+    assert {path: path.read_bytes() for path in latest.iterdir()} == before
 
 
 # ---- other data sources

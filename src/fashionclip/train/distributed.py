@@ -128,6 +128,15 @@ def barrier() -> None:
         dist.barrier()
 
 
+def gather(value: T) -> list[T]:
+    """The values of all processes, in the order of their ranks, in all of them."""
+    if not dist.is_initialized():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def broadcast(value: T) -> T:
     """The first process's value, in all processes."""
     if not dist.is_initialized():

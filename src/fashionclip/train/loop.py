@@ -67,7 +67,7 @@ from fashionclip.train.run import (
     write_facts,
 )
 from fashionclip.train.setup import FINISHED, TrainSetup, claim, prepare
-from fashionclip.train.state import TrainState, collect, load_state, restore, save_state
+from fashionclip.train.state import TrainState, load_state, save_state, whole_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class _Trainer:
                     if not self._save_checkpoint(on_checkpoint, is_last=is_last):
                         status = "stopped early"
                 elif state.step % schedule.state_every == 0:
-                    self._save_state(collect(state))
+                    self._save_state()
         if self.group.is_first:
             write_facts(self.run, status=status, steps=state.step, precision=self.precision)
         distributed.barrier()
@@ -290,15 +290,13 @@ class _Trainer:
 
     def _resume(self) -> None:
         """Load the last whole state, if there is any."""
-        collected, problems = load_state(self.run.states)
-        n_done = 0 if collected is None else int(collected["step"])
+        problems = load_state(self.run.states, self.state)
         if self.group.is_first:
-            drop_log_after(self.run, n_done)
+            drop_log_after(self.run, self.state.step)
         for problem in problems:
             self.log.event("state broken", reason=problem)
-        if collected is not None:
-            restore(self.state, collected)
-            self.log.event("resumed", step=self.state.step)
+        if self.state.step:
+            self.log.event("resumed", step=self.state.step, processes=self.group.size)
         elif self.temperature.logit_bias is not None:
             self._fit_bias(self.temperature.logit_bias)
 
@@ -316,14 +314,15 @@ class _Trainer:
         Raises:
             TrainingError: the last checkpoint of the run cannot be written.
         """
-        collected = collect(self.state)
-        step, continues = self.state.step, True
+        state, step, continues = self.state, self.state.step, True
+        averaged = state.weights if state.average is None else state.average
+        weights = whole_weights(averaged, keep=self.group.is_first)
         if self.group.is_first:
             folder = self.run.checkpoint(step)
             try:
                 save_weights(
                     self.checkpoint,
-                    collected["average"] or collected["weights"],
+                    weights,
                     self.temperature.logit_scale,
                     folder,
                     lora_rank=self.recipe.model.lora_rank,
@@ -337,15 +336,13 @@ class _Trainer:
                 if on_checkpoint is not None:
                     continues = on_checkpoint(step, folder)
                     self.log.scores(step)
-        self._save_state(collected)
+        self._save_state()
         return distributed.broadcast(continues)
 
-    def _save_state(self, collected: dict[str, object]) -> None:
-        """Write a state in the first process; a full disk costs the state, not the run."""
-        if not self.group.is_first:
-            return
+    def _save_state(self) -> None:
+        """Write a state; a full disk costs the state, not the run."""
         try:
-            save_state(self.run.states, collected)
+            save_state(self.run.states, self.state)
         except OSError as exc:
             reason = exc.strerror or str(exc)
             self.log.event("state not saved", step=self.state.step, reason=reason)

@@ -1,25 +1,37 @@
-"""The state that a killed run resumes from, in one file that appears whole or not at all.
+"""The state that a killed run resumes from: a folder that appears whole or not at all.
 
-It holds the trained weights, their moving average, the optimizer and the step. The position in the
-data and all random numbers follow from the step. The last two states are kept, so that a damaged
-one costs some steps only.
+It holds the trained weights, their moving average, the optimizer's moments and the step. The
+position in the data and all random numbers follow from the step. Each process writes its own part,
+and reads what it needs, whatever number of processes wrote it; none holds the whole state. The last
+two states are kept, so that a damaged one costs some steps only.
 """
 
-from collections.abc import Mapping
+import json
+import re
+import shutil
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 
-from fashionclip.atomic import whole_file
-from fashionclip.checkpoint.weights import check_finite
+from fashionclip.atomic import write_whole
+from fashionclip.errors import TrainingError
+from fashionclip.train import distributed
 from fashionclip.train.loss import Temperature
 
 N_KEPT = 2
-_SUFFIX = ".pt"
+CHECKSUMS = "checksums.json"
+READ_BYTES = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -36,101 +48,171 @@ class TrainState:
     """Steps done."""
 
 
-def collect(state: TrainState) -> dict[str, Any]:
-    """A state as whole tensors on the CPU; every process must call it."""
-    collected: dict[str, Any] = _whole(
-        {
-            "step": state.step,
-            "weights": dict(state.weights),
-            "temperature": state.temperature.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "average": state.average,
-        }
-    )
-    return collected
+def whole_weights(weights: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Weights as whole tensors on the CPU; every process must call it.
+
+    Args:
+        weights: by name, perhaps in shards.
+        keep: whether this process needs them; the others hold one of them at a time.
+    """
+    found = {}
+    for name, weight in weights.items():
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        if keep:
+            found[name] = whole.detach().cpu().clone()
+    return found
 
 
-def restore(state: TrainState, collected: Mapping[str, Any]) -> None:
-    """Set a state to a collected one, whatever number of processes that was collected by.
+def save_state(folder: Path, state: TrainState) -> None:
+    """Write a state, and remove all but the last ``N_KEPT``; every process must call it.
 
     Raises:
-        KeyError: the collected state is of other weights.
+        OSError: it cannot be written, or a weight is not finite; the earlier states stay.
     """
-    with torch.no_grad():
-        for name, weight in state.weights.items():
-            weight.copy_(_like(collected["weights"][name], weight))
-        if state.average is not None:
-            for name, mean in state.average.items():
-                mean.copy_(_like(collected["average"][name], mean))
-    state.temperature.load_state_dict(collected["temperature"])
-    loaded = collected["optimizer"]
-    ordered = [w for group in state.optimizer.param_groups for w in group["params"]]
-    moments = {
-        i: {k: _like(v, ordered[i]) if _is_moment(v, ordered[i]) else v for k, v in one.items()}
-        for i, one in loaded["state"].items()
-    }
-    state.optimizer.load_state_dict({**loaded, "state": moments})
-    state.step = int(collected["step"])
-
-
-def save_state(folder: Path, collected: Mapping[str, Any]) -> None:
-    """Write a collected state, and remove all but the last ``N_KEPT``.
-
-    Raises:
-        OSError: it cannot be written; the earlier states stay.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{collected['step']:06d}{_SUFFIX}"
+    path = folder / f"step-{state.step:06d}"
+    part = path.with_suffix(".part")
+    group = distributed.current_group()
+    tree = _tree(state)
+    is_finite = all(bool(_own(weight).isfinite().all()) for weight in tree["weights"].values())
+    _raise_any("" if is_finite else "a weight is not finite")
+    if group.is_first:
+        shutil.rmtree(part, ignore_errors=True)
+    distributed.barrier()
     try:
-        with whole_file(path) as part:
-            torch.save(dict(collected), part)
-    except RuntimeError as exc:  # PyTorch's error when the disk is full
-        raise OSError(str(exc).splitlines()[0]) from exc
-    for old in _states(folder)[:-N_KEPT]:
-        old.unlink(missing_ok=True)
+        with _quiet():
+            save(tree, checkpoint_id=part)
+    except CheckpointException as exc:  # in all processes, if one of them failed
+        reason = str(next(iter(exc.failures.values()))[0]).splitlines()
+        raise OSError(reason[0] if reason else "no reason is known") from exc
+    own = sorted(part.glob(f"__{group.rank}_*")) + ([part / ".metadata"] if group.is_first else [])
+    checksums = distributed.gather({file.name: _checksum(file) for file in own})
+    problem = ""
+    if group.is_first:
+        try:
+            merged = {name: value for one in checksums for name, value in one.items()}
+            write_whole(part / CHECKSUMS, json.dumps(merged).encode())
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+            for old in _states(folder)[:-N_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError as exc:
+            problem = exc.strerror or str(exc)
+    _raise_any(problem)
 
 
-def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Read the latest state that is whole.
+def load_state(folder: Path, state: TrainState) -> list[str]:
+    """Set a state to the latest one in a folder that is whole; every process must call it.
+
+    Args:
+        folder: where states are saved.
+        state: of the same run, in this number of processes; its step stays 0 if there is none.
 
     Returns:
-        The collected state, or None if there is none; and what is wrong with later files.
+        What is wrong with later ones.
+
+    Raises:
+        TrainingError: the state is of other weights.
     """
-    problems: list[str] = []
+    problems = [
+        f"{path} cannot be read (an older version of fashionclip wrote it)"
+        for path in sorted(folder.glob("step-*.pt"))
+    ]
     for path in reversed(_states(folder)):
+        reason = next(filter(None, distributed.gather(_damage(path))), "")
+        if reason:
+            problems.append(f"{path} cannot be read ({reason}); resuming from the one before")
+            continue
+        tree = _tree(state)
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            weights = {name: weight.float().numpy() for name, weight in state["weights"].items()}
-            check_finite(weights, weights, place=path)
-            return dict(state), problems
-        except Exception as exc:  # a truncated file fails in many ways
-            detail = (str(exc).splitlines() or [type(exc).__name__])[0][:120]
-            problems.append(f"{path} cannot be read ({detail}); resuming from the one before")
-    return None, problems
+            with _quiet():
+                load(tree, checkpoint_id=path)
+        except CheckpointException as exc:
+            message = f"{path} is of other weights than this recipe's; start a new run"
+            raise TrainingError(message) from exc
+        state.step = int(tree["step"])
+        named = _named(state)
+        for name, moments in tree["moments"].items():
+            state.optimizer.state[named[name]] = moments
+        break
+    return problems
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    """A state by names; its tensors are those of the state, and are written and read in place."""
+    named = _named(state)
+    tree: dict[str, Any] = {
+        "step": torch.tensor(state.step),
+        "weights": named,
+        "moments": {name: _moments(state.optimizer, weight) for name, weight in named.items()},
+    }
+    return tree if state.average is None else {**tree, "average": state.average}
+
+
+def _named(state: TrainState) -> dict[str, nn.Parameter]:
+    """All weights that the optimizer changes."""
+    own = {f"temperature.{name}": weight for name, weight in state.temperature.named_parameters()}
+    return {**state.weights, **own}
+
+
+def _moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, Tensor]:
+    """Adam's moments of a weight, as they are before its first step if there are none yet."""
+    found: dict[str, Tensor] = optimizer.state.get(weight, {})
+    if found:
+        return found
+    # as in ``Adam._init_group`` of a fused optimizer
+    step = torch.zeros((), device=weight.device)
+    return {
+        "step": step,
+        "exp_avg": torch.zeros_like(weight, requires_grad=False),
+        "exp_avg_sq": torch.zeros_like(weight, requires_grad=False),
+    }
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"step-*{_SUFFIX}"))
+    """The folders of whole states, the latest last."""
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - a tree of anything
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, Mapping):
-        return {key: _whole(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_whole(one) for one in value]
-    return value
+def _damage(path: Path) -> str:
+    """What is wrong with this process's share of a state's files; empty if nothing is."""
+    group = distributed.current_group()
+    try:
+        checksums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        for name, checksum in sorted(checksums.items())[group.rank :: group.size]:
+            if _checksum(path / name) != checksum:
+                return f"{name} is damaged"
+    except (OSError, ValueError, AttributeError) as exc:
+        return str(exc).splitlines()[0][:120]
+    return ""
 
 
-def _is_moment(value: object, weight: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == weight.shape and value.ndim > 0
+def _checksum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            found = zlib.crc32(block, found)
+    return found
 
 
-def _like(whole: Tensor, weight: Tensor) -> Tensor:
-    if isinstance(weight, DTensor):
-        moved = whole.to(weight.device)
-        return distribute_tensor(moved, weight.device_mesh, weight.placements)
-    return whole.to(weight.device)
+def _own(weight: Tensor) -> Tensor:
+    """The part of a weight that this process has."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
+def _raise_any(problem: str) -> None:
+    """Fail in all processes if one has a problem.
+
+    Raises:
+        OSError: one has.
+    """
+    for one in distributed.gather(problem):
+        if one:
+            raise OSError(one)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A single process needs no warning that it is one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
