@@ -11,7 +11,7 @@ import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,32 +69,42 @@ def save_state(folder: Path, state: TrainState) -> None:
     Raises:
         OSError: it cannot be written, or a weight is not finite; the earlier states stay.
     """
-    path = folder / f"step-{state.step:06d}"
-    part = path.with_suffix(".part")
-    group = distributed.current_group()
-    tree = _tree(state)
+    group, tree = distributed.current_group(), _tree(state)
     is_finite = all(bool(_own(weight).isfinite().all()) for weight in tree["weights"].values())
     _raise_any("" if is_finite else "a weight is not finite")
+    path = folder / f"step-{state.step:06d}"
+    part = path.with_suffix(".part")
     if group.is_first:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(folder.glob("*.part"))  # of runs that were killed
     distributed.barrier()
     try:
         with _quiet():
             save(tree, checkpoint_id=part)
+        _finish(part, path)
     except CheckpointException as exc:  # in all processes, if one of them failed
         reason = str(next(iter(exc.failures.values()))[0]).splitlines()
         raise OSError(reason[0] if reason else "no reason is known") from exc
-    own = sorted(part.glob(f"__{group.rank}_*")) + ([part / ".metadata"] if group.is_first else [])
-    checksums = distributed.gather({file.name: _checksum(file) for file in own})
-    problem = ""
+    finally:
+        if group.is_first:
+            _remove([part])
+
+
+def _finish(part: Path, path: Path) -> None:
+    """Add the checksums of what all processes have written, and move it to its place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    group, problem = distributed.current_group(), ""
+    own = [*part.glob(f"__{group.rank}_*"), *([part / ".metadata"] if group.is_first else [])]
+    parts = distributed.gather({file.name: _checksum(file) for file in own})
     if group.is_first:
+        checksums = {name: value for one in parts for name, value in one.items()}
         try:
-            merged = {name: value for one in checksums for name, value in one.items()}
-            write_whole(part / CHECKSUMS, json.dumps(merged).encode())
-            shutil.rmtree(path, ignore_errors=True)
+            write_whole(part / CHECKSUMS, json.dumps(checksums).encode())
+            _remove([path])
             part.rename(path)
-            for old in _states(folder)[:-N_KEPT]:
-                shutil.rmtree(old, ignore_errors=True)
+            _remove(_states(path.parent)[:-N_KEPT])
         except OSError as exc:
             problem = exc.strerror or str(exc)
     _raise_any(problem)
@@ -184,6 +194,11 @@ def _damage(path: Path) -> str:
     except (OSError, ValueError, AttributeError) as exc:
         return str(exc).splitlines()[0][:120]
     return ""
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checksum(path: Path) -> int:
