@@ -4,6 +4,7 @@ import argparse
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 from fashionclip.errors import TrainingError
@@ -18,6 +19,9 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("run", type=Path)
     parser.add_argument("--kill-at", type=int)
+    parser.add_argument(
+        "--hold", action="append", nargs=2, default=[], help="STEP FILE: wait there for the file"
+    )
     parser.add_argument("--largest-file", type=int, help="bytes, from the first step on")
     arguments = parser.parse_args()
 
@@ -25,6 +29,9 @@ def main() -> None:
         if progress.step == 1 and arguments.largest_file:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # what is left is an error of the write
             resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.largest_file,) * 2)
+        for step, file in arguments.hold:
+            while progress.step == int(step) and not Path(file).exists():
+                time.sleep(0.1)
         if progress.step == arguments.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -203,6 +203,10 @@ def set_trainable(towers: Towers, config: ModelConfig, *, seed: int) -> None:
         for name, weight in towers.named_parameters():
             weight.requires_grad_(not (frozen and name.startswith(frozen)))
     towers.keep_inputs_only(keep=config.checkpoint_activations)
+    if config.compile:  # layer by layer: they share their code, and can still be sharded
+        for tower in (towers.vision_model, towers.text_model):
+            for layer in tower.encoder.layers[:-1]:  # the last one takes another function each step
+                layer.compile()
 
 
 def trainable_weights(model: nn.Module) -> dict[str, nn.Parameter]:

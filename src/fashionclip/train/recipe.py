@@ -102,6 +102,9 @@ class ModelConfig(_Group):
         "Precision of matrix products; auto is bfloat16 where the hardware has it. float16 "
         "also rounds weights and gradients, as OpenAI's training did.",
     )
+    compile: bool = _key(
+        False, "Compile the layers (torch.compile); the first steps take longer for it."
+    )
     parallel: Literal["ddp", "fsdp"] = _key(
         "ddp", "Under torchrun: replicate the model (ddp) or shard it (fsdp)."
     )

@@ -35,6 +35,7 @@ from fashionclip.train.run import (
 FREE_KEYS = {
     ("data", "workers"),
     ("data", "cache_gb"),
+    ("model", "compile"),
     ("model", "device"),
     ("model", "parallel"),
     ("schedule", "state_every"),
