@@ -757,6 +757,8 @@ def test_a_machine_that_vanishes_and_returns_costs_steps_not_the_run(
         gone.touch()
         wait_until(has(5))
         assert resumed() == [1]
+        log = run.root.with_suffix(".0.log").read_text(encoding="utf-8")
+        assert "error: another process of the run was lost; run the same command again" in log
         with node(recipe, run, *holds, port=port) as second:
             wait_until(lambda: resumed() == [1, 2])
             back.touch()

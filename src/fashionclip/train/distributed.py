@@ -42,13 +42,28 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Join the processes that ``torchrun`` started, if any; leave them at the end."""
+    """Join the processes that ``torchrun`` started, if any; leave them at the end.
+
+    Raises:
+        TrainingError: another process was lost.
+        RuntimeError: whatever else the block raises.
+    """
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield current_group()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    # what is saved with a state and is no tensor of the device goes over gloo
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield current_group()
+    except RuntimeError as exc:
+        if not isinstance(exc, dist.DistError) and "gloo" not in str(exc):
+            raise
+        message = (
+            "another process of the run was lost; run the same command again, or let torchrun do "
+            "so (--max-restarts): the run goes on from its last state"
+        )
+        raise TrainingError(message) from exc
     finally:
         dist.destroy_process_group()
 
