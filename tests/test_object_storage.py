@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from encoded_images import image_bytes
 from fashionclip import encoding, indexing
 from fashionclip.catalog import Catalog
 from fashionclip.cli.main import run
+from fashionclip.encoding import local_encoder
 from fashionclip.errors import (
     CatalogError,
     CredentialsError,
@@ -332,6 +334,40 @@ def test_the_lock_of_a_dead_writer_is_taken_over_and_the_dead_one_writes_no_more
     assert all_ids(second) == ["p0", "p1"]
 
 
+COUNTER_PROGRAM = """
+import json, sys
+import numpy as np
+from fashionclip.product import Product
+from fashionclip.store import open_store
+
+def count_on(uri, options, times):
+    store = open_store(uri, storage_options=options)
+    for _ in range(times):
+        with store.writer(timeout_s=60.0) as writer:
+            product = Product(f"p{len(store)}", "", None, 1, {})
+            writer.upsert([product], np.eye(8, dtype=np.float32)[:1], [bytes(16)])
+
+if __name__ == "__main__":
+    count_on(sys.argv[1], json.loads(sys.argv[2]), 3)
+"""
+
+
+@pytest.mark.slow
+def test_writers_of_several_processes_and_threads_never_overlap(given, uri, monkeypatch):
+    """Each writes what it has counted, so that two at once would write the same product."""
+    monkeypatch.setattr(remote_lock, "POLL_S", 0.05)
+    store = create_store(uri, meta_of(), storage_options=given)
+    command = [sys.executable, "-c", COUNTER_PROGRAM, uri, json.dumps(given)]
+    others = [subprocess.Popen(command) for _ in range(2)]
+    program: dict[str, Any] = {"__name__": "counting"}
+    exec(COUNTER_PROGRAM, program)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: program["count_on"](uri, given, 6), range(2)))
+    assert [other.wait() for other in others] == [0, 0]
+    assert all_ids(store) == sorted(f"p{i}" for i in range(18))
+    assert len(store) == 18
+
+
 HOLDER = """
 import json, sys, time
 from fashionclip.store import open_store
@@ -443,6 +479,8 @@ def test_an_expired_key_of_the_pictures_stops_the_run_and_the_next_one_goes_on(
     message = r"photos/c\.png: the credentials have expired: renew them"
     with pytest.raises(CredentialsError, match=message):
         index_catalog(catalog, model, uri, storage_options=given)
+    with pytest.raises(CredentialsError, match="the credentials have expired"):
+        list(encoding.encode_products(catalog, local_encoder(model), policy=catalog.policy))
     s3.plan = lambda method, path: None
     report = index_catalog(catalog, model, uri, storage_options=given)
     assert (report.count, report.rejected) == (6, 0)

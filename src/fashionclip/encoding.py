@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fashionclip.errors import FashionCLIPError, ImageFetchError
+from fashionclip.errors import CredentialsError, FashionCLIPError, ImageFetchError
 from fashionclip.images.decode import (
     DecodedOrBytes,
     ImageSource,
@@ -231,6 +231,9 @@ def encode_products(
 
     Yields:
         For each row the product with its vector, or a reject.
+
+    Raises:
+        CredentialsError: object storage refuses the credentials for the images.
     """
     find = _own_image if sources is None else sources
     waiting: deque[tuple[Product | Reject, EncodedImage | None]] = deque()
@@ -253,6 +256,8 @@ def encode_products(
         row, old = waiting.popleft()
         if isinstance(row, Reject):
             yield row
+        elif isinstance(result, CredentialsError):  # every other image would fail as well
+            raise result
         elif isinstance(result, FashionCLIPError):
             yield as_reject(row, str(result))
         elif result.vector is not None:

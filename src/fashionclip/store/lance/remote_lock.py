@@ -4,7 +4,8 @@ Object stores have no locks, but conditional writes: of two programs that take t
 gets it. The holder writes the object again every few seconds. Where it stops for ``DEAD_AFTER_S``,
 as seen by the clock of the one who waits, the holder is taken for dead and the lock is taken over.
 A holder that comes back finds that and writes nothing more. What it was committing just then is
-still whole, since each commit of Lance is a conditional write as well.
+still whole, since each commit of Lance is a conditional write as well. Those alone would not do:
+two writers that add the same product at once both succeed, and it is there twice.
 """
 
 import json
@@ -33,7 +34,7 @@ POLL_S = 0.5  # between looks at a lock that another program holds
 
 _PROCESS = uuid4().hex
 _held: set[str] = set()
-"""The owners of this process that hold a lock."""
+"""The owners of this process that hold a lock, or are about to take one."""
 
 
 class RemoteLock:
@@ -107,19 +108,23 @@ class RemoteLock:
     def _acquire(self, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
         deadline = time.monotonic() + timeout_s if timeout_s >= 0 else None
         owner = f"{_this_process()}{uuid4().hex}"
-        while not self._try_acquire(owner):
-            if on_wait is not None:
-                on_wait(self._holder())
-                on_wait = None
-            if deadline is not None and time.monotonic() >= deadline:
-                message = (
-                    f"the index {self._uri} is being written to by {self._holder()}: "
-                    "wait for it to end, then run this again"
-                )
-                raise StoreLockedError(message)
-            time.sleep(POLL_S)
+        _held.add(owner)  # before another thread can read it in the object
+        try:
+            while not self._try_acquire(owner):
+                if on_wait is not None:
+                    on_wait(self._holder())
+                    on_wait = None
+                if deadline is not None and time.monotonic() >= deadline:
+                    message = (
+                        f"the index {self._uri} is being written to by {self._holder()}: "
+                        "wait for it to end, then run this again"
+                    )
+                    raise StoreLockedError(message)
+                time.sleep(POLL_S)
+        except BaseException:
+            _held.discard(owner)
+            raise
         self._owner, self._is_lost = owner, False
-        _held.add(owner)
 
     def _try_acquire(self, owner: str) -> bool:
         data = _lock_of(owner)
