@@ -1,4 +1,4 @@
-"""Encoding on Ray against this process: rates in one run, and peak memory at two sizes.
+"""Encoding on Ray against this process: rates in one run, and peak memory at some sizes.
 
 Each run indexes a catalogue into a new store in a process of its own. Runs of different kinds take
 turns, so that a change of the machine's load meets all of them; the first images, which compile the
@@ -7,7 +7,7 @@ together, which the load of other programs changes little. One line of JSON is p
 the ratios at the end.
 
     python benchmarks/ray_index.py shop.csv --images photos/    # rates
-    python benchmarks/ray_index.py --memory 10000 200000        # peak memory, small random images
+    python benchmarks/ray_index.py --memory 10000 200000         # peak memory, small random images
 """
 
 import argparse
@@ -154,16 +154,13 @@ def main() -> None:
             local, two, two_single, one = rates
             print(f"{unit}: two workers {two / local:.2f} of local; ", end="")
             print(f"two workers with one thread each {two_single / one:.2f} of one")
-    peaks = []
     for n in options.memory:
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "catalog.parquet"
             write_catalog(table, n)
-            peaks.append(run(table, None, "two workers", options))
-    if len(peaks) > 1:
-        for name in ("driver_mb", "worker_mb"):
-            found_mb = [peak[name] for peak in peaks]
-            print(f"{name}: from {min(found_mb)} to {max(found_mb)}")
+            local, two = (run(table, None, kind, options) for kind in ("local", "two workers"))
+        more = two["driver_mb"] - local["driver_mb"]
+        print(f"{n:,} products: driver {more:+} MB beside local, worker {two['worker_mb']} MB")
 
 
 if __name__ == "__main__":

@@ -265,7 +265,9 @@ def test_workers_without_the_package_are_one_line(encoder, model, tmp_path):
         bare.close()
         bare._actor_class = ray.remote(num_cpus=1, runtime_env=elsewhere)(EncodingWorker)
         bare._workers = [bare._start()]
-        line = r"the Ray workers lack a Python package; run pip install 'fashionclip\[ray\]==0.1.0'"
+        line = (
+            r"the Ray workers have no fashionclip\.ray_encoding; run pip install 'fashionclip\[ray"
+        )
         with pytest.raises(ClusterError, match=line):
             list(bare([ImageJob((png_bytes(1),))], INSIDE))
 

@@ -13,6 +13,7 @@ worker costs only itself.
 
 import logging
 import os
+import re
 import socket
 import warnings
 from collections import deque
@@ -36,8 +37,9 @@ CORES_PER_WORKER = 8
 """Of a CPU worker, by default: beyond these, a larger engine gains less than another one."""
 BATCHES_PER_WORKER = 2
 """One is decoded while the other is encoded."""
-MODEL_BATCHES = 4
-"""Batches of the model in a batch for a worker, which hides the way to it and back."""
+MODEL_BATCHES, GPU_MODEL_BATCHES = 2, 8
+"""Batches of the model in a batch for a worker, which hide the way to it and back. A stream ends
+sooner with small ones, because the workers then finish together."""
 MAX_JOB_BYTES = 16 << 20
 """Bytes of images in one batch, of catalogues that hold the images themselves."""
 MAX_DEATHS = 3
@@ -353,7 +355,8 @@ class RayEncoder:
         Raises:
             ClusterError: no worker can be started, or the workers cannot do the work.
         """
-        source = _batches(jobs, self._batch_size * MODEL_BATCHES)
+        n_model_batches = GPU_MODEL_BATCHES if self.plan.gpus else MODEL_BATCHES
+        source = _batches(jobs, self._batch_size * n_model_batches)
         n_ahead = self.plan.workers * BATCHES_PER_WORKER * 2
         queue: deque[_Batch] = deque()  # in the order of the stream
         try:
@@ -423,12 +426,12 @@ class RayEncoder:
             problem = self._ray.get(worker.opening)
         except self._ray.exceptions.RayError as exc:
             self._n_failed_starts += 1
-            if "ModuleNotFoundError" in str(exc) or "failed to import" in str(exc):
+            if missing := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", str(exc)):
                 problem = (
-                    "the Ray workers lack a Python package; run pip install "
+                    f"the Ray workers have no {missing[1]}; run pip install "
                     f"'fashionclip[ray]=={version(PACKAGE)}' on every machine of the cluster"
                 )
-            elif self._n_failed_starts > MAX_DEATHS:
+            elif self._n_failed_starts > MAX_DEATHS * self.plan.workers:
                 problem = f"the Ray workers die while they open the model: {_one_line(exc)}"
             else:
                 self._replace(worker)
