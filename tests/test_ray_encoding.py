@@ -18,8 +18,8 @@ from PIL import Image
 
 from encoded_images import image_bytes
 from fashionclip.catalog import Catalog
-from fashionclip.encoding import ImageJob, iter_encoded, local_encoder
-from fashionclip.errors import ClusterError, ImageError, ImageFetchError
+from fashionclip.encoding import ImageJob, local_encoder
+from fashionclip.errors import ClusterError, ImageError
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.fetch import FetchPolicy
@@ -31,14 +31,16 @@ from fashionclip.ray_encoding import (
     MODEL_BATCHES,
     EncodingWorker,
     RayEncoder,
-    WorkerPlan,
     open_ray_encoder,
-    plan_workers,
 )
 from fashionclip.store import open_store
 from fashionclip.tagging import LabelSet, TaggedProduct, tag_catalog
 from fashionclip.vector_files import write_vectors
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found in /proc"),
+]
 N_PRODUCTS = 300
 BATCH_SIZE = 4
 INSIDE = FetchPolicy(allow_private=True)
@@ -174,7 +176,6 @@ def whole(model: FashionCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shop.lance"
 
 
-@pytest.mark.slow
 def test_an_index_made_on_ray_equals_one_made_here(whole, server, encoder, model, tmp_path):
     store = tmp_path / "shop.lance"
     catalog = open_catalog(write_table(tmp_path, server))
@@ -186,7 +187,6 @@ def test_an_index_made_on_ray_equals_one_made_here(whole, server, encoder, model
     assert (again.unchanged, again.embedded, again.rejected) == (N_PRODUCTS - 3, 0, 4)
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_only_its_batches_are_encoded_again(
     whole, server, encoder, model, tmp_path
 ):
@@ -210,7 +210,6 @@ def test_a_killed_worker_is_replaced_and_only_its_batches_are_encoded_again(
     assert max(n for name, n in server.counts.items() if name.isdecimal()) <= 2
 
 
-@pytest.mark.slow
 def test_tags_and_vectors_made_on_ray_equal_those_made_here(encoder, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"{i}.png" for i in range(40)]
@@ -239,7 +238,6 @@ def test_tags_and_vectors_made_on_ray_equal_those_made_here(encoder, model, tmp_
     assert np.isnan(cached[::9]).all()
 
 
-@pytest.mark.slow
 def test_an_image_that_kills_its_worker_costs_only_itself(server, encoder, model):
     others = set(worker_pids())
     server.on_killer = lambda: [os.kill(pid, signal.SIGKILL) for pid in {*worker_pids()} - others]
@@ -254,7 +252,6 @@ def test_an_image_that_kills_its_worker_costs_only_itself(server, encoder, model
     assert third.vector is not None
 
 
-@pytest.mark.slow
 def test_workers_without_the_package_are_one_line(encoder, model, tmp_path):
     import ray
 
@@ -272,7 +269,6 @@ def test_workers_without_the_package_are_one_line(encoder, model, tmp_path):
             list(bare([ImageJob((png_bytes(1),))], INSIDE))
 
 
-@pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_stopped_and_leaves_no_workers(
     whole, server, tiny_checkpoint, tmp_path
 ):
@@ -297,83 +293,3 @@ def test_a_killed_driver_goes_on_where_it_stopped_and_leaves_no_workers(
     assert (counts["unchanged"], counts["stored"]) == (before, n - 3 - before)
     assert again.stderr.splitlines()[0] == "Ray: 2 workers with 1 core each"
     assert open_store(store).verify().damaged == ()
-
-
-def test_workers_and_their_sizes_follow_the_cluster():
-    one = [{"CPU": 9.0}]
-    assert plan_workers(one) == WorkerPlan(1, 8)
-    assert plan_workers(one, workers=3) == WorkerPlan(3, 2)
-    assert plan_workers(one, workers=20) == WorkerPlan(8, 1)
-    assert plan_workers(one, threads=1) == WorkerPlan(8, 1)
-    assert plan_workers([{"CPU": 33.0}, {"CPU": 17.0}]) == WorkerPlan(6, 8)
-    with_gpus = [{"CPU": 17.0, "GPU": 4.0}, {"CPU": 4.0}]
-    assert plan_workers(with_gpus, on_gpu=True) == WorkerPlan(4, 4, 1)
-    assert plan_workers(with_gpus, on_gpu=True, workers=2) == WorkerPlan(2, 4, 1)
-    assert str(WorkerPlan(4, 4, 1)) == "4 workers with 4 cores and 1 GPU each"
-    assert str(WorkerPlan(1, 1)) == "1 worker with 1 core"
-    with pytest.raises(ClusterError, match="the Ray cluster has no GPU"):
-        plan_workers(one, on_gpu=True)
-    with pytest.raises(ClusterError, match="no machine of the Ray cluster has 9 free cores"):
-        plan_workers(one, threads=9)
-
-
-def test_a_worker_of_another_version_or_model_says_so(model, tiny_checkpoint):
-    options = {"device": "cpu", "precision": "float32", "threads": 1}
-    worker = EncodingWorker()
-    problem = worker.open("0.0.1", model.name, model.fingerprint, options)
-    assert "this machine 0.0.1; install the same version on both" in problem
-    problem = worker.open("0.1.0", str(tiny_checkpoint / "none"), model.fingerprint, options)
-    assert "cannot open the model: the model folder" in problem
-    problem = worker.open("0.1.0", model.name, "0" * 16, options)
-    assert "has other weights than on this machine" in problem
-    assert worker.open("0.1.0", model.name, model.fingerprint, options) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "line"),
-    [
-        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 .*; check the address and the port"),
-        ("ray://127.0.0.1:1", "no Ray cluster answers at ray://127.0.0.1:1"),
-        ("somewhere", "'somewhere' is no Ray address; give auto, local, HOST:PORT or ray://"),
-    ],
-)
-def test_an_address_without_a_cluster_is_one_line_at_once(model, address, line):
-    began = time.monotonic()
-    with pytest.raises(ClusterError, match=line), open_ray_encoder(model, address):
-        pass
-    assert time.monotonic() - began < 10
-
-
-def test_without_ray_the_line_says_what_to_install(monkeypatch, tiny_checkpoint, tmp_path, capsys):
-    from fashionclip.cli.main import run
-
-    monkeypatch.setitem(sys.modules, "ray", None)
-    table = tmp_path / "products.csv"
-    table.write_text("id,title,image\np0,dress,x.png\n", encoding="utf-8")
-    words = ["index", table, "--into", tmp_path / "shop.lance", "--model", tiny_checkpoint]
-    status = run([*map(str, words), "--ray", "local"])
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert (status, last) == (1, "error: 'index' needs ray: pip install 'fashionclip[ray]'")
-
-
-def test_a_stream_without_changed_images_flows_and_keeps_its_order(model, tmp_path):
-    key = next(iter_encoded(model, [ImageJob((png_bytes(1),))])).key
-    stored = ImageJob((png_bytes(1),), key)
-    missing = ImageJob((str(tmp_path / "none.png"), png_bytes(2)))
-    nothing = ImageJob((str(tmp_path / "none.png"), str(tmp_path / "other.png")))
-
-    def endless() -> Iterator[ImageJob]:
-        yield from (missing, nothing, ImageJob((png_bytes(3),), key), ImageJob(()))
-        while True:
-            yield stored
-
-    stream = iter_encoded(model, endless(), batch_size=4)
-    second, broken, third, empty, *same = [next(stream) for _ in range(200)]
-    vectors = model.encode_images([png_bytes(2), png_bytes(3)])
-    np.testing.assert_allclose(second.vector, vectors[0], atol=1e-5)
-    np.testing.assert_allclose(third.vector, vectors[1], atol=1e-5)
-    assert isinstance(broken, ImageFetchError)
-    assert "none.png" in str(broken)
-    assert isinstance(empty, ImageFetchError)
-    assert all(item.vector is None and item.key == key for item in same)
-    stream.close()
