@@ -26,13 +26,8 @@ from fashionclip.images.fetch import FetchPolicy
 from fashionclip.indexing import index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
-from fashionclip.ray_encoding import (
-    BATCHES_PER_WORKER,
-    MODEL_BATCHES,
-    EncodingWorker,
-    RayEncoder,
-    open_ray_encoder,
-)
+from fashionclip.ray_encoding import EncodingWorker, RayEncoder, open_ray_encoder
+from fashionclip.ray_encoding.workers import BATCHES_PER_WORKER, MODEL_BATCHES
 from fashionclip.store import open_store
 from fashionclip.tagging import LabelSet, TaggedProduct, tag_catalog
 from fashionclip.vector_files import write_vectors

@@ -1,40 +1,31 @@
-"""The encoder on Ray: batches of images go to workers, vectors and errors come back in order.
+"""Ray's workers and the encoder that gives them batches, waits for results, and replaces the dead.
 
 A worker is an actor that holds the model. It gets where images are, never pixels, and runs
 ``iter_encoded`` as a local run does. At most ``BATCHES_PER_WORKER`` batches are at each worker, so
 the driver's memory does not grow with the stream.
 
-These are plain actors, not Ray Data: a Ray dataset is not made from a generator of the driver
-without holding all of it, and an actor pool whose actor dies can stall in silence. Here a batch
-whose worker died goes to another worker, and a new one is started in its place. A batch that
-outlives several workers is tried image by image, each alone, so that an image that kills its
+A batch whose worker died goes to another worker, and a new one is started in its place. A batch
+that outlives several workers is tried image by image, each alone, so that an image that kills its
 worker costs only itself.
 """
 
-import logging
-import os
 import re
 import socket
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fashionclip.encoding import ImageJob, Result, iter_encoded
-from fashionclip.errors import ClusterError, FashionCLIPError, ImageError, MissingExtraError
+from fashionclip.errors import ClusterError, FashionCLIPError, ImageError
 from fashionclip.images.decode import ImageSource
 from fashionclip.images.fetch import FetchPolicy, is_url
 from fashionclip.model import FashionCLIP
 
 PACKAGE = "fashionclip"
-CORES_PER_WORKER = 8
-"""Of a CPU worker, by default: beyond these, a larger engine gains less than another one."""
 BATCHES_PER_WORKER = 2
 """One is decoded while the other is encoded."""
 MODEL_BATCHES, GPU_MODEL_BATCHES = 2, 8
@@ -44,11 +35,8 @@ MAX_JOB_BYTES = 16 << 20
 """Bytes of images in one batch, of catalogues that hold the images themselves."""
 MAX_DEATHS = 3
 """Workers that may die over a batch, and then over an image alone, before it is given up."""
-CONNECT_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 """How long a run without any worker waits for one: a cluster may first have to start a machine."""
-OBJECT_STORE_BYTES = 512 << 20
-"""Of a Ray that is started here; it holds the batches that are on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,173 +54,6 @@ class WorkerPlan:
         n, cores = self.workers, "1 core" if self.cores == 1 else f"{self.cores} cores"
         each = f"{cores} and 1 GPU" if self.gpus else cores
         return f"1 worker with {each}" if n == 1 else f"{n} workers with {each} each"
-
-
-def plan_workers(
-    machines: Sequence[Mapping[str, float]],
-    *,
-    workers: int | None = None,
-    threads: int | None = None,
-    on_gpu: bool = False,
-) -> WorkerPlan:
-    """Choose the number of workers and their size for a cluster; one core of each machine is left.
-
-    Args:
-        machines: each one's resources as Ray names them: ``CPU``, ``GPU``.
-        workers: how many are wanted at most; None for one a GPU, or one for every 8 cores.
-        threads: cores of each worker; None to share out all of them.
-        on_gpu: whether a worker takes a GPU.
-
-    Raises:
-        ClusterError: the cluster has no cores, or no GPU for ``on_gpu``.
-    """
-    gpus = [int(machine.get("GPU", 0)) for machine in machines]
-    cores = [max(1, int(machine["CPU"]) - 1) for machine in machines if machine.get("CPU", 0) >= 1]
-    if not cores or (on_gpu and not any(gpus)):
-        message = f"the Ray cluster has no {'GPU' if cores else 'CPU'}; add a machine that has one"
-        raise ClusterError(message)
-    if on_gpu:
-        shares = [
-            max(1, int(machine.get("CPU", 0)) - 1) // n
-            for machine, n in zip(machines, gpus, strict=True)
-            if n
-        ]
-        n_gpus = sum(gpus)
-        return WorkerPlan(min(workers or n_gpus, n_gpus), threads or max(1, min(shares)), 1)
-
-    def fitting(size: int) -> int:
-        return sum(n // size for n in cores)
-
-    if threads is None:
-        most = max(cores) if workers else min(CORES_PER_WORKER, max(cores))
-        wanted = workers or 1
-        threads = next((n for n in range(most, 0, -1) if fitting(n) >= wanted), 1)
-    if not fitting(threads):
-        message = f"no machine of the Ray cluster has {threads} free cores; ask for fewer"
-        raise ClusterError(message)
-    return WorkerPlan(min(workers or fitting(threads), fitting(threads)), threads)
-
-
-@contextmanager
-def open_ray_encoder(
-    model: FashionCLIP,
-    address: str = "auto",
-    *,
-    workers: int | None = None,
-    threads: int | None = None,
-    batch_size: int = 32,
-    device: str = "auto",
-    precision: str = "auto",
-) -> Iterator["RayEncoder"]:
-    """Connect to a Ray cluster, or start one on this machine, and open an encoder on it.
-
-    A program that is connected to Ray already keeps its connection, and ``address`` is not used.
-
-    Args:
-        model: what the workers open too, by its name; they compare its fingerprint.
-        address: ``auto`` for the cluster that this machine is part of, or else ``local``, a Ray
-            for this run alone; or a cluster's address, ``HOST:PORT`` or ``ray://HOST:PORT``.
-        workers: how many; None for one a GPU, or one for every 8 cores.
-        threads: cores of each worker; None to share out all of them.
-        batch_size: images per call of the engine.
-        device: of the workers' engines, as in ``FashionCLIP``.
-        precision: of the workers' engines, as in ``FashionCLIP``.
-
-    Yields:
-        The encoder; its workers end with the block.
-
-    Raises:
-        ClusterError: the cluster cannot be reached or used.
-        MissingExtraError: Ray is not installed.
-    """
-    if find_spec("ray") is None:
-        message = "work on several machines needs ray: pip install 'fashionclip[ray]'"
-        raise MissingExtraError(message)
-    import ray
-
-    was_connected = ray.is_initialized()
-    if not was_connected:
-        _connect(address)
-    try:
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        machines = [node["Resources"] for node in nodes if node["Alive"]]
-        has_gpu = any(machine.get("GPU", 0) >= 1 for machine in machines)
-        if device == "auto":
-            device = "cuda" if has_gpu and find_spec("torch") is not None else "cpu"
-        plan = plan_workers(
-            machines, workers=workers, threads=threads, on_gpu=device.startswith("cuda")
-        )
-        model_options = {
-            "device": device.partition(":")[0],  # Ray says which GPU is a worker's
-            "precision": precision,
-            "threads": plan.cores,
-        }
-        encoder = RayEncoder(model, plan, model_options, batch_size=batch_size)
-        try:
-            yield encoder
-        finally:
-            encoder.close()
-    finally:
-        if not was_connected:
-            ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    """Connect to a cluster, or start a local one.
-
-    Raises:
-        ClusterError: it cannot be reached, or not be used from here.
-    """
-    if address not in {"auto", "local"}:
-        _require_listener(address)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's, and Lance's of the forks that Ray makes
-            _init(address)
-    except Exception as exc:  # Ray has many types for it
-        mend = "; a cluster with token authentication needs RAY_AUTH_MODE=token here too"
-        why = _one_line(exc).rstrip(".") + (mend if address not in {"auto", "local"} else "")
-        message = f"the Ray cluster at {address} cannot be used: {why}"
-        raise ClusterError(message) from exc
-
-
-def _init(address: str) -> None:
-    import ray
-
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address == "auto":
-        with suppress(ConnectionError):  # this machine is in no cluster
-            ray.init("auto", **quiet)
-            return
-    if address in {"auto", "local"}:
-        # one core more than there are: that is the driver's, which is no worker
-        ray.init(
-            "local",
-            num_cpus=(os.cpu_count() or 1) + 1,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
-    else:
-        ray.init(address, **quiet)
-
-
-def _require_listener(address: str) -> None:
-    """Refuse an address at which nothing listens, which Ray would try for minutes.
-
-    Raises:
-        ClusterError: the address is not one, or nothing answers there.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        message = f"'{address}' is no Ray address; give auto, local, HOST:PORT or ray://HOST:PORT"
-        raise ClusterError(message)
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as exc:
-        why = getattr(exc, "strerror", None) or str(exc)
-        message = f"no Ray cluster answers at {address} ({why}); check the address and the port"
-        raise ClusterError(message) from exc
 
 
 class EncodingWorker:
@@ -432,7 +253,7 @@ class RayEncoder:
                     f"'fashionclip[ray]=={version(PACKAGE)}' on every machine of the cluster"
                 )
             elif self._n_failed_starts > MAX_DEATHS * self.plan.workers:
-                problem = f"the Ray workers die while they open the model: {_one_line(exc)}"
+                problem = f"the Ray workers die while they open the model: {one_line(exc)}"
             else:
                 self._replace(worker)
                 return
@@ -453,7 +274,7 @@ class RayEncoder:
         except self._ray.exceptions.RayTaskError as exc:
             if isinstance(exc.cause, FashionCLIPError):
                 raise exc.cause from exc
-            message = f"a Ray worker failed: {_one_line(exc.cause)}"
+            message = f"a Ray worker failed: {one_line(exc.cause)}"
             raise ClusterError(message) from exc
         except self._ray.exceptions.RayError:  # the worker, its machine or its results are gone
             lost = list(worker.batches.values())
@@ -518,5 +339,6 @@ def _count_death(batch: _Batch, queue: deque[_Batch]) -> None:
     batch.results = [ImageError(why)]
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Another library's message, as part of a line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
