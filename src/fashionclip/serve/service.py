@@ -47,6 +47,7 @@ BUILTIN = "builtin"  # the name of the package's own model in a store
 THREADS_PER_BATCH_ITEM = 2  # so that one batch fills while another is computed
 IMAGE_THREADS = 16  # images that are fetched or made small at once
 WRITE_THREADS = 16  # writes that are prepared at once, and then written together
+STALE_S = 10.0  # without news of the store: the network is down, or a large change is being read
 MAX_COUNTED_FILTERS = 256  # filters whose facet counts are cached
 
 
@@ -173,7 +174,8 @@ class SearchService:
             return "other_model"
         if self._index.stale_s > self._settings.max_stale_seconds:
             return "outdated"
-        return "stale" if self._index.fault else "ready"
+        is_stale = self._index.fault or self._index.stale_s > STALE_S
+        return "stale" if is_stale else "ready"
 
     async def search(
         self, query: Query, facets: Sequence[str] | Literal["all"] | None = None

@@ -147,7 +147,10 @@ class Connections:
             defaults = {
                 "application_name": f"fashionclip on {socket.gethostname()}, process {os.getpid()}",
                 "connect_timeout": 10,
-                "keepalives_idle": 30,
+                "keepalives_idle": 30,  # a network that is lost is noticed within a minute
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
             }
             options = {name: value for name, value in defaults.items() if name not in given}
             connection = psycopg.connect(
