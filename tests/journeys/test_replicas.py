@@ -1,12 +1,18 @@
 """Several services over one index: what one writes the others find, whoever is killed meanwhile."""
 
+import copy
 import json
 import os
+import re
+import shutil
 import signal
+import socket
 import statistics
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,6 +28,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="signals of POSIX"),
 ]
+HAPROXY = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 SEEN_S = 2.0
 """Within this time a change is found everywhere, as docs/service.md says."""
 
@@ -123,6 +130,33 @@ def test_a_replica_that_is_killed_while_it_reloads_starts_again_as_if_nothing_wa
             assert not any("is read whole" in line for line in again.log)
             assert everything(again) == everything(owner)
             kill(again)
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+def test_behind_haproxy_no_request_is_lost_while_a_replica_stops(uri, owner, tmp_path):
+    """The configuration is that of deploy/, but for the addresses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shop = copy.copy(owner)
+    shop.port = port  # behind the proxy
+    with serve(uri, limits={"read_only": True, "drain_seconds": 4.0}) as replica:
+        servers = [f"    server s{one.port} 127.0.0.1:{one.port}\n" for one in (owner, replica)]
+        text = HAPROXY.read_text().replace("bind :8000", f"bind 127.0.0.1:{port}")
+        text = re.sub(r"resolvers docker\n.*\n", "", text)
+        (tmp_path / "cfg").write_text(re.sub(r" *server-template .*\n", "".join(servers), text))
+        command = ["haproxy", "-db", "-f", str(tmp_path / "cfg")]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as proxy:
+            try:
+                shop.wait_until(lambda: shop.get("/ready").status == 200, 20)
+                time.sleep(2)  # until both have been checked
+                with asking(shop) as statuses:
+                    replica.process.send_signal(signal.SIGTERM)
+                    assert replica.process.wait(30) == 0
+                    n_before = len(statuses)
+                    shop.wait_until(lambda: len(statuses) > n_before + 10, 20)
+            finally:
+                proxy.terminate()
+    assert set(statuses) == {200}
 
 
 def test_a_service_that_stops_tells_the_load_balancer_before_it_refuses(owner):
