@@ -167,6 +167,7 @@ def test_the_store_of_another_model_is_neither_read_nor_written(index, path):
     make(path, fingerprint="1" * 16, n=20)
     wait_for(lambda: "holds vectors of the model" in index.fault)
     assert len(index) == N
+    assert ids(index.text_search("caption 250", k=1)) == ["p250"]  # which the other has not
     with pytest.raises(ModelMismatchError), index.writing(timeout_s=1.0):
         pass
 

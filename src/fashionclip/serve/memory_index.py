@@ -201,6 +201,8 @@ class InMemoryIndex(MemoryStore):
         Raises:
             FilterError: the filter names a column that is gone.
         """
+        if self.fault:  # a server that is gone may take seconds to say so
+            return super().text_search(text, k=k, where=where, columns=columns)
         try:
             return self._source.text_search(text, k=k, where=where, columns=columns)
         except FilterError:
