@@ -254,6 +254,19 @@ def test_an_older_format_is_migrated_in_one_go_and_that_is_logged(store, uri, ad
     migrated.close()
 
 
+def test_a_store_from_before_the_forms_of_vectors_holds_floats(store, uri, admin):
+    upsert(store, products(3))
+    name = schema_of(uri)
+    admin.execute(f'ALTER TABLE "{name}".store DROP COLUMN vectors')
+    admin.execute(f'UPDATE "{name}".store SET version = 2')
+    migrated = open_store(uri)
+    assert migrated.meta.vectors == "float"
+    np.testing.assert_array_equal(migrated.fetch(["p1"]).vectors[0], unit_vectors(3)[1])
+    assert len(by_words(migrated, "dress")) == 3
+    assert migrated.verify().damaged == ()
+    migrated.close()
+
+
 def test_only_who_may_change_a_store_migrates_it_and_all_who_read_it_go_on(store, uri, admin):
     upsert(store, products(3))
     make_old(admin, uri)
@@ -536,7 +549,9 @@ def build_graph(store):
     assert store.info().is_approximate
 
 
-@pytest.fixture(scope="module", params=["float", "half", "binary"])
+@pytest.fixture(
+    scope="module", params=["float", pytest.param("half", marks=pytest.mark.slow), "binary"]
+)
 def large(postgres_uri, request):
     """A store with a graph; only read it."""
     form = request.param

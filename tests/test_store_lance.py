@@ -139,7 +139,14 @@ def test_searches_name_the_right_products_whatever_was_written(tmp_path_factory,
 
 
 @pytest.mark.parametrize(
-    ("form", "max_segments"), [("float", 3), ("float", 1), ("half", 3), ("int8", 1), ("binary", 3)]
+    ("form", "max_segments"),
+    [
+        ("float", 3),
+        ("float", 1),
+        ("half", 3),
+        pytest.param("int8", 1, marks=pytest.mark.slow),
+        ("binary", 3),
+    ],
 )
 def test_a_large_store_is_searched_approximately_and_takes_in_what_is_new(
     folder, monkeypatch, form, max_segments
