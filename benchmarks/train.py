@@ -3,12 +3,14 @@
 The plain loop is ``CLIPModel`` of transformers in float32 with PyTorch's AdamW and texts padded to
 77 tokens. The model is a ViT-B/32 with random weights (FashionCLIP's size), so nothing is
 downloaded. The methods take turns on the same batch; rates and ratios are medians over the rounds.
+The share of the peak is that of a large matrix product of the same precision, timed in this run.
 The second part trains the built-in model and prints the share of the time that waits for data: in
 the first epoch, which decodes the images, and in later ones, which do not.
 
     python benchmarks/train.py
     python benchmarks/train.py --batch 32 --rounds 5
     python benchmarks/train.py --catalog kaggle-folder/    # images of your own
+    python benchmarks/train.py --batch 256 --compile       # on a GPU
 """
 
 import argparse
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 from encode import print_machine, take_turns, write_vit_b_32
+from torch.utils.flop_counter import FlopCounterMode
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.sample import write_sample_catalog
@@ -76,6 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="batch size of the comparison")
     parser.add_argument("--rounds", type=int, default=3, help="how often each method is timed")
     parser.add_argument("--steps", type=int, default=12, help="steps of the built-in model")
+    parser.add_argument("--compile", action="store_true", help="also with model.compile")
     parser.add_argument("--threads", type=int, help="threads of PyTorch; default: PyTorch's choice")
     return parser.parse_args()
 
@@ -89,9 +93,18 @@ def compare_step(
     batch = first_batch(recipe, checkpoint, arguments.batch)
     best_precision = choose_precision("auto", device)
     methods = {"plain loop, float32, texts padded to 77": plain_step(checkpoint, batch, device)}
+    n_flops, peaks = 0, {}
     for precision in dict.fromkeys(("float32", best_precision)):
-        step = fashionclip_step(checkpoint, device, precision)
-        methods[f"fashionclip, {precision}"] = lambda step=step: step(batch)
+        for is_compiled in (False, True)[: 1 + arguments.compile]:
+            config = ModelConfig(compile=is_compiled)
+            step = fashionclip_step(checkpoint, device, precision, config)
+            if not n_flops:
+                with FlopCounterMode(display=False) as counter:
+                    step(batch)
+                n_flops = counter.get_total_flops()
+            name = f"fashionclip, {precision}{', compiled' if is_compiled else ''}"
+            methods[name] = lambda step=step: step(batch)
+            peaks[name] = matmul_rate(device, precision)
     seconds = take_turns(methods, arguments.rounds)
     tokens = batch.tokens.shape[1]
     print(f"\nOne step of ViT-B/32, batch {arguments.batch}, longest text {tokens} tokens")
@@ -101,9 +114,25 @@ def compare_step(
             reference / own for reference, own in zip(plain, turns, strict=True)
         )
         rate = arguments.batch / statistics.median(turns)
-        print(f"  {name:<42} {rate:8.2f} samples/s  x {ratio:.2f}")
+        share = n_flops / statistics.median(turns) / peaks[name] if name in peaks else None
+        peak = f"  {share:4.0%} of {peaks[name] / 1e12:.3g} TFLOP/s" if share else ""
+        print(f"  {name:<42} {rate:8.2f} samples/s  x {ratio:.2f}{peak}")
     if best_precision == "float32":
         print("  (this processor has no bfloat16, so precision auto is float32)")
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """The rate of a large matrix product, in operations per second: the best of several."""
+    size = 8_192 if device.type == "cuda" else 1_024
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        left @ right
+        synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
 
 
 def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Callable[[], None]:
@@ -129,10 +158,10 @@ def plain_step(checkpoint: Checkpoint, batch: Batch, device: torch.device) -> Ca
 
 
 def fashionclip_step(
-    checkpoint: Checkpoint, device: torch.device, precision: str
+    checkpoint: Checkpoint, device: torch.device, precision: str, config: ModelConfig
 ) -> Callable[[Batch], None]:
     towers = load_towers(checkpoint, device)
-    set_trainable(towers, ModelConfig(), seed=0)
+    set_trainable(towers, config, seed=0)
     temperature = Temperature(checkpoint.config.logit_scale, has_bias=False).to(device)
     weights = trainable_weights(towers).items()
     optimizer = make_optimizer(
@@ -162,7 +191,8 @@ def measure_loading(catalog: str, device: torch.device, arguments: argparse.Name
     batch_size = min(recipe.schedule.batch_size, len(pairs) // 4)
     loader = loader_of(pairs, recipe, checkpoint, batch_size)
     batches = loader.iter_batches(0)
-    step = fashionclip_step(checkpoint, device, choose_precision("auto", device))
+    precision = choose_precision("auto", device)
+    step = fashionclip_step(checkpoint, device, precision, ModelConfig())
     step(next(batches))
     print(f"\nThe built-in model, batch {batch_size}, {len(pairs):,} pairs, recipe builtin")
     n_first = min(arguments.steps, loader.steps_per_epoch - 1)
