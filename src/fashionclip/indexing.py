@@ -11,11 +11,12 @@ columns that no product fills any more. A product whose row or image could not b
 keeps what is stored.
 """
 
+import ctypes
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -194,6 +195,7 @@ def index_catalog(
             blank = catalog.types.keys() - catalog.columns.keys()
             drop_former_columns(opened, writer, catalog.columns, blank, roles_before=before.roles)
         opened.blobs.delete_others(_ids(opened))
+        _return_freed_memory()  # the last optimization takes the most
         writer.optimize()
         is_changed = run.stored or run.updated or deleted
         if is_changed or opened.meta.relevance_threshold is None:
@@ -271,6 +273,12 @@ def _open(
         return open_store(store, storage_options=storage_options), False
     except StoreFormatError:
         return upgrade_store(store, storage_options=storage_options), True
+
+
+def _return_freed_memory() -> None:
+    """Give the system back what the threads that optimized have freed, which glibc would keep."""
+    with suppress(AttributeError, OSError, TypeError):  # other systems have no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ids(store: Store) -> Iterator[str]:
@@ -437,6 +445,7 @@ class _Run:
             self._n_unoptimized += len(changed)
         if self._n_unoptimized >= max(ROWS_PER_OPTIMIZE, len(self._store) // OPTIMIZE_RATIO):
             self._writer.optimize(is_finished=False)
+            _return_freed_memory()
             self._n_unoptimized = 0
         self._wrote_at = time.monotonic()
 
