@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,6 +47,7 @@ from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 from fashionclip.store import StoreMeta, create_store, holds_store, open_store, read_meta
+from fashionclip.store.lance import faults as lance_faults
 from fashionclip.store.lance import remote_lock
 from fashionclip.store.lance.place import place_of
 from faulty_s3 import FaultyS3, Plan, every
@@ -544,6 +546,19 @@ def test_nothing_depends_on_lists_that_show_new_objects(s3, given, uri):
     store.blobs.delete_others(all_ids(store))
     with pytest.raises(ImageFetchError, match="the store keeps no such image"):
         store.blobs.read(location)
+
+
+def test_a_list_of_versions_that_comes_late_is_waited_for(s3, given, uri, monkeypatch):
+    shown_at = time.monotonic() + 1.0
+    s3.plan = lambda method, path: (
+        "nothing listed" if "list-type" in path and time.monotonic() < shown_at else None
+    )
+    upsert(create_store(uri, meta_of(), storage_options=given), products(3))
+    assert all_ids(open_store(uri, storage_options=given)) == ["p0", "p1", "p2"]
+    s3.plan = lambda method, path: "nothing listed" if "list-type" in path else None
+    monkeypatch.setattr(lance_faults, "PAUSES_S", (0.0,))
+    with pytest.raises(StoreError, match="lists no version of its table: if it was made a moment"):
+        open_store(uri, storage_options=given)
 
 
 def test_the_rest_of_a_killed_creation_that_is_not_listed_is_written_over(s3, given, uri):

@@ -183,7 +183,7 @@ def test_an_index_made_on_ray_equals_one_made_here(whole, server, encoder, model
 
 
 def test_a_killed_worker_is_replaced_and_only_its_batches_are_encoded_again(
-    whole, server, encoder, model, tmp_path
+    whole, server, encoder, model, tmp_path, capfd
 ):
     store = tmp_path / "shop.lance"
     n_killed = 0
@@ -198,6 +198,7 @@ def test_a_killed_worker_is_replaced_and_only_its_batches_are_encoded_again(
         open_catalog(write_table(tmp_path, server)), model, store, encoder=encoder, progress=kill
     )
     assert (n_killed, report.stored, report.rejected) == (1, N_PRODUCTS - 3, 4)
+    assert capfd.readouterr().out == ""
     assert_same_content(store, whole)
     in_flight = BATCHES_PER_WORKER * MODEL_BATCHES * BATCH_SIZE
     n_twice = sum(n - 1 for name, n in server.counts.items() if name.isdecimal())

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from fashionclip.object_storage import open_files
 from service_process import Service
 from small_shop import ids, write_catalog
 
@@ -18,16 +19,26 @@ SEEN_S = 10.0
 
 
 def test_a_catalogue_in_a_bucket_is_served_from_two_replicas_over_postgresql(
-    s3_bucket, postgres_server, model, shell, fashionclip, tmp_path, monkeypatch
+    s3_server, postgres_server, model, shell, fashionclip, tmp_path, monkeypatch
 ):
-    import s3fs
-
     monkeypatch.chdir(tmp_path)  # for rejects.jsonl
-    table, files, folder = write_catalog(tmp_path), s3fs.S3FileSystem(), f"{s3_bucket}/scale"
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)  # the workers get the options from the command
+    options = {
+        "aws_access_key_id": "tests",
+        "aws_secret_access_key": "tests",
+        "aws_region": "us-east-1",
+        "aws_endpoint": s3_server,
+        "allow_http": "true",
+    }
+    table, folder = write_catalog(tmp_path), "s3://scale"
+    files, _ = open_files(folder, options)
+    files.call_s3("create_bucket", Bucket="scale")
     for path in (table, *(tmp_path / "images").iterdir()):
         files.pipe_file(f"{folder}/{path.relative_to(tmp_path)}", path.read_bytes())
     uri = f"{postgres_server.new_database('scale')}&store=shop"
     index = ("index", f"{folder}/{table.name}", "--into", uri, "--model", model, "--json")
+    index += tuple(f"--storage-option={name}={value}" for name, value in options.items())
 
     ended = shell(*index, "--ray", "local", "--workers", 2)
     assert ended.status == 0, ended.err

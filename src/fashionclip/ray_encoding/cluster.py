@@ -105,6 +105,7 @@ def open_ray_encoder(
     was_connected = ray.is_initialized()
     if not was_connected:
         _connect(address)
+        _let_ray_print(False)
     try:
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         machines = [node["Resources"] for node in nodes if node["Alive"]]
@@ -127,6 +128,14 @@ def open_ray_encoder(
     finally:
         if not was_connected:
             ray.shutdown()
+            _let_ray_print(True)
+
+
+def _let_ray_print(is_allowed: bool) -> None:
+    """Say whether Ray may print that a worker died; to stdout, where the data of commands goes."""
+    from ray._private import worker
+
+    worker._worker_logs_enabled = is_allowed  # what its debugger sets too: there is no option
 
 
 def _connect(address: str) -> None:

@@ -108,6 +108,12 @@ def _store_error(uri: str, exc: BaseException) -> StoreError:
     if is_object_storage(uri) and (reason := why_failed_as_known(exc)) is not None:
         kind = PassingError if may_pass(exc) else StoreError
         return kind(f"the index {uri} cannot be used: {reason}")
+    if is_object_storage(uri) and "_versions" in text and "ot found" in text:
+        message = (
+            f"the index {uri} lists no version of its table: if it was made a moment ago, run this "
+            "again; else restore it from a copy"
+        )
+        return PassingError(message)
     for signs, error in ((_FULL, StoreFullError), (_DISK, StoreError)):
         for sign, what in signs.items():
             if sign in text:
