@@ -74,6 +74,15 @@ def index_rows(folder: Path, rows: list[Row], model: FashionCLIP, **options) -> 
     return index_catalog(Catalog.open(table(folder, rows)), model, folder / "shop.lance", **options)
 
 
+@pytest.mark.parametrize("options", [{"vectors": "quarter"}, {"batch_size": 0}])
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_argument_that_is_wrong_leaves_no_store(tmp_path, model, options):
+    rows = shop(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"is 'quarter'; a store keeps them as float, half|is 0"):
+        index_rows(tmp_path, rows, model, **options)
+    assert not (tmp_path / "shop.lance").exists()
+
+
 def test_a_store_keeps_the_form_of_vectors_that_it_was_made_with(tmp_path, model):
     rows = shop(tmp_path, 4)
     index_rows(tmp_path, rows, model, vectors="half")

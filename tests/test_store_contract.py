@@ -168,6 +168,13 @@ def test_a_store_is_there_once_it_is_made(uri):
     made.close()
 
 
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_unknown_form_of_vectors_is_refused_before_anything_is_made(uri):
+    with pytest.raises(ValueError, match="'quarter'; a store keeps them as float, half, int8, bin"):
+        create_store(uri, meta_of(vectors="quarter"))
+    assert not holds_store(uri)
+
+
 def test_an_unknown_scheme_is_refused_with_those_there_are(tmp_path):
     for nothing in ("", "  "):
         with pytest.raises(StoreError, match="no store is named: give a folder, or an address"):

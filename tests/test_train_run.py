@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
 import two_processes
@@ -34,9 +35,11 @@ from fashionclip.model import FashionCLIP
 from fashionclip.sample import write_sample_catalog
 from fashionclip.train.distributed import ProcessGroup
 from fashionclip.train.loop import train
+from fashionclip.train.loss import Temperature
 from fashionclip.train.recipe import make_recipe, read_recipe, write_recipe
 from fashionclip.train.run import RunFolder, read_facts
 from fashionclip.train.setup import prepare
+from fashionclip.train.state import TrainState, load_state, save_state
 from random_clip import write_checkpoint
 
 N_PRODUCTS, BATCH, STEPS = 60, 8, 6
@@ -223,6 +226,19 @@ def test_a_broken_state_costs_steps_not_the_run(whole, shop, tiny_checkpoint, tm
     assert re.search(r"step-000004(\.pt)? cannot be read", events["state broken"]["reason"])
     assert losses_of(run) == losses_of(whole)
     assert same_weights(weights_of(run), weights_of(whole))
+
+
+def test_the_latest_states_are_known_by_their_numbers(tmp_path):
+    weights = {"weight": nn.Parameter(torch.zeros(2))}
+    temperature = Temperature(1.0, has_bias=False)
+    optimizer = torch.optim.AdamW([*weights.values(), *temperature.parameters()])
+    state = TrainState(weights, temperature, optimizer, None)
+    for state.step in (999_999, 1_000_000, 1_000_001):
+        save_state(tmp_path, state)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-1000000", "step-1000001"}
+    state.step = 0
+    assert load_state(tmp_path, state) == []
+    assert state.step == 1_000_001
 
 
 def test_a_finished_run_is_not_run_again(whole, shop, tiny_checkpoint):

@@ -80,7 +80,11 @@ def local_encoder(
         model: encodes the images.
         batch_size: images per call of the engine.
         workers: threads that decode; None for one per core, 16 at most.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
     """
+    _check_batch_size(batch_size)
     return partial(iter_encoded, model, batch_size=batch_size, workers=workers)
 
 
@@ -107,9 +111,7 @@ def iter_encoded(
     Raises:
         ValueError: ``batch_size`` is below 1.
     """
-    if batch_size < 1:
-        message = f"batch_size is {batch_size}; it must be at least 1"
-        raise ValueError(message)
+    _check_batch_size(batch_size)
     n_threads = workers or min(MAX_DECODE_THREADS, os.cpu_count() or 1)
     readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="fashionclip-read")
     decoders = ThreadPoolExecutor(n_threads, thread_name_prefix="fashionclip-decode")
@@ -130,6 +132,12 @@ def iter_encoded(
     finally:
         readers.shutdown(wait=False, cancel_futures=True)
         decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        message = f"batch_size is {batch_size}; it must be at least 1"
+        raise ValueError(message)
 
 
 def map_ahead(

@@ -48,6 +48,7 @@ from fashionclip.store import (
     Store,
     StoreMeta,
     Writer,
+    check_form,
     create_store,
     holds_store,
     local_folder,
@@ -169,9 +170,12 @@ def index_catalog(
         StoreLockedError: another run was still writing after the wait.
         StoreError: the store cannot be written (full disk, permissions), is damaged, or keeps
             its vectors in another form.
-        ValueError: ``batch_size`` is below 1.
+        ValueError: ``batch_size`` is below 1, or ``vectors`` is no form.
     """
     began = time.monotonic()
+    if vectors is not None:
+        check_form(vectors)
+    encoder = encoder or local_encoder(model, batch_size=batch_size, workers=workers)
     opened, was_upgraded = _open(store, catalog, model, vectors, storage_options)
     require_model(opened, model=model.name, fingerprint=model.fingerprint)
     require_form(opened, vectors)
@@ -188,7 +192,7 @@ def index_catalog(
         writer.set_roles(catalog.roles)
         writer.set_columns(catalog.columns)
         run = _Run(catalog, model, opened, writer, file, progress)
-        run.embed(encoder or local_encoder(model, batch_size=batch_size, workers=workers))
+        run.embed(encoder)
         deleted = run.prune() if prune else 0
         writer.set_columns(catalog.columns, narrow=True)
         if run.has_products:

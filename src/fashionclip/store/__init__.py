@@ -32,6 +32,7 @@ from fashionclip.store.base import (
     StoreMeta,
     VerifyReport,
     Writer,
+    check_form,
     require_form,
     require_model,
     shown_uri,
@@ -49,6 +50,7 @@ __all__ = [
     "StoredDigests",
     "VerifyReport",
     "Writer",
+    "check_form",
     "content_key",
     "create_store",
     "holds_store",
@@ -113,7 +115,9 @@ def create_store(uri: str | Path, meta: StoreMeta, *, storage_options: Options =
 
     Raises:
         StoreError: there is one already, something else is in its place, or it cannot be made.
+        ValueError: ``meta.vectors`` is no form of vectors.
     """
+    check_form(meta.vectors)
     uri = resolve(uri)
     store: Store = _module(uri).create_store(uri, meta, **_given(uri, storage_options))
     return store

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from fashionclip.errors import ModelMismatchError, StoreError, StoreLockedError
-from fashionclip.product import Hit, Kind, Product, Roles, Value, VectorForm
+from fashionclip.product import VECTOR_FORMS, Hit, Kind, Product, Roles, Value, VectorForm
 from fashionclip.store.digests import StoredDigests
 from fashionclip.store.filters import Filter
 
@@ -376,6 +376,17 @@ def require_model(store: Store, *, model: str, fingerprint: str) -> None:
             "use that model, or index the catalogue into another place"
         )
         raise ModelMismatchError(message)
+
+
+def check_form(vectors: str) -> None:
+    """Refuse a form of vectors that no store has.
+
+    Raises:
+        ValueError: it is none of ``VECTOR_FORMS``.
+    """
+    if vectors not in VECTOR_FORMS:
+        message = f"vectors is {vectors!r:.60}; a store keeps them as {', '.join(VECTOR_FORMS)}"
+        raise ValueError(message)
 
 
 def require_form(store: Store, vectors: VectorForm | None) -> None:

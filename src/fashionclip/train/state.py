@@ -180,7 +180,8 @@ def _moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str
 
 def _states(folder: Path) -> list[Path]:
     """The folders of whole states, the latest last."""
-    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _damage(path: Path) -> str:
