@@ -20,6 +20,7 @@ from fashionclip.store import Store, create_store, open_store
 from fashionclip.store.copying import copy_store
 from faulty_s3 import FaultyS3
 from test_store_contract import all_ids, meta_of, products, unit_vectors, upsert
+from test_store_lance import flip_inside_vectors
 
 COUNTER = itertools.count()
 VALUES = {
@@ -80,7 +81,7 @@ def test_a_copy_is_the_same_store_and_a_second_one_writes_nothing(folder):
     done: list[tuple[int, int]] = []
     report = copy_store(source, target, progress=lambda *counts: done.append(counts))
     assert (report.count, report.copied, report.unchanged, report.removed) == (40, 40, 0, 0)
-    assert (report.images, report.lost_images, report.damaged) == (6, (), 0)
+    assert (report.images, report.lost_images, report.damaged) == (6, (), ())
     assert done[-1] == (40, 40)
     assert content(target) == content(source)
     assert facts(target) == facts(source)
@@ -146,6 +147,80 @@ def test_what_the_source_has_lost_is_left_out_and_named(folder):
     report = copy_store(source, target)
     assert report.lost_images == ("p8",)
     assert all_ids(target) == all_ids(source)
+
+
+@pytest.mark.parametrize("what", ["vector", "caption"])
+def test_a_damaged_product_of_the_source_costs_the_copy_nothing(folder, what, capfd):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    caption = "a caption long enough to be found in the file " * 3
+    upsert(source, [Product("x", caption, None, 1, {})])
+    with source.writer() as writer:
+        writer.delete(["p9"])
+    copy_store(source, target)
+    before = content(target)
+    upsert(source, products(1, start=60))
+    if what == "vector":
+        flip_inside_vectors(Path(source.meta.uri), unit_vectors(1)[0])
+    else:
+        replace_in_files(Path(source.meta.uri), b"long enough", b"lonG enough")
+    source = open_store(source.meta.uri)
+    damaged = source.verify().damaged
+    assert len(damaged) == 1
+    report = copy_store(source, open_store(target.meta.uri))
+    assert (report.damaged, report.removed) == (damaged, 0)
+    after = content(open_store(target.meta.uri))
+    assert {name: after.get(name) for name in before} == before
+    capfd.readouterr()
+    assert run(["index", "--copy", source.meta.uri, "--into", target.meta.uri]) == 1
+    said = capfd.readouterr().err
+    assert f"damaged: {damaged[0]}" in said
+    assert "1 left out" in said
+    assert "the same in both places" not in said
+
+
+@pytest.mark.parametrize("what", ["other", "vector", "caption"])
+def test_a_copy_writes_again_what_differs_or_is_damaged_there(folder, what):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    caption = "a caption long enough to be found in the file " * 3
+    upsert(source, [Product("x", caption, None, 1, {})])
+    copy_store(source, target)
+    if what == "other":  # as another precision makes it of the same image
+        rows = target.fetch(["x"])
+        upsert(target, [Product("x", caption, None, 1, {})], unit_vectors(1, seed=7))
+        assert not np.array_equal(target.fetch(["x"]).vectors, rows.vectors)
+    elif what == "vector":
+        flip_inside_vectors(Path(target.meta.uri), source.fetch(["x"]).vectors[0])
+    else:
+        replace_in_files(Path(target.meta.uri), b"long enough", b"lonG enough")
+    target = open_store(target.meta.uri)
+    report = copy_store(source, target)
+    assert (report.copied, report.unchanged) == (1, 40)
+    assert content(target) == content(source)
+    assert target.verify().damaged == ()
+
+
+def replace_in_files(folder: Path, old: bytes, new: bytes) -> None:
+    for file in (folder / "products.lance" / "data").iterdir():
+        file.write_bytes(file.read_bytes().replace(old, new))
+
+
+def test_a_copy_that_keeps_more_may_have_wider_columns(folder):
+    source, target = fill(create_store(folder(), meta_of())), create_store(folder(), meta_of())
+    upsert(target, [Product("mine", "", None, 1, {"stock": "some"})])
+    for copied in (40, 0):
+        report = copy_store(source, target, prune=False)
+        assert (report.copied, report.count) == (copied, 41)
+    assert target.meta.columns["stock"] == "string"
+
+
+def test_a_store_is_not_copied_into_itself_under_another_name(folder, tmp_path, monkeypatch):
+    source = fill(create_store(folder(), meta_of()))
+    monkeypatch.chdir(tmp_path)
+    name = Path(source.meta.uri).name
+    Path("link.lance").symlink_to(name)
+    for other in (name, f"./{name}", "link.lance"):
+        with pytest.raises(StoreError, match="cannot be copied into itself"):
+            copy_store(source, open_store(other))
 
 
 def test_a_store_is_not_copied_into_itself_or_over_another_model(folder):

@@ -264,10 +264,7 @@ def verify(store: str, storage_options: Mapping[str, str], *, mend: bool, as_jso
                 "removed": report.removed,
             }
         )
-    for product_id in report.damaged[:MAX_SHOWN_DAMAGED]:
-        terminal.talk(f"  damaged: {product_id}")
-    if len(report.damaged) > MAX_SHOWN_DAMAGED:
-        terminal.talk(f"  … and {len(report.damaged) - MAX_SHOWN_DAMAGED:,} more")
+    say_damaged(report.damaged)
     checked = terminal.counted(report.checked, "product")
     terminal.say_counts(
         f"{checked} checked", f"{len(report.damaged):,} damaged", seconds=perf_counter() - begun
@@ -278,6 +275,14 @@ def verify(store: str, storage_options: Mapping[str, str], *, mend: bool, as_jso
         click.get_current_context().exit(1)
     if report.removed:
         terminal.talk("damaged products are deleted from the index; index the catalogue again")
+
+
+def say_damaged(product_ids: Sequence[str]) -> None:
+    """Name damaged products, up to ten of them."""
+    for product_id in product_ids[:MAX_SHOWN_DAMAGED]:
+        terminal.talk(f"  damaged: {product_id}")
+    if len(product_ids) > MAX_SHOWN_DAMAGED:
+        terminal.talk(f"  … and {len(product_ids) - MAX_SHOWN_DAMAGED:,} more")
 
 
 def copy(
@@ -325,12 +330,21 @@ def copy(
         terminal.write_json(
             {"copied_from": shown_uri(source), "index": shown_uri(store), **asdict(report)}
         )
+    say_damaged(report.damaged)
     if report.damaged:
-        products = terminal.counted(report.damaged, "damaged product")
-        terminal.warn(f"{products} left out: fashionclip index --verify {shown_uri(source)}")
+        terminal.warn(
+            f"left out, and nothing removed; mend it: fashionclip index --verify "
+            f"{shown_uri(source)} --mend, then index again and copy again"
+        )
     if report.lost_images:
         images = terminal.counted(len(report.lost_images), "image")
         terminal.warn(f"{images} missing in {shown_uri(source)}, such as {report.lost_images[0]}'s")
     counts = {"copied": report.copied, "unchanged": report.unchanged, "removed": report.removed}
     parts = [f"{n:,} {what}" for what, n in counts.items() if n] or ["nothing to copy"]
-    terminal.say_counts(*parts, "the same in both places", seconds=report.seconds)
+    if report.damaged:
+        parts.append(f"{len(report.damaged):,} left out")
+    elif not report.lost_images:
+        parts.append("the same in both places")
+    terminal.say_counts(*parts, seconds=report.seconds)
+    if report.damaged:
+        click.get_current_context().exit(1)

@@ -1,14 +1,18 @@
 """A store copied into another one of any kind, through the store contract and without a model.
 
-Every batch is written whole. A product that the other store has already, with the same image and
-the same values, is not written again, so that a copy that was killed goes on when it is run again
-and ends as an uninterrupted one does. At the end both sides are compared.
+Every batch is written whole. A product that the other store has already, with the same image,
+values and vector, is not written again, so that a copy that was killed goes on when it is run
+again and ends as an uninterrupted one does. At the end both sides are compared.
+
+A damaged product of the source is left out, and then nothing is deleted from the other store: it
+may be the only good copy, and the source may not even know the right id any more.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -16,13 +20,14 @@ from jaxtyping import Float32
 
 from fashionclip.errors import ImageFetchError, StoreError
 from fashionclip.product import Product
+from fashionclip.store import local_folder
 from fashionclip.store.base import LOCK_TIMEOUT_S, BlobStore, Rows, Store, Writer, require_model
 from fashionclip.store.blobs import is_blob
-from fashionclip.store.digests import row_digest
+from fashionclip.store.digests import StoredDigests, row_digest
+from fashionclip.store.rows import KEY_BYTES
 
 ROWS_PER_OPTIMIZE = 50_000  # written before the search indexes take them in: bounds the memory
 IMAGE_THREADS = 8  # they wait for disks and networks
-SUM_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,8 @@ class CopyReport:
     """Images written that the source keeps itself."""
     lost_images: tuple[str, ...]
     """Products whose image the source should keep, and does not."""
-    damaged: int
-    """Products of the source that were left out, since their vectors are damaged."""
+    damaged: tuple[str, ...]
+    """Products of the source that were left out, since they are damaged."""
     seconds: float
     """Wall-clock time."""
 
@@ -64,7 +69,7 @@ def copy_store(
     Args:
         source: is read, as of one revision.
         target: is written; another store of the same model.
-        prune: delete products that the source does not have.
+        prune: delete products that the source does not have, unless the source is damaged.
         wait_s: how long to wait for another run that writes to the target; negative without end.
         progress: called after each batch with the products dealt with, and how many there are.
         on_wait: called once, with who is writing, if there is a wait.
@@ -80,7 +85,7 @@ def copy_store(
     """
     began = time.monotonic()
     meta = source.meta
-    if meta.uri == target.meta.uri:
+    if _place_of(meta.uri) == _place_of(target.meta.uri):
         message = f"the index {meta.uri} cannot be copied into itself: name another place"
         raise StoreError(message)
     require_model(target, model=meta.model, fingerprint=meta.fingerprint)
@@ -99,7 +104,8 @@ def copy_store(
             copy.take(rows)
             if progress is not None:
                 progress(copy.unchanged + copy.copied, total)
-        removed = copy.prune() if prune else 0
+        damaged = copy.left_out()
+        removed = copy.prune() if prune and not damaged else 0
         writer.set_columns(meta.columns, narrow=True)
         writer.drop_blank(target.meta.columns.keys() - meta.columns.keys())
         target.blobs.delete_others(_ids(target.scan(vectors=False, columns=False)))
@@ -114,9 +120,15 @@ def copy_store(
         removed=removed,
         images=copy.images,
         lost_images=tuple(copy.lost_images),
-        damaged=max(0, total - copy.copied - copy.unchanged),
+        damaged=damaged,
         seconds=time.monotonic() - began,
     )
+
+
+def _place_of(uri: str) -> str:
+    """An address in the one form that all that name the same folder have in common."""
+    folder = local_folder(uri)
+    return uri.rstrip("/") if folder is None else str(folder.resolve())
 
 
 class _Copy:
@@ -124,11 +136,15 @@ class _Copy:
 
     def __init__(self, source: Store, target: Store, writer: Writer) -> None:
         self._source, self._target, self._writer = source, target, writer
-        self._kinds = source.meta.columns
+        self._source_kinds, self._kinds = source.meta.columns, target.meta.columns
         self._is_exact = source.meta.vectors == target.meta.vectors == "float"
+        self._expected = source.digests()
         self._before = target.digests()
+        self._held = StoredDigests(
+            entry for rows in target.scan() for entry in self._entries(*_products_of(rows), rows)
+        )
         self._sum = 0
-        self._n_unoptimized = 0
+        self._n_known = self._n_unoptimized = 0
         self.copied = self.unchanged = self.images = 0
         self.lost_images: list[str] = []
 
@@ -138,18 +154,20 @@ class _Copy:
         Raises:
             StoreError: the target cannot be written, or the source has other columns by now.
         """
-        if not self._kinds.keys() >= set(rows.columns.column_names):
+        if not self._source_kinds.keys() >= set(rows.columns.column_names):
             message = f"the index {self._source.meta.uri} got new columns meanwhile: copy it again"
             raise StoreError(message)
         products, vectors = _products_of(rows)
-        digests = [row_digest(product, self._kinds) for product in products]
-        self._sum += self._sum_of(products, vectors, rows.content_keys, digests)
-        changed = []
-        for i, product in enumerate(products):
-            self._before.mark_seen(product.product_id)
-            if self._before.find(product.product_id) != (rows.content_keys[i], digests[i]):
+        changed, n_whole = [], 0
+        for i, (name, key, digest) in enumerate(self._entries(products, vectors, rows)):
+            if not self._is_whole(products[i], key):
+                continue
+            n_whole += 1
+            self._sum += int.from_bytes(digest)
+            self._before.mark_seen(name)
+            if self._held.find(name) != (key, digest):
                 changed.append(i)
-        self.unchanged += len(products) - len(changed)
+        self.unchanged += n_whole - len(changed)
         if not changed:
             return
         self._copy_images([products[i] for i in changed])
@@ -163,6 +181,27 @@ class _Copy:
         if self._n_unoptimized >= ROWS_PER_OPTIMIZE:
             self._writer.optimize(is_finished=False)
             self._n_unoptimized = 0
+
+    def _is_whole(self, product: Product, key: bytes) -> bool:
+        """Whether a product of the source is what was written, as far as its digest tells."""
+        stored = self._expected.find(product.product_id)
+        if stored is None:  # written a moment ago
+            return True
+        # zeros stand for no digest; another run may have written the product a moment ago
+        wanted = {(key, row_digest(product, self._source_kinds)), (key, bytes(KEY_BYTES))}
+        is_whole = stored in wanted or product.product_id not in self._damaged
+        self._n_known += is_whole
+        return is_whole
+
+    @cached_property
+    def _damaged(self) -> frozenset[str]:
+        """The damaged products of the source; reads all of it, and so only if it must be."""
+        return frozenset(self._source.verify().damaged)
+
+    def left_out(self) -> tuple[str, ...]:
+        """The products of the source that were not taken, since they are damaged."""
+        is_all = self._n_known == len(self._expected)
+        return () if is_all else tuple(sorted(self._damaged))
 
     def prune(self) -> int:
         """Delete the products that the source does not have."""
@@ -178,10 +217,11 @@ class _Copy:
         found = 0
         for rows in self._target.scan():
             products, vectors = _products_of(rows)
-            own = [i for i, name in enumerate(rows.ids) if not self._before.is_unseen(name)]
-            products, keys = [products[i] for i in own], [rows.content_keys[i] for i in own]
-            digests = [row_digest(product, self._kinds) for product in products]
-            found += self._sum_of(products, vectors[own], keys, digests)
+            found += sum(
+                int.from_bytes(digest)
+                for name, _, digest in self._entries(products, vectors, rows)
+                if not self._before.is_unseen(name)
+            )
         if found != self._sum:
             message = (
                 f"the index {self._target.meta.uri} differs from {self._source.meta.uri} after it "
@@ -189,24 +229,15 @@ class _Copy:
             )
             raise StoreError(message)
 
-    def _sum_of(
-        self,
-        products: Sequence[Product],
-        vectors: Float32[np.ndarray, "n dim"],
-        keys: Sequence[bytes],
-        digests: Sequence[bytes],
-    ) -> int:
-        """The sum of the products' digests, which does not depend on their order."""
+    def _entries(
+        self, products: Sequence[Product], vectors: Float32[np.ndarray, "n dim"], rows: Rows
+    ) -> Iterator[tuple[str, bytes, bytes]]:
+        """Id, content key, and a digest of all that both stores keep of each product."""
         stored = vectors if self._is_exact else vectors.astype(np.float16)
-        return sum(
-            int.from_bytes(
-                blake2b(
-                    b"\0".join((product.product_id.encode(), key, digest, vector.tobytes())),
-                    digest_size=SUM_BYTES,
-                ).digest()
-            )
-            for product, key, digest, vector in zip(products, keys, digests, stored, strict=True)
-        )
+        for product, key, vector in zip(products, rows.content_keys, stored, strict=True):
+            name, digest = product.product_id, row_digest(product, self._kinds)
+            parts = (name.encode(), key, digest, vector.tobytes())
+            yield name, key, blake2b(b"\0".join(parts), digest_size=KEY_BYTES).digest()
 
     def _copy_images(self, products: Sequence[Product]) -> None:
         kept = [product for product in products if is_blob(_location_of(product))]
