@@ -73,6 +73,39 @@ def test_principal_components_of_a_catalogue(model, shop, tmp_path):
         reduce_model(model, tmp_path / "x", dim=5, catalog=Catalog.open(tmp_path / "one.csv"))
 
 
+def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(model, shop, tmp_path):
+    files = {path: path.read_bytes() for path in shop.parent.iterdir() if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"is not empty, and .* 12 numbers: name a new"):
+        reduce_model(model, shop.parent, dim=12)
+    assert {path: path.read_bytes() for path in shop.parent.iterdir() if path.is_file()} == files
+    small = tmp_path / "small"
+    small.mkdir()
+    for _ in range(2):  # into an empty folder, and over what is there then
+        reduce_model(model, small, dim=12)
+    with pytest.raises(CheckpointError, match="is not empty"):
+        reduce_model(model, small, dim=6)
+    other = opened(small)
+    with pytest.raises(CheckpointError, match="is not empty"):  # of another model
+        reduce_model(other, model.checkpoint.folder, dim=6)
+    reduce_model(model, tmp_path / "other", dim=6)
+    (small / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="is not empty"):  # damaged, or somebody's work
+        reduce_model(model, small, dim=12)
+
+
+def test_rows_and_images_that_cannot_be_used_are_counted(shop, tiny_checkpoint, tmp_path, capsys):
+    images = [product.image for product in Catalog.open(shop)][:6]
+    (tmp_path / "broken.jpg").write_bytes(b"broken")
+    rows = [*enumerate(images), ("", images[0]), ("a", "broken.jpg"), ("b", "missing.jpg")]
+    table = "id,image\n" + "".join(f"{name},{image}\n" for name, image in rows)
+    (tmp_path / "products.csv").write_text(table)
+    words = ["reduce", str(tmp_path / "products.csv"), "--model", str(tiny_checkpoint)]
+    assert run([*words, "--dim", "4", "--to", str(tmp_path / "small"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["n_fitted"], json.loads(out)["n_rejected"]) == (6, 3)
+    assert "rows and images that cannot be used: 3 (fashionclip index" in err
+
+
 def test_transformers_loads_what_the_command_writes(tiny_checkpoint, shop, tmp_path, capsys):
     from transformers import CLIPModel
 
@@ -93,5 +126,8 @@ def test_transformers_loads_what_the_command_writes(tiny_checkpoint, shop, tmp_p
     assert "vectors of 10 numbers instead of 24" in err
     assert CLIPModel.from_pretrained(small).visual_projection.weight.shape[0] == 10
     assert run(["reduce", "--model", str(tiny_checkpoint), "--dim", "24", "--to", str(small)]) == 2
-    assert run(["reduce", "--model", str(tiny_checkpoint), "--dim", "9", "--to", str(small)]) == 1
+    assert (
+        run(["reduce", "--model", str(tiny_checkpoint), "--dim", "9", "--to", str(tmp_path / "x")])
+        == 1
+    )
     assert "was not trained for vectors of 9 numbers: name a catalogue" in capsys.readouterr().err

@@ -5,6 +5,7 @@ vectors is the same model with smaller maps: a checkpoint as any other, of which
 and exports need to know nothing.
 """
 
+import json
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from fashionclip.atomic import write_whole
 from fashionclip.catalog import Catalog
-from fashionclip.checkpoint import Checkpoint, save_checkpoint
+from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import expected_shapes
 from fashionclip.errors import CheckpointError, FashionCLIPError
 from fashionclip.model import FashionCLIP
@@ -23,6 +25,8 @@ from fashionclip.store.pca_pruning import principal_axes
 
 MAX_FITTED = 4_096
 """Images that principal components are fitted to."""
+RECORD = "reduction.json"
+"""File of a reduced model: the fingerprints of its source and of itself."""
 PROJECTIONS = ("visual_projection.weight", "text_projection.weight")
 
 
@@ -36,6 +40,8 @@ class ReductionReport:
     """Images that the principal components were fitted to; 0 for the first numbers."""
     energy: float | None
     """Share of these vectors' squared length that is kept, in 0…1; None for the first numbers."""
+    n_rejected: int = 0
+    """Rows of the catalogue, and images of those that were chosen, that could not be used."""
 
 
 def reduce_model(
@@ -45,7 +51,8 @@ def reduce_model(
 
     Args:
         model: the model; its checkpoint stays as it is.
-        folder: the new checkpoint, in the transformers format.
+        folder: the new checkpoint, in the transformers format: a new or empty folder, or one that
+            holds what this function made of the same model in the same length.
         dim: numbers of its vectors.
         catalog: products to fit principal components to. Without it, the vectors' first numbers are
             kept, which needs a model that was trained for this length.
@@ -55,7 +62,7 @@ def reduce_model(
 
     Raises:
         CheckpointError: the model was not trained for this length and there is no catalogue, the
-            catalogue has too few images, or the folder cannot be written.
+            catalogue has too few images, or the folder holds something else or cannot be written.
         CatalogError: the catalogue cannot be read.
         ValueError: ``dim`` is not between 1 and the model's, less one.
     """
@@ -66,6 +73,7 @@ def reduce_model(
     if not 1 <= dim < model.dim:
         message = f"dim is {dim}: the vectors of {model.name} have {model.dim} numbers, take fewer"
         raise ValueError(message)
+    _require_place(folder, checkpoint, dim)
     if catalog is None:
         prefixes = checkpoint.config.prefix_dims
         if dim not in prefixes:
@@ -79,7 +87,7 @@ def reduce_model(
         prefixes = tuple(length for length in prefixes if length < dim)
         report = ReductionReport(dim, 0, None)
     else:
-        vectors = _sample_vectors(model, catalog)
+        vectors, n_rejected = _sample_vectors(model, catalog)
         if len(vectors) < dim:
             message = (
                 f"{len(vectors)} images of the catalogue can be used, and {dim} principal "
@@ -88,9 +96,35 @@ def reduce_model(
             raise CheckpointError(message)
         axes, energy = fit_axes(vectors, dim)
         prefixes = ()
-        report = ReductionReport(dim, len(vectors), energy)
+        report = ReductionReport(dim, len(vectors), energy, n_rejected)
     _write(checkpoint, folder, axes, prefixes)
     return report
+
+
+def _require_place(folder: Path, source: Checkpoint, dim: int) -> None:
+    """Refuse a folder whose files are not those of the same model in the same length.
+
+    Raises:
+        CheckpointError: it has other files, or cannot be read.
+    """
+    try:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = open_checkpoint(folder)
+        is_same = record == _record(source, found) and found.config.projection_dim == dim
+    except (OSError, ValueError, CheckpointError):
+        is_same = False
+    if not is_same:
+        message = (
+            f"{folder} is not empty, and is not this model with vectors of {dim} numbers: name a "
+            "new folder, or delete this one"
+        )
+        raise CheckpointError(message)
+
+
+def _record(source: Checkpoint, reduced: Checkpoint) -> dict[str, str]:
+    return {"source": source.fingerprint, "fingerprint": reduced.fingerprint}
 
 
 def fit_axes(
@@ -121,21 +155,43 @@ def _write(
 
     layout = {name: (shape, "F32") for name, shape in expected_shapes(config)}
     save_checkpoint(replace(checkpoint, config=config), folder, weights=(layout, tensor))
+    record = json.dumps(_record(checkpoint, open_checkpoint(folder)))
+    try:
+        write_whole(folder / RECORD, record.encode())
+    except OSError as exc:
+        message = f"{folder / RECORD} cannot be written ({exc.strerror}); choose another folder"
+        raise CheckpointError(message) from exc
 
 
-def _sample_vectors(model: FashionCLIP, catalog: Catalog) -> Float32[np.ndarray, "n dim"]:
-    """The vectors of images that are spread over a catalogue; those that are broken are left out.
+def _sample_vectors(
+    model: FashionCLIP, catalog: Catalog
+) -> tuple[Float32[np.ndarray, "n dim"], int]:
+    """Vectors of images that are spread over a catalogue; how many rows and images are unusable.
 
     Raises:
         CatalogError: the catalogue cannot be read.
     """
-    found = model.iter_images(_read_images(catalog), policy=catalog.policy)
+    n_rows = 0
+
+    def products() -> Iterator[Product]:
+        nonlocal n_rows
+        for item in catalog:
+            if isinstance(item, Product):
+                yield item
+            else:
+                n_rows += 1
+
+    sample = _sampled(products())
+    found = model.iter_images(_read_images(catalog, sample), policy=catalog.policy)
     vectors = [vector for vector in found if not isinstance(vector, FashionCLIPError)]
-    return np.stack(vectors).astype(np.float32) if vectors else np.empty((0, model.dim), np.float32)
+    n_rejected = n_rows + len(sample) - len(vectors)
+    if not vectors:
+        return np.empty((0, model.dim), np.float32), n_rejected
+    return np.stack(vectors).astype(np.float32), n_rejected
 
 
-def _read_images(catalog: Catalog) -> Iterator[bytes]:
-    for product in _sampled(item for item in catalog if isinstance(item, Product)):
+def _read_images(catalog: Catalog, products: Iterable[Product]) -> Iterator[bytes]:
+    for product in products:
         try:
             yield catalog.read_image(product)
         except FashionCLIPError:  # indexing lists it as a reject

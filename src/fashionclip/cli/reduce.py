@@ -70,6 +70,11 @@ def command(
     report = reduce_model(model, folder, dim=dim, catalog=catalog)
     if as_json:
         terminal.write_json({"model": str(folder), **asdict(report)})
+    if report.n_rejected:
+        terminal.talk(
+            f"  rows and images that cannot be used: {report.n_rejected:,} "
+            "(fashionclip index lists them)"
+        )
     how = "the first ones"
     if report.energy is not None:
         images = terminal.counted(report.n_fitted, "image")
