@@ -29,6 +29,7 @@ from fashionclip.errors import (
     CatalogError,
     CredentialsError,
     ImageFetchError,
+    StoreCorruptError,
     StoreError,
     StoreLockedError,
 )
@@ -151,6 +152,34 @@ def test_each_store_gets_only_its_own_options():
     options = {"aws_region": "x", "google_base_url": "y", "allow_http": "true"}
     assert lance_options("s3://b/x", options) == {"aws_region": "x", "allow_http": "true"}
     assert lance_options("shop.lance", options) == {}
+    plain = {"aws_endpoint": "http://h"}
+    assert lance_options("s3://b/x", plain) == plain | {"allow_http": "true"}
+    assert "allow_http" not in lance_options("s3://b/x", {"aws_endpoint": "https://h"})
+
+
+@pytest.mark.slow
+def test_an_endpoint_without_tls_in_the_environment_works_or_names_the_option(
+    s3, given, uri, monkeypatch, capfd
+):
+    create_store(uri, meta_of(), storage_options=given)
+    monkeypatch.delenv("AWS_ALLOW_HTTP", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with pytest.raises(StoreError, match="add --storage-option allow_http=true"):
+        open_store(uri)
+    assert run(["index", "--verify", uri]) == 0
+    assert "0 products checked" in capfd.readouterr().err
+
+
+def test_an_unknown_fault_of_object_storage_is_not_called_damage():
+    with (
+        pytest.raises(StoreError, match=r"\(strange\): check the endpoint") as caught,
+        lance_faults.reported("s3://shop/x.lance"),
+    ):
+        raise OSError("strange")
+    assert not isinstance(caught.value, StoreCorruptError)
+    assert "delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

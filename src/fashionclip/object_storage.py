@@ -77,6 +77,8 @@ OPTIONS: Mapping[str, Option] = {
     "azure_skip_signature": Option("azure", "anon", _is_true),
 }
 """Every option by its name."""
+ENDPOINTS = ("aws_endpoint", "google_base_url", "azure_storage_endpoint")
+"""The options that are addresses."""
 
 
 def check_options(options: Mapping[str, str] | None) -> dict[str, str]:
@@ -103,15 +105,20 @@ def is_object_storage(location: str) -> bool:
 def lance_options(location: str, options: Mapping[str, str] | None) -> dict[str, str]:
     """The options that concern a location, as Lance takes them.
 
+    An endpoint with ``http://`` implies ``allow_http``.
+
     Raises:
         ValueError: as ``check_options``.
     """
     provider = _provider_of(location)
-    return {
+    given = {
         name: value
         for name, value in check_options(options).items()
         if provider is not None and OPTIONS[name].provider in {"", provider}
     }
+    if any(given.get(name, "").lower().startswith("http://") for name in ENDPOINTS):
+        given.setdefault("allow_http", "true")
+    return given
 
 
 def fsspec_options(location: str, options: Mapping[str, str] | None) -> dict[str, Any]:
@@ -201,6 +208,10 @@ _LASTING = {
     ),
     "NoSuchBucket|bucket does not exist|ContainerNotFound": (
         "there is no such bucket: check its name, or make it"
+    ),
+    "builder error|scheme is not allowed": (
+        "its endpoint is no address that may be used: give http://HOST:PORT or https://HOST; where "
+        "the environment has one with http://, add --storage-option allow_http=true"
     ),
     r"\bBad Request\b": (
         "the object store refuses the request: check the credentials and the region"

@@ -25,6 +25,7 @@ QUIET_RAY = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray prints of dead workers on stdout
 }
 """Settings that Ray reads when it is imported."""
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -88,9 +89,12 @@ def _read_storage_options(
         message = f"one of them is not {parameter.metavar}"
         raise click.BadParameter(message, ctx=ctx, param=parameter)
     try:
-        return check_options({name: value for name, _, value in words})
+        given = check_options({name: value for name, _, value in words})
     except ValueError as exc:
         raise click.BadParameter(str(exc), ctx=ctx, param=parameter) from exc
+    if any(os.environ.get(name, "").lower().startswith("http://") for name in ENDPOINT_VARIABLES):
+        given.setdefault("allow_http", "true")  # which Lance asks for beside such an endpoint
+    return given
 
 
 def _read_roles(

@@ -70,8 +70,8 @@ def reported(uri: str) -> Iterator[None]:
 
     Raises:
         StoreFullError: the disk is full.
-        StoreError: permissions, or another program, stand in the way.
-        StoreCorruptError: the files are damaged.
+        StoreError: permissions, or another program, stand in the way, or object storage fails.
+        StoreCorruptError: the files of a folder are damaged.
     """
     try:
         yield
@@ -121,6 +121,12 @@ def _store_error(uri: str, exc: BaseException) -> StoreError:
     line = " ".join(re.sub(r",?\s*/\S*\.rs:\d+:\d+", "", text).split())
     line = without_secrets(line, None)  # signed URLs
     reason = line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"
+    if is_object_storage(uri):  # it may as well be the network or a setting
+        message = (
+            f"the index {uri} cannot be used ({reason}): check the endpoint and the other "
+            "settings, and run this again; if it stays so, restore the index from a copy"
+        )
+        return StoreError(message)
     message = (
         f"the index {uri} is damaged ({reason}): restore it from a copy, or delete "
         "the folder and index the catalogue again"

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from fashionclip.errors import StoreCorruptError
+from fashionclip.errors import StoreError
 from fashionclip.product import Hit, Value
 from fashionclip.store.base import (
     LOCK_TIMEOUT_S,
@@ -77,7 +77,7 @@ def _on_newest(
         version = store.table_version
         try:
             return method(store, *args, **kwargs)
-        except StoreCorruptError:
+        except StoreError:
             if store.latest().version == version:
                 raise
             return method(store, *args, **kwargs)
