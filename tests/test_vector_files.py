@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -97,3 +98,50 @@ def test_shards_need_a_format_that_can_be_read_back(model, tmp_path):
         write(shop(7), tmp_path / "shop.npz", model, shard_rows=10)
     with pytest.raises(ValueError, match=r"should end in \.npz, \.parquet, \.tar"):
         write(shop(7), tmp_path / "shop.csv", model)
+    with pytest.raises(ValueError, match="shard_rows is 0; it must be at least 1"):
+        write(shop(7), tmp_path / "shop.tar", model, shard_rows=0)
+    with pytest.raises(ValueError, match="texts go into one file: leave out shard_rows"):
+        write(shop(7), tmp_path / "shop.tar", model, shard_rows=5, texts=["a red dress"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_have_samples_of_their_own_also_after_rejects(model, tmp_path):
+    texts = ["a red dress", "blue jeans"]
+    report = write(shop(8), tmp_path / "shop.tar", model, texts=texts)
+    assert (report.embedded, report.rejected) == (7, 3)
+    with tarfile.open(tmp_path / "shop.tar") as tar:
+        names = [name.removesuffix(".json") for name in tar.getnames() if name.endswith(".json")]
+    assert [int(name) for name in names] == [0, 1, 2, 4, 7, 8, 9]
+    assert list(read(tmp_path / "shop.tar"))[-2:] == texts
+
+
+def foreign(kind: str) -> bytes:
+    """A file that this package did not write."""
+    file = io.BytesIO()
+    if kind == "tar":
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("0000.jpg"))
+        return file.getvalue()
+    if kind == "no parquet":
+        return b"id,vector"
+    vectors = {
+        "other columns": None,
+        "strings": pa.array(["[1, 2]"]),
+        "null": pa.array([None], pa.list_(pa.float32(), 24)),
+    }[kind]
+    columns = {"id": pa.array(["p0"]), "key": pa.array([b"k"])}
+    table = pa.table(columns if vectors is None else columns | {"vector": vectors})
+    pq.write_table(table.replace_schema_metadata({"fingerprint": "another"}), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["other columns", "strings", "null", "no parquet", "tar"])
+def test_files_of_others_at_the_names_of_shards_are_refused(kind, model, tmp_path):
+    suffix = ".tar" if kind == "tar" else ".parquet"
+    theirs = tmp_path / f"shop-00001{suffix}"
+    theirs.write_bytes(foreign(kind))
+    before = theirs.read_bytes()
+    with pytest.raises(OSError, match=rf"shop-00001{suffix} is no shard of fashionclip; move it"):
+        write(shop(7), tmp_path / f"shop{suffix}", model, shard_rows=10)
+    assert list(tmp_path.iterdir()) == [theirs]
+    assert theirs.read_bytes() == before

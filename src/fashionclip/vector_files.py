@@ -7,6 +7,7 @@ goes on with the shard that it was at.
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from fashionclip.rejects import RejectsFile, rejects_beside
 
 VECTOR_SUFFIXES = (".npz", ".parquet", ".tar")
 """Formats of vector files; all but the first can be shards."""
+SHARD_HEADS = {".parquet": rb"PAR1", ".tar": rb"\d{12}\.json"}
+"""How shards begin, as patterns: a tar with the name of its first sample."""
 ROWS_PER_GROUP = 1024
 """Vectors of a Parquet row group, and the most that are held before they are written."""
 
@@ -69,23 +72,30 @@ def write_vectors(
             the files are ``NAME-00000.parquet`` and so on.
         model: whose vectors they are; it encodes the texts.
         shard_rows: rows whose vectors one file takes, rejects included; None for one file.
-        texts: to encode too, after the images.
+        texts: to encode too, after the images; they go into one file, not into shards.
         policy: how remote images may be fetched.
         sources: as in ``encode_products``.
         progress: called after each row with the numbers of vectors and rejects so far.
 
     Raises:
-        ValueError: another suffix, or shards of a format that has none.
-        OSError: a file cannot be written.
+        ValueError: another suffix, shards of a format that has none or with texts, or
+            ``shard_rows`` below 1.
+        OSError: a file cannot be written, or one that this package did not write has the name of
+            a shard; then nothing is written.
         FashionCLIPError: as the stream and the encoder raise.
     """
     suffix = path.suffix.lower()
+    if shard_rows is not None and (shard_rows < 1 or texts):
+        wrong = f"shard_rows is {shard_rows}; it must be at least 1"
+        message = wrong if shard_rows < 1 else "texts go into one file: leave out shard_rows"
+        raise ValueError(message)
     if suffix not in VECTOR_SUFFIXES or (shard_rows and suffix == ".npz"):
         suffixes = ", ".join(VECTOR_SUFFIXES[bool(shard_rows) :])
         message = f"'{path}' should end in {suffixes}: that says the format"
         raise ValueError(message)
     stored: dict[str, EncodedImage] = {}
     if shard_rows:
+        _require_shards(path)
         rows = _with_stored(rows, path, shard_rows, model, stored)
     encoded = encode_products(
         rows,
@@ -116,7 +126,7 @@ def write_vectors(
                     if progress is not None:
                         progress(embedded, rejects.count)
                 for text, vector in zip(texts, model.encode_text(texts), strict=True):
-                    write(embedded, text, None, vector)
+                    write(embedded + rejects.count, text, None, vector)  # after all rows
                     embedded += 1
     if shard_rows:
         _delete_shards(path, first=len(paths))
@@ -142,9 +152,64 @@ def _shard_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:05d}{path.suffix}")
 
 
+def _require_shards(path: Path) -> None:
+    """Refuse files at the names of shards that are none: they would be replaced or deleted.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    name = re.compile(rf"{re.escape(path.stem)}-\d{{5,}}{re.escape(path.suffix)}")
+    for found in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+        if name.fullmatch(found.name) and not _is_shard(found):
+            message = f"{found} is no shard of fashionclip; move it, or choose another name"
+            raise FileExistsError(message)
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether this package wrote a file, as its beginning says where the file is damaged."""
+    suffix = path.suffix.lower()
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return False
+    try:
+        return _is_tar_shard(path) if suffix == ".tar" else _is_parquet_shard(path)
+    except (OSError, ValueError, EOFError, tarfile.TarError):
+        return not head or re.match(SHARD_HEADS[suffix], head) is not None
+
+
+def _is_tar_shard(path: Path) -> bool:
+    with tarfile.open(path) as tar:
+        member = tar.next()
+        if member is None:
+            return True  # of rejects only
+        file = tar.extractfile(member) if member.name.endswith(".json") else None
+        fields = None if file is None else json.loads(file.read())
+        return isinstance(fields, dict) and {"id", "key", "fingerprint"} <= fields.keys()
+
+
+def _is_parquet_shard(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        if schema.names != ["id", "key", "vector"] or b"fingerprint" not in (schema.metadata or {}):
+            return False
+        id_type, key_type, vector_type = schema.types
+        if (id_type, key_type) != (pa.string(), pa.binary()) or not (
+            pa.types.is_fixed_size_list(vector_type) and vector_type.value_type == pa.float32()
+        ):
+            return False
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        columns = [group.column(j) for group in groups for j in (0, 2)]
+        return not any(one.statistics and one.statistics.null_count for one in columns)
+
+
 def _delete_shards(path: Path, *, first: int) -> None:
     """Delete the shards of an earlier, longer run."""
-    while (stale := _shard_path(path, first)).exists():
+    while (stale := _shard_path(path, first)).exists() and _is_shard(stale):
         stale.unlink()
         first += 1
 
@@ -245,7 +310,7 @@ def _read_shard(path: Path, model: FashionCLIP) -> dict[str, EncodedImage]:
             for name, key, fingerprint, vector in samples
             if key and fingerprint == model.fingerprint and vector.shape == (model.dim,)
         }
-    except (OSError, ValueError, KeyError, EOFError, tarfile.TarError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError):
         return {}
 
 
