@@ -40,14 +40,21 @@ def test_workers_and_their_sizes_follow_the_cluster():
     one = [{"CPU": 9.0}]
     assert plan_workers(one) == WorkerPlan(1, 8)
     assert plan_workers(one, workers=3) == WorkerPlan(3, 2)
-    assert plan_workers(one, workers=20) == WorkerPlan(8, 1)
+    assert plan_workers(one, workers=20) == WorkerPlan(8, 1, asked=20)
     assert plan_workers(one, threads=1) == WorkerPlan(8, 1)
     assert plan_workers([{"CPU": 33.0}, {"CPU": 17.0}]) == WorkerPlan(6, 8)
     with_gpus = [{"CPU": 17.0, "GPU": 4.0}, {"CPU": 4.0}]
     assert plan_workers(with_gpus, on_gpu=True) == WorkerPlan(4, 4, 1)
     assert plan_workers(with_gpus, on_gpu=True, workers=2) == WorkerPlan(2, 4, 1)
     assert str(WorkerPlan(4, 4, 1)) == "4 workers with 4 cores and 1 GPU each"
+    assert plan_workers(with_gpus, on_gpu=True, workers=5) == WorkerPlan(4, 4, 1, asked=5)
     assert str(WorkerPlan(1, 1)) == "1 worker with 1 core"
+    assert str(plan_workers([{"CPU": 3.0}], workers=50)) == (
+        "2 workers with 1 core each; there is room for 2 only, not for 50"
+    )
+    for options in ({"workers": 0}, {"threads": -1}):
+        with pytest.raises(ValueError, match=r"is (0|-1); it must be at least 1"):
+            plan_workers(one, **options)
     with pytest.raises(ClusterError, match="the Ray cluster has no GPU"):
         plan_workers(one, on_gpu=True)
     with pytest.raises(ClusterError, match="no machine of the Ray cluster has 9 free cores"):

@@ -37,7 +37,12 @@ def plan_workers(
 
     Raises:
         ClusterError: the cluster has no cores, or no GPU for ``on_gpu``.
+        ValueError: ``workers`` or ``threads`` is below 1.
     """
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            message = f"{name} is {number}; it must be at least 1"
+            raise ValueError(message)
     gpus = [int(machine.get("GPU", 0)) for machine in machines]
     cores = [max(1, int(machine["CPU"]) - 1) for machine in machines if machine.get("CPU", 0) >= 1]
     if not cores or (on_gpu and not any(gpus)):
@@ -49,8 +54,7 @@ def plan_workers(
             for machine, n in zip(machines, gpus, strict=True)
             if n
         ]
-        n_gpus = sum(gpus)
-        return WorkerPlan(min(workers or n_gpus, n_gpus), threads or max(1, min(shares)), 1)
+        return _plan(workers, sum(gpus), threads or max(1, min(shares)), gpus=1)
 
     def fitting(size: int) -> int:
         return sum(n // size for n in cores)
@@ -62,7 +66,13 @@ def plan_workers(
     if not fitting(threads):
         message = f"no machine of the Ray cluster has {threads} free cores; ask for fewer"
         raise ClusterError(message)
-    return WorkerPlan(min(workers or fitting(threads), fitting(threads)), threads)
+    return _plan(workers, fitting(threads), threads)
+
+
+def _plan(workers: int | None, room: int, cores: int, *, gpus: int = 0) -> WorkerPlan:
+    """As many workers as are asked for, or as there is room for."""
+    asked = workers if workers is not None and workers > room else None
+    return WorkerPlan(min(workers or room, room), cores, gpus, asked)
 
 
 @contextmanager
@@ -96,6 +106,7 @@ def open_ray_encoder(
     Raises:
         ClusterError: the cluster cannot be reached or used.
         MissingExtraError: Ray is not installed.
+        ValueError: ``workers`` or ``threads`` is below 1.
     """
     if find_spec("ray") is None:
         message = "work on several machines needs ray: pip install 'fashionclip[ray]'"

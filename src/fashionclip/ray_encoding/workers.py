@@ -48,12 +48,19 @@ class WorkerPlan:
     """CPU cores of each worker."""
     gpus: int = 0
     """GPUs of each worker: 0 or 1."""
+    asked: int | None = None
+    """Workers that were asked for, if the cluster has no room for as many."""
 
     def __str__(self) -> str:
         """Name the sizes, such as ``2 workers with 4 cores each``."""
         n, cores = self.workers, "1 core" if self.cores == 1 else f"{self.cores} cores"
         each = f"{cores} and 1 GPU" if self.gpus else cores
-        return f"1 worker with {each}" if n == 1 else f"{n} workers with {each} each"
+        sizes = f"1 worker with {each}" if n == 1 else f"{n} workers with {each} each"
+        return (
+            sizes
+            if self.asked is None
+            else f"{sizes}; there is room for {n} only, not for {self.asked}"
+        )
 
 
 class EncodingWorker:
