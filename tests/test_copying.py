@@ -5,7 +5,9 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from fashionclip.cli.main import run
 from fashionclip.errors import ModelMismatchError, StoreError, StoreLockedError
 from fashionclip.object_storage import open_files
 from fashionclip.product import Product, Roles
-from fashionclip.store import Store, create_store, open_store
-from fashionclip.store.copying import copy_store
+from fashionclip.store import Store, create_store, open_or_create, open_store
+from fashionclip.store.copying import CopyReport, copy_store
 from faulty_s3 import FaultyS3
 from test_store_contract import all_ids, meta_of, products, unit_vectors, upsert
 from test_store_lance import flip_inside_vectors
@@ -147,6 +149,20 @@ def test_what_the_source_has_lost_is_left_out_and_named(folder):
     report = copy_store(source, target)
     assert report.lost_images == ("p8",)
     assert all_ids(target) == all_ids(source)
+
+
+def test_of_two_copies_into_a_new_place_at_once_the_second_waits(folder):
+    source, into = fill(create_store(folder(), meta_of())), folder()
+    barrier = threading.Barrier(2)
+
+    def copy(_: int) -> CopyReport:
+        barrier.wait()
+        return copy_store(source, open_or_create(into, source.meta), wait_s=-1.0)
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(copy, range(2)))
+    assert sorted((report.copied, report.unchanged) for report in reports) == [(0, 40), (40, 0)]
+    assert content(open_store(into)) == content(source)
 
 
 @pytest.mark.parametrize("what", ["vector", "caption"])

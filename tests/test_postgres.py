@@ -584,7 +584,7 @@ def test_more_hits_than_a_scan_of_the_graph_finds_come_all_the_same(large):
 
 
 def test_a_form_of_vectors_that_pgvector_lacks_is_refused(uri):
-    with pytest.raises(StoreError, match=r"as int8, .*: choose half or binary") as error:
+    with pytest.raises(StoreError, match=r"as int8, .*: add --vectors half") as error:
         create_store(uri, replace(META, vectors="int8"))
     one_line(error)
     assert not holds_store(uri)

@@ -49,10 +49,8 @@ from fashionclip.store import (
     StoreMeta,
     Writer,
     check_form,
-    create_store,
-    holds_store,
     local_folder,
-    open_store,
+    open_or_create,
     require_form,
     require_model,
     row_digest,
@@ -266,15 +264,8 @@ def _open(
         columns=catalog.columns,
         vectors=vectors or DEFAULT_FORM,
     )
-    if not holds_store(store, storage_options=storage_options):
-        try:
-            return create_store(store, meta, storage_options=storage_options), False
-        except StoreError:
-            # unless somebody else made it meanwhile
-            if not holds_store(store, storage_options=storage_options):
-                raise
     try:
-        return open_store(store, storage_options=storage_options), False
+        return open_or_create(store, meta, storage_options=storage_options), False
     except StoreFormatError:
         return upgrade_store(store, storage_options=storage_options), True
 

@@ -299,22 +299,13 @@ def copy(
     Raises:
         StoreError: one of the two cannot be used, or they differ in the end.
     """
-    from fashionclip.store import (
-        create_store,
-        holds_store,
-        open_store,
-        require_form,
-        shown_uri,
-    )
+    from fashionclip.store import open_or_create, open_store, require_form, shown_uri
     from fashionclip.store.copying import copy_store
 
     opened = open_store(source, read_only=True, storage_options=storage_options)
-    if holds_store(store, storage_options=storage_options):
-        target = open_store(store, storage_options=storage_options)
-        require_form(target, vectors)
-    else:
-        meta = opened.meta if vectors is None else replace(opened.meta, vectors=vectors)
-        target = create_store(store, meta, storage_options=storage_options)
+    meta = opened.meta if vectors is None else replace(opened.meta, vectors=vectors)
+    target = open_or_create(store, meta, storage_options=storage_options)
+    require_form(target, vectors)
     with terminal.progress("Copying", total=len(opened), noun="products") as update:
         report = copy_store(
             opened,

@@ -55,6 +55,7 @@ __all__ = [
     "create_store",
     "holds_store",
     "local_folder",
+    "open_or_create",
     "open_store",
     "read_meta",
     "require_form",
@@ -121,6 +122,27 @@ def create_store(uri: str | Path, meta: StoreMeta, *, storage_options: Options =
     uri = resolve(uri)
     store: Store = _module(uri).create_store(uri, meta, **_given(uri, storage_options))
     return store
+
+
+def open_or_create(uri: str | Path, meta: StoreMeta, *, storage_options: Options = None) -> Store:
+    """Open the store of a place, or make it; of several runs that find none, one makes it.
+
+    Args:
+        uri: where, as for ``open_store``.
+        meta: as for ``create_store``; a store that is there keeps its own.
+        storage_options: as for ``open_store``.
+
+    Raises:
+        StoreError: as ``open_store`` and ``create_store``.
+    """
+    if not holds_store(uri, storage_options=storage_options):
+        try:
+            return create_store(uri, meta, storage_options=storage_options)
+        except StoreError:
+            # unless somebody else made it meanwhile
+            if not holds_store(uri, storage_options=storage_options):
+                raise
+    return open_store(uri, storage_options=storage_options)
 
 
 def read_meta(uri: str | Path, *, storage_options: Options = None) -> StoreMeta:

@@ -137,7 +137,7 @@ class PostgresStore:
         if meta.vectors == "int8":
             message = (
                 f"{address.shown} cannot keep vectors as int8, which pgvector does not have: "
-                "choose half or binary"
+                "add --vectors half, which keeps the same vectors, or --vectors binary"
             )
             raise StoreError(message)
         connections = Connections(address)
