@@ -286,6 +286,25 @@ def test_the_command_copies_and_says_what_it_did(folder, capfd):
     assert open_store(half).meta.vectors == "half"
 
 
+def test_what_copying_and_verifying_would_ignore_is_refused(folder, capfd):
+    source = create_store(folder(), meta_of()).meta.uri
+    copying, verifying = ["--copy", source, "--into", folder()], ["--verify", source]
+    for ignored, shown in (
+        (["table.csv"], "PATH"),
+        (["--model", "x"], "--model"),
+        (["--images", "x"], "--images"),
+        (["--ray", "local"], "--ray"),
+    ):
+        for mode in (copying, verifying):
+            assert run(["index", *ignored, *mode]) == 2
+            assert f"{mode[0]} has no use for {shown}: leave" in capfd.readouterr().err
+    assert run(["index", *copying, *verifying]) == 2
+    assert run(["index", *copying, "--mend"]) == 2
+    assert "--mend needs an index to check" in capfd.readouterr().err
+    assert not Path(copying[-1]).exists()
+    assert run(["index", *verifying, "--mend"]) == 0
+
+
 @pytest.mark.slow
 def test_a_copy_that_is_killed_goes_on_and_ends_the_same(folder):
     source = create_store(folder(), meta_of())

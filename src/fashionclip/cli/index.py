@@ -1,12 +1,13 @@
 """``fashionclip index``: a catalogue into a store that can be searched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from fashionclip.cli import terminal
 from fashionclip.cli.options import (
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from fashionclip.model import FashionCLIP
 
 MAX_SHOWN_DAMAGED = 10
+OF_VERIFY = {"verified", "mend", "storage_options", "as_json"}
+OF_COPY = {"copied", "store", "keep_missing", "vectors", "storage_options", "as_json"}
+"""The parameters that ``--verify`` and ``--copy`` look at."""
 
 
 @click.command(
@@ -112,10 +116,14 @@ def command(
     STORE/rejects.jsonl, or in rejects.jsonl here where STORE is not a folder.
     """
     if verified is not None:
+        _refuse_others("--verify", OF_VERIFY)
         verify(verified, reading.storage_options, as_json=as_json, mend=mend)
         return
+    if mend:
+        stop_for_usage("--mend needs an index to check: fashionclip index --verify STORE --mend")
     if copied is not None:
-        if path is not None or store is None:
+        _refuse_others("--copy", OF_COPY)
+        if store is None:
             stop_for_usage("name where the copy goes: fashionclip index --copy STORE --into STORE")
         copy(
             copied,
@@ -161,6 +169,18 @@ def command(
     say_report(report)
     if not (report.stored or report.updated or report.unchanged):
         click.get_current_context().exit(1)  # not one product of this catalogue is in the index
+
+
+def _refuse_others(option: str, looked_at: Collection[str]) -> None:
+    """End with status 2 if there is anything on the command line that an option would ignore."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and name not in looked_at:
+            is_option = isinstance(parameter, click.Option)
+            shown = parameter.opts[-1] if is_option else parameter.human_readable_name
+            stop_for_usage(f"{option} has no use for {shown}: leave one of them out")
 
 
 def embed(
