@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -88,6 +90,22 @@ def test_an_address_without_a_cluster_is_one_line_at_once(model, address, line):
     with pytest.raises(ClusterError, match=line), open_ray_encoder(model, address):
         pass
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_listener_that_is_not_ray_is_one_line_at_once(model, scheme):
+    class Other(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(100)
+            self.request.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+    with TCPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"{scheme}127.0.0.1:{server.server_address[1]}"
+        line = f"what answers at {address} is no Ray cluster .*RAY_AUTH_MODE=token.*; check the"
+        with pytest.raises(ClusterError, match=line), open_ray_encoder(model, address):
+            pass
+        server.shutdown()
 
 
 def test_without_ray_the_line_says_what_to_install(monkeypatch, tiny_checkpoint, tmp_path, capsys):

@@ -16,6 +16,10 @@ from fashionclip.ray_encoding.workers import RayEncoder, WorkerPlan, one_line
 CORES_PER_WORKER = 8
 """Of a CPU worker, by default: beyond these, a larger engine gains less than another one."""
 CONNECT_TIMEOUT_S = 5.0
+HTTP2_SETTINGS = b"\x04"
+"""The kind of frame that each side begins with."""
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0" + HTTP2_SETTINGS + bytes(5)
+TLS_ALERT = 0x15
 OBJECT_STORE_BYTES = 512 << 20
 """Of a Ray that is started here; it holds the batches that are on their way."""
 
@@ -190,18 +194,38 @@ def _init(address: str) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Refuse an address at which nothing listens, which Ray would try for minutes.
+    """Refuse an address at which no Ray listens, which Ray would try for minutes.
 
     Raises:
-        ClusterError: the address is not one, or nothing answers there.
+        ClusterError: the address is not one, nothing answers there, or something else than Ray.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         message = f"'{address}' is no Ray address; give auto, local, HOST:PORT or ray://HOST:PORT"
         raise ClusterError(message)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+        place = host.strip("[]"), int(port)
+        with socket.create_connection(place, CONNECT_TIMEOUT_S) as connection:
+            is_ray = _speaks_http2(connection)
     except (OSError, OverflowError) as exc:
         why = getattr(exc, "strerror", None) or str(exc)
         message = f"no Ray cluster answers at {address} ({why}); check the address and the port"
         raise ClusterError(message) from exc
+    if not is_ray:
+        message = (
+            f"what answers at {address} is no Ray cluster (or asks for a token: "
+            "RAY_AUTH_MODE=token); check the address and the port"
+        )
+        raise ClusterError(message)
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other side greets as servers of gRPC do, or may do so over TLS only."""
+    try:
+        connection.sendall(HTTP2_GREETING)
+        answer = connection.recv(9)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True  # it hung up, as one with TLS may
+    return not answer or answer[0] == TLS_ALERT or answer[3:4] == HTTP2_SETTINGS
