@@ -95,7 +95,15 @@ class Service:
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         self.address = found[1]
-        ask(self.address + "/metrics")  # waits until the service is up
+        while not self._is_ready():
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        try:
+            return bool(ask(self.address + "/ready"))
+        except urllib.error.HTTPError as exc:  # 503: it is loading
+            return exc.code != 503
 
     def end(self) -> None:
         """Stop the command by SIGTERM."""

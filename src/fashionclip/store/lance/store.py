@@ -6,6 +6,7 @@ that ``verify`` recomputes. Every write is one version of the table: a reader go
 version that it began with, and older versions tell what changed since.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,6 +95,7 @@ class LanceStore:
         self._planner = upkeep.SearchPlanner()
         self._vocabulary: words.Vocabulary | None = None
         self._meta: tuple[int, StoreMeta] | None = None
+        self._lock = threading.Lock()
         self._open()
 
     def __repr__(self) -> str:
@@ -102,33 +104,38 @@ class LanceStore:
 
     def _open(self) -> None:
         """Read manifest and table, as they are now."""
-        self._row_ids = RowIds()
-        self._identity: Identity = self._place.identity()
-        self._manifest = Manifest.read(self._place)
-        self._manifest.require_format(self._place.uri)
-        self._table = open_table(self._place)
+        identity = self._place.identity()
+        self._manifest = manifest = Manifest.read(self._place)
+        manifest.require_format(self._place.uri)
+        table = open_table(self._place)
         with reported(self._place.uri):
-            table_schema = self._table.schema
-        manifest = self._manifest
+            table_schema = table.schema
         schema.check_schema(
             table_schema, dim=manifest.dim, form=manifest.vectors, uri=self._place.uri
         )
+        # ids belong to their table: another one in its place numbers its fragments anew
+        self._opened: tuple[Dataset, RowIds] = table, RowIds()
+        self._identity: Identity = identity
 
     @tried_again
     def latest(self) -> Dataset:
         """The table at its newest version, for reading; another write makes another object."""
         if self._place.identity() != self._identity:
             self._open()
+        opened = table, row_ids = self._opened
         with reported(self._place.uri):
-            version = self._table.latest_version
-            if version != self._table.version:
-                self._table = self._table.checkout_version(version)
-            return self._table
+            version = table.latest_version
+            if version != table.version:
+                table = table.checkout_version(version)
+        with self._lock:
+            if self._opened is opened:  # no other thread has opened another one meanwhile
+                self._opened = table, row_ids
+        return table
 
     @property
     def table_version(self) -> int:
         """The version of the table that was read last."""
-        return int(self._table.version)
+        return int(self._opened[0].version)
 
     def for_writing(self) -> Dataset:
         """The table at its newest version, as an object that its writer may change.
@@ -323,7 +330,8 @@ class LanceStore:
                 **search,
             )
             rows = scanner.to_table()
-            ids = self._row_ids.of(table, rows[ADDRESS].to_numpy())
+            newest, row_ids = self._opened
+            ids = (row_ids if table is newest else RowIds()).of(table, rows[ADDRESS].to_numpy())
         return rows.append_column(schema.ID, ids)
 
     @_on_newest
