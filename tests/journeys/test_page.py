@@ -101,9 +101,12 @@ class Service:
 
     def _is_ready(self) -> bool:
         try:
-            return bool(ask(self.address + "/ready"))
-        except urllib.error.HTTPError as exc:  # 503: it is loading
-            return exc.code != 503
+            ask(self.address + "/ready")
+        except urllib.error.HTTPError as exc:
+            if exc.code != 503:  # which says that it is loading
+                raise
+            return False
+        return True
 
     def end(self) -> None:
         """Stop the command by SIGTERM."""
