@@ -30,7 +30,7 @@ import psutil
 from stores import postgres
 
 from fashionclip.product import Product
-from fashionclip.store import Store, holds_store, open_store
+from fashionclip.store import Store, holds_store, open_or_create, open_store
 
 PRELOADED = ("fashionclip.indexing", "fashionclip.store.copying", "fashionclip.serve.memory_index")
 SHARES = {"index": 0.3, "copy": 0.3, "replica": 0.24, "ray": 0.16}
@@ -61,16 +61,13 @@ def index(began: Event, table: str, store: str, ray: str = "") -> None:
 
 def copy(began: Event, source: str, store: str) -> None:
     """Copy a store, in batches as small as those of an index."""
-    from fashionclip.store import create_store
     from fashionclip.store.copying import copy_store
     from fashionclip.store.lance import store as lance_store
 
     lance_store.SCAN_ROWS = ROWS_PER_WRITE
     opened = open_store(source)
     began.set()
-    if not holds_store(store):
-        create_store(store, opened.meta)
-    copy_store(opened, open_store(store), wait_s=-1)
+    copy_store(opened, open_or_create(store, opened.meta), wait_s=-1)
 
 
 def replica(began: Event, store: str, saved_in: str) -> None:

@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product
 from fashionclip.serve.service import BUILTIN
-from fashionclip.store import Store, create_store, holds_store, open_store
+from fashionclip.store import Store, open_or_create, open_store
 from fashionclip.store.memory import MemoryStore
 
 REQUESTS_PER_S = 20.0  # of the steady load
@@ -335,7 +335,7 @@ def grow(source: Store, n_products: int, path: Path) -> Path:
     The column ``SHARE`` has evenly spread numbers in 0...1, so that ``share < 0.1`` passes a tenth.
     A copy that was begun is continued, and one that is complete is left alone.
     """
-    store = open_store(path) if holds_store(path) else create_store(path, source.meta)
+    store = open_or_create(path, source.meta)
     if len(store) >= n_products:
         return path
     parts = list(source.scan())
