@@ -42,6 +42,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def indexed_shop(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of a small shop by the tiny checkpoint; tests that change it copy it."""
+    from small_shop import index_shop, write_catalog
+
+    table = write_catalog(tmp_path_factory.mktemp("catalog"))
+    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
+    return table.parent / "shop.lance"
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a server of S3's protocol, which takes any key."""

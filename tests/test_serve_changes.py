@@ -12,21 +12,14 @@ from fashionclip.serve.idempotency import IdempotencyKeys, KeptAnswer
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
-from small_shop import ODD_IDS, as_base64, draw, ids, index_shop, write_catalog
+from small_shop import ODD_IDS, as_base64, draw, ids
 
 SETTINGS = Settings(rate_per_minute=0, max_batch=4)
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_checkpoint, tmp_path_factory):
-    table = write_catalog(tmp_path_factory.mktemp("catalog"))
-    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
-    return table.parent / "shop.lance"
-
-
 @pytest.fixture
-def client(whole, tmp_path):
-    service = SearchService(shutil.copytree(whole, tmp_path / "s"), SETTINGS, Metrics())
+def client(indexed_shop, tmp_path):
+    service = SearchService(shutil.copytree(indexed_shop, tmp_path / "s"), SETTINGS, Metrics())
     with TestClient(
         create_app(service, SETTINGS, Metrics()),
         base_url="http://127.0.0.1:8000",

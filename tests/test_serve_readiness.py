@@ -16,19 +16,11 @@ from fashionclip.serve.service import SearchService
 from fashionclip.serve.services import Services
 from fashionclip.serve.settings import Settings
 from fashionclip.store import StoreMeta, create_store
-from small_shop import index_shop, write_catalog
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_checkpoint, tmp_path_factory):
-    table = write_catalog(tmp_path_factory.mktemp("catalog"))
-    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
-    return table.parent / "shop.lance"
 
 
 @pytest.fixture
-def store(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "shop.lance")
+def store(indexed_shop, tmp_path):
+    return shutil.copytree(indexed_shop, tmp_path / "shop.lance")
 
 
 class Shop:

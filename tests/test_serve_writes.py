@@ -16,7 +16,7 @@ from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.writes import Deletion, NewProduct, Patch, StoreWriter
 from fashionclip.store import open_store
 from fashionclip.store.blobs import FolderBlobs
-from small_shop import draw, encoded, index_shop, write_catalog
+from small_shop import draw, encoded
 
 IMAGE = encoded(draw("purple", "shoe"))
 
@@ -26,16 +26,9 @@ def model(tiny_checkpoint):
     return FashionCLIP.from_pretrained(str(tiny_checkpoint))
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_checkpoint, tmp_path_factory):
-    table = write_catalog(tmp_path_factory.mktemp("catalog"))
-    index_shop(table, tiny_checkpoint, table.parent / "shop.lance")
-    return table.parent / "shop.lance"
-
-
 @pytest.fixture
-def path(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "s")
+def path(indexed_shop, tmp_path):
+    return shutil.copytree(indexed_shop, tmp_path / "s")
 
 
 @pytest.fixture
