@@ -18,9 +18,10 @@ from fashionclip.atomic import write_whole
 from fashionclip.catalog import Catalog
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.config import expected_shapes
-from fashionclip.errors import CheckpointError, FashionCLIPError
+from fashionclip.encoding import encode_products, local_encoder
+from fashionclip.errors import CheckpointError
 from fashionclip.model import FashionCLIP
-from fashionclip.product import Product
+from fashionclip.product import Product, Reject
 from fashionclip.store.pca_pruning import principal_axes
 
 MAX_FITTED = 4_096
@@ -64,6 +65,7 @@ def reduce_model(
         CheckpointError: the model was not trained for this length and there is no catalogue, the
             catalogue has too few images, or the folder holds something else or cannot be written.
         CatalogError: the catalogue cannot be read.
+        CredentialsError: object storage refuses the credentials for the images.
         ValueError: ``dim`` is not between 1 and the model's, less one.
     """
     checkpoint = model.checkpoint
@@ -170,6 +172,7 @@ def _sample_vectors(
 
     Raises:
         CatalogError: the catalogue cannot be read.
+        CredentialsError: object storage refuses the credentials for the images.
     """
     n_rows = 0
 
@@ -182,20 +185,14 @@ def _sample_vectors(
                 n_rows += 1
 
     sample = _sampled(products())
-    found = model.iter_images(_read_images(catalog, sample), policy=catalog.policy)
-    vectors = [vector for vector in found if not isinstance(vector, FashionCLIPError)]
+    encoded = encode_products(
+        sample, local_encoder(model), policy=catalog.policy, sources=catalog.image_sources
+    )
+    vectors = [item.vector for item in encoded if not isinstance(item, Reject)]
     n_rejected = n_rows + len(sample) - len(vectors)
     if not vectors:
         return np.empty((0, model.dim), np.float32), n_rejected
-    return np.stack(vectors).astype(np.float32), n_rejected
-
-
-def _read_images(catalog: Catalog, products: Iterable[Product]) -> Iterator[bytes]:
-    for product in products:
-        try:
-            yield catalog.read_image(product)
-        except FashionCLIPError:  # indexing lists it as a reject
-            continue
+    return np.stack(vectors), n_rejected
 
 
 def _sampled(products: Iterable[Product]) -> list[Product]:
