@@ -118,20 +118,13 @@ class InMemoryIndex(MemoryStore):
             FilterError: a filter names a column that is gone.
         """
         now = self.snapshot
-        if exact:
-            return super().nearest(vectors, k=k, where=where, exact=True, columns=columns)
+        if exact or self.fault or len(now) < APPROXIMATE_FROM:
+            exact = exact or (None if k <= MAX_EXACT_K else False)
+            return self._compared(vectors, k=k, where=where, exact=exact, columns=columns)
         check_k(k)
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
         filters = where if isinstance(where, Sequence) else [where] * len(vectors)
         queries = unit_queries(vectors)
-        if self.fault or len(now) < APPROXIMATE_FROM:
-            return now.nearest(
-                queries,
-                ks=[k] * len(queries),
-                masks=[now.mask(one) for one in filters],
-                columns=columns,
-                exact=None if k <= MAX_EXACT_K else False,
-            )
         try:
             rows = self._candidates(now, queries, k, filters)
         except FilterError:

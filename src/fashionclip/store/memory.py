@@ -236,6 +236,18 @@ class MemoryStore:
         columns: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k products closest to each vector; see ``Store``."""
+        return self._compared(vectors, k=k, where=where, exact=exact or None, columns=columns)
+
+    def _compared(
+        self,
+        vectors: Float32[np.ndarray, "query dim"],
+        *,
+        k: int,
+        where: Filter | Sequence[Filter | None] | None,
+        exact: bool | None,
+        columns: Sequence[str] | None,
+    ) -> list[list[Hit]]:
+        """The k products closest to each vector; ``exact`` is that of ``Snapshot.nearest``."""
         check_k(k)
         now = self._snapshot
         check_dim(vectors, dim=now.meta.dim, model=now.meta.model, uri=now.meta.uri)
@@ -246,7 +258,7 @@ class MemoryStore:
             ks=[k] * len(vectors),
             masks=masks,
             columns=columns,
-            exact=exact or None,
+            exact=exact,
         )
 
     def text_search(
