@@ -24,7 +24,14 @@ from fashionclip.evaluate.report.wording import (
     interval,
     number,
 )
-from fashionclip.evaluate.results import Figure, ModelInfo, Run
+from fashionclip.evaluate.results import (
+    Figure,
+    ModelInfo,
+    Run,
+    TaskResult,
+    read_run,
+    write_run,
+)
 from fashionclip.metrics import METRICS, explain, title_of
 
 VOID = {"meta", "img", "br", "input", "hr", "link", "base"}
@@ -321,6 +328,41 @@ def test_a_whisker_has_a_label_with_its_numbers() -> None:
     assert page.tags[place][1]["aria-label"] == label
     lines = [a for tag, a in page.tags[place : place + 6] if tag == "line"]
     assert [line["x1"] for line in lines] == ["0", "40.00%", "40.00%", "75.00%"]
+
+
+def audit_run() -> Run:
+    figures = {"skew": Figure(-0.3, -0.42, 0.1, 80), "ndkl": Figure(0.2, 0.1, 0.3, 80)}
+    groups = {"By size": {"small": Figure(0.25, 0.125, 0.5, 40)}}
+    details = {"chance": {"ndkl": 0.125}, "groups": groups}
+    result = TaskResult("shop/gender", "audit", "skew", 80, 0, figures, details=details)
+    return replace(two_model_run(), results={"builtin": (result,)}, title="Audit")
+
+
+def test_a_report_of_an_audit_has_its_title_its_groups_and_chance() -> None:
+    text = markdown(audit_run())
+    assert text.startswith("# Audit\n")
+    assert "builtin, by size:\n\n|  | Value | n |" in text
+    assert "| small | 0.250 [0.125 to 0.500] | 40 |" in text
+    assert "| by chance | — | — | 0.125 |" in text
+    page = _Page(html(audit_run(), {}))
+    assert "Audit of builtin" in page.text
+    assert {"By size", "small", "0.125 to 0.500"} <= set(page.words)
+
+
+def test_the_scale_of_figures_below_zero_begins_below_zero() -> None:
+    page = _Page(html(audit_run(), {}))
+    place = next(i for i, (_, a) in enumerate(page.tags) if a.get("class") == "whisker dot")
+    scale, zero, interval, *_ = [a for tag, a in page.tags[place : place + 9] if tag == "line"]
+    assert (scale["x1"], zero["x1"]) == ("0", "50.00%")
+    assert (interval["x1"], interval["x2"]) == ("8.00%", "60.00%")
+
+
+def test_the_title_and_the_groups_of_an_audit_are_read_as_they_were_written(tmp_path) -> None:
+    write_run(audit_run(), tmp_path)
+    found = read_run(tmp_path)
+    assert found.title == "Audit"
+    details = found.results["builtin"][0].details
+    assert details["groups"]["By size"]["small"] == Figure(0.25, 0.125, 0.5, 40)
 
 
 def test_curves_take_one_number_of_images_and_none() -> None:

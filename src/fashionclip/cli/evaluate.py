@@ -230,6 +230,8 @@ def samples_of(
 
 def run_fields(run: "Run", out: Path) -> dict[str, object]:
     """The run as ``--json`` prints it: by model, task and metric."""
+    from fashionclip.evaluate.report.wording import chance_of
+
     return {
         "out": str(out),
         "models": {
@@ -238,8 +240,14 @@ def run_fields(run: "Run", out: Path) -> dict[str, object]:
                     "n": result.n,
                     "left_out": result.left_out,
                     "seen_in_training": result.n_seen,
+                    "headline": result.headline,
                     "figures": {m: asdict(f) for m, f in result.figures.items()},
+                    "chance": {m: chance_of(result, m) for m in result.figures},
                     "unseen": {m: asdict(f) for m, f in result.unseen.items()},
+                    "groups": {
+                        heading: {name: asdict(f) for name, f in figures.items()}
+                        for heading, figures in result.details.get("groups", {}).items()
+                    },
                     "warnings": list(result.warnings),
                 }
                 for result in results

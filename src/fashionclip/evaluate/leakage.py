@@ -196,6 +196,17 @@ class LeakageCheck:
             seen = same_text | answers
         return seen, leakage
 
+    def mark(
+        self, images: Sequence[ImageRef], digests: Sequence[bytes | None]
+    ) -> Bool[np.ndarray, " image"]:
+        """Mark each image that the model was trained on, as it is or as a near duplicate.
+
+        Args:
+            images: to mark.
+            digests: ``image_digest`` of each.
+        """
+        return np.asarray(self.is_same_file(digests) | self.is_near_duplicate(images, digests))
+
     def is_same_file(self, digests: Sequence[bytes | None]) -> Bool[np.ndarray, " image"]:
         """Which images are training images, byte for byte."""
         return np.array([digest in self._images for digest in digests], dtype=bool)

@@ -22,7 +22,15 @@ import numpy as np
 from fashionclip.atomic import write_whole
 from fashionclip.errors import EvaluationError
 
-Kind = Literal["zero-shot", "retrieval", "picture-to-picture", "probe", "wrong-attribute"]
+Kind = Literal[
+    "zero-shot",
+    "retrieval",
+    "picture-to-picture",
+    "probe",
+    "wrong-attribute",
+    "behavioural-probe",
+    "audit",
+]
 
 FORMAT = 1
 """Raised when an older fashionclip could not read what a newer one writes."""
@@ -63,7 +71,9 @@ class TaskResult:
     unseen: Mapping[str, Figure] = field(default_factory=dict)
     """The same figures without them; empty where nothing was seen, or nothing is left."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values and figures, by kind of task; the scorers' docstrings list them."""
+    """Plain values and figures, by kind of task; the scorers' docstrings list them. Of every kind,
+    reports show ``chance`` (what chance gives, by metric); of probes and audits also ``groups``
+    (figures by heading and name, such as ``{"By size": {"small": figure}}``)."""
     notes: tuple[str, ...] = ()
     """The task's own."""
     warnings: tuple[str, ...] = ()
@@ -105,6 +115,8 @@ class Run:
     """ISO date and time, UTC."""
     version: str
     """Of this package."""
+    title: str = "Evaluation"
+    """Of the report: ``Evaluation``, ``Probes``, ``Audit``."""
 
 
 def write_run(run: Run, folder: str | Path) -> None:
@@ -131,6 +143,7 @@ def write_run(run: Run, folder: str | Path) -> None:
         "format": FORMAT,
         "created": run.created,
         "version": run.version,
+        "title": run.title,
         "models": [_fields(model) for model in run.models],
         "results": {
             model: [{n: v for n, v in _fields(result).items() if n != "items"} for result in some]
@@ -171,6 +184,7 @@ def read_run(folder: str | Path) -> Run:
             missing=document["missing"],
             created=document["created"],
             version=document["version"],
+            title=document.get("title", "Evaluation"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise EvaluationError(_damaged(folder / RESULTS_NAME)) from exc

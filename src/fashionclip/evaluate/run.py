@@ -17,6 +17,7 @@ from fashionclip.evaluate.probe import score_probe
 from fashionclip.evaluate.results import ModelInfo, Run, TaskResult
 from fashionclip.evaluate.retrieval import score_image_to_image, score_retrieval
 from fashionclip.evaluate.tasks import (
+    ImageRef,
     ImageToImage,
     Probe,
     Retrieval,
@@ -83,6 +84,18 @@ def load_benchmarks(names: Sequence[str], data: Path | None) -> TaskSuite:
     return TaskSuite(tuple(tasks), missing, warnings)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One thing to measure of a model: a task of a benchmark, a probe or an audit."""
+
+    name: str
+    """Of the result: ``kagl/article-type``."""
+    images: tuple[ImageRef, ...]
+    """Those that it encodes, for the progress, and for what a report shows."""
+    score: Callable[[CachedEncoder, LeakageCheck | None], TaskResult]
+    """Measures one model; the check is None where nothing is known of its training data."""
+
+
 def evaluate_models(
     models: Iterable[FashionCLIP],
     suite: TaskSuite,
@@ -100,14 +113,66 @@ def evaluate_models(
     Args:
         models: opened one after the other, if this is a generator.
         suite: what to measure.
-        cache: folder for vectors; None keeps nothing.
+        cache: as for ``measure_models``.
         prompts: a style of prompts for every zero-shot task; None chooses one for each model on
             the task's development images.
+        trained_on: as for ``measure_models``.
+        policy: as for ``measure_models``.
+        open_encoder: as for ``measure_models``.
+        seed: of all random sampling.
+        progress: as for ``measure_models``.
+
+    Returns:
+        The run, and the images its report shows: data URIs by ``<task>/<image_id>``.
+
+    Raises:
+        EvaluationError: as ``measure_models``.
+    """
+
+    def job(task: Task) -> Job:
+        def score(encoder: CachedEncoder, check: LeakageCheck | None) -> TaskResult:
+            result = _measure(task, encoder, check, prompts=prompts, seed=seed)
+            warnings = (*suite.warnings.get(task.name, ()), *result.warnings)
+            return replace(result, warnings=warnings)
+
+        return Job(task.name, images_of(task), score)
+
+    return measure_models(
+        models,
+        [job(task) for task in suite.tasks],
+        missing=suite.missing,
+        cache=cache,
+        trained_on=trained_on,
+        policy=policy,
+        open_encoder=open_encoder,
+        progress=progress,
+    )
+
+
+def measure_models(
+    models: Iterable[FashionCLIP],
+    jobs: Sequence[Job],
+    *,
+    missing: Mapping[str, str],
+    title: str = "Evaluation",
+    cache: Path | None = None,
+    trained_on: Sequence[TrainingData] = (),
+    policy: FetchPolicy | None = None,
+    open_encoder: OpenEncoder | None = None,
+    progress: ProgressCallback | None = None,
+) -> tuple[Run, dict[str, str]]:
+    """Measure models by any jobs.
+
+    Args:
+        models: opened one after the other, if this is a generator.
+        jobs: what to measure; each has a name of its own.
+        missing: what cannot be measured, and why, for the report.
+        title: of the report.
+        cache: folder for vectors; None keeps nothing.
         trained_on: what the models were trained on, besides the records in their folders.
         policy: how remote images may be fetched.
         open_encoder: opens what encodes a model's images, such as ``open_ray_encoder``; None for
             this process.
-        seed: of all random sampling.
         progress: called as images get done.
 
     Returns:
@@ -118,7 +183,7 @@ def evaluate_models(
     """
     infos: list[ModelInfo] = []
     results: dict[str, tuple[TaskResult, ...]] = {}
-    missing = dict(suite.missing)
+    not_measured = dict(missing)
     shown: dict[str, str] = {}
     for model in models:
         begin = time.perf_counter()
@@ -135,16 +200,15 @@ def evaluate_models(
             encoder = CachedEncoder(
                 model, cache, policy=policy, encoder=images, progress=counter.advance
             )
-            for task in suite.tasks:
-                counter.start(task)
+            for job in jobs:
+                counter.start(job)
                 try:
-                    result = _measure(task, encoder, check, prompts=prompts, seed=seed)
+                    result = job.score(encoder, check)
                 except MissingExtraError as error:
-                    missing[task.name] = str(error)
+                    not_measured[job.name] = str(error)
                     continue
-                warnings = (*suite.warnings.get(task.name, ()), *result.warnings)
-                found.append(replace(result, warnings=warnings))
-                shown |= _thumbnails(task, result.shown, policy)
+                found.append(result)
+                shown |= _thumbnails(job, result.shown, policy)
         results[name] = tuple(found)
         infos.append(
             ModelInfo(
@@ -158,20 +222,21 @@ def evaluate_models(
             )
         )
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return Run(tuple(infos), results, missing, created, version("fashionclip")), shown
+    run = Run(tuple(infos), results, not_measured, created, version("fashionclip"), title)
+    return run, shown
 
 
 class _Counter:
-    """How many images of its present task a model has done."""
+    """How many images of its present job a model has done."""
 
     def __init__(self, name: str, progress: ProgressCallback) -> None:
         self._name, self._progress = name, progress
         self._what, self._done, self._total = "", 0, 0
 
-    def start(self, task: Task) -> None:
-        """Begin the next task."""
-        self._what, self._done = f"{self._name}: {task.name}", 0
-        self._total = len(images_of(task))
+    def start(self, job: Job) -> None:
+        """Begin the next job."""
+        self._what, self._done = f"{self._name}: {job.name}", 0
+        self._total = len(job.images)
         self._progress(self._what, 0, self._total)
 
     def advance(self, modality: str, n: int) -> None:
@@ -216,10 +281,10 @@ def _short_name(model: FashionCLIP) -> str:
 
 
 def _thumbnails(
-    task: Task, ids: Iterable[str], policy: FetchPolicy | None
+    job: Job, ids: Iterable[str], policy: FetchPolicy | None
 ) -> Iterator[tuple[str, str]]:
     wanted = set(ids)
-    for image in images_of(task):
+    for image in job.images:
         if image.image_id not in wanted:
             continue
         wanted.discard(image.image_id)
@@ -228,4 +293,4 @@ def _thumbnails(
             uri = thumbnail_uri(source, max_px=THUMBNAIL_PX)
         except FashionCLIPError:
             continue  # the report shows its id
-        yield f"{task.name}/{image.image_id}", uri
+        yield f"{job.name}/{image.image_id}", uri

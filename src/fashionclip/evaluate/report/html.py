@@ -23,6 +23,7 @@ from fashionclip.metrics import explain, title_of
 
 NUMBERED_CLASSES = 20
 """A matrix of at most so many classes has its counts written into the cells."""
+_LIMITS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # ends of the scale of whiskers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class MetricRows:
         figures = [f for line in self.lines for f in (line.figure, line.unseen) if f is not None]
         ends = [f.high for f in figures if not math.isnan(f.high)]
         return max([*ends, *(row.value for row in self.published)], default=0.0)
+
+    @property
+    def lowest(self) -> float:
+        """The leftmost point of its whiskers."""
+        figures = [f for line in self.lines for f in (line.figure, line.unseen) if f is not None]
+        return min((f.low for f in figures if not math.isnan(f.low)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,16 @@ class Section:
 
     @property
     def limit(self) -> float:
-        """The right end of the scale that all its whiskers share: 1, or less if all are small."""
+        """The right end of the scale that all its whiskers share."""
         highest = max((metric.highest for metric in self.metrics), default=1.0)
-        return next((limit for limit in (0.05, 0.1, 0.25, 0.5) if highest <= limit), 1.0)
+        return next((limit for limit in _LIMITS if highest <= limit), _LIMITS[-1])
+
+    @property
+    def low(self) -> float:
+        """The left end of that scale: 0, unless a whisker goes below."""
+        lowest = min((metric.lowest for metric in self.metrics), default=0.0)
+        limits = (limit for limit in _LIMITS if -lowest <= limit)
+        return -next(limits, _LIMITS[-1]) if lowest < 0 else 0.0
 
     @property
     def is_seen(self) -> bool:

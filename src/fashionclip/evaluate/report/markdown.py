@@ -33,7 +33,7 @@ from fashionclip.metrics import explain, title_of
 def markdown(run: Run) -> str:
     """Write a run as Markdown: tables with models as rows, published figures marked as such."""
     lines = [
-        "# Evaluation",
+        f"# {plain(run.title)}",
         "",
         f"{day_of(run.created)}, fashionclip {plain(run.version)}. Square brackets are 95 % "
         "bootstrap intervals over pictures or queries.",
@@ -169,6 +169,21 @@ def _task(run: Run, task: str) -> Iterator[str]:
     yield from (f"- {title_of(m)}: {explain(m)}." for m in metrics if explain(m))
     yield from _remarks(run, results)
     yield ""
+    for model, result in results:
+        yield from _groups(model, result)
+
+
+def _groups(model: str, result: TaskResult) -> Iterator[str]:
+    """A table for each heading of a probe's or an audit's groups."""
+    for heading, figures in result.details.get("groups", {}).items():
+        rows = [
+            [plain(name), cell(figure, n=figure.n), count(figure.n)]
+            for name, figure in figures.items()
+        ]
+        yield f"{plain(model)}, {plain(heading[:1].lower() + heading[1:])}:"
+        yield ""
+        yield from table(["", "Value", "n"], rows)
+        yield ""
 
 
 def _remarks(run: Run, results: Sequence[tuple[str, TaskResult]]) -> Iterator[str]:

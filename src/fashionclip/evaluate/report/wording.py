@@ -16,6 +16,8 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         "picture-to-picture": "Image-to-image retrieval: pictures found by a picture",
         "probe": "Linear probe: classes learned by a linear classifier on the model's vectors",
         "wrong-attribute": "The right caption against the same caption with one word changed",
+        "behavioural-probe": "Behavioural probe: one ability of the model, tested by itself",
+        "audit": "Audit: how the model treats groups of products, pictures and queries",
     }
 )
 """What each kind of task measures."""
@@ -102,6 +104,7 @@ def seen_sentence(result: TaskResult, trained_on: str) -> str:
         trained_on: the training data that was compared, in words; empty if nothing is known.
     """
     unit = "queries" if result.kind in {"retrieval", "picture-to-picture"} else "pictures"
+    unit = "items" if result.kind in {"behavioural-probe", "audit"} else unit
     if not trained_on and not result.n_seen:
         return f"The model's training data is not known: it may contain these {unit}."
     source = f" ({trained_on})" if trained_on else ""
