@@ -13,7 +13,7 @@ from fashionclip.errors import StoreError
 from fashionclip.product import Product
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
-from fashionclip.serve.saved_copy import NAME, read_saved
+from fashionclip.serve.saved_copy import read_saved, saved_path
 from fashionclip.store import StoreMeta, create_store, open_store
 from fashionclip.store.filters import parse_filter
 from fashionclip.store.memory import MemoryStore
@@ -164,7 +164,7 @@ def test_a_start_reads_what_was_saved_and_then_only_the_changes(kind, tmp_path, 
     store = create_store(uri, StoreMeta("", "m", "0" * 16, DIM, columns=COLUMNS))
     write(store, products(N))
     index = start(uri, tmp_path / "saved")
-    wait_for((tmp_path / "saved" / NAME).exists)
+    wait_for(saved_path(tmp_path / "saved", store.meta).exists)
     write(store, products(2, start=N, price=900), seed=1)
     with store.writer() as writer:
         writer.delete(["p001"])
@@ -181,17 +181,31 @@ def test_a_file_that_cannot_be_used_costs_a_scan_and_no_more(tmp_path, capsys):
     write(store, [Product("a", "", None, 0, {})])
     saved = tmp_path / "saved"
     saved.mkdir()
-    (saved / NAME).write_bytes(b"not this")
-    (saved / f"{NAME}.1.2.part").write_bytes(b"of a killed process")
+    path = saved_path(saved, store.meta)
+    path.write_bytes(b"not this")
+    path.with_name(f"{path.name}.1.2.part").write_bytes(b"of a killed process")
     index = start(tmp_path / "shop.lance", saved)
     assert len(index) == 1
-    wait_for(lambda: saved_revision(saved / NAME, index.meta) == index.revision)
+    wait_for(lambda: saved_revision(path, index.meta) == index.revision)
     index.close()
     assert content(read_saved(saved, index.meta)) == content(index.snapshot)
     assert not list(saved.glob("*.part"))
     index = start(tmp_path / "shop.lance", tmp_path / "shop.lance" / "index.json")  # a file
     assert len(index) == 1
     index.close()
+
+
+def test_indexes_that_share_a_folder_keep_a_file_each(tmp_path):
+    saved = tmp_path / "saved"
+    for name in "ab":
+        store = create_store(tmp_path / f"{name}.lance", StoreMeta("", "m", "0" * 16, DIM))
+        write(store, [Product(name, "", None, 0, {})])
+        index = start(tmp_path / f"{name}.lance", saved)
+        wait_for(saved_path(saved, store.meta).exists)
+        index.close()
+    for name in "ab":
+        meta = open_store(tmp_path / f"{name}.lance").meta
+        assert list(content(read_saved(saved, meta))) == [name]
 
 
 SAVING = """
@@ -209,7 +223,7 @@ while True:
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_file_or_none(tmp_path):
-    uri, path = tmp_path / "shop.lance", tmp_path / NAME
+    uri, path = tmp_path / "shop.lance", tmp_path / "saved.snapshot"
     store = create_store(uri, StoreMeta("", "m", "0" * 16, DIM, columns=COLUMNS))
     write(store, products(N))
     store, random = open_store(uri), Random(1)

@@ -1,9 +1,11 @@
 """The copy in memory, saved on local disk while the service runs: it starts from it the next time.
 
 A service that starts maps the file into memory and takes from its store only what has changed
-since. Several workers, and several services over one index, may share a folder: one of them saves.
+since. Several workers and services may share a folder: each index has a file of its own there, which
+one of them saves.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +17,16 @@ from filelock import FileLock, Timeout
 from fashionclip.errors import StoreError
 from fashionclip.serve.middleware import logs
 from fashionclip.store import StoreMeta
-from fashionclip.store.saved_snapshot import load_snapshot, save_snapshot, saved_revision
+from fashionclip.store.saved_snapshot import address_of, load_snapshot, save_snapshot, saved_revision
 from fashionclip.store.snapshot import Snapshot
 
-NAME = "index.snapshot"
 SAVE_S = 60.0  # between savings of what has changed
 MIN_REST = 20  # pause after saving, in times of its duration
+
+
+def saved_path(folder: Path, meta: StoreMeta) -> Path:
+    """The file of an index in a folder: its name has a hash of the index's address."""
+    return folder / f"index-{hashlib.sha256(address_of(meta).encode()).hexdigest()[:12]}.snapshot"
 
 
 def read_saved(folder: Path, meta: StoreMeta) -> Snapshot | None:
@@ -30,7 +36,7 @@ def read_saved(folder: Path, meta: StoreMeta) -> Snapshot | None:
         folder: where it is.
         meta: that of the store as it is now.
     """
-    path = folder / NAME
+    path = saved_path(folder, meta)
     try:
         return load_snapshot(path, meta)
     except StoreError as exc:
@@ -42,11 +48,11 @@ def keep_saved(folder: Path, current: Callable[[], Snapshot], is_closed: threadi
     """Save a copy of a store now, and again whenever it has changed; for a thread.
 
     Args:
-        folder: for the file, and for nothing else; one index a folder.
+        folder: for the file; other indexes may have theirs there too.
         current: gives what is to be saved.
         is_closed: set when no more is to be saved.
     """
-    path, last_fault, wait_s = folder / NAME, "", 0.0
+    path, last_fault, wait_s = saved_path(folder, current().meta), "", 0.0
     while not is_closed.wait(wait_s):
         started, fault = time.monotonic(), ""
         try:
@@ -71,6 +77,6 @@ def _save(path: Path, now: Snapshot) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(Timeout), FileLock(f"{path}.lock", timeout=0):
-        for part in path.parent.glob(f"{NAME}.*.part"):  # of a process that was killed
+        for part in path.parent.glob(f"{path.name}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
         save_snapshot(now, path)

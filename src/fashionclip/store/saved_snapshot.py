@@ -116,12 +116,16 @@ def _snapshot(table: pa.Table, room: VectorRoom, meta: StoreMeta, revision: int)
     return snapshot if alive.all() else replace(snapshot, is_live=alive)
 
 
+def address_of(meta: StoreMeta) -> str:
+    """The address of a store, the same from every working directory."""
+    return meta.uri if "://" in meta.uri else str(Path(meta.uri).absolute())
+
+
 def _facts(meta: StoreMeta) -> dict[str, Any]:
     """What says which store and model a snapshot is of."""
-    uri = meta.uri if "://" in meta.uri else str(Path(meta.uri).absolute())
     return {
         "format": FORMAT,
-        "uri": uri,
+        "uri": address_of(meta),
         "created": meta.created,
         "fingerprint": meta.fingerprint,
         "dim": meta.dim,
