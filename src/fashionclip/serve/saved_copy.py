@@ -17,7 +17,12 @@ from filelock import FileLock, Timeout
 from fashionclip.errors import StoreError
 from fashionclip.serve.middleware import logs
 from fashionclip.store import StoreMeta
-from fashionclip.store.saved_snapshot import address_of, load_snapshot, save_snapshot, saved_revision
+from fashionclip.store.saved_snapshot import (
+    address_of,
+    load_snapshot,
+    save_snapshot,
+    saved_revision,
+)
 from fashionclip.store.snapshot import Snapshot
 
 SAVE_S = 60.0  # between savings of what has changed
