@@ -1,7 +1,7 @@
 """The copy in memory, saved on local disk while the service runs: it starts from it the next time.
 
 A service that starts maps the file into memory and takes from its store only what has changed
-since. Several workers and services may share a folder: each index has a file of its own there, which
+since. Several workers and services may share a folder: each index has its own file there, which
 one of them saves.
 """
 
