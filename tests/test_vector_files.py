@@ -93,6 +93,18 @@ def test_shards_of_another_model_are_written_anew(model, tmp_path, tiny_checkpoi
     assert write(shop(7), path, model, shard_rows=10).reused == 0
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".tar"])
+def test_shards_of_another_number_of_rows_are_refused_before_anything_is_written(
+    suffix, model, tmp_path
+):
+    path = tmp_path / f"shop{suffix}"
+    shards = write(shop(12), path, model, shard_rows=5).paths
+    before = {shard: shard.read_bytes() for shard in shards}
+    with pytest.raises(OSError, match=r"shop-00000\S+ is of shards of 5 rows; pass --shard-rows 5"):
+        write(shop(12), path, model, shard_rows=4)
+    assert {shard: shard.read_bytes() for shard in tmp_path.glob(f"*{suffix}")} == before
+
+
 def test_shards_need_a_format_that_can_be_read_back(model, tmp_path):
     with pytest.raises(ValueError, match=r"should end in \.parquet, \.tar"):
         write(shop(7), tmp_path / "shop.npz", model, shard_rows=10)

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -80,8 +80,8 @@ def write_vectors(
     Raises:
         ValueError: another suffix, shards of a format that has none or with texts, or
             ``shard_rows`` below 1.
-        OSError: a file cannot be written, or one that this package did not write has the name of
-            a shard; then nothing is written.
+        OSError: a file cannot be written, or one that this package did not write, or wrote with
+            another ``shard_rows``, has the name of a shard; then nothing is written.
         FashionCLIPError: as the stream and the encoder raise.
     """
     suffix = path.suffix.lower()
@@ -94,8 +94,10 @@ def write_vectors(
         message = f"'{path}' should end in {suffixes}: that says the format"
         raise ValueError(message)
     stored: dict[str, EncodedImage] = {}
+    facts = {"model": model.name, "fingerprint": model.fingerprint}
     if shard_rows:
-        _require_shards(path)
+        facts["shard_rows"] = str(shard_rows)
+        _require_shards(path, shard_rows)
         rows = _with_stored(rows, path, shard_rows, model, stored)
     encoded = encode_products(
         rows,
@@ -115,7 +117,7 @@ def write_vectors(
         )
         for number, items in shards:
             paths.append(_shard_path(path, number) if shard_rows else path)
-            with whole_file(paths[-1]) as part, _open_file(part, suffix, model) as write:
+            with whole_file(paths[-1]) as part, _open_file(part, suffix, model.dim, facts) as write:
                 for row, item in items:
                     if isinstance(item, Reject):
                         rejects.add(item)
@@ -152,17 +154,43 @@ def _shard_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:05d}{path.suffix}")
 
 
-def _require_shards(path: Path) -> None:
+def _require_shards(path: Path, shard_rows: int) -> None:
     """Refuse files at the names of shards that are none: they would be replaced or deleted.
+
+    Shards of another number of rows are refused too: a run that is killed would leave a mixed set.
 
     Raises:
         FileExistsError: there is one.
     """
     name = re.compile(rf"{re.escape(path.stem)}-\d{{5,}}{re.escape(path.suffix)}")
     for found in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
-        if name.fullmatch(found.name) and not _is_shard(found):
+        if not name.fullmatch(found.name):
+            continue
+        if not _is_shard(found):
             message = f"{found} is no shard of fashionclip; move it, or choose another name"
             raise FileExistsError(message)
+        if (other := _rows_of_shard(found)) not in {None, str(shard_rows)}:
+            message = (
+                f"{found} is of shards of {other} rows; pass --shard-rows {other} "
+                f"(shard_rows={other}), or choose another name"
+            )
+            raise FileExistsError(message)
+
+
+def _rows_of_shard(path: Path) -> str | None:
+    """The number of rows that a shard was written with; None if it does not say."""
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            written = (pq.read_schema(path).metadata or {}).get(b"shard_rows")
+            return None if written is None else written.decode()
+        with tarfile.open(path) as tar:
+            member = tar.next()
+            file = None if member is None else tar.extractfile(member)
+            return None if file is None else json.loads(file.read()).get("shard_rows")
+    except (OSError, ValueError, EOFError, tarfile.TarError):
+        return None  # damaged: it is written anew
 
 
 def _is_shard(path: Path) -> bool:
@@ -219,10 +247,17 @@ Write = Callable[[int, str, bytes | None, Float32[np.ndarray, " dim"]], None]
 
 
 @contextmanager
-def _open_file(path: Path, suffix: str, model: FashionCLIP) -> Iterator[Write]:
-    """Open a file of vectors; gives the function that adds one."""
+def _open_file(path: Path, suffix: str, dim: int, facts: Mapping[str, str]) -> Iterator[Write]:
+    """Open a file of vectors; gives the function that adds one.
+
+    Args:
+        path: the file.
+        suffix: its format.
+        dim: length of the vectors.
+        facts: model, fingerprint, and the rows of a shard.
+    """
     if suffix == ".parquet":
-        with _open_parquet(path, model) as write:
+        with _open_parquet(path, dim, facts) as write:
             yield write
     elif suffix == ".tar":
         with tarfile.open(path, "w") as tar:
@@ -230,7 +265,7 @@ def _open_file(path: Path, suffix: str, model: FashionCLIP) -> Iterator[Write]:
             def write_sample(
                 row: int, name: str, key: bytes | None, vector: Float32[np.ndarray, " dim"]
             ) -> None:
-                fields = {"id": name, "key": key and key.hex(), **_identity(model)}
+                fields = {"id": name, "key": key and key.hex(), **facts}
                 array = io.BytesIO()
                 np.save(array, vector)
                 data = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
@@ -251,20 +286,20 @@ def _open_file(path: Path, suffix: str, model: FashionCLIP) -> Iterator[Write]:
             vectors.append(vector)
 
         yield write_row
-        whole = np.stack(vectors) if vectors else np.empty((0, model.dim), np.float32)
-        arrays: dict[str, Any] = {name: np.array(text) for name, text in _identity(model).items()}
+        whole = np.stack(vectors) if vectors else np.empty((0, dim), np.float32)
+        arrays: dict[str, Any] = {name: np.array(text) for name, text in facts.items()}
         with path.open("wb") as file:
             np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=whole, **arrays)
 
 
 @contextmanager
-def _open_parquet(path: Path, model: FashionCLIP) -> Iterator[Write]:
+def _open_parquet(path: Path, dim: int, facts: Mapping[str, str]) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    vector_type = pa.list_(pa.float32(), model.dim)
+    vector_type = pa.list_(pa.float32(), dim)
     fields = [("id", pa.string()), ("key", pa.binary()), ("vector", vector_type)]
-    schema = pa.schema(fields, metadata=_identity(model))
+    schema = pa.schema(fields, metadata=dict(facts))
     rows: list[tuple[str, bytes | None, np.ndarray]] = []
 
     def write_group() -> None:
@@ -275,7 +310,7 @@ def _open_parquet(path: Path, model: FashionCLIP) -> Iterator[Write]:
         columns = [
             pa.array([name.encode("utf-8", "replace") for name in ids]).cast(pa.string()),
             pa.array(keys, pa.binary()),
-            pa.FixedSizeListArray.from_arrays(flat, model.dim),
+            pa.FixedSizeListArray.from_arrays(flat, dim),
         ]
         writer.write_table(pa.table(columns, schema=schema))
         rows.clear()
@@ -290,10 +325,6 @@ def _open_parquet(path: Path, model: FashionCLIP) -> Iterator[Write]:
     with pq.ParquetWriter(path, schema) as writer:
         yield write_row
         write_group()
-
-
-def _identity(model: FashionCLIP) -> dict[str, str]:
-    return {"model": model.name, "fingerprint": model.fingerprint}
 
 
 def _read_shard(path: Path, model: FashionCLIP) -> dict[str, EncodedImage]:
