@@ -228,12 +228,12 @@ def samples_of(
             yield image, [product.caption, str(title or "")]
 
 
-def run_fields(run: "Run", out: Path) -> dict[str, object]:
+def run_fields(run: "Run", out: Path | None) -> dict[str, object]:
     """The run as ``--json`` prints it: by model, task and metric."""
     from fashionclip.evaluate.report.wording import chance_of
 
     return {
-        "out": str(out),
+        "out": str(out) if out else None,
         "models": {
             name: {
                 result.task: {
@@ -278,7 +278,7 @@ def show_run(run: "Run") -> None:
     )
 
 
-def show_warnings(run: "Run", out: Path) -> None:
+def show_warnings(run: "Run", out: Path | None) -> None:
     """Print the first few warnings of a run, each once, with the tasks that it concerns."""
     places: dict[str, list[str]] = {}
     for name, results in run.results.items():
@@ -290,10 +290,11 @@ def show_warnings(run: "Run", out: Path) -> None:
         more = f" and {len(others):,} more" if others else ""
         terminal.warn(f"{place}{more}: {terminal.one_line(text, width=300)}")
     if (rest := len(places) - SHOWN_WARNINGS) > 0:
-        terminal.talk(f"  … and {terminal.counted(rest, 'more warning')} in {out / 'report.md'}")
+        place = f" in {out / 'report.md'}" if out else "; --out DIR writes all of them"
+        terminal.talk(f"  … and {terminal.counted(rest, 'more warning')}{place}")
 
 
-def refuse_empty_run(run: "Run", out: Path) -> None:
+def refuse_empty_run(run: "Run", out: Path | None) -> None:
     """Refuse a run without a single figure, which a script could take for a success.
 
     Raises:
@@ -302,7 +303,8 @@ def refuse_empty_run(run: "Run", out: Path) -> None:
     from fashionclip.errors import EvaluationError
 
     if not any(result.figures for results in run.results.values() for result in results):
-        message = f"not one figure could be measured; {out / 'report.md'} says why"
+        why = f"{out / 'report.md'} says why" if out else "the notes above say why"
+        message = f"not one figure could be measured; {why}"
         raise EvaluationError(message)
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "tag": "Label products with zero-shot labels.",
     "embed": "Write the vectors of products, images or texts to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",
+    "probe": "Test what a model sees: colours of two garments, negation, numbers, printed words.",
     "compare": "Test whether one model is significantly better than another.",
     "train": "Fine-tune a model on a shop's own images and texts.",
     "publish": "Export a fine-tuned model with its model card.",

@@ -114,6 +114,51 @@ _ALL = (
         "share of wrong captions that the right one beats; by chance 0.5",
         chance=0.5,
     ),
+    Metric(
+        "right_first",
+        "Right caption first",
+        "share of pictures whose right captions are all closer than every wrong one",
+    ),
+    Metric(
+        "text_only",
+        "Text only",
+        "the same without the picture: captions against the mean vector of the other pictures",
+    ),
+    Metric(
+        "over_text_only",
+        "Over text only",
+        "right caption first less text only, picture by picture; 0 for a model that sees nothing",
+    ),
+    Metric("shorter", "Shorter first", "what always choosing the shorter caption would give"),
+    Metric(
+        "flips",
+        "Flips to the word",
+        "share of pictures whose label becomes a printed word {k} % of the picture's height",
+        higher_is_better=False,
+    ),
+    Metric(
+        "flips_shuffled",
+        "Flips, letters shuffled",
+        "the same where the letters of the word ({k} %) are shuffled",
+        higher_is_better=False,
+    ),
+    Metric(
+        "label_kept",
+        "Label kept",
+        "share of pictures whose label stays with a printed word of {k} %",
+    ),
+    Metric(
+        "sensitivity",
+        "Linguistic sensitivity",
+        "largest less smallest average precision over the wordings of a query; 0 if wording makes "
+        "no difference",
+        higher_is_better=False,
+    ),
+    Metric(
+        "average_precision",
+        "Average precision",
+        "over all products, mean over the wordings of a query",
+    ),
     Metric("beats_all", "Beats all", "share of images whose right caption beats every wrong one"),
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

@@ -191,22 +191,10 @@ def wrong_attribute_task(
     Returns:
         The task; None if no image has a wrong word.
     """
-    counts = Counter(word for _, _, word in known)
-    words_of: dict[str, set[str]] = {}
-    for _, garment, word in known:
-        if counts[word] >= min_images:
-            words_of.setdefault(garment, set()).add(word)
-    groups = [set(words) for words in alike]
-    wrong_words = {
-        (garment, word): sorted(
-            other
-            for other in words
-            if other != word and not any(word in group and other in group for group in groups)
-        )
-        for garment, words in words_of.items()
-        for word in words
-    }
-    kept = [(i, garment, word) for i, garment, word in known if wrong_words.get((garment, word))]
+    wrong = wrong_words(
+        [(garment, word) for _, garment, word in known], alike=alike, min_images=min_images
+    )
+    kept = [(i, garment, word) for i, garment, word in known if wrong.get((garment, word))]
     if not kept:
         return None
     note = (
@@ -219,13 +207,45 @@ def wrong_attribute_task(
         attribute=attribute,
         images=tuple(image for image, _, _ in kept),
         values=tuple(word for _, _, word in kept),
-        right=tuple(_caption(word, garment) for _, garment, word in kept),
+        right=tuple(caption_of(word, garment) for _, garment, word in kept),
         wrong=tuple(
-            tuple(_caption(other, garment) for other in wrong_words[garment, word])
+            tuple(caption_of(other, garment) for other in wrong[garment, word])
             for _, garment, word in kept
         ),
         notes=(note, *notes),
     )
+
+
+def wrong_words(
+    known: Sequence[tuple[str, str]],
+    *,
+    alike: Iterable[Sequence[str]] = (),
+    min_images: int = MIN_IMAGES,
+) -> dict[tuple[str, str], list[str]]:
+    """The words that are wrong for an image, by its garment and its right word.
+
+    They are those that are right for other images of the same garment.
+
+    Args:
+        known: garment and the attribute's word, for each image.
+        alike: groups of words that people use for each other, which are never wrong for another.
+        min_images: images that a word must be right for.
+    """
+    counts = Counter(word for _, word in known)
+    words_of: dict[str, set[str]] = {}
+    for garment, word in known:
+        if counts[word] >= min_images:
+            words_of.setdefault(garment, set()).add(word)
+    groups = [set(words) for words in alike]
+    return {
+        (garment, word): sorted(
+            other
+            for other in words
+            if other != word and not any(word in group and other in group for group in groups)
+        )
+        for garment, words in words_of.items()
+        for word in words
+    }
 
 
 def is_plural(words: str) -> bool:
@@ -233,7 +253,7 @@ def is_plural(words: str) -> bool:
     return words.rpartition(" ")[2].rpartition("-")[2] in _PLURAL_NOUNS
 
 
-def _caption(word: str, garment: str) -> str:
-    """``a red t-shirt``, ``an orange cap``, but ``red shoes``."""
+def caption_of(word: str, garment: str) -> str:
+    """A garment with one of its attributes: ``a red t-shirt``, ``an orange cap``, ``red shoes``."""
     article = "" if is_plural(garment) else "an " if word[0] in "aeiou" else "a "
     return f"{article}{word} {garment}"

@@ -37,8 +37,8 @@ class SampleCatalog:
 
     def load(self, folder: Path) -> Loaded:
         """Generate the products; ``folder`` is not used."""
-        test = _generate(N_PRODUCTS, SEED)
-        development = _generate(N_DEVELOPMENT, DEVELOPMENT_SEED)
+        test = drawn_products(N_PRODUCTS, SEED)
+        development = drawn_products(N_DEVELOPMENT, DEVELOPMENT_SEED)
         facets = ("category", "colour", "pattern", "sleeve", "neckline")
         tasks: list[Task | None] = [_zero_shot(facet, test, development) for facet in facets]
         in_caption = label_words("sample")["caption"]
@@ -55,11 +55,18 @@ class SampleCatalog:
         return Loaded(tuple(task for task in tasks if task))
 
 
-def _generate(n_products: int, seed: int) -> list[_Product]:
+def drawn_products(n_products: int, seed: int) -> list[tuple[SampleProduct, ImageRef]]:
+    """Sample products with their images, encoded as ``write_sample_catalog`` does.
+
+    Args:
+        n_products: how many.
+        seed: of products and images; ids have it at their end where it is not the catalogue's own.
+    """
+
     def generate(product: SampleProduct) -> _Product:
         file = io.BytesIO()
         image = generate_image(product.attributes, seed=product.seed)
-        image.save(file, "jpeg", quality=90)  # as ``write_sample_catalog`` does
+        image.save(file, "jpeg", quality=90)
         image_id = product.product_id if seed == SEED else f"{product.product_id}-{seed}"
         return product, ImageRef(image_id, file.getvalue(), product.title)
 
