@@ -267,6 +267,20 @@ def test_the_command_line_refuses_options_without_showing_their_values(words, ca
     assert SECRET not in said
 
 
+@pytest.mark.parametrize(
+    ("location", "options", "what"),
+    [
+        ("s3://b/x", ["aws_access_key_id=abc"], "credentials are incomplete"),
+        ("s3://", ["aws_skip_signature=true"], "names no bucket"),
+    ],
+)
+@pytest.mark.parametrize("command", [["info"], ["catalog", "check"]])
+def test_half_of_the_credentials_and_no_bucket_are_said(command, location, options, what, capfd):
+    words = [f"--storage-option={one}" for one in [*options, "aws_endpoint=http://127.0.0.1:9"]]
+    assert run([*command, location, *words]) == 1
+    assert what in capfd.readouterr().err
+
+
 def test_info_of_a_bucket_by_the_command_line(given, uri, capfd):
     upsert(create_store(uri, meta_of(), storage_options=given), products(2))
     words = [part for pair in given.items() for part in ("--storage-option", "=".join(pair))]

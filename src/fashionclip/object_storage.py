@@ -197,6 +197,9 @@ _CREDENTIALS = {
     ),
     "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|invalid_grant"
     "|Invalid Credentials|InvalidSecurity": "the credentials are not valid: check them",
+    "PartialCredentials|Partial credentials|Missing SecretAccessKey|Missing AccessKeyId": (
+        "the credentials are incomplete: give the key id and the secret key"
+    ),
     "NoCredentials|Unable to locate credentials|no providers in chain|CredentialsNotLoaded"
     "|credential provider|Must provide either a connection_string|DefaultCredentialsError": (
         "there are no credentials: set them in the environment or with --storage-option"
@@ -209,6 +212,7 @@ _LASTING = {
     "NoSuchBucket|bucket does not exist|ContainerNotFound": (
         "there is no such bucket: check its name, or make it"
     ),
+    "Invalid bucket name": "it names no bucket: write SCHEME://BUCKET/PATH",
     "builder error|scheme is not allowed": (
         "its endpoint is no address that may be used: give http://HOST:PORT or https://HOST; where "
         "the environment has one with http://, add --storage-option allow_http=true"
@@ -222,7 +226,8 @@ _PASSING = {
     "|InternalError|InternalServerError|Bad Gateway|ServerBusy": (
         "the object store is overloaded or down: run this again later"
     ),
-    "Could not connect|EndpointConnectionError|ConnectError|Connection ?refused|Connection ?reset"
+    "Could not connect|Cannot connect to host|EndpointConnectionError|ConnectError"
+    "|Name or service not known|Connection ?refused|Connection ?reset"
     "|Connect ?timeout|Read ?timeout|timed? ?out|error sending request|ServerDisconnected"
     "|Connection was closed|connection closed|IncompleteRead|ClientPayloadError|ResponseParser"
     "|error decoding response body|request or response body error": (

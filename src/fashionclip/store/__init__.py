@@ -211,4 +211,7 @@ def _module(uri: str) -> ModuleType:
         known = ", ".join(f"{name}://" for name in STORES if name)
         message = f"{scheme}:// names no store: give a folder, or an address of {known}"
         raise StoreError(message)
+    if is_object_storage(uri) and not uri.partition("://")[2].partition("/")[0]:
+        message = f"{uri} names no bucket: write {scheme}://BUCKET/PATH"
+        raise StoreError(message)
     return import_module(STORES[scheme])
