@@ -33,6 +33,9 @@ class _CountingEngine:
         self.n_images += len(pixels)
         return self.engine.encode_pixels(pixels)
 
+    def encode_patches(self, pixels, attention):
+        return self.engine.encode_patches(pixels, attention)
+
     def encode_tokens(self, tokens):
         return self.engine.encode_tokens(tokens)
 

@@ -21,8 +21,9 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.engines import Engine, open_engine
 from fashionclip.engines.io import to_unit
 from fashionclip.errors import FashionCLIPError
-from fashionclip.images.decode import ImageSource, Preprocess, fetch_image, preprocess
+from fashionclip.images.decode import ImageSource, Preprocess, fetch_image, open_image, preprocess
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
+from fashionclip.localization import CONTRASTS, Localization, check_texts, localize
 from fashionclip.text.captions import prompts, read_templates
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ BATCHES_AHEAD = 3
 """Batches that are decoded ahead of the engine."""
 BATCHES_PER_SORT = 16
 """Batches of texts that are sorted by length together, to reduce padding."""
+KEPT_PROMPTS = 8
+"""Lists of words whose vectors ``localize`` keeps."""
 N_CALIBRATION_IMAGES = 64
 """Sample images that int8 is calibrated on by default."""
 
@@ -107,6 +110,7 @@ class FashionCLIP:
             threads=threads,
             calibration=pixels,
         )
+        self._prompted: dict[tuple[str, ...], np.ndarray] = {}
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = None, **options: Any) -> "FashionCLIP":  # noqa: ANN401
@@ -354,6 +358,60 @@ class FashionCLIP:
             images, batch_size=batch_size, on_error=on_error, progress=progress
         )
         return Classification(names, self.label_probabilities(embeddings, label_embeddings))
+
+    def localize(
+        self,
+        image: ImageSource,
+        words: Sequence[str],
+        *,
+        contrast: Sequence[str] | None = None,
+        windows: int = 1,
+        policy: FetchPolicy | None = None,
+    ) -> Localization:
+        """Find where in an image words are. The image is encoded once for all words.
+
+        Args:
+            image: a path, URL, bytes, Pillow image or array.
+            words: what to look for; short nouns work best.
+            contrast: what else there may be, which each word is compared with; None for
+                ``localization.CONTRASTS``.
+            windows: 1 for the whole image; 2 adds overlapping windows at twice the size, which
+                find smaller things and take about ten times as long.
+            policy: how remote images may be fetched.
+
+        Returns:
+            For each word a map in the image's own pixels, a strength, and boxes.
+
+        Raises:
+            ImageFetchError: the image cannot be fetched.
+            ImageError: it cannot be decoded, has one colour, or is too long.
+            ValueError: no words, an empty one, too many, or ``windows`` is not 1 or 2.
+        """
+        names = check_texts(words, "words")
+        others = CONTRASTS if contrast is None else check_texts(contrast, "contrast")
+        if windows not in {1, 2}:
+            message = f"windows is {windows}; it is 1 or 2"
+            raise ValueError(message)
+        opened = open_image(fetch_image(image, policy=policy or DEFAULT_POLICY))
+        return localize(
+            self.engine,
+            self.checkpoint,
+            opened,
+            names,
+            self._prompt_vectors(names),
+            self._prompt_vectors(others),
+            windows=windows,
+        )
+
+    def _prompt_vectors(self, texts: tuple[str, ...]) -> np.ndarray:
+        """Vectors of texts as products, kept for the next image."""
+        found = self._prompted.get(texts)
+        if found is None:
+            found = self.encode_text(texts, templates="product")
+            if len(self._prompted) >= KEPT_PROMPTS:
+                self._prompted = {}
+            self._prompted[texts] = found
+        return found
 
 
 def as_images(images: Iterable[ImageSource] | ImageSource) -> Iterable[ImageSource]:

@@ -3,10 +3,13 @@
 from fashionclip.checkpoint.config import CLIPConfig, TextConfig, TowerConfig, VisionConfig
 from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.checkpoint.open_clip import from_open_clip, to_open_clip
+from fashionclip.checkpoint.patch_attention import AttentionKind, PatchAttention
 
 __all__ = [
+    "AttentionKind",
     "CLIPConfig",
     "Checkpoint",
+    "PatchAttention",
     "TextConfig",
     "TowerConfig",
     "VisionConfig",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
+from fashionclip.checkpoint.patch_attention import PatchAttention, read_patch_attention
 from fashionclip.errors import CheckpointError
 from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess, Resample
 
@@ -85,6 +86,8 @@ class CLIPConfig:
     prefix_dims: tuple[int, ...] = field(default=(), repr=False)
     """Shorter lengths that the vectors are trained for: their first numbers are vectors too. Not
     in the representation, of which fingerprints are made: vectors do not depend on it."""
+    patch_attention: PatchAttention = field(default=PatchAttention(), repr=False)
+    """What the last layer computes for maps of words; vectors do not depend on it either."""
 
     @property
     def architecture(self) -> str:
@@ -125,6 +128,7 @@ def read_config(raw: Mapping[str, Any], *, place: str) -> CLIPConfig:
             end_id=int(end_id),
             logit_scale=float(raw.get("logit_scale_init_value", 2.6592)),
             prefix_dims=tuple(int(length) for length in raw.get("prefix_dims", ())),
+            patch_attention=read_patch_attention(raw, place=place),
         )
         _check_sizes(config)
     except (AttributeError, TypeError, ValueError) as exc:

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float32, Int, UInt8
 from numpy import ndarray
 
-from fashionclip.checkpoint import Checkpoint
+from fashionclip.checkpoint import Checkpoint, PatchAttention
 from fashionclip.errors import EngineError
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps", "torch-cpu")
@@ -42,6 +42,15 @@ class Engine(Protocol):
 
     def encode_pixels(self, pixels: UInt8[ndarray, "n h w 3"]) -> Float32[ndarray, "n dim"]:
         """Encode images of the checkpoint's size to unit vectors."""
+
+    def encode_patches(
+        self, pixels: UInt8[ndarray, "n h w 3"], attention: PatchAttention
+    ) -> Float32[ndarray, "n token dim"]:
+        """Encode images and each of their patches to unit vectors.
+
+        The first vector of an image is its own, as ``encode_pixels`` gives it. The others are of
+        its patches, row by row.
+        """
 
     def encode_tokens(self, tokens: Int[ndarray, "n token"]) -> Float32[ndarray, "n dim"]:
         """Encode tokenised texts to unit vectors; tokens after a text's end have no effect."""

@@ -53,7 +53,7 @@ with _without_telemetry():
     import openvino as ov
     from openvino import opset13 as op
 
-__all__ = ["extremes", "image_tower", "op", "ov", "text_tower"]
+__all__ = ["Tower", "extremes", "image_tower", "op", "ov", "text_tower"]
 
 LEVELS = 256
 MAX_WEIGHT = 127
@@ -129,7 +129,7 @@ class Tower:
 
     def norm(self, x: ov.Node, name: str) -> ov.Node:
         """Layer norm over the last axis."""
-        normal = op.mvn(x, _ints(-1), True, self.config.layer_norm_eps, "INSIDE_SQRT")
+        normal = op.mvn(x, ints(-1), True, self.config.layer_norm_eps, "INSIDE_SQRT")
         scaled = op.multiply(normal, self.constant(f"{name}.weight"))
         return op.add(scaled, self.constant(f"{name}.bias"))
 
@@ -140,30 +140,35 @@ class Tower:
         def by_head(tokens: ov.Node, part: str) -> ov.Node:
             flat = self.linear(tokens, f"{name}.{part}_proj")
             return op.transpose(
-                op.reshape(flat, _ints(0, 0, heads, width // heads), True), _ints(0, 2, 1, 3)
+                op.reshape(flat, ints(0, 0, heads, width // heads), True), ints(0, 2, 1, 3)
             )
 
         # one product for all three measured no faster than three, and would copy the weights
         mixed = attend(by_head(queries, "q"), by_head(x, "k"), by_head(x, "v"))
-        flat = op.reshape(op.transpose(mixed, _ints(0, 2, 1, 3)), _ints(0, 0, width), True)
+        flat = op.reshape(op.transpose(mixed, ints(0, 2, 1, 3)), ints(0, 0, width), True)
         return self.linear(flat, f"{name}.out_proj")
 
     def layers(self, x: ov.Node, attend: Attend, pick: Pick, last_attend: Attend) -> ov.Node:
         """All layers; the last one computes only the token that ``pick`` selects."""
-        for i_layer in range(self.config.layers):
-            name = f"encoder.layers.{i_layer}"
-            is_last = i_layer == self.config.layers - 1
-            normal = self.norm(x, f"{name}.layer_norm1")
-            queries = pick(normal) if is_last else normal
-            x = pick(x) if is_last else x
-            attended = self.attention(
-                normal, queries, f"{name}.self_attn", last_attend if is_last else attend
-            )
-            x = op.add(x, attended)
-            hidden = self.linear(self.norm(x, f"{name}.layer_norm2"), f"{name}.mlp.fc1")
-            hidden = _ACTIVATIONS[self.config.activation](hidden)
-            x = op.add(x, self.linear(hidden, f"{name}.mlp.fc2"))
-        return x
+        for i_layer in range(self.config.layers - 1):
+            x = self.layer(x, i_layer, attend)
+        return self.layer(x, self.config.layers - 1, last_attend, pick)
+
+    def layer(
+        self, x: ov.Node, i_layer: int, attend: Attend, pick: Pick = lambda tokens: tokens
+    ) -> ov.Node:
+        """One layer, of all tokens or of the one that ``pick`` selects."""
+        name = f"encoder.layers.{i_layer}"
+        normal = self.norm(x, f"{name}.layer_norm1")
+        attended = self.attention(normal, pick(normal), f"{name}.self_attn", attend)
+        x = op.add(pick(x), attended)
+        return op.add(x, self.mlp(x, name))
+
+    def mlp(self, x: ov.Node, name: str) -> ov.Node:
+        """A layer's MLP, with its norm, without its residual connection."""
+        hidden = self.linear(self.norm(x, f"{name}.layer_norm2"), f"{name}.mlp.fc1")
+        hidden = _ACTIVATIONS[self.config.activation](hidden)
+        return self.linear(hidden, f"{name}.mlp.fc2")
 
 
 def image_tower(
@@ -188,26 +193,45 @@ def image_tower(
     Returns:
         The graph, and the input of each linear layer by ``input_name``.
     """
+    tower = Tower(weights, "vision_model", config.vision, ranges, max_weight)
+    pixels, x = embedded_pixels(tower, config, mean=mean, std=std)
+    x = tower.layers(x, attend_to_all, class_token, attend_to_all)
+    vectors = projected(tower, op.squeeze(x, ints(1)))
+    return ov.Model([vectors], [pixels], "image_tower"), tower.inputs
+
+
+def embedded_pixels(
+    tower: Tower,
+    config: CLIPConfig,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> tuple[ov.Node, ov.Node]:
+    """The parameter of uint8 pixels, and the first layer's input ``(n, token, width)``."""
     vision = config.vision
-    tower = Tower(weights, "vision_model", vision, ranges, max_weight)
     pixels = op.parameter([-1, vision.image_px, vision.image_px, 3], np.uint8, name="pixels")
     x = _patches(pixels, vision.image_px // vision.patch_px, vision.patch_px)
-    kernel, positions = folded_embeddings(weights, mean, std)
+    kernel, positions = folded_embeddings(tower.weights, mean, std)
     x = op.matmul(x, _constant(kernel), False, True)
-    no_class = op.pad(x, _ints(0, 1, 0), _ints(0, 0, 0), "constant", np.float32(0))
+    no_class = op.pad(x, ints(0, 1, 0), ints(0, 0, 0), "constant", np.float32(0))
     x = op.add(no_class, _constant(positions))
-    x = tower.norm(x, "pre_layrnorm")  # the misspelling is in every checkpoint
+    return pixels, tower.norm(x, "pre_layrnorm")  # the misspelling is in every checkpoint
 
-    def attend(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
-        return op.scaled_dot_product_attention(query, key, value)
 
-    def class_token(tokens: ov.Node) -> ov.Node:
-        return op.slice(tokens, _ints(0), _ints(1), _ints(1), _ints(1))
+def attend_to_all(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
+    """CLIP's own attention of the image tower."""
+    return op.scaled_dot_product_attention(query, key, value)
 
-    x = tower.layers(x, attend, class_token, attend)
-    x = tower.norm(op.squeeze(x, _ints(1)), "post_layernorm")
-    vectors = op.matmul(x, _constant(weights["visual_projection.weight"]), False, True)
-    return ov.Model([vectors], [pixels], "image_tower"), tower.inputs
+
+def class_token(tokens: ov.Node) -> ov.Node:
+    """The first token."""
+    return op.slice(tokens, ints(0), ints(1), ints(1), ints(1))
+
+
+def projected(tower: Tower, states: ov.Node) -> ov.Node:
+    """Last states of the image tower to vectors, not of unit length."""
+    normal = tower.norm(states, "post_layernorm")
+    return op.matmul(normal, _constant(tower.weights["visual_projection.weight"]), False, True)
 
 
 def text_tower(config: CLIPConfig, weights: Weights) -> ov.Model:
@@ -221,25 +245,25 @@ def text_tower(config: CLIPConfig, weights: Weights) -> ov.Model:
     tower = Tower(weights, "text_model", config.text)
     tokens = op.parameter([-1, -1], np.int32, name="tokens")
     ends = op.parameter([-1], np.int32, name="ends")
-    length = op.gather(op.shape_of(tokens), _ints(1), op.constant(np.int64(0)))
+    length = op.gather(op.shape_of(tokens), ints(1), op.constant(np.int64(0)))
     x = op.gather(
         tower.constant("embeddings.token_embedding.weight"), tokens, op.constant(np.int64(0))
     )
     positions = tower.constant("embeddings.position_embedding.weight")
-    x = op.add(x, op.slice(positions, _ints(0), length, _ints(1), _ints(0)))
-    ends_column = op.unsqueeze(ends, _ints(1))
+    x = op.add(x, op.slice(positions, ints(0), length, ints(1), ints(0)))
+    ends_column = op.unsqueeze(ends, ints(1))
 
     def end_token(states: ov.Node) -> ov.Node:
         return op.gather(states, ends_column, op.constant(np.int64(1)), 1)
 
     steps = op.range(
         op.constant(np.int32(0)),
-        op.convert(op.squeeze(length, _ints(0)), "i32"),
+        op.convert(op.squeeze(length, ints(0)), "i32"),
         op.constant(np.int32(1)),
         "i32",
     )
-    is_read = op.less_equal(op.unsqueeze(steps, _ints(0)), ends_column)
-    is_read = op.unsqueeze(is_read, _ints(1, 2))
+    is_read = op.less_equal(op.unsqueeze(steps, ints(0)), ends_column)
+    is_read = op.unsqueeze(is_read, ints(1, 2))
 
     def attend_before(query: ov.Node, key: ov.Node, value: ov.Node) -> ov.Node:
         return op.scaled_dot_product_attention(query, key, value, causal=True)
@@ -248,14 +272,14 @@ def text_tower(config: CLIPConfig, weights: Weights) -> ov.Model:
         return op.scaled_dot_product_attention(query, key, value, is_read)
 
     x = tower.layers(x, attend_before, end_token, attend_up_to_end)
-    x = tower.norm(op.squeeze(x, _ints(1)), "final_layer_norm")
+    x = tower.norm(op.squeeze(x, ints(1)), "final_layer_norm")
     vectors = op.matmul(x, _constant(weights["text_projection.weight"]), False, True)
     return ov.Model([vectors], [tokens, ends], "text_tower")
 
 
 def extremes(model: ov.Model, inputs: Mapping[str, ov.Node]) -> ov.Model:
     """A graph of the minimum, then the maximum of each channel of each input."""
-    axes = _ints(0, 1)
+    axes = ints(0, 1)
     lows = [op.reduce_min(node, axes, False) for node in inputs.values()]
     highs = [op.reduce_max(node, axes, False) for node in inputs.values()]
     return ov.Model(lows + highs, model.get_parameters(), "extremes")
@@ -315,9 +339,9 @@ def quantize_weight(
 
 
 def _patches(pixels: ov.Node, side: int, patch: int) -> ov.Node:
-    grid = op.reshape(pixels, _ints(0, side, patch, side, patch * 3), True)
-    rows = op.transpose(grid, _ints(0, 1, 3, 2, 4))  # still bytes: a quarter of the traffic
-    flat = op.reshape(rows, _ints(0, side * side, patch * patch * 3), True)
+    grid = op.reshape(pixels, ints(0, side, patch, side, patch * 3), True)
+    rows = op.transpose(grid, ints(0, 1, 3, 2, 4))  # still bytes: a quarter of the traffic
+    flat = op.reshape(rows, ints(0, side * side, patch * patch * 3), True)
     return op.subtract(op.convert(flat, "f32"), op.constant(np.float32(PIXEL_CENTER)))
 
 
@@ -338,5 +362,6 @@ def _constant(array: NDArray[np.floating]) -> ov.Node:
     return node if array.dtype == np.float32 else op.convert(node, "f32")
 
 
-def _ints(*values: int) -> ov.Node:
+def ints(*values: int) -> ov.Node:
+    """A constant of int64."""
     return op.constant(np.array(values, np.int64))

@@ -12,6 +12,9 @@ from fashionclip.checkpoint import CLIPConfig
 
 PIXEL_CENTER = 128
 """Subtracted from each uint8 pixel: bfloat16 holds -128…127 exactly."""
+NEIGHBOURHOOD = 5 / 14
+"""Standard deviation of NACLIP's Gaussian as a share of the grid's side: 5 of ViT-B/16's 14 patches
+(Hajimiri et al. 2024, section 4)."""
 QUICK_GELU_SLOPE = 1.702  # Hendrycks & Gimpel 2016, section 2: GELU(x) ~ x sigmoid(1.702 x)
 
 
@@ -66,10 +69,10 @@ def end_positions(tokens: Int[np.ndarray, "n token"], config: CLIPConfig) -> Int
     return ends
 
 
-def to_unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
-    """Scale each row to length 1, in float32."""
+def to_unit(vectors: Float[np.ndarray, "... dim"]) -> Float[np.ndarray, "... dim"]:
+    """Scale each vector to length 1, in float32."""
     vectors = np.asarray(vectors, dtype=np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return units
 
@@ -113,3 +116,20 @@ def fold_normalisation(
     offset = (scaled * shift).sum(axis=(1, 2, 3))
     weights = (scaled / 255.0).transpose(0, 2, 3, 1).reshape(len(kernel), -1)
     return weights.astype(np.float32), offset.astype(np.float32)
+
+
+def neighbourhood(side: int) -> Float[np.ndarray, "token token"]:
+    """What NACLIP adds to the logits of attention: a Gaussian of the distance.
+
+    Its largest value is 1; the class token's row and column are 0.
+
+    Args:
+        side: patches along one side of the image.
+
+    Source: Hajimiri et al. 2024, equation 5.
+    """
+    rows, columns = np.divmod(np.arange(side**2), side)
+    squares = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
+    bias = np.zeros((side**2 + 1, side**2 + 1), np.float32)
+    bias[1:, 1:] = np.exp(-squares / (2 * (NEIGHBOURHOOD * side) ** 2))
+    return bias

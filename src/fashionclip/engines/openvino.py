@@ -7,14 +7,16 @@ is bfloat16 on every CPU that supports it.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from fashionclip.checkpoint import Checkpoint
+from fashionclip.checkpoint import Checkpoint, PatchAttention
 from fashionclip.engines import graph, has_bfloat16, has_vnni
 from fashionclip.engines.graph import ov
 from fashionclip.engines.io import check_pixels, check_tokens, end_positions, to_unit
+from fashionclip.engines.patch_graph import patch_tower
 from fashionclip.errors import EngineError
 
 IMAGES_PER_CALL = 32
@@ -78,6 +80,7 @@ class OpenVINOEngine:
             self._settings["ENABLE_CPU_PINNING"] = False
         self._images = _LazyTower(self.compile_image_tower)
         self._texts = _LazyTower(self._compile_text_tower)
+        self._patches: dict[PatchAttention, _LazyTower] = {}
 
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
         """Encode images of the checkpoint's size to unit vectors.
@@ -91,6 +94,26 @@ class OpenVINOEngine:
             rows = slice(start, start + IMAGES_PER_CALL)
             vectors[rows] = self._images(pixels[rows])
         return to_unit(vectors)
+
+    def encode_patches(
+        self, pixels: UInt8[np.ndarray, "n h w 3"], attention: PatchAttention
+    ) -> Float32[np.ndarray, "n token dim"]:
+        """Encode images and each of their patches; with ``int8``, too, in floats.
+
+        Raises:
+            ValueError: the pixels have another shape or type.
+        """
+        vision = self._config.vision
+        pixels = check_pixels(pixels, vision.image_px)
+        tower = self._patches.setdefault(
+            attention, _LazyTower(partial(self._compile_patch_tower, attention))
+        )
+        n_tokens = (vision.image_px // vision.patch_px) ** 2 + 1
+        vectors = np.empty((len(pixels), n_tokens, self.dim), dtype=np.float32)
+        for start in range(0, len(pixels), IMAGES_PER_CALL):
+            rows = slice(start, start + IMAGES_PER_CALL)
+            vectors[rows] = to_unit(tower(pixels[rows]))
+        return vectors
 
     def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
         """Encode tokenised texts to unit vectors; tokens after a text's end have no effect.
@@ -150,6 +173,17 @@ class OpenVINOEngine:
             )
             for i, name in enumerate(inputs)
         }
+
+    def _compile_patch_tower(self, attention: PatchAttention) -> ov.CompiledModel:
+        pre = self._checkpoint.preprocess
+        model = patch_tower(
+            self._config,
+            self._checkpoint.weights(),
+            mean=pre.mean,
+            std=pre.std,
+            attention=attention,
+        )
+        return self._core.compile_model(model, "CPU", self._settings)
 
     def _compile_text_tower(self) -> ov.CompiledModel:
         model = graph.text_tower(self._config, self._checkpoint.weights())

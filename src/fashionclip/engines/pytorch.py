@@ -7,13 +7,14 @@ which takes seconds.
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from fashionclip.checkpoint import Checkpoint
+from fashionclip.checkpoint import Checkpoint, PatchAttention
 from fashionclip.engines.io import (
     PIXEL_CENTER,
     check_pixels,
     check_tokens,
     end_positions,
     folded_embeddings,
+    neighbourhood,
     to_unit,
 )
 from fashionclip.errors import EngineError, MissingExtraError
@@ -23,7 +24,7 @@ try:
     from torch import Tensor
     from torch.nn import functional
 
-    from fashionclip.engines.towers import Towers, cut_patches
+    from fashionclip.engines.towers import Layer, Towers, cut_patches
 except ImportError as exc:
     _MESSAGE = (
         "PyTorch is not installed; run `pip install 'fashionclip[torch]'`, or use device='cpu'"
@@ -76,15 +77,34 @@ class PyTorchEngine:
             ValueError: the pixels have another shape or type.
         """
         pixels = check_pixels(pixels, self._config.vision.image_px)
-        if "vision" not in self._loaded:
-            self._load_vision()
-            self._loaded.add("vision")
+        self._load_vision()
         vectors = np.empty((len(pixels), self.dim), dtype=np.float32)
         for start in range(0, len(pixels), IMAGES_PER_CALL):
             rows = slice(start, start + IMAGES_PER_CALL)
             batch = torch.tensor(pixels[rows], device=self._device)
             vectors[rows] = self._encode_image(batch).float().cpu().numpy()
         return to_unit(vectors)
+
+    @torch.inference_mode()
+    def encode_patches(
+        self, pixels: UInt8[np.ndarray, "n h w 3"], attention: PatchAttention
+    ) -> Float32[np.ndarray, "n token dim"]:
+        """Encode images and each of their patches.
+
+        Raises:
+            ValueError: the pixels have another shape or type.
+        """
+        vision = self._config.vision
+        pixels = check_pixels(pixels, vision.image_px)
+        self._load_vision()
+        n_tokens = (vision.image_px // vision.patch_px) ** 2 + 1
+        vectors = np.empty((len(pixels), n_tokens, self.dim), dtype=np.float32)
+        for start in range(0, len(pixels), IMAGES_PER_CALL):
+            rows = slice(start, start + IMAGES_PER_CALL)
+            embedded = self._embed(torch.tensor(pixels[rows], device=self._device))
+            found = self._encode_patches(embedded, attention)
+            vectors[rows] = to_unit(found.float().cpu().numpy())
+        return vectors
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
@@ -116,20 +136,62 @@ class PyTorchEngine:
                 setattr(self._towers.get_submodule(home), last, weight)
 
     def _load_vision(self) -> None:
+        if "vision" in self._loaded:
+            return
         self._load("vision_model.", "visual_projection.")
         pre, stored = self._checkpoint.preprocess, self._checkpoint.weights()
         kernel, positions = folded_embeddings(stored, pre.mean, pre.std)
         self._patches, self._positions = self._tensor(kernel), self._tensor(positions)
+        self._loaded.add("vision")
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self._device).to(self._type)
 
     def _encode_image(self, pixels: Tensor) -> Tensor:
+        states = self._towers.vision_model.encode(self._embed(pixels))
+        vectors: Tensor = self._towers.visual_projection(states)
+        return vectors
+
+    def _encode_patches(self, embedded: Tensor, attention: PatchAttention) -> Tensor:
+        """Vectors ``(n, 1 + patch, dim)``; ``engines.patch_graph`` has the same for OpenVINO."""
+        vision = self._towers.vision_model
+        x = vision.pre_layrnorm(embedded)
+        for layer in vision.encoder.layers[:-1]:
+            x = layer(x)
+        last = vision.encoder.layers[-1]
+        whole = last(x, pick=lambda tokens: tokens[:, :1])
+        mixed = last.self_attn.out_proj(self._mixed(last, last.layer_norm1(x), attention))
+        mixed = x + mixed if attention.residual else mixed
+        if attention.mlp:
+            hidden = last.feed_forward(mixed)
+            mixed = mixed + hidden if attention.residual else hidden
+        states = vision.post_layernorm(torch.cat([whole, mixed[:, 1:]], dim=1))
+        vectors: Tensor = self._towers.visual_projection(states)
+        return vectors
+
+    def _mixed(self, layer: Layer, normal: Tensor, attention: PatchAttention) -> Tensor:
+        parts = layer.self_attn
+        query, key, value = (
+            layer.by_head(linear(normal)) for linear in (parts.q_proj, parts.k_proj, parts.v_proj)
+        )
+        attend = functional.scaled_dot_product_attention
+        if attention.kind == "plain":
+            mixed = attend(query, key, value)
+        elif attention.kind == "values":
+            mixed = value
+        elif attention.kind == "sclip":
+            mixed = attend(query, query, value) + attend(key, key, value)
+        else:
+            vision = self._config.vision
+            bias = self._tensor(neighbourhood(vision.image_px // vision.patch_px))
+            mixed = attend(key, key, value, attn_mask=bias)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _embed(self, pixels: Tensor) -> Tensor:
         flat = cut_patches(pixels, self._config.vision).to(self._type)
         x = functional.linear(flat - PIXEL_CENTER, self._patches)
-        x = functional.pad(x, (0, 0, 1, 0)) + self._positions
-        vectors: Tensor = self._towers.visual_projection(self._towers.vision_model.encode(x))
-        return vectors
+        embedded: Tensor = functional.pad(x, (0, 0, 1, 0)) + self._positions
+        return embedded
 
 
 def gpu_here() -> str | None:

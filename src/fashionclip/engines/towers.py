@@ -234,23 +234,28 @@ class Layer(nn.Module):
         normal = self.layer_norm1(x)
         queries = normal if pick is None else pick(normal)
         mixed = functional.scaled_dot_product_attention(
-            self._by_head(self.self_attn.q_proj(queries)),
-            self._by_head(self.self_attn.k_proj(normal)),
-            self._by_head(self.self_attn.v_proj(normal)),
+            self.by_head(self.self_attn.q_proj(queries)),
+            self.by_head(self.self_attn.k_proj(normal)),
+            self.by_head(self.self_attn.v_proj(normal)),
             attn_mask=mask,
             is_causal=is_causal,
         )
         x = x if pick is None else pick(x)
         x = x + self.self_attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        return x + self.feed_forward(x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The MLP of the normalised states, without its residual connection."""
         hidden = self.mlp.fc1(self.layer_norm2(x))
         if self.activation == "quick_gelu":
             hidden = hidden * torch.sigmoid(QUICK_GELU_SLOPE * hidden)
         else:
             hidden = functional.gelu(hidden)
-        states: Tensor = x + self.mlp.fc2(hidden)
+        states: Tensor = self.mlp.fc2(hidden)
         return states
 
-    def _by_head(self, flat: Tensor) -> Tensor:
+    def by_head(self, flat: Tensor) -> Tensor:
+        """``(n, token, width)`` to ``(n, head, token, channel)``."""
         return flat.reshape(*flat.shape[:2], self.heads, -1).transpose(1, 2)
 
 

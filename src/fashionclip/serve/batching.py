@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from fashionclip.checkpoint import PatchAttention
 from fashionclip.engines import Engine
 from fashionclip.errors import (
     BusyError,
@@ -260,6 +261,12 @@ class BatchingEngine:
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n dim"]:
         """Encode images of the checkpoint's size to unit vectors."""
         return self._stack(self._images.submit_all(list(pixels)))
+
+    def encode_patches(
+        self, pixels: UInt8[np.ndarray, "n h w 3"], attention: PatchAttention
+    ) -> Float32[np.ndarray, "n token dim"]:
+        """Encode images and each of their patches to unit vectors, without waiting for others."""
+        return self._engine.encode_patches(pixels, attention)
 
     def encode_tokens(self, tokens: Int[np.ndarray, "n token"]) -> Float32[np.ndarray, "n dim"]:
         """Encode tokenised texts to unit vectors."""

@@ -1,0 +1,11 @@
+"""Where in an image words are: maps in its own pixels, strengths, boxes, overlays.
+
+``FashionCLIP.localize`` is the way in. The image is encoded once, whatever the number of words.
+"""
+
+from fashionclip.localization.boxes import Box
+from fashionclip.localization.contrasts import CONTRASTS, check_texts
+from fashionclip.localization.localize import localize
+from fashionclip.localization.result import THRESHOLD, Localization
+
+__all__ = ["CONTRASTS", "THRESHOLD", "Box", "Localization", "check_texts", "localize"]

@@ -1,0 +1,147 @@
+"""Frames: the squares of an image that are encoded, in the image's own pixels.
+
+The whole image is one frame. A checkpoint that stretches its images has the image's rectangle as
+its frame. Any other has the square around the image, filled up with its background colour: where a
+checkpoint was trained on middle squares (``crop``), the frame still covers what those cut off.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from fashionclip.errors import ImageError
+from fashionclip.images.decode import Preprocess, background_color
+
+MAX_ASPECT = 6
+"""Longer images would be thinner than a patch of their frame."""
+STRIDE = 0.5
+"""Step between windows, at most, as a share of their side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A rectangle in pixels of the image; it may lie partly outside."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def check_image(image: Image.Image) -> None:
+    """Refuse an image in which nothing can have a place.
+
+    Raises:
+        ImageError: it has one colour, or is too long.
+    """
+    width, height = image.size
+    if all(low == high for low, high in image.getextrema()):
+        message = (
+            f"the image ({width} x {height}) has one colour, so nothing can be located in it; "
+            "pass a photograph"
+        )
+        raise ImageError(message)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        message = (
+            f"the image is {width} x {height}, too long to locate anything in it; cut it so that "
+            f"its long side is at most {MAX_ASPECT} times its short side"
+        )
+        raise ImageError(message)
+
+
+def whole_frame(size: tuple[int, int], pre: Preprocess) -> Frame:
+    """The frame around a whole image.
+
+    Args:
+        size: width and height of the image.
+        pre: how the checkpoint's images are prepared.
+    """
+    width, height = map(float, size)
+    if pre.fit == "stretch":
+        return Frame(0.0, 0.0, width, height)
+    side = max(width, height)
+    return Frame((width - side) / 2, (height - side) / 2, side, side)
+
+
+def windows_of(size: tuple[int, int], pre: Preprocess, zoom: int) -> list[Frame]:
+    """Overlapping windows that cover an image, each ``zoom`` times smaller than its whole frame."""
+    whole = whole_frame(size, pre)
+    width, height = whole.width / zoom, whole.height / zoom
+    return [
+        Frame(left, top, width, height)
+        for top in _starts(size[1], height)
+        for left in _starts(size[0], width)
+    ]
+
+
+def _starts(length: int, side: float) -> list[float]:
+    """Where windows of a side begin along an axis; one in the middle if it covers the axis."""
+    if length <= side:
+        return [(length - side) / 2]
+    count = int(np.ceil((length - side) / (STRIDE * side) - 1e-9)) + 1
+    return [float(start) for start in np.linspace(0, length - side, count)]
+
+
+def cut(image: Image.Image, frames: list[Frame], pre: Preprocess) -> UInt8[np.ndarray, "n h w 3"]:
+    """The pixels of each frame, as the image tower takes them; outside is the background colour."""
+    resample = Image.Resampling[pre.resample.upper()]
+    size, color = pre.size_px, background_color(image)
+    found = np.empty((len(frames), size, size, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        box = (
+            max(0.0, frame.left),
+            max(0.0, frame.top),
+            min(float(image.width), frame.left + frame.width),
+            min(float(image.height), frame.top + frame.height),
+        )
+        x_scale, y_scale = size / frame.width, size / frame.height
+        width = max(1, round((box[2] - box[0]) * x_scale))
+        height = max(1, round((box[3] - box[1]) * y_scale))
+        part = image.resize((width, height), resample, box=box)
+        canvas = Image.new("RGB", (size, size), color)
+        corner = (round((box[0] - frame.left) * x_scale), round((box[1] - frame.top) * y_scale))
+        canvas.paste(part, corner)
+        found[i] = np.asarray(canvas)
+    return found
+
+
+def spread(
+    cells: Float[np.ndarray, "n row column value"],
+    frames: list[Frame],
+    size: tuple[int, int],
+    raster: tuple[int, int],
+) -> Float[np.ndarray, "h w value"]:
+    """Values of the cells of frames on a raster over the image, by bilinear interpolation.
+
+    Where frames overlap, it is their mean.
+
+    Args:
+        cells: of each frame, a grid of values.
+        frames: they cover the image.
+        size: width and height of the image in pixels.
+        raster: width and height of the raster, which covers the image.
+    """
+    total = np.zeros((raster[1], raster[0], cells.shape[3]), np.float32)
+    count = np.zeros((raster[1], raster[0], 1), np.float32)
+    for grid, frame in zip(cells, frames, strict=True):
+        rows = _weights(raster[1], size[1], frame.top, frame.height, grid.shape[0])
+        columns = _weights(raster[0], size[0], frame.left, frame.width, grid.shape[1])
+        total += np.einsum("hr,rcv,wc->hwv", rows, grid, columns, optimize=True)
+        count += rows.sum(axis=1)[:, None, None] * columns.sum(axis=1)[:, None]
+    return np.asarray(total / np.maximum(count, 1e-6))
+
+
+def _weights(n: int, length: int, start: float, side: float, n_cells: int) -> np.ndarray:
+    """Share of each cell in each of n points along an axis; none outside the frame."""
+    share = ((np.arange(n) + 0.5) / n * length - start) / side
+    place = np.clip(share * n_cells - 0.5, 0, n_cells - 1)
+    low = np.minimum(place.astype(int), n_cells - 1)
+    high = np.minimum(low + 1, n_cells - 1)
+    weights = np.zeros((n, n_cells), np.float32)
+    points = np.arange(n)
+    np.add.at(weights, (points, low), 1 - (place - low))
+    np.add.at(weights, (points, high), place - low)
+    weights[(share < 0) | (share >= 1)] = 0
+    return weights
