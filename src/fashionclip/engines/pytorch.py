@@ -4,6 +4,8 @@ It also runs on the CPU (``torch-cpu``), for comparison. Importing this module i
 which takes seconds.
 """
 
+from typing import cast
+
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
@@ -158,7 +160,7 @@ class PyTorchEngine:
         x = vision.pre_layrnorm(embedded)
         for layer in vision.encoder.layers[:-1]:
             x = layer(x)
-        last = vision.encoder.layers[-1]
+        last = cast(Layer, vision.encoder.layers[-1])
         whole = last(x, pick=lambda tokens: tokens[:, :1])
         mixed = last.self_attn.out_proj(self._mixed(last, last.layer_norm1(x), attention))
         mixed = x + mixed if attention.residual else mixed

@@ -61,4 +61,5 @@ def _parts(mask: Bool[np.ndarray, "h w"]) -> list[tuple[np.ndarray, np.ndarray]]
         if (followed == labels).all():
             break
         labels = followed
-    return [np.nonzero(labels == number) for number in np.unique(labels[mask])]
+    parts = (np.nonzero(labels == number) for number in np.unique(labels[mask]))
+    return [(rows, columns) for rows, columns in parts]

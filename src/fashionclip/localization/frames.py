@@ -37,7 +37,8 @@ def check_image(image: Image.Image) -> None:
         ImageError: it has one colour, or is too long.
     """
     width, height = image.size
-    if all(low == high for low, high in image.getextrema()):
+    extremes = np.asarray(image.getextrema())  # lowest and highest value of each channel
+    if (extremes[:, 0] == extremes[:, 1]).all():
         message = (
             f"the image ({width} x {height}) has one colour, so nothing can be located in it; "
             "pass a photograph"
