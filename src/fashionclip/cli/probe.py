@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fashionclip.evaluate.results import Run
     from fashionclip.probes.products import ProductSet
 
-ALWAYS_SHOWN = 6
-"""Columns of the table that are shown even where every cell is empty."""
+UNSEEN = "  not trained on"
+"""The second row of a probe of whose pictures the model was trained on some."""
 
 
 @click.command(
@@ -148,25 +148,25 @@ def comparisons_in(run: "Run") -> "list[Comparison]":
 
 
 def show_probes(run: "Run") -> None:
-    """Print each probe's figure beside chance and its baseline."""
+    """Print each probe's figure beside chance and its baseline, once more without what was seen."""
     from fashionclip.evaluate.report.wording import chance_of, number
     from fashionclip.probes.run import baseline_of
 
-    headings = ["probe", "figure", "value", "chance", "baseline", "n"]
-    headings += ["not trained on", "n ", "model"]
+    headings = ["probe", "figure", "value", "chance", "baseline", "n", "model"]
     rows = []
     for name, results in run.results.items():
+        model = name if len(run.models) > 1 else ""
         for result in results:
             headline = result.headline
-            figure, unseen = (f.get(headline) for f in (result.figures, result.unseen))
-            baseline = result.figures.get(baseline_of(headline))
-            cells = [result.task, headline, figure_text(figure)]
-            cells += [number(chance_of(result, headline)), figure_text(baseline), f"{result.n:,}"]
-            cells += [figure_text(unseen), f"{unseen.n:,}"] if unseen else ["", ""]
-            rows.append([*cells, name if len(run.models) > 1 else ""])
-    shown = [p for p in range(len(headings)) if p < ALWAYS_SHOWN or any(row[p] for row in rows)]
+            chance = number(chance_of(result, headline))
+            for label, figures in ((result.task, result.figures), (UNSEEN, result.unseen)):
+                if headline not in figures and label == UNSEEN:
+                    continue
+                figure, baseline = figures.get(headline), figures.get(baseline_of(headline))
+                cells = [label, headline, figure_text(figure), chance]
+                cells.append(number(baseline.value if baseline else None))
+                rows.append([*cells, f"{figure.n:,}" if figure else "0", model])
+    shown = len(headings) if len(run.models) > 1 else -1
     terminal.show_table(
-        [headings[p] for p in shown],
-        [[row[p] for p in shown] for row in rows],
-        numbers=["chance", "n", "n "],
+        headings[:shown], [row[:shown] for row in rows], numbers=["chance", "baseline", "n"]
     )
