@@ -72,6 +72,7 @@ def test_every_path_has_a_version_but_what_monitoring_asks_for(described):
         "/v1/search", "/v1/classify", "/v1/embeddings", "/v1/models", "/v1/models/{model}",
         "/v1/products", "/v1/products/bulk", "/v1/products/{product_id}",
         "/v1/products/{product_id}/similar",
+        "/v1/garments", "/v1/localize/{product_id}", "/v1/maps/{product_id}",
         "/v1/images/{product_id}", "/health", "/ready", "/metrics", "/v1/admin/switch",
     }  # fmt: skip
 

@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any, overload
 
 from fashionclip.errors import ImageError, ImageFetchError, ProductNotFoundError
+from fashionclip.garments import Detector, Garment
 from fashionclip.images.decode import thumbnail_uri
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Hit
-from fashionclip.searching import Mode, Query, Results, not_found, search_many
+from fashionclip.searching import (
+    Mode,
+    Query,
+    Results,
+    not_found,
+    search_garments,
+    search_many,
+)
 from fashionclip.store import Store, StoreMeta, open_store, require_model
 from fashionclip.store.blobs import read_stored_image
 from fashionclip.store.filters import Filter
@@ -213,6 +221,48 @@ class Index:
         if isinstance(outcome, Exception):
             raise outcome
         return Hits(outcome, self)
+
+    def search_garments(
+        self,
+        image: ImageSource,
+        words: Sequence[str] | None = None,
+        *,
+        detector: Detector | None = None,
+        where: str | Filter | None = None,
+        k: int = 10,
+        group: bool = False,
+        fields: Sequence[str] | None = None,
+    ) -> "list[tuple[Garment, Hits]]":
+        """Find the garments of a photograph, and for each the products that look like it.
+
+        Args:
+            image: a path, URL, bytes, Pillow image or array.
+            words: garments to look for, such as the shop's own categories; None for
+                ``garments.garment_words()``.
+            detector: finds garments in place of the model.
+            where: as in ``search``, for the hits of every garment.
+            k: hits wanted for each garment, at least 1.
+            group: as in ``search``.
+            fields: as in ``search``.
+
+        Returns:
+            Garments with their hits, the strongest garment first; empty where none stands out.
+
+        Raises:
+            ValueError, FilterError, ImageFetchError, ImageError, ModelMismatchError,
+            CheckpointError: as ``search``.
+        """
+        query = Query(where=where, k=k, group=group, fields=fields)
+        found = search_garments(
+            self.store,
+            self.model,
+            image,
+            words,
+            detector=detector,
+            query=query,
+            policy=self.policy,
+        )
+        return [(one.garment, Hits(one.results, self)) for one in found]
 
     def read_images(self, product_ids: Sequence[str]) -> list[bytes | None]:
         """The encoded images of some products; None for one that cannot be read."""

@@ -134,6 +134,26 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
+    cards = cards_of(results, store, policy)
+    page = build_page(
+        cards,
+        heading=heading,
+        n_relevant=results.n_relevant,
+        facts=list(filter(None, facts)),
+        query_image=_read(image, store, policy),
+    )
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def cards_of(results: "Results", store: "Store", policy: "FetchPolicy") -> list[Card]:
+    """Hits as cards of a page, with their images.
+
+    Args:
+        results: the hits.
+        store: where they come from.
+        policy: how remote images may be fetched.
+    """
     roles, hits = store.meta.roles, results.hits
     rows = store.fetch([hit.product_id for hit in hits], vectors=False, columns=False)
     locations = dict(zip(rows.ids, rows.images, strict=True))
@@ -150,15 +170,7 @@ def write_page(
         ]
         title = str(hit.columns.get(roles.title or "") or hit.product_id)
         cards.append(Card(hit.product_id, title, hit.score, details, data))
-    page = build_page(
-        cards,
-        heading=heading,
-        n_relevant=results.n_relevant,
-        facts=list(filter(None, facts)),
-        query_image=_read(image, store, policy),
-    )
-    with whole_file(path) as part:
-        part.write_text(page, encoding="utf-8")
+    return cards
 
 
 def build_page(

@@ -8,8 +8,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from fashionclip.cli import terminal
+from fashionclip.cli.garments import search_photo
 from fashionclip.cli.hits import nothing_fits, show_hits, write_page
 from fashionclip.cli.options import (
     examples,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         "$ fashionclip search shop.lance shirt --where \"price < 50 and gender = 'Women'\"",
         "$ fashionclip search shop.lance --image photo.jpg",
         '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
+        "$ fashionclip search shop.lance --garments street.jpg --k 5 --html outfit.html",
         "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
         '$ fashionclip search shop.lance "nike running shoes" --json',
         "$ fashionclip search shop.lance --where \"brand = 'Norda'\" --sort price",
@@ -47,6 +50,19 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--similar-to", metavar="ID", help="Find products that look like this one of the index."
+)
+@click.option(
+    "--garments",
+    "photo",
+    metavar="FILE",
+    help="Photo to find garments in, and products like each: a file, an address, or - for stdin.",
+)
+@click.option(
+    "--garment",
+    "garment_words",
+    multiple=True,
+    metavar="NAME",
+    help="Garment to look for with --garments, in place of the usual ones. Repeatable.",
 )
 @click.option(
     "--not", "avoid", multiple=True, metavar="WORDS", help="What hits should not show. Repeatable."
@@ -102,6 +118,8 @@ def command(
     words: Sequence[str],
     image: str | None,
     similar_to: str | None,
+    photo: str | None,
+    garment_words: Sequence[str],
     avoid: Sequence[str],
     where: str | None,
     k: int,
@@ -132,14 +150,18 @@ def command(
     with the pictures; the score counts both. With an image it is a cosine, 1 for the same image.
     """
     text = " ".join(words).strip() or None
-    if not (text or image or similar_to or avoid or where or sort):
+    if photo is not None:
+        _check_alone(click.get_current_context())
+    elif garment_words:
+        stop_for_usage("--garment says what --garments FILE looks for; give the photo too")
+    if not (text or image or similar_to or avoid or where or sort or photo):
         stop_for_usage(
             "say what to look for: words, --image FILE or --similar-to ID; --where or --sort lists"
         )
     begun = perf_counter()
     if device == "auto":
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
-    needs_model = bool((text and mode != "words") or image or avoid or model_name)
+    needs_model = bool((text and mode != "words") or image or avoid or photo or model_name)
     opened, model = open_both(
         store,
         model_name,
@@ -151,9 +173,25 @@ def command(
     )
     from fashionclip.images.fetch import FetchPolicy
     from fashionclip.index import Index
-    from fashionclip.searching import results_fields
+    from fashionclip.searching import Query, results_fields
 
     policy = FetchPolicy(allow_private=allow_private, storage_options=storage_options)
+    names = None if fields is None else [name.strip() for name in fields.split(",")]
+    if photo is not None and model is not None:
+        try:
+            search_photo(
+                opened,
+                model,
+                sys.stdin.buffer.read() if photo == "-" else photo,
+                garment_words,
+                query=Query(where=where, k=k, group=group, fields=names),
+                policy=policy,
+                page=page,
+                as_json=as_json,
+            )
+        except ValueError as exc:
+            stop_for_usage(str(exc))
+        return
     index = Index(opened, model=model, policy=policy)
     try:
         hits = index.search(
@@ -172,7 +210,7 @@ def command(
             diversity=diversity,
             total=total,
             explain=explain,
-            fields=None if fields is None else [name.strip() for name in fields.split(",")],
+            fields=names,
         )
     except ValueError as exc:  # such as a column to sort by that is not there
         stop_for_usage(str(exc))
@@ -203,6 +241,41 @@ def command(
         fitting = f"{results.total:,}{'' if results.is_total_exact else '+'}"
         counts.append(f"{fitting} {'groups' if group else 'products'} fit")
     terminal.say_counts(*counts, seconds=perf_counter() - begun)
+
+
+_WITH_GARMENTS = frozenset(
+    [
+        "store",
+        "photo",
+        "garment_words",
+        "where",
+        "k",
+        "group",
+        "fields",
+        "page",
+        "allow_private",
+        "storage_options",
+        "model_name",
+        "device",
+        "precision",
+        "as_json",
+    ]
+)
+
+
+def _check_alone(context: click.Context) -> None:
+    """Refuse what ``--garments`` would ignore.
+
+    Raises:
+        UsageError: an option beside it has no effect.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and name not in _WITH_GARMENTS:
+            stop_for_usage(
+                f"{parameter.get_error_hint(context)} has no effect with --garments; leave it out"
+            )
 
 
 def _heading(text: str | None, similar_to: str | None, image: str | None) -> str:

@@ -40,6 +40,11 @@ def show_command(words: str) -> None:
     click.secho(f"$ {words}", bold=True)
 
 
+def show_heading(text: str) -> None:
+    """Print a heading on stdout."""
+    click.secho(text, bold=True)
+
+
 def warn(text: str) -> None:
     """Print a warning on stderr; the command continues."""
     click.echo(click.style("note: ", fg="yellow") + text, err=True)

@@ -20,14 +20,17 @@ from fashionclip.client.answers import (
     ServiceStatus,
 )
 from fashionclip.client.client import Client
+from fashionclip.client.localizing import Box, FoundGarment, WordPlaces
 from fashionclip.client.parts import MAX_ITEMS_PER_REQUEST
 
 __all__ = [
     "MAX_ITEMS_PER_REQUEST",
+    "Box",
     "BulkResult",
     "Client",
     "Deletion",
     "Facet",
+    "FoundGarment",
     "Hits",
     "ImageInput",
     "Label",
@@ -38,4 +41,5 @@ __all__ = [
     "Rejection",
     "ServedModel",
     "ServiceStatus",
+    "WordPlaces",
 ]

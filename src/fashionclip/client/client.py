@@ -22,6 +22,7 @@ from fashionclip.client.answers import (
 )
 from fashionclip.client.changes import Changes
 from fashionclip.client.connection import Connection, json_object, refuse
+from fashionclip.client.localizing import Localizing
 from fashionclip.client.parts import chunks, image_field, in_path
 from fashionclip.product import Hit
 
@@ -29,7 +30,7 @@ PAGE_SIZE = 100
 """Hits of a request of ``Client.search_all``."""
 
 
-class Client(Changes):
+class Client(Localizing, Changes):
     """A client of one service; safe to use from several threads."""
 
     def __init__(

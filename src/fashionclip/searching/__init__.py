@@ -7,19 +7,29 @@ goes through it.
 """
 
 from fashionclip.searching.columns import named_column
+from fashionclip.searching.garments import (
+    GarmentResults,
+    garment_fields,
+    search_crops,
+    search_garments,
+)
 from fashionclip.searching.query import Mode, Query
 from fashionclip.searching.ranking import group_column
 from fashionclip.searching.results import Outcome, Results, results_fields
 from fashionclip.searching.search import not_found, search_many
 
 __all__ = [
+    "GarmentResults",
     "Mode",
     "Outcome",
     "Query",
     "Results",
+    "garment_fields",
     "group_column",
     "named_column",
     "not_found",
     "results_fields",
+    "search_crops",
+    "search_garments",
     "search_many",
 ]

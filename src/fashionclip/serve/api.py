@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
 from fastapi.responses import Response
 
-from fashionclip.serve import api_products, api_search
+from fashionclip.serve import api_localizing, api_products, api_search
 from fashionclip.serve.inputs import Inputs, Json, gather, limited, not_found, product_json, reject
 from fashionclip.serve.metrics import CONTENT_TYPE, Metrics
 from fashionclip.serve.readiness import ready_answer
@@ -65,6 +65,7 @@ def create_router(services: Services, settings: Settings, metrics: Metrics) -> A
         }
     }
     api_search.add_routes(router, services, settings)
+    api_localizing.add_routes(router, services, settings)
     add = partial(add_route, router)
     one = "/products/{product_id:path}"
     add("GET", one, api.product, "getProduct", "products", model=ProductOut, responses=missing)

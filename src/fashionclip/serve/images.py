@@ -95,8 +95,13 @@ class ImageDecoder:
         self._has_room = threading.Condition()
 
     @contextmanager
-    def opened(self, image: bytes) -> Iterator[Image.Image]:
+    def opened(self, image: bytes, *, is_whole: bool = False) -> Iterator[Image.Image]:
         """Decode an image to upright RGB, which exists while the block runs.
+
+        Args:
+            image: encoded.
+            is_whole: with all of its pixels; otherwise a large JPEG may have fewer, as the model
+                needs no more.
 
         Raises:
             ImageError: it is not an image, or too large.
@@ -108,7 +113,8 @@ class ImageDecoder:
             self._free_pixels -= pixels
         try:
             size = self._preprocess.shortest_edge_px or self._preprocess.size_px
-            yield decode_image(image, target_px=size, max_pixels=self._max_pixels)
+            target = None if is_whole else size
+            yield decode_image(image, target_px=target, max_pixels=self._max_pixels)
         finally:
             with self._has_room:
                 self._free_pixels += pixels

@@ -32,6 +32,7 @@ from fashionclip.serve.batching import (
 from fashionclip.serve.cache import LRUCache
 from fashionclip.serve.facets import Facet, Facets
 from fashionclip.serve.images import ImageDecoder, Thumbnails, fetch_image, thumbnail_tag
+from fashionclip.serve.localizing import Localizer
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.near_ids import no_product
@@ -115,6 +116,7 @@ class SearchService:
             self._index.default_threshold = calibrate(self._index, model)
         search_many(self._index, model, [Query(text="product")])
         self._decoder = ImageDecoder(model.checkpoint.preprocess, max_pixels=settings.pixels)
+        self.localizer = Localizer(self._index, self._model, self._decoder, metrics)
         policy = FetchPolicy(
             allow_private=settings.allow_private, storage_options=settings.storage_options
         )
@@ -315,7 +317,7 @@ class SearchService:
 
     def close(self) -> None:
         """Finish what is pending."""
-        for executor in (self._calls, self._images, self._writes):
+        for executor in (self._calls, self._images, self._writes, self.localizer):
             executor.close()
         self._text_searches.close()
         self._searches.close()

@@ -35,6 +35,8 @@ NDJSON = "application/x-ndjson"
 BULK_PATHS = frozenset({"/products/bulk", "/v1/products/bulk"})
 """Their bodies are read by their route, a part at a time, and have no limit."""
 STATIC_COST = 0.05  # of a thumbnail or a style sheet, in requests: a page loads dozens of them
+GARMENT_PATHS = frozenset({"/garments", "/v1/garments"})
+GARMENT_COST = 4.0  # of a photograph that is looked through: some fifty regions of it are encoded
 CLIENT_DISCONNECTED = 499  # the status in logs and metrics if the client disconnects
 
 HEADERS = (
@@ -247,7 +249,8 @@ class LimitsMiddleware:
 
     def _check_rate(self, scope: Scope, client: str) -> None:
         is_static = scope["path"].startswith(("/static/", "/images/", "/v1/images/", "/views/"))
-        wait_s = self._rates.take(client, STATIC_COST if is_static else 1.0)
+        cost = GARMENT_COST if scope["path"] in GARMENT_PATHS else 1.0
+        wait_s = self._rates.take(client, STATIC_COST if is_static else cost)
         if wait_s > 0:
             message = f"more than {self._settings.rate_per_minute} requests a minute; slow down"
             raise _Rejected(429, "too_many", message, retry_after_s=max(1, round(wait_s + 0.5)))

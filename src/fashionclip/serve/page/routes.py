@@ -88,6 +88,7 @@ class _Page:
             "product_id": listed.hits[0].product_id if listed.hits else "A-17",
             "model": self._context.service.meta.model,
             "id": "A-17",  # of no product here, since the command deletes it
+            "word": "sleeve",
             "q": next(iter(await self._context.service.suggestions()), "dress"),
         }
         found = api_docs.topics(

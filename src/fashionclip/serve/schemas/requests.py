@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fashionclip.garments import MAX_WORDS
 from fashionclip.searching import Mode
 from fashionclip.serve.validation import own_error, unknown
 
@@ -216,6 +217,36 @@ class ClassifyRequest(_Request):
     templates: str | list[str] | None = Field(
         "product",
         description="A named set (bare, product, ensemble, sentences), or prompts with {}.",
+    )
+
+
+class GarmentsRequest(_Request):
+    """A photograph, and what its garments are searched with."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"image": PIXEL, "k": 5},
+                {"image": PIXEL, "garments": ["dress", "shoes"], "where": "price < 50"},
+            ]
+        },
+    )
+
+    image: Base64Image | None = None
+    image_url: ImageUrl | None = None
+    garments: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_WORDS,
+        description="Garments to look for, such as the shop's own categories; usual ones if not "
+        "given.",
+    )
+    where: Where | None = None
+    k: int = Field(10, ge=1, description="Hits of each garment.")
+    group: bool = Field(False, description="Only the best hit of each group of variants.")
+    fields: list[str] | None = Field(
+        None, description="Columns or roles that hits have beside id and score; all if not given."
     )
 
 

@@ -1,0 +1,137 @@
+"""Detectors of garments: the protocol, and the built-in one, which needs words and no training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from fashionclip.garments.regions import overlaps, suppressed, windows_of
+from fashionclip.garments.words import check_words, garment_words, no_garment_words
+from fashionclip.localization import Box
+from fashionclip.model import FashionCLIP
+
+WORKING_PX = 512
+"""Longest side at which a photograph is searched."""
+MIN_SIDE_PX = 32
+"""A photograph whose short side is less shows no garment that could be told."""
+MAX_ASPECT = 5.0
+"""Longer photographs are banners and strips."""
+MIN_CONTRAST = 4.0
+"""Standard deviation of the pixels, in 0…255: below it a photograph has one colour."""
+NEIGHBOURS = 2.0
+"""Power of the overlap (IoU) by which a region's neighbours count for it."""
+THRESHOLD = 0.17
+"""Probability from which a garment stands out: see docs/garments.md for how it was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedGarment:
+    """What a detector found: a word, and where."""
+
+    word: str
+    box: Box
+    """Pixels of the image that was given to the detector; its score is in 0…1."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds garments in photographs."""
+
+    def detect(self, image: Image.Image) -> Sequence[DetectedGarment]:
+        """Find garments in an upright RGB image, strongest first; none if nothing stands out."""
+
+
+class WordDetector:
+    """Finds garments by their names, with a CLIP model and without training.
+
+    Regions of the photograph are encoded as images of their own: windows of a few sizes, and the
+    boxes that stand out of the maps of the words (``FashionCLIP.localize``). The cosines of a
+    region with the words are averaged with those of its neighbours, by their overlap, since one
+    window alone is easily mistaken. A softmax over garments and what is no garment, at the model's
+    temperature, gives the probability of each word; non-maximum suppression over all words leaves
+    one region of each place and one of each word.
+    """
+
+    def __init__(
+        self,
+        model: FashionCLIP,
+        words: Sequence[str] | None = None,
+        *,
+        threshold: float = THRESHOLD,
+    ) -> None:
+        """Encode the words.
+
+        Args:
+            model: any CLIP model.
+            words: what is looked for, such as a shop's own categories; None for
+                ``garment_words()``.
+            threshold: probability in 0…1 from which a garment is found.
+
+        Raises:
+            ValueError: no words, an empty one, too many, or a threshold outside 0…1.
+        """
+        if not 0 <= threshold <= 1:
+            message = f"threshold is {threshold}; it lies in 0…1"
+            raise ValueError(message)
+        self.words = garment_words() if words is None else check_words(words)
+        self.threshold = threshold
+        self._model = model
+        named = {word.casefold() for word in self.words}
+        others = [text for text in no_garment_words() if text.casefold() not in named]
+        garments = model.encode_text(self.words, templates="product")
+        self._texts = np.concatenate([garments, model.encode_text(others)])
+
+    def detect(self, image: Image.Image) -> list[DetectedGarment]:
+        """Find garments, strongest first; none if nothing stands out.
+
+        Args:
+            image: upright RGB, of any size.
+        """
+        if not is_photograph(image):
+            return []
+        small = image.copy()
+        small.thumbnail((WORKING_PX, WORKING_PX))
+        regions = self._regions(small)
+        probabilities = self._probabilities(small, regions)
+        best = probabilities.argmax(axis=1)
+        scores = probabilities[np.arange(len(best)), best]
+        rows = np.flatnonzero((best < len(self.words)) & (scores >= self.threshold))
+        kept = rows[suppressed(regions[rows], best[rows].tolist(), scores[rows])]
+        scale = np.tile([image.width / small.width, image.height / small.height], 2)
+        found = []
+        for row in kept:
+            corners = np.rint(regions[row] * scale).astype(int).tolist()
+            found.append(
+                DetectedGarment(self.words[best[row]], Box(*corners, score=float(scores[row])))
+            )
+        return found
+
+    def _regions(self, image: Image.Image) -> Int[np.ndarray, "n 4"]:
+        """Windows, and the strongest box of each word's map."""
+        windows = windows_of(*image.size)
+        located = self._model.localize(image, self.words).boxes()
+        boxes = [found[0] for found in located if found]
+        named = [(box.left, box.top, box.right, box.bottom) for box in boxes]
+        return np.unique(np.concatenate([windows, np.asarray(named, int).reshape(-1, 4)]), axis=0)
+
+    def _probabilities(
+        self, image: Image.Image, regions: Int[np.ndarray, "n 4"]
+    ) -> Float[np.ndarray, "n text"]:
+        crops = [image.crop(region) for region in map(tuple, regions.tolist())]
+        cosines = self._model.encode_images(crops) @ self._texts.T
+        weights = overlaps(regions, regions)[0] ** NEIGHBOURS
+        smooth = (weights @ cosines) / weights.sum(axis=1, keepdims=True)
+        powers = np.exp(self._model.logit_scale * (smooth - smooth.max(axis=1, keepdims=True)))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def is_photograph(image: Image.Image) -> bool:
+    """Whether an image can show a garment: large enough, no strip, of more than one colour."""
+    short, long = sorted(image.size)
+    if short < MIN_SIDE_PX or long > MAX_ASPECT * short:
+        return False
+    sample = np.asarray(image.resize((MIN_SIDE_PX, MIN_SIDE_PX)), np.float32)
+    return bool(sample.std() >= MIN_CONTRAST)
