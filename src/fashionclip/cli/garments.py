@@ -1,5 +1,6 @@
-"""``fashionclip search --garments``: a photograph searched garment by garment, as tables and page."""
+"""``fashionclip search --garments``: a photograph searched garment by garment."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fashionclip.atomic import whole_file
 from fashionclip.cli import terminal
 from fashionclip.cli.hits import cards_of, show_hits
+from fashionclip.cli.options import stop_for_usage
 from fashionclip.cli.pages import render_page, thumbnail_uri
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ CROP_PX = 320
 def search_photo(
     store: "Store",
     model: "FashionCLIP",
-    photo: str | bytes,
+    photo: str,
     words: Sequence[str],
     *,
     query: "Query",
@@ -39,7 +41,7 @@ def search_photo(
     Args:
         store: what is searched.
         model: the model that made it.
-        photo: a location, or the image itself.
+        photo: a file, an address, or - for stdin.
         words: garments to look for; none for the usual ones.
         query: filter and number of hits of each garment.
         policy: how remote images may be fetched.
@@ -47,7 +49,8 @@ def search_photo(
         as_json: print one JSON document in place of tables.
 
     Raises:
-        FashionCLIPError, ValueError: as ``search_garments``.
+        FashionCLIPError: as ``search_garments``.
+        UsageError: words or query make no sense.
         OSError: the page cannot be written.
     """
     from fashionclip.garments import garment_words
@@ -55,8 +58,12 @@ def search_photo(
     from fashionclip.searching import search_garments
 
     begun = perf_counter()
-    image = open_image(fetch_image(photo, policy=policy))
-    found = search_garments(store, model, image, words or None, query=query, policy=policy)
+    data = sys.stdin.buffer.read() if photo == "-" else fetch_image(photo, policy=policy)
+    image = open_image(data)
+    try:
+        found = search_garments(store, model, image, words or None, query=query)
+    except ValueError as exc:  # such as an empty garment word
+        stop_for_usage(str(exc))
     if as_json:
         terminal.write_json(_fields(image, found, has_groups=query.group))
     else:

@@ -26,7 +26,7 @@ from fashionclip.cli.options import (
 
 if TYPE_CHECKING:
     from fashionclip.model import FashionCLIP
-    from fashionclip.searching import Mode
+    from fashionclip.searching import Mode, Results
     from fashionclip.store import Store
 
 
@@ -150,10 +150,7 @@ def command(
     with the pictures; the score counts both. With an image it is a cosine, 1 for the same image.
     """
     text = " ".join(words).strip() or None
-    if photo is not None:
-        _check_alone(click.get_current_context())
-    elif garment_words:
-        stop_for_usage("--garment says what --garments FILE looks for; give the photo too")
+    _check_photo(click.get_current_context(), photo, garment_words)
     if not (text or image or similar_to or avoid or where or sort or photo):
         stop_for_usage(
             "say what to look for: words, --image FILE or --similar-to ID; --where or --sort lists"
@@ -176,21 +173,18 @@ def command(
     from fashionclip.searching import Query, results_fields
 
     policy = FetchPolicy(allow_private=allow_private, storage_options=storage_options)
-    names = None if fields is None else [name.strip() for name in fields.split(",")]
+    names = _names(fields)
     if photo is not None and model is not None:
-        try:
-            search_photo(
-                opened,
-                model,
-                sys.stdin.buffer.read() if photo == "-" else photo,
-                garment_words,
-                query=Query(where=where, k=k, group=group, fields=names),
-                policy=policy,
-                page=page,
-                as_json=as_json,
-            )
-        except ValueError as exc:
-            stop_for_usage(str(exc))
+        search_photo(
+            opened,
+            model,
+            photo,
+            garment_words,
+            query=Query(where=where, k=k, group=group, fields=names),
+            policy=policy,
+            page=page,
+            as_json=as_json,
+        )
         return
     index = Index(opened, model=model, policy=policy)
     try:
@@ -234,12 +228,7 @@ def command(
         terminal.talk(f"page of images: {page}")
     if results.hint:
         terminal.talk(results.hint)
-    counts = [f"{len(hits):,} of {terminal.counted(len(opened), 'product')}"]
-    if 0 < results.n_relevant < len(hits):
-        counts.append(f"{len(hits) - results.n_relevant:,} of them weaker matches")
-    if results.total is not None:
-        fitting = f"{results.total:,}{'' if results.is_total_exact else '+'}"
-        counts.append(f"{fitting} {'groups' if group else 'products'} fit")
+    counts = _counts(results, len(opened), group=group)
     terminal.say_counts(*counts, seconds=perf_counter() - begun)
 
 
@@ -263,12 +252,30 @@ _WITH_GARMENTS = frozenset(
 )
 
 
-def _check_alone(context: click.Context) -> None:
-    """Refuse what ``--garments`` would ignore.
+def _counts(results: "Results", n_products: int, *, group: bool) -> list[str]:
+    counts = [f"{len(results.hits):,} of {terminal.counted(n_products, 'product')}"]
+    if 0 < results.n_relevant < len(results.hits):
+        counts.append(f"{len(results.hits) - results.n_relevant:,} of them weaker matches")
+    if results.total is not None:
+        fitting = f"{results.total:,}{'' if results.is_total_exact else '+'}"
+        counts.append(f"{fitting} {'groups' if group else 'products'} fit")
+    return counts
+
+
+def _names(fields: str | None) -> list[str] | None:
+    return None if fields is None else [name.strip() for name in fields.split(",")]
+
+
+def _check_photo(context: click.Context, photo: str | None, words: Sequence[str]) -> None:
+    """Refuse what ``--garments`` would ignore, and ``--garment`` without it.
 
     Raises:
-        UsageError: an option beside it has no effect.
+        UsageError: an option has no effect.
     """
+    if photo is None:
+        if words:
+            stop_for_usage("--garment names what --garments FILE looks for; give the photo too")
+        return
     for parameter in context.command.params:
         name = parameter.name or ""
         is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -103,10 +103,9 @@ class WordDetector:
         scale = np.tile([image.width / small.width, image.height / small.height], 2)
         found = []
         for row in kept:
-            corners = np.rint(regions[row] * scale).astype(int).tolist()
-            found.append(
-                DetectedGarment(self.words[best[row]], Box(*corners, score=float(scores[row])))
-            )
+            left, top, right, bottom = np.rint(regions[row] * scale).astype(int).tolist()
+            box = Box(left, top, right, bottom, score=float(scores[row]))
+            found.append(DetectedGarment(self.words[best[row]], box))
         return found
 
     def _regions(self, image: Image.Image) -> Int[np.ndarray, "n 4"]:

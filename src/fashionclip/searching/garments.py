@@ -88,5 +88,10 @@ def garment_fields(one: GarmentResults, *, has_groups: bool) -> dict[str, Any]:
     box = asdict(one.garment.box)
     score = box.pop("score")
     fields = results_fields(one.results, has_groups=has_groups)
-    shown = {name: fields[name] for name in ("hits", "has_more", "hint") if name in fields}
-    return {"garment": one.garment.word, "score": score, "box": box, **shown}
+    kept = ("hits", "has_more", "hint")
+    return {
+        "garment": one.garment.word,
+        "score": score,
+        "box": box,
+        **{name: value for name, value in fields.items() if name in kept},
+    }

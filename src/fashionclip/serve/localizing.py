@@ -84,7 +84,10 @@ class Localizer:
         """
         names = garment_words() if words is None else check_words(words)
         key = _key(image, *(name.encode() for name in names))
-        return self._photos.get(key) or await self._calls.run(self._find, key, image, names)
+        found = self._photos.get(key)
+        if found is None:
+            found = await self._calls.run(self._find, key, image, names)
+        return found
 
     async def search(self, garments: Sequence[Garment], query: Query) -> list[GarmentResults]:
         """For each garment the products that look like it.
@@ -110,7 +113,10 @@ class Localizer:
             ValueError: the words make no sense.
         """
         key = _key(image, *(word.encode("utf-8", "replace") for word in words))
-        return self._maps.get(key) or await self._calls.run(self._localize, key, image, words)
+        found = self._maps.get(key)
+        if found is None:
+            found = await self._calls.run(self._localize, key, image, words)
+        return found
 
     async def overlay(self, image: bytes, word: str) -> bytes:
         """A picture with a word's map as colour on it, as a PNG of the picture's size.
