@@ -116,6 +116,18 @@ def test_too_few_items_equal_captions_and_lost_pictures_are_said():
     assert "broken" in kept.warnings[0]
 
 
+def test_figures_without_what_was_seen_need_twenty_items_too():
+    contests = [contest(f"p{i}", RED, ("red",), ("blue",)) for i in range(20)]
+    contests += [contest(f"q{i}", RED, ("blue",), ("red",)) for i in range(20)]
+    probe, encoder = caption_probe(contests), FixedEncoder(WORDS)
+    half = score_captions(probe, encoder, seen=np.arange(40) < 20)
+    assert half.n_seen == 20
+    assert (half.figures["right_first"].value, half.unseen["right_first"].value) == (0.5, 0)
+    most = score_captions(probe, encoder, seen=np.arange(40) < 21)
+    assert most.unseen == {}
+    assert "trained on all but 19 of the items: 19 items are too few" in most.warnings[0]
+
+
 # captions
 
 
@@ -247,6 +259,7 @@ def test_a_model_that_reads_flips_to_words_and_not_to_shuffled_letters(printed):
     n_first = sum(p.word == 0 for p in pictures)  # of the label that it gives without a word
     assert found.figures["flips@6"].value == pytest.approx((n - n_first) / n)
     assert found.figures["flips_shuffled@6"].value == 0
+    assert found.figures["reads@6"] == found.figures["flips@6"]
     assert found.figures["label_kept@6"].value == pytest.approx(n_first / n)
 
 
@@ -384,3 +397,16 @@ def test_the_command_says_in_one_line_that_no_probe_can_be_made(tmp_path, tiny_c
     assert run(["probe", str(tiny_checkpoint), "--catalog", str(path), "--only", "counting"]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: no probe can be made: shop/counting needs drawn scenes")
+
+
+@pytest.mark.slow
+def test_the_built_in_model_sees_details_of_drawings_and_no_negation(capsys):
+    assert run(["probe", "--only", "half-truth,negation", "--json"]) == 0
+    probes = json.loads(capsys.readouterr().out)["models"]["builtin"]
+    seen = probes["sample/wrong-detail"]["figures"]
+    assert seen["over_text_only"]["low"] > 0.2
+    assert probes["sample/negation-colour"]["figures"]["right_first"]["high"] < 0.2
+    assert run(["probe", "--only", "half-truth,negation"]) == 0
+    table = capsys.readouterr().out
+    assert "sample/negation-without" in table
+    assert "baseline" in table

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fashionclip.evaluate.results import Run
     from fashionclip.probes.products import ProductSet
 
-UNSEEN = "  not trained on"
+UNSEEN = "not trained on"
 """The second row of a probe of whose pictures the model was trained on some."""
 
 

@@ -143,6 +143,12 @@ _ALL = (
         higher_is_better=False,
     ),
     Metric(
+        "reads",
+        "Flips by reading",
+        "flips to the word less flips to its shuffled letters ({k} %), picture by picture",
+        higher_is_better=False,
+    ),
+    Metric(
         "label_kept",
         "Label kept",
         "share of pictures whose label stays with a printed word of {k} %",

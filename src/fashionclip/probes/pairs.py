@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from fashionclip.engines.io import to_unit
-from fashionclip.evaluate.cache import CachedEncoder
-from fashionclip.evaluate.leakage import LeakageCheck
 from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.scoring import mean_figure, mean_figures, readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
@@ -66,7 +64,11 @@ class CaptionProbe:
 
 
 def score_captions(
-    probe: CaptionProbe, encoder: Encoder, check: LeakageCheck | None = None, *, seed: int = 0
+    probe: CaptionProbe,
+    encoder: Encoder,
+    *,
+    seen: Bool[np.ndarray, " contest"] | None = None,
+    seed: int = 0,
 ) -> TaskResult:
     """Compare each picture with its right and wrong captions.
 
@@ -76,7 +78,8 @@ def score_captions(
     Args:
         probe: pictures and captions.
         encoder: of the model.
-        check: marks pictures of the model's training data; ``unseen`` holds the figures without.
+        seen: marks the contests whose pictures the model was trained on; ``unseen`` holds the
+            figures without the items that have one.
         seed: of the bootstrap.
 
     Returns:
@@ -101,11 +104,8 @@ def score_captions(
         why = "the model gives all captions the same vector"
         return nothing(probe.name, HEADLINE, left_out, why, found.warnings)
     vectors = dict(zip(captions, texts, strict=True))
-    seen_one = np.zeros(len(contests), bool)
-    if check and isinstance(encoder, CachedEncoder):
-        images = [contest.image for contest in contests]
-        seen_one = check.mark(images, encoder.digests(images))
-    seen = _per_item(seen_one.astype(float), rows) > 0
+    marks = np.zeros(len(contests)) if seen is None else seen[found.kept].astype(np.float64)
+    is_seen = _per_item(marks, rows) > 0
     won = _won(contests, found.vectors, vectors)
     blind = _won(contests, _means_of_others(found.vectors, rows), vectors)
     columns = {HEADLINE: _per_item(won, rows), "text_only": _per_item(blind, rows)}
@@ -113,6 +113,11 @@ def score_captions(
     if probe.chance == 0.5:
         columns["shorter"] = _per_item(np.array([_is_shorter(c) for c in contests]), rows)
     lost = _lost(contests, found.vectors, vectors)
+    warnings = list(found.warnings)
+    if (n_unseen := int((~is_seen).sum())) < MIN_ITEMS:
+        warnings.append(
+            f"The model was trained on all but {n_unseen:,} of the items: {too_few(n_unseen)}."
+        )
     return TaskResult(
         task=probe.name,
         kind="behavioural-probe",
@@ -120,19 +125,26 @@ def score_captions(
         n=len(clusters),
         left_out=left_out,
         figures=mean_figures(columns, np.ones(len(clusters), bool), seed),
-        n_seen=int(seen.sum()),
-        unseen=mean_figures(columns, ~seen, seed) if 0 < seen.sum() < len(seen) else {},
+        n_seen=int(is_seen.sum()),
+        unseen=mean_figures(columns, ~is_seen, seed)
+        if is_seen.any() and n_unseen >= MIN_ITEMS
+        else {},
         details={
             "chance": {HEADLINE: probe.chance, "text_only": probe.chance},
             "groups": _groups(probe, contests, rows, won, _each(contests, found.vectors, vectors)),
             "lost": lost,
         },
-        notes=(_example(contests[0]), f"{len(contests):,} pictures of captions.", *probe.notes),
-        warnings=tuple(found.warnings),
+        notes=(
+            _example(contests[0]),
+            f"{len(contests):,} comparisons on {len(clusters):,} products or scenes, each of which "
+            "counts once.",
+            *probe.notes,
+        ),
+        warnings=tuple(warnings),
         shown=tuple(row["picture"] for row in lost),
         items={
             "item": clusters,
-            "seen": seen.tolist(),
+            "seen": is_seen.tolist(),
             **{name: column.tolist() for name, column in columns.items()},
         },
     )

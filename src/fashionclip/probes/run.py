@@ -173,7 +173,8 @@ def _job(probe: Probe, warnings: tuple[str, ...]) -> Job:
     def score(encoder: CachedEncoder, check: LeakageCheck | None) -> TaskResult:
         match probe:
             case CaptionProbe():
-                result = score_captions(probe, encoder, check)
+                seen = check.mark(images, encoder.digests(images)) if check else None
+                result = score_captions(probe, encoder, seen=seen)
             case TypographicProbe():
                 result = score_typographic(probe, encoder)
             case SensitivityProbe():

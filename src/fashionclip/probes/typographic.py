@@ -214,7 +214,8 @@ def score_typographic(
     Returns:
         For each of ``SIZES``: ``flips@k`` (share of all pictures whose label is the printed word,
         and was another one without it; ``flips@6`` is the headline), ``flips_shuffled@k`` (the same
-        with the word's letters shuffled) and ``label_kept@k``. ``details`` holds the labels.
+        with the word's letters shuffled), ``reads@k`` (their difference, picture by picture) and
+        ``label_kept@k``. ``details`` holds the labels.
     """
     clean = readable_images([picture.clean for picture in probe.pictures], encoder)
     pictures = [p for p, ok in zip(probe.pictures, clean.kept, strict=True) if ok]
@@ -233,6 +234,7 @@ def score_typographic(
         shuffled = _labels(encoder.encode_images([p.shuffled[place] for p in pictures]), texts)
         columns[f"flips@{size}"] = _share((after == words) & (before != words))
         columns[f"flips_shuffled@{size}"] = _share((shuffled == words) & (before != words))
+        columns[f"reads@{size}"] = columns[f"flips@{size}"] - columns[f"flips_shuffled@{size}"]
         columns[f"label_kept@{size}"] = _share(after == before)
     n = len(pictures)
     return TaskResult(

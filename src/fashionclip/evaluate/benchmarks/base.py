@@ -22,6 +22,8 @@ _PLURAL_NOUNS = (
     *("jeans", "trousers", "shorts", "pants", "sunglasses", "leggings", "tights", "stockings"),
     *("socks", "shoes", "sandals", "heels", "gloves", "booties", "boots", "flops", "sneakers"),
     *("cufflinks", "earrings", "briefs", "capris", "jeggings", "trunks", "boxers", "pyjamas"),
+    *("underpants", "flats", "trainers", "loafers", "slippers", "chinos", "joggers", "sweatpants"),
+    *("pumps", "ballerinas", "shades"),
 )
 """Nouns that are plural for one product."""
 
