@@ -18,6 +18,7 @@ from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP, ImageSource
 from fashionclip.product import Hit
 from fashionclip.searching import (
+    BUT_STRENGTH,
     Mode,
     Query,
     Results,
@@ -141,6 +142,8 @@ class Index:
         weight: float = 0.5,
         avoid: str | Sequence[str] = (),
         avoid_weight: float = 1.0,
+        but: str | Sequence[str] = (),
+        but_strength: float = BUT_STRENGTH,
         where: str | Filter | None = None,
         k: int = 10,
         offset: int = 0,
@@ -168,6 +171,10 @@ class Index:
             weight: share of the words where there are words and an image, in 0…1.
             avoid: phrases for what hits should not show.
             avoid_weight: how much avoiding counts, 0 or more.
+            but: how hits should differ from the words, the image or the products: ``darker``,
+                ``less formal``, ``shorter sleeves``, or a pair, ``long skirt / short skirt``. Hits
+                keep the category, unless ``where`` names one.
+            but_strength: how far these changes go, above 0 and up to 5.
             where: a filter over the catalogue's columns or roles, such as ``price < 50``.
             k: hits wanted, at least 1.
             offset: hits to leave out at the start, for pages.
@@ -201,6 +208,8 @@ class Index:
             weight=weight,
             avoid=avoid,
             avoid_weight=avoid_weight,
+            but=but,
+            but_strength=but_strength,
             where=where,
             k=k,
             offset=offset,

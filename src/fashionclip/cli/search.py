@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         '$ fashionclip search shop.lance "in red" --image photo.jpg --weight 0.4',
         "$ fashionclip search shop.lance --garments street.jpg --k 5 --html outfit.html",
         "$ fashionclip search shop.lance --similar-to 15970 --html hits.html",
+        '$ fashionclip search shop.lance --like 15970 --but darker --but "longer sleeves"',
         '$ fashionclip search shop.lance "nike running shoes" --json',
         "$ fashionclip search shop.lance --where \"brand = 'Norda'\" --sort price",
     )
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
     "--image", metavar="FILE", help="Image to search with: a file, an address, or - for stdin."
 )
 @click.option(
-    "--similar-to", metavar="ID", help="Find products that look like this one of the index."
+    "--similar-to",
+    "--like",
+    metavar="ID",
+    help="Find products that look like this one of the index.",
 )
 @click.option(
     "--garments",
@@ -66,6 +70,21 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--not", "avoid", multiple=True, metavar="WORDS", help="What hits should not show. Repeatable."
+)
+@click.option(
+    "--but",
+    multiple=True,
+    metavar="CHANGE",
+    help="How hits should differ: 'longer', 'less formal', 'shorter sleeves', or from and to: "
+    "'long skirt / short skirt'. Repeatable.",
+)
+@click.option(
+    "--but-strength",
+    type=float,
+    default=1.4,
+    show_default=True,
+    metavar="NUMBER",
+    help="How far these changes go, above 0 and up to 5.",
 )
 @click.option(
     "--where", metavar="SQL", help="Filter on the catalogue's columns, applied before the search."
@@ -121,6 +140,8 @@ def command(
     photo: str | None,
     garment_words: Sequence[str],
     avoid: Sequence[str],
+    but: Sequence[str],
+    but_strength: float,
     where: str | None,
     k: int,
     weight: float,
@@ -151,14 +172,14 @@ def command(
     """
     text = " ".join(words).strip() or None
     _check_photo(click.get_current_context(), photo, garment_words)
-    if not (text or image or similar_to or avoid or where or sort or photo):
+    if not (text or image or similar_to or avoid or but or where or sort or photo):
         stop_for_usage(
             "say what to look for: words, --image FILE or --similar-to ID; --where or --sort lists"
         )
     begun = perf_counter()
     if device == "auto":
         device = "cpu"  # importing PyTorch for a GPU would cost more than one query saves
-    needs_model = bool((text and mode != "words") or image or avoid or photo or model_name)
+    needs_model = bool((text and mode != "words") or image or avoid or but or photo or model_name)
     opened, model = open_both(
         store,
         model_name,
@@ -194,6 +215,8 @@ def command(
             similar_to=similar_to or (),
             weight=weight,
             avoid=avoid,
+            but=but,
+            but_strength=but_strength,
             where=where,
             k=k,
             offset=offset,
@@ -221,13 +244,17 @@ def command(
             results,
             opened,
             heading=_heading(text, similar_to, image),
-            facts=[*(f"not {phrase}" for phrase in avoid), where or ""],
+            facts=[
+                *(f"not {phrase}" for phrase in avoid),
+                *(f"but {one}" for one in but),
+                where or "",
+            ],
             image=image or (index.read_images([similar_to])[0] if similar_to else None),
             policy=policy,
         )
         terminal.talk(f"page of images: {page}")
-    if results.hint:
-        terminal.talk(results.hint)
+    for said in filter(None, (results.hint, _said_changes(results))):
+        terminal.talk(said)
     counts = _counts(results, len(opened), group=group)
     terminal.say_counts(*counts, seconds=perf_counter() - begun)
 
@@ -283,6 +310,21 @@ def _check_photo(context: click.Context, photo: str | None, words: Sequence[str]
             stop_for_usage(
                 f"{parameter.get_error_hint(context)} has no effect with --garments; leave it out"
             )
+
+
+def _said_changes(results: "Results") -> str:
+    """Which changes were made, and which category was kept; empty where nothing was changed."""
+    made = ", ".join(
+        f"{one.text} (from {one.before!r} to {one.after!r}, strength {one.strength:g})"
+        for one in results.changes
+    )
+    if not made:
+        return ""
+    if results.kept is None:
+        return f"changed: {made}; the category is not kept"
+    return (
+        f"changed: {made}; kept: {results.kept.column} {', '.join(map(str, results.kept.values))}"
+    )
 
 
 def _heading(text: str | None, similar_to: str | None, image: str | None) -> str:

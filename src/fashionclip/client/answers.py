@@ -26,6 +26,20 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedChange:
+    """A change of a search, as the service made it."""
+
+    text: str
+    """As it was asked for."""
+    before: str
+    """The text that it leads away from."""
+    after: str
+    """The text that it leads to."""
+    strength: float
+    """How far."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hits:
     """One page of search results: those that fit, best first or sorted, then weaker ones."""
 
@@ -42,6 +56,10 @@ class Hits:
     """False if at least ``total`` products fit."""
     facets: Mapping[str, Facet] = field(default_factory=dict)
     """By column; those that were asked for."""
+    changes: tuple[AppliedChange, ...] = ()
+    """How hits differ from the start of the search, as ``but`` asked for."""
+    kept_category: tuple[str, tuple[Value, ...]] | None = None
+    """Column and values that hits are kept to because of the changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +168,13 @@ def read_hits(fields: Mapping[str, Any], *, has_variants: bool, is_explained: bo
         total=fields["total"],
         is_total_exact=fields["is_total_exact"],
         facets={name: _facet(one) for name, one in fields.get("facets", {}).items()},
+        changes=tuple(
+            AppliedChange(one["text"], one["from"], one["to"], one["strength"])
+            for one in fields.get("changes", ())
+        ),
+        kept_category=(kept["column"], tuple(kept["values"]))
+        if (kept := fields.get("kept_category"))
+        else None,
     )
 
 

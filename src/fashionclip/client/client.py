@@ -76,6 +76,8 @@ class Client(Localizing, Changes):
         similar_to: Sequence[str] = (),
         unlike: Sequence[str] = (),
         avoid: Sequence[str] = (),
+        but: str | Sequence[str] = (),
+        but_strength: float | None = None,
         where: str | None = None,
         weight: float = 0.5,
         mode: Mode | None = None,
@@ -99,6 +101,10 @@ class Client(Localizing, Changes):
             similar_to: ids of products that hits should resemble; they are not hits themselves.
             unlike: ids of products that hits should not resemble; not hits themselves either.
             avoid: phrases that describe what hits should not show.
+            but: how hits should differ from what the search starts from: ``darker``, ``shorter
+                sleeves``, or from and to, ``long skirt / short skirt``.
+            but_strength: how far these changes go, above 0 and up to 5; None is the service's
+                default.
             where: a filter over the catalogue's columns, such as ``price < 50``.
             weight: weight of the text in 0…1 when there are a text and an image.
             mode: what the text is compared with; None is the service's default.
@@ -121,6 +127,8 @@ class Client(Localizing, Changes):
         """
         given = {
             "text": text,
+            "but": ([but] if isinstance(but, str) else [*but]) or None,
+            "but_strength": but_strength,
             "where": where,
             "mode": mode,
             "hybrid": hybrid,

@@ -109,6 +109,8 @@ def query_digest(query: Query, where: Filter | None) -> str:
         several(query.templates or ()),
         query.group,
     ]
+    if several(query.but):
+        parts += [several(query.but), float(query.but_strength)]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
 
 

@@ -9,6 +9,7 @@ from fashionclip.errors import FashionCLIPError
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.searching.cursors import require_image
+from fashionclip.searching.directions import moved
 from fashionclip.searching.pending import Pending
 from fashionclip.searching.ranking import unit
 
@@ -24,7 +25,8 @@ def encode_queries(
         policy: how remote images may be fetched.
 
     Returns:
-        The errors of those that have an image that cannot be read, or the cursor of another image.
+        The errors of those that have an image that cannot be read, a change that leads nowhere, or
+        the cursor of another image.
     """
     _encode_texts(queries.values(), model)
     errors = _encode_images(queries, model, policy)
@@ -33,8 +35,11 @@ def encode_queries(
             continue
         words = one.query.words
         text = one.texts[words] if words else None
-        one.vector = _combine(text, one.images, one.query.weight)
+        one.start = one.vector = _combine(text, one.images, one.query.weight)
         try:
+            if one.changes:
+                strength = one.query.but_strength
+                one.vector, one.applied = moved(one.start, one.changes, one.texts, strength)
             require_image(one.image_print, one.vector)
         except ValueError as exc:
             errors[i] = exc

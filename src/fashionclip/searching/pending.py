@@ -8,7 +8,9 @@ import numpy as np
 
 from fashionclip.product import Hit, Value
 from fashionclip.searching.columns import named_column, parse_sort
+from fashionclip.searching.comparatives import Change
 from fashionclip.searching.cursors import START, query_digest, read_cursor
+from fashionclip.searching.directions import AppliedChange, KeptCategory, change_texts
 from fashionclip.searching.pages import FUSED_POOL, POOL, Layout
 from fashionclip.searching.query import NEUTRAL, Query, several
 from fashionclip.searching.ranking import group_column
@@ -37,10 +39,17 @@ class Pending:
     """That of the cursor, for images."""
     images: list[np.ndarray]
     """Vectors of its images."""
+    changes: list[Change]
     texts: dict[str, np.ndarray] = field(default_factory=dict)
     """Vectors of its words and phrases, once they are encoded."""
     unlike: list[np.ndarray] = field(default_factory=list)
+    categories: list[Value] = field(default_factory=list)
+    """Of the stored products that it starts from."""
+    start: np.ndarray | None = None
+    """Its vector before the changes."""
     vector: np.ndarray | None = None
+    applied: tuple[AppliedChange, ...] = ()
+    kept: KeptCategory | None = None
     by_words: Future[list[Hit]] | None = None
     results: Results | None = None
     cosines: Mapping[str, float] = field(default_factory=dict)
@@ -52,7 +61,8 @@ class Pending:
         words, phrases = self.query.words, self.query.phrases
         if not self.query.compares_vectors:
             return []
-        return [*([words] if words else []), *([*phrases, NEUTRAL] if phrases else [])]
+        avoided = [*phrases, NEUTRAL] if phrases else []
+        return [*([words] if words else []), *avoided, *change_texts(self.changes)]
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -115,4 +125,5 @@ def prepared(query: Query, meta: StoreMeta, *, has_model: bool) -> Pending:
         digest=digest,
         image_print=image_print,
         images=[] if query.image_vector is None else [query.image_vector],
+        changes=query.changes,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fashionclip.model import ImageSource
+from fashionclip.searching.comparatives import Change, read_change
 from fashionclip.store.filters import Filter
 
 Mode = Literal["hybrid", "vectors", "words"]
@@ -16,6 +17,11 @@ Mode = Literal["hybrid", "vectors", "words"]
 
 NEUTRAL = "product"
 """A text that names nothing in particular: the origin from which texts' meanings are measured."""
+
+BUT_STRENGTH = 1.4
+"""How far changes go: the best on brands for development; see docs/like-but.md."""
+MAX_BUT_STRENGTH = 5.0
+MAX_CHANGES = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -39,6 +45,9 @@ class Query:
     of clothes altogether. What a product of ``unlike`` adds is the difference between its vector
     and the mean of the candidates.
 
+    With changes (``but``), the vector is moved by ``directions.moved``, which has the formula, and
+    the hits keep the category of what the search starts from (``directions.kept_category``).
+
     In the mode ``hybrid``, candidates by vectors and by words are ranked together:
     ``ranking.fuse`` has the formula.
     """
@@ -58,6 +67,11 @@ class Query:
     """Phrases for what hits should not show."""
     avoid_weight: float = 1.0
     """How much avoiding counts, 0 or more."""
+    but: str | Sequence[str] = ()
+    """How hits should differ from what the search starts from, up to ``MAX_CHANGES`` of them:
+    ``longer``, ``less formal``, ``shorter sleeves``, ``long skirt / short skirt``."""
+    but_strength: float = BUT_STRENGTH
+    """How far the changes go, above 0 and up to ``MAX_BUT_STRENGTH``."""
     where: str | Filter | None = None
     """A filter over the catalogue's columns, applied before the vectors are compared."""
     k: int = 10
@@ -69,7 +83,7 @@ class Query:
     products came or went since."""
     mode: Mode | None = None
     """What the text is compared with; None for both (``hybrid``), and for vectors where there are
-    images too: beside an image, text such as "in red" is no name of a product."""
+    images too, or changes: beside an image, text such as "in red" is no name of a product."""
     sort: str | None = None
     """A column or role to sort the fitting hits by, ascending; descending with ``-`` before it."""
     total: bool = False
@@ -94,6 +108,15 @@ class Query:
         return [phrase.strip() for phrase in several(self.avoid) if phrase.strip()]
 
     @property
+    def changes(self) -> list[Change]:
+        """The changes, understood.
+
+        Raises:
+            ValueError: one is not; ``comparatives.read_change`` says why.
+        """
+        return [read_change(text) for text in several(self.but)]
+
+    @property
     def words(self) -> str | None:
         """The text to search with; ``NEUTRAL`` where there are only things to avoid."""
         text = (self.text or "").strip()
@@ -114,8 +137,8 @@ class Query:
     @property
     def matches_words(self) -> bool:
         """Whether the text is compared with the products' words."""
-        has_images = self.has_image or bool(several(self.similar_to))
-        mode = self.mode or ("vectors" if has_images else "hybrid")
+        has_other = self.has_image or bool(several(self.similar_to) or several(self.but))
+        mode = self.mode or ("vectors" if has_other else "hybrid")
         return mode != "vectors" and bool((self.text or "").strip())
 
     @property
@@ -137,7 +160,7 @@ class Query:
     def needs_model(self) -> bool:
         """Whether anything has to be encoded."""
         return self.compares_vectors and (
-            bool(self.words or self.phrases) or self.image is not None
+            bool(self.words or self.phrases or several(self.but)) or self.image is not None
         )
 
     def check(self, *, has_model: bool = True) -> None:
@@ -149,6 +172,7 @@ class Query:
                 encode with.
         """
         self._check_types()
+        n_buts = len(several(self.but))
         faults = {
             f"mode is {self.mode!r}; choose hybrid, vectors or words": (
                 self.mode is not None and self.mode not in get_args(Mode)
@@ -156,10 +180,19 @@ class Query:
             "mode 'words' matches words: give text too": (
                 self.mode == "words" and not self.matches_words
             ),
-            "mode 'words' compares no vectors: leave out image, similar_to, unlike and avoid": (
+            "mode 'words' compares no vectors: leave out images, products, avoid and but": (
                 self.mode == "words"
-                and (self.has_image or bool(several(self.similar_to)) or self.has_penalty)
+                and (
+                    self.has_image
+                    or bool(several(self.similar_to))
+                    or self.has_penalty
+                    or n_buts > 0
+                )
             ),
+            "but changes a search: give text, image or similar_to too": n_buts > 0 and self.is_list,
+            f"but has {n_buts} changes; the maximum is {MAX_CHANGES}": n_buts > MAX_CHANGES,
+            f"but_strength is {self.but_strength}; it must be above 0 and at most "
+            f"{MAX_BUT_STRENGTH:g}": not 0 < self.but_strength <= MAX_BUT_STRENGTH,
             "give cursor or offset, not both: a cursor goes on after the page before": (
                 self.cursor is not None and self.offset > 0
             ),
@@ -187,6 +220,7 @@ class Query:
         for message, is_wrong in faults.items():
             if is_wrong:
                 raise ValueError(message)
+        self.changes  # noqa: B018 - refuses one that is not understood
 
     def _check_types(self) -> None:
         """Refuse values of another type than their fields.
@@ -199,6 +233,7 @@ class Query:
             "where": (str | Filter | None, "a filter's text, such as 'price < 50'"),
             "weight": (Real, "a number"),
             "avoid_weight": (Real, "a number"),
+            "but_strength": (Real, "a number"),
             "diversity": (Real, "a number"),
             "sort": (str | None, "a column's name, such as 'price' or '-price'"),
             "cursor": (str | None, "the cursor of the page before"),
@@ -210,7 +245,7 @@ class Query:
             for name, (kind, what) in wanted.items()
             if not isinstance(getattr(self, name), kind)
         ]
-        for name in ("similar_to", "unlike", "avoid", "fields"):
+        for name in ("similar_to", "unlike", "avoid", "but", "fields"):
             value: Any = getattr(self, name)
             if name == "fields" and value is None:
                 continue

@@ -6,6 +6,7 @@ from typing import Any
 
 from fashionclip.errors import FashionCLIPError
 from fashionclip.product import Hit, hit_fields
+from fashionclip.searching.directions import AppliedChange, KeptCategory
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Results:
     hint: str = ""
     """How to mend a filter that no product passes, in one line, if a stored value is like one that
     it asks for."""
+    changes: Sequence[AppliedChange] = ()
+    """How hits differ from the start of the search, as ``Query.but`` asked for."""
+    kept: KeptCategory | None = None
+    """The category that hits are kept to because of the changes."""
 
 
 Outcome = Results | FashionCLIPError | TypeError | ValueError
@@ -59,4 +64,18 @@ def results_fields(results: Results, *, has_groups: bool) -> dict[str, Any]:
         "has_more": results.has_more,
         "cursor": results.cursor,
         **({"hint": results.hint} if results.hint else {}),
+        **_change_fields(results),
     }
+
+
+def _change_fields(results: Results) -> dict[str, Any]:
+    """What was changed, and the category that was kept; nothing where nothing was changed."""
+    if not results.changes:
+        return {}
+    changes = [
+        {"text": one.text, "from": one.before, "to": one.after, "strength": one.strength}
+        for one in results.changes
+    ]
+    kept = results.kept
+    category = {"column": kept.column, "values": list(kept.values)} if kept else None
+    return {"changes": changes, **({"kept_category": category} if category else {})}

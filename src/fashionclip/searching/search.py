@@ -15,6 +15,7 @@ from fashionclip.product import Hit, Product
 from fashionclip.relevance import scale_of
 from fashionclip.searching.candidates import Candidates, fill_cosines, merge_rankings, penalties
 from fashionclip.searching.cursors import vector_print, write_cursor
+from fashionclip.searching.directions import kept_category, with_category
 from fashionclip.searching.encoding import encode_queries
 from fashionclip.searching.explanation import explained, stored_products
 from fashionclip.searching.lists import list_page
@@ -100,9 +101,10 @@ class _Search:
         named = [name for one in self._pending.values() for name in one.excluded]
         if not named:
             return
-        has_groups = any(one.layout.group for one in self._pending.values())
-        rows = self._store.fetch(list(dict.fromkeys(named)), columns=has_groups)
-        values = dict(zip(rows.ids, rows.columns.to_pylist(), strict=True)) if has_groups else {}
+        has_columns = any(one.layout.group or one.changes for one in self._pending.values())
+        rows = self._store.fetch(list(dict.fromkeys(named)), columns=has_columns)
+        values = dict(zip(rows.ids, rows.columns.to_pylist(), strict=True)) if has_columns else {}
+        category = meta.roles.category
         stored = dict(zip(rows.ids, rows.vectors if rows.vectors is not None else (), strict=True))
         for i, one in list(self._pending.items()):
             missing = next((name for name in one.excluded if name not in stored), None)
@@ -111,6 +113,10 @@ class _Search:
                 continue
             one.images += [stored[name] for name in several(one.query.similar_to)]
             one.unlike += [stored[name] for name in several(one.query.unlike)]
+            if one.changes and category is not None:
+                one.categories = [
+                    values[name].get(category) for name in several(one.query.similar_to)
+                ]
             if one.layout.group is not None:
                 groups = {values[name][one.layout.group] for name in one.excluded} - {None}
                 one.layout = replace(one.layout, excluded_groups=frozenset(groups))
@@ -138,6 +144,12 @@ class _Search:
         errors = encode_queries(self._pending, self._model, self._policy)
         for i, error in errors.items():
             self._fail(i, error)
+        for one in self._pending.values():
+            if one.changes and one.start is not None:
+                one.kept = kept_category(self._store, one.start, one.categories, one.where)
+            if one.kept is not None:
+                one.where = with_category(one.where, one.kept, self._store)
+                one.by_words = None  # which began without it
 
     def find(self) -> None:
         """List products, or find the neighbours of all queries; deeper where they are too few."""
@@ -221,8 +233,11 @@ class _Search:
         return [[texts[name] for name in own if name in texts] for own in names]
 
     def _threshold(self, one: Pending) -> float | None:
-        """The relevance threshold of a query; None where it has none."""
-        if one.query.has_image or one.query.similar_to:
+        """The relevance threshold of a query; None where it has none.
+
+        It is measured on texts, and no text is as far from its start as a moved vector.
+        """
+        if one.query.has_image or one.query.similar_to or one.changes:
             return None
         return self._store.meta.relevance_threshold
 
@@ -318,6 +333,8 @@ class _Search:
             total=len(page.counted) if query.total else None,
             is_total_exact=is_all or not query.total,
             relevant_ids=[candidates.hits[row].product_id for row in page.counted],
+            changes=one.applied,
+            kept=one.kept,
         )
 
     def outcomes(self) -> list[Outcome]:

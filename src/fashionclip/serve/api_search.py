@@ -63,6 +63,8 @@ class _Searches:
             similar_to=body.similar_to,
             unlike=body.unlike,
             weight=body.weight,
+            but=body.but,
+            but_strength=body.but_strength,
         )
 
     async def search_by_url(
@@ -70,13 +72,26 @@ class _Searches:
     ) -> Json:
         """Search by a text in the URL; without one, list products."""
         text = (asked.q or "").strip()
-        return await self._hits(asked, mode=asked.mode, text=text, avoid=asked.avoid)
+        return await self._hits(
+            asked,
+            mode=asked.mode,
+            text=text,
+            avoid=asked.avoid,
+            but=asked.but,
+            but_strength=asked.but_strength,
+        )
 
     async def similar(
         self, product_id: str, asked: Annotated[requests.SimilarParameters, QueryParameter()]
     ) -> Json:
         """The products that resemble one most."""
-        return await self._hits(asked, mode=None, similar_to=(product_id,))
+        return await self._hits(
+            asked,
+            mode=None,
+            similar_to=(product_id,),
+            but=asked.but,
+            but_strength=asked.but_strength,
+        )
 
     async def _hits(
         self,
@@ -85,14 +100,16 @@ class _Searches:
         mode: Mode | None,
         text: str = "",
         avoid: Sequence[str] = (),
+        but: Sequence[str] = (),
         **further: Any,  # noqa: ANN401 - fields of Query
     ) -> Json:
-        self._inputs.check_texts([text, *avoid])
+        self._inputs.check_texts([text, *avoid, *but])
         if mode is not None:
             further["mode"] = mode
         query = Query(
             text=text,
             avoid=avoid,
+            but=but,
             where=asked.where,
             sort=asked.sort,
             group=asked.group,

@@ -199,7 +199,7 @@ class SearchService:
         if query.is_list:
             found = await self._calls.run(self._search_one, query)
         else:
-            others = query.image or query.avoid or query.similar_to or query.unlike
+            others = query.image or query.avoid or query.similar_to or query.unlike or query.but
             batcher = self._searches if others or query.diversity else self._text_searches
             if isinstance(query.image, bytes):
                 vector = await self._calls.run(self._encode_image, query.image)

@@ -49,6 +49,28 @@ class FacetOut(BaseModel):
     high: float | None = Field(None, description="The highest number; only of kind number.")
 
 
+class ChangeOut(BaseModel):
+    """A change as it was made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"text": "darker", "from": "white", "to": "black", "strength": 1.4}]
+        }
+    )
+
+    text: str = Field(description="As it was asked for.")
+    before: str = Field(alias="from", description="The text that it leads away from.")
+    after: str = Field(alias="to", description="The text that it leads to.")
+    strength: float = Field(description="How far.")
+
+
+class KeptCategoryOut(BaseModel):
+    """A category that hits are kept to."""
+
+    column: str
+    values: list[str | int | float]
+
+
 class Hits(BaseModel):
     """Hits that fit, best first or sorted, and after them weaker ones."""
 
@@ -93,6 +115,14 @@ class Hits(BaseModel):
     is_total_exact: bool = Field(description="False where there are at least total.")
     has_more: bool = Field(description="Whether there are more hits.")
     cursor: str | None = Field(description="For the next page; null at the end.")
+    changes: list[ChangeOut] | SkipJsonSchema[None] = Field(
+        None,
+        description="How hits differ from the start of the search. Only where but asked for it.",
+    )
+    kept_category: KeptCategoryOut | SkipJsonSchema[None] = Field(
+        None,
+        description="The category that hits are kept to because of the changes, if one is.",
+    )
     hint: str | SkipJsonSchema[None] = Field(
         None,
         description="How to mend a filter that no product passes, for people: a stored value that "

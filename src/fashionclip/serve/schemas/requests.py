@@ -6,7 +6,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fashionclip.garments import MAX_WORDS
-from fashionclip.searching import Mode
+from fashionclip.searching import BUT_STRENGTH, MAX_BUT_STRENGTH, MAX_CHANGES, Mode
 from fashionclip.serve.validation import own_error, unknown
 
 PIXEL = (
@@ -121,7 +121,20 @@ _MODE = Field(
 _AVOID: list[str] = Field([], max_length=20, description="Phrases for what hits should not show.")
 
 
-class _Question(_Request):
+class _Changes(_Request):
+    but: list[str] = Field(
+        [],
+        max_length=MAX_CHANGES,
+        description="How hits should differ from what the search starts from: comparatives, or "
+        "from and to. Hits keep its category, unless where names one.",
+        examples=[["darker", "long sleeves / short sleeves"]],
+    )
+    but_strength: float = Field(
+        BUT_STRENGTH, gt=0, le=MAX_BUT_STRENGTH, description="How far these changes go."
+    )
+
+
+class _Question(_Changes):
     text: Text | None = None
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
@@ -159,6 +172,7 @@ class SearchRequest(ListOptions, _Question):
                 {"text": "blue denim jeans", "k": 5},
                 {"text": "shirt", "avoid": ["stripes"], "where": "price < 50", "sort": "price"},
                 {"image": PIXEL, "text": "in red", "weight": 0.4},
+                {"similar_to": ["15970"], "but": ["darker", "short sleeves / long sleeves"]},
                 {"text": "dress", "facets": ["*"], "total": True, "explain": True},
             ]
         },
@@ -182,11 +196,11 @@ class ListParameters(ListOptions):
         return self
 
 
-class SimilarParameters(ListParameters):
+class SimilarParameters(ListParameters, _Changes):
     """The query string of a search for products like one."""
 
 
-class _TextParameters(_Request):
+class _TextParameters(_Changes):
     q: Text | None = None
     mode: Mode | None = _MODE
     avoid: list[str] = _AVOID

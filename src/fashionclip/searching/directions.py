@@ -1,0 +1,155 @@
+"""Directions in a model's space: a search's vector, moved from what one text says to another's."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from fashionclip.product import Value
+from fashionclip.searching.comparatives import Change
+from fashionclip.searching.ranking import unit
+from fashionclip.searching.variants import with_values
+from fashionclip.store import Store
+from fashionclip.store.filters import Column, Filter
+
+MIN_DIFFERENCE = 0.1
+"""Length of the difference of two unit vectors of texts, from which on a model tells them apart.
+To the built-in model "trousers" and "pants" are 0.08 apart, "dark" and "light" 1.15."""
+N_VOTERS = 20
+"""Products nearest to an image or to words, whose categories say which one it is."""
+MIN_OF_CATEGORY = 10
+"""Products that a category must have to be kept; in a smaller one there is little to find."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedChange:
+    """A change as a search made it."""
+
+    text: str
+    """As it was asked for."""
+    before: str
+    """The text that it leads away from."""
+    after: str
+    """The text that it leads to."""
+    strength: float
+    """By how much the difference of both texts' vectors was multiplied."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCategory:
+    """The category that the hits of a search with changes were kept to."""
+
+    column: str
+    """The catalogue's own name of the column."""
+    values: tuple[str | int | float, ...]
+    """Its values; several where a search starts from several products."""
+
+
+def change_texts(changes: Sequence[Change]) -> list[str]:
+    """The texts whose vectors some changes need."""
+    return [text for change in changes for pair in change.pairs for text in pair]
+
+
+def moved(
+    start: Float[np.ndarray, " dim"],
+    changes: Sequence[Change],
+    texts: Mapping[str, Float[np.ndarray, " dim"]],
+    strength: float,
+) -> tuple[Float[np.ndarray, " dim"], tuple[AppliedChange, ...]]:
+    """A search's vector after some changes.
+
+        moved = unit(start + strength * sum over changes of degree * (T(after) - T(before)))
+
+    Of several pairs of a change, that one counts whose middle is nearest to the start.
+
+    Args:
+        start: a unit vector, of an image or a text.
+        changes: what is to be different.
+        texts: unit vectors of ``change_texts``.
+        strength: how far to go, above 0.
+
+    Returns:
+        A unit vector, and each change as it was made.
+
+    Raises:
+        ValueError: the model does not tell the texts of a change apart, or the changes cancel each
+            other out.
+
+    Source: PDV, "Prompt Directional Vector" (WACV 2026), whose query for an image I and a text T is
+        ``(1 - b) (I + a D) + b (T + a D)`` with ``D = T(changed) - T(plain)``; here ``start`` is
+        the mixture of I and T. ``benchmarks/comparative.py`` compares it with GradREC (ECNLP 2022).
+    """
+    total = np.zeros(len(start))
+    applied = []
+    for change in changes:
+        before, after = _nearest_pair(start, change, texts)
+        total += change.degree * (texts[after].astype(np.float64) - texts[before])
+        applied.append(AppliedChange(change.text, before, after, strength * change.degree))
+    if np.linalg.norm(total) < MIN_DIFFERENCE:
+        message = f"{' and '.join(c.text for c in changes)!r:.80} cancel each other out: drop one"
+        raise ValueError(message)
+    return unit(start + strength * total).astype(np.float32), tuple(applied)
+
+
+def _nearest_pair(
+    start: Float[np.ndarray, " dim"],
+    change: Change,
+    texts: Mapping[str, Float[np.ndarray, " dim"]],
+) -> tuple[str, str]:
+    before, after = (
+        np.stack([texts[text] for text in side]).astype(np.float64)
+        for side in zip(*change.pairs, strict=True)
+    )
+    is_told = np.linalg.norm(after - before, axis=1) >= MIN_DIFFERENCE
+    if not is_told.any():
+        first, last = change.pairs[0]
+        message = (
+            f"the model does not tell {first!r:.60} from {last!r:.60}, so the change "
+            f"{change.text!r:.60} leads nowhere: use other words"
+        )
+        raise ValueError(message)
+    near = unit(before + after) @ start
+    return change.pairs[int(np.where(is_told, near, -np.inf).argmax())]
+
+
+def kept_category(
+    store: Store,
+    start: Float[np.ndarray, " dim"],
+    stored: Sequence[Value],
+    where: Filter | None,
+) -> KeptCategory | None:
+    """The category that hits should keep: that of the products a search starts from.
+
+    For an image or words it is the one that most of the nearest products have. None where there is
+    no column of categories, the filter reads it already, fewer than half of the nearest products
+    agree, or too few products have it.
+
+    Args:
+        store: what is searched.
+        start: the vector before any change.
+        stored: categories of the stored products that the search starts from; empty if there are
+            none.
+        where: the search's filter.
+    """
+    meta = store.meta
+    column = meta.roles.category
+    if column is None or column not in meta.columns or (where and column in where.columns):
+        return None
+    values = tuple(dict.fromkeys(value for value in stored if value is not None))
+    if not stored:
+        (near,) = store.nearest(start[None], k=N_VOTERS, where=where, columns=(column,))
+        found = [value for hit in near if (value := hit.columns[column]) is not None]
+        values = tuple(value for value, n in Counter(found).most_common(1) if 2 * n >= len(near))
+    if not values:
+        return None
+    kept = KeptCategory(column, values)
+    # an example is no hit itself
+    enough = MIN_OF_CATEGORY + len(stored)
+    return kept if store.count(with_category(where, kept, store)) >= enough else None
+
+
+def with_category(where: Filter | None, kept: KeptCategory, store: Store) -> Filter:
+    """A filter and, besides, that products have the category that is kept."""
+    return with_values(where, Column(kept.column, store.meta.columns[kept.column]), kept.values)

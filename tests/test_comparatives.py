@@ -1,0 +1,130 @@
+"""Changes as people write them: which texts a comparative leads from and to, and what is refused."""
+
+import tomllib
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fashionclip.searching.comparatives import known_changes, read_change
+
+SCALES = tomllib.loads((files("fashionclip.searching") / "comparatives.toml").read_text())["scale"]
+
+
+def only(text):
+    (pair,) = read_change(text).pairs
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("darker", ("white", "black")),
+        ("Lighter!", ("black", "white")),
+        ("in a darker colour", ("white", "black")),
+        ("colour lighter", ("black", "white")),
+        ("not so dark", ("black", "white")),
+        ("too dark", ("black", "white")),
+        ("more formal", ("casual", "formal")),
+        ("less formal", ("formal", "casual")),
+        ("not as casual, please", ("casual", "formal")),
+        ("a bit dressier than this one", ("casual", "formal")),
+        ("shorter sleeves", ("long sleeves", "short sleeves")),
+        ("with longer sleeves", ("short sleeves", "long sleeves")),
+        ("sleeves a bit longer", ("short sleeves", "long sleeves")),
+        ("not such a thing -> a sari", ("not such a thing", "a sari")),
+        ("higher heels", ("low heels", "high heels")),
+        ("a darker shade of blue", ("light blue", "dark blue")),
+        ("less colourful", ("bright colourful", "dull grey")),
+        ("more colorful", ("dull grey", "bright colourful")),
+        ("less pattern", ("patterned", "plain")),
+        ("  long skirt /short skirt ", ("long skirt", "short skirt")),
+        ("long skirt → short skirt", ("long skirt", "short skirt")),
+    ],
+)
+def test_a_change_leads_from_one_text_to_another(text, pair):
+    assert only(text) == pair
+
+
+@pytest.mark.parametrize(
+    ("text", "degree"),
+    [
+        ("much longer", 2.0),
+        ("a lot less formal", 2.0),
+        ("slightly darker", 0.5),
+        ("with a much shorter skirt", 2.0),
+        ("even darker", 1.0),
+        ("darker", 1.0),
+    ],
+)
+def test_words_for_how_much_change_the_degree(text, degree):
+    assert read_change(text).degree == degree
+
+
+def test_longer_has_a_pair_for_each_kind_of_garment():
+    longer, shorter = read_change("longer"), read_change("shorter")
+    assert ("mini skirt", "maxi skirt") in longer.pairs
+    assert shorter.pairs == tuple((after, before) for before, after in longer.pairs)
+
+
+@given(st.sampled_from(SCALES), st.booleans())
+def test_every_form_of_a_scale_leads_to_its_own_end(scale, is_high):
+    here, there = ("high", "low") if is_high else ("low", "high")
+    expected = {tuple(pair if is_high else pair[::-1]) for pair in scale["pairs"]}
+    forms = [
+        *scale[here]["comparatives"],
+        *(f"more {one}" for one in scale[here]["adjectives"]),
+        *(f"less {one}" for one in scale[there]["adjectives"]),
+        *(f"not so {one}" for one in scale[there]["adjectives"]),
+        *(f"too {one}" for one in scale[there]["adjectives"]),
+    ]
+    for form in forms:
+        assert set(read_change(form).pairs) == expected, form
+
+
+def test_no_word_of_the_table_is_on_two_scales():
+    ends = [scale[end] for scale in SCALES for end in ("low", "high")]
+    for kind in ("adjectives", "comparatives"):
+        words = [word for end in ends for word in end[kind]]
+        assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "a change is empty"),
+        (" \t", "a change is empty"),
+        ("/", "is no pair"),
+        ("a skirt /", "is no pair"),
+        ("a / b / c", "is no pair"),
+        ("Red skirt / red  SKIRT", "from and to are the same"),
+        ("quirkier", "no change is known as 'quirkier'"),
+        ("dark", "no change is known as 'dark'"),
+        ("shorter but darker", "pass each change as one of its own"),
+        ("not darker", "pass each change as one of its own"),
+        ("darker " + "and so on " * 50, "is not understood"),
+    ],
+)
+def test_what_is_no_change_is_refused_in_one_line(text, reason):
+    with pytest.raises(ValueError, match=reason) as refused:
+        read_change(text)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_an_unknown_comparative_is_told_what_is_known():
+    with pytest.raises(ValueError, match="shorter, longer, darker, lighter"):
+        read_change("cheaper")
+    for name in known_changes():
+        assert read_change(name).pairs
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_change_or_refused(text):
+    try:
+        change = read_change(text)
+    except ValueError:
+        return
+    assert change.pairs
+    assert all(before and after and before != after for before, after in change.pairs)
