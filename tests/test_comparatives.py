@@ -1,4 +1,4 @@
-"""Changes as people write them: which texts a comparative leads from and to, and what is refused."""
+"""Changes as people write them: what comparatives lead from and to, and what is refused."""
 
 import tomllib
 from importlib.resources import files
@@ -36,9 +36,6 @@ def only(text):
         ("not such a thing -> a sari", ("not such a thing", "a sari")),
         ("higher heels", ("low heels", "high heels")),
         ("a darker shade of blue", ("light blue", "dark blue")),
-        ("less colourful", ("bright colourful", "dull grey")),
-        ("more colorful", ("dull grey", "bright colourful")),
-        ("less pattern", ("patterned", "plain")),
         ("  long skirt /short skirt ", ("long skirt", "short skirt")),
         ("long skirt → short skirt", ("long skirt", "short skirt")),
     ],
@@ -60,6 +57,20 @@ def test_a_change_leads_from_one_text_to_another(text, pair):
 )
 def test_words_for_how_much_change_the_degree(text, degree):
     assert read_change(text).degree == degree
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("less colourful", "duller"),
+        ("more colorful", "brighter"),
+        ("brighter colours", "brighter"),
+        ("not too loud", "duller"),
+        ("less pattern", "plainer"),
+    ],
+)
+def test_other_words_for_a_change_are_the_same_change(text, other):
+    assert read_change(text).pairs == read_change(other).pairs
 
 
 def test_longer_has_a_pair_for_each_kind_of_garment():

@@ -153,7 +153,7 @@ class Kagl:
         Raises:
             BenchmarkError: the table is missing or is another one, or there are no images.
         """
-        products, warnings, notes = _read(folder)
+        products, warnings, notes = read_products(folder)
         tasks: dict[str, Task | None] = {
             **_zero_shot_tasks(products, notes),
             **_search_tasks(products, notes),
@@ -181,8 +181,12 @@ def words_of(column: str, labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
 # Products
 
 
-def _read(folder: Path) -> tuple[list[KaglProduct], list[str], tuple[str, ...]]:
-    # products, warnings and notes of Kaggle's layout (``styles.csv``), else of Marqo's Parquet
+def read_products(folder: Path) -> tuple[list[KaglProduct], list[str], tuple[str, ...]]:
+    """Products, warnings and notes of Kaggle's layout (``styles.csv``), else of Marqo's Parquet.
+
+    Raises:
+        BenchmarkError: the table is missing or is another one, or there are no images.
+    """
     shards = sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.parquet"))
     if (folder / "styles.csv").is_file() or not shards:
         found, warnings, has_brands = _read_kaggle(folder)
