@@ -146,9 +146,7 @@ class CachedEncoder:
         self._encoder = encoder or local_encoder(model)
         self._policy = policy or FetchPolicy()
         self._progress = progress or (lambda modality, n: None)
-        engine = model.engine
-        name = f"{model.fingerprint}-{engine.device}-{engine.precision}".replace(":", "-")
-        folder = folder / name if folder else None
+        folder = model_folder(model, folder)
         self._images = EmbeddingCache(folder, "images", model.dim, np.float32)
         self._texts = EmbeddingCache(folder, "texts", model.dim, np.float32)
         self._digests: dict[ImageRef | str, bytes | None] = {}
@@ -240,6 +238,13 @@ class CachedEncoder:
             "the precision is too low: try --precision float32"
         )
         raise EvaluationError(message)
+
+
+def model_folder(model: FashionCLIP, folder: Path | None) -> Path | None:
+    """The part of a cache folder that holds one model's vectors; None where there is no folder."""
+    engine = model.engine
+    name = f"{model.fingerprint}-{engine.device}-{engine.precision}".replace(":", "-")
+    return folder / name if folder else None
 
 
 def image_digest(image: ImageRef, *, policy: FetchPolicy | None = None) -> bytes:

@@ -147,11 +147,20 @@ def decode_image(
 
 def declared_pixels(data: bytes) -> int:
     """Pixels that an image's header declares; 0 where it cannot be read."""
+    width, height = declared_size(data)
+    return width * height
+
+
+def declared_size(data: bytes) -> tuple[int, int]:
+    """Width and height that an image's header declares, before it is turned upright.
+
+    (0, 0) where it cannot be read.
+    """
     try:
         width, height = _open(data).size
     except Exception:  # decoding says why
-        return 0
-    return int(width) * int(height)
+        return 0, 0
+    return int(width), int(height)
 
 
 def _decode(data: bytes, target_px: int | None, max_pixels: int) -> Image.Image:

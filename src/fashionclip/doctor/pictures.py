@@ -1,0 +1,173 @@
+"""Faults of pictures: each learned from copies of the shop's pictures into which it was drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fashionclip.doctor.certainty import MIN_PRODUCTS, confidences
+from fashionclip.doctor.evidence import evidence_for
+from fashionclip.doctor.findings import MENDS, Finding, Kind, finding_key
+from fashionclip.doctor.linear import FOLDS, fit_logistic, score_logistic
+from fashionclip.doctor.shop import Pictures, Shop
+
+LEARNED: tuple[Kind, ...] = (
+    *("several_products", "no_product", "text_overlay", "watermark"),
+    *("cut_off", "blurred", "dark", "other_ground"),
+)
+"""The kinds that are drawn into copies."""
+MIN_FOUND = 0.3
+"""A kind is not judged where fewer of the drawn faults are found: the pictures do not show it."""
+MAX_COMPONENTS = 128
+MAX_SOUND = 1_600
+"""Pictures as they are that a fit uses; more change little."""
+_CLIP = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a kind was judged in one shop."""
+
+    kind: Kind
+    found: float
+    """The share of drawn faults that the least confidence finds, scored out of fold."""
+    n_drawn: int
+    reason: str = ""
+    """Why it was not judged; empty if it was."""
+
+
+def judge_pictures(shop: Shop, least: float) -> tuple[list[Finding], list[Judged]]:
+    """Find pictures with faults, and say how well each kind can be found in this shop.
+
+    Args:
+        shop: the catalogue.
+        least: confidence of a finding, 0…1.
+    """
+    findings: list[Finding] = []
+    judged: list[Judged] = []
+    n_drawn = len(shop.drawn_rows)
+    if min(len(shop.ids), n_drawn) < MIN_PRODUCTS:
+        reason = (
+            f"{len(shop.ids):,} pictures are too few to learn what is usual (at least "
+            f"{MIN_PRODUCTS})"
+        )
+        judged = [Judged(kind, float("nan"), n_drawn, reason) for kind in LEARNED]
+        return findings, [*judged, *_low_resolution(shop, least, findings)]
+    features = _Features(shop)
+    for kind in LEARNED:
+        scores, faulty = features.out_of_fold(kind)
+        confidence, of_drawn = confidences(scores, faulty)
+        found = float((of_drawn >= least).mean())
+        if found < MIN_FOUND:
+            reason = f"only {found:.0%} of those drawn into this shop's pictures would be found"
+            judged.append(Judged(kind, found, n_drawn, reason))
+            continue
+        judged.append(Judged(kind, found, n_drawn))
+        rows = np.flatnonzero(confidence >= least)
+        findings.extend(_finding(shop, kind, int(row), float(confidence[row])) for row in rows)
+    return findings, [*judged, *_low_resolution(shop, least, findings)]
+
+
+class _Features:
+    """Vectors and measures of the shop's pictures and of the drawn ones, on one scale."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._drawn_rows = np.array(shop.drawn_rows)
+        self.fold = np.array([digest[0] % FOLDS for digest in shop.digests])
+        copies = [shop.drawn[kind] for kind in shop.drawn]
+        everything = np.concatenate(
+            [shop.pictures.vectors[:: _step(shop)], *(c.vectors for c in copies)]
+        )
+        self._centre = everything.mean(axis=0)
+        _, _, axes = np.linalg.svd(
+            (everything - self._centre).T @ (everything - self._centre), hermitian=True
+        )
+        self._axes = axes[:MAX_COMPONENTS].T
+        own = shop.pictures.measures
+        low, self._middle, high = np.quantile(own, (0.25, 0.5, 0.75), axis=0)
+        self._spread = np.maximum((high - low) / 1.35, 0.25 * own.std(axis=0)) + 1e-3
+        projected = (everything - self._centre) @ self._axes
+        self._scale = projected.std(axis=0) + 1e-6
+        self._own = self._of(shop.pictures)
+        self._copies = {kind: self._of(pictures) for kind, pictures in shop.drawn.items()}
+
+    def _of(self, pictures: Pictures) -> np.ndarray:
+        z = np.clip((pictures.measures - self._middle) / self._spread, -_CLIP, _CLIP)
+        components = ((pictures.vectors - self._centre) @ self._axes) / self._scale
+        return np.concatenate([components, z, np.abs(z)], axis=1).astype(np.float32)
+
+    def out_of_fold(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+        """Log odds of the shop's pictures and of the drawn ones, by models of other folds."""
+        copies, as_they_are = self._copies[kind], self._copies["as_it_is"]
+        of_copies = self.fold[self._drawn_rows]
+        scores, faulty = np.zeros(len(self._own)), np.zeros(len(copies))
+        some = np.arange(0, len(self._own), max(1, len(self._own) // MAX_SOUND))
+        for k in range(FOLDS):
+            sound = some[self.fold[some] != k]
+            fit = of_copies != k
+            rows = np.concatenate([self._own[sound], as_they_are[fit], copies[fit]])
+            is_faulty = np.zeros(len(rows), bool)
+            is_faulty[len(rows) - int(fit.sum()) :] = True
+            w = fit_logistic(rows, is_faulty)
+            held = self.fold == k
+            scores[held] = score_logistic(self._own[held], w)
+            faulty[~fit] = score_logistic(copies[~fit], w)
+        return scores, faulty
+
+
+def _step(shop: Shop) -> int:
+    return max(1, len(shop.ids) // (2 * MAX_SOUND))
+
+
+def _finding(shop: Shop, kind: Kind, row: int, confidence: float) -> Finding:
+    return Finding(
+        kind=kind,
+        product_ids=(shop.ids[row],),
+        evidence=evidence_for(shop, kind, row),
+        confidence=round(confidence, 3),
+        suggestion=MENDS[kind],
+        images=(shop.images[row],),
+        key=finding_key(kind, shop.digests[row]),
+    )
+
+
+MAX_SHARE_SMALL = 0.05
+"""Sizes that more of a shop's pictures have are usual there."""
+SMALL = 0.5
+"""A picture is small if its short side is below this share of the shop's median."""
+
+
+def _low_resolution(shop: Shop, least: float, findings: list[Finding]) -> Iterator[Judged]:
+    """Small pictures, by the pixels of their files."""
+    n = len(shop.ids)
+    if n < MIN_PRODUCTS:
+        yield Judged("low_resolution", float("nan"), 0, f"{n:,} pictures are too few")
+        return
+    short = 2.0 ** shop.measure("short_side")
+    ratio = short / np.median(short)
+    rows: Sequence[int] = np.flatnonzero(ratio < SMALL).tolist()
+    if len(rows) > MAX_SHARE_SMALL * n:
+        yield Judged(
+            "low_resolution", float("nan"), 0, f"{len(rows) / n:.0%} of the pictures are small"
+        )
+        return
+    for row in rows:
+        confidence = float(np.clip(1.2 - ratio[row], 0, 0.99))
+        if confidence >= least:
+            width, height = (2.0 ** shop.measure(name)[row] for name in ("short_side", "long_side"))
+            words = (
+                f"{width:.0f} by {height:.0f} pixels; half of this shop's pictures have a short "
+                f"side of {np.median(short):.0f} or more"
+            )
+            findings.append(
+                Finding(
+                    kind="low_resolution",
+                    product_ids=(shop.ids[row],),
+                    evidence=words,
+                    confidence=round(confidence, 3),
+                    suggestion=MENDS["low_resolution"],
+                    images=(shop.images[row],),
+                    key=finding_key("low_resolution", shop.digests[row]),
+                )
+            )
+    yield Judged("low_resolution", float("nan"), 0)
