@@ -23,8 +23,8 @@ def confidences(
     ``π·f₁ / (π·f₁ + (1 - π)·f₀)`` with ``π = PRIOR``: one minus the local false discovery rate
     (Efron 2004, "Large-scale simultaneous hypothesis testing"). ``f₁`` is the density of the faulty
     scores, by Gaussian kernels (Silverman 1986, section 3.4.1). ``f₀`` is that of sound products:
-    an exponential through the 90th and 97th percentile of the shop's scores, because higher ones may
-    be real faults.
+    an exponential through the 90th and 97th percentile of the shop's scores, because those above
+    may be real faults.
 
     Args:
         scores: of the shop's products; high where a fault is likely.
