@@ -25,7 +25,24 @@ from fashionclip.metrics.intervals import (
     paired_labels,
     paired_means,
     repeated_intervals,
+    share_interval,
 )
+
+
+@pytest.mark.parametrize("n", [1, 20, 300])
+def test_the_interval_of_equal_values_is_the_exact_binomial_one(n):
+    none = binomtest(0, n).proportion_ci(0.95, method="exact")
+    assert share_interval(np.zeros(n)) == pytest.approx((none.low, none.high))
+    every = binomtest(n, n).proportion_ci(0.95, method="exact")
+    assert share_interval(np.ones(n)) == pytest.approx((every.low, every.high))
+    low, high = share_interval(np.zeros(n), lowest=-1.0)
+    assert (low, high) == pytest.approx((-none.high, none.high))
+
+
+def test_the_interval_of_unequal_values_is_the_bootstrap_and_of_none_nan():
+    values = np.array([0.0, 1, 1, 0.5, 0, 1, 1, 1])
+    assert share_interval(values) == mean_interval(values)
+    assert np.isnan(share_interval(np.empty(0))).all()
 
 
 def confusion_interval(confusion, metric, **settings):

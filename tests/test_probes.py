@@ -54,6 +54,8 @@ def test_a_contest_is_won_where_every_right_caption_is_closer_than_every_wrong_o
     figure = found.figures["right_first"]
     assert (figure.value, figure.n, found.headline) == (0.65, 20, "right_first")
     assert figure.low < 0.65 < figure.high
+    of_all = score_captions(caption_probe(twenty(20)), FixedEncoder(WORDS)).figures["right_first"]
+    assert (of_all.value, of_all.low < 0.9) == (1, True), "twenty items prove no certainty"
     assert found.details["chance"]["right_first"] == 0.5
     assert sum(found.items["right_first"]) == 13
     assert found.details["lost"][0] == {"picture": "p13", "right": "blue", "preferred": "red"}
@@ -99,7 +101,8 @@ def test_a_model_that_sees_nothing_is_no_better_than_text_only(rights):
     contests = [contest(f"p{i}", vector, (a,), (b,)) for i, (a, b) in enumerate(pairs)]
     found = score_captions(caption_probe(contests), FixedEncoder(WORDS)).figures
     assert found["right_first"] == found["text_only"]
-    assert found["over_text_only"].value == found["over_text_only"].high == 0
+    assert found["over_text_only"].low < found["over_text_only"].value == 0
+    assert found["over_text_only"].high < 0.2
 
 
 def test_too_few_items_equal_captions_and_lost_pictures_are_said():
@@ -259,7 +262,9 @@ def test_a_model_that_reads_flips_to_words_and_not_to_shuffled_letters(printed):
     n_first = sum(p.word == 0 for p in pictures)  # of the label that it gives without a word
     assert found.figures["flips@6"].value == pytest.approx((n - n_first) / n)
     assert found.figures["flips_shuffled@6"].value == 0
-    assert found.figures["reads@6"] == found.figures["flips@6"]
+    assert found.figures["reads@6"].value == found.figures["flips@6"].value
+    seen = np.arange(n) < 20
+    assert typographic.score_typographic(probe, Reader(labels), seen=seen).n_seen == 20
     assert found.figures["label_kept@6"].value == pytest.approx(n_first / n)
 
 
@@ -279,6 +284,8 @@ def test_sensitivity_is_the_spread_of_average_precisions():
     assert found.figures["sensitivity"].value == pytest.approx(0.5 * 5 / 20)
     assert found.figures["average_precision"].value == pytest.approx(1 - 0.5 / 6 * 5 / 20)
     assert found.details["chance"]["average_precision"] == pytest.approx(0.75)
+    seen = sensitivity.score_sensitivity(probe, FixedEncoder(WORDS), seen=np.array([True, False]))
+    assert (seen.n_seen, seen.unseen) == (20, {}), "one of their answers was seen"
     first, *others = found.details["groups"]["Average precision by wording"].values()
     assert (first.value, others[2].value) == (1, pytest.approx(0.875))
 

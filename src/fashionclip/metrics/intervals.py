@@ -39,6 +39,38 @@ def mean_interval(
     return _ends(_resampled_means(values, resamples, seed))
 
 
+def share_interval(
+    values: Float[np.ndarray, " n"],
+    *,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of a mean of bounded values, also where all of them are equal.
+
+    It is the percentile bootstrap's. Where all n values are equal that has no width, as if 20 items
+    proved as much as 2,000; then items of the other kinds may still make up ``1 - 0.025^(1/n)``.
+
+    Args:
+        values: in ``lowest…highest``.
+        lowest: that a value can be.
+        highest: that a value can be.
+        resamples: number of bootstrap samples.
+        seed: of the samples.
+
+    Raises:
+        ValueError: a value is NaN.
+
+    Source: Clopper & Pearson 1934, of 0 of n and of n of n.
+    """
+    if len(values) and (values == values[0]).all():
+        others = 1 - (LEVELS[0] / 100) ** (1 / len(values))
+        value = float(values[0])
+        return value - others * (value - lowest), value + others * (highest - value)
+    return mean_interval(values, resamples=resamples, seed=seed)
+
+
 def confusion_intervals(
     confusion: Int[np.ndarray, "c c"],
     metrics: Sequence[LabelMetric],

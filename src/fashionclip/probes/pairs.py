@@ -15,12 +15,14 @@ from jaxtyping import Bool, Float
 
 from fashionclip.engines.io import to_unit
 from fashionclip.evaluate.results import Figure, TaskResult
-from fashionclip.evaluate.scoring import mean_figure, mean_figures, readable_images
+from fashionclip.evaluate.scoring import readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
+from fashionclip.metrics.intervals import share_interval
 
 HEADLINE = "right_first"
 MIN_ITEMS = 20
 """Items below which there is no figure: its interval would span half of the scale."""
+_SIGNED = frozenset({"over_text_only", "reads"})  # differences of two shares
 _MAX_LOST = 8  # in a report
 _TIE = 1e-6  # cosines that differ by less are equal: they are sums of rounded products
 
@@ -113,22 +115,16 @@ def score_captions(
     if probe.chance == 0.5:
         columns["shorter"] = _per_item(np.array([_is_shorter(c) for c in contests]), rows)
     lost = _lost(contests, found.vectors, vectors)
-    warnings = list(found.warnings)
-    if (n_unseen := int((~is_seen).sum())) < MIN_ITEMS:
-        warnings.append(
-            f"The model was trained on all but {n_unseen:,} of the items: {too_few(n_unseen)}."
-        )
+    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     return TaskResult(
         task=probe.name,
         kind="behavioural-probe",
         headline=HEADLINE,
         n=len(clusters),
         left_out=left_out,
-        figures=mean_figures(columns, np.ones(len(clusters), bool), seed),
+        figures=figures_of(columns, seed=seed),
         n_seen=int(is_seen.sum()),
-        unseen=mean_figures(columns, ~is_seen, seed)
-        if is_seen.any() and n_unseen >= MIN_ITEMS
-        else {},
+        unseen=unseen,
         details={
             "chance": {HEADLINE: probe.chance, "text_only": probe.chance},
             "groups": _groups(probe, contests, rows, won, _each(contests, found.vectors, vectors)),
@@ -140,7 +136,7 @@ def score_captions(
             "counts once.",
             *probe.notes,
         ),
-        warnings=tuple(warnings),
+        warnings=(*found.warnings, *unclear),
         shown=tuple(row["picture"] for row in lost),
         items={
             "item": clusters,
@@ -148,6 +144,32 @@ def score_captions(
             **{name: column.tolist() for name, column in columns.items()},
         },
     )
+
+
+def figures_of(columns: Mapping[str, Float[np.ndarray, " n"]], *, seed: int) -> dict[str, Figure]:
+    """Means of columns of values with 95 % intervals; names in ``_SIGNED`` are differences."""
+    return {
+        name: Figure(float(values.mean()), *_ends(name, values, seed), len(values))
+        for name, values in columns.items()
+    }
+
+
+def _ends(name: str, values: np.ndarray, seed: int) -> tuple[float, float]:
+    lowest = -1.0 if name.partition("@")[0] in _SIGNED else 0.0
+    return share_interval(values, lowest=lowest, seed=seed)
+
+
+def unseen_figures(
+    columns: Mapping[str, Float[np.ndarray, " n"]], seen: Bool[np.ndarray, " n"], *, seed: int
+) -> tuple[dict[str, Figure], tuple[str, ...]]:
+    """Figures of the items that the model was not trained on, and a warning if they are too few."""
+    n_unseen = int((~seen).sum())
+    if n_unseen == len(seen):
+        return {}, ()
+    if n_unseen < MIN_ITEMS:
+        why = f"The model was trained on all but {n_unseen:,} of the items: {too_few(n_unseen)}."
+        return {}, (why,)
+    return figures_of({name: values[~seen] for name, values in columns.items()}, seed=seed), ()
 
 
 def too_few(n: int) -> str:
@@ -276,4 +298,4 @@ def _groups(
 
 def _figure(values: np.ndarray, rows: np.ndarray) -> Figure:
     items = np.unique(rows, return_inverse=True)[1]
-    return mean_figure(_per_item(values, items), 0)
+    return figures_of({HEADLINE: _per_item(values, items)}, seed=0)[HEADLINE]

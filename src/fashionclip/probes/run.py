@@ -12,6 +12,7 @@ from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.evaluate.leakage import LeakageCheck
 from fashionclip.evaluate.results import Run, TaskResult
 from fashionclip.evaluate.run import Job, OpenEncoder, ProgressCallback, measure_models
+from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.probes.captions import half_truths, hard_positives, negation, swapped_parts
@@ -171,21 +172,28 @@ def _are(n: int) -> str:
 
 def _job(probe: Probe, warnings: tuple[str, ...]) -> Job:
     def score(encoder: CachedEncoder, check: LeakageCheck | None) -> TaskResult:
+        seen = None
+        if check:
+            seen = check.mark(_marked(probe), encoder.digests(_marked(probe)))
         match probe:
             case CaptionProbe():
-                seen = check.mark(images, encoder.digests(images)) if check else None
                 result = score_captions(probe, encoder, seen=seen)
             case TypographicProbe():
-                result = score_typographic(probe, encoder)
+                result = score_typographic(probe, encoder, seen=seen)
             case SensitivityProbe():
-                result = score_sensitivity(probe, encoder)
+                result = score_sensitivity(probe, encoder, seen=seen)
         return replace(result, warnings=(*warnings, *result.warnings))
 
+    images = probe.images if isinstance(probe, TypographicProbe) else _marked(probe)
+    return Job(probe.name, images, score)
+
+
+def _marked(probe: Probe) -> tuple[ImageRef, ...]:
+    """The pictures that a model may have been trained on, one an entry of the probe."""
     match probe:
         case CaptionProbe():
-            images = tuple(contest.image for contest in probe.contests)
+            return tuple(contest.image for contest in probe.contests)
         case TypographicProbe():
-            images = probe.images
+            return tuple(picture.product.image for picture in probe.pictures)
         case SensitivityProbe():
-            images = probe.documents
-    return Job(probe.name, images, score)
+            return probe.documents

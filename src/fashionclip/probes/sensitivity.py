@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from fashionclip.evaluate.benchmarks.base import choose, group_by, is_plural
 from fashionclip.evaluate.results import TaskResult
-from fashionclip.evaluate.scoring import mean_figure, mean_figures, readable_images
+from fashionclip.evaluate.scoring import mean_figure, readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.metrics.ranking import average_precision_at, expected_average_precision, rank
-from fashionclip.probes.pairs import MIN_ITEMS, nothing, too_few
+from fashionclip.probes.pairs import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
 from fashionclip.probes.products import ProductSet
 
 HEADLINE = "sensitivity"
@@ -108,6 +108,7 @@ def score_sensitivity(
     probe: SensitivityProbe,
     encoder: Encoder,
     *,
+    seen: Bool[np.ndarray, " document"] | None = None,
     seed: int = 0,
 ) -> TaskResult:
     """Search by each wording of each query, and compare the average precisions.
@@ -115,6 +116,8 @@ def score_sensitivity(
     Args:
         probe: queries and products.
         encoder: of the model.
+        seen: marks the products that the model was trained on; ``unseen`` holds the figures
+            without the queries that one of them answers.
         seed: of the bootstrap.
 
     Returns:
@@ -142,6 +145,9 @@ def score_sensitivity(
         axis=1,
     )
     columns = {HEADLINE: np.ptp(values, axis=1), "average_precision": values.mean(axis=1)}
+    marks = np.zeros(len(found.images), bool) if seen is None else seen[found.kept]
+    is_seen = np.array([bool(marks[relevant[i]].any()) for i in kept])
+    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     n_relevant = np.array([len(relevant[i]) for i in kept])
     n_documents = len(found.images)
     chance = expected_average_precision(n_relevant, n_documents, n_documents)
@@ -151,7 +157,9 @@ def score_sensitivity(
         headline=HEADLINE,
         n=len(kept),
         left_out=left_out,
-        figures=mean_figures(columns, np.ones(len(kept), bool), seed),
+        figures=figures_of(columns, seed=seed),
+        n_seen=int(is_seen.sum()),
+        unseen=unseen,
         details={
             "chance": {"average_precision": float(chance.mean())},
             "n_documents": n_documents,
@@ -165,10 +173,10 @@ def score_sensitivity(
             },
         },
         notes=probe.notes,
-        warnings=tuple(found.warnings),
+        warnings=(*found.warnings, *unclear),
         items={
             "item": [probe.queries[i][0] for i in kept],
-            "seen": [False] * len(kept),
+            "seen": is_seen.tolist(),
             **{name: column.tolist() for name, column in columns.items()},
         },
     )

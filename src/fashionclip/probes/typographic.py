@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from fashionclip.errors import FashionCLIPError
 from fashionclip.evaluate.results import TaskResult
-from fashionclip.evaluate.scoring import mean_figures, readable_images
+from fashionclip.evaluate.scoring import readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.images.decode import fetch_image, open_image
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
-from fashionclip.probes.pairs import MIN_ITEMS, nothing, too_few
+from fashionclip.probes.pairs import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
 from fashionclip.probes.products import KnownProduct, ProductSet, frequent
 
 HEADLINE = "flips@6"
@@ -202,6 +202,7 @@ def score_typographic(
     probe: TypographicProbe,
     encoder: Encoder,
     *,
+    seen: Bool[np.ndarray, " picture"] | None = None,
     seed: int = 0,
 ) -> TaskResult:
     """Label each picture without and with the word printed on it.
@@ -209,6 +210,8 @@ def score_typographic(
     Args:
         probe: pictures and labels.
         encoder: of the model.
+        seen: marks the pictures that the model was trained on without a word; ``unseen`` holds the
+            figures without them.
         seed: of the bootstrap.
 
     Returns:
@@ -237,19 +240,23 @@ def score_typographic(
         columns[f"reads@{size}"] = columns[f"flips@{size}"] - columns[f"flips_shuffled@{size}"]
         columns[f"label_kept@{size}"] = _share(after == before)
     n = len(pictures)
+    is_seen = np.zeros(n, bool) if seen is None else seen[clean.kept]
+    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     return TaskResult(
         task=probe.name,
         kind="behavioural-probe",
         headline=HEADLINE,
         n=n,
         left_out=left_out,
-        figures=mean_figures(columns, np.ones(n, bool), seed),
+        figures=figures_of(columns, seed=seed),
+        n_seen=int(is_seen.sum()),
+        unseen=unseen,
         details={"labels": list(probe.labels)},
         notes=probe.notes,
-        warnings=tuple(clean.warnings),
+        warnings=(*clean.warnings, *unclear),
         items={
             "item": [picture.clean.image_id for picture in pictures],
-            "seen": [False] * n,
+            "seen": is_seen.tolist(),
             **{name: column.tolist() for name, column in columns.items()},
         },
     )
