@@ -14,6 +14,7 @@ from fashionclip.searching import Query
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page import view
 from fashionclip.serve.page.context import EXPECTED_ERRORS, MODEL_PX, PageContext
+from fashionclip.serve.page.find_in_picture import PARTS, find_in_picture
 from fashionclip.serve.page.state import State, image_url, view_url
 from fashionclip.serve.page.texts import url_value
 
@@ -27,8 +28,8 @@ class ProductPage:
 
     context: PageContext
 
-    async def show(self, product_id: str) -> HTMLResponse:
-        """One product."""
+    async def show(self, product_id: str, find: str = "") -> HTMLResponse:
+        """One product; where the word ``find`` is on its picture."""
         service, renderer = self.context.service, self.context.renderer
         roles = service.roles
         try:
@@ -36,11 +37,12 @@ class ProductPage:
             if hit is None:
                 message = f"there is no product {product_id!r}; it may have been deleted"
                 return renderer.error(HTTPStatus.NOT_FOUND, message)
-            similar, variants, facets, image = await asyncio.gather(
+            similar, variants, facets, image, found = await asyncio.gather(
                 service.search(Query(similar_to=(product_id,), k=N_SIMILAR)),
                 self._variants(hit),
                 service.facets(None),
                 service.thumbnail(product_id, MODEL_PX),
+                find_in_picture(self.context, product_id, find),
             )
             predictions = await self._predictions(hit, image, facets)
         except EXPECTED_ERRORS as exc:
@@ -51,6 +53,8 @@ class ProductPage:
             "product.html.jinja",
             card=view.card(hit, roles),
             title=view.title_of(hit, roles, most=view.MAX_PAGE_TITLE_CHARS),
+            found=found,
+            find_words=PARTS,
             image=small,
             image_set=f"{small} {widths[0]}w, {large} {widths[1]}w",
             description=view.description_of(hit, roles),

@@ -17,6 +17,8 @@ from fashionclip.serve.settings import Settings
 STATIC = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "inside.css": "text/css",
+    "inside.js": "text/javascript",
     "shortlist.js": "text/javascript",
     "api_docs.css": "text/css",
     "api_docs.js": "text/javascript",

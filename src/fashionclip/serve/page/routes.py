@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fashionclip.searching import Query
 from fashionclip.serve.page import api_docs
 from fashionclip.serve.page.context import PageContext
+from fashionclip.serve.page.garments_page import GarmentsPage
 from fashionclip.serve.page.playground import PlaygroundPage
 from fashionclip.serve.page.product_page import ProductPage
 from fashionclip.serve.page.rendering import Renderer
@@ -39,6 +40,7 @@ def create_router(services: Services, settings: Settings, renderer: Renderer) ->
         ("/shortlist.csv", shortlist.csv),
         ("/p/{product_id:path}", product.show),
         ("/views/{number:int}/{product_id:path}", product.picture),
+        ("/garments", GarmentsPage(context).show),
         ("/playground", PlaygroundPage(context).show),
         ("/docs", page.api_docs),
         (LOGIN, sign_in.form),
