@@ -22,14 +22,18 @@
     looking = new AbortController();
     const next = await documentOf(place.dataset.photo, looking.signal).catch(() => null);
     const found = next?.querySelector(".photo-view");
-    if (!place.isConnected || !found?.querySelector("[data-choice]")) return;  // the link stays
+    if (!place.isConnected || !found) return;  // the link stays
+    if (!found.querySelector("[data-choice]")) {
+      place.querySelector(".photo-links").textContent = "No garment stands out in it.";
+      return;
+    }
     for (const one of found.querySelectorAll(".chosen, [aria-current]")) {
       one.classList.remove("chosen");
       one.removeAttribute("aria-current");
     }
     found.querySelector(".photo-links")?.remove();
     for (const link of found.querySelectorAll("[data-choice]")) link.dataset.top = "";
-    place.replaceChildren(found);
+    for (const part of [".photo", ".photo-choices"]) place.querySelector(part).replaceWith(found.querySelector(part));
   }
   addEventListener("shown", lookInside);
 
