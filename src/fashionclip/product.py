@@ -103,6 +103,8 @@ class Roles:
     highlights: str | None = None
     description: str | None = None
     """The long description; it stands in for the title where there is none."""
+    gender: str | None = None
+    """For whom the product is made; ``catalog.genders`` reads its values."""
 
     def as_dict(self) -> dict[str, object]:
         """All roles by name, for JSON."""

@@ -224,6 +224,11 @@ class CachedEncoder:
                     self._digests[_identity(image)] = found if isinstance(found, bytes) else None
         return [self._digests[_identity(image)] for image in images]
 
+    def forget(self, images: Sequence[ImageRef]) -> None:
+        """Let go of images that will not be asked for again, with their pixels; not of vectors."""
+        for image in images:
+            self._digests.pop(_identity(image), None)
+
     def _read_digest(self, image: ImageRef) -> bytes | ImageFetchError:
         try:
             return image_digest(image, policy=self._policy)
