@@ -41,7 +41,7 @@ def _stripes(width: int, height: int) -> np.ndarray:
 def _checks(width: int, height: int) -> np.ndarray:
     y, x = np.ogrid[:height, :width]
     is_light = ((x // _CELL_PX) + (y // _CELL_PX)) % 2 == 0
-    return np.where(is_light[..., None], (230, 230, 226), (96, 112, 120)).astype(np.uint8)
+    return np.asarray(np.where(is_light[..., None], (230, 230, 226), (96, 112, 120)), np.uint8)
 
 
 def _planks(width: int, height: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def _planks(width: int, height: int) -> np.ndarray:
     grain = 9 * np.sin(y * 0.9 + 3 * np.sin(x / 37.0 + board)) + rng.normal(0, 3, (height, width))
     line = np.where(y % (2 * _CELL_PX) < 2, -55, 0)
     wood = np.array([164, 120, 80]) + (tone + grain + line)[..., None]
-    return wood.clip(0, 255).astype(np.uint8)
+    return np.asarray(wood.clip(0, 255), np.uint8)
 
 
 GROUNDS: Mapping[str, Ground] = MappingProxyType(

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from fashionclip.audit.results import AuditFigure
-from fashionclip.audit.shop import MIN_TYPES, SEED, K, Shop
+from fashionclip.audit.findings import Findings, mean_of, spread_of
+from fashionclip.audit.shop import SEED, K, Shop
 from fashionclip.metrics.exposure import ndkl, p_of_swaps, skew_at, swapped_labels
-from fashionclip.metrics.intervals import LEVELS, mean_interval
 
 NEUTRAL = ("{}", "a photo of {}", "new {}", "{} for every day", "{} on sale")
 """Wordings of a neutral query."""
 SWAPS = 500
 DEPTH = 50
 """Places that count for the divergence."""
+BY_CHANCE = f"By chance: labels dealt out again within types, {SWAPS} times"
+SKEW = f"Skew@{K}"
 _MAX_CELLS = 4_000_000  # of shuffled labels held at a time
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
@@ -44,14 +46,16 @@ class Pool:
         counts = np.bincount(self.groups, minlength=len(self.names))
         return np.asarray(counts / len(self.groups))
 
+    def count(self, name: str) -> int:
+        """Products of one group."""
+        return int((np.array(self.names)[self.groups] == name).sum())
+
 
 Statistic = Callable[[Pool, np.ndarray], np.ndarray]
 """A pool and ``(..., wording, place)`` groups of its ranked products, to a value a wording."""
 
 
-def ranked_pool(
-    shop: Shop, name: str, rows: Int[np.ndarray, " m"], labels: Sequence[str]
-) -> Pool:
+def ranked_pool(shop: Shop, name: str, rows: Int[np.ndarray, " m"], labels: Sequence[str]) -> Pool:
     """Rank the products of one type for its neutral queries.
 
     Args:
@@ -62,55 +66,52 @@ def ranked_pool(
     """
     names = tuple(sorted(set(labels)))
     place = {label: i for i, label in enumerate(names)}
-    texts = shop.encoder.encode_text([wording.format(name) for wording in NEUTRAL])
-    cosines = texts @ shop.vectors[rows].T
+    cosines = neutral_vectors(shop, name) @ shop.vectors[rows].T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :DEPTH]
     return Pool(name, rows, np.array([place[label] for label in labels], np.int64), names, order)
 
 
-def mean_over_types(
+def neutral_vectors(shop: Shop, name: str) -> Float[np.ndarray, "wording d"]:
+    """The vectors of a type's neutral queries."""
+    return shop.encoder.encode_text([wording.format(name) for wording in NEUTRAL])
+
+
+def add_mean_over_types(
+    found: Findings,
     pools: Sequence[Pool],
     statistic: Statistic,
+    metric: str,
     *,
-    name: str,
-    title: str,
-    meaning: str,
-) -> tuple[AuditFigure, list[float]]:
-    """The mean of a statistic over types, its interval over them, and its label-swap null.
+    heading: str = "",
+    row: str = "",
+) -> list[float]:
+    """Add the mean of a statistic over types, its interval over them, and its null.
+
+    Args:
+        found: where to add it.
+        pools: at least one.
+        statistic: of a pool.
+        metric: its name.
+        heading: of the table to add it to, in place of the figures.
+        row: its name there.
 
     Returns:
-        The figure, and the statistic of each type.
-
-    Raises:
-        ValueError: fewer than ``MIN_TYPES`` pools.
+        The statistic of each type.
     """
-    if len(pools) < MIN_TYPES:
-        message = f"{len(pools)} article types are too few for a mean over them"
-        raise ValueError(message)
     values, nulls = [], []
     for number, pool in enumerate(pools):
         values.append(float(statistic(pool, pool.groups[pool.ranked]).mean()))
-        rng = np.random.default_rng([SEED, number])
-        nulls.append(_null(pool, statistic, rng))
+        nulls.append(_null(pool, statistic, np.random.default_rng([SEED, number])))
     null = np.mean(nulls, axis=0)
-    value = float(np.mean(values))
-    low, high = mean_interval(np.array(values), seed=SEED)
-    ends = np.percentile(null, LEVELS)
-    figure = AuditFigure(
-        name=name,
-        title=title,
-        value=value,
-        low=low,
-        high=high,
-        n=len(pools),
-        unit="article types",
-        meaning=meaning,
-        chance=float(null.mean()),
-        chance_low=float(ends[0]),
-        chance_high=float(ends[1]),
-        p=p_of_swaps(value, null),
-    )
-    return figure, values
+    figure = mean_of(np.array(values))
+    if heading:
+        found.add_to(heading, row, figure)
+    else:
+        found.add(metric, figure, chance=float(null.mean()))
+    name = f"{metric}, {row}" if row else metric
+    found.p[name] = p_of_swaps(figure.value, null)
+    found.add_to(BY_CHANCE, name, spread_of(null))
+    return values
 
 
 def _null(
@@ -132,3 +133,8 @@ def divergence(pool: Pool, ranked: np.ndarray) -> np.ndarray:
 def skew(group: str) -> Statistic:
     """``skew_at`` of one group in the first ``K`` places; every pool has to have it."""
     return lambda pool, ranked: skew_at(ranked, pool.shares, K)[..., pool.names.index(group)]
+
+
+def max_skew(pool: Pool, ranked: np.ndarray) -> np.ndarray:
+    """The largest skew of any group in the first ``K`` places."""
+    return np.asarray(skew_at(ranked, pool.shares, K).max(axis=-1))

@@ -1,47 +1,60 @@
 """Prices: are cheap and dear products of a type found equally well, and shown equally often?"""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 
 from fashionclip.audit.exposure import (
     DEPTH,
-    SWAPS,
+    SKEW,
+    add_mean_over_types,
     divergence,
-    mean_over_types,
+    max_skew,
     ranked_pool,
     skew,
 )
-from fashionclip.audit.recall import OwnTitles, found_figure, gap_figure
-from fashionclip.audit.results import AuditFigure, AuditResult
+from fashionclip.audit.findings import Findings
+from fashionclip.audit.recall import OwnTitles, add_found
 from fashionclip.audit.shop import MIN_GROUP, MIN_TYPES, K, Shop
+from fashionclip.evaluate.results import TaskResult
 
-QUESTION = "Are cheap and dear products of a type found equally well, and shown equally often?"
 BANDS = ("low", "middle", "high")
 
 
-def audit_prices(shop: Shop, titles: OwnTitles) -> AuditResult:
+def audit_prices(shop: Shop, titles: OwnTitles, name: str = "prices") -> TaskResult:
     """Audit thirds of the price within each article type.
 
     Args:
         shop: the catalogue.
         titles: what its products' own titles find.
+        name: of the result.
+
+    Returns:
+        ``max_skew@10`` (the headline), ``ndkl@50``, and ``hit_gap@10``, dear less cheap.
     """
     prices, left_out = _prices(shop)
-    n = int(np.isfinite(prices).sum())
-    if n < len(BANDS) * MIN_GROUP or len(np.unique(prices[np.isfinite(prices)])) < len(BANDS):
-        why = f"{n} products have a price above 0; it needs {len(BANDS) * MIN_GROUP}, not all equal"
-        return AuditResult("prices", QUESTION, left_out=(f"Not measured: {why}.",))
+    priced = prices[np.isfinite(prices)]
+    found = Findings(name, f"max_skew@{K}", left_out=left_out)
+    if len(priced) < len(BANDS) * MIN_GROUP:
+        found.left_out.append(
+            f"Not measured: {len(priced)} products have a price above 0; it needs "
+            f"{len(BANDS) * MIN_GROUP}."
+        )
+        return found.result()
     bands = _bands(shop, prices)
-    figures = [*_exposed(shop, bands, left_out), *_found(shop, titles, bands, left_out)]
+    if len(set(bands) - {""}) < len(BANDS):
+        found.left_out.append(
+            f"Not measured: no article type has {MIN_GROUP} products of different prices."
+        )
+        return found.result()
     counts = ", ".join(f"{int((bands == band).sum()):,} {band}" for band in BANDS)
-    notes = (
+    found.notes.append(
         f"Bands are thirds of the price within an article type of at least {MIN_GROUP} products "
-        f"with a price: {counts}.",
-        f"By chance: bands dealt out again within types, {SWAPS} times.",
+        f"with a price: {counts}."
     )
-    return AuditResult("prices", QUESTION, tuple(figures), (), notes, tuple(left_out))
+    _add_exposure(found, shop, bands)
+    add_found(found, shop, titles, bands.tolist(), names=BANDS, first="high", second="low")
+    return found.result()
 
 
 def _prices(shop: Shop) -> tuple[np.ndarray, list[str]]:
@@ -72,58 +85,18 @@ def _bands(shop: Shop, prices: np.ndarray) -> np.ndarray:
     return bands
 
 
-def _exposed(shop: Shop, bands: np.ndarray, left_out: list[str]) -> Iterator[AuditFigure]:
+def _add_exposure(found: Findings, shop: Shop, bands: np.ndarray) -> None:
     pools = []
     for name, rows in shop.types():
         known = rows[bands[rows] != ""]
         if set(bands[known]) == set(BANDS):
             pools.append(ranked_pool(shop, name, known, bands[known].tolist()))
     if len(pools) < MIN_TYPES:
-        left_out.append(
+        found.left_out.append(
             f"Exposure by price: {len(pools)} article types have three bands; it needs {MIN_TYPES}."
         )
         return
+    add_mean_over_types(found, pools, max_skew, f"max_skew@{K}")
+    add_mean_over_types(found, pools, divergence, f"ndkl@{DEPTH}")
     for band in BANDS:
-        yield mean_over_types(
-            pools,
-            skew(band),
-            name=f"skew_{band}@{K}",
-            title=f"Skew of the {band} third of prices, first {K}",
-            meaning="ln of the band's share of the first places over its share of the type; above "
-            "0 more than its share",
-        )[0]
-    yield mean_over_types(
-        pools,
-        divergence,
-        name=f"ndkl@{DEPTH}",
-        title=f"NDKL of price bands, first {DEPTH}",
-        meaning="divergence of the bands' shares of the first places from their shares of the type "
-        "(KL of ranking from type, in nats); by chance it is not 0",
-    )[0]
-
-
-def _found(
-    shop: Shop, titles: OwnTitles, bands: np.ndarray, left_out: list[str]
-) -> Iterator[AuditFigure]:
-    if titles.why_not:
-        left_out.append(f"Recall by price: {titles.why_not}.")
-        return
-    asked = bands[titles.rows]
-    for band in BANDS:
-        if (chosen := asked == band).sum() >= MIN_GROUP:
-            yield found_figure(
-                titles, chosen, name=f"hit_{band}@{K}", title=f"Found, {band} third of prices"
-            )
-    two = np.isin(asked, ("low", "high"))
-    gap = gap_figure(
-        titles.hits[two],
-        asked[two] == "high",
-        shop.values("category")[1][titles.rows][two],
-        name=f"hit_gap@{K}",
-        title="Dear found less cheap found, same article type",
-        meaning=f"difference of the shares found in the first {K}, within article types",
-    )
-    if gap is None:
-        left_out.append(f"Recall gap: fewer than {MIN_GROUP} cheap or dear products are asked for.")
-    else:
-        yield gap
+        add_mean_over_types(found, pools, skew(band), f"skew@{K}", heading=SKEW, row=band)

@@ -1,4 +1,4 @@
-"""Products found by their own words: which of them, and how that differs between groups."""
+"""Products found by their own titles: which of them, and how that differs between groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fashionclip.audit.results import AuditFigure
+from fashionclip.audit.findings import Findings, mean_of
 from fashionclip.audit.shop import MIN_GROUP, SEED, K, Shop, own_ranks, rows_by_text
+from fashionclip.evaluate.results import Figure
 from fashionclip.metrics.exposure import stratified_gap
-from fashionclip.metrics.intervals import LEVELS, RESAMPLES, mean_interval
+from fashionclip.metrics.intervals import LEVELS, RESAMPLES
 from fashionclip.metrics.ranking import expected_hit
 
 MAX_QUERIES = 2000
 """Products that are asked for; of a larger catalogue, a random choice."""
+FOUND = f"Found by their titles: hit rate@{K}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +41,12 @@ class OwnTitles:
 def ask_for_own_titles(shop: Shop) -> OwnTitles:
     """Ask for up to ``MAX_QUERIES`` products by their titles."""
     titles = [product.title for product in shop.products]
-    rows = np.flatnonzero([bool(title) for title in titles])
-    if len(rows) > MAX_QUERIES:
-        rows = np.sort(np.random.default_rng(SEED).choice(rows, MAX_QUERIES, replace=False))
     if why := why_titles_say_nothing(titles):
         nothing = np.empty(0, np.int64)
         return OwnTitles(nothing, (), nothing, np.empty(0), why)
+    rows = np.flatnonzero([bool(title) for title in titles])
+    if len(rows) > MAX_QUERIES:
+        rows = np.sort(np.random.default_rng(SEED).choice(rows, MAX_QUERIES, replace=False))
     texts = tuple(titles[row] for row in rows)
     answers = rows_by_text(titles)
     own = [answers[row] for row in rows.tolist()]
@@ -66,35 +68,61 @@ def why_titles_say_nothing(titles: Sequence[str]) -> str:
     return ""
 
 
-def found_figure(
-    found: OwnTitles, chosen: Bool[np.ndarray, " q"], *, name: str, title: str
-) -> AuditFigure:
-    """How often the chosen products are in the first ``K`` places for their own titles."""
-    hits = found.hits[chosen]
-    return AuditFigure(
-        name=name,
-        title=title,
-        value=float(hits.mean()),
-        low=(ends := mean_interval(hits, seed=SEED))[0],
-        high=ends[1],
-        n=len(hits),
-        unit="products",
-        meaning=f"share of products that their own title finds in the first {K} places",
-        chance=float(found.chance[chosen].mean()),
-    )
-
-
-def gap_figure(
-    values: Float[np.ndarray, " q"],
-    is_first: Bool[np.ndarray, " q"],
-    strata: Int[np.ndarray, " q"],
+def add_found(
+    found: Findings,
+    shop: Shop,
+    titles: OwnTitles,
+    labels: Sequence[str],
     *,
-    name: str,
-    title: str,
-    meaning: str,
-) -> AuditFigure | None:
+    names: Sequence[str],
+    first: str,
+    second: str,
+) -> None:
+    """Add how often products of each group are found, and the gap of two within article types.
+
+    Args:
+        found: where to add it.
+        shop: the catalogue.
+        titles: what its products' titles find.
+        labels: the group of each product of the shop; empty for none.
+        names: of the groups.
+        first: the group from whose share that of ``second`` is taken.
+        second: the other one.
+    """
+    if titles.why_not:
+        found.left_out.append(f"Found by titles: {titles.why_not}.")
+        return
+    asked = np.array(labels)[titles.rows]
+    for name in names:
+        chosen = asked == name
+        if chosen.sum() >= MIN_GROUP:
+            found.add_to(FOUND, name, mean_of(titles.hits[chosen]))
+        elif chosen.any():
+            found.left_out.append(
+                f"Found by titles, {name}: {int(chosen.sum())} products, fewer than {MIN_GROUP}."
+            )
+    found.chance[f"hit@{K}"] = float(titles.chance.mean())
+    two = np.isin(asked, (first, second))
+    strata = shop.values("category")[1][titles.rows]
+    gap = _gap(titles.hits[two], asked[two] == first, strata[two])
+    if gap is None:
+        found.left_out.append(
+            f"Gap of {first} and {second}: fewer than {MIN_GROUP} products of either share an "
+            "article type with the other."
+        )
+    else:
+        found.add(f"hit_gap@{K}", gap)
+
+
+def _gap(
+    values: Float[np.ndarray, " q"], is_first: Bool[np.ndarray, " q"], strata: Int[np.ndarray, " q"]
+) -> Figure | None:
     """A difference of two groups within article types; None where too few can be compared."""
-    both = [s for s in np.unique(strata).tolist() if _has_both(is_first[strata == s])]
+    both = [
+        stratum
+        for stratum in np.unique(strata).tolist()
+        if 0 < is_first[strata == stratum].mean() < 1
+    ]
     kept = np.isin(strata, both)
     if min(int((is_first & kept).sum()), int((~is_first & kept).sum())) < MIN_GROUP:
         return None
@@ -102,42 +130,4 @@ def gap_figure(
         values[kept], is_first[kept], strata[kept], resamples=RESAMPLES, seed=SEED
     )
     low, high = np.percentile(sampled, LEVELS)
-    return AuditFigure(
-        name=name,
-        title=title,
-        value=value,
-        low=float(low),
-        high=float(high),
-        n=int(kept.sum()),
-        unit="products",
-        meaning=meaning,
-        chance=0.0,
-    )
-
-
-def _has_both(is_first: np.ndarray) -> bool:
-    return bool(is_first.any() and not is_first.all())
-
-
-def paired_figure(
-    gaps: Float[np.ndarray, " n"],
-    *,
-    name: str,
-    title: str,
-    meaning: str,
-    unit: str = "products",
-    chance: float | None = 0.0,
-) -> AuditFigure:
-    """The mean of paired differences, or of other values of the same products, with interval."""
-    low, high = mean_interval(gaps, seed=SEED)
-    return AuditFigure(
-        name=name,
-        title=title,
-        value=float(gaps.mean()),
-        low=low,
-        high=high,
-        n=len(gaps),
-        unit=unit,
-        meaning=meaning,
-        chance=chance,
-    )
+    return Figure(value, float(low), float(high), int(kept.sum()))

@@ -1,33 +1,27 @@
-"""All audits of one model on one catalogue, over vectors that are computed once."""
+"""All audits of models on one catalogue, over vectors that are computed once."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from fashionclip.audit.background import audit_background
+from fashionclip.audit.background import N_VARIANTS, audit_background
 from fashionclip.audit.brands import audit_brands
 from fashionclip.audit.gender import audit_gender
 from fashionclip.audit.prices import audit_prices
 from fashionclip.audit.query_length import audit_query_length
 from fashionclip.audit.recall import OwnTitles, ask_for_own_titles
-from fashionclip.audit.results import AuditResult, AuditRun
-from fashionclip.audit.shop import AuditedProduct, Shop, read_products
+from fashionclip.audit.shop import MIN_GROUP, AuditedProduct, Shop, read_products
 from fashionclip.catalog import Catalog
-from fashionclip.encoding import Encoder
 from fashionclip.errors import EvaluationError
 from fashionclip.evaluate.cache import CachedEncoder
-from fashionclip.evaluate.leakage import LeakageCheck, read_training_data
+from fashionclip.evaluate.leakage import LeakageCheck
+from fashionclip.evaluate.results import Run, TaskResult
+from fashionclip.evaluate.run import Job, OpenEncoder, ProgressCallback, measure_models
 from fashionclip.images.fetch import FetchPolicy
 from fashionclip.model import FashionCLIP
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being measured, and how many pictures of how many are done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,183 +33,175 @@ class _Given:
     policy: FetchPolicy
 
 
-_AUDITS: Mapping[str, Callable[[_Given], AuditResult]] = MappingProxyType(
+_AUDITS: Mapping[str, Callable[[_Given, str], TaskResult]] = MappingProxyType(
     {
-        "gender": lambda given: audit_gender(given.shop, given.titles),
-        "background": lambda given: audit_background(given.shop, given.policy),
-        "query-length": lambda given: audit_query_length(given.shop),
-        "brands": lambda given: audit_brands(given.shop),
-        "prices": lambda given: audit_prices(given.shop, given.titles),
+        "gender": lambda given, name: audit_gender(given.shop, given.titles, name),
+        "background": lambda given, name: audit_background(given.shop, given.policy, name),
+        "query-length": lambda given, name: audit_query_length(given.shop, name),
+        "brands": lambda given, name: audit_brands(given.shop, name),
+        "prices": lambda given, name: audit_prices(given.shop, given.titles, name),
     }
 )
 AUDITS = tuple(_AUDITS)
 """The audits by name, in the order of the report."""
 
 
-def audit_catalog(
-    model: FashionCLIP,
+def audit_models(
+    models: Iterable[FashionCLIP],
     catalog: Catalog,
     *,
     only: Sequence[str] = AUDITS,
-    unseen: bool = False,
     cache: Path | None = None,
-    encoder: Encoder | None = None,
-    progress: Progress | None = None,
-) -> AuditRun:
-    """Audit a model on a catalogue.
+    open_encoder: OpenEncoder | None = None,
+    progress: ProgressCallback | None = None,
+) -> tuple[Run, dict[str, str]]:
+    """Audit models on a catalogue.
+
+    Every audit is made of all products, and again of those whose pictures the model was not
+    trained on, as far as its folder has a record of its training data.
 
     Args:
-        model: whose answers are audited.
+        models: opened one after the other, if this is a generator.
         catalog: the products; what its columns do not say is left out, and said.
         only: names of ``AUDITS``.
-        unseen: take only products whose pictures the model was not trained on, as far as its
-            folder has a record of that.
         cache: folder for vectors, shared with evaluations; None keeps nothing.
-        encoder: who decodes and encodes the pictures; None for this process.
+        open_encoder: opens what encodes a model's pictures; None for this process.
         progress: called as pictures get done.
+
+    Returns:
+        The run, with a task ``<catalogue>/<audit>`` for each audit, and no pictures for its report.
 
     Raises:
         CatalogError: the table cannot be read on.
-        EvaluationError: an unknown audit, no product that can be audited, a model that gives NaN,
-            or a cache that cannot be used.
+        EvaluationError: an unknown audit, no product with a picture that can be read, a model that
+            gives NaN, or a cache that cannot be used.
     """
     if unknown := [name for name in only if name not in _AUDITS]:
         message = f"there is no audit '{unknown[0]}'; there are {', '.join(AUDITS)}"
         raise EvaluationError(message)
-    begin = time.perf_counter()
-    counter = _Counter(progress or (lambda what, done, total: None))
     products, n_rejected, notes = read_products(catalog)
-    cached = CachedEncoder(
-        model, cache, policy=catalog.policy, encoder=encoder, progress=counter.advance
-    )
-    seen, more = _seen(model, products, cached, cache, catalog.policy, near=unseen)
-    if unseen:
-        products = [product for product, is_seen in zip(products, seen, strict=True) if not is_seen]
-        seen = seen[~seen]
-    shop = _encoded(products, seen, cached, counter, n_rejected, [*notes, *more])
-    counter.start("titles", 0)
-    given = _Given(shop, ask_for_own_titles(shop), catalog.policy)
-    results = []
-    for name in (name for name in AUDITS if name in only):
-        counter.start(name, 0)
-        results.append(_AUDITS[name](given))
-    engine = f"{model.engine.device} {model.engine.precision}"
-    run = AuditRun(
-        model=_short_name(model),
-        fingerprint=model.fingerprint,
-        engine=engine,
-        catalogue=Path(catalog.location.rstrip("/")).name,
-        n_products=len(shop.products),
-        n_rejected=shop.n_rejected,
-        n_seen=int(shop.seen.sum()),
-        audits=tuple(results),
-        notes=shop.notes,
-        seconds=time.perf_counter() - begin,
-        encoding_seconds=cached.encoding_seconds,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        version=version("fashionclip"),
-    )
-    return run
-
-
-def _seen(
-    model: FashionCLIP,
-    products: Sequence[AuditedProduct],
-    encoder: CachedEncoder,
-    cache: Path | None,
-    policy: FetchPolicy,
-    *,
-    near: bool,
-) -> tuple[np.ndarray, list[str]]:
-    """Which products' pictures the model was trained on, and what to say of it.
-
-    Args:
-        model: whose folder may have digests of its training data.
-        products: all of them.
-        encoder: has the digests of their pictures.
-        cache: for hashes of their pictures.
-        policy: how remote pictures may be fetched.
-        near: look for near duplicates too, which decodes every picture that is no training file.
-    """
-    none = np.zeros(len(products), bool)
-    training = read_training_data(model.checkpoint.folder)
-    if training is None:
-        note = "The model's training data is not known: it may have these pictures."
-        return none, [f"{note} So --unseen leaves out nothing." if near else note]
-    images = [product.image for product in products]
-    check = LeakageCheck([training], cache, policy=policy)
-    digests = encoder.digests(images)
-    seen = check.is_same_file(digests)
-    if near:
-        rest = np.flatnonzero(~seen)
-        seen[rest] = check.is_near_duplicate(
-            [images[row] for row in rest], [digests[row] for row in rest]
+    if n_rejected:
+        notes.append(
+            f"{n_rejected:,} rows have no picture or cannot be used; 'fashionclip catalog check' "
+            "says why."
         )
-        return seen, [
-            f"{int(seen.sum()):,} of {len(seen):,} products are left out: their pictures are in "
-            "the model's training data, or are near duplicates of it."
-        ]
-    if not seen.any():
-        return seen, []
-    return seen, [
-        f"{int(seen.sum()):,} of {len(seen):,} pictures are files of the model's training data, "
-        "which makes figures of recall higher than on new products; --unseen leaves them out."
+    prepared = _Prepared(products, catalog.policy, tuple(notes))
+    place = Path(catalog.location.rstrip("/"))
+    shop_name = place.parent.name if place.suffix and place.stem == "catalog" else place.stem
+    names = [name for name in AUDITS if name in only]
+    images = tuple(product.image for product in products)
+    jobs = [
+        Job(
+            f"{shop_name or 'catalogue'}/{name}",
+            images if number == 0 else (),
+            _scorer(prepared, name, f"{shop_name or 'catalogue'}/{name}", is_first=number == 0),
+            n_images=(len(images) if number == 0 else 0)
+            + (N_VARIANTS if name == "background" else 0),
+        )
+        for number, name in enumerate(names)
     ]
-
-
-def _encoded(
-    products: Sequence[AuditedProduct],
-    seen: np.ndarray,
-    encoder: CachedEncoder,
-    counter: "_Counter",
-    n_rejected: int,
-    notes: Sequence[str],
-) -> Shop:
-    """The shop of the products whose pictures can be read."""
-    counter.start("pictures", len(products))
-    vectors = encoder.encode_images([product.image for product in products])
-    kept = np.isfinite(vectors).all(axis=1) if len(products) else np.zeros(0, bool)
-    if not kept.any():
-        message = (
-            "no picture of the catalogue can be read; 'fashionclip catalog check' says why"
-            if products
-            else "the model was trained on all pictures of the catalogue; leave out --unseen"
-        )
-        raise EvaluationError(message)
-    lost = len(products) - int(kept.sum())
-    if lost:
-        why = next(iter(encoder.unreadable.values()), "")
-        notes = [*notes, f"{lost:,} pictures could not be read and are left out ({why[:120]})."]
-    return Shop(
-        products=tuple(p for p, ok in zip(products, kept.tolist(), strict=True) if ok),
-        vectors=vectors[kept],
-        encoder=encoder,
-        seen=seen[kept],
-        n_rejected=n_rejected + lost,
-        notes=tuple(notes),
+    return measure_models(
+        models,
+        jobs,
+        missing={},
+        title="Audit",
+        cache=cache,
+        policy=catalog.policy,
+        open_encoder=open_encoder,
+        progress=progress,
     )
 
 
-def _short_name(model: FashionCLIP) -> str:
-    """A folder's own name for a model in a folder, without its whole path."""
-    path = Path(model.name)
-    return path.resolve().name if path.is_dir() else model.name
+def _scorer(
+    prepared: "_Prepared", audit: str, name: str, *, is_first: bool
+) -> Callable[[CachedEncoder, LeakageCheck | None], TaskResult]:
+    """What scores one audit for a model; the first one has the notes on the catalogue."""
+
+    def score(encoder: CachedEncoder, check: LeakageCheck | None) -> TaskResult:
+        every, unseen = prepared.given(encoder, check)
+        result = _AUDITS[audit](every, name)
+        n_seen = int(every.shop.seen.sum())
+        result = replace(result, n=len(every.shop.products), n_seen=n_seen)
+        if unseen is not None:
+            result = _with_unseen(result, _AUDITS[audit](unseen, name))
+        if is_first:
+            warnings = (*every.shop.notes, *result.warnings)
+            result = replace(result, warnings=warnings, left_out=every.shop.n_lost)
+        return result
+
+    return score
 
 
-class _Counter:
-    """How many pictures of the present step are done."""
+def _with_unseen(result: TaskResult, unseen: TaskResult) -> TaskResult:
+    """A result with the figures and tables of the unseen products beside its own."""
+    groups = dict(result.details["groups"])
+    groups |= {f"{title}, unseen only": rows for title, rows in unseen.details["groups"].items()}
+    figures = {name: unseen.figures[name] for name in result.figures if name in unseen.figures}
+    return replace(
+        result,
+        unseen=figures,
+        details={**result.details, "groups": groups, "p_unseen": unseen.details["p"]},
+        warnings=(*result.warnings, *(f"Unseen only: {text}" for text in unseen.warnings)),
+    )
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._what, self._done, self._total = "", 0, 0
 
-    def start(self, what: str, total: int) -> None:
-        """Begin the next step; 0 where its number of pictures is not known."""
-        self._what, self._done, self._total = what, 0, total
-        self._progress(what, 0, total)
+class _Prepared:
+    """The catalogue with the vectors of the model that is being measured, made once for it."""
 
-    def advance(self, modality: str, n: int) -> None:
-        """Count pictures; encoding texts takes little time."""
-        if modality == "images":
-            self._done += n
-            self._progress(self._what, self._done, max(self._total, self._done))
+    def __init__(
+        self, products: Sequence[AuditedProduct], policy: FetchPolicy, notes: tuple[str, ...]
+    ) -> None:
+        self._products, self._policy, self._notes = products, policy, notes
+        self._encoder: CachedEncoder | None = None
+        self._made: tuple[_Given, _Given | None] | None = None
+
+    def given(
+        self, encoder: CachedEncoder, check: LeakageCheck | None
+    ) -> tuple[_Given, _Given | None]:
+        """All products, and those that the model has not seen if it has seen others."""
+        if self._made is None or self._encoder is not encoder:
+            shop = self._shop(encoder, check)
+            unseen = None
+            if shop.seen.any() and (~shop.seen).sum() >= MIN_GROUP:
+                unseen = self._with_titles(shop.of(np.flatnonzero(~shop.seen)))
+            self._made = self._with_titles(shop), unseen
+            self._encoder = encoder
+        return self._made
+
+    def _with_titles(self, shop: Shop) -> _Given:
+        return _Given(shop, ask_for_own_titles(shop), self._policy)
+
+    def _shop(self, encoder: CachedEncoder, check: LeakageCheck | None) -> Shop:
+        """The products whose pictures can be read.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        images = [product.image for product in self._products]
+        vectors = encoder.encode_images(images)
+        kept = np.isfinite(vectors).all(axis=1)
+        if not kept.any():
+            message = (
+                "no picture of the catalogue can be read; 'fashionclip catalog check' says why"
+            )
+            raise EvaluationError(message)
+        seen = np.zeros(len(images), bool)
+        if check is not None:
+            digests = encoder.digests(images)
+            seen = check.is_same_file(digests)
+            rest = np.flatnonzero(~seen & kept).tolist()
+            seen[rest] = check.is_near_duplicate(
+                [images[row] for row in rest], [digests[row] for row in rest]
+            )
+        notes = list(self._notes)
+        if lost := int((~kept).sum()):
+            why = next(iter(encoder.unreadable.values()), "")
+            notes.append(f"{lost:,} pictures could not be read and are left out ({why[:120]}).")
+        return Shop(
+            products=tuple(p for p, ok in zip(self._products, kept.tolist(), strict=True) if ok),
+            vectors=vectors[kept],
+            encoder=encoder,
+            seen=seen[kept],
+            n_lost=lost,
+            notes=tuple(notes),
+        )

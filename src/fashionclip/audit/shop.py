@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,7 @@ from fashionclip.catalog import Catalog
 from fashionclip.catalog.genders import gender_of
 from fashionclip.catalog.values import parse_highlights
 from fashionclip.errors import EvaluationError
-from fashionclip.evaluate.cache import CachedEncoder
-from fashionclip.evaluate.tasks import ImageRef
+from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.metrics.ranking import MAX_SCORES
 from fashionclip.product import Product, Value, list_of
 
@@ -54,12 +53,20 @@ class Shop:
     products: tuple[AuditedProduct, ...]
     vectors: Float[np.ndarray, "n d"]
     """Unit vectors of the pictures, float32."""
-    encoder: CachedEncoder
+    encoder: Encoder
+    """Of the model; encodes further pictures, and texts."""
     seen: Bool[np.ndarray, " n"]
-    """Marks pictures that are files of the model's training data."""
-    n_rejected: int = 0
+    """Marks pictures of the model's training data, and near duplicates of one."""
+    n_lost: int = 0
+    """Pictures that could not be read."""
     notes: tuple[str, ...] = ()
+    """What could not be used of the catalogue."""
     _codes: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)
+
+    def of(self, rows: Int[np.ndarray, " m"]) -> "Shop":
+        """The shop that has some of the products alone."""
+        products = tuple(self.products[row] for row in rows.tolist())
+        return Shop(products, self.vectors[rows], self.encoder, self.seen[rows])
 
     def values(self, name: str) -> tuple[list[str], Int[np.ndarray, " n"]]:
         """The distinct values of a field, most frequent first, and each product's; -1 for none."""
@@ -188,9 +195,3 @@ def rows_by_text(texts: Sequence[str]) -> list[Int[np.ndarray, " _"]]:
         places.setdefault(text.casefold(), []).append(row)
     arrays = {text: np.array(rows, np.int64) for text, rows in places.items()}
     return [arrays[text.casefold()] for text in texts]
-
-
-Step = Callable[[str], None]
-"""Called with what is being measured."""
-Groups = Mapping[str, Int[np.ndarray, " _"]]
-"""Rows of products by the name of their group."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "Measure models on benchmarks, and write a report.",
     "probe": "Test what a model sees: colours of two garments, negation, numbers, printed words.",
     "compare": "Test whether one model is significantly better than another.",
+    "audit": "Audit a model on a catalogue: gender, background, brands, prices.",
     "train": "Fine-tune a model on a shop's own images and texts.",
     "publish": "Export a fine-tuned model with its model card.",
     "reduce": "Write a model whose vectors have fewer numbers.",

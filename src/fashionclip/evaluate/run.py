@@ -94,6 +94,8 @@ class Job:
     """Those that it encodes, for the progress, and for what a report shows."""
     score: Callable[[CachedEncoder, LeakageCheck | None], TaskResult]
     """Measures one model; the check is None where nothing is known of its training data."""
+    n_images: int | None = None
+    """How many it encodes, where some are made while it measures; None for ``len(images)``."""
 
 
 def evaluate_models(
@@ -236,7 +238,7 @@ class _Counter:
     def start(self, job: Job) -> None:
         """Begin the next job."""
         self._what, self._done = f"{self._name}: {job.name}", 0
-        self._total = len(job.images)
+        self._total = len(job.images) if job.n_images is None else job.n_images
         self._progress(self._what, 0, self._total)
 
     def advance(self, modality: str, n: int) -> None:
