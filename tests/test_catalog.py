@@ -301,7 +301,7 @@ def test_an_images_folder_that_is_not_there_is_an_error_at_once(tmp_path):
         (
             "id,gender,masterCategory,articleType,productDisplayName,articleAttributes",
             {
-                **{"id": "id", "title": "productDisplayName"},
+                **{"id": "id", "title": "productDisplayName", "gender": "gender"},
                 **{"highlights": "articleAttributes", "category": "articleType"},
             },
         ),

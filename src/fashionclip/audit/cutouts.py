@@ -6,6 +6,7 @@ on a white page keep what lies inside them. Edges are softened by a blur of a pi
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -124,9 +125,14 @@ def _reached_runs(near: np.ndarray, reached: np.ndarray) -> np.ndarray:
     return np.asarray(near & is_reached[runs])
 
 
+@lru_cache(64)
+def _ground(name: str, width: int, height: int) -> Image.Image:
+    return Image.fromarray(GROUNDS[name](width, height))
+
+
 def on_ground(cut: Image.Image, ground: str) -> UInt8[np.ndarray, "h w 3"]:
     """A cut-out product on one of ``GROUNDS``, where it was in its picture."""
-    canvas = Image.fromarray(GROUNDS[ground](*cut.size))
+    canvas = _ground(ground, *cut.size).copy()
     canvas.paste(cut, (0, 0), cut)
     return np.asarray(canvas)
 
@@ -137,7 +143,7 @@ def at_place(cut: Image.Image, place: str) -> UInt8[np.ndarray, "h w 3"]:
     product = cut.crop(cut.getchannel("A").getbbox())
     size = [max(1, round(side * scale)) for side in product.size]
     small = product.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    canvas = Image.fromarray(GROUNDS[WHITE](*cut.size))
+    canvas = _ground(WHITE, *cut.size).copy()
     corner = (round(x * (cut.width - small.width)), round(y * (cut.height - small.height)))
     canvas.paste(small, corner, small)
     return np.asarray(canvas)
