@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "$ fashionclip audit --catalog shop.csv --out audits/first",
+        "$ fashionclip audit --catalog shop.csv",
         "$ fashionclip audit patrickjohncyh/fashion-clip --catalog shop.csv --out audits/larger",
         "$ fashionclip audit my-model/ --catalog shop.csv --only gender,brands --out audits/mine",
         "$ fashionclip publish runs/first --to my-model --audit audits/mine",
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder for report.html, report.md and results.json.",
@@ -78,7 +77,7 @@ def command(
     models: Sequence[str],
     path: str,
     only: Sequence[str],
-    out: Path,
+    out: Path | None,
     cache: Path | None,
     reading: CatalogOptions,
     device: str,
@@ -124,8 +123,9 @@ def command(
             ),
             progress=lambda what, done, total: update(done, 0, total, what),
         )
-    write_run(run, out)
-    write_report(run, out, thumbnails)
+    if out is not None:
+        write_run(run, out)
+        write_report(run, out, thumbnails)
     if as_json:
         terminal.write_json({**run_fields(run, out), "engines": [asdict(m) for m in run.models]})
     else:
@@ -138,7 +138,7 @@ def command(
     n_audits = sum(bool(result.figures) for some in run.results.values() for result in some)
     terminal.say_counts(
         f"{terminal.counted(n_audits, 'audit')} of {terminal.counted(len(run.models), 'model')}",
-        f"open {out / 'report.html'}",
+        f"open {out / 'report.html'}" if out else "",
         seconds=perf_counter() - begun,
     )
     refuse_empty_run(run, out)

@@ -6,7 +6,8 @@
 
 import hashlib
 
-from fashionclip.metrics.registry import METRICS, Metric, explain, find_metric, title_of
+from fashionclip.metrics.metric import Metric
+from fashionclip.metrics.registry import METRICS, explain, find_metric, title_of
 
 
 def percentile(name: str) -> int:
