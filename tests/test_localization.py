@@ -1,5 +1,7 @@
 """Maps, strengths and boxes of words: what a user of ``localize`` relies on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from fashionclip.errors import ImageError
-from fashionclip.images.decode import Preprocess
+from fashionclip.images.decode import Preprocess, fit_image
 from fashionclip.localization import CONTRASTS, Localization
 from fashionclip.localization.boxes import boxes_of
 from fashionclip.localization.frames import Frame, cut, spread, whole_frame, windows_of
-from fashionclip.localization.localize import log_odds
+from fashionclip.localization.localize import differing, log_odds
 from fashionclip.model import FashionCLIP
 
 SIZES = st.tuples(st.integers(20, 90), st.integers(20, 90))
@@ -69,29 +71,39 @@ def unit(rows):
 def test_log_odds_are_those_of_a_softmax_over_word_and_contrasts():
     rng = np.random.default_rng(0)
     places, words, others = (unit(rng.normal(size=(n, 16))) for n in (5, 3, 4))
-    found = log_odds(places, words, others, 20.0)
+    is_other = rng.random((3, 4)) < 0.7
+    found = log_odds(places, words, others, is_other, 20.0)
     for place in range(5):
         for word in range(3):
-            texts = np.concatenate([words[word : word + 1], others])
+            texts = np.concatenate([words[word : word + 1], others[is_other[word]]])
             powers = np.exp(20.0 * texts @ places[place])
             probability = powers[0] / powers.sum()
             assert 1 / (1 + np.exp(-found[place, word])) == pytest.approx(probability, rel=1e-4)
 
 
-def test_a_synonym_among_the_contrasts_does_not_count_against_a_word():
-    rng = np.random.default_rng(0)
-    places, words, others = (unit(rng.normal(size=(n, 16))) for n in (5, 1, 4))
-    with_synonym = np.concatenate([others, words])
-    np.testing.assert_allclose(
-        log_odds(places, words, others, 20.0),
-        log_odds(places, words, with_synonym, 20.0),
-        rtol=1e-4,
-    )
+def test_a_synonym_among_the_contrasts_does_not_count_against_a_word(model):
+    texts = ["red striped t-shirt", "blue denim jeans", "white leather sneakers", "handbag"]
+    found = model.localize(photo(), ["jeans"], contrast=texts)
+    with_itself = model.localize(photo(), ["jeans"], contrast=[*texts, "jeans"])
+    vectors = model.encode_text(["jeans", *texts, "jeans"], templates="product")
+    assert list(differing(vectors[:1], vectors[1:])[0][-1:]) == [False]
+    np.testing.assert_allclose(found.cells, with_itself.cells, atol=0.02)
+    with pytest.raises(ValueError, match="every contrast text means nearly the same as 'jeans'"):
+        model.localize(photo(), ["jeans"], contrast=["jeans"])
 
 
-def test_a_word_that_is_only_a_synonym_of_all_contrasts_is_not_a_fault():
-    word = unit(np.ones((1, 8)))
-    assert np.isfinite(log_odds(word, word, word, 100.0)).all()
+def test_the_whole_image_has_a_say_in_whether_a_word_is_there(model):
+    """Patches that speak for a word count for less where the whole image does not."""
+    image, texts = photo(), ["wall", "handbag"]
+    (cells,) = model.localize(image, ["jeans"], contrast=texts).cells
+    pixels = fit_image(image, dataclasses.replace(model.checkpoint.preprocess, fit="pad"))
+    pixels = np.array(pixels)[None]
+    (vectors,) = model.engine.encode_patches(pixels, model.checkpoint.config.patch_attention)
+    words, others = (model.encode_text(some, templates="product") for some in (["jeans"], texts))
+    odds = log_odds(vectors, words, others, differing(words, others), model.logit_scale)[:, 0]
+    logits = np.log(cells / (1 - cells))
+    middle = (odds[0] + odds[1:]).reshape(4, 4) / 2  # the image fills the middle columns
+    assert middle.min() - 1e-3 <= logits.min() <= logits.max() <= middle.max() + 1e-3
 
 
 # boxes

@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "Find wrong pictures, captions and labels in a catalogue.",
     "index": "Embed a catalogue into a searchable index.",
     "search": "Find products by text, by an image, or by both.",
+    "localize": "Find where in images words are.",
     "tag": "Label products with zero-shot labels.",
     "embed": "Write the vectors of products, images or texts to a file.",
     "evaluate": "Measure models on benchmarks, and write a report.",

@@ -1,14 +1,12 @@
 """The original's ``FashionCLIP`` and its heat maps of words on images, on this package's model.
 
-A heat map compares a text with horizontal and vertical bands of an image. Bands begin and end at
-every step of the grid, the image's edges included (the original never showed 29 of 224 rows). An
-image without any better band gives zeros, not NaN. A map takes about 240 passes of the model at
-the usual step.
+A heat map is that of ``FashionCLIP.localize``, which takes one pass of the model where the original
+takes some 200. Its scale is the same for all images, so a word that is not in one leaves it dark.
 """
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from fashionclip.compat.dataset import FCLIPDataset
 from fashionclip.errors import FashionCLIPError
 from fashionclip.images.decode import ImageSource, fetch_image, open_image
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
+from fashionclip.localization import has_one_color
 from fashionclip.model import FashionCLIP as Model
 from fashionclip.model import as_images
 from fashionclip.product import Reject
@@ -29,9 +28,6 @@ KNOWN_MODELS: Mapping[str, str] = {"fashion-clip": "patrickjohncyh/fashion-clip"
 BATCH_SIZE = 32
 HEAT_PX = 224
 GREY = 128
-
-Band = tuple[slice, slice]
-"""Rows and columns of an image of ``HEAT_PX``; one of them is all."""
 
 logger = logging.getLogger("fashionclip.compat")
 
@@ -172,12 +168,13 @@ class FashionCLIP:
         Args:
             image_path: a path, URL, bytes, Pillow image or array.
             query_text: what to look for.
-            pixel_size: step of the bands, in pixels of 224.
+            pixel_size: accepted; the map needs no bands.
             iterations: how often values below the mean are removed.
 
         Raises:
-            ImageFetchError: the image cannot be fetched; ImageError: it cannot be decoded.
-            ValueError: ``pixel_size`` is out of range.
+            ImageFetchError: the image cannot be fetched.
+            ImageError: it cannot be decoded, or is too long to locate anything in it.
+            ValueError: ``query_text`` is empty.
         """
         heat, image = self._get_heatmap(image_path, query_text, pixel_size, iterations)
         pixels = np.asarray(image, dtype=np.float64)
@@ -187,17 +184,19 @@ class FashionCLIP:
     def _get_heatmap(
         self, image_path: ImageSource, text: str, pixel_size: int = 15, iterations: int = 5
     ) -> tuple[np.ndarray, Image.Image]:
-        bands = bands_of(pixel_size)
-        image = _on_grey(open_image(fetch_image(image_path, policy=self._policy)))
-        vectors = np.stack(
-            [
-                row
-                for row in self.model.iter_images(_views(image, bands))
-                if isinstance(row, np.ndarray)
-            ]
-        )
-        cosines = self.model.similarity(vectors, self.encode_text(text))[:, 0]
-        return heat_map(bands, cosines, iterations=iterations), Image.fromarray(image)
+        """Heat in 0…1 on a square of ``HEAT_PX``, and the image on it; zeros for one colour."""
+        image = open_image(fetch_image(image_path, policy=self._policy))
+        square, corner, size = _on_grey(image)
+        heat = np.zeros((HEAT_PX, HEAT_PX))
+        if not has_one_color(image):
+            found = Image.fromarray(self.model.localize(image, [text]).map(0))
+            part = np.asarray(found.resize(size, Image.Resampling.BILINEAR), np.float64)
+            rest = part
+            for _ in range(iterations):
+                rest = np.maximum(rest - rest.mean(), 0.0)
+            top, left = corner[1], corner[0]
+            heat[top : top + size[1], left : left + size[0]] = np.where(rest > 0, part, 0.0)
+        return heat, square
 
     def _encode(
         self, images: Iterable[ImageSource] | ImageSource, batch_size: int
@@ -253,63 +252,11 @@ class FashionCLIP:
         return self.dataset
 
 
-def bands_of(step_px: int) -> list[Band]:
-    """The whole image, then every band of rows and of columns between two steps.
-
-    Raises:
-        ValueError: ``step_px`` is not 8 to ``HEAT_PX``.
-    """
-    if not 8 <= step_px <= HEAT_PX:
-        message = f"pixel_size is {step_px}; choose 8 to {HEAT_PX} (less takes hours)"
-        raise ValueError(message)
-    edges, whole = [*range(0, HEAT_PX, step_px), HEAT_PX], slice(0, HEAT_PX)
-    parts = [
-        slice(start, stop)
-        for i, start in enumerate(edges)
-        for stop in edges[i + 1 :]
-        if stop - start < HEAT_PX
-    ]
-    return [(whole, whole), *((part, whole) for part in parts), *((whole, part) for part in parts)]
-
-
-def heat_map(
-    bands: list[Band], cosines: Float[np.ndarray, " band"], *, iterations: int
-) -> Float[np.ndarray, "h w"]:
-    """Heat in 0…1 from the similarity of a text with each band.
-
-    The heat of a pixel is the mean over bands of how much more similar the band is than the whole
-    image. The mean is subtracted ``iterations`` times, and values below zero become zero.
-
-    Args:
-        bands: the whole image first.
-        cosines: similarity of each with the text.
-        iterations: 0 or more; more give smaller spots.
-    """
-    heat = np.zeros((HEAT_PX, HEAT_PX))
-    for band, gain in zip(bands, np.maximum(cosines - cosines[0], 0.0), strict=True):
-        heat[band] += float(gain)
-    heat /= len(bands)
-    for _ in range(iterations):
-        heat = np.maximum(heat - heat.mean(), 0.0)
-    highest = heat.max()
-    if highest < 1e-9:  # no band is better than the whole image
-        return np.zeros_like(heat)
-    return np.asarray((heat - heat.min()) / (highest - heat.min()))
-
-
-def _on_grey(image: Image.Image) -> np.ndarray:
-    """The image on a grey square, its longer side scaled to ``HEAT_PX``."""
+def _on_grey(image: Image.Image) -> tuple[Image.Image, tuple[int, int], tuple[int, int]]:
+    """The image on a grey square, its longer side scaled to ``HEAT_PX``; its corner and size."""
     scale = HEAT_PX / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     canvas = Image.new("RGB", (HEAT_PX, HEAT_PX), (GREY, GREY, GREY))
-    small = image.resize((width, height), Image.Resampling.BICUBIC)
-    canvas.paste(small, ((HEAT_PX - width) // 2, (HEAT_PX - height) // 2))
-    return np.asarray(canvas)
-
-
-def _views(image: np.ndarray, bands: list[Band]) -> Iterator[np.ndarray]:
-    """Each band alone on grey, one at a time."""
-    for band in bands:
-        view = np.full_like(image, GREY)
-        view[band] = image[band]
-        yield view
+    corner = (HEAT_PX - width) // 2, (HEAT_PX - height) // 2
+    canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), corner)
+    return canvas, corner, (width, height)

@@ -5,7 +5,16 @@
 
 from fashionclip.localization.boxes import Box
 from fashionclip.localization.contrasts import CONTRASTS, check_texts
+from fashionclip.localization.frames import has_one_color
 from fashionclip.localization.localize import localize
 from fashionclip.localization.result import THRESHOLD, Localization
 
-__all__ = ["CONTRASTS", "THRESHOLD", "Box", "Localization", "check_texts", "localize"]
+__all__ = [
+    "CONTRASTS",
+    "THRESHOLD",
+    "Box",
+    "Localization",
+    "check_texts",
+    "has_one_color",
+    "localize",
+]

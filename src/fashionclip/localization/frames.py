@@ -30,6 +30,12 @@ class Frame:
     height: float
 
 
+def has_one_color(image: Image.Image) -> bool:
+    """Whether all pixels of an RGB image are the same."""
+    extremes = np.asarray(image.getextrema())  # lowest and highest value of each channel
+    return bool((extremes[:, 0] == extremes[:, 1]).all())
+
+
 def check_image(image: Image.Image) -> None:
     """Refuse an image in which nothing can have a place.
 
@@ -37,8 +43,7 @@ def check_image(image: Image.Image) -> None:
         ImageError: it has one colour, or is too long.
     """
     width, height = image.size
-    extremes = np.asarray(image.getextrema())  # lowest and highest value of each channel
-    if (extremes[:, 0] == extremes[:, 1]).all():
+    if has_one_color(image):
         message = (
             f"the image ({width} x {height}) has one colour, so nothing can be located in it; "
             "pass a photograph"

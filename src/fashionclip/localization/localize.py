@@ -1,15 +1,16 @@
 """An image and the vectors of words → where the words are.
 
-Each patch of a frame is compared with each word and with the contrast texts. What a patch says for
-a word is the probability of the word against the contrast texts, a softmax at the model's own
-temperature. Its scale depends on the model alone, never on the picture, so an absent word stays
+Each patch of a frame is compared with each word and with the contrast texts. What it says for a
+word is the logit of the word against the contrast texts, a softmax at the model's own temperature.
+Patches alone say little of whether a word is there at all, so their logits are averaged with that
+of the whole frame. The scale depends on the model alone, never on the picture: an absent word stays
 dark.
 """
 
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from fashionclip.checkpoint import Checkpoint
@@ -20,8 +21,9 @@ from fashionclip.localization.result import Localization
 
 RASTER_PX = 112
 """Long side of the raster that maps are computed on."""
-SYNONYM_COSINE = 0.85
-"""A contrast text as close to a word as this means nearly the same."""
+SYNONYM_SHARE = 0.65
+"""A contrast text means nearly the same as a word if its cosine is this share of the way from the
+mean cosine of contrast texts to 1. Models differ in that mean: .55 in the built-in one."""
 WORDS_AT_A_TIME = 50
 """Bounds the memory for any number of words."""
 ZOOM = 2
@@ -50,8 +52,14 @@ def localize(
 
     Raises:
         ImageError: the image has one colour, or is too long.
+        ValueError: every contrast text means nearly the same as a word.
     """
     check_image(image)
+    is_other = differing(word_vectors, contrast_vectors)
+    for word, others in zip(words, is_other, strict=True):
+        if not others.any():
+            message = f"every contrast text means nearly the same as '{word}'; pass others"
+            raise ValueError(message)
     pre = checkpoint.preprocess
     whole = fit_image(image, replace(pre, fit="pad") if pre.fit == "crop" else pre)
     scales = [[whole_frame(image.size, pre)]]
@@ -61,16 +69,16 @@ def localize(
         pixels.append(cut(image, scales[1], pre))
     vectors = engine.encode_patches(np.concatenate(pixels), checkpoint.config.patch_attention)
     side = round((vectors.shape[1] - 1) ** 0.5)
-    grids = vectors[:, 1:].reshape(len(vectors), side, side, -1)
     temperature = float(np.exp(checkpoint.config.logit_scale))
     raster = _raster(image.size)
     cells = np.empty((len(words), raster[1], raster[0]), np.float32)
     for start in range(0, len(words), WORDS_AT_A_TIME):
         some = slice(start, start + WORDS_AT_A_TIME)
-        odds = log_odds(grids, word_vectors[some], contrast_vectors, temperature)
+        odds = log_odds(vectors, word_vectors[some], contrast_vectors, is_other[some], temperature)
+        grids = ((odds[:, 1:] + odds[:, :1]) / 2).reshape(len(odds), side, side, -1)
         at, layers = 0, []
         for frames in scales:
-            part = odds[at : at + len(frames)]
+            part = grids[at : at + len(frames)]
             layers.append(spread(part, frames, image.size, raster))
             at += len(frames)
         logits = np.mean(layers, axis=0).transpose(2, 0, 1)
@@ -82,25 +90,34 @@ def log_odds(
     vectors: Float[np.ndarray, "*place dim"],
     words: Float[np.ndarray, "word dim"],
     contrasts: Float[np.ndarray, "contrast dim"],
+    is_other: Bool[np.ndarray, "word contrast"],
     temperature: float,
 ) -> Float[np.ndarray, "*place word"]:
     """Log odds of each word against the contrast texts: the logit of a softmax over both.
-
-    A contrast text that means nearly the same as a word is left out for it.
 
     Args:
         vectors: unit vectors of places.
         words: unit vectors.
         contrasts: unit vectors.
+        is_other: which contrast texts each word is compared with.
         temperature: factor of cosines.
     """
     logits = temperature * (vectors @ words.T)
     others = temperature * (vectors @ contrasts.T)
-    is_other = words @ contrasts.T < SYNONYM_COSINE
     powers = np.exp(others - others.max(axis=-1, keepdims=True))
     sums = powers @ is_other.T.astype(np.float32)
     against = np.log(np.maximum(sums, 1e-30)) + others.max(axis=-1, keepdims=True)
     return np.asarray(logits - against, np.float32)
+
+
+def differing(
+    words: Float[np.ndarray, "word dim"], contrasts: Float[np.ndarray, "contrast dim"]
+) -> Bool[np.ndarray, "word contrast"]:
+    """Whether a contrast text means something else than a word, by their vectors."""
+    n = len(contrasts)
+    cosines = contrasts @ contrasts.T
+    mean = (cosines.sum() - np.trace(cosines)) / (n * (n - 1)) if n > 1 else 0.0
+    return np.asarray(words @ contrasts.T < mean + SYNONYM_SHARE * (1 - mean))
 
 
 def _raster(size: tuple[int, int]) -> tuple[int, int]:

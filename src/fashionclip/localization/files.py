@@ -1,0 +1,135 @@
+"""Localisations as files: for each image a JSON, an .npz of arrays, and a PNG for each word.
+
+The JSON is written last. It holds a key of all that the result depends on, so a run that is given
+again leaves out what is there, and does again what a kill left unfinished.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fashionclip.atomic import write_whole
+from fashionclip.localization.result import THRESHOLD, Localization
+
+MAX_STEM = 60
+"""Characters of a name that a file's name keeps."""
+VERSION = 1
+"""Raised when the same inputs give other results."""
+
+
+def key_of(image: bytes, model: str, words: Sequence[str], contrast: Sequence[str], n: int) -> str:
+    """32 hex digits of all that a result depends on.
+
+    Args:
+        image: the file's bytes.
+        model: the model's fingerprint.
+        words: what is looked for.
+        contrast: what they are compared with.
+        n: the windows.
+    """
+    settings = json.dumps([VERSION, model, list(words), list(contrast), n])
+    return hashlib.sha256(settings.encode() + hashlib.sha256(image).digest()).hexdigest()[:32]
+
+
+def read_facts(folder: Path, name: str, key: str) -> dict[str, Any] | None:
+    """What an earlier run wrote of an image; None if it has not, or of something else."""
+    try:
+        facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_same = isinstance(facts, dict) and facts.get("key") == key
+    if not is_same or not all((folder / file).exists() for file in facts["files"]):
+        return None
+    found: dict[str, Any] = facts
+    return found
+
+
+def facts_of(location: str, found: Localization) -> dict[str, Any]:
+    """A localisation as plain values: for each word its strength and its boxes."""
+    width, height = found.size
+    return {
+        "image": location,
+        "width": width,
+        "height": height,
+        "words": [
+            {
+                "word": word,
+                "score": round(score, 4),
+                "present": score >= THRESHOLD,
+                "boxes": [
+                    {
+                        "left": box.left,
+                        "top": box.top,
+                        "right": box.right,
+                        "bottom": box.bottom,
+                        "score": round(box.score, 4),
+                    }
+                    for box in boxes
+                ],
+            }
+            for word, score, boxes in zip(found.words, found.scores, found.boxes(), strict=True)
+        ],
+    }
+
+
+def write_files(
+    folder: Path, name: str, facts: Mapping[str, Any], found: Localization, image: Image.Image
+) -> dict[str, Any]:
+    """Write an image's files.
+
+    Args:
+        folder: where they go; it is made if need be.
+        name: the beginning of their names.
+        facts: of ``facts_of``, with the ``key``.
+        found: the localisation.
+        image: the upright RGB image.
+
+    Returns:
+        The facts, with the names of the files.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        words=np.array(found.words),
+        cells=found.cells,
+        size=np.array(found.size),
+        scores=np.array(found.scores, np.float32),
+    )
+    files = {f"{name}.npz": arrays.getvalue()}
+    for i, word in enumerate(found.words):
+        picture = io.BytesIO()
+        found.overlay(i, image).save(picture, "PNG")
+        files[f"{name}.{i + 1}-{file_stem(word)}.png"] = picture.getvalue()
+    for file, data in files.items():
+        write_whole(folder / file, data)
+    written = {**facts, "files": sorted(files)}
+    text = json.dumps(written, ensure_ascii=False, indent=2)
+    write_whole(folder / f"{name}.json", text.encode())
+    return written
+
+
+def file_stem(text: str) -> str:
+    """A text as part of a file's name: letters and digits of any script, joined by hyphens."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:MAX_STEM] or "word"
+
+
+def names_of(locations: Sequence[str]) -> list[str]:
+    """A name for the files of each image; those of equal names get a digest of their location."""
+    stems = [file_stem(Path(location).stem) for location in locations]
+    return [
+        stem
+        if stems.count(stem) == 1
+        else f"{stem}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
+        for stem, location in zip(stems, locations, strict=True)
+    ]
