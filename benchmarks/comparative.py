@@ -41,7 +41,7 @@ from fashionclip.sample import COLOURS, generate_image, sample_products
 from fashionclip.searching.comparatives import Change, read_change
 from fashionclip.searching.directions import N_VOTERS, change_texts, moved
 
-MAX_STARTS, K = 200, 10
+MAX_STARTS, K = 150, 10
 STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 GRADREC_NEAR, GRADREC_POPULATION, GRADREC_STEP, GRADREC_KEEP = 100, 1_000, 3.0, 0.9
 RGB = {  # the usual shade of each of Kaggle's names
@@ -62,7 +62,7 @@ PATTERNS = {"Solid": 0, "Printed": 1, "Striped": 1, "Checked": 1}
 FORMAL_TYPES = {"Shirts", "Trousers", "Belts", "Wallets"}
 COLOURED = {"Apparel", "Footwear", "Accessories"}
 
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,16 +139,19 @@ def gradrec(shop: Shop, rows: NDArray[np.intp], start: int, but: str, strength: 
 METHODS: Mapping[str, tuple[Method, Sequence[float]]] = {
     "no change": (no_change, (0.0,)),
     "words added": (words_added, (0.3, 0.5, 0.6, 0.7)),
-    "GradREC": (gradrec, (2, 4, 8, 16)),
+    "GradREC": (gradrec, (2, 4, 8)),
     "text difference": (text_difference, (0.7, 1.0, 1.4, 2.0)),
 }
-CHOSEN = {"no change": 0.0, "words added": 0.6, "GradREC": 4, "text difference": 1.4}
+CHOSEN = {"no change": 0.0, "words added": 0.7, "GradREC": 4, "text difference": 1.4}
 """The strength of each method at which hits on the brands to choose by are about as like the start
 as at the package's default; see ``strengths``."""
 
 
 def nearest(vectors: Vector, query: NDArray[np.floating], k: int) -> NDArray[np.intp]:
-    return np.argsort(-(vectors @ query), kind="stable")[:k]
+    """The rows of the k vectors that are closest to a query, closest first."""
+    scores = vectors @ query.astype(vectors.dtype)
+    some = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
+    return some[np.argsort(-scores[some], kind="stable")]
 
 
 def unit(vector: Vector) -> Vector:
@@ -289,7 +292,7 @@ def lightness_and_chroma(rgb: Sequence[float]) -> tuple[float, float]:
 
 
 def shop_of(encoder: CachedEncoder, images: Sequence[ImageRef], columns: Sequence[Column]) -> Shop:
-    vectors = encoder.encode_images(images).astype(float)
+    vectors = encoder.encode_images(images)
     is_read = np.isfinite(vectors).all(axis=1)
     columns = [
         replace(one, values=one.values[is_read], kinds=one.kinds[is_read]) for one in columns

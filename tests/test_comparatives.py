@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fashionclip.searching.comparatives import known_changes, read_change
+from fashionclip.serve.page.changes import sliders
+from fashionclip.serve.page.state import State
 
 SCALES = tomllib.loads((files("fashionclip.searching") / "comparatives.toml").read_text())["scale"]
 
@@ -139,3 +141,13 @@ def test_any_text_is_a_change_or_refused(text):
         return
     assert change.pairs
     assert all(before and after and before != after for before, after in change.pairs)
+
+
+@given(st.lists(st.integers(-2, 2), min_size=4, max_size=4))
+def test_a_form_without_script_and_the_url_are_one_search(values):
+    wanted = dict(zip(["length", "shade", "formality", "colours"], values, strict=True))
+    asked = State.read([("like", "P00"), *((f"but.{name}", str(n)) for name, n in wanted.items())])
+    assert State.read(asked.pairs()) == asked
+    assert {one.name: one.value for one in sliders(asked.but)} == wanted
+    for text in asked.but:
+        assert read_change(text)

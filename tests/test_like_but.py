@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -356,3 +357,47 @@ def test_the_command_says_what_it_changed(indexed_shop, capsys):
     assert "changed: darker (from 'white' to 'black', strength 1.4)" in shown.err
     assert run([*words, "--but", "quirkier"]) != 0
     assert "no change is known as 'quirkier'" in capsys.readouterr().err
+
+
+# the page
+
+
+def page(client, path):
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_the_sliders_show_what_the_url_says(client):
+    text = page(client, "/?like=P00&but=much+darker&but=shorter+sleeves")
+    assert re.search('value="-2"[^>]*name="but.shade"', text)
+    assert re.search('value="0"[^>]*name="but.length"', text)
+    hidden = re.findall('<input type="hidden"[^>]*name="but" value="([^"]*)"', text)
+    assert hidden == ["shorter sleeves"]
+    assert "Like your pick, but much darker, shorter sleeves" in text
+    assert "From “white” to “black”; from “long sleeves” to “short sleeves”" in text
+
+
+def test_the_page_ignores_what_it_does_not_understand_and_says_so(client):
+    text = page(client, "/?like=P00&but=quirkier&but=darker&but.length=9&but.shade=x")
+    assert "No change is known as &#39;quirkier&#39;" in text
+    assert "Like your pick, but darker" in text
+    assert "A change needs a start" in page(client, "/?but=darker")
+    many = "&".join(f"but=a+/+{i}" for i in range(11))
+    assert "11 changes; the maximum is 10" in page_of_any_status(client, f"/?like=P00&{many}")
+
+
+def page_of_any_status(client, path):
+    return client.get(path, headers={"Accept": "text/html"}).text
+
+
+def test_the_second_page_and_the_csv_keep_the_changes(client):
+    text = page(client, "/?like=P00&but=darker")
+    assert "/products.csv?like=P00&amp;but=darker" in text
+    assert client.get("/products.csv?like=P00&but=darker").text.count("\n") > 5
+
+
+def test_a_product_page_has_the_sliders(client):
+    text = page(client, "/p/P00")
+    assert 'name="like" value="P00"' in text
+    assert 'form="like-this" name="but.length"' in text

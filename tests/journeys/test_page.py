@@ -361,6 +361,66 @@ def test_more_and_less_like_this(visit):
     assert disliked in seen.ids()
 
 
+def test_sliders_change_what_is_found_by_keyboard(visit, products):
+    colours = {one["id"]: one["colour"] for one in products}
+    start = next(one for one in products if one["category"] == "dress" and one["colour"] == "white")
+    seen = visit()
+    page = seen.open(f"/?like={start['id']}")
+    before = seen.ids()
+    page.locator("#but-shade").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile(r"but=darker$"))
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile(r"but=much\+darker$"))
+    expect(page.locator("#found")).to_have_text("Like your pick, but much darker")
+    seen.settle()
+    expect(page.locator("#but-shade")).to_be_focused()
+    expect(page.locator("#but-shade")).to_have_attribute("aria-valuetext", "much darker")
+    darker = seen.ids()
+    dark = {"black", "navy", "brown", "charcoal"}
+    assert sum(colours[one] in dark for one in darker[:5]) >= 3
+    assert sum(colours[one] in dark for one in before[:5]) < 3
+    page.fill("#but", "long sleeves / short sleeves")
+    page.press("#but", "Enter")
+    expect(page.get_by_label("Remove: But long sleeves / short sleeves")).to_be_visible()
+    expect(page.locator("#but-shade")).to_have_value("-2")  # what was set stays
+    page.get_by_label("Remove: But much darker").click()
+    expect(page.locator("#but-shade")).to_have_value("0")
+    expect(page).to_have_url(re.compile("but=long"))
+    page.go_back()
+    expect(page.locator("#but-shade")).to_have_value("-2")
+
+
+def test_a_picture_is_changed_and_an_unknown_change_is_said(visit, catalog):
+    seen = visit()
+    page = seen.open("/")
+    expect(page.locator("#changes")).to_have_count(0)
+    seen.bring("drop", catalog / "images" / "S0001.jpg")
+    expect(page).to_have_url(re.compile("picture="))
+    page.fill("#but", "quirkier")
+    page.press("#but", "Enter")
+    expect(page.locator(".notice")).to_contain_text("No change is known as 'quirkier'")
+    page.fill("#but", "shorter sleeves")
+    page.press("#but", "Enter")
+    expect(page.locator("#changed")).to_contain_text("From “long sleeves” to “short sleeves”")
+    assert re.search("picture=.*but=shorter", page.url)
+
+
+def test_a_product_page_leads_to_changed_products_without_javascript_too(visit):
+    for is_enabled in (True, False):
+        seen = visit(java_script_enabled=is_enabled)
+        page = seen.page
+        page.goto(seen.address + "/p/S0001")
+        page.locator("#but-formality").focus()
+        page.keyboard.press("ArrowRight")
+        page.fill("#but", "darker")
+        page.click("text=Show such products")
+        expect(page.locator("#found")).to_have_text(re.compile("^Like your pick, but"))
+        expect(page.get_by_label("Remove: But more formal")).to_be_visible()
+        expect(page.locator("#but-shade")).to_have_value("-1")
+        page.close()
+
+
 def test_things_to_leave_out_are_typed(visit):
     seen = visit()
     page = seen.open("/?q=shirt")
@@ -622,6 +682,7 @@ def test_pages_obey_the_accessibility_rules(visit, look):
 
     for path in (
         *("/", "/?q=red+dress&explain=1&like=S0001&f.gender=Women&min.price=5", "/?offset=48"),
+        "/?like=S0001&but=darker&but=quirkier",
         *("/?q=hat&min.price=9000", "/p/S0001", "/playground", "/docs", "/p/nothing"),
         *("/shortlist?ids=S0001&ids=S0002", "/shortlist", "/?q=quarterly+tax+report"),
     ):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from fashionclip.product import Hit, Kind, Roles
 from fashionclip.serve.facets import Facet
+from fashionclip.serve.page.changes import own_changes
 from fashionclip.serve.page.state import State, image_url, plain_number
 from fashionclip.serve.page.texts import column_label, span, url_value, yes_no
 from fashionclip.serve.page.view import CARD_WIDTHS_PX, title_of
@@ -91,6 +92,7 @@ def chips(
     found += [
         Chip(f"Without “{phrase}”", state.without("avoid", phrase).url) for phrase in state.avoid
     ]
+    found += [Chip(f"But {text}", state.without("but", text).url) for text in state.but]
     for column, values in state.chosen.items():
         label = "Variants of" if column == roles.group else f"{column_label(column)}:"
         is_boolean = columns.get(column) == "boolean"
@@ -166,7 +168,12 @@ def hidden_fields(state: State, groups: Iterable[Group]) -> list[tuple[str, str]
     shown = {"q", "sort", "mode", "group", "offset"}
     for group in groups:
         shown |= {f"{prefix}.{group.column}" for prefix in ("f", "min", "max")}
-    return [(name, value) for name, value in state.pairs() if name not in shown]
+    own = set(own_changes(state.but))  # the sliders hold the others
+    return [
+        (name, value)
+        for name, value in state.pairs()
+        if name not in shown and (name != "but" or value in own)
+    ]
 
 
 def _range_group(facet: Facet, state: State) -> Group:

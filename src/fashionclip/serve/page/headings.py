@@ -1,5 +1,7 @@
 """What a search is called, and how much it found."""
 
+from dataclasses import replace
+
 from fashionclip.searching import Results
 from fashionclip.serve.page.state import State
 from fashionclip.serve.page.texts import clipped
@@ -15,6 +17,9 @@ def heading(state: State, *, is_whole: bool = False) -> str:
         is_whole: with a long text to its end.
     """
     text = state.text if is_whole else clipped(state.text, MAX_HEADING_CHARS)
+    if state.but:
+        like = replace(state, but=())
+        return f"{heading(like, is_whole=is_whole)}, but {', '.join(state.but)}"
     pick = "your picture" if state.image else "your pick" if state.like else ""
     if text:
         return f"“{text}”, like {pick}" if pick else f"“{text}”"

@@ -13,6 +13,7 @@ from fashionclip.product import Hit
 from fashionclip.searching import Query
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.page import view
+from fashionclip.serve.page.changes import sliders
 from fashionclip.serve.page.context import EXPECTED_ERRORS, MODEL_PX, PageContext
 from fashionclip.serve.page.find_in_picture import PARTS, find_in_picture
 from fashionclip.serve.page.state import State, image_url, view_url
@@ -52,6 +53,7 @@ class ProductPage:
         return renderer.page(
             "product.html.jinja",
             card=view.card(hit, roles),
+            sliders=sliders(()),
             title=view.title_of(hit, roles, most=view.MAX_PAGE_TITLE_CHARS),
             found=found,
             find_words=PARTS,

@@ -20,6 +20,8 @@ STATIC = {
     "inside.css": "text/css",
     "inside.js": "text/javascript",
     "shortlist.js": "text/javascript",
+    "changes.css": "text/css",
+    "changes.js": "text/javascript",
     "api_docs.css": "text/css",
     "api_docs.js": "text/javascript",
     "icon.svg": "image/svg+xml",

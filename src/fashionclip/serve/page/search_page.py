@@ -15,6 +15,7 @@ from fashionclip.searching import Results
 from fashionclip.serve.facets import Facet
 from fashionclip.serve.http_errors import HttpError, client_message, http_error_of
 from fashionclip.serve.page import filters, sorting, view
+from fashionclip.serve.page.changes import changed_line, sliders
 from fashionclip.serve.page.context import EXPECTED_ERRORS, PageContext
 from fashionclip.serve.page.csv_export import csv_of
 from fashionclip.serve.page.headings import count_label, csv_label, heading
@@ -77,6 +78,9 @@ class SearchPage:
             "count": count_label(state, page),
             "cards": cards[: page.n_relevant],
             "weaker": cards[page.n_relevant :],
+            "has_sliders": bool(state.image or state.like or state.but),
+            "sliders": sliders(state.but),
+            "changed": changed_line(page),
             "chips": filters.chips(state, service.columns, liked, roles),
             "groups": groups,
             "counts_note": "" if page.is_total_exact else f"Counts of the {page.total:,} best.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
 from fashionclip.product import INT64, Kind
+from fashionclip.serve.page.changes import slider_changes
 
 PAGE_SIZE = 24
 """Products per page: fills rows of 2, 3, 4 and 6."""
@@ -34,6 +35,8 @@ class State:
     like: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+    """How hits should differ: see ``Query.but``."""
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Chosen values of each column; a product passes with any one of them."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class State:
             like=once.get("like", ()),
             unlike=once.get("unlike", ()),
             avoid=once.get("avoid", ()),
+            but=tuple(dict.fromkeys((*once.get("but", ()), *slider_changes(last)))),
             chosen={name[2:]: values for name, values in once.items() if name[:2] == "f." != name},
             ranges=bounds,
             sort=last.get("sort", ""),
@@ -96,8 +100,8 @@ class State:
         """The URL's query as names and values, in a fixed order."""
         pairs = [("q", self.text)] if self.text else []
         pairs += [("picture", self.image)] if self.image else []
-        for name, values in (("like", self.like), ("unlike", self.unlike), ("avoid", self.avoid)):
-            pairs += [(name, value) for value in values]
+        for name in ("like", "unlike", "avoid", "but"):
+            pairs += [(name, value) for value in getattr(self, name)]
         for column, values in self.chosen.items():
             pairs += [(f"f.{column}", value) for value in values]
         for column, ends in self.ranges.items():
@@ -145,7 +149,7 @@ class State:
         return replace(self, like=like, unlike=unlike)
 
     def without(self, name: str, value: str) -> "State":
-        """Without one value of ``like``, ``unlike`` or ``avoid``."""
+        """Without one value of ``like``, ``unlike``, ``avoid`` or ``but``."""
         left = tuple(one for one in getattr(self, name) if one != value)
         changes = {name: left, "offset": 0}
         return replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot tell which
@@ -166,8 +170,8 @@ class State:
         return replace(self, chosen={}, ranges={}, offset=0)
 
     def cleared(self) -> "State":
-        """The same search without filters, and without products and phrases to avoid or to like."""
-        return replace(self.unfiltered(), like=(), unlike=(), avoid=())
+        """The same search without filters, changes, and what to avoid or to like."""
+        return replace(self.unfiltered(), like=(), unlike=(), avoid=(), but=())
 
     def variants_of(self, column: str, value: str) -> "State":
         """All products of one group, ranked as they are here."""

@@ -4,13 +4,15 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from fashionclip.product import Hit
-from fashionclip.searching import Mode, Query
+from fashionclip.searching import MAX_CHANGES, Mode, Query
+from fashionclip.serve.page.changes import understood
 from fashionclip.serve.page.context import IMAGE_DROPPED, PageContext
 from fashionclip.serve.page.state import PAGE_SIZE, State
 from fashionclip.serve.page.texts import column_label, span
 
 MAX_LIKED = 50  # products to resemble or not, as in the API
 MAX_AVOIDED = 20
+NOTHING_TO_CHANGE = "A change needs a start: choose a product, a picture or words first."
 MODES: Mapping[str, Mode | None] = {"": None, "vectors": "vectors", "words": "words"}
 """``State.mode`` to ``Query.mode``."""
 
@@ -32,6 +34,12 @@ async def without_missing(
     if state.image and context.uploads.get(state.image) is None:
         notices.append(IMAGE_DROPPED)
         state = replace(state, image=None)
+    changes, ignored = understood(state.but)
+    notices += ignored
+    if changes and not state.is_ranked:
+        notices.append(NOTHING_TO_CHANGE)
+        changes = ()
+    state = replace(state, but=changes)
     liked = {}
     for product_id in (*state.like, *state.unlike):
         hit = await context.service.product(product_id)
@@ -51,9 +59,12 @@ def check(context: PageContext, state: State) -> None:
     context.check_length("your text is", state.text)
     for phrase in state.avoid:
         context.check_length("what you leave out is", phrase)
+    for change in state.but:
+        context.check_length("your change is", change)
     for what, number, most in (
         ("products to resemble or not", len(state.like) + len(state.unlike), MAX_LIKED),
         ("things to leave out", len(state.avoid), MAX_AVOIDED),
+        ("changes", len(state.but), MAX_CHANGES),
     ):
         if number > most:
             message = f"that is {number} {what}; the maximum is {most}, so remove some"
@@ -73,11 +84,14 @@ def query_of(context: PageContext, state: State, lists: Container[str]) -> Query
         lists: the columns that hold lists.
     """
     service = context.service
-    has_examples = bool(state.image or state.like)  # everything resembles them more or less
+    has_examples = bool(
+        state.image or state.like or state.but
+    )  # everything resembles them more or less
     return Query(
         text=state.text,
         image=context.uploads.get(state.image) if state.image else None,
         avoid=state.avoid,
+        but=state.but,
         similar_to=state.like,
         unlike=state.unlike,
         where=state.where(service.columns, lists=lists),
