@@ -297,8 +297,7 @@ def write_shop(folder, rows):
     """A table with a drawn picture for each row."""
     (folder / "images").mkdir(parents=True)
     for i, row in enumerate(rows):
-        garment = row.get("category", "shirt")
-        image = draw(row.get("colour", "red"), garment if garment in {"dress"} else "shirt")
+        image = draw(row["colour"] if row.get("colour") in COLOURS else "red")
         (folder / "images" / f"{i}.png").write_bytes(encoded(image))
     lines = [{"id": f"P{i}", "image": f"images/{i}.png", **row} for i, row in enumerate(rows)]
     names = list(dict.fromkeys(name for line in lines for name in line))
@@ -333,6 +332,14 @@ def test_a_catalogues_columns_become_words_of_captions(shop):
     assert first.parts == {"material": {"strap": "leather", "dial": "steel"}}
     assert second.words["neckline"] == "round-necked"
     assert (second.garment, second.synonyms[0]) == ("t-shirt", "tee")
+
+
+def test_variants_of_a_product_are_one_item_and_unknown_values_are_no_words(tmp_path):
+    row = {"title": "Thing", "category": "Dresses", "item_group_id": "G1", "sleeve": "Wizard"}
+    path = write_shop(tmp_path, [{**row, "colour": colour} for colour in ("red", "12-B")])
+    red, unknown = catalog_set(Catalog.open(path)).products
+    assert red.cluster == unknown.cluster == "G1"
+    assert (red.words, unknown.words) == ({"colour": "red"}, {})
 
 
 def test_a_catalogue_makes_the_probes_that_its_attributes_allow(shop):

@@ -166,6 +166,8 @@ def unseen_figures(
     n_unseen = int((~seen).sum())
     if n_unseen == len(seen):
         return {}, ()
+    if not n_unseen:
+        return {}, (f"The model was trained on all {len(seen):,} items; there are no unseen ones.",)
     if n_unseen < MIN_ITEMS:
         why = f"The model was trained on all but {n_unseen:,} of the items: {too_few(n_unseen)}."
         return {}, (why,)
