@@ -4,6 +4,7 @@
 ``captions``    right and wrong captions of their pictures: half-truths, paraphrases, negation
 ``scenes``      drawn pictures of several garments: swapped colours, counting
 ``pairs``       scoring of right captions against wrong ones, with a text-only baseline
+``figures``     intervals, and no figure for too few items
 ``typographic`` words printed on pictures, and the labels that they turn
 ``sensitivity`` how much the answers depend on the wording of a query
 ``run``         probes by name; models on probes

@@ -16,7 +16,8 @@ from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
 from fashionclip.model import FashionCLIP
 from fashionclip.probes.captions import half_truths, hard_positives, negation, swapped_parts
-from fashionclip.probes.pairs import MIN_ITEMS, CaptionProbe, score_captions
+from fashionclip.probes.figures import MIN_ITEMS
+from fashionclip.probes.pairs import CaptionProbe, score_captions
 from fashionclip.probes.products import ProductSet
 from fashionclip.probes.scenes import counting, swapped_colours
 from fashionclip.probes.sensitivity import SensitivityProbe, score_sensitivity, sensitivity

@@ -17,7 +17,7 @@ from fashionclip.evaluate.results import TaskResult
 from fashionclip.evaluate.scoring import mean_figure, readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.metrics.ranking import average_precision_at, expected_average_precision, rank
-from fashionclip.probes.pairs import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
+from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
 from fashionclip.probes.products import ProductSet
 
 HEADLINE = "sensitivity"

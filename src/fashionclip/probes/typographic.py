@@ -20,7 +20,7 @@ from fashionclip.evaluate.scoring import readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.images.decode import fetch_image, open_image
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
-from fashionclip.probes.pairs import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
+from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
 from fashionclip.probes.products import KnownProduct, ProductSet, frequent
 
 HEADLINE = "flips@6"
