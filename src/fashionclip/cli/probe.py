@@ -88,10 +88,11 @@ def command(
     from fashionclip.evaluate.compare import comparison_markdown
     from fashionclip.evaluate.report import write_report
     from fashionclip.evaluate.results import write_run
-    from fashionclip.probes.run import plan_probes, probe_models
+    from fashionclip.probes.run import check_names, plan_probes, probe_models
 
     begun = perf_counter()
     only = [name.strip() for some in names for name in some.split(",") if name.strip()]
+    check_names(only)  # before anything is drawn or read
     opened = (
         open_model(None if name == "builtin" else name, device=device, precision=precision)
         for name in models or ["builtin"]

@@ -26,9 +26,9 @@ _HAS = frozenset({"hooded"})  # words that say that the thing is there
 def half_truths(products: ProductSet) -> list[CaptionProbe]:
     """A short right caption against the same with one wrong detail, and two details as a control.
 
-    Source: "Half-Truths Break Similarity-Based Retrieval" (arXiv 2602.23906): CLIP prefers the
-    right short caption in 40.6 % of cases only. A longer caption may be closer for its length, so
-    the second probe gives both captions a detail, of which one is wrong.
+    Source: "Half-Truths Break Similarity-Based Retrieval" (arXiv 2602.23906): on COCO, CLIP
+    prefers the right short caption in 40.6 % of cases only. A longer caption may be closer for its
+    length, so the second probe gives both captions a detail, of which one is wrong.
     """
     rng = np.random.default_rng(1)
     short, both = [], []

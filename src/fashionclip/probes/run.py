@@ -73,12 +73,7 @@ def plan_probes(
     Raises:
         EvaluationError: there is no probe of a name.
     """
-    for name in only:
-        if name not in NEEDS:
-            close = get_close_matches(name, NEEDS, n=1)
-            meant = f" (did you mean '{close[0]}'?)" if close else ""
-            message = f"there is no probe '{name}'{meant}; there are {', '.join(NEEDS)}"
-            raise EvaluationError(message)
+    check_names(only)
     makers: dict[str, Callable[[], Sequence[Probe]]] = {
         "swap": swapped_colours if products.is_drawn else partial(swapped_parts, products),
         "half-truth": partial(half_truths, products),
@@ -102,6 +97,20 @@ def plan_probes(
         if not probes:
             missing[f"{products.name}/{name}"] = f"needs {NEEDS[name]}"
     return Plan(tuple(jobs), missing)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names that no probe has.
+
+    Raises:
+        EvaluationError: there is no probe of a name.
+    """
+    for name in names:
+        if name not in NEEDS:
+            close = get_close_matches(name, NEEDS, n=1)
+            meant = f" (did you mean '{close[0]}'?)" if close else ""
+            message = f"there is no probe '{name}'{meant}; there are {', '.join(NEEDS)}"
+            raise EvaluationError(message)
 
 
 def probe_models(
