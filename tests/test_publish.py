@@ -16,7 +16,7 @@ from evaluation_run import FMNIST, retrieval, wrong_attribute, zero_shot
 from fashionclip.checkpoint import open_checkpoint, save_checkpoint
 from fashionclip.cli.main import run as run_program
 from fashionclip.errors import PublishError
-from fashionclip.evaluate.results import ModelInfo, Run, write_run
+from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult, write_run
 from fashionclip.publish.exports import (
     open_onnx,
     open_openvino,
@@ -289,6 +289,30 @@ def test_an_earlier_publication_is_replaced_and_nothing_else_is(
     with pytest.raises(PublishError, match=r"photos is not a model folder; choose another folder"):
         publish_run(finished, PublishConfig(to=str(precious)))
     assert (precious / "a.jpg").read_bytes() == b"mine"
+
+
+def test_audits_of_the_chosen_checkpoint_are_in_its_card_and_others_are_refused(
+    finished, images, tmp_path, without_exports
+):
+    fingerprint = open_checkpoint(finished.selected).fingerprint
+    gap = Figure(-0.2, -0.3, -0.1, 80)
+    result = TaskResult("shop/query-length", "audit", "long_gain@10", 80, 0, {"long_gain@10": gap})
+
+    def audit(model):
+        info = ModelInfo("selected", model, 24, "cpu float32")
+        return Run((info,), {"selected": (result,)}, {}, "2026-11-30", "0.1.0", "Audit")
+
+    config = PublishConfig(to=str(tmp_path / "model"))
+    with pytest.raises(PublishError, match=r"not .*, the chosen checkpoint; audit .*selected"):
+        publish_run(finished, config, audits=[audit("other")])
+    assert not (tmp_path / "model").exists()
+    publish_run(finished, config, pictures=images[:6], audits=[audit(fingerprint)])
+    text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Limitations, bias and fairness")[2]
+    assert "find the same products less often than those of 4 to 8" in section
+    assert "-0.200 [-0.300 to -0.100], n = 80" in section
+    assert "**Checkpoint selection.** The rule `guarded` costs 1.2 points" in section
+    assert "Not measured: gender, centred pictures on white." in section
 
 
 def test_a_run_without_a_choice_is_not_published(tiny_checkpoint, tmp_path):

@@ -1,11 +1,16 @@
-"""Write the built-in model's figures into the pages that show them, from one evaluation run.
+"""Write the built-in model's figures into the pages that show them, from its runs.
 
     fashionclip evaluate --on fmnist,kagl,clothing,street,sample --data DIR --out runs/builtin
     python projects/builtin/write_figures.py runs/builtin
+    fashionclip audit --catalog DIR/kagl --out runs/audit-kagl
+    python projects/builtin/write_figures.py --audit runs/audit-kagl --audit runs/probes
 
 ``docs/benchmarks.md`` gets every task by its headline metric. The model's card gets the same
 figures of the tasks in ``CARD_TASKS``. Both tables go between ``START`` and ``END``. README.md
 shows a table of the run's own report, which ``scripts/write_output.py`` copies.
+
+With ``--audit``, runs of audits and probes become the limitations in the card, and their tables in
+``docs/limitations.md``. What selecting the checkpoint costs is read from ``docs/selection.md``.
 """
 
 import argparse
@@ -17,10 +22,15 @@ from fashionclip.evaluate.report.markdown import cell, table
 from fashionclip.evaluate.report.wording import chance_of, day_of, number
 from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.metrics import title_of
+from fashionclip.publish.limitations import AUDITED, measured_limitations, results_of
 
 ROOT = Path(__file__).parents[2]
 CARD_PAGE = ROOT / "src" / "fashionclip" / "builtin" / "README.md"
 BENCHMARKS_PAGE = ROOT / "docs" / "benchmarks.md"
+LIMITATIONS_PAGE = ROOT / "docs" / "limitations.md"
+SELECTION_PAGE = ROOT / "docs" / "selection.md"
+LIMITS_START = "<!-- limitations: projects/builtin/write_figures.py -->"
+LIMITS_END = "<!-- end of limitations -->"
 START = "<!-- figures: projects/builtin/write_figures.py -->"
 END = "<!-- end of figures -->"
 HEAD = ("Task", "Figure", "All", "Unseen only", "By chance")
@@ -53,10 +63,75 @@ CARD_TASKS: Mapping[str, str] = {
 def main() -> None:
     """Read the arguments, write both pages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, help="folder of the evaluation run")
-    run = read_run(parser.parse_args().run)
-    write_block(CARD_PAGE, figures_table(run, CARD_TASKS))
-    write_block(BENCHMARKS_PAGE, figures_table(run))
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the evaluation run")
+    parser.add_argument("--audit", type=Path, action="append", default=[], help="of an audit")
+    given = parser.parse_args()
+    if given.run is not None:
+        run = read_run(given.run)
+        write_block(CARD_PAGE, figures_table(run, CARD_TASKS))
+        write_block(BENCHMARKS_PAGE, figures_table(run))
+    if audits := [read_run(folder) for folder in given.audit]:
+        write_block(CARD_PAGE, limitations(audits), start=LIMITS_START, end=LIMITS_END)
+        for name in AUDITED:
+            start = f"<!-- audit of {name}: projects/builtin/write_figures.py -->"
+            write_block(LIMITATIONS_PAGE, audit_tables(audits, name), start=start, end=LIMITS_END)
+
+
+def limitations(audits: Sequence[Run]) -> str:
+    """The limitations that audits and probes of one model found, as a list in Markdown."""
+    model = audits[0].models[0]
+    lines = measured_limitations(results_of(audits, model.fingerprint))
+    lines.append(selection_cost(SELECTION_PAGE.read_text(encoding="utf-8")))
+    origin = (
+        f"Weights {model.fingerprint}, {model.engine}, fashionclip {audits[0].version}, "
+        f"{day_of(audits[0].created).partition(',')[0]}."
+    )
+    return "\n".join([*(f"- {line}" for line in lines), "", origin])
+
+
+def selection_cost(page: str) -> str:
+    """What two rules cost on sets left out, from the first table of costs on a page.
+
+    Raises:
+        ValueError: the page has no such table.
+    """
+    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    head = next((row for row in rows if row[:2] == ["rule", "by all sets"]), None)
+    if head is None:
+        message = f"{SELECTION_PAGE} has no table of what the rules cost"
+        raise ValueError(message)
+    sets = [i for i, name in enumerate(head) if name.startswith("cost on ")]
+    mean = head.index("mean")
+    table = {row[0]: row for row in rows[rows.index(head) + 2 :][:12] if len(row) == len(head)}
+    said = {}
+    for rule in ("validation-loss", "guarded"):
+        costs = sorted(float(table[rule][i]) for i in sets)
+        said[rule] = f"{table[rule][mean]} points ({costs[0]:.1f} to {costs[-1]:.1f})"
+    return (
+        "**Checkpoint selection.** In a fine-tuning of this model on the products, the checkpoint "
+        f"of the lowest held-out loss costs {said['validation-loss']} on a set left out, that of "
+        f"the rule `guarded` {said['guarded']}: mean and range of {len(sets)} sets of one run, so "
+        "not an interval. The page on choosing a checkpoint has all rules."
+    )
+
+
+def audit_tables(audits: Sequence[Run], name: str) -> str:
+    """The figures of one audit on each catalogue, as Markdown tables."""
+    parts: list[str] = []
+    for result in results_of(audits, audits[0].models[0].fingerprint):
+        if result.kind != "audit" or result.task.rpartition("/")[2] != name or not result.figures:
+            continue
+        rows = [
+            [
+                *(title_of(metric), cell(figure)),
+                cell(result.unseen.get(metric)) if result.n_seen else "same",
+                number(chance_of(result, metric)),
+            ]
+            for metric, figure in result.figures.items()
+        ]
+        head = [f"`{result.task}`, {result.n:,} products", "All", "Not trained on", "By chance"]
+        parts += [*table(head, rows), ""]
+    return "\n".join(parts) or "Not measured: no catalogue has what it needs."
 
 
 def figures_table(run: Run, descriptions: Mapping[str, str] | None = None) -> str:
@@ -87,19 +162,19 @@ def figures_table(run: Run, descriptions: Mapping[str, str] | None = None) -> st
     return "\n".join([*table(HEAD, rows), "", origin])
 
 
-def write_block(page: Path, text: str) -> None:
+def write_block(page: Path, text: str, *, start: str = START, end: str = END) -> None:
     """Replace what is between the marks of a page.
 
     Raises:
-        ValueError: the page does not have each mark once.
+        ValueError: the page does not have the first mark once, and the other after it.
     """
     old = page.read_text(encoding="utf-8")
-    if old.count(START) != 1 or old.count(END) != 1:
-        message = f"{page}: expected the lines '{START}' and '{END}' once each"
+    before, _, rest = old.partition(start)
+    if old.count(start) != 1 or end not in rest:
+        message = f"{page}: expected the lines '{start}' once and '{end}' after it"
         raise ValueError(message)
-    before, _, rest = old.partition(START)
-    after = rest.partition(END)[2]
-    write_whole(page, f"{before}{START}\n{text}\n{END}{after}".encode())
+    after = rest.partition(end)[2]
+    write_whole(page, f"{before}{start}\n{text}\n{end}{after}".encode())
 
 
 def _row(result: TaskResult, description: str) -> list[str]:

@@ -62,9 +62,9 @@ def audit_background(shop: Shop, policy: FetchPolicy, name: str = "background") 
         return found.result()
     found.notes.append(
         f"{len(cuts)} products, cut out of {n_tried} pictures tried: the others have no even "
-        f"ground. Grounds: {', '.join(OTHER_GROUNDS)}. Places: 70, 50 and 30 % of the size on "
-        "white, centred, top left and bottom right. Compared with the same cut-out on white at "
-        "its own place and size."
+        "ground. Ground that a product encloses, and soft shadows, stay. Grounds: "
+        f"{', '.join(OTHER_GROUNDS)}. Places: 70, 50 and 30 % of the size on white, centred, top "
+        "left and bottom right. Compared with the same cut-out on white at its own place and size."
     )
     variants = Variants(np.array(rows), _encoded(shop, rows, cuts))
     _add_drops(found, shop, variants)

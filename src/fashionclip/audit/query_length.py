@@ -114,7 +114,9 @@ def _add(found: Findings, scores: Mapping[str, Scores]) -> None:
     for length, columns in scores.items():
         found.add_to(f"Found: hit rate@{K} by words of the query", length, mean_of(columns["hit"]))
         found.add_to("The same by chance", length, mean_of(columns["chance"]))
-        found.add_to(f"MRR@{K} by words of the query", length, mean_of(columns["mrr"]))
+        found.add_to(
+            f"Reciprocal rank, MRR@{K}, by words of the query", length, mean_of(columns["mrr"])
+        )
         if typed.sum() >= MIN_GROUP:
             heading = f"Right article type in the first {K} by words of the query"
             found.add_to(heading, length, mean_of(columns["type"][typed]))

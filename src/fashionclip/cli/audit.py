@@ -39,7 +39,8 @@ if TYPE_CHECKING:
         "$ fashionclip audit --catalog shop.csv",
         "$ fashionclip audit patrickjohncyh/fashion-clip --catalog shop.csv --out audits/larger",
         "$ fashionclip audit my-model/ --catalog shop.csv --only gender,brands --out audits/mine",
-        "$ fashionclip publish runs/first --to my-model --audit audits/mine",
+        "$ fashionclip audit runs/first/selected --catalog shop.csv --out runs/audit",
+        "$ fashionclip publish runs/first --to my-model --audit runs/audit",
     )
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "$ fashionclip publish runs/first --to my-model",
+        "$ fashionclip audit runs/first/selected --catalog shop.csv --out runs/audit",
+        "$ fashionclip publish runs/first --to my-model --audit runs/audit",
         "$ fashionclip publish runs/first --to hub --name my-shop/fashion-clip --license mit",
         "$ fashionclip search shop.lance 'red dress' --model my-model",
     )
@@ -39,9 +41,18 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Training data set on the hub. Repeatable.",
 )
+@click.option(
+    "--audit",
+    "audits",
+    multiple=True,
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="Folder of 'fashionclip audit' or 'fashionclip probe' of the chosen checkpoint, whose "
+    "figures the card's limitations have. Repeatable.",
+)
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @json_option
-def command(run: Path, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - PublishConfig's keys
+def command(run: Path, audits: tuple[Path, ...], as_json: bool, **given: Any) -> None:  # noqa: ANN401 - PublishConfig's keys
     """Publish a run's chosen checkpoint.
 
     RUN is a folder of 'fashionclip train'. The published folder loads in transformers unchanged,
@@ -50,6 +61,7 @@ def command(run: Path, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - P
     still there. Defaults are in the run's recipe, under [publish].
     """
     require_extra("train", "onnx", "torch")
+    from fashionclip.evaluate.results import read_run
     from fashionclip.publish.publish import publish_run
     from fashionclip.train.recipe import PublishConfig, read_recipe
     from fashionclip.train.run import RunFolder
@@ -62,6 +74,7 @@ def command(run: Path, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - P
         folder,
         config,
         pictures=held_out_images(folder),
+        audits=[read_run(path) for path in audits],
         token=os.environ.get("HF_TOKEN"),
         on_step=terminal.talk,
     )

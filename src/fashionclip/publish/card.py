@@ -20,6 +20,7 @@ from fashionclip.evaluate.report.markdown import cell, plain, table
 from fashionclip.evaluate.report.wording import duration, number, share, signed
 from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.metrics import title_of
+from fashionclip.publish.limitations import measured_limitations, selection_sentence
 from fashionclip.publish.parity import Parity
 from fashionclip.train.cost import read_cost
 from fashionclip.train.recipe import PublishConfig, Recipe, read_recipe, write_recipe
@@ -194,6 +195,7 @@ def model_card(
     config: PublishConfig,
     *,
     parity_images: str,
+    audited: Sequence[TaskResult] = (),
 ) -> str:
     """The card: the metadata block, then the page.
 
@@ -203,6 +205,7 @@ def model_card(
         parity: of its exports.
         config: name, title, licence, language.
         parity_images: a description of the images that the exports were compared on.
+        audited: audits and probes of the model, for its limitations.
     """
     environment = Environment(
         loader=PackageLoader("fashionclip", "publish"),
@@ -211,7 +214,13 @@ def model_card(
         keep_trailing_newline=True,
     )
     text = environment.get_template("card.md.jinja").render(
-        **_values(facts, checkpoint, config), parity=parity, parity_images=parity_images
+        **_values(facts, checkpoint, config),
+        parity=parity,
+        parity_images=parity_images,
+        audited=[
+            *filter(None, [selection_sentence(facts.selection)]),
+            *measured_limitations(audited),
+        ],
     )
     return f"---\n{card_metadata(facts, config).to_yaml()}\n---\n\n{text}"
 

@@ -13,9 +13,11 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import PublishError
+from fashionclip.evaluate.results import Run, TaskResult
 from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.publish.card import EXAMPLE, RunFacts, model_card, read_run_facts
 from fashionclip.publish.exports import EXPORTS
+from fashionclip.publish.limitations import results_of
 from fashionclip.publish.parity import MAX_IMAGES, Parity, measure_parity
 from fashionclip.sample import generate_images, sample_products
 from fashionclip.train.recipe import PublishConfig, write_recipe
@@ -50,6 +52,7 @@ def publish_run(
     config: PublishConfig,
     *,
     pictures: Sequence[ImageRef] = (),
+    audits: Sequence[Run] = (),
     token: str | None = None,
     on_step: OnStep | None = None,
 ) -> Published:
@@ -64,11 +67,13 @@ def publish_run(
             card's facts.
         pictures: images with captions that the exports are compared on; generated products if there
             are none.
+        audits: runs of audits and probes of the chosen checkpoint, for the card's limitations.
         token: of the hub, with write access.
         on_step: called with each step.
 
     Raises:
-        PublishError: nothing was chosen, the folder cannot be written, or the hub refuses.
+        PublishError: nothing was chosen, an audit is of another model, the folder cannot be
+            written, or the hub refuses.
         CheckpointError: the chosen checkpoint is damaged.
         MissingExtraError: onnx is not installed.
     """
@@ -80,13 +85,18 @@ def publish_run(
     else:
         _check_replaceable(target)
     facts = read_run_facts(run)
+    try:
+        audited = results_of(audits, open_checkpoint(run.selected).fingerprint)
+    except ValueError as exc:
+        message = f"{exc}, the chosen checkpoint; audit {run.selected}"
+        raise PublishError(message) from exc
     if target is None:  # asked before minutes of measuring
         with _hub_errors(config.name):
             HfApi(token=token).create_repo(config.name, private=config.private, exist_ok=True)
     parent = None if target is None else _parent(target)
     with tempfile.TemporaryDirectory(prefix=".publishing-", dir=parent) as temporary:
         folder = Path(temporary) / "model"
-        parity = _write(facts, run, folder, config, pictures, on_step)
+        parity = _write(facts, run, folder, config, pictures, audited, on_step)
         if target is None:
             on_step(f"uploading to {config.name}")
             return Published(_upload(folder, config.name, token), parity)
@@ -100,6 +110,7 @@ def _write(
     folder: Path,
     config: PublishConfig,
     pictures: Sequence[ImageRef],
+    audited: Sequence[TaskResult],
     on_step: OnStep,
 ) -> tuple[Parity, ...]:
     try:
@@ -114,7 +125,7 @@ def _write(
         generated = _generated_products(1 if pictures else MAX_IMAGES)
         parity = measure_parity(folder, pictures or generated)
         images = f"{parity[0].n} {'held-out images' if pictures else 'generated products'}"
-        text = model_card(facts, checkpoint, parity, config, parity_images=images)
+        text = model_card(facts, checkpoint, parity, config, parity_images=images, audited=audited)
         (folder / CARD).write_text(text, encoding="utf-8")
         if isinstance(example := generated[0].source, bytes):
             (folder / EXAMPLE).write_bytes(example)

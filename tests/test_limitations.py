@@ -1,0 +1,106 @@
+"""Audits and probes in model cards: what a sentence says follows from the interval and chance."""
+
+from pathlib import Path
+
+import pytest
+
+from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
+from fashionclip.publish.limitations import measured_limitations, results_of, selection_sentence
+
+ROOT = Path(__file__).parents[1]
+
+
+def audit(name, figures, *, unseen=None, chance=None, kind="audit"):
+    return TaskResult(
+        *(f"shop/{name}", kind, next(iter(figures), "none"), 100, 0),
+        figures=figures,
+        unseen=unseen or {},
+        n_seen=60 if unseen else 0,
+        details={"chance": chance or {}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.03, "nearer to men's products than to women's"),
+        (-0.03, -0.01, "nearer to women's products than to men's"),
+        (-0.01, 0.03, "as near to men's as to women's"),
+    ],
+)
+def test_a_sentence_follows_from_the_side_of_chance(low, high, said):
+    figure = Figure((low + high) / 2, low, high, 80)
+    line = measured_limitations([audit("gender", {"association": figure})])[0]
+    assert line.startswith("**Gender** (`shop/gender`). Queries that name no gender are ")
+    assert said in line
+    assert f"[{low:.3f} to {high:.3f}], n = 80; by chance 0.000" in line
+
+
+def test_chance_need_not_be_zero():
+    """Seven of ten hits are men's, as seven of ten products are: no bias."""
+    figures = {"bias@10": Figure(0.4, 0.3, 0.5, 12)}
+    fair = measured_limitations([audit("gender", figures, chance={"bias@10": 0.41})])[0]
+    assert "have the shop's own shares" in fair
+    biased = measured_limitations([audit("gender", figures, chance={"bias@10": 0.0})])[0]
+    assert "more men's products than the shop has" in biased
+
+
+def test_products_that_it_was_not_trained_on_decide_the_sentence():
+    result = audit(
+        "query-length",
+        {"long_gain@10": Figure(-0.2, -0.3, -0.1, 500)},
+        unseen={"long_gain@10": Figure(0.1, 0.05, 0.15, 90)},
+    )
+    line = measured_limitations([result])[0]
+    assert "find the same products more often" in line
+    assert "of products that it was not trained on 0.100 [0.050 to 0.150], n = 90" in line
+
+
+def test_what_was_not_measured_is_named():
+    lines = measured_limitations([audit("gender", {}), audit("prices", {})])
+    assert lines == [
+        "Not measured: gender, long and short queries, centred pictures on white. "
+        "`fashionclip audit` measures it."
+    ]
+
+
+def test_probes_are_quoted_with_their_chance():
+    result = audit(
+        "negation",
+        {"win_rate": Figure(0.4, 0.3, 0.5, 200)},
+        chance={"win_rate": 0.5},
+        kind="behavioural-probe",
+    )
+    line = measured_limitations([result])[0]
+    assert line.endswith("Win rate 0.400 [0.300 to 0.500], n = 200; by chance 0.500.")
+
+
+def test_the_cost_of_the_rule_stands_beside_that_of_the_loss():
+    rows = [
+        {"rule": "guarded", "mean_cost": 0.9, "worst_cost": 2.7, "sets": ["a", "b"]},
+        {"rule": "validation-loss", "mean_cost": 12.5, "worst_cost": 18.8, "sets": ["a", "b"]},
+    ]
+    said = selection_sentence({"rule": "guarded", "left_out": rows})
+    assert "`guarded` costs 0.9 points on a set left out, 2.7 at worst" in said
+    assert "held-out pairs would have cost 12.5, 18.8 at worst" in said
+    assert selection_sentence({}) == ""
+
+
+def test_results_of_other_weights_are_not_taken():
+    model = ModelInfo("mine", "abc", 2, "cpu float32")
+    result = audit("gender", {})
+    run = Run((model,), {"mine": (result,)}, {}, "2026-11-30", "0.1.0", "Audit")
+    assert results_of([run], "abc") == [result]
+    with pytest.raises(ValueError, match=r"the run of audit measured mine \(abc\), not def"):
+        results_of([run], "def")
+
+
+def test_the_built_in_models_card_has_a_figure_for_each_limit_of_the_original():
+    card = (ROOT / "src" / "fashionclip" / "builtin" / "README.md").read_text("utf-8")
+    section = card.partition("## Limitations, bias and fairness")[2]
+    for heading in (
+        *("**Gender**", "**Long and short queries**", "**Centred pictures on white**"),
+        "**Checkpoint selection.**",
+    ):
+        (line,) = [line for line in section.splitlines() if line.startswith(f"- {heading}")]
+        assert line.count(" to ") >= 1
