@@ -1,9 +1,12 @@
 """Audits and probes in model cards: what a sentence says follows from the interval and chance."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fashionclip.audit.exposure import BY_CHANCE
 from fashionclip.evaluate.results import Figure, ModelInfo, Run, TaskResult
 from fashionclip.publish.limitations import measured_limitations, results_of, selection_sentence
 
@@ -31,8 +34,10 @@ def audit(name, figures, *, unseen=None, chance=None, kind="audit"):
 def test_a_sentence_follows_from_the_side_of_chance(low, high, said):
     figure = Figure((low + high) / 2, low, high, 80)
     line = measured_limitations([audit("gender", {"association": figure})])[0]
-    assert line.startswith("**Gender** (`shop/gender`). Queries that name no gender are ")
-    assert said in line
+    heading, _, sentence = line.partition("\n  - ")
+    assert heading == "**Gender** (`shop/gender`):"
+    assert said in sentence
+    assert sentence.startswith("As far as this can tell") == (low < 0 < high)
     assert f"[{low:.3f} to {high:.3f}], n = 80; by chance 0.000" in line
 
 
@@ -41,6 +46,7 @@ def test_chance_need_not_be_zero():
     figures = {"bias@10": Figure(0.4, 0.3, 0.5, 12)}
     fair = measured_limitations([audit("gender", figures, chance={"bias@10": 0.41})])[0]
     assert "have the shop's own shares" in fair
+    assert "As far as this can tell" in fair
     biased = measured_limitations([audit("gender", figures, chance={"bias@10": 0.0})])[0]
     assert "more men's products than the shop has" in biased
 
@@ -53,7 +59,16 @@ def test_products_that_it_was_not_trained_on_decide_the_sentence():
     )
     line = measured_limitations([result])[0]
     assert "find the same products more often" in line
-    assert "of products that it was not trained on 0.100 [0.050 to 0.150], n = 90" in line
+    assert "; not trained on 0.100 [0.050 to 0.150], n = 90" in line
+
+
+def test_label_swaps_decide_where_there_were_some():
+    """The interval over types holds chance, but hardly a swap is as far from it."""
+    result = audit("gender", {"bias@10": Figure(0.6, 0.39, 0.78, 15)}, chance={"bias@10": 0.41})
+    swaps = {BY_CHANCE: {"bias@10": Figure(0.41, 0.3, 0.52, 500)}}
+    line = measured_limitations([replace(result, details=result.details | {"groups": swaps})])[0]
+    assert "more men's products than the shop has" in line
+    assert "by chance 0.410 [0.300 to 0.520]" in line
 
 
 def test_what_was_not_measured_is_named():
@@ -98,9 +113,10 @@ def test_results_of_other_weights_are_not_taken():
 def test_the_built_in_models_card_has_a_figure_for_each_limit_of_the_original():
     card = (ROOT / "src" / "fashionclip" / "builtin" / "README.md").read_text("utf-8")
     section = card.partition("## Limitations, bias and fairness")[2]
+    items = section.split("\n- ")
     for heading in (
         *("**Gender**", "**Long and short queries**", "**Centred pictures on white**"),
         "**Checkpoint selection.**",
     ):
-        (line,) = [line for line in section.splitlines() if line.startswith(f"- {heading}")]
-        assert line.count(" to ") >= 1
+        (item,) = [item for item in items if item.startswith(heading)]
+        assert re.search(r"[\d.]+ to [\d.]+", item)

@@ -1,8 +1,9 @@
 """Audits and probes as the sentences of a model card's section on limitations.
 
 The sections of FashionCLIP's own card are gender, length of queries, and centred pictures on
-white; each gets its figures here. What a sentence says depends on which side of chance the whole
-interval is; where a part of the products was not trained on, theirs decides.
+white; each gets its figures here. What a sentence says depends on the side of chance: of what 95 %
+of label swaps gave where labels were swapped, else of where the whole interval is. If a part of the
+products was not trained on, theirs decides.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from fashionclip.audit.exposure import BY_CHANCE
 from fashionclip.evaluate.report.markdown import cell, plain
 from fashionclip.evaluate.report.wording import chance_of, number
 from fashionclip.evaluate.results import Figure, Run, TaskResult
@@ -142,13 +144,14 @@ CARD_AUDITS = ("gender", "query-length", "background")
 
 
 def measured_limitations(results: Sequence[TaskResult]) -> list[str]:
-    """One Markdown sentence, or paragraph, for each audit and probe of one model."""
+    """An item of a Markdown list for each audit and probe of one model, audits with sentences."""
     lines = []
     for name, (heading, sentences) in AUDITED.items():
         for result in results:
             is_it = result.kind == "audit" and result.task.rpartition("/")[2] == name
             if is_it and (said := list(_said(result, sentences))):
-                lines.append(f"**{heading}** (`{result.task}`). {' '.join(said)}")
+                parts = "".join(f"\n  - {sentence}" for sentence in said)
+                lines.append(f"**{heading}** (`{result.task}`):{parts}")
     lines += [_probe(result) for result in results if result.kind == "behavioural-probe"]
     measured = {r.task.rpartition("/")[2] for r in results if r.kind == "audit" and r.figures}
     if lacking := [AUDITED[name][0].lower() for name in CARD_AUDITS if name not in measured]:
@@ -207,19 +210,38 @@ def _said(result: TaskResult, sentences: Sequence[Sentence]) -> Iterator[str]:
         figure = result.figures.get(sentence.metric)
         if figure is None:
             continue
-        chance = chance_of(result, sentence.metric) or 0.0
         unseen = result.unseen.get(sentence.metric)
-        verdict = _verdict(sentence, unseen or figure, chance)
-        parts = [f"{cell(figure)}; by chance {number(chance)}"]
+        chance = _chance(result, sentence.metric, BY_CHANCE)
+        if unseen is None:
+            verdict = _verdict(sentence, figure, chance)
+        else:
+            of_unseen = _chance(result, sentence.metric, f"{BY_CHANCE}, unseen only")
+            verdict = _verdict(sentence, unseen, of_unseen)
+        level = number(chance.value) if chance.n == 0 else cell(chance, n=chance.n)
+        parts = [f"{cell(figure)}", f"by chance {level}"]
         if unseen is not None:
-            parts.append(f"of products that it was not trained on {cell(unseen)}")
+            parts.insert(1, f"not trained on {cell(unseen)}")
         yield f"{verdict}: {title_of(sentence.metric)} {'; '.join(parts)}."
 
 
-def _verdict(sentence: Sentence, figure: Figure, chance: float) -> str:
-    if figure.low > chance:
+def _chance(result: TaskResult, metric: str, heading: str) -> Figure:
+    """What chance gives, with its range from label swaps; a range of no width where none were."""
+    swapped = result.details.get("groups", {}).get(heading, {}).get(metric)
+    if isinstance(swapped, Figure):
+        return swapped
+    level = chance_of(result, metric) or 0.0
+    return Figure(level, level, level, 0)
+
+
+def _verdict(sentence: Sentence, figure: Figure, chance: Figure) -> str:
+    """By label swaps where there were some, else by the interval."""
+    is_swapped = chance.n > 0
+    low, high = (figure.value, figure.value) if is_swapped else (figure.low, figure.high)
+    if low > chance.high:
         return sentence.above
-    return sentence.below if figure.high < chance else sentence.neither
+    if high < chance.low:
+        return sentence.below
+    return f"As far as this can tell, {sentence.neither[:1].lower()}{sentence.neither[1:]}"
 
 
 def _probe(result: TaskResult) -> str:
