@@ -146,7 +146,7 @@ def test_a_photograph_counts_as_several_requests(store):
 
 
 def test_the_client_finds_the_same(store, client):
-    with Running(store) as running, Client(running.url, patience_s=0.0) as own:
+    with Running(store) as running, Client(running.url, patience_s=0.0, timeout_s=120.0) as own:
         found = own.garments(encoded(PHOTO), ["skirt"], where="gender = 'Women'", k=2)
         assert [(one.garment, len(one.hits)) for one in found] == [("skirt", 2)]
         assert found[0].box.score > 0.24

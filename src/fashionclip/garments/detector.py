@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from fashionclip.garments.regions import overlaps, suppressed, windows_of
-from fashionclip.garments.words import check_words, garment_words, no_garment_words
+from fashionclip.garments.words import check_words, garment_words, other_words
 from fashionclip.localization import Box
 from fashionclip.model import FashionCLIP
 
@@ -25,6 +25,8 @@ MIN_MAP_BOX = 0.3
 """Short side of a map's box, as a share of the photograph's, from which it is a region."""
 NEIGHBOURS = 3.0
 """Power of the overlap (IoU) by which a region's neighbours count for it."""
+SYNONYM_COSINE = 0.85
+"""Words whose vectors are this close mean the same."""
 THRESHOLD = 0.24
 """Probability from which a garment stands out. ``benchmarks/garments.py development`` has the table
 that it, ``NEIGHBOURS`` and ``regions.HEIGHTS`` were chosen from, with the built-in model."""
@@ -53,9 +55,9 @@ class WordDetector:
     Regions of the photograph are encoded as images of their own: windows of a few sizes, and the
     boxes that stand out of the maps of the words (``FashionCLIP.localize``). The cosines of a
     region with the words are averaged with those of its neighbours, by their overlap, since one
-    window alone is easily mistaken. A softmax over garments and what is no garment, at the model's
-    temperature, gives the probability of each word; non-maximum suppression over all words leaves
-    one region of each place and one of each word.
+    window alone is easily mistaken. A softmax over the words, other garments and what else there
+    may be, at the model's temperature, gives the probability of each word. Non-maximum suppression
+    over all words leaves one region of each place and one of each word.
     """
 
     def __init__(
@@ -83,9 +85,12 @@ class WordDetector:
         self.threshold = threshold
         self._model = model
         named = {word.casefold() for word in self.words}
-        others = [text for text in no_garment_words() if text.casefold() not in named]
         garments = model.encode_text(self.words, templates="product")
-        self._texts = np.concatenate([garments, model.encode_text(others)])
+        # the usual garments compete too, but those that mean the same as one that is looked for
+        usual = model.encode_text(garment_words(), templates="product")
+        usual = usual[(usual @ garments.T).max(axis=1) < SYNONYM_COSINE]
+        others = model.encode_text([text for text in other_words() if text.casefold() not in named])
+        self._texts = np.concatenate([garments, usual, others])
 
     def detect(self, image: Image.Image) -> list[DetectedGarment]:
         """Find garments, strongest first; none if nothing stands out.
@@ -95,8 +100,9 @@ class WordDetector:
         """
         if not is_photograph(image):
             return []
-        small = image.copy()
-        small.thumbnail((WORKING_PX, WORKING_PX))
+        shrink = max(1.0, max(image.size) / WORKING_PX)
+        size = round(image.width / shrink), round(image.height / shrink)
+        small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
         regions = self._regions(small)
         probabilities = self._probabilities(small, regions)
         best = probabilities.argmax(axis=1)

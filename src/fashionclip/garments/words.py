@@ -1,4 +1,4 @@
-"""The words that garments are looked for by, and those for what is no garment."""
+"""The words that garments are looked for by, and those for what else a photograph may show."""
 
 import tomllib
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ def garment_words() -> tuple[str, ...]:
     return _read()["words"]
 
 
-def no_garment_words() -> tuple[str, ...]:
-    """What else a photograph may show."""
-    return _read()["no_garments"]
+def other_words() -> tuple[str, ...]:
+    """What else a photograph may show, which is not looked for."""
+    return _read()["others"]
 
 
 def check_words(words: Sequence[str]) -> tuple[str, ...]:
