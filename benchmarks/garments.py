@@ -11,9 +11,10 @@ Kaggle's Fashion Product Images, the shop that is searched.
 Garments are compared by kind: street tags, article types of the shop and garment words each belong
 to one. Precision: a found garment is right if its box overlaps a mask of its kind with an IoU of
 0.3. Chance: the same words at windows drawn at random, in photographs drawn at random. Intervals
-are 95 % bootstrap intervals over found garments or photographs. Agreement: whether the nearest
-garment word, and what share of the hits, are of a kind that the photograph is tagged with; of true
-boxes, of the box's own kind. Prints Markdown.
+are 95 % bootstrap intervals over found garments or photographs. Nearest label: whether the nearest
+garment word is of a kind that the photograph is tagged with; of a true box, of its own kind. Article
+type: the share of hits of the garment's own kind; none of a garment that is not in the photograph.
+Prints Markdown.
 """
 
 import argparse
@@ -161,6 +162,8 @@ def box_table(photos: Sequence[Photo], found: Found, strips: Found) -> None:
     print("|---|---|---|---|---|")
     for kind in KINDS:
         tagged = [i for i, photo in enumerate(photos) if kind in photo.boxes]
+        if not tagged:
+            continue
         named = [
             (photo, one)
             for photo, some in zip(photos, found, strict=True)
@@ -204,30 +207,31 @@ def agreement_tables(
     def by_shop(accepted: Sequence[str]) -> float:
         return float(np.isin(kinds, accepted).mean())
 
-    sets: dict[str, list[tuple[int, list[str], Box]]] = {"found garments": [], "true boxes": []}
+    sets: dict[str, list[tuple[int, list[str], list[str], Box]]] = {"found": [], "true": []}
     for i, (photo, some) in enumerate(zip(photos, found, strict=True)):
-        sets["found garments"] += [(i, list(photo.boxes), one.box) for one in some]
+        for one in some:
+            own = [kind for kind in photo.boxes if kind == KIND_OF_TAG.get(one.word)]
+            sets["found"].append((i, list(photo.boxes), own, one.box))
         for kind, boxes in photo.boxes.items():
-            sets["true boxes"] += [(i, [kind], Box(*box.tolist(), 1.0)) for box in boxes]
-    figures = {
-        "nearest label": (is_named, by_words),
-        f"article type of {K} hits": (share, by_shop),
-    }
-    print("| crops of | n | figure | crop | whole photograph | crop less whole | chance |")
+            sets["true"] += [(i, [kind], [kind], Box(*box.tolist(), 1.0)) for box in boxes]
+    print("| boxes | n | figure | crop | whole photograph | crop less whole | chance |")
     print("|---|---|---|---|---|---|---|")
     for name, items in sets.items():
         if not items:
             continue
         crops = [
             crop_garments(photos[i].image, [DetectedGarment(name, box)])[0].crop
-            for i, _, box in items
+            for i, _, _, box in items
         ]
         encoded = model.encode_images(crops)
-        for figure, (measure, at_chance) in figures.items():
-            pairs = list(zip(encoded, items, strict=True))
-            of_crop = np.array([measure(vector, accepted) for vector, (_, accepted, _) in pairs])
-            of_whole = np.array([measure(whole[i], accepted) for i, accepted, _ in items])
-            chance = float(np.mean([at_chance(accepted) for _, accepted, _ in items]))
+        figures = (
+            ("nearest label", is_named, by_words, [tags for _, tags, _, _ in items]),
+            (f"article type of {K} hits", share, by_shop, [own for _, _, own, _ in items]),
+        )
+        for figure, measure, at_chance, accepted in figures:
+            of_crop = np.array(list(map(measure, encoded, accepted)))
+            of_whole = np.array(list(map(measure, whole[[item[0] for item in items]], accepted)))
+            chance = float(np.mean(list(map(at_chance, accepted))))
             gap = paired_means(of_whole, of_crop)
             print(
                 f"| {name} | {len(items)} | {figure} | {shown(of_crop)} | {shown(of_whole)} | "
