@@ -13,7 +13,7 @@ to one. Precision: a found garment is right if its box overlaps a mask of its ki
 0.3. Chance: the same words at windows drawn at random, in photographs drawn at random. Intervals
 are 95 % bootstrap intervals over found garments or photographs. Nearest label: whether the nearest
 garment word is of a kind that the photograph is tagged with; of a true box, of its own kind. Article
-type: the share of hits of the garment's own kind; none of a garment that is not in the photograph.
+type: the share of hits of the garment's own kind; 0 for a garment that the photograph has not.
 Prints Markdown.
 """
 
@@ -186,6 +186,21 @@ def read_shop(folder: Path, model: FashionCLIP, cache: Path) -> tuple[np.ndarray
     return vectors, np.array([KIND_OF_ARTICLE.get(rows[i]["articleType"], "") for i in there])
 
 
+Cut = tuple[int, list[str], list[str], Box]
+"""A box to cut out: its photograph, the kinds that a label may have, those that a hit may have."""
+
+
+def boxes_to_cut(photos: Sequence[Photo], found: Found) -> dict[str, list[Cut]]:
+    sets: dict[str, list[Cut]] = {"found": [], "true": []}
+    for i, (photo, some) in enumerate(zip(photos, found, strict=True)):
+        for one in some:
+            own = [kind for kind in photo.boxes if kind == KIND_OF_TAG.get(one.word)]
+            sets["found"].append((i, list(photo.boxes), own, one.box))
+        for kind, boxes in photo.boxes.items():
+            sets["true"] += [(i, [kind], [kind], Box(*box.tolist(), 1.0)) for box in boxes]
+    return sets
+
+
 def agreement_tables(
     photos: Sequence[Photo], found: Found, model: FashionCLIP, shop: tuple
 ) -> None:
@@ -207,16 +222,9 @@ def agreement_tables(
     def by_shop(accepted: Sequence[str]) -> float:
         return float(np.isin(kinds, accepted).mean())
 
-    sets: dict[str, list[tuple[int, list[str], list[str], Box]]] = {"found": [], "true": []}
-    for i, (photo, some) in enumerate(zip(photos, found, strict=True)):
-        for one in some:
-            own = [kind for kind in photo.boxes if kind == KIND_OF_TAG.get(one.word)]
-            sets["found"].append((i, list(photo.boxes), own, one.box))
-        for kind, boxes in photo.boxes.items():
-            sets["true"] += [(i, [kind], [kind], Box(*box.tolist(), 1.0)) for box in boxes]
     print("| boxes | n | figure | crop | whole photograph | crop less whole | chance |")
     print("|---|---|---|---|---|---|---|")
-    for name, items in sets.items():
+    for name, items in boxes_to_cut(photos, found).items():
         if not items:
             continue
         crops = [
