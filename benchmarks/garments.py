@@ -12,9 +12,9 @@ Garments are compared by kind: street tags, article types of the shop and garmen
 to one. Precision: a found garment is right if its box overlaps a mask of its kind with an IoU of
 0.3. Chance: the same words at windows drawn at random, in photographs drawn at random. Intervals
 are 95 % bootstrap intervals over found garments or photographs. Nearest label: whether the nearest
-garment word is of a kind that the photograph is tagged with; of a true box, of its own kind. Article
-type: the share of hits of the garment's own kind; 0 for a garment that the photograph has not.
-Prints Markdown.
+garment word is of a kind that the photograph is tagged with; of a true box, of its own kind.
+Article type: the share of hits of the garment's own kind; 0 for a garment that the photograph has
+not. Prints Markdown.
 """
 
 import argparse
