@@ -1,7 +1,5 @@
 """Maps, strengths and boxes of words: what a user of ``localize`` relies on."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +12,7 @@ from fashionclip.images.decode import Preprocess, fit_image
 from fashionclip.localization import CONTRASTS, Localization
 from fashionclip.localization.boxes import boxes_of
 from fashionclip.localization.frames import Frame, cut, spread, whole_frame, windows_of
-from fashionclip.localization.localize import differing, log_odds
+from fashionclip.localization.locate import differing, log_odds
 from fashionclip.model import FashionCLIP
 
 SIZES = st.tuples(st.integers(20, 90), st.integers(20, 90))
@@ -92,18 +90,18 @@ def test_a_synonym_among_the_contrasts_does_not_count_against_a_word(model):
         model.localize(photo(), ["jeans"], contrast=["jeans"])
 
 
-def test_the_whole_image_has_a_say_in_whether_a_word_is_there(model):
-    """Patches that speak for a word count for less where the whole image does not."""
-    image, texts = photo(), ["wall", "handbag"]
+def test_a_map_is_the_geometric_mean_of_what_patches_and_the_whole_image_say(model):
+    image, texts = photo(64, 64), ["wall", "handbag"]
     (cells,) = model.localize(image, ["jeans"], contrast=texts).cells
-    pixels = fit_image(image, dataclasses.replace(model.checkpoint.preprocess, fit="pad"))
-    pixels = np.array(pixels)[None]
+    pixels = np.array(fit_image(image, model.checkpoint.preprocess))[None]
     (vectors,) = model.engine.encode_patches(pixels, model.checkpoint.config.patch_attention)
     words, others = (model.encode_text(some, templates="product") for some in (["jeans"], texts))
     odds = log_odds(vectors, words, others, differing(words, others), model.logit_scale)[:, 0]
-    logits = np.log(cells / (1 - cells))
-    middle = (odds[0] + odds[1:]).reshape(4, 4) / 2  # the image fills the middle columns
-    assert middle.min() - 1e-3 <= logits.min() <= logits.max() <= middle.max() + 1e-3
+    probabilities = 1 / (1 + np.exp(-odds))
+    corners = np.sqrt(probabilities[0] * probabilities[1:]).reshape(4, 4)[
+        [0, 0, -1, -1], [0, -1] * 2
+    ]
+    np.testing.assert_allclose(cells[[0, 0, -1, -1], [0, -1] * 2], corners, rtol=1e-3)
 
 
 # boxes

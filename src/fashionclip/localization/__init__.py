@@ -6,7 +6,7 @@
 from fashionclip.localization.boxes import Box
 from fashionclip.localization.contrasts import CONTRASTS, check_texts
 from fashionclip.localization.frames import has_one_color
-from fashionclip.localization.localize import localize
+from fashionclip.localization.locate import localize
 from fashionclip.localization.result import THRESHOLD, Localization
 
 __all__ = [

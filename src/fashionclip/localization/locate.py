@@ -1,10 +1,10 @@
 """An image and the vectors of words → where the words are.
 
 Each patch of a frame is compared with each word and with the contrast texts. What it says for a
-word is the logit of the word against the contrast texts, a softmax at the model's own temperature.
-Patches alone say little of whether a word is there at all, so their logits are averaged with that
-of the whole frame. The scale depends on the model alone, never on the picture: an absent word stays
-dark.
+word is the word's probability against the contrast texts, a softmax at the model's own temperature.
+Patches alone say little of whether a word is there at all, so a map is the geometric mean of what
+the patch and the whole frame say. Its scale depends on the model alone, never on the picture: an
+absent word stays dark.
 """
 
 from dataclasses import replace
@@ -75,14 +75,14 @@ def localize(
     for start in range(0, len(words), WORDS_AT_A_TIME):
         some = slice(start, start + WORDS_AT_A_TIME)
         odds = log_odds(vectors, word_vectors[some], contrast_vectors, is_other[some], temperature)
-        grids = ((odds[:, 1:] + odds[:, :1]) / 2).reshape(len(odds), side, side, -1)
+        patches = odds[:, 1:].reshape(len(odds), side, side, -1)
+        both = np.concatenate([patches, np.broadcast_to(odds[:, None, :1], patches.shape)], axis=3)
         at, layers = 0, []
         for frames in scales:
-            part = grids[at : at + len(frames)]
-            layers.append(spread(part, frames, image.size, raster))
+            layers.append(spread(both[at : at + len(frames)], frames, image.size, raster))
             at += len(frames)
-        logits = np.mean(layers, axis=0).transpose(2, 0, 1)
-        cells[some] = 1.0 / (1.0 + np.exp(-logits))
+        parts = np.split(np.mean(layers, axis=0).transpose(2, 0, 1), 2)
+        cells[some] = np.sqrt(np.prod([1.0 / (1.0 + np.exp(-part)) for part in parts], axis=0))
     return Localization(words, image.size, cells, tuple(map(float, cells.max(axis=(1, 2)))))
 
 
