@@ -291,6 +291,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("table", nargs="?", default="methods", choices=TABLES)
+    parser.add_argument("--products", type=Path, help="folder in the layout of Kaggle's products")
     parser.add_argument("--street", type=Path, help="folder of photographs and masks")
     parser.add_argument(
         "--model", help="a folder or a hub repository; the built-in model if not given"

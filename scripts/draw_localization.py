@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fashionclip import FashionCLIP
 from fashionclip.sample import write_sample_catalog
 
-SHOWN = (("S0003", "trousers"), ("S0002", "handbag"), ("S0004", "cap"), ("S0003", "sunglasses"))
+SHOWN = (("S0002", "handbag"), ("S0004", "cap"), ("S0001", "dress"), ("S0002", "sunglasses"))
 TILE, GAP, LINE = (180, 240), 14, 30
 INK, PAPER = (28, 28, 32), (250, 250, 250)
 
@@ -18,7 +18,7 @@ def main() -> None:
     sheet = Image.new("RGB", (len(SHOWN) * (TILE[0] + GAP) + GAP, TILE[1] + GAP + LINE), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     with tempfile.TemporaryDirectory() as folder:
-        write_sample_catalog(folder, n_products=8)
+        write_sample_catalog(folder, n_products=240)
         for column, (product, word) in enumerate(SHOWN):
             path = Path(folder) / "images" / f"{product}.jpg"
             found = model.localize(path, [word])
