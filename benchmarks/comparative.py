@@ -6,9 +6,10 @@
     python benchmarks/comparative.py pairs      # one pair for every start, or the nearest
     python benchmarks/comparative.py categories # the category of an image, by its neighbours
 
-Every product whose place on an ordered column is known is a start, up to ``MAX_STARTS`` of them. A
-method ranks the others for five steps: the full change one way, half of it, none, half of it the
-other way, all of it. Figures, means over starts with 95 % bootstrap intervals:
+Starts are products whose place on an ordered column is known and whose type has 10 others or more,
+``MAX_STARTS`` of them by chance. A method ranks the others for five steps: the full change one way,
+half of it, none, half of it the other way, all of it. Figures are means over starts, with 95 %
+bootstrap intervals:
 
 rho       Spearman's correlation of a hit's value with its step, over the 10 first hits of each
           step; 0 where all values are the same
@@ -26,7 +27,7 @@ import argparse
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ from fashionclip.metrics.intervals import mean_interval, paired_means
 from fashionclip.model import FashionCLIP
 from fashionclip.sample import COLOURS, generate_image, sample_products
 from fashionclip.searching.comparatives import Change, read_change
-from fashionclip.searching.directions import N_VOTERS, change_texts, moved
+from fashionclip.searching.directions import MIN_AGREEING, N_VOTERS, change_texts, moved
 
-MAX_STARTS, K = 150, 10
+MAX_STARTS, K = 100, 10
 STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 GRADREC_NEAR, GRADREC_POPULATION, GRADREC_STEP, GRADREC_KEEP = 100, 1_000, 3.0, 0.9
 RGB = {  # the usual shade of each of Kaggle's names
@@ -161,8 +162,10 @@ def unit(vector: Vector) -> Vector:
 # measuring
 
 
+@cache
 def measure(shop: Shop, column: Column, method: Method, strength: float, *, keeps: bool) -> Figures:
-    known = np.flatnonzero(np.isfinite(column.values))
+    _, kinds, counts = np.unique(column.kinds, return_inverse=True, return_counts=True)
+    known = np.flatnonzero(np.isfinite(column.values) & (counts[kinds] > K))
     starts = np.sort(np.random.default_rng(0).permutation(known)[:MAX_STARTS])
     found = [one_start(shop, column, method, strength, start, keeps) for start in starts]
     rho, followed, same, likeness = (np.array(part, float) for part in zip(*found, strict=True))
@@ -410,11 +413,12 @@ def categories_table(shop: Shop) -> Iterator[str]:
         scores = shop.vectors @ shop.vectors[start]
         scores[start] = -np.inf
         names, votes = np.unique(kinds[np.argsort(-scores)[:N_VOTERS]], return_counts=True)
-        is_kept = 2 * votes.max() >= N_VOTERS
+        is_kept = votes.max() >= MIN_AGREEING
         right.append(float(is_kept and names[votes.argmax()] == kinds[start]))
         wrong.append(float(is_kept and names[votes.argmax()] != kinds[start]))
     none = 1 - np.array(right) - np.array(wrong)
-    yield f"| category of an image, by its {N_VOTERS} neighbours (n = {len(kinds):,}) | share |"
+    vote = f"{MIN_AGREEING} of {N_VOTERS} neighbours"
+    yield f"| the category that an image gets by {vote} (n = {len(kinds):,}) | share |"
     yield "|---|--:|"
     for name, values in (("its own", right), ("another one", wrong), ("none: not kept", none)):
         yield f"| {name} | {percent(np.array(values))} |"

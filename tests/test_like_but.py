@@ -1,6 +1,7 @@
 """Searches with changes ("like this, but darker"): what moves, what is kept, what is refused."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -22,7 +23,8 @@ from fashionclip.serve.settings import Settings
 from fashionclip.store import StoreMeta, create_store
 from small_shop import as_base64, draw
 
-N, DIM = 60, 8
+N = 60
+COUNTER = itertools.count()
 CATEGORIES = ("shirt", "dress", "skirt")
 LIGHT, DARK = {"white", "beige", "yellow", "pink", "grey"}, {"black", "navy", "brown"}
 
@@ -60,9 +62,14 @@ def memory(model, vectors):
     return stored("memory://like-but", model, vectors)
 
 
-@pytest.fixture(params=["memory", "lance"])
+@pytest.fixture(params=["memory", "lance", pytest.param("postgres", marks=pytest.mark.slow)])
 def store(request, model, vectors, memory, tmp_path):
-    return memory if request.param == "memory" else stored(tmp_path / "s.lance", model, vectors)
+    if request.param == "memory":
+        return memory
+    if request.param == "lance":
+        return stored(tmp_path / "s.lance", model, vectors)
+    uri = f"{request.getfixturevalue('postgres_uri')}&store=like-but-{next(COUNTER)}"
+    return stored(uri, model, vectors)
 
 
 def ask(store, model, **options):

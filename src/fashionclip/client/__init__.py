@@ -5,6 +5,7 @@ busy for, and raises errors with the service's own messages.
 """
 
 from fashionclip.client.answers import (
+    AppliedChange,
     BulkResult,
     Deletion,
     Facet,
@@ -25,6 +26,7 @@ from fashionclip.client.parts import MAX_ITEMS_PER_REQUEST
 
 __all__ = [
     "MAX_ITEMS_PER_REQUEST",
+    "AppliedChange",
     "Box",
     "BulkResult",
     "Client",

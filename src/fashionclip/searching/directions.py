@@ -17,8 +17,9 @@ from fashionclip.store.filters import Column, Filter
 MIN_DIFFERENCE = 0.1
 """Length of the difference of two unit vectors of texts, from which on a model tells them apart.
 To the built-in model "trousers" and "pants" are 0.08 apart, "dark" and "light" 1.15."""
-N_VOTERS = 20
-"""Products nearest to an image or to words, whose categories say which one it is."""
+N_VOTERS, MIN_AGREEING = 10, 7
+"""Products nearest to an image or to words, and how many of them must have a category to say that
+it is the start's own; ``benchmarks/comparative.py categories`` counts how often that is right."""
 MIN_OF_CATEGORY = 10
 """Products that a category must have to be kept; in a smaller one there is little to find."""
 
@@ -123,8 +124,8 @@ def kept_category(
     """The category that hits should keep: that of the products a search starts from.
 
     For an image or words it is the one that most of the nearest products have. None where there is
-    no column of categories, the filter reads it already, fewer than half of the nearest products
-    agree, or too few products have it.
+    no column of categories, the filter reads it already, the nearest products disagree, or too few
+    products have it.
 
     Args:
         store: what is searched.
@@ -140,8 +141,8 @@ def kept_category(
     values = tuple(dict.fromkeys(value for value in stored if value is not None))
     if not stored:
         (near,) = store.nearest(start[None], k=N_VOTERS, where=where, columns=(column,))
-        found = [value for hit in near if (value := hit.columns[column]) is not None]
-        values = tuple(value for value, n in Counter(found).most_common(1) if 2 * n >= len(near))
+        votes = Counter(value for hit in near if (value := hit.columns[column]) is not None)
+        values = tuple(value for value, n in votes.most_common(1) if n >= MIN_AGREEING)
     if not values:
         return None
     kept = KeptCategory(column, values)

@@ -172,7 +172,7 @@ class SearchRequest(ListOptions, _Question):
                 {"text": "blue denim jeans", "k": 5},
                 {"text": "shirt", "avoid": ["stripes"], "where": "price < 50", "sort": "price"},
                 {"image": PIXEL, "text": "in red", "weight": 0.4},
-                {"similar_to": ["15970"], "but": ["darker", "short sleeves / long sleeves"]},
+                {"text": "dress", "but": ["darker", "short sleeves / long sleeves"], "k": 5},
                 {"text": "dress", "facets": ["*"], "total": True, "explain": True},
             ]
         },
