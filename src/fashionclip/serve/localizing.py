@@ -24,11 +24,10 @@ from fashionclip.store import Store
 THREADS = 2
 MAX_PENDING = 32
 """Photographs and pictures that may wait; more are answered with 429."""
-MAX_PHOTOS = 64
-"""Photographs whose garments are kept, with their crops: about 1 MB each at most."""
+PHOTO_BYTES = 64 << 20
+"""Of the crops of photographs that were looked through."""
 MAX_DETECTORS = 16
-MAX_MAPS = 256
-"""Pictures with words whose maps are kept, about 50 kB a word."""
+MAP_BYTES = 32 << 20
 OVERLAY_BYTES = 32 << 20
 CROP_PX = 800
 """Longest side of a crop as it is kept."""
@@ -63,8 +62,10 @@ class Localizer:
         """
         self._store, self._model, self._decoder = store, model, decoder
         self._detectors: LRUCache[tuple[str, ...], WordDetector] = LRUCache(MAX_DETECTORS)
-        self._photos: LRUCache[bytes, Photo] = LRUCache(MAX_PHOTOS)
-        self._maps: LRUCache[bytes, Localization] = LRUCache(MAX_MAPS)
+        self._photos: LRUCache[bytes, Photo] = LRUCache(PHOTO_BYTES, size_of=_photo_bytes)
+        self._maps: LRUCache[bytes, Localization] = LRUCache(
+            MAP_BYTES, size_of=lambda found: found.cells.nbytes
+        )
         self._overlays: LRUCache[bytes, bytes] = LRUCache(OVERLAY_BYTES, size_of=len)
         self._calls = BoundedExecutor(
             "localizing", metrics, n_threads=THREADS, max_pending=MAX_PENDING
@@ -160,6 +161,11 @@ class Localizer:
         found = encoded.getvalue()
         self._overlays.put(key, found)
         return found
+
+
+def _photo_bytes(photo: Photo) -> int:
+    """Bytes that a photograph takes in memory: three a pixel of its crops, and one for itself."""
+    return 1 + sum(3 * one.crop.width * one.crop.height for one in photo.garments)
 
 
 def _key(*parts: bytes) -> bytes:
