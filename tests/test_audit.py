@@ -220,7 +220,7 @@ def branded_shop(weight):
 def test_a_brand_that_drowns_the_garment_is_found():
     loud = audit_brands(branded_shop(5.0)).figures
     fair = audit_brands(branded_shop(0.3)).figures
-    assert loud["unsold_type_change@10"].high < -0.5
+    assert loud["unsold_type_change@10"].high < -0.3
     assert abs(fair["unsold_type_change@10"].value) < 0.1
     assert loud["brand_share@10"].value > 0.9
 
@@ -376,7 +376,7 @@ def test_a_second_run_encodes_nothing_and_finds_the_same(audited, capsys):
     capsys.readouterr()
     assert run_program([*words, "--json", "--only", "background,prices"]) == 0
     found = json.loads(capsys.readouterr().out)
-    (engine,) = found["engines"]
+    (engine,) = found["engines"].values()
     assert engine["encoding_seconds"] < engine["seconds"]
     (results,) = found["models"].values()
     assert list(results) == ["shop/background", "shop/prices"]
@@ -414,5 +414,5 @@ def test_a_bare_catalogue_is_audited_as_far_as_it_goes(tiny_checkpoint, tmp_path
         "shop/brands",
         "shop/prices",
     ]
-    assert "1 pictures could not be read" in said.err
+    assert "Pictures that could not be read and are left out: 1 (" in said.err
     assert "--column gender=NAME" in said.err

@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from fashionclip.audit.cutouts import GROUNDS, PLACES, WHITE, at_place, cut_out, on_ground
-from fashionclip.audit.findings import Findings, mean_of
+from fashionclip.audit.findings import Findings, mean_of, share_of
 from fashionclip.audit.recall import why_titles_say_nothing
 from fashionclip.audit.shop import MIN_GROUP, SEED, K, Shop, rows_by_text
 from fashionclip.errors import FashionCLIPError
 from fashionclip.evaluate.cache import CachedEncoder
-from fashionclip.evaluate.results import TaskResult
+from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.tasks import ImageRef
 from fashionclip.images.decode import fetch_image, open_image
 from fashionclip.images.fetch import FetchPolicy
@@ -118,6 +118,7 @@ def _add(
     heading: str,
     *,
     chance: float | None = None,
+    lowest: float | None = None,
 ) -> None:
     """Add the mean over grounds, that over places, and a row for each of both.
 
@@ -127,12 +128,17 @@ def _add(
         of_variant: a value for each product, by ground or place.
         heading: of the table.
         chance: of both figures.
+        lowest: that a value can be, if it cannot be above 1; None for cosines.
     """
+
+    def figure(values: Float[np.ndarray, " n"]) -> Figure:
+        return mean_of(values) if lowest is None else share_of(values, lowest=lowest)
+
     for what, names in (("ground", OTHER_GROUNDS), ("place", OFF_CENTRE)):
         values = np.stack([of_variant[name] for name in names]).mean(axis=0, dtype=np.float64)
-        found.add(metric.format(what), mean_of(values), chance=chance)
+        found.add(metric.format(what), figure(values), chance=chance)
         for name in names:
-            found.add_to(heading, name, mean_of(of_variant[name]))
+            found.add_to(heading, name, figure(of_variant[name]))
 
 
 def _add_drops(found: Findings, shop: Shop, variants: Variants) -> None:
@@ -170,7 +176,7 @@ def _add_flips(found: Findings, shop: Shop, variants: Variants) -> None:
     labels = {name: (v @ texts.T).argmax(axis=1) for name, v in variants.vectors.items()}
     flips = {name: np.asarray(x != labels[WHITE], np.float64) for name, x in labels.items()}
     heading = f"Flips of the zero-shot article type, of {len(names)} types"
-    _add(found, "{}_flips", flips, heading)
+    _add(found, "{}_flips", flips, heading, lowest=0.0)
 
 
 def _add_hits(found: Findings, shop: Shop, variants: Variants) -> None:
@@ -195,5 +201,7 @@ def _add_hits(found: Findings, shop: Shop, variants: Variants) -> None:
         for name, v in variants.vectors.items()
     }
     changes = {name: values - hits[WHITE] for name, values in hits.items()}
-    _add(found, f"{{}}_hit_change@{K}", changes, f"Change of the hit rate@{K} of titles")
-    found.add_to(f"Hit rate@{K} of titles", "cut out, on white", mean_of(hits[WHITE]))
+    _add(
+        found, f"{{}}_hit_change@{K}", changes, f"Change of the hit rate@{K} of titles", lowest=-1.0
+    )
+    found.add_to(f"Hit rate@{K} of titles", "cut out, on white", share_of(hits[WHITE]))

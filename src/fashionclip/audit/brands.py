@@ -15,7 +15,7 @@ from fashionclip.audit.exposure import (
     divergence,
     ranked_pool,
 )
-from fashionclip.audit.findings import Findings, mean_of
+from fashionclip.audit.findings import Findings, share_of
 from fashionclip.audit.shop import MIN_GROUP, MIN_TYPES, SEED, K, Shop
 from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.metrics.exposure import swapped_labels
@@ -92,7 +92,7 @@ def _add_sold(found: Findings, shop: Shop, wanted: Sequence[Wanted]) -> None:
     heading = f"Right article type in the first {K}"
     found.add_to(heading, "without a brand", _mean_of_brands(without, of_brand))
     found.add_to(heading, "with a brand that sells it", _mean_of_brands(beside, of_brand))
-    found.add(f"type_change@{K}", _mean_of_brands(beside - without, of_brand))
+    found.add(f"type_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
     of_the_brand = (brand_of[branded] == brands).mean(axis=1)
     chance = np.mean([(brand_of == brand).mean() for brand in set(of_brand)])
     found.add(f"brand_share@{K}", _mean_of_brands(of_the_brand, of_brand), chance=float(chance))
@@ -109,7 +109,7 @@ def _add_unsold(found: Findings, shop: Shop, wanted: Sequence[Wanted]) -> None:
     without, beside = ((type_of[page] == types).mean(axis=1) for page in (plain, branded))
     heading = f"Right article type in the first {K}"
     found.add_to(heading, "with a brand that does not", _mean_of_brands(beside, of_brand))
-    found.add(f"unsold_type_change@{K}", _mean_of_brands(beside - without, of_brand))
+    found.add(f"unsold_type_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
     instead = (brand_of[branded] == np.array(of_brand)[:, None]).mean(axis=1)
     found.add_to(
         "Products of a brand that does not sell the garment",
@@ -139,7 +139,7 @@ def _add_colours(found: Findings, shop: Shop, brands: Sequence[int], types: Sequ
     heading = f"Right colour in the first {K}"
     found.add_to(heading, "without a brand", _mean_of_brands(without, of_brand))
     found.add_to(heading, "with a brand", _mean_of_brands(beside, of_brand))
-    found.add(f"colour_change@{K}", _mean_of_brands(beside - without, of_brand))
+    found.add(f"colour_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
 
 
 def _too_few(found: Findings, wanted: Sequence[Wanted], what: str) -> bool:
@@ -172,10 +172,14 @@ def _first_page(
     return np.asarray(first[[place[text] for text in texts]])
 
 
-def _mean_of_brands(values: Float[np.ndarray, " q"], brands: Sequence[int]) -> Figure:
+def _mean_of_brands(
+    values: Float[np.ndarray, " q"], brands: Sequence[int], *, lowest: float = 0.0
+) -> Figure:
     """The mean of the brands' means: queries of one brand are not independent."""
     codes = np.array(brands)
-    return mean_of(np.array([values[codes == brand].mean() for brand in np.unique(codes)]))
+    return share_of(
+        np.array([values[codes == brand].mean() for brand in np.unique(codes)]), lowest=lowest
+    )
 
 
 def _add_exposure(found: Findings, shop: Shop, brands: Sequence[int]) -> None:

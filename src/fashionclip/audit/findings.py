@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from fashionclip.audit.shop import SEED
 from fashionclip.evaluate.results import Figure, TaskResult
-from fashionclip.metrics.intervals import LEVELS, mean_interval
+from fashionclip.metrics.intervals import LEVELS, mean_interval, share_interval
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +65,17 @@ class Findings:
 def mean_of(values: Float[np.ndarray, " n"]) -> Figure:
     """A mean with its 95 % bootstrap interval; of at least one value."""
     low, high = mean_interval(values, seed=SEED)
+    return Figure(float(np.mean(values, dtype=np.float64)), low, high, len(values))
+
+
+def share_of(values: Float[np.ndarray, " n"], *, lowest: float = 0.0) -> Figure:
+    """A mean of values up to 1 with its 95 % interval, which has a width where all are equal.
+
+    Args:
+        values: at least one, in ``lowest…1``.
+        lowest: 0 for shares, -1 for differences of two.
+    """
+    low, high = share_interval(values, lowest=lowest, seed=SEED)
     return Figure(float(np.mean(values, dtype=np.float64)), low, high, len(values))
 
 

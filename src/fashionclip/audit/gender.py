@@ -20,7 +20,7 @@ from fashionclip.audit.exposure import (
     ranked_pool,
     skew,
 )
-from fashionclip.audit.findings import Findings, mean_of, spread_of
+from fashionclip.audit.findings import Findings, mean_of, share_of, spread_of
 from fashionclip.audit.recall import OwnTitles, add_found
 from fashionclip.audit.shop import MIN_GROUP, MIN_TYPES, SEED, K, Shop, own_ranks
 from fashionclip.catalog.genders import GENDERS, Gender, gender_of
@@ -100,8 +100,8 @@ def _add_neutral(found: Findings, shop: Shop, genders: Sequence[str]) -> None:
             add_mean_over_types(found, having, skew(gender), f"skew@{K}", heading=SKEW, row=gender)
         else:
             found.left_out.append(
-                f"Skew, {gender}: {len(having)} article types have {MIN_GROUP} products of it; it "
-                f"needs {MIN_TYPES}."
+                f"Skew, {gender}: it needs {MIN_TYPES} article types with {MIN_GROUP} products of "
+                f"it; there are {len(having)}."
             )
     _add_overlap(found, shop, pools)
 
@@ -198,12 +198,12 @@ def _add_neutral_titles(found: Findings, shop: Shop, titles: OwnTitles) -> None:
         for texts in (titles.texts, plain)
     ]
     gaps = hits[1].astype(np.float64) - hits[0]
-    found.add(f"neutral_title@{K}", mean_of(gaps))
+    found.add(f"neutral_title@{K}", share_of(gaps, lowest=-1.0))
     genders = np.array([shop.products[titles.rows[place]].gender for place in places])
     for gender in ("women", "men"):
         if (chosen := genders == gender).sum() >= MIN_GROUP:
             heading = "Change of the hit rate without the title's word of gender"
-            found.add_to(heading, gender, mean_of(gaps[chosen]))
+            found.add_to(heading, gender, share_of(gaps[chosen], lowest=-1.0))
 
 
 def neutral_words(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fashionclip.audit.findings import Findings, mean_of
+from fashionclip.audit.findings import Findings, mean_of, share_of
 from fashionclip.audit.recall import why_titles_say_nothing
 from fashionclip.audit.shop import (
     MIN_GROUP,
@@ -112,19 +112,21 @@ def _score(shop: Shop, rows: np.ndarray, texts: Sequence[str]) -> Scores:
 def _add(found: Findings, scores: Mapping[str, Scores]) -> None:
     typed = ~np.isnan(scores[SHORT]["type"])
     for length, columns in scores.items():
-        found.add_to(f"Found: hit rate@{K} by words of the query", length, mean_of(columns["hit"]))
+        found.add_to(f"Found: hit rate@{K} by words of the query", length, share_of(columns["hit"]))
         found.add_to("The same by chance", length, mean_of(columns["chance"]))
         found.add_to(
             f"Reciprocal rank, MRR@{K}, by words of the query", length, mean_of(columns["mrr"])
         )
         if typed.sum() >= MIN_GROUP:
             heading = f"Right article type in the first {K} by words of the query"
-            found.add_to(heading, length, mean_of(columns["type"][typed]))
-    found.add(f"long_gain@{K}", mean_of(scores[LONG]["hit"] - scores[SHORT]["hit"]))
+            found.add_to(heading, length, share_of(columns["type"][typed]))
+    found.add(f"long_gain@{K}", share_of(scores[LONG]["hit"] - scores[SHORT]["hit"], lowest=-1.0))
     found.add(f"long_mrr_gain@{K}", mean_of(scores[LONG]["mrr"] - scores[SHORT]["mrr"]))
-    found.add(f"middle_gain@{K}", mean_of(scores[SHORT]["hit"] - scores[SHORTEST]["hit"]))
+    found.add(
+        f"middle_gain@{K}", share_of(scores[SHORT]["hit"] - scores[SHORTEST]["hit"], lowest=-1.0)
+    )
     if typed.sum() >= MIN_GROUP:
         gains = (scores[LONG]["type"] - scores[SHORTEST]["type"])[typed]
-        found.add(f"long_type_gain@{K}", mean_of(gains))
+        found.add(f"long_type_gain@{K}", share_of(gains, lowest=-1.0))
     else:
         found.left_out.append("Right article type: the catalogue has no categories.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fashionclip.audit.findings import Findings, mean_of
+from fashionclip.audit.findings import Findings, share_of
 from fashionclip.audit.shop import MIN_GROUP, SEED, K, Shop, own_ranks, rows_by_text
 from fashionclip.evaluate.results import Figure
 from fashionclip.metrics.exposure import stratified_gap
@@ -96,7 +96,7 @@ def add_found(
     for name in names:
         chosen = asked == name
         if chosen.sum() >= MIN_GROUP:
-            found.add_to(FOUND, name, mean_of(titles.hits[chosen]))
+            found.add_to(FOUND, name, share_of(titles.hits[chosen]))
         elif chosen.any():
             found.left_out.append(
                 f"Found by titles, {name}: {int(chosen.sum())} products, fewer than {MIN_GROUP}."

@@ -82,8 +82,8 @@ def audit_models(
     products, n_rejected, notes = read_products(catalog)
     if n_rejected:
         notes.append(
-            f"{n_rejected:,} rows have no picture or cannot be used; 'fashionclip catalog check' "
-            "says why."
+            f"Rows that have no picture or cannot be used: {n_rejected:,}; 'fashionclip catalog "
+            "check' says why."
         )
     prepared = _Prepared(products, catalog.policy, tuple(notes))
     place = Path(catalog.location.rstrip("/"))
@@ -196,7 +196,9 @@ class _Prepared:
         notes = list(self._notes)
         if lost := int((~kept).sum()):
             why = next(iter(encoder.unreadable.values()), "")
-            notes.append(f"{lost:,} pictures could not be read and are left out ({why[:120]}).")
+            notes.append(
+                f"Pictures that could not be read and are left out: {lost:,} ({why[:120]})."
+            )
         return Shop(
             products=tuple(p for p, ok in zip(self._products, kept.tolist(), strict=True) if ok),
             vectors=vectors[kept],

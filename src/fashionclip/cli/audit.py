@@ -128,7 +128,7 @@ def command(
         write_run(run, out)
         write_report(run, out, thumbnails)
     if as_json:
-        terminal.write_json({**run_fields(run, out), "engines": [asdict(m) for m in run.models]})
+        terminal.write_json(audit_fields(run, out))
     else:
         show_figures(run)
     show_warnings(run, out)
@@ -143,6 +143,16 @@ def command(
         seconds=perf_counter() - begun,
     )
     refuse_empty_run(run, out)
+
+
+def audit_fields(run: "Run", out: Path | None) -> dict[str, object]:
+    """The run as ``--json`` prints it: figures, p of label swaps, notes, and seconds."""
+    results = {
+        name: {r.task: {"p": dict(r.details.get("p", {})), "notes": list(r.notes)} for r in some}
+        for name, some in run.results.items()
+    }
+    engines = {model.name: asdict(model) for model in run.models}
+    return {**run_fields(run, out), "label_swaps": results, "engines": engines}
 
 
 def show_figures(run: "Run") -> None:
