@@ -62,6 +62,15 @@ def test_products_that_it_was_not_trained_on_decide_the_sentence():
     assert "; not trained on 0.100 [0.050 to 0.150], n = 90" in line
 
 
+def test_few_products_that_it_was_not_trained_on_hide_nothing():
+    figures = {"type_change@10": Figure(-0.1, -0.13, -0.08, 99)}
+    unseen = {"type_change@10": Figure(-0.07, -0.17, 0.01, 11)}
+    line = measured_limitations([audit("brands", figures, unseen=unseen)])[0]
+    assert "shows less of the garment, of all products; of those not trained on it cannot" in line
+    without = replace(audit("brands", figures), n_seen=60)
+    assert "not trained on — (too few)" in measured_limitations([without])[0]
+
+
 def test_label_swaps_decide_where_there_were_some():
     """The interval over types holds chance, but hardly a swap is as far from it."""
     result = audit("gender", {"bias@10": Figure(0.6, 0.39, 0.78, 15)}, chance={"bias@10": 0.41})
@@ -87,6 +96,7 @@ def test_probes_are_quoted_with_their_chance():
         kind="behavioural-probe",
     )
     line = measured_limitations([result])[0]
+    assert line.startswith("**Probes**:\n  - `shop/negation`: ")
     assert line.endswith("Win rate 0.400 [0.300 to 0.500], n = 200; by chance 0.500.")
 
 

@@ -3,7 +3,7 @@
 The sections of FashionCLIP's own card are gender, length of queries, and centred pictures on
 white; each gets its figures here. What a sentence says depends on the side of chance: of what 95 %
 of label swaps gave where labels were swapped, else of where the whole interval is. If a part of the
-products was not trained on, theirs decides.
+products was not trained on, theirs decides, unless it cannot be told of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +152,8 @@ def measured_limitations(results: Sequence[TaskResult]) -> list[str]:
             if is_it and (said := list(_said(result, sentences))):
                 parts = "".join(f"\n  - {sentence}" for sentence in said)
                 lines.append(f"**{heading}** (`{result.task}`):{parts}")
-    lines += [_probe(result) for result in results if result.kind == "behavioural-probe"]
+    if probes := [_probe(result) for result in results if result.kind == "behavioural-probe"]:
+        lines.append("".join(["**Probes**:", *(f"\n  - {text}" for text in probes)]))
     measured = {r.task.rpartition("/")[2] for r in results if r.kind == "audit" and r.figures}
     if lacking := [AUDITED[name][0].lower() for name in CARD_AUDITS if name not in measured]:
         lines.append(f"Not measured: {', '.join(lacking)}. `fashionclip audit` measures it.")
@@ -212,16 +213,27 @@ def _said(result: TaskResult, sentences: Sequence[Sentence]) -> Iterator[str]:
             continue
         unseen = result.unseen.get(sentence.metric)
         chance = _chance(result, sentence.metric, BY_CHANCE)
-        if unseen is None:
-            verdict = _verdict(sentence, figure, chance)
-        else:
-            of_unseen = _chance(result, sentence.metric, f"{BY_CHANCE}, unseen only")
-            verdict = _verdict(sentence, unseen, of_unseen)
-        level = number(chance.value) if chance.n == 0 else cell(chance, n=chance.n)
-        parts = [f"{cell(figure)}", f"by chance {level}"]
+        verdict = _verdict(sentence, figure, chance)
         if unseen is not None:
-            parts.insert(1, f"not trained on {cell(unseen)}")
-        yield f"{verdict}: {title_of(sentence.metric)} {'; '.join(parts)}."
+            of_unseen = _chance(result, sentence.metric, f"{BY_CHANCE}, unseen only")
+            verdict = _with_unseen(verdict, _verdict(sentence, unseen, of_unseen))
+        text = verdict or f"As far as this can tell, {_lower(sentence.neither)}"
+        level = number(chance.value) if chance.n == 0 else cell(chance, n=chance.n)
+        parts = [cell(figure), f"by chance {level}"]
+        if result.n_seen:
+            parts.insert(1, f"not trained on {cell(unseen) if unseen else '— (too few)'}")
+        yield f"{text}: {title_of(sentence.metric)} {'; '.join(parts)}."
+
+
+def _with_unseen(verdict: str, of_unseen: str) -> str:
+    """What is said of products that a model was not trained on, else of all."""
+    if verdict and not of_unseen:
+        return f"{verdict}, of all products; of those not trained on it cannot be told"
+    return of_unseen
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _chance(result: TaskResult, metric: str, heading: str) -> Figure:
@@ -234,19 +246,16 @@ def _chance(result: TaskResult, metric: str, heading: str) -> Figure:
 
 
 def _verdict(sentence: Sentence, figure: Figure, chance: Figure) -> str:
-    """By label swaps where there were some, else by the interval."""
+    """By label swaps where there were some, else by the interval; empty where it cannot be told."""
     is_swapped = chance.n > 0
     low, high = (figure.value, figure.value) if is_swapped else (figure.low, figure.high)
     if low > chance.high:
         return sentence.above
-    if high < chance.low:
-        return sentence.below
-    return f"As far as this can tell, {sentence.neither[:1].lower()}{sentence.neither[1:]}"
+    return sentence.below if high < chance.low else ""
 
 
 def _probe(result: TaskResult) -> str:
     figure = result.figures.get(result.headline)
     chance = chance_of(result, result.headline)
     level = "" if chance is None else f"; by chance {number(chance)}"
-    name = plain(result.task)
-    return f"**Probe** `{name}`. {title_of(result.headline)} {cell(figure)}{level}."
+    return f"`{plain(result.task)}`: {title_of(result.headline)} {cell(figure)}{level}."
