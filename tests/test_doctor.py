@@ -1,12 +1,24 @@
 """The doctor finds what is wrong in a catalogue, and says where there is too little to go by."""
 
+import json
 import random
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from fashionclip.catalog import Catalog
-from fashionclip.doctor import examine_catalog
+from fashionclip.cli.main import run
+from fashionclip.doctor import KINDS, TITLES, examine_catalog, read_fine
+from fashionclip.doctor.certainty import MIN_PRODUCTS, confidences
+from fashionclip.doctor.drawn import DRAWINGS, small_copy
+from fashionclip.doctor.findings import MENDS, finding_key
+from fashionclip.doctor.linear import FOLDS, class_log_probabilities
+from fashionclip.doctor.measures import MEASURES, measure, signature
+from fashionclip.doctor.neighbours import nearest
+from fashionclip.errors import CatalogError
 from fashionclip.model import FashionCLIP
 
 COLOURS = ("red", "blue", "green", "black", "orange", "purple")
@@ -65,8 +77,14 @@ def faulty(tmp_path_factory, model):
 
 
 @pytest.fixture(scope="module")
-def report(faulty, model, tmp_path_factory):
-    return examine_catalog(Catalog.open(faulty.table()), model, cache=tmp_path_factory.mktemp("c"))
+def cache(tmp_path_factory):
+    """The cache that the run over the faulty shop writes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def report(faulty, model, cache):
+    return examine_catalog(Catalog.open(faulty.table()), model, cache=cache)
 
 
 def of_kind(report, kind):
@@ -89,3 +107,184 @@ def test_most_products_of_a_sound_shop_have_no_finding(report):
     sound = {f"p{i}" for i in range(1, 84)}
     named = {i for one in report.findings for i in one.product_ids}
     assert len(sound & named) <= len(sound) // 10
+
+
+def test_a_second_run_decodes_nothing_and_finds_the_same(faulty, model, report, cache, monkeypatch):
+    def decode(*_, **__):
+        pytest.fail("a picture was decoded again")
+
+    monkeypatch.setattr("fashionclip.doctor.reading.decode_image", decode)
+    again = examine_catalog(Catalog.open(faulty.table()), model, cache=cache)
+    assert again.findings == report.findings
+
+
+def test_findings_marked_as_fine_stay_away_until_the_picture_changes(model, tmp_path):
+    shop = Shop(tmp_path)
+    for i in range(8):
+        shop.add(f"p{i}", draw(COLOURS[i % 6], "shirt", i))
+    shop.add("copy", draw("red", "shirt", 0))
+    (found,) = of_kind(examine_catalog(Catalog.open(shop.table()), model), "same_picture")
+    report = examine_catalog(Catalog.open(shop.table()), model, fine=[found.key])
+    assert (of_kind(report, "same_picture"), report.n_fine) == ([], 1)
+    for name in ("p0", "copy"):
+        draw("purple", "shoe", 3).save(tmp_path / f"{name}.png")
+    report = examine_catalog(Catalog.open(shop.table()), model, fine=[found.key])
+    assert [one.product_ids for one in of_kind(report, "same_picture")] == [("p0", "copy")]
+
+
+def test_a_file_of_marks_is_read_and_another_refused(tmp_path):
+    path = tmp_path / "fine.json"
+    path.write_text('{"fine": [{"key": "ab", "kind": "dark"}, {"key": "cd"}]}', encoding="utf-8")
+    assert read_fine(path) == {"ab", "cd"}
+    for text in ("", "[]", '{"fine": [1]}', '{"good": []}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(CatalogError, match="marked as fine"):
+            read_fine(path)
+    with pytest.raises(CatalogError, match="cannot be read"):
+        read_fine(tmp_path / "none.json")
+
+
+def test_colourways_are_variants_and_not_one_product_twice(model, tmp_path):
+    shop = Shop(tmp_path)
+    for colour in ("red", "blue"):
+        shop.add(colour, draw(colour, "shirt", 7), f"{colour} linen shirt", "shirt", colour)
+    report = examine_catalog(Catalog.open(shop.table()), model)
+    assert not of_kind(report, "same_product")
+    assert not of_kind(report, "same_picture")
+
+
+def test_pale_products_on_white_are_not_one_picture(model, tmp_path):
+    shop = Shop(tmp_path)
+    for name, box in (("a", (20, 20, 40, 40)), ("b", (14, 26, 46, 36))):
+        image = Image.new("RGB", (64, 64), "white")
+        ImageDraw.Draw(image).rectangle(box, fill=(249, 248, 246))
+        shop.add(name, image, name)
+    assert not examine_catalog(Catalog.open(shop.table()), model).findings
+
+
+def test_odd_pictures_and_sparse_tables_cost_nothing_else(model, tmp_path):
+    shop = Shop(tmp_path)
+    shop.add("one_pixel", Image.new("RGB", (1, 1), "red"))
+    shop.add("strip", Image.new("RGB", (10_000, 100), "blue"))
+    shop.add("plain", Image.new("RGB", (50, 60), "white"))
+    shop.add("good", draw("green", "shoe", 1))
+    shop.add("broken", draw("green", "shoe", 2))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    report = examine_catalog(Catalog.open(shop.table()), model)
+    assert report.n_products == 4
+    assert [reject.product_id for reject in report.rejects] == ["broken"]
+    assert all(judged.reason for judged in report.pictures)
+    assert all(judged.reason for judged in report.texts)
+
+
+def test_equal_captions_are_not_judged(model, tmp_path):
+    shop = Shop(tmp_path)
+    for i in range(MIN_PRODUCTS):
+        shop.add(f"p{i}", draw(COLOURS[i % 6], SHAPES[i % 2], i, size_px=32), "a nice thing")
+    report = examine_catalog(Catalog.open(shop.table()), model, kinds=["caption"])
+    (captions,) = [judged for judged in report.texts if judged.name == "caption"]
+    assert "say too little" in captions.reason
+    assert not report.findings
+
+
+def test_the_command_writes_page_and_table_and_fails_on_request(model, tmp_path, capsys):
+    shop = Shop(tmp_path)
+    for i in range(6):
+        shop.add(f"p{i}", draw(COLOURS[i % 6], "shirt", i), "<b>shirt</b>")
+    shop.add("copy", draw("red", "shirt", 0), "another")
+    page, table = tmp_path / "doctor.html", tmp_path / "findings.csv"
+    words = ["doctor", str(shop.table()), "--model", str(model.name), "--html", str(page)]
+    assert run([*words, "--csv", str(table), "--fail-on", "same_picture", "--json"]) == 3
+    fields = json.loads(capsys.readouterr().out)
+    (finding,) = fields["findings"]
+    assert (finding["kind"], finding["product_ids"]) == ("same_picture", ["p0", "copy"])
+    html = page.read_text(encoding="utf-8")
+    assert finding["key"] in html
+    assert "<b>shirt" not in html
+    assert "p0|copy" in table.read_text(encoding="utf-8")
+    assert run([*words, "--fail-on", "same_picture=1", "--fail-on", "dark"]) == 0
+    assert run([*words, "--fail-on", "nonsense"]) == 2
+    fine = tmp_path / "fine.json"
+    fine.write_text(json.dumps({"fine": [{"key": finding["key"]}]}), encoding="utf-8")
+    assert run([*words, "--fine", str(fine), "--fail-on", "any"]) == 0
+    assert finding["key"] in page.read_text(encoding="utf-8")  # so that the next export has it too
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (2000, 10), (64, 48)])
+def test_every_picture_has_finite_measures_and_can_be_drawn_on(size):
+    image = Image.new("RGB", size, "white")
+    assert np.isfinite(measure(image, size)).all()
+    assert len(measure(image, size)) == len(MEASURES)
+    for draw_fault in DRAWINGS.values():
+        drawn = draw_fault(small_copy(image), [], random.Random(1))
+        assert np.isfinite(measure(drawn, drawn.size)).all()
+        signature(drawn)
+
+
+def test_measures_say_where_the_product_is():
+    image = Image.new("RGB", (192, 192), "white")
+    ImageDraw.Draw(image).rectangle((0, 96, 95, 191), fill="black")
+    found = dict(zip(MEASURES, measure(image, image.size), strict=True))
+    assert found["product_share"] == pytest.approx(0.25, abs=0.01)
+    assert found["left_edge"] == pytest.approx(0.5, abs=0.02)
+    assert found["bottom_edge"] == pytest.approx(0.5, abs=0.02)
+    assert found["right_edge"] == found["top_edge"] == 0
+    assert np.expm1(found["parts"]) == pytest.approx(1)
+    ImageDraw.Draw(image).rectangle((120, 10, 180, 70), fill="black")
+    two = dict(zip(MEASURES, measure(image, image.size), strict=True))
+    assert np.expm1(two["parts"]) == pytest.approx(2)
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 5))
+def test_confidence_never_falls_with_the_score_and_is_high_only_beyond_the_shop(seed, gap):
+    rng = np.random.default_rng(seed)
+    scores, faulty = rng.normal(size=400), rng.normal(loc=gap * 3, size=200)
+    confidence, _ = confidences(scores, faulty)
+    order = np.argsort(scores)
+    assert (np.diff(confidence[order]) >= -1e-12).all()
+    assert ((confidence >= 0) & (confidence <= 1)).all()
+    assert (confidence[scores < np.median(scores)] < 0.5).all()
+
+
+def test_confidence_finds_the_shops_own_faults_and_needs_enough_products():
+    rng = np.random.default_rng(0)
+    sound, faulty = rng.normal(size=500), rng.normal(loc=12, size=200)
+    confidence, of_faulty = confidences(np.append(sound, 12.0), faulty)
+    assert confidence[-1] > 0.9
+    assert (confidence[:-1] > 0.5).sum() <= 2
+    assert (of_faulty > 0.5).mean() > 0.9
+    few, _ = confidences(sound[: MIN_PRODUCTS - 1], faulty)
+    assert not few.any()
+
+
+@given(st.integers(2, 40), st.integers(1, 12))
+def test_nearest_neighbours_are_those_of_all_pairs(n, k):
+    rng = np.random.default_rng(n * 100 + k)
+    vectors = rng.normal(size=(n, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows, cosines = nearest(vectors, k=k)
+    every = vectors @ vectors.T
+    np.fill_diagonal(every, -2)
+    assert rows.shape == (n, min(k, n - 1))
+    expected = -np.sort(-every, axis=1)[:, : rows.shape[1]]
+    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+    assert (rows != np.arange(n)[:, None]).all()
+
+
+def test_out_of_fold_classes_know_a_wrong_label_that_they_were_given():
+    rng = np.random.default_rng(1)
+    truth = np.arange(300) % 3
+    rows = (np.eye(3)[truth] * 4 + rng.normal(size=(300, 3))).astype(np.float32)
+    given_labels = truth.copy()
+    given_labels[:9] = (truth[:9] + 1) % 3
+    fold = np.arange(300) // 3 % FOLDS
+    log_p = class_log_probabilities(rows, given_labels, 3, fold)
+    np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1, atol=1e-6)
+    assert (log_p.argmax(axis=1)[:9] == truth[:9]).mean() > 0.8
+
+
+def test_every_kind_has_words_and_a_key_of_its_own():
+    assert set(TITLES) == set(KINDS)
+    assert set(KINDS) - set(MENDS) == {"category", "attribute"}
+    keys = {finding_key(kind, b"one") for kind in KINDS} | {finding_key("dark", b"on", "e")}
+    assert len(keys) == len(KINDS) + 1

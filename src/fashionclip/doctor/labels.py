@@ -14,14 +14,16 @@ from fashionclip.doctor.shop import Shop
 MIN_PER_CLASS = 10
 """Products with a label, below which its products are not judged."""
 MAX_CLASSES = 200
-MIN_KAPPA = 0.4
+MIN_KAPPA = 0.5
 """Agreement beyond chance (Cohen's κ) of predicted and given labels, below which a column is not
 judged: pictures do not show it."""
 MIN_FOUND = 0.05
-"""Captions are not judged where fewer wrong ones would be found."""
+"""Captions, or a column, are not judged where fewer wrong ones would be found."""
 WEAK = "the model tells this shop's products apart too little by their words"
 MIN_OF_TYPE = 30
 """Products of a type, below which a caption is judged among all products."""
+MIN_RECOGNISED = 0.5
+"""A label is suggested if at least this share of the products that carry it are recognised."""
 MIN_LIKELY = 0.5
 """A label is suggested if it is at least this probable."""
 ROBUST = 1.4826  # median absolute deviations to standard deviations of a normal distribution
@@ -177,6 +179,10 @@ def judge_labels(
         kind_findings, found = _doubted(
             shop, column, names, codes, log_p, least, column == category
         )
+        if found < MIN_FOUND:
+            reason = f"only {found:.0%} of wrong labels would be found: too many are alike"
+            judged.append(JudgedText(column, n, found, agreement, reason))
+            continue
         findings += kind_findings
         judged.append(JudgedText(column, n, found, agreement))
     return findings, judged
@@ -198,7 +204,9 @@ def _doubted(
     mean_own = np.bincount(given, weights=p[own, given], minlength=len(names)) / np.maximum(
         counts, 1
     )
-    reaches = p >= mean_own
+    known_as = np.bincount(given, weights=p.argmax(axis=1) == given, minlength=len(names))
+    is_clear = known_as / np.maximum(counts, 1) >= MIN_RECOGNISED
+    reaches = (p >= mean_own) & is_clear
     wrong = (given + np.random.default_rng(0).integers(1, len(names), len(known))) % len(names)
 
     def doubt(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ MIN_FOUND = 0.3
 MAX_COMPONENTS = 128
 MAX_SOUND = 1_600
 """Pictures as they are that a fit uses; more change little."""
-_CLIP = 4.0
+_CLIP = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _Features:
         self._axes = axes[:MAX_COMPONENTS].T
         own = shop.pictures.measures
         low, self._middle, high = np.quantile(own, (0.25, 0.5, 0.75), axis=0)
-        self._spread = np.maximum((high - low) / 1.35, 0.25 * own.std(axis=0)) + 1e-3
+        self._spread = np.maximum((high - low) / 1.35, 0.5 * own.std(axis=0)) + 0.02
         projected = (everything - self._centre) @ self._axes
         self._scale = projected.std(axis=0) + 1e-6
         self._own = self._of(shop.pictures)
