@@ -383,7 +383,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("plant", "shops"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--cache", type=Path, help="folder of vectors and measures")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/doctor"))
     parser.add_argument("--confidence", type=float, default=0.5)
     parser.add_argument("--half", choices=("chosen", "measured"), default="measured")
     parser.add_argument("--sheet", type=Path, help="folder for contact sheets")

@@ -85,7 +85,8 @@ class Finding:
     evidence: str
     """What speaks for it, in a sentence with figures."""
     confidence: float
-    """0…1: of 100 findings like this, how many would be right if 1 product in 100 had the fault."""
+    """0…1: the probability of the fault, if 1 picture in 50 or 1 label in 20 had it; for repeats,
+    outliers and low resolution a scale without that meaning."""
     suggestion: str
     """What to do; for wrong labels, the label that fits better."""
     images: tuple[str | None, ...]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from fashionclip.doctor.certainty import MIN_PRODUCTS, confidences
+from fashionclip.doctor.certainty import LABEL_PRIOR, LABEL_TAIL, MIN_PRODUCTS, confidences
 from fashionclip.doctor.findings import MENDS, Finding, Kind, finding_key
 from fashionclip.doctor.linear import FOLDS, class_log_probabilities
 from fashionclip.doctor.shop import Shop
@@ -83,7 +83,7 @@ def judge_captions(
     types = _codes(shop.labels.get(category or "", [""] * len(shop.ids)), MIN_OF_TYPE)[1][rows]
     middle, spread = _by_type(own, types)
     scores, faulty = -(own - middle) / spread, (-(swapped - middle) / spread)[is_other]
-    confidence, of_swapped = confidences(scores, faulty)
+    confidence, of_swapped = confidences(scores, faulty, prior=LABEL_PRIOR)
     found = float((of_swapped >= least).mean())
     if found < MIN_FOUND:
         reason = f"only {found:.0%} of captions of other products would be found: {WEAK}"
@@ -210,19 +210,19 @@ def _doubted(
     wrong = (given + np.random.default_rng(0).integers(1, len(names), len(known))) % len(names)
 
     def doubt(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far each label is behind the best of the confident others, and which that is."""
-        others = np.where(reaches, log_p[known], -30.0)
-        others[own, labels] = -30.0
+        """How far each label is behind the best of the others, and which that is."""
+        others = log_p[known].copy()
+        others[own, labels] = -np.inf
         best = others.argmax(axis=1)
         return np.clip(others[own, best] - log_p[known][own, labels], -30, 30), best
 
     scores, best = doubt(given)
     faulty, _ = doubt(wrong)
-    confidence, of_wrong = confidences(scores, faulty)
+    confidence, of_wrong = confidences(scores, faulty, prior=LABEL_PRIOR, tail=LABEL_TAIL)
     found = float((of_wrong >= least).mean())
     kind: Kind = "category" if is_category else "attribute"
     findings = []
-    is_likely = p[own, best] >= MIN_LIKELY
+    is_likely = reaches[own, best] & (p[own, best] >= MIN_LIKELY)
     for i in np.flatnonzero((confidence >= least) & (scores > 0) & is_likely):
         row, label = int(known[i]), names[best[i]]
         findings.append(

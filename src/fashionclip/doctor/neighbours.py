@@ -12,8 +12,8 @@ from fashionclip.doctor.shop import Shop
 NEIGHBOURS = 10
 FENCE = 1.7
 """Interquartile ranges above the third quartile from where a distance stands out at all."""
-CERTAIN = 4.0
-"""Interquartile ranges above the third quartile at which a product is certain to stand out."""
+CERTAIN = 6.3
+"""Interquartile ranges above the third quartile at which the confidence is 1."""
 _ROWS = 256
 
 
@@ -57,13 +57,13 @@ def nearest(
 def outliers(shop: Shop, cosines: Float[np.ndarray, "n k"], least: float) -> list[Finding]:
     """Products whose mean distance to their nearest neighbours is beyond Q3 + 1.7 IQR.
 
-    Tukey's fence on the logarithm of the distance, as cleanlab has it. The confidence rises from
-    0 at the fence to 1 at ``CERTAIN`` interquartile ranges; it is not a probability, because
-    nothing says what else a shop may sell.
+    Tukey's fence, with the factor that cleanlab takes. The confidence rises from 0 at the fence to
+    1 at ``CERTAIN`` interquartile ranges; it is not a probability, because nothing says what else
+    a shop may sell.
     """
     if len(shop.ids) < MIN_PRODUCTS or not cosines.shape[1]:
         return []
-    distance = np.log(np.maximum(1 - cosines.mean(axis=1), 1e-4))
+    distance = 1 - cosines.mean(axis=1)
     low, high = np.quantile(distance, (0.25, 0.75))
     beyond = (distance - high) / max(high - low, 1e-6)
     confidence = np.clip((beyond - FENCE) / (CERTAIN - FENCE), 0, 0.99)
