@@ -9,7 +9,8 @@ and placed, photographs' grounds, street photographs for what does not belong. B
 the defaults were chosen on one half, and the table shows the other (``--half chosen``: the first).
 A finding is right if its product has the planted fault of its kind. It is left out of the count if
 the product has another planted fault, and wrong otherwise, although many of these are real faults
-of the shop: ``shops`` counts them without anything planted. Intervals are 95 % bootstrap intervals
+of the shop: ``shops`` counts them without anything planted. Of attributes, only the column that was
+spoilt is counted. Intervals are 95 % bootstrap intervals
 over findings or planted faults. ``--sheet DIR`` writes contact sheets to look at. Prints Markdown.
 """
 
@@ -292,7 +293,9 @@ def judged(
         found = [
             one
             for one in report.findings
-            if one.kind == kind and is_chosen_half(brands[one.product_ids[0]]) == chosen
+            if one.kind == kind
+            and one.column in {None, COLUMNS.get(kind)}
+            and is_chosen_half(brands[one.product_ids[0]]) == chosen
         ]
         hit = {i for one in found for i in one.product_ids}
         recall = np.array([float(i in hit) for i in sorted(wanted)])

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from fashionclip.model import FashionCLIP
 
 COLOURS = ("red", "blue", "green", "black", "orange", "purple")
 SHAPES = ("shirt", "shoe")
+SOME = ("same_picture", "dark", "no_product", "low_resolution", "category", "caption", "outlier")
 
 
 def draw(colour: str, shape: str, seed: int, *, size_px: int = 64) -> Image.Image:
@@ -62,9 +64,9 @@ def model(tiny_checkpoint):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory, model):
-    """A shop of 84 products, with a few faults, and where it is."""
+    """A shop of 64 products, with a few faults, and where it is."""
     shop = Shop(tmp_path_factory.mktemp("faulty"))
-    for i in range(84):
+    for i in range(64):
         colour, shape = COLOURS[i % 6], SHAPES[i % 2]
         title = f"{colour} {shape} number {i}"
         shop.add(f"p{i}", draw(colour, shape, i), title, shape, colour)
@@ -84,7 +86,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(faulty, model, cache):
-    return examine_catalog(Catalog.open(faulty.table()), model, cache=cache)
+    return examine_catalog(Catalog.open(faulty.table()), model, cache=cache, kinds=SOME)
 
 
 def of_kind(report, kind):
@@ -104,7 +106,7 @@ def test_planted_faults_are_found_with_evidence_and_a_suggestion(report):
 
 
 def test_most_products_of_a_sound_shop_have_no_finding(report):
-    sound = {f"p{i}" for i in range(1, 84)}
+    sound = {f"p{i}" for i in range(1, 64)}
     named = {i for one in report.findings for i in one.product_ids}
     assert len(sound & named) <= len(sound) // 10
 
@@ -114,7 +116,7 @@ def test_a_second_run_decodes_nothing_and_finds_the_same(faulty, model, report, 
         pytest.fail("a picture was decoded again")
 
     monkeypatch.setattr("fashionclip.doctor.reading.decode_image", decode)
-    again = examine_catalog(Catalog.open(faulty.table()), model, cache=cache)
+    again = examine_catalog(Catalog.open(faulty.table()), model, cache=cache, kinds=SOME)
     assert again.findings == report.findings
 
 
@@ -123,12 +125,13 @@ def test_findings_marked_as_fine_stay_away_until_the_picture_changes(model, tmp_
     for i in range(8):
         shop.add(f"p{i}", draw(COLOURS[i % 6], "shirt", i))
     shop.add("copy", draw("red", "shirt", 0))
-    (found,) = of_kind(examine_catalog(Catalog.open(shop.table()), model), "same_picture")
-    report = examine_catalog(Catalog.open(shop.table()), model, fine=[found.key])
+    catalog, kinds = Catalog.open(shop.table()), ["same_picture"]
+    (found,) = examine_catalog(catalog, model, kinds=kinds).findings
+    report = examine_catalog(catalog, model, kinds=kinds, fine=[found.key])
     assert (of_kind(report, "same_picture"), report.n_fine) == ([], 1)
     for name in ("p0", "copy"):
         draw("purple", "shoe", 3).save(tmp_path / f"{name}.png")
-    report = examine_catalog(Catalog.open(shop.table()), model, fine=[found.key])
+    report = examine_catalog(catalog, model, kinds=kinds, fine=[found.key])
     assert [one.product_ids for one in of_kind(report, "same_picture")] == [("p0", "copy")]
 
 
@@ -288,3 +291,38 @@ def test_every_kind_has_words_and_a_key_of_its_own():
     assert set(KINDS) - set(MENDS) == {"category", "attribute"}
     keys = {finding_key(kind, b"one") for kind in KINDS} | {finding_key("dark", b"on", "e")}
     assert len(keys) == len(KINDS) + 1
+
+
+@pytest.mark.slow
+def test_the_page_marks_by_keyboard_and_saves_what_the_next_run_takes(model, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    shop = Shop(tmp_path)
+    for i in range(4):
+        shop.add(f"p{i}", draw(COLOURS[i], "shirt", i))
+        shop.add(f"copy{i}", draw(COLOURS[i], "shirt", i))
+    page_path, fine = tmp_path / "doctor.html", tmp_path / "fine.json"
+    words = ["doctor", str(shop.table()), "--model", str(model.name), "--html", str(page_path)]
+    assert run([*words, "--fail-on", "same_picture=3"]) == 3
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page()
+        errors, requests = [], []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(page_path.as_uri())
+        for key in "jffuj":
+            page.keyboard.press(key)
+        assert page.locator(".is-fine").count() == 1
+        page.keyboard.press("f")
+        assert "2 marked as fine" in page.inner_text("#count")
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(fine)
+        browser.close()
+    assert errors == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    assert len(read_fine(fine)) == 2
+    assert run([*words, "--fine", str(fine), "--fail-on", "same_picture=2"]) == 0

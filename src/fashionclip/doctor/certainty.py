@@ -12,7 +12,7 @@ MIN_PRODUCTS = 50
 """Fewer scores say too little of what is usual."""
 _MIDDLE = 0.5
 PICTURE_TAIL = (0.75, 0.90)
-"""Percentiles that the tail is fitted through where up to a tenth of the products may have faults."""
+"""Percentiles that the tail is fitted through, where a tenth of the products may have faults."""
 LABEL_TAIL = (0.85, 0.95)
 """The same for labels, many of which are confused without being wrong."""
 _MIN_SHAPE, _MAX_SHAPE = 0.6, 2.0

@@ -109,6 +109,7 @@ def examine_catalog(
         model,
         cache=cache,
         columns=label_columns(catalog),
+        kinds=kinds,
         progress=lambda done, rejected: say("Reading", done, rejected),
     )
     return examine_shop(
@@ -142,7 +143,7 @@ def examine_shop(
     found += labels
     texts += judged_labels
     say("Pictures", n, len(shop.rejects))
-    pictures, judged = judge_pictures(shop, least) if n else ([], [])
+    pictures, judged = judge_pictures(shop, least, kinds) if n else ([], [])
     found += pictures
     near, cosines = nearest(
         shop.pictures.vectors, progress=lambda done: say("Neighbours", done, len(shop.rejects))

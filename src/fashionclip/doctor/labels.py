@@ -20,6 +20,9 @@ judged: pictures do not show it."""
 MIN_FOUND = 0.05
 """Captions, or a column, are not judged where fewer wrong ones would be found."""
 WEAK = "the model tells this shop's products apart too little by their words"
+CLEAR_KAPPA, DOUBT = 0.7, 0.25
+"""Below this agreement, a column's labels are taken to be wrong only this many times as often:
+what looks wrong there is mostly hard to see."""
 MIN_OF_TYPE = 30
 """Products of a type, below which a caption is judged among all products."""
 MIN_RECOGNISED = 0.5
@@ -177,7 +180,14 @@ def judge_labels(
             judged.append(JudgedText(column, n, nan, agreement, reason))
             continue
         kind_findings, found = _doubted(
-            shop, column, names, codes, log_p, least, column == category
+            shop,
+            column,
+            names,
+            codes,
+            log_p,
+            least,
+            prior=LABEL_PRIOR * (DOUBT if agreement < CLEAR_KAPPA else 1),
+            kind="category" if column == category else "attribute",
         )
         if found < MIN_FOUND:
             reason = f"only {found:.0%} of wrong labels would be found: too many are alike"
@@ -195,7 +205,9 @@ def _doubted(
     codes: Int[np.ndarray, " n"],
     log_p: Float[np.ndarray, "n c"],
     least: float,
-    is_category: bool,
+    *,
+    prior: float,
+    kind: Kind,
 ) -> tuple[list[Finding], float]:
     known = np.flatnonzero(codes >= 0)
     p, given = np.exp(log_p[known]), codes[known]
@@ -218,9 +230,8 @@ def _doubted(
 
     scores, best = doubt(given)
     faulty, _ = doubt(wrong)
-    confidence, of_wrong = confidences(scores, faulty, prior=LABEL_PRIOR, tail=LABEL_TAIL)
+    confidence, of_wrong = confidences(scores, faulty, prior=prior, tail=LABEL_TAIL)
     found = float((of_wrong >= least).mean())
-    kind: Kind = "category" if is_category else "attribute"
     findings = []
     is_likely = reaches[own, best] & (p[own, best] >= MIN_LIKELY)
     for i in np.flatnonzero((confidence >= least) & (scores > 0) & is_likely):

@@ -1,6 +1,6 @@
 """Faults of pictures: each learned from copies of the shop's pictures into which it was drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,25 +36,31 @@ class Judged:
     """Why it was not judged; empty if it was."""
 
 
-def judge_pictures(shop: Shop, least: float) -> tuple[list[Finding], list[Judged]]:
+def judge_pictures(
+    shop: Shop, least: float, kinds: Collection[Kind] = LEARNED
+) -> tuple[list[Finding], list[Judged]]:
     """Find pictures with faults, and say how well each kind can be found in this shop.
 
     Args:
         shop: the catalogue.
         least: confidence of a finding, 0…1.
+        kinds: the kinds to judge.
     """
+    wanted = [kind for kind in LEARNED if kind in kinds]
     findings: list[Finding] = []
     judged: list[Judged] = []
     n_drawn = len(shop.drawn_rows)
-    if min(len(shop.ids), n_drawn) < MIN_PRODUCTS:
+    if wanted and min(len(shop.ids), n_drawn) < MIN_PRODUCTS:
         reason = (
             f"{len(shop.ids):,} pictures are too few to learn what is usual (at least "
             f"{MIN_PRODUCTS})"
         )
-        judged = [Judged(kind, float("nan"), n_drawn, reason) for kind in LEARNED]
+        judged = [Judged(kind, float("nan"), n_drawn, reason) for kind in wanted]
+        return findings, [*judged, *_low_resolution(shop, least, findings)]
+    if not wanted:
         return findings, [*judged, *_low_resolution(shop, least, findings)]
     features = _Features(shop)
-    for kind in LEARNED:
+    for kind in wanted:
         scores, faulty = features.out_of_fold(kind)
         confidence, of_drawn = confidences(scores, faulty)
         found = float((of_drawn >= least).mean())

@@ -6,7 +6,7 @@ Memory: about ``4 * dim + 1,100`` bytes a product.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,7 @@ def read_shop(
     *,
     cache: Path | None = None,
     columns: Iterable[str] = (),
+    kinds: Collection[str] = tuple(DRAWINGS),
     progress: Progress | None = None,
 ) -> Shop:
     """Read, decode, encode and measure every picture of a catalogue.
@@ -102,6 +103,7 @@ def read_shop(
         model: encodes the pictures.
         cache: folder of what was computed before; None to keep it in memory only.
         columns: the columns whose values may be labels.
+        kinds: the kinds of findings; only their faults are drawn.
         progress: called as products get done.
 
     Raises:
@@ -113,10 +115,12 @@ def read_shop(
     rejects: list[Reject] = []
     sampled: list[tuple[int, bytes]] = []
     others: deque[Image.Image] = deque(maxlen=N_OTHERS)
-    share = SAMPLE / max(1, catalog.len_hint)
-    encoder = _Batches(model, caches)
+    wanted = [kind for kind in DRAWINGS if kind in kinds and kind != "as_it_is"]
+    to_draw = ("as_it_is", *wanted) if wanted else ()
+    share = SAMPLE / max(1, catalog.len_hint) if to_draw else 0.0
+    encoder = _Batches(model, caches, to_draw)
     try:
-        for item in _rows(catalog, model, caches, share):
+        for item in _rows(catalog, model, caches, share, to_draw):
             if isinstance(item, Reject):
                 rejects.append(item)
             else:
@@ -149,7 +153,7 @@ def read_shop(
                 caches.drawn_measures,
                 model.dim,
             )
-            for kind in DRAWINGS
+            for kind in to_draw
         },
         drawn_rows=[row for row, _ in sampled],
         rejects=rejects,
@@ -159,8 +163,8 @@ def read_shop(
 class _Batches:
     """Pixels on their way to the model, and what is cached of them."""
 
-    def __init__(self, model: FashionCLIP, caches: _Caches) -> None:
-        self._model, self._caches = model, caches
+    def __init__(self, model: FashionCLIP, caches: _Caches, to_draw: Sequence[str]) -> None:
+        self._model, self._caches, self._to_draw = model, caches, to_draw
         self._waiting: list[tuple[EmbeddingCache, bytes, np.ndarray]] = []
 
     def add(self, row: _Row) -> None:
@@ -176,9 +180,9 @@ class _Batches:
         if row.small is None:
             return
         pre = self._model.checkpoint.preprocess
-        for kind, draw in DRAWINGS.items():
+        for kind in self._to_draw:
             key = _drawn_key(row.digest, kind)
-            image = draw(row.small, others, Random(key))
+            image = DRAWINGS[kind](row.small, others, Random(key))
             found = measures.measure(image, _size_after(image, row))
             self._caches.drawn_measures.put(key, found)
             self._encode(self._caches.drawn_vectors, key, fit_image(image, pre))
@@ -206,14 +210,14 @@ def _size_after(image: Image.Image, row: _Row) -> tuple[int, int]:
 
 
 def _rows(
-    catalog: Catalog, model: FashionCLIP, caches: _Caches, share: float
+    catalog: Catalog, model: FashionCLIP, caches: _Caches, share: float, to_draw: Sequence[str]
 ) -> Iterator[_Row | Reject]:
     """Products with what their pictures hold, in the catalogue's order, decoded in threads."""
     readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="fashionclip-read")
     decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="fashionclip-decode")
     try:
         read = map_ahead(readers, partial(_read, catalog), catalog, READ_AHEAD)
-        examine = partial(_examine, model=model, caches=caches, share=share)
+        examine = partial(_examine, model=model, caches=caches, share=share, to_draw=to_draw)
         for row in map_ahead(decoders, examine, read, DECODE_AHEAD):
             if isinstance(row, _Row) and row.reason:
                 yield as_reject(row.product, row.reason)
@@ -235,7 +239,12 @@ def _read(catalog: Catalog, item: Product | Reject) -> _Row | Reject:
 
 
 def _examine(
-    row: _Row | Reject, *, model: FashionCLIP, caches: _Caches, share: float
+    row: _Row | Reject,
+    *,
+    model: FashionCLIP,
+    caches: _Caches,
+    share: float,
+    to_draw: Sequence[str],
 ) -> _Row | Reject:
     if isinstance(row, Reject) or row.reason:
         return row
@@ -243,7 +252,7 @@ def _examine(
     lacks_drawn = _is_sampled(row.digest, share) and not all(
         _drawn_key(row.digest, kind) in caches.drawn_vectors.rows
         and _drawn_key(row.digest, kind) in caches.drawn_measures.rows
-        for kind in DRAWINGS
+        for kind in to_draw
     )
     if caches.has(row.digest) and not lacks_drawn:
         return row
