@@ -174,6 +174,8 @@ def show_figures(run: "Run") -> None:
                     ]
                 )
     head = ["audit", "figure", "value", "chance", "n", "not trained on", "n "]
+    if not rows:
+        return
     if not any(row[-1] for row in rows):
         head, rows = head[:-2], [row[:-2] for row in rows]
     terminal.show_table(
