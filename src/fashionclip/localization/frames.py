@@ -91,25 +91,22 @@ def _starts(length: int, side: float) -> list[float]:
 
 
 def cut(image: Image.Image, frames: list[Frame], pre: Preprocess) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pixels of each frame, as the image tower takes them; outside is the background colour."""
-    resample = Image.Resampling[pre.resample.upper()]
-    size, color = pre.size_px, background_color(image)
+    """The pixels of frames of one size, as the image tower takes them.
+
+    The image is resized once, so frames begin at whole pixels of what the tower sees. What is
+    outside the image has its background colour.
+    """
+    size, resample = pre.size_px, Image.Resampling[pre.resample.upper()]
+    x_scale, y_scale = size / frames[0].width, size / frames[0].height
+    wide, high = max(1, round(image.width * x_scale)), max(1, round(image.height * y_scale))
+    scaled = np.asarray(image.resize((wide, high), resample))
     found = np.empty((len(frames), size, size, 3), np.uint8)
-    for i, frame in enumerate(frames):
-        box = (
-            max(0.0, frame.left),
-            max(0.0, frame.top),
-            min(float(image.width), frame.left + frame.width),
-            min(float(image.height), frame.top + frame.height),
-        )
-        x_scale, y_scale = size / frame.width, size / frame.height
-        width = max(1, round((box[2] - box[0]) * x_scale))
-        height = max(1, round((box[3] - box[1]) * y_scale))
-        part = image.resize((width, height), resample, box=box)
-        canvas = Image.new("RGB", (size, size), color)
-        corner = (round((box[0] - frame.left) * x_scale), round((box[1] - frame.top) * y_scale))
-        canvas.paste(part, corner)
-        found[i] = np.asarray(canvas)
+    found[:] = background_color(Image.fromarray(scaled))
+    for pixels, frame in zip(found, frames, strict=True):
+        left, top = round(frame.left * x_scale), round(frame.top * y_scale)
+        part = scaled[max(0, top) : top + size, max(0, left) : left + size]
+        down, right = max(0, -top), max(0, -left)
+        pixels[down : down + part.shape[0], right : right + part.shape[1]] = part
     return found
 
 
@@ -134,7 +131,8 @@ def spread(
     for grid, frame in zip(cells, frames, strict=True):
         rows = _weights(raster[1], size[1], frame.top, frame.height, grid.shape[0])
         columns = _weights(raster[0], size[0], frame.left, frame.width, grid.shape[1])
-        total += np.einsum("hr,rcv,wc->hwv", rows, grid, columns, optimize=True)
+        down = (rows @ grid.reshape(len(grid), -1)).reshape(len(rows), *grid.shape[1:])
+        total += columns @ down
         count += rows.sum(axis=1)[:, None, None] * columns.sum(axis=1)[:, None]
     return np.asarray(total / np.maximum(count, 1e-6))
 
