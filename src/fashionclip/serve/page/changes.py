@@ -14,7 +14,7 @@ STEPS = 2
 _ENDS = {
     "length": ("Length", "shorter", "longer"),
     "shade": ("Shade", "darker", "lighter"),
-    "formality": ("Formality", "less formal", "more formal"),
+    "formality": ("Formality", "more casual", "more formal"),
     "colours": ("Colours", "duller", "brighter"),
 }
 
@@ -36,6 +36,11 @@ class Slider:
         if not value:
             return ""
         return f"{'much ' if abs(value) > 1 else ''}{self.low if value < 0 else self.high}"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What is written below the low and the high end."""
+        return self.low.removeprefix("more "), self.high.removeprefix("more ")
 
     @property
     def texts(self) -> list[str]:

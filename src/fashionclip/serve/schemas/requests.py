@@ -134,7 +134,7 @@ class _Changes(_Request):
     )
 
 
-class _Question(_Changes):
+class _Question(_Request):
     text: Text | None = None
     image: Base64Image | None = None
     image_url: ImageUrl | None = None
@@ -162,7 +162,7 @@ class _Question(_Changes):
         return self
 
 
-class SearchRequest(ListOptions, _Question):
+class SearchRequest(ListOptions, _Changes, _Question):
     """A text, an image, both, or products to resemble; without any, products are listed."""
 
     model_config = ConfigDict(
@@ -196,17 +196,17 @@ class ListParameters(ListOptions):
         return self
 
 
-class SimilarParameters(ListParameters, _Changes):
+class SimilarParameters(_Changes, ListParameters):
     """The query string of a search for products like one."""
 
 
-class _TextParameters(_Changes):
+class _TextParameters(_Request):
     q: Text | None = None
     mode: Mode | None = _MODE
     avoid: list[str] = _AVOID
 
 
-class SearchParameters(ListParameters, _TextParameters):
+class SearchParameters(ListParameters, _Changes, _TextParameters):
     """The query string of a search by text; without a text, products are listed."""
 
 
