@@ -241,7 +241,7 @@ def test_the_check_explains_a_table_and_how_to_mend_it(faulty, capsys, monkeypat
         "currency currency string 88% EUR",
         "stock integer all 7, 0, 1",
         "roles those of the columns below; none for further_images, sku, barcode, sale_price, "
-        "category, colour, size, highlights, description",
+        "category, colour, size, highlights, description, gender",
         "To give a role another column: --column ROLE=NAME",
         "2 no such file",
         "1 names no image",
