@@ -100,6 +100,11 @@ def strip_of(image: Image.Image, mask: np.ndarray) -> Image.Image | None:
     return image.crop((ends[0], 0, ends[1], image.height))
 
 
+def box_of(corners: Sequence[int], score: float) -> Box:
+    left, top, right, bottom = corners
+    return Box(left, top, right, bottom, score)
+
+
 def corners_of(box: Box) -> np.ndarray:
     return np.array([[box.left, box.top, box.right, box.bottom]])
 
@@ -139,7 +144,7 @@ def at_random(photos: Sequence[Photo], found: Found) -> Found:
         for _ in range(20):
             i = int(rng.integers(len(photos)))
             window = rng.choice(windows_of(*photos[i].image.size)).tolist()
-            placed[i].append(DetectedGarment(one.word, Box(*window, 0.5)))
+            placed[i].append(DetectedGarment(one.word, box_of(window, 0.5)))
     return placed
 
 
@@ -197,12 +202,12 @@ def boxes_to_cut(photos: Sequence[Photo], found: Found) -> dict[str, list[Cut]]:
             own = [kind for kind in photo.boxes if kind == KIND_OF_TAG.get(one.word)]
             sets["found"].append((i, list(photo.boxes), own, one.box))
         for kind, boxes in photo.boxes.items():
-            sets["true"] += [(i, [kind], [kind], Box(*box.tolist(), 1.0)) for box in boxes]
+            sets["true"] += [(i, [kind], [kind], box_of(box.tolist(), 1.0)) for box in boxes]
     return sets
 
 
 def agreement_tables(
-    photos: Sequence[Photo], found: Found, model: FashionCLIP, shop: tuple
+    photos: Sequence[Photo], found: Found, model: FashionCLIP, shop: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Labels and hits of crops, against those of whole photographs and chance."""
     vectors, kinds = shop

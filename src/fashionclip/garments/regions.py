@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-HEIGHTS = (0.6, 0.4)
+HEIGHTS: Sequence[float] = (0.6, 0.4)
 """Heights of windows, as shares of the photograph's height. Smaller ones hold mostly a piece of a
 garment, and were right less often on development photographs."""
 WIDTHS = (1.0, 0.6)
