@@ -347,6 +347,16 @@ def write_sheets(report: Report, base: Path, folder: Path, *, n: int = 24) -> No
         sheet.save(folder / f"{kind}.png")
 
 
+def is_judged(report: Report, kind: str) -> bool:
+    """Whether a kind was judged in a shop; for attributes, in any column."""
+    judged = [not one.reason for one in report.pictures if one.kind == kind]
+    if kind == "caption":
+        judged = [not one.reason for one in report.texts if one.name == "caption"]
+    if kind in {"category", "attribute"}:
+        judged = [not one.reason for one in report.texts if one.name != "caption"]
+    return any(judged) or not judged
+
+
 def plant(arguments: argparse.Namespace, model: FashionCLIP) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -376,8 +386,9 @@ def shops(arguments: argparse.Namespace, model: FashionCLIP) -> None:
         cells = []
         for report in reports.values():
             n = sum(one.kind == kind for one in report.findings)
-            reason = next((p.reason for p in report.pictures if p.kind == kind), "")
-            cells.append("not judged" if reason else f"{n:,} ({n / report.n_products:.2%})")
+            cells.append(
+                f"{n:,} ({n / report.n_products:.2%})" if is_judged(report, kind) else "not judged"
+            )
         rows.append((kind, *cells))
     show(("kind", *(f"{s} ({r.n_products:,})" for s, r in reports.items())), rows)
 

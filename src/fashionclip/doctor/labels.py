@@ -20,7 +20,7 @@ judged: pictures do not show it."""
 MIN_FOUND = 0.05
 """Captions, or a column, are not judged where fewer wrong ones would be found."""
 WEAK = "the model tells this shop's products apart too little by their words"
-CLEAR_KAPPA, DOUBT = 0.7, 0.25
+CLEAR_KAPPA, DOUBT = 0.68, 0.25
 """Below this agreement, a column's labels are taken to be wrong only this many times as often:
 what looks wrong there is mostly hard to see."""
 MIN_OF_TYPE = 30

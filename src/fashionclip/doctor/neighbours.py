@@ -12,7 +12,7 @@ from fashionclip.doctor.shop import Shop
 NEIGHBOURS = 10
 FENCE = 1.7
 """Interquartile ranges above the third quartile from where a distance stands out at all."""
-CERTAIN = 6.3
+CERTAIN = 10.0
 """Interquartile ranges above the third quartile at which the confidence is 1."""
 _ROWS = 256
 
