@@ -54,7 +54,8 @@ print(tuned.outcome.status, tuned.outcome.steps, "steps")
 
 # %%
 print(tuned.choice.chosen.candidate.name, "by the rule", tuned.choice.rule)
-print(Path("run/selection.md").read_text("utf-8")[:1400])
+report = Path("run/selection.md").read_text("utf-8")
+print(report[report.index("| candidate") : report.index("## What each rule")])
 
 # %% [markdown]
 # The selected checkpoint against the start, on products that neither training nor selection has
