@@ -11,7 +11,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from fashionclip.cli.main import run
-from fashionclip.index import Index
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Roles
 from fashionclip.sample import generate_image, sample_products
@@ -259,7 +258,7 @@ def test_a_bad_change_costs_no_query_beside_it(memory, model):
 def drawn():
     """Tops and dresses of the sample catalogue, whose attributes are known, and their index."""
     shown = ("t-shirt", "shirt", "sweater", "dress")
-    products = [one for one in sample_products(240, seed=3) if one.attributes.category in shown]
+    products = [one for one in sample_products(180, seed=3) if one.attributes.category in shown]
     model = FashionCLIP.from_pretrained(None)
     images = [generate_image(one.attributes, seed=one.seed) for one in products]
     meta = StoreMeta("", model.name, model.fingerprint, model.dim)
@@ -273,12 +272,14 @@ def drawn():
                 for i in range(len(products))
             ],
         )
-    return Index(store, model=model), {one.product_id: one.attributes for one in products}
+    return store, model, {one.product_id: one.attributes for one in products}
 
 
-def share(index, attributes, starts, wanted, **options):
+def share(drawn, starts, wanted, **options):
     """The share of the first five hits of some starts that have an attribute."""
-    hits = [hit for start in starts for hit in index.search(similar_to=start, k=5, **options)]
+    store, model, attributes = drawn
+    queries = [Query(similar_to=start, k=5, **options) for start in starts]
+    hits = [hit for found in search_many(store, model, queries) for hit in found.hits]
     return np.mean([wanted(attributes[hit.product_id]) for hit in hits])
 
 
@@ -293,11 +294,10 @@ def share(index, attributes, starts, wanted, **options):
     ],
 )
 def test_a_change_shows_in_the_drawn_products(drawn, but, is_start, is_wanted):
-    index, attributes = drawn
-    starts = [name for name, one in attributes.items() if is_start(one)][:12]
-    plain = share(index, attributes, starts, is_wanted)
-    little = share(index, attributes, starts, is_wanted, but=but, but_strength=0.7)
-    much = share(index, attributes, starts, is_wanted, but=but, but_strength=2.0)
+    starts = [name for name, one in drawn[2].items() if is_start(one)][:12]
+    plain = share(drawn, starts, is_wanted)
+    little = share(drawn, starts, is_wanted, but=but, but_strength=0.7)
+    much = share(drawn, starts, is_wanted, but=but, but_strength=2.0)
     assert much > plain + 0.1, (plain, little, much)
     assert plain <= little <= much
 
