@@ -139,6 +139,23 @@ def test_hits_keep_the_category_of_a_product(store, model):
     assert (found.kept.column, found.kept.values) == ("kind", ("dress",))
 
 
+@pytest.mark.parametrize(
+    ("but", "is_kept"),
+    [
+        ("dress / skirt", False),
+        ("long dresses / short skirts", False),
+        ("long dress / short dress", True),
+        ("long skirt / short skirt", True),
+        ("dress / sari", True),  # no category of this catalogue
+        ("longer", True),
+    ],
+)
+def test_a_pair_that_leaves_the_category_does_not_keep_it(memory, model, but, is_kept):
+    found = ask(memory, model, similar_to="p04", but=[but], k=N)
+    assert (found.kept is not None) == is_kept
+    assert ("skirt" in {hit.columns["kind"] for hit in found.hits}) != is_kept
+
+
 def test_several_products_keep_all_their_categories(memory, model):
     found = ask(memory, model, similar_to=["p00", "p01"], but="darker", k=N)
     assert {hit.columns["kind"] for hit in found.hits} == {"shirt", "dress"}

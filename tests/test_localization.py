@@ -84,10 +84,21 @@ def test_a_synonym_among_the_contrasts_does_not_count_against_a_word(model):
     found = model.localize(photo(), ["jeans"], contrast=texts)
     with_itself = model.localize(photo(), ["jeans"], contrast=[*texts, "jeans"])
     vectors = model.encode_text(["jeans", *texts, "jeans"], templates="product")
-    assert list(differing(vectors[:1], vectors[1:])[0][-1:]) == [False]
+    usual = model.encode_text(CONTRASTS, templates="product")
+    assert list(differing(vectors[:1], vectors[1:], usual)[0][-1:]) == [False]
     np.testing.assert_allclose(found.cells, with_itself.cells, atol=0.02)
     with pytest.raises(ValueError, match="every contrast text means nearly the same as 'jeans'"):
         model.localize(photo(), ["jeans"], contrast=["jeans"])
+
+
+def test_one_contrast_text_is_judged_as_one_of_several_is():
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=16)  # in all texts of a model, so that any two are alike
+    word, *others = unit(rng.normal(size=(9, 16)) + 3 * shared)
+    several = differing(word[None], np.array(others), np.array(others))
+    for i, other in enumerate(others):
+        assert differing(word[None], other[None], np.array(others)) == several[:, [i]]
+    assert several.all()
 
 
 def test_a_map_is_the_geometric_mean_of_what_patches_and_the_whole_image_say(model):
@@ -96,7 +107,8 @@ def test_a_map_is_the_geometric_mean_of_what_patches_and_the_whole_image_say(mod
     pixels = np.array(fit_image(image, model.checkpoint.preprocess))[None]
     (vectors,) = model.engine.encode_patches(pixels, model.checkpoint.config.patch_attention)
     words, others = (model.encode_text(some, templates="product") for some in (["jeans"], texts))
-    odds = log_odds(vectors, words, others, differing(words, others), model.logit_scale)[:, 0]
+    is_other = differing(words, others, model.encode_text(CONTRASTS, templates="product"))
+    odds = log_odds(vectors, words, others, is_other, model.logit_scale)[:, 0]
     probabilities = 1 / (1 + np.exp(-odds))
     corners = np.sqrt(probabilities[0] * probabilities[1:]).reshape(4, 4)[
         [0, 0, -1, -1], [0, -1] * 2

@@ -113,3 +113,43 @@ def test_images_of_one_name_in_two_folders_keep_apart(localize, photos, tmp_path
     )[1]
     files = [image["files"] for image in json.loads(out)["images"]]
     assert not set(files[0]) & set(files[1])
+
+
+def test_a_later_run_spares_the_files_of_another_image_of_that_name(localize, photos, tmp_path):
+    other, maps = tmp_path / "other", tmp_path / "maps"
+    other.mkdir()
+    (other / "a.png").write_bytes((photos / "b.png").read_bytes())
+    localize(photos / "a.png", "jeans", "--out", maps)
+    localize(other / "a.png", "jeans", "--out", maps)
+    images = [json.loads(path.read_text())["image"] for path in maps.glob("*.json")]
+    assert sorted(images) == sorted([str(photos / "a.png"), str(other / "a.png")])
+    _, out, _ = localize(other / "a.png", "jeans", "--out", maps, "--json")
+    assert json.loads(out)["reused"] == 1
+
+
+def test_an_image_that_was_moved_is_reported_where_it_is_now(localize, photos, tmp_path):
+    localize(photos / "a.png", "jeans", "--out", tmp_path / "maps")
+    moved = (photos / "a.png").rename(tmp_path / "a.png")
+    _, out, _ = localize(moved, "jeans", "--out", tmp_path / "maps", "--json")
+    answer = json.loads(out)
+    assert answer["reused"] == 1
+    assert answer["images"][0]["image"] == str(moved)
+
+
+def test_names_of_long_words_in_any_script_fit_the_file_system(localize, photos, tmp_path):
+    long = (photos / "a.png").rename(photos / f"{'長' * 80}.png")
+    status, _, err = localize(long, "靴" * 300, "--out", tmp_path / "maps")
+    assert (status, err.count("1 word in 1 image")) == (0, 1)
+    assert len(list((tmp_path / "maps").iterdir())) == 3
+
+
+def test_a_word_that_is_also_a_folder_is_said(localize, photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    _, _, err = localize(photos / "a.png", "photos")
+    assert "note: 'photos' is read as a word; for the folder write photos/" in err
+
+
+def test_a_contrast_that_means_the_word_is_refused_in_plain_words(localize, photos):
+    status, _, err = localize(photos / "a.png", "jeans", "--contrast", "jeans")
+    assert status == 2
+    assert "every contrast text means nearly the same as 'jeans'" in err

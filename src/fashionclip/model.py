@@ -400,6 +400,7 @@ class FashionCLIP:
             names,
             self._prompt_vectors(names),
             self._prompt_vectors(others),
+            self._prompt_vectors(CONTRASTS),
             windows=windows,
         )
 

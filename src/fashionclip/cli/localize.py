@@ -98,6 +98,8 @@ def command(
                 n_reused += was_there
             except FashionCLIPError as exc:
                 rejected.append({"image": location, "reason": str(exc)})
+            except ValueError as exc:  # of the words, so it is the same for every image
+                stop_for_usage(str(exc))
             update(len(found) + len(rejected), len(rejected), None)
     if as_json:
         terminal.write_json(
@@ -137,7 +139,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         is_place = is_url(argument) or argument.lower().endswith(IMAGE_SUFFIXES)
         if i and not is_place and "/" not in argument:
             words.append(argument)
-        elif not is_url(argument) and Path(argument).is_dir():
+        elif not is_url(argument) and _is_folder(argument):
             files = sorted(path for path in Path(argument).rglob("*") if path.is_file())
             images = [str(path) for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
             if not images:
@@ -145,9 +147,19 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             locations += images
         else:
             locations.append(argument)
+    for word in words:
+        if _is_folder(word):
+            terminal.talk(f"note: {word!r} is read as a word; for the folder write {word}/")
     if not words:
         stop_for_usage(f"say what to look for, such as: fashionclip localize {arguments[0]} sleeve")
     return locations, words
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:  # a text longer than any path
+        return False
 
 
 def _one(
@@ -167,8 +179,10 @@ def _one(
 
     data = read_image_bytes(location, policy=policy)
     key = files.key_of(data, model.fingerprint, words, contrast, windows)
+    if folder is not None:
+        name = files.free_name(folder, name, location, key)
     if folder is not None and (earlier := files.read_facts(folder, name, key)):
-        return earlier, True
+        return {**earlier, "image": location}, True
     image = open_image(data)
     found = model.localize(image, words, contrast=contrast, windows=windows)
     facts = files.facts_of(location, found)

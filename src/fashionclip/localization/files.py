@@ -18,8 +18,8 @@ from PIL import Image
 from fashionclip.atomic import write_whole
 from fashionclip.localization.result import THRESHOLD, Localization
 
-MAX_STEM = 60
-"""Characters of a name that a file's name keeps."""
+MAX_STEM_BYTES = 90
+"""UTF-8 bytes of a text that a file's name keeps: file systems allow 255 for a whole name."""
 VERSION = 1
 """Raised when the same inputs give other results."""
 
@@ -121,15 +121,28 @@ def write_files(
 
 def file_stem(text: str) -> str:
     """A text as part of a file's name: letters and digits of any script, joined by hyphens."""
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:MAX_STEM] or "word"
+    name = re.sub(r"[\W_]+", "-", text.lower()).strip("-").encode()[:MAX_STEM_BYTES]
+    return name.decode(errors="ignore") or "word"
 
 
 def names_of(locations: Sequence[str]) -> list[str]:
     """A name for the files of each image; those of equal names get a digest of their location."""
     stems = [file_stem(Path(location).stem) for location in locations]
     return [
-        stem
-        if stems.count(stem) == 1
-        else f"{stem}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
+        stem if stems.count(stem) == 1 else _told_apart(stem, location)
         for stem, location in zip(stems, locations, strict=True)
     ]
+
+
+def free_name(folder: Path, name: str, location: str, key: str) -> str:
+    """The name, or one with a digest where an earlier run gave it to another image."""
+    try:
+        earlier = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        is_ours = earlier["key"] == key or earlier["image"] == location
+    except (OSError, ValueError, KeyError, TypeError):
+        return name
+    return name if is_ours else _told_apart(name, location)
+
+
+def _told_apart(stem: str, location: str) -> str:
+    return f"{stem}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"

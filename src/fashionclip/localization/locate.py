@@ -23,7 +23,7 @@ RASTER_PX = 112
 """Long side of the raster that maps are computed on."""
 SYNONYM_SHARE = 0.65
 """A contrast text means nearly the same as a word if its cosine is this share of the way from the
-mean cosine of contrast texts to 1. Models differ in that mean: .55 in the built-in one."""
+mean cosine of the usual contrast texts to 1. Models differ in that mean."""
 WORDS_AT_A_TIME = 50
 """Bounds the memory for any number of words."""
 ZOOM = 2
@@ -36,6 +36,7 @@ def localize(
     words: tuple[str, ...],
     word_vectors: Float[np.ndarray, "word dim"],
     contrast_vectors: Float[np.ndarray, "contrast dim"],
+    usual_vectors: Float[np.ndarray, "usual dim"],
     *,
     windows: int = 1,
 ) -> Localization:
@@ -48,6 +49,7 @@ def localize(
         words: as they are reported.
         word_vectors: unit vectors.
         contrast_vectors: unit vectors of what else there may be.
+        usual_vectors: unit vectors of ``CONTRASTS``: how alike texts are to this model.
         windows: 1 for the whole image, 2 for overlapping windows at twice the size as well.
 
     Raises:
@@ -55,7 +57,7 @@ def localize(
         ValueError: every contrast text means nearly the same as a word.
     """
     check_image(image)
-    is_other = differing(word_vectors, contrast_vectors)
+    is_other = differing(word_vectors, contrast_vectors, usual_vectors)
     for word, others in zip(words, is_other, strict=True):
         if not others.any():
             message = f"every contrast text means nearly the same as '{word}'; pass others"
@@ -111,12 +113,20 @@ def log_odds(
 
 
 def differing(
-    words: Float[np.ndarray, "word dim"], contrasts: Float[np.ndarray, "contrast dim"]
+    words: Float[np.ndarray, "word dim"],
+    contrasts: Float[np.ndarray, "contrast dim"],
+    usual: Float[np.ndarray, "usual dim"],
 ) -> Bool[np.ndarray, "word contrast"]:
-    """Whether a contrast text means something else than a word, by their vectors."""
-    n = len(contrasts)
-    cosines = contrasts @ contrasts.T
-    mean = (cosines.sum() - np.trace(cosines)) / (n * (n - 1)) if n > 1 else 0.0
+    """Whether a contrast text means something else than a word, by their vectors.
+
+    Args:
+        words: unit vectors.
+        contrasts: unit vectors.
+        usual: unit vectors of several usual texts; their mean cosine is the model's zero.
+    """
+    n = len(usual)
+    cosines = usual @ usual.T
+    mean = (cosines.sum() - np.trace(cosines)) / (n * (n - 1))
     return np.asarray(words @ contrasts.T < mean + SYNONYM_SHARE * (1 - mean))
 
 

@@ -70,7 +70,9 @@ class Localization:
         return [boxes_of(cells, self.size, threshold) for cells in self.cells]
 
     def overlay(self, word: int, image: Image.Image) -> Image.Image:
-        """The image with a word's map as colour on it and its boxes, at the size of the image.
+        """The image with a word's map as colour on it and its boxes.
+
+        It has the size of the image; an image longer than 1,600 pixels is drawn smaller.
 
         Args:
             word: position in ``words``.

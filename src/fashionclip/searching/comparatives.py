@@ -20,8 +20,11 @@ _ARTICLES = frozenset({"a", "an", "the", "its", "with", "in", "of", "some"})
 _EMPTY_NOUNS = frozenset(
     {"one", "ones", "piece", "item", "version", "garment", "clothes", "clothing", "product"}
 )
-_SEPARATE = frozenset({"but", "and", "or", "not", "more", "less", "without", "no"})
-"""Words with which another change begins."""
+_SEPARATE = frozenset(
+    {"but", "and", "or", "not", "never", "more", "less", "without", "no", "than", "by", "make"}
+)
+"""Words of which no noun has one: another change begins, or a sentence."""
+_NOUN_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*(?:\Ws)?")
 _OPPOSITE = re.compile(r"^(?:not (?:so|as|too|that|very|quite)|not|less|too)$")
 
 
@@ -51,6 +54,7 @@ class _Scale:
     high: str
     pairs: tuple[tuple[str, str], ...]
     nouns: frozenset[str]
+    unlike: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def _comparative(text: str) -> Change:
             scale = table.scales[found.scale]
             degree_before, before = _degree(words[:start])
             noun = [one for one in (*before, *words[end:]) if one not in _ARTICLES]
+            if not table.comparatives.keys().isdisjoint(noun):
+                raise ValueError(_not_understood(text))
             pairs = _pairs(scale, noun, text)
             if not found.is_high:
                 pairs = tuple((high, low) for low, high in pairs)
@@ -165,14 +171,18 @@ def _pairs(scale: _Scale, noun: Sequence[str], text: str) -> tuple[tuple[str, st
     left = [one for one in noun if one not in scale.nouns | _EMPTY_NOUNS]
     if not left:
         return scale.pairs
-    if len(left) > MAX_NOUN_WORDS or not _SEPARATE.isdisjoint(left):
-        message = (
-            f"{text!r:.80} is not understood: pass each change as one of its own, such as 'darker' "
-            "and 'longer sleeves'"
-        )
-        raise ValueError(message)
+    is_noun = len(left) <= MAX_NOUN_WORDS and all(map(_NOUN_WORD.fullmatch, left))
+    if not is_noun or not (_SEPARATE | scale.unlike).isdisjoint(left):
+        raise ValueError(_not_understood(text))
     name = " ".join(left)
     return ((f"{scale.low} {name}", f"{scale.high} {name}"),)
+
+
+def _not_understood(text: str) -> str:
+    return (
+        f"{text!r:.80} is not understood: pass each change as one of its own, such as 'darker' and "
+        "'longer sleeves', or as a pair, such as 'round neck / v-neck'"
+    )
 
 
 @cache
@@ -192,6 +202,7 @@ def _table() -> _Table:
             high=entry["high"]["adjectives"][0],
             pairs=tuple((low, high) for low, high in entry["pairs"]),
             nouns=frozenset(entry["nouns"]),
+            unlike=frozenset(entry.get("unlike", ())),
         )
         for entry in entries
     )

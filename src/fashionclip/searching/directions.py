@@ -20,6 +20,7 @@ To the built-in model "trousers" and "pants" are 0.08 apart, "dark" and "light" 
 N_VOTERS, MIN_AGREEING = 10, 7
 """Products nearest to an image or to words, and how many of them must have a category to say that
 it is the start's own; ``benchmarks/comparative.py categories`` counts how often that is right."""
+MAX_CATEGORIES = 1000
 MIN_OF_CATEGORY = 10
 """Products that a category must have to be kept; in a smaller one there is little to find."""
 
@@ -149,6 +150,32 @@ def kept_category(
     # an example is no hit itself
     enough = MIN_OF_CATEGORY + len(stored)
     return kept if store.count(with_category(where, kept, store)) >= enough else None
+
+
+def leaves_category(applied: Sequence[AppliedChange], kept: KeptCategory, store: Store) -> bool:
+    """Whether a pair leads from what would be kept to another category: "handbag / backpack".
+
+    The last words of both texts and of the categories are compared.
+    """
+    own = [str(value) for value in kept.values]
+    others = [str(value) for value in store.values(kept.column, k=MAX_CATEGORIES)]
+    return any(
+        change.text.startswith(change.before)  # a pair that was asked for, none of a comparative
+        and _is_named(own, change.before)
+        and _is_named(others, change.after)
+        and not _is_named(own, change.after)
+        for change in applied
+    )
+
+
+def _is_named(categories: Sequence[str], text: str) -> bool:
+    return any(not _last_word(text).isdisjoint(_last_word(one)) for one in categories)
+
+
+def _last_word(text: str) -> set[str]:
+    """It, and its plurals."""
+    word = text.casefold().replace(">", " ").replace("/", " ").split()[-1:] or [""]
+    return {word[0] + end for end in ("", "s", "es")}
 
 
 def with_category(where: Filter | None, kept: KeptCategory, store: Store) -> Filter:

@@ -15,7 +15,7 @@ from fashionclip.product import Hit, Product
 from fashionclip.relevance import scale_of
 from fashionclip.searching.candidates import Candidates, fill_cosines, merge_rankings, penalties
 from fashionclip.searching.cursors import vector_print, write_cursor
-from fashionclip.searching.directions import kept_category, with_category
+from fashionclip.searching.directions import kept_category, leaves_category, with_category
 from fashionclip.searching.encoding import encode_queries
 from fashionclip.searching.explanation import explained, stored_products
 from fashionclip.searching.lists import list_page
@@ -146,7 +146,9 @@ class _Search:
             self._fail(i, error)
         for one in self._pending.values():
             if one.changes and one.start is not None:
-                one.kept = kept_category(self._store, one.start, one.categories, one.where)
+                kept = kept_category(self._store, one.start, one.categories, one.where)
+                if kept is not None and not leaves_category(one.applied, kept, self._store):
+                    one.kept = kept
             if one.kept is not None:
                 one.where = with_category(one.where, one.kept, self._store)
                 one.by_words = None  # which began without it
