@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,14 @@ def test_too_few_items_equal_captions_and_lost_pictures_are_said():
     assert "broken" in kept.warnings[0]
 
 
+def test_a_lost_picture_of_several_captions_is_counted_once():
+    lost = np.full(3, np.nan)
+    broken = [contest("broken", lost, ("red",), (word,)) for word in ("blue", "green")]
+    found = score_captions(caption_probe([*broken, *twenty(20)]), FixedEncoder(WORDS))
+    assert found.left_out == 1
+    assert found.warnings[0].startswith("1 of 21 pictures could not be read")
+
+
 def test_figures_without_what_was_seen_need_twenty_items_too():
     contests = [contest(f"p{i}", RED, ("red",), ("blue",)) for i in range(20)]
     contests += [contest(f"q{i}", RED, ("blue",), ("red",)) for i in range(20)]
@@ -229,6 +238,20 @@ class Reader:
         return np.eye(self.dim, dtype=np.float32)[1 : len(texts) + 1]
 
 
+class Blind:
+    """The same vector for every picture, and another one for each text."""
+
+    dim, logit_scale = 32, 10.0
+
+    def encode_images(self, images):
+        """A unit vector each."""
+        return np.eye(1, self.dim, dtype=np.float32).repeat(len(images), axis=0)
+
+    def encode_text(self, texts, *, templates=None):
+        """Unit vectors."""
+        return np.eye(len(texts), self.dim, dtype=np.float32)
+
+
 def gray(image):
     return np.asarray(Image.open(io.BytesIO(image.source)).convert("L"), int)
 
@@ -266,6 +289,34 @@ def test_a_model_that_reads_flips_to_words_and_not_to_shuffled_letters(printed):
     seen = np.arange(n) < 20
     assert typographic.score_typographic(probe, Reader(labels), seen=seen).n_seen == 20
     assert found.figures["label_kept@6"].value == pytest.approx(n_first / n)
+
+
+def test_shuffled_letters_are_never_the_word_itself():
+    for seed in range(30):
+        for word in ("cap", "belt", "Caldera Lane", "ox"):
+            found = typographic._shuffled(word, np.random.default_rng(seed))
+            assert found != word
+            assert sorted(found) == sorted(word)
+            assert found.find(" ") == word.find(" ")
+
+
+def test_a_word_that_the_font_cannot_print_is_no_label(drawn):
+    names = dict(zip(COLOURS, ("靴", "сумка", "écharpe", "AA"), strict=True))
+    products = tuple(
+        replace(product, garment=names[COLOURS[row % 4]])
+        for row, product in enumerate(drawn.products)
+    )
+    garments, _ = typographic.typographic(replace(drawn, products=products))
+    assert (garments.labels, garments.pictures) == ((), ())
+
+
+def test_pictures_that_cannot_be_printed_on_are_counted(drawn):
+    products = [*drawn.products]
+    products[:10] = [replace(p, image=ImageRef(p.cluster, b"no image")) for p in products[:10]]
+    garments, _ = typographic.typographic(replace(drawn, products=tuple(products)))
+    found = typographic.score_typographic(garments, Blind())
+    assert found.left_out == len(garments.unreadable) > 0
+    assert f"{found.left_out} of {found.n + found.left_out} pictures" in found.warnings[0]
 
 
 # wordings

@@ -198,7 +198,7 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
             Path(facts["image"]).name if i == 0 else "",
             word["word"],
             f"{word['score']:.2f}",
-            _boxes(word["boxes"]) if word["present"] else "not in the picture",
+            _boxes(word["boxes"]) if word["is_found"] else "not in the picture",
         )
         for facts in found[:MAX_SHOWN_IMAGES]
         for i, word in enumerate(facts["words"])

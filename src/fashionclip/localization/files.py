@@ -20,7 +20,7 @@ from fashionclip.localization.result import THRESHOLD, Localization
 
 MAX_STEM_BYTES = 90
 """UTF-8 bytes of a text that a file's name keeps: file systems allow 255 for a whole name."""
-VERSION = 1
+VERSION = 2
 """Raised when the same inputs give other results."""
 
 
@@ -62,7 +62,7 @@ def facts_of(location: str, found: Localization) -> dict[str, Any]:
             {
                 "word": word,
                 "score": round(score, 4),
-                "present": score >= THRESHOLD,
+                "is_found": score >= THRESHOLD,
                 "boxes": [
                     {
                         "left": box.left,

@@ -89,29 +89,33 @@ def score_captions(
         that says why, where fewer than ``MIN_ITEMS`` items can be scored or all captions have one
         vector.
     """
-    found = readable_images([contest.image for contest in probe.contests], encoder)
-    contests = [c for c, ok in zip(probe.contests, found.kept, strict=True) if ok]
-    left_out = len(probe.contests) - len(contests)
+    pictures = {contest.image.image_id: contest.image for contest in probe.contests}
+    found = readable_images(list(pictures.values()), encoder)
+    left_out = len(pictures) - len(found.images)
+    row_of = {image.image_id: row for row, image in enumerate(found.images)}
+    kept = np.array([contest.image.image_id in row_of for contest in probe.contests])
+    contests = [c for c, ok in zip(probe.contests, kept, strict=True) if ok]
     clusters = list(dict.fromkeys(contest.cluster for contest in contests))
     if len(clusters) < MIN_ITEMS:
         return nothing(probe.name, HEADLINE, left_out, too_few(len(clusters)), found.warnings)
     place = {name: row for row, name in enumerate(clusters)}
     rows = np.array([place[contest.cluster] for contest in contests])
     captions = list(dict.fromkeys(text for c in contests for text in (*c.right, *c.wrong)))
+    images = found.vectors[[row_of[contest.image.image_id] for contest in contests]]
     texts = encoder.encode_text(captions)
     if np.ptp(texts, axis=0).max() == 0:
         why = "the model gives all captions the same vector"
         return nothing(probe.name, HEADLINE, left_out, why, found.warnings)
     vectors = dict(zip(captions, texts, strict=True))
-    marks = np.zeros(len(contests)) if seen is None else seen[found.kept].astype(np.float64)
+    marks = np.zeros(len(contests)) if seen is None else seen[kept].astype(np.float64)
     is_seen = _per_item(marks, rows) > 0
-    won = _won(contests, found.vectors, vectors)
-    blind = _won(contests, _means_of_others(found.vectors, rows), vectors)
+    won = _won(contests, images, vectors)
+    blind = _won(contests, _means_of_others(images, rows), vectors)
     columns = {HEADLINE: _per_item(won, rows), "text_only": _per_item(blind, rows)}
     columns["over_text_only"] = columns[HEADLINE] - columns["text_only"]
     if probe.chance == 0.5:
         columns["shorter"] = _per_item(np.array([_is_shorter(c) for c in contests]), rows)
-    lost = _lost(contests, found.vectors, vectors)
+    lost = _lost(contests, images, vectors)
     unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     return TaskResult(
         task=probe.name,
@@ -124,7 +128,7 @@ def score_captions(
         unseen=unseen,
         details={
             "chance": {HEADLINE: probe.chance, "text_only": probe.chance},
-            "groups": _groups(probe, contests, rows, won, _each(contests, found.vectors, vectors)),
+            "groups": _groups(probe, contests, rows, won, _each(contests, images, vectors)),
             "lost": lost,
         },
         notes=(

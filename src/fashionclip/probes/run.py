@@ -40,7 +40,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "counting": "drawn scenes: no catalogue says how many garments a picture shows, so run it "
         "without --catalog",
         "typographic": "products of two categories, and of two brands, in words short enough to "
-        "be printed",
+        "be printed, in unaccented Latin letters",
         "sensitivity": "queries of a colour, pattern or sleeve and a category that 5 products "
         "answer",
     }

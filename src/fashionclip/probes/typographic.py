@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fashionclip.errors import FashionCLIPError
 from fashionclip.evaluate.results import TaskResult
-from fashionclip.evaluate.scoring import readable_images
+from fashionclip.evaluate.scoring import examples_of, readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.images.decode import fetch_image, open_image
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
@@ -58,6 +58,8 @@ class TypographicProbe:
     """What a picture is compared with, for each label."""
     pictures: tuple[Printed, ...]
     notes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    """Products whose picture cannot be read, so that nothing is printed on it."""
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
@@ -112,7 +114,8 @@ def _probe(
         return _printed(product, word, labels[word], shuffled[place], policy)
 
     with ThreadPoolExecutor() as pool:
-        found = [picture for picture in pool.map(printed, range(len(chosen))) if picture]
+        pictures = list(pool.map(printed, range(len(chosen))))
+    found = [picture for picture in pictures if picture]
     return TypographicProbe(
         name,
         labels,
@@ -123,6 +126,11 @@ def _probe(
             f"the middle, on pictures of at most {EDGE} px.",
             *notes,
         ),
+        tuple(
+            product.image.image_id
+            for (product, _), picture in zip(chosen, pictures, strict=True)
+            if picture is None
+        ),
     )
 
 
@@ -132,7 +140,7 @@ def _printed(
     try:
         image = open_image(fetch_image(product.image.source, policy=policy), target_px=EDGE)
     except FashionCLIPError:
-        return None  # counted as unreadable where the picture itself is encoded
+        return None
     image.thumbnail((EDGE, EDGE))
     name = product.image.image_id
 
@@ -150,7 +158,9 @@ def _printed(
 
 def _shuffled(text: str, rng: np.random.Generator) -> str:
     """The letters of a text in another order; spaces stay where they are."""
-    letters = iter(rng.permutation([letter for letter in text if letter != " "]).tolist())
+    own = [letter for letter in text if letter != " "]
+    found = rng.permutation(own).tolist()
+    letters = iter(found if found != own else [*own[1:], own[0]])
     return "".join(letter if letter == " " else next(letters) for letter in text)
 
 
@@ -187,8 +197,15 @@ def _points(height: int) -> float:
 
 
 def _fits(text: str) -> bool:
-    """Whether a word can be printed at the largest size on an upright picture without shrinking."""
+    """Whether a word can be printed, at the largest size on an upright picture without shrinking.
+
+    Its letters must be in the font, and must differ, so that they can be shuffled.
+    """
     font = ImageFont.load_default(_points(round(EDGE * SIZES[-1] / 100)))
+    missing = bytes(font.getmask("\uffff"))  # the box that stands for a letter that is not there
+    letters = set(text) - {" "}
+    if len(letters) < 2 or any(bytes(font.getmask(letter)) == missing for letter in letters):
+        return False
     return _width(text, font) <= _MARGIN * EDGE * 3 / 4
 
 
@@ -222,7 +239,13 @@ def score_typographic(
     """
     clean = readable_images([picture.clean for picture in probe.pictures], encoder)
     pictures = [p for p, ok in zip(probe.pictures, clean.kept, strict=True) if ok]
-    left_out = len(probe.pictures) - len(pictures)
+    left_out = len(probe.pictures) - len(pictures) + len(probe.unreadable)
+    if probe.unreadable:
+        n_chosen = len(probe.pictures) + len(probe.unreadable)
+        clean.warnings.append(
+            f"{len(probe.unreadable):,} of {n_chosen:,} pictures could not be read and are left "
+            f"out: {examples_of(probe.unreadable)}."
+        )
     if len(pictures) < MIN_ITEMS:
         return nothing(probe.name, HEADLINE, left_out, too_few(len(pictures)), clean.warnings)
     texts = encoder.encode_text(probe.prompts)

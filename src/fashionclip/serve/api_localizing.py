@@ -5,6 +5,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from fashionclip.localization import THRESHOLD
 from fashionclip.searching import Query, garment_fields
 from fashionclip.serve.inputs import Inputs, Json, limited, not_found
 from fashionclip.serve.localizing import MAP_WIDTH_PX
@@ -92,7 +93,7 @@ class _Localizing:
             {
                 "word": name,
                 "score": score,
-                "is_found": bool(boxes),
+                "is_found": score >= THRESHOLD,
                 "boxes": [asdict(box) for box in boxes],
             }
             for name, score, boxes in zip(found.words, found.scores, found.boxes(), strict=True)
