@@ -202,6 +202,7 @@ def test_an_overlay_has_the_size_of_the_image_and_leaves_a_dark_map_grey(model):
         ("sleeve", "a list of at least one text"),
         (["sleeve", "  "], "text 2 of words is empty"),
         ([str(i) for i in range(1001)], "at most 1,000"),
+        (["sleeve", "sleeve " * 500], "goes on beyond the .* tokens that the model reads"),
     ],
 )
 def test_words_that_cannot_be_looked_for_are_named(model, words, says):

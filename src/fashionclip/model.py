@@ -385,7 +385,8 @@ class FashionCLIP:
         Raises:
             ImageFetchError: the image cannot be fetched.
             ImageError: it cannot be decoded, has one colour, or is too long.
-            ValueError: no words, an empty one, too many, or ``windows`` is not 1 or 2.
+            ValueError: no words, an empty one, too many, one that is longer than the model reads,
+                or ``windows`` is not 1 or 2.
         """
         names = check_texts(words, "words")
         others = CONTRASTS if contrast is None else check_texts(contrast, "contrast")
@@ -405,9 +406,21 @@ class FashionCLIP:
         )
 
     def _prompt_vectors(self, texts: tuple[str, ...]) -> np.ndarray:
-        """Vectors of texts as products, kept for the next image."""
+        """Vectors of texts as products, kept for the next image.
+
+        Raises:
+            ValueError: a text is longer than the model reads.
+        """
         found = self._prompted.get(texts)
         if found is None:
+            tokenizer = self.checkpoint.tokenizer
+            for text in texts:
+                if tokenizer.is_cut(text):
+                    message = (
+                        f"{text[:40]!r} goes on beyond the {tokenizer.context_length} tokens that "
+                        "the model reads; look for short nouns, each as a text of its own"
+                    )
+                    raise ValueError(message)
             found = self.encode_text(texts, templates="product")
             if len(self._prompted) >= KEPT_PROMPTS:
                 self._prompted = {}

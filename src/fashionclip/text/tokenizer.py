@@ -101,6 +101,10 @@ class Tokenizer:
             row[: len(tokens_of_row)] = tokens_of_row
         return tokens
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than the context, so that ``encode`` cuts it."""
+        return bool(self.rules.encode(_cleaned(text)).overflowing)
+
     def files(self) -> Mapping[str, str]:
         """The tokenizer's files for transformers 4 and 5, by name."""
         rules = tokenizers.Tokenizer.from_str(self.rules.to_str())
