@@ -29,6 +29,14 @@ def photo(width=60, height=90, *, seed=0):
     return Image.fromarray(cells).resize((width, height))
 
 
+def blank(*, noise=0, speck=0):
+    """A page of light grey, with noise, and with a dark square of so many pixels a side."""
+    pixels = np.full((200, 200, 3), 220)
+    pixels += np.random.default_rng(0).integers(-noise, noise + 1, pixels.shape)
+    pixels[:speck, :speck] = 40
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
 # frames
 
 
@@ -223,12 +231,19 @@ def test_other_windows_are_refused(model):
     [
         (Image.new("RGB", (40, 40), "white"), "has one colour"),
         (Image.new("RGB", (1, 1), "red"), "has one colour"),
+        (blank(noise=3), "has one colour"),
+        (blank(speck=2), "has one colour"),
         (photo(10_000, 100), "is 10000 x 100, too long"),
     ],
 )
 def test_an_image_without_places_is_said(model, image, says):
     with pytest.raises(ImageError, match=says):
         model.localize(image, ["sleeve"])
+
+
+def test_a_small_thing_on_a_plain_ground_is_looked_at(model):
+    assert model.localize(blank(speck=20), ["sleeve"]).size == (200, 200)
+    assert model.localize(photo(2, 1), ["sleeve"]).size == (2, 1)
 
 
 def test_500_words_in_a_large_image_take_bounded_memory(model):

@@ -13,9 +13,13 @@ from PIL import Image
 
 from fashionclip.errors import ImageError
 from fashionclip.images.decode import Preprocess, background_color
+from fashionclip.localization.boxes import MIN_SHARE
 
 MAX_ASPECT = 6
 """Longer images would be thinner than a patch of their frame."""
+LOOKED_AT_PX = 256
+MAX_NOISE = 4
+"""Of a channel's 256 levels: what a scan or the JPEG of an empty page differs by."""
 STRIDE = 0.5
 """Step between windows, at most, as a share of their side."""
 
@@ -31,9 +35,13 @@ class Frame:
 
 
 def has_one_color(image: Image.Image) -> bool:
-    """Whether all pixels of an RGB image are the same."""
-    extremes = np.asarray(image.getextrema())  # lowest and highest value of each channel
-    return bool((extremes[:, 0] == extremes[:, 1]).all())
+    """Whether all pixels of an RGB image are the same, but for noise and specks."""
+    scale = min(1.0, LOOKED_AT_PX / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BOX)
+    pixels = np.asarray(small, np.int16).reshape(-1, 3)
+    is_other = (np.abs(pixels - np.median(pixels, axis=0)) > MAX_NOISE).any(axis=1)
+    return bool(is_other.mean() < MIN_SHARE)
 
 
 def check_image(image: Image.Image) -> None:
