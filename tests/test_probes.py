@@ -425,6 +425,15 @@ def test_a_catalogue_that_says_too_little_leaves_every_probe_out(tmp_path, rows)
     assert all("needs" in why for why in plan.missing.values())
 
 
+def test_a_catalogue_without_categories_is_told_how_to_name_them(tmp_path):
+    bare = write_shop(tmp_path / "bare", [{"title": "Thing", "colour": "red"}] * 3)
+    kinds = write_shop(tmp_path / "kinds", [{"title": "Thing", "category": "Dresses"}] * 3)
+    (why,) = plan_probes(catalog_set(Catalog.open(bare)), ["hard-positives"]).missing.values()
+    assert "name the column with --column category=NAME" in why
+    (why,) = plan_probes(catalog_set(Catalog.open(kinds)), ["hard-positives"]).missing.values()
+    assert "--column" not in why
+
+
 def test_an_unknown_probe_is_refused_with_the_name_that_was_meant(drawn):
     with pytest.raises(EvaluationError, match="did you mean 'negation'"):
         plan_probes(drawn, ["negatoin"])

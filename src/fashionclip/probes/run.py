@@ -46,6 +46,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every probe by name, and what it is made of."""
+_NO_CATEGORY = " (no product has a category: name the column with --column category=NAME)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +84,7 @@ def plan_probes(
         "typographic": partial(typographic, products, policy),
         "sensitivity": partial(sensitivity, products),
     }
+    mend = "" if any(product.garment for product in products.products) else _NO_CATEGORY
     jobs: list[Job] = []
     missing: dict[str, str] = {}
     for name, make in makers.items():
@@ -91,7 +93,7 @@ def plan_probes(
         probes = make()
         for probe in probes:
             if (n := _size(probe)) < MIN_ITEMS:
-                missing[probe.name] = f"needs {MIN_ITEMS} {NEEDS[name]}; there {_are(n)}"
+                missing[probe.name] = f"needs {MIN_ITEMS} {NEEDS[name]}; there {_are(n)}{mend}"
             else:
                 jobs.append(_job(probe, products.warnings))
         if not probes:
