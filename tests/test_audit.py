@@ -153,6 +153,16 @@ def test_equal_titles_give_no_recall():
         assert "hit_gap@10" not in result.figures
 
 
+def test_without_categories_no_gap_is_said_to_be_within_them():
+    products = [
+        product(i, "", gender=("men", "women")[i % 2], title=f"item number{i}") for i in range(80)
+    ]
+    shop = shop_of(products, WordEncoder())
+    result = audit_gender(shop, ask_for_own_titles(shop))
+    assert "hit_gap@10" not in result.figures
+    assert "share an article type" in " ".join(result.warnings)
+
+
 def test_words_of_gender_leave_a_title():
     assert neutral_words("Nike Men's running shoes for women") == [
         "Nike",

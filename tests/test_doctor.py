@@ -16,10 +16,14 @@ from fashionclip.doctor import KINDS, TITLES, examine_catalog, read_fine
 from fashionclip.doctor.certainty import MIN_PRODUCTS, confidences
 from fashionclip.doctor.drawn import DRAWINGS, small_copy
 from fashionclip.doctor.findings import MENDS, finding_key
+from fashionclip.doctor.labels import judge_labels
 from fashionclip.doctor.linear import FOLDS, class_log_probabilities
-from fashionclip.doctor.measures import MEASURES, measure, signature
+from fashionclip.doctor.measures import MEASURES, SIGNATURE_BYTES, measure, signature
 from fashionclip.doctor.neighbours import nearest
+from fashionclip.doctor.shop import Pictures
+from fashionclip.doctor.shop import Shop as ShopOfArrays
 from fashionclip.errors import CatalogError
+from fashionclip.images.near_duplicates import HASH_BYTES
 from fashionclip.model import FashionCLIP
 
 COLOURS = ("red", "blue", "green", "black", "orange", "purple")
@@ -129,6 +133,11 @@ def test_findings_marked_as_fine_stay_away_until_the_picture_changes(model, tmp_
     (found,) = examine_catalog(catalog, model, kinds=kinds).findings
     report = examine_catalog(catalog, model, kinds=kinds, fine=[found.key])
     assert (of_kind(report, "same_picture"), report.n_fine) == ([], 1)
+    shop.rows[-1] = ("renamed", *shop.rows[-1][1:])
+    (renamed,) = examine_catalog(Catalog.open(shop.table()), model, kinds=kinds).findings
+    assert (renamed.product_ids, renamed.key) == (("p0", "renamed"), found.key)
+    shop.rows[-1] = ("copy", *shop.rows[-1][1:])
+    shop.table()
     for name in ("p0", "copy"):
         draw("purple", "shoe", 3).save(tmp_path / f"{name}.png")
     report = examine_catalog(catalog, model, kinds=kinds, fine=[found.key])
@@ -177,17 +186,22 @@ def test_odd_pictures_and_sparse_tables_cost_nothing_else(model, tmp_path):
     assert report.n_products == 4
     assert [reject.product_id for reject in report.rejects] == ["broken"]
     assert all(judged.reason for judged in report.pictures)
+    assert "outlier" in {judged.kind for judged in report.pictures}
     assert all(judged.reason for judged in report.texts)
 
 
-def test_equal_captions_are_not_judged(model, tmp_path):
+def test_equal_captions_are_not_judged_and_make_no_products_one(model, tmp_path):
     shop = Shop(tmp_path)
     for i in range(MIN_PRODUCTS):
-        shop.add(f"p{i}", draw(COLOURS[i % 6], SHAPES[i % 2], i, size_px=32), "a nice thing")
-    report = examine_catalog(Catalog.open(shop.table()), model, kinds=["caption"])
+        shop.add(f"p{i}", draw(COLOURS[i % 6], SHAPES[i % 2], i // 2, size_px=32), "a nice thing")
+    catalog, kinds = Catalog.open(shop.table()), ["caption", "same_product"]
+    report = examine_catalog(catalog, model, kinds=kinds, least=0.0)
     (captions,) = [judged for judged in report.texts if judged.name == "caption"]
     assert "say too little" in captions.reason
+    (products,) = [judged for judged in report.pictures if judged.kind == "same_product"]
+    assert "captions are equal" in products.reason
     assert not report.findings
+    assert not report.variants
 
 
 def test_the_command_writes_page_and_table_and_fails_on_request(model, tmp_path, capsys):
@@ -247,6 +261,42 @@ def test_confidence_never_falls_with_the_score_and_is_high_only_beyond_the_shop(
     assert (np.diff(confidence[order]) >= -1e-12).all()
     assert ((confidence >= 0) & (confidence <= 1)).all()
     assert (confidence[scores < np.median(scores)] < 0.5).all()
+
+
+@pytest.mark.parametrize("draws", ["normal", "uniform"])
+def test_faults_that_score_like_the_shop_are_not_found(draws):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        scores, faulty = getattr(rng, draws)(size=80), getattr(rng, draws)(size=80)
+        assert (confidences(scores, faulty)[0] > 0.5).mean() < 0.05
+
+
+def test_pictures_of_one_colour_show_no_label():
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(2), 60)
+    vectors = np.eye(2, 8)[classes] + 0.1 * rng.normal(size=(120, 8))
+    vectors[0] = np.eye(2, 8)[1]
+    signatures = rng.integers(0, 256, (120, SIGNATURE_BYTES), np.uint8)
+    for is_flat in (False, True):
+        if is_flat:
+            signatures[0, HASH_BYTES:] = 200
+        shop = ShopOfArrays(
+            ids=[str(i) for i in range(120)],
+            captions=[""] * 120,
+            images=[None] * 120,
+            groups=[""] * 120,
+            labels={"kind": [("shirt", "shoe")[k] for k in classes]},
+            digests=[bytes([i] * 16) for i in range(120)],
+            pictures=Pictures(
+                vectors.astype(np.float32), np.zeros((120, len(MEASURES)), np.float32)
+            ),
+            signatures=signatures,
+            drawn={},
+            drawn_rows=[],
+            rejects=[],
+        )
+        findings, _ = judge_labels(shop, "kind", 0.5)
+        assert [one.product_ids for one in findings] == ([] if is_flat else [("0",)])
 
 
 def test_confidence_finds_the_shops_own_faults_and_needs_enough_products():
@@ -318,11 +368,17 @@ def test_the_page_marks_by_keyboard_and_saves_what_the_next_run_takes(model, tmp
         assert page.locator(".is-fine").count() == 1
         page.keyboard.press("f")
         assert "2 marked as fine" in page.inner_text("#count")
+        page.evaluate('localStorage.setItem(place, JSON.stringify(["ab"]))')  # of another run
+        page.reload()
+        page.keyboard.press("j")
+        for key in "ff":
+            page.keyboard.press(key)
         with page.expect_download() as download:
             page.click("#save")
         download.value.save_as(fine)
         browser.close()
     assert errors == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
-    assert len(read_fine(fine)) == 2
+    assert len(read_fine(fine)) == 3
+    assert "ab" in read_fine(fine)
     assert run([*words, "--fine", str(fine), "--fail-on", "same_picture=2"]) == 0

@@ -51,6 +51,13 @@ def test_chance_need_not_be_zero():
     assert "more men's products than the shop has" in biased
 
 
+def test_no_side_of_chance_is_said_where_chance_is_not_known():
+    figures = {"ground_drop": Figure(0.4, 0.3, 0.5, 12)}
+    line = measured_limitations([audit("background", figures)])[0]
+    assert "0.400 [0.300 to 0.500], n = 12; what chance gives is not known" in line
+    assert "another product" not in line
+
+
 def test_products_that_it_was_not_trained_on_decide_the_sentence():
     result = audit(
         "query-length",

@@ -121,7 +121,7 @@ def _gap(
     both = [
         stratum
         for stratum in np.unique(strata).tolist()
-        if 0 < is_first[strata == stratum].mean() < 1
+        if stratum >= 0 and 0 < is_first[strata == stratum].mean() < 1
     ]
     kept = np.isin(strata, both)
     if min(int((is_first & kept).sum()), int((~is_first & kept).sum())) < MIN_GROUP:

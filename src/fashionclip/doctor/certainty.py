@@ -33,7 +33,8 @@ def confidences(
     (Efron 2004, "Large-scale simultaneous hypothesis testing"). ``f₁`` is the density of the faulty
     scores, by Gaussian kernels (Silverman 1986, section 3.4.1). ``f₀`` is that of sound products:
     a Weibull tail above the median, through two percentiles of the shop's scores, because those
-    beyond may be real faults.
+    beyond may be real faults. It is taken to fall everywhere, so that faults that score like sound
+    products are not found.
 
     Args:
         scores: of the shop's products; high where a fault is likely.
@@ -63,6 +64,7 @@ def confidences(
     found = np.exp(-0.5 * gaps**2).mean(axis=1) / (width * np.sqrt(2 * np.pi))
     beyond = np.maximum(grid - middle, 1e-3 * scale) / scale
     sound = (1 - _MIDDLE) * shape / scale * beyond ** (shape - 1) * np.exp(-(beyond**shape))
+    sound = np.maximum.accumulate(sound[::-1])[::-1]  # a shape above 1 has none at the median
     local = prior * found / (prior * found + (1 - prior) * sound + 1e-300)
     rising = np.maximum.accumulate(np.where(grid > middle, local, 0.0))
     return np.interp(scores, grid, rising), np.interp(faulty, grid, rising)

@@ -95,6 +95,7 @@ def find_duplicates(
     """
     grids = _Grids.of(shop)
     colours = shop.labels.get(colour or "", [""] * len(shop.ids))
+    captions = shop.captions if tell_apart(shop.captions) else [""] * len(shop.ids)
     same = _same_pictures(shop, grids)
     in_one = {row: i for i, rows in enumerate(same) for row in rows}
     findings = [found for rows in same if (found := _same_picture(shop, rows, colours)) is not None]
@@ -108,7 +109,7 @@ def find_duplicates(
                 continue  # seen from the other side
             if in_one.get(i, -1) == in_one.get(j, -2):
                 continue
-            kind = _relation(shop, grids, i, j, colours)
+            kind = _relation(shop, grids, i, j, colours, captions)
             if kind == "variant":
                 variants.append((i, j))
             elif kind == "twice" and cosine >= TWICE_COSINE:
@@ -118,16 +119,29 @@ def find_duplicates(
     return [one for one in findings if one.confidence >= least], groups
 
 
-def _relation(shop: Shop, grids: _Grids, i: int, j: int, colours: Sequence[str]) -> str:
+def tell_apart(captions: Sequence[str]) -> bool:
+    """Whether captions tell products apart; not if most of more than two are equal."""
+    known = [caption.casefold() for caption in captions if caption]
+    return len(known) <= 2 or len(set(known)) >= max(2, len(known) // 100)
+
+
+def _relation(
+    shop: Shop,
+    grids: _Grids,
+    i: int,
+    j: int,
+    colours: Sequence[str],
+    captions: Sequence[str],
+) -> str:
     """What look-alikes are: variants of one product, one product twice, or two (empty)."""
     if shop.groups[i] and shop.groups[i] == shop.groups[j]:
         return "variant" if colours[i] != colours[j] else ""
     gap, overlap = grids.colour_gap(i, j), grids.shape_overlap(i, j)
-    one, other = (_bare(shop.captions[row], colours[row]) for row in (i, j))
+    one, other = (_bare(captions[row], colours[row]) for row in (i, j))
     is_other_colour = gap > SAME_COLOUR or colours[i].casefold() != colours[j].casefold()
     if is_other_colour:
-        return "variant" if overlap >= SAME_SHAPE and one == other else ""
-    if shop.captions[i] and shop.captions[i].casefold() == shop.captions[j].casefold():
+        return "variant" if overlap >= SAME_SHAPE and one and one == other else ""
+    if captions[i] and captions[i].casefold() == captions[j].casefold():
         is_like = all(shop.labels[name][i] == shop.labels[name][j] for name in shop.labels)
         return "twice" if is_like else ""
     return ""
@@ -200,7 +214,7 @@ def _same_picture(shop: Shop, rows: Sequence[int], colours: Sequence[str]) -> Fi
         confidence=0.99 if len(files) == 1 else 0.9,
         suggestion=MENDS["same_picture"],
         images=tuple(shop.images[row] for row in rows),
-        key=finding_key("same_picture", *sorted({*files}), *sorted(shop.ids[row] for row in rows)),
+        key=finding_key("same_picture", *sorted(shop.digests[row] for row in rows)),
     )
 
 

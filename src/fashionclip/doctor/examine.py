@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fashionclip.catalog import Catalog
-from fashionclip.doctor.duplicates import find_duplicates
+from fashionclip.doctor.certainty import MIN_PRODUCTS
+from fashionclip.doctor.duplicates import find_duplicates, tell_apart
 from fashionclip.doctor.findings import KINDS, Finding, Kind, best_first, counts_by_kind
 from fashionclip.doctor.labels import JudgedText, judge_captions, judge_labels
 from fashionclip.doctor.neighbours import nearest, outliers
@@ -149,6 +150,7 @@ def examine_shop(
         shop.pictures.vectors, progress=lambda done: say("Neighbours", done, len(shop.rejects))
     )
     found += outliers(shop, cosines, least)
+    judged += _not_judged(shop)
     copies, variants = find_duplicates(shop, near, cosines, least, roles.colour) if n else ([], [])
     found += copies
     wanted = [one for one in found if one.kind in kinds]
@@ -163,6 +165,16 @@ def examine_shop(
         variants=variants,
         rejects=shop.rejects,
     )
+
+
+def _not_judged(shop: Shop) -> list[Judged]:
+    """The kinds by neighbours that this shop says too little for."""
+    n, reasons = len(shop.ids), dict[Kind, str]()
+    if n < MIN_PRODUCTS:
+        reasons["outlier"] = f"{n:,} pictures are too few (at least {MIN_PRODUCTS})"
+    if not tell_apart(shop.captions):
+        reasons["same_product"] = "captions are equal, so they do not say which products are one"
+    return [Judged(kind, float("nan"), 0, reason) for kind, reason in reasons.items()]
 
 
 def label_columns(catalog: Catalog) -> list[str]:

@@ -149,7 +149,7 @@ def judge_labels(
     Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating
     Uncertainty in Dataset Labels"): a label is in doubt if another's out-of-fold probability
     reaches the mean that it has among the products that carry it. How far the given label is behind
-    decides the confidence, against labels put in at random.
+    decides the confidence, against labels put in at random. A picture of one colour shows no label.
 
     Args:
         shop: the catalogue.
@@ -158,9 +158,10 @@ def judge_labels(
     """
     findings: list[Finding] = []
     judged: list[JudgedText] = []
-    fold = _folds(shop)
+    fold, is_flat = _folds(shop), shop.is_flat.tolist()
     for column, values in shop.labels.items():
-        names, codes = _codes(values, MIN_PER_CLASS)
+        shown = ["" if flat else value for value, flat in zip(values, is_flat, strict=True)]
+        names, codes = _codes(shown, MIN_PER_CLASS)
         n = int((codes >= 0).sum())
         nan = float("nan")
         if not 2 <= len(names) <= MAX_CLASSES or n < MIN_PRODUCTS:

@@ -162,8 +162,8 @@ def _low_resolution(shop: Shop, least: float, findings: list[Finding]) -> Iterat
         if confidence >= least:
             width, height = (2.0 ** shop.measure(name)[row] for name in ("short_side", "long_side"))
             words = (
-                f"{width:.0f} by {height:.0f} pixels; half of this shop's pictures have a short "
-                f"side of {np.median(short):.0f} or more"
+                f"its sides have {width:.0f} and {height:.0f} pixels; half of this shop's pictures "
+                f"have a short side of {np.median(short):.0f} or more"
             )
             findings.append(
                 Finding(

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from fashionclip.doctor import measures
+from fashionclip.images.near_duplicates import HASH_BYTES
 from fashionclip.product import Product, Reject, image_location
 
 MAX_LABELS = 1_000
 """A column of more distinct values is not one of labels."""
+MAX_FLAT = 2
+"""Of 255 levels, between the lightest and the darkest part of a picture of one colour."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +52,12 @@ class Shop:
     def measure(self, name: str) -> Float32[np.ndarray, " n"]:
         """One of ``measures.MEASURES`` of every picture."""
         return self.pictures.measures[:, measures.MEASURES.index(name)]
+
+    @property
+    def is_flat(self) -> Bool[np.ndarray, " n"]:
+        """Which pictures have one colour, so that they show nothing."""
+        grids = self.signatures[:, HASH_BYTES:].reshape(len(self.ids), -1, 3)
+        return np.asarray((np.ptp(grids, axis=1) <= MAX_FLAT).all(axis=1))
 
 
 @dataclass(slots=True)

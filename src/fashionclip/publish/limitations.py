@@ -27,6 +27,8 @@ class Sentence:
     below: str
     neither: str
     """Where the interval holds what chance gives."""
+    needs_chance: bool = False
+    """Whether chance is a level that is measured; else it is 0 where it is not known."""
 
 
 _GENDER = (
@@ -81,6 +83,7 @@ _BACKGROUND = (
         "Another ground than white changes a picture more than another product of its type does",
         "Another ground than white changes a picture, less than another product of its type does",
         "Another ground than white changes a picture as much as another product of its type does",
+        needs_chance=True,
     ),
     Sentence(
         "ground_flips",
@@ -210,6 +213,9 @@ def _said(result: TaskResult, sentences: Sequence[Sentence]) -> Iterator[str]:
     for sentence in sentences:
         figure = result.figures.get(sentence.metric)
         if figure is None:
+            continue
+        if sentence.needs_chance and chance_of(result, sentence.metric) is None:
+            yield f"{title_of(sentence.metric)} {cell(figure)}; what chance gives is not known."
             continue
         unseen = result.unseen.get(sentence.metric)
         chance = _chance(result, sentence.metric, BY_CHANCE)

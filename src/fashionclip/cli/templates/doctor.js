@@ -4,6 +4,7 @@ const cards = [...document.querySelectorAll(".finding")];
 const earlier = JSON.parse(document.getElementById("fine").textContent);
 const place = "fashionclip-doctor " + document.title;
 const marks = new Map();
+const elsewhere = new Set(); // marked before, of findings that this page does not show
 const done = [];
 let kind = "";
 let at = null;
@@ -12,7 +13,7 @@ const byId = (id) => document.getElementById(id);
 
 function keep() {
   try {
-    localStorage.setItem(place, JSON.stringify([...marks.keys()]));
+    localStorage.setItem(place, JSON.stringify([...elsewhere, ...marks.keys()]));
   } catch {
     /* a page opened from a disk may have no storage: the marks last until it is closed */
   }
@@ -72,7 +73,8 @@ function save() {
   const fine = [...marks.values()].map((card) => ({
     key: card.dataset.key, kind: card.dataset.kind, products: JSON.parse(card.dataset.products),
   }));
-  const kept = earlier.filter((key) => !marks.has(key)).map((key) => ({ key }));
+  const others = new Set([...earlier, ...elsewhere].filter((key) => !marks.has(key)));
+  const kept = [...others].map((key) => ({ key }));
   const text = JSON.stringify({ fine: [...kept, ...fine] }, null, 1) + "\n";
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
@@ -126,7 +128,8 @@ document.addEventListener("keydown", (event) => {
 });
 try {
   const kept = new Set(JSON.parse(localStorage.getItem(place) ?? "[]"));
-  for (const card of cards) if (kept.has(card.dataset.key)) mark(card, true);
+  for (const card of cards) if (kept.delete(card.dataset.key)) mark(card, true);
+  for (const key of kept) elsewhere.add(key);
 } catch {
   /* no storage, no marks */
 }
