@@ -341,6 +341,16 @@ def test_sensitivity_is_the_spread_of_average_precisions():
     assert (first.value, others[2].value) == (1, pytest.approx(0.875))
 
 
+def test_a_query_that_lost_too_many_answers_is_left_out():
+    documents = tuple(picture(f"p{i}", RED if i < 9 else np.full(3, np.nan)) for i in range(12))
+    enough, too_few = np.arange(6), np.arange(8, 12)  # three of these four cannot be read
+    queries = (("red",) * 6,) * 25
+    relevant = (enough,) * 21 + (too_few,) * 4
+    probe = sensitivity.SensitivityProbe("t", queries, documents, relevant, ())
+    found = sensitivity.score_sensitivity(probe, FixedEncoder(WORDS))
+    assert (found.n, found.left_out) == (21, 3)
+
+
 # a shop's own catalogue
 
 

@@ -376,7 +376,7 @@ class FashionCLIP:
             contrast: what else there may be, which each word is compared with; None for
                 ``localization.CONTRASTS``.
             windows: 1 for the whole image; 2 adds overlapping windows at twice the size, which
-                find smaller things and take about ten times as long.
+                find smaller things and take 7 to 10 passes instead of one.
             policy: how remote images may be fetched.
 
         Returns:

@@ -130,7 +130,11 @@ def score_sensitivity(
     left_out = len(probe.documents) - len(found.images)
     row = np.cumsum(found.kept) - 1
     relevant = [row[rows[found.kept[rows]]] for rows in probe.relevant]
-    kept = [i for i, rows in enumerate(relevant) if len(rows)]
+    kept = [  # queries that still have enough answers without the pictures that are lost
+        i
+        for i, (rows, all_rows) in enumerate(zip(relevant, probe.relevant, strict=True))
+        if len(rows) >= min(MIN_RELEVANT, len(all_rows))
+    ]
     if len(kept) < MIN_ITEMS:
         return nothing(probe.name, HEADLINE, left_out, too_few(len(kept)), found.warnings)
     values = np.stack(
