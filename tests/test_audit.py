@@ -163,6 +163,14 @@ def test_without_categories_no_gap_is_said_to_be_within_them():
     assert "share an article type" in " ".join(result.warnings)
 
 
+def test_a_gap_of_groups_that_are_all_found_has_an_interval():
+    products = [product(i, TYPES[i % 2], gender=("men", "women")[i // 2 % 2]) for i in range(120)]
+    shop = shop_of(products, WordEncoder())
+    gap = audit_gender(shop, ask_for_own_titles(shop)).figures["hit_gap@10"]
+    assert gap.value == 0
+    assert gap.low < -0.03 < 0.03 < gap.high
+
+
 def test_words_of_gender_leave_a_title():
     assert neutral_words("Nike Men's running shoes for women") == [
         "Nike",

@@ -10,7 +10,7 @@ from fashionclip.audit.findings import Findings, share_of
 from fashionclip.audit.shop import MIN_GROUP, SEED, K, Shop, own_ranks, rows_by_text
 from fashionclip.evaluate.results import Figure
 from fashionclip.metrics.exposure import stratified_gap
-from fashionclip.metrics.intervals import LEVELS, RESAMPLES
+from fashionclip.metrics.intervals import LEVELS, RESAMPLES, share_interval
 from fashionclip.metrics.ranking import expected_hit
 
 MAX_QUERIES = 2000
@@ -117,7 +117,11 @@ def add_found(
 def _gap(
     values: Float[np.ndarray, " q"], is_first: Bool[np.ndarray, " q"], strata: Int[np.ndarray, " q"]
 ) -> Figure | None:
-    """A difference of two groups within article types; None where too few can be compared."""
+    """A difference of two groups within article types; None where too few can be compared.
+
+    The interval is the bootstrap's; where that has no width, it is made of the intervals of the two
+    groups' shares (Newcombe 1998, "Interval estimation for the difference", method 10).
+    """
     both = [
         stratum
         for stratum in np.unique(strata).tolist()
@@ -130,4 +134,9 @@ def _gap(
         values[kept], is_first[kept], strata[kept], resamples=RESAMPLES, seed=SEED
     )
     low, high = np.percentile(sampled, LEVELS)
+    if low == high:  # no resample differs, as where all are found; that proves no more than n does
+        ends = [share_interval(values[kept & side], seed=SEED) for side in (is_first, ~is_first)]
+        means = [float(values[kept & side].mean()) for side in (is_first, ~is_first)]
+        low = value - np.hypot(means[0] - ends[0][0], ends[1][1] - means[1])
+        high = value + np.hypot(ends[0][1] - means[0], means[1] - ends[1][0])
     return Figure(value, float(low), float(high), int(kept.sum()))
