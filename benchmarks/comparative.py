@@ -3,7 +3,7 @@
     python benchmarks/comparative.py strengths  # every method and strength, on brands to choose by
     python benchmarks/comparative.py held-out   # the chosen strengths, on brands nobody saw
     python benchmarks/comparative.py sample     # the same on drawings, whose truth is known
-    python benchmarks/comparative.py pairs      # one pair for every start, or the nearest
+    python benchmarks/comparative.py pairs      # one pair for every start, or its kind's
     python benchmarks/comparative.py categories # the category of an image, by its neighbours
 
 Starts are products whose place on an ordered column is known and whose type has 10 others or more,
@@ -366,14 +366,14 @@ def differences_table(shop: Shop) -> Iterator[str]:
 
 
 def pairs_table(shop: Shop) -> Iterator[str]:
-    """One difference for every start, the mean over the pairs, against the nearest pair's."""
+    """One difference for every start, the mean over the pairs, against the pair of its kind."""
     yield "| column | n | texts of the change | rho | followed | likeness |"
     yield "|---|--:|---|--:|--:|--:|"
     column = next(one for one in shop.columns if one.up == "longer")
     methods = {
         "'short' and 'long'": partial(one_pair, ("short", "long")),
         "mean over all pairs": mean_of_pairs,
-        "the nearest pair": text_difference,
+        "the pair of its kind": text_difference,
     }
     for name, method in methods.items():
         found = measure(shop, column, method, CHOSEN["text difference"], keeps=True)
@@ -398,7 +398,7 @@ def one_pair(
 def mean_of_pairs(
     shop: Shop, rows: NDArray[np.intp], start: int, but: str, strength: float
 ) -> Vector:
-    pairs = read_change(but).pairs
+    pairs = dict.fromkeys(pair for _, pair in read_change(but).kinds)
     difference = np.mean(
         [shop.texts[after] - shop.texts[before] for before, after in pairs], axis=0
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashionclip.searching.comparatives import known_changes, read_change
+from fashionclip.searching.comparatives import known_changes, product_kinds, read_change
 from fashionclip.serve.page.changes import sliders
 from fashionclip.serve.page.state import State
 
@@ -76,15 +76,24 @@ def test_other_words_for_a_change_are_the_same_change(text, other):
 
 
 def test_longer_has_a_pair_for_each_kind_of_garment():
-    longer, shorter = read_change("longer"), read_change("shorter")
-    assert ("mini skirt", "maxi skirt") in longer.pairs
-    assert shorter.pairs == tuple((after, before) for before, after in longer.pairs)
+    longer, shorter = dict(read_change("longer").kinds), dict(read_change("shorter").kinds)
+    assert longer["skirt"] == ("mini skirt", "maxi skirt")
+    assert shorter == {kind: (after, before) for kind, (before, after) in longer.items()}
+    assert longer.keys() < set(product_kinds())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_kind_of_product_has_two_pairs_of_a_scale(scale):
+    kinds = [kind for pair in scale.get("kinds", ()) for kind in pair["of"]]
+    assert len(kinds) == len(set(kinds))
+    assert kinds or scale["pairs"]
 
 
 @given(st.sampled_from(SCALES), st.booleans())
 def test_every_form_of_a_scale_leads_to_its_own_end(scale, is_high):
     here, there = ("high", "low") if is_high else ("low", "high")
     expected = {tuple(pair if is_high else pair[::-1]) for pair in scale["pairs"]}
+    expected_of_kinds = {(pair[there], pair[here]) for pair in scale.get("kinds", ())}
     forms = [
         *scale[here]["comparatives"],
         *(f"more {one}" for one in scale[here]["adjectives"]),
@@ -93,7 +102,9 @@ def test_every_form_of_a_scale_leads_to_its_own_end(scale, is_high):
         *(f"too {one}" for one in scale[there]["adjectives"]),
     ]
     for form in forms:
-        assert set(read_change(form).pairs) == expected, form
+        change = read_change(form)
+        assert set(change.pairs) == expected, form
+        assert {pair for _, pair in change.kinds} == expected_of_kinds, form
 
 
 def test_no_word_of_the_table_is_on_two_scales():
@@ -138,7 +149,8 @@ def test_an_unknown_comparative_is_told_what_is_known():
     with pytest.raises(ValueError, match="shorter, longer, darker, lighter"):
         read_change("cheaper")
     for name in known_changes():
-        assert read_change(name).pairs
+        change = read_change(name)
+        assert change.pairs or change.kinds
 
 
 @given(st.text(max_size=60))
@@ -147,8 +159,9 @@ def test_any_text_is_a_change_or_refused(text):
         change = read_change(text)
     except ValueError:
         return
-    assert change.pairs
-    assert all(before and after and before != after for before, after in change.pairs)
+    pairs = [*change.pairs, *(pair for _, pair in change.kinds)]
+    assert pairs
+    assert all(before and after and before != after for before, after in pairs)
 
 
 @given(st.lists(st.integers(-2, 2), min_size=4, max_size=4))

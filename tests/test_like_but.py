@@ -112,12 +112,23 @@ def test_changes_add_up_by_their_degrees(memory, model, vectors):
     assert [round(one.strength, 6) for one in found.changes] == [0.7, 1.4]
 
 
-def test_of_several_pairs_the_one_nearest_to_the_start_counts(memory, model):
-    for before, after in (("mini skirt", "maxi skirt"), ("shorts", "long trousers")):
-        start = model.encode_text([before, after]).mean(axis=0)
-        start /= np.linalg.norm(start)
+def test_the_pair_of_the_kind_that_is_nearest_to_the_start_counts(memory, model):
+    for kind, before, after in (
+        ("skirt", "mini skirt", "maxi skirt"),
+        ("jeans", "shorts", "long trousers"),
+    ):
+        start = model.encode_text([kind])[0]
         (change,) = ask(memory, model, image_vector=start, but="longer", k=1).changes
         assert (change.before, change.after) == (before, after)
+
+
+def test_a_kind_without_a_pair_takes_the_general_one_or_is_refused(memory, model):
+    watch = model.encode_text(["watch"])[0]
+    (change,) = ask(memory, model, image_vector=watch, but="bigger", k=1).changes
+    assert (change.before, change.after) == ("small", "large")
+    with pytest.raises(ValueError, match="no change 'higher' is known for this product") as refused:
+        ask(memory, model, image_vector=watch, but="higher")
+    assert "\n" not in str(refused.value)
 
 
 def test_words_and_an_image_are_moved_from_their_mixture(memory, model, vectors):
@@ -317,6 +328,24 @@ def test_a_change_shows_in_the_drawn_products(drawn, but, is_start, is_wanted):
     much = share(drawn, starts, is_wanted, but=but, but_strength=2.0)
     assert much > plain + 0.1, (plain, little, much)
     assert plain <= little <= much
+
+
+@pytest.mark.parametrize(
+    ("but", "category", "after"),
+    [
+        ("longer", "dress", "maxi dress"),
+        ("longer", "t-shirt", "long tunic"),
+        ("looser", "shirt", "loose shirt"),
+        ("bigger", "dress", "large"),
+        ("higher", "dress", None),
+    ],
+)
+def test_a_drawn_product_is_changed_as_its_kind_is(drawn, but, category, after):
+    store, model, attributes = drawn
+    starts = [name for name, one in attributes.items() if one.category == category][:5]
+    outcomes = search_many(store, model, [Query(similar_to=one, but=but, k=1) for one in starts])
+    led_to = [one.changes[0].after if isinstance(one, Results) else None for one in outcomes]
+    assert led_to == [after] * 5
 
 
 # the service and the command line

@@ -36,6 +36,8 @@ class Change:
     """As it was asked for."""
     pairs: tuple[tuple[str, str], ...]
     """What it leads from, and what it leads to; of several pairs one counts."""
+    kinds: tuple[tuple[str, tuple[str, str]], ...] = ()
+    """Kinds of product that have a pair of their own, "skirt", and that pair."""
     degree: float = 1.0
     """0.5 for "slightly", 2 for "much"."""
 
@@ -53,6 +55,7 @@ class _Scale:
     low: str
     high: str
     pairs: tuple[tuple[str, str], ...]
+    kinds: tuple[tuple[str, tuple[str, str]], ...]
     nouns: frozenset[str]
     unlike: frozenset[str]
 
@@ -62,6 +65,7 @@ class _Table:
     scales: tuple[_Scale, ...]
     adjectives: dict[str, _Word]
     comparatives: dict[str, _Word]
+    kinds: tuple[str, ...]
 
 
 def read_change(text: str) -> Change:
@@ -94,6 +98,11 @@ def known_changes() -> list[str]:
     return [shown[key] for key in sorted(shown)]
 
 
+def product_kinds() -> tuple[str, ...]:
+    """The kinds of product that starts are told apart by, such as ``skirt`` and ``watch``."""
+    return _table().kinds
+
+
 def _pair(text: str, sides: Sequence[str]) -> tuple[str, str]:
     if len(sides) != 2 or not all(sides):
         message = f"{text!r:.80} is no pair: write from and to, such as 'long skirt / short skirt'"
@@ -118,10 +127,11 @@ def _comparative(text: str) -> Change:
             noun = [one for one in (*before, *words[end:]) if one not in _ARTICLES]
             if not table.comparatives.keys().isdisjoint(noun):
                 raise ValueError(_not_understood(text))
-            pairs = _pairs(scale, noun, text)
+            pairs, kinds = _pairs(scale, noun, text)
             if not found.is_high:
                 pairs = tuple((high, low) for low, high in pairs)
-            return Change(text, pairs, degree * degree_before)
+                kinds = tuple((kind, (high, low)) for kind, (low, high) in kinds)
+            return Change(text, pairs, kinds, degree * degree_before)
     message = (
         f"no change is known as {text!r:.60}: write from and to, such as 'long skirt / short "
         f"skirt', or one of {', '.join(known_changes())}"
@@ -162,20 +172,22 @@ def _end_of_scale(phrase: str, table: _Table) -> _Word | None:
     return None
 
 
-def _pairs(scale: _Scale, noun: Sequence[str], text: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of a scale: those of the table, or of a noun at both ends.
+def _pairs(
+    scale: _Scale, noun: Sequence[str], text: str
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, tuple[str, str]], ...]]:
+    """The pairs of a scale, and those of kinds: of the table, or a noun at both ends.
 
     Raises:
         ValueError: what should be a noun is more than that.
     """
     left = [one for one in noun if one not in scale.nouns | _EMPTY_NOUNS]
     if not left:
-        return scale.pairs
+        return scale.pairs, scale.kinds
     is_noun = len(left) <= MAX_NOUN_WORDS and all(map(_NOUN_WORD.fullmatch, left))
     if not is_noun or not (_SEPARATE | scale.unlike).isdisjoint(left):
         raise ValueError(_not_understood(text))
     name = " ".join(left)
-    return ((f"{scale.low} {name}", f"{scale.high} {name}"),)
+    return ((f"{scale.low} {name}", f"{scale.high} {name}"),), ()
 
 
 def _not_understood(text: str) -> str:
@@ -188,7 +200,8 @@ def _not_understood(text: str) -> str:
 @cache
 def _table() -> _Table:
     path = Path(__file__).with_name("comparatives.toml")
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))["scale"]
+    read = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries = read["scale"]
     adjectives: dict[str, _Word] = {}
     comparatives: dict[str, _Word] = {}
     for i, entry in enumerate(entries):
@@ -201,9 +214,16 @@ def _table() -> _Table:
             low=entry["low"]["adjectives"][0],
             high=entry["high"]["adjectives"][0],
             pairs=tuple((low, high) for low, high in entry["pairs"]),
+            kinds=tuple(
+                (kind, (pair["low"], pair["high"]))
+                for pair in entry.get("kinds", ())
+                for kind in pair["of"]
+            ),
             nouns=frozenset(entry["nouns"]),
             unlike=frozenset(entry.get("unlike", ())),
         )
         for entry in entries
     )
-    return _Table(scales, adjectives, comparatives)
+    named = [kind for scale in scales for kind, _ in scale.kinds]
+    kinds = tuple(dict.fromkeys([*named, *read["other_kinds"]]))
+    return _Table(scales, adjectives, comparatives, kinds)

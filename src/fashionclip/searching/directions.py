@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fashionclip.product import Value
-from fashionclip.searching.comparatives import Change
+from fashionclip.searching.comparatives import Change, product_kinds
 from fashionclip.searching.ranking import unit
 from fashionclip.searching.variants import with_values
 from fashionclip.store import Store
@@ -51,7 +51,11 @@ class KeptCategory:
 
 def change_texts(changes: Sequence[Change]) -> list[str]:
     """The texts whose vectors some changes need."""
-    return [text for change in changes for pair in change.pairs for text in pair]
+    pairs = [
+        pair for change in changes for pair in (*change.pairs, *(own for _, own in change.kinds))
+    ]
+    kinds = product_kinds() if any(change.kinds for change in changes) else ()
+    return list(dict.fromkeys([*(text for pair in pairs for text in pair), *kinds]))
 
 
 def moved(
@@ -64,7 +68,8 @@ def moved(
 
         moved = unit(start + strength * sum over changes of degree * (T(after) - T(before)))
 
-    Of several pairs of a change, that one counts whose middle is nearest to the start.
+    A change's pair is that of the start's kind, which is the kind of product whose name is nearest
+    to the start. Where it has none, that of the pairs for any kind counts whose middle is nearest.
 
     Args:
         start: a unit vector, of an image or a text.
@@ -76,8 +81,8 @@ def moved(
         A unit vector, and each change as it was made.
 
     Raises:
-        ValueError: the model does not tell the texts of a change apart, or the changes cancel each
-            other out.
+        ValueError: the start is of a kind that a change has no pair for, the model does not tell
+            the texts of a change apart, or the changes cancel each other out.
 
     Source: PDV, "Prompt Directional Vector" (WACV 2026), whose query for an image I and a text T is
         ``(1 - b) (I + a D) + b (T + a D)`` with ``D = T(changed) - T(plain)``; here ``start`` is
@@ -86,7 +91,7 @@ def moved(
     total = np.zeros(len(start))
     applied = []
     for change in changes:
-        before, after = _nearest_pair(start, change, texts)
+        before, after = _pair_for(start, change, texts)
         total += change.degree * (texts[after].astype(np.float64) - texts[before])
         applied.append(AppliedChange(change.text, before, after, strength * change.degree))
     if np.linalg.norm(total) < MIN_DIFFERENCE:
@@ -95,25 +100,35 @@ def moved(
     return unit(start + strength * total).astype(np.float32), tuple(applied)
 
 
-def _nearest_pair(
+def _pair_for(
     start: Float[np.ndarray, " dim"],
     change: Change,
     texts: Mapping[str, Float[np.ndarray, " dim"]],
 ) -> tuple[str, str]:
+    pairs: Sequence[tuple[str, str]] = change.pairs
+    if change.kinds:
+        kind = max(product_kinds(), key=lambda name: float(texts[name] @ start))
+        pairs = [pair for one, pair in change.kinds if one == kind] or pairs
+    if not pairs:
+        message = (
+            f"no change {change.text!r:.60} is known for this product: write from and to, such as "
+            "'long skirt / short skirt'"
+        )
+        raise ValueError(message)
     before, after = (
         np.stack([texts[text] for text in side]).astype(np.float64)
-        for side in zip(*change.pairs, strict=True)
+        for side in zip(*pairs, strict=True)
     )
     is_told = np.linalg.norm(after - before, axis=1) >= MIN_DIFFERENCE
     if not is_told.any():
-        first, last = change.pairs[0]
+        first, last = pairs[0]
         message = (
             f"the model does not tell {first!r:.60} from {last!r:.60}, so the change "
             f"{change.text!r:.60} leads nowhere: use other words"
         )
         raise ValueError(message)
     near = unit(before + after) @ start
-    return change.pairs[int(np.where(is_told, near, -np.inf).argmax())]
+    return pairs[int(np.where(is_told, near, -np.inf).argmax())]
 
 
 def kept_category(
