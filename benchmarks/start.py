@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from fashionclip.product import Product
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
-from fashionclip.serve.saved_copy import NAME
+from fashionclip.serve.saved_copy import saved_path
 from fashionclip.store import Store, StoreMeta, create_store, holds_store, open_store
 
 ROWS_PER_WRITE = 10_000
@@ -44,10 +44,11 @@ def main() -> None:
         saved_in = Path(folder)
         start(given.store, None, "read whole").close()
         index = start(given.store, saved_in, "read whole, and saved")
-        while not (saved_in / NAME).exists():
+        saved = saved_path(saved_in, index.meta)
+        while not saved.exists():
             time.sleep(0.1)
         index.close()
-        print(f"saved file: {(saved_in / NAME).stat().st_size / 1e6:.0f} MB")
+        print(f"saved file: {saved.stat().st_size / 1e6:.0f} MB")
         start(given.store, saved_in, "from the saved file").close()
         for n in N_CHANGED:
             with open_store(given.store).writer() as writer:

@@ -19,7 +19,6 @@ import pytest
 
 from fashionclip.serve.memory_index import InMemoryIndex
 from fashionclip.serve.metrics import Metrics
-from fashionclip.serve.saved_copy import NAME
 from fashionclip.store import open_store
 from service_process import new, serve
 from small_shop import index_shop, write_catalog
@@ -121,7 +120,7 @@ def test_a_replica_that_is_killed_while_it_reloads_starts_again_as_if_nothing_wa
 ):
     limits = {"read_only": True, "snapshot_dir": str(tmp_path / "saved")}
     with serve(uri, limits=limits) as replica:
-        replica.wait_until((tmp_path / "saved" / NAME).exists)
+        replica.wait_until(lambda: any((tmp_path / "saved").glob("*.snapshot")))
         for i, colour in enumerate(("olive", "teal", "pink")):
             assert owner.put(new(f"n{i}", colour)).status == 200
         kill(replica)
