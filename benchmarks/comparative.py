@@ -26,6 +26,7 @@ Prints Markdown. Vectors are cached in ``--cache``, so that a second run encodes
 import argparse
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -184,7 +185,8 @@ def one_start(
         if step and method is not no_change:
             # half of GradREC's steps, half of the weight of words
             but = column.up if step > 0 else column.down
-            query = method(shop, others, start, but, strength * abs(step))
+            with suppress(ValueError):  # refused for this start, which so stays as it is
+                query = method(shop, others, start, but, strength * abs(step))
         ranked.append(others[nearest(shop.vectors[others], query, K)])
     values = column.values[np.concatenate(ranked)]
     steps = np.repeat(STEPS, [len(rows) for rows in ranked])

@@ -38,7 +38,7 @@ def only(text):
         ("not such a thing -> a sari", ("not such a thing", "a sari")),
         ("higher heels", ("low heels", "high heels")),
         ("a darker shade of blue", ("light blue", "dark blue")),
-        ("  long skirt /short skirt ", ("long skirt", "short skirt")),
+        ("  long skirt  /  short skirt ", ("long skirt", "short skirt")),
         ("long skirt → short skirt", ("long skirt", "short skirt")),
     ],
 )
@@ -125,6 +125,9 @@ def test_no_word_of_the_table_is_on_two_scales():
         ("Red skirt / red  SKIRT", "from and to are the same"),
         ("quirkier", "no change is known as 'quirkier'"),
         ("dark", "no change is known as 'dark'"),
+        ("w/o sleeves", "no change is known as 'w/o sleeves': write from and to"),
+        ("w/ sleeves", "no change is known"),
+        ("long skirt/short skirt", "such as 'long skirt / short skirt'"),
         ("shorter but darker", "pass each change as one of its own"),
         ("not darker", "pass each change as one of its own"),
         ("darker, longer", "pass each change as one of its own"),

@@ -367,6 +367,7 @@ def test_the_service_says_what_it_changed(client):
         {"text": "much darker", "from": "white", "to": "black", "strength": 1.0},
         {"text": "a / b", "from": "a", "to": "b", "strength": 0.5},
     ]
+    assert answer.json()["kept_category"] is None
     by_url = client.get("/v1/products/P00/similar?but=much+darker&but=a+/+b&but_strength=0.5&k=4")
     assert by_url.json() == answer.json()
 

@@ -153,3 +153,15 @@ def test_a_contrast_that_means_the_word_is_refused_in_plain_words(localize, phot
     status, _, err = localize(photos / "a.png", "jeans", "--contrast", "jeans")
     assert status == 2
     assert "every contrast text means nearly the same as 'jeans'" in err
+
+
+def test_other_words_replace_an_images_files_and_no_others(localize, photos, tmp_path):
+    maps = tmp_path / "maps"
+    assert localize(photos, "jeans", "bag", "--out", maps)[0] == 0
+    others = {"a.notes.png", "b.1-jeans.png", "b.2-bag.png", "a.b.1-jeans.png"}
+    for name in ("a.notes.png", "a.b.1-jeans.png"):
+        (maps / name).write_bytes(b"mine")
+    assert localize(photos / "a.png", "bag", "--out", maps)[0] == 0
+    pictures = {path.name for path in maps.glob("*.png")}
+    assert pictures == others | {"a.1-bag.png"}
+    assert {"a.1-bag.png", "a.npz"} == set(json.loads((maps / "a.json").read_text())["files"])

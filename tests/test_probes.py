@@ -476,6 +476,23 @@ def test_the_command_compares_two_models_and_resumes_from_its_cache(
     assert set((tmp_path / "cache").rglob("*.safetensors")) == files, "nothing is encoded again"
 
 
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [("gone", "gone does not exist"), ("damaged", "config.json"), ("first", "called first")],
+)
+def test_a_bad_second_model_is_refused_before_the_first_is_measured(
+    shop, tiny_checkpoint, tmp_path, capsys, other, reason
+):
+    first = shutil.copytree(tiny_checkpoint, tmp_path / "first")
+    (tmp_path / "damaged").mkdir()
+    words = ["probe", str(first), str(tmp_path / other), "--catalog", str(shop)]
+    assert run([*words, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert reason in line
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_says_in_one_line_that_no_probe_can_be_made(tmp_path, tiny_checkpoint, capsys):
     path = write_shop(tmp_path, [{"title": "Thing"}] * 3)
     assert run(["probe", str(tiny_checkpoint), "--catalog", str(path), "--only", "counting"]) == 1

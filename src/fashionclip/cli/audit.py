@@ -25,7 +25,7 @@ from fashionclip.cli.options import (
     json_option,
     open_catalog,
     open_encoder,
-    open_model,
+    open_models,
     ray_options,
     stop_for_usage,
 )
@@ -105,10 +105,7 @@ def command(
     if unknown := [name for name in names if name not in AUDITS]:
         stop_for_usage(f"there is no audit '{unknown[0]}'; there are {', '.join(AUDITS)}")
     catalog = open_catalog(path, reading)
-    opened = (
-        open_model(None if name == "builtin" else name, device=device, precision=precision)
-        for name in models or ["builtin"]
-    )
+    opened = open_models(models or ["builtin"], device=device, precision=precision)
     with terminal.progress("Reading the catalogue", total=None, noun="pictures") as update:
         run, thumbnails = audit_models(
             opened,

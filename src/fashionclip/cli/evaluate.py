@@ -18,7 +18,7 @@ from fashionclip.cli.options import (
     json_option,
     open_catalog,
     open_encoder,
-    open_model,
+    open_models,
     private_option,
     ray_options,
     stop_for_usage,
@@ -132,12 +132,9 @@ def command(
     reading = CatalogOptions(allow_private=allow_private, storage_options=storage_options)
     begun = perf_counter()
     benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
+    opened = open_models(models or ["builtin"], device=device, precision=precision)
     if download:
         download_missing(benchmarks, data)
-    opened = (
-        open_model(None if name == "builtin" else name, device=device, precision=precision)
-        for name in models or ["builtin"]
-    )
     with terminal.progress("Reading the benchmarks", total=None, noun="pictures") as update:
         suite = load_benchmarks(benchmarks, data)
         run, thumbnails = evaluate_models(

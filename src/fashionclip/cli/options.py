@@ -289,6 +289,33 @@ def open_model(name: str | None, *, device: str = "auto", precision: str = "auto
     return FashionCLIP.from_pretrained(name, device=device, precision=precision)
 
 
+def open_models(
+    names: Sequence[str], *, device: str = "auto", precision: str = "auto"
+) -> "Iterator[FashionCLIP]":
+    """Open models one after the other, once each is known to be there and complete.
+
+    A bad second model is so refused before the first one is measured.
+
+    Args:
+        names: as ``FashionCLIP`` takes them, or ``builtin``.
+        device: as ``FashionCLIP``.
+        precision: as ``FashionCLIP``.
+
+    Raises:
+        FashionCLIPError: as ``FashionCLIP.from_pretrained``; what the engines refuse, as each is
+            opened.
+        EvaluationError: two models have one name.
+    """
+    from fashionclip.checkpoint import open_checkpoint
+    from fashionclip.evaluate.run import refuse_equal_names
+    from fashionclip.model import FashionCLIP
+
+    paths = [str(Path(name).resolve()) if Path(name).is_dir() else name for name in names]
+    checkpoints = [open_checkpoint(path) for path in paths]
+    refuse_equal_names(checkpoint.name for checkpoint in checkpoints)
+    return (FashionCLIP(one, device=device, precision=precision) for one in checkpoints)
+
+
 @contextmanager
 def open_encoder(
     model: "FashionCLIP",

@@ -18,7 +18,7 @@ from fashionclip.cli.options import (
     examples,
     json_option,
     open_catalog,
-    open_model,
+    open_models,
 )
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def command(
     begun = perf_counter()
     only = [name.strip() for some in names for name in some.split(",") if name.strip()]
     check_names(only)  # before anything is drawn or read
-    opened = (
-        open_model(None if name == "builtin" else name, device=device, precision=precision)
-        for name in models or ["builtin"]
-    )
+    opened = open_models(models or ["builtin"], device=device, precision=precision)
     with terminal.progress("Making the probes", total=None, noun="pictures") as update:
         plan = plan_probes(products_of(path, reading), only, policy=reading.policy)
         run, thumbnails = probe_models(

@@ -1,6 +1,7 @@
 """A run: models on benchmarks, each task scored over vectors that are computed once."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -189,10 +190,8 @@ def measure_models(
     shown: dict[str, str] = {}
     for model in models:
         begin = time.perf_counter()
-        name = _short_name(model)
-        if name in results:
-            message = f"two of the models are called {name}; rename one of the folders"
-            raise EvaluationError(message)
+        refuse_equal_names([*(info.name for info in infos), model.name])
+        name = _short_name(model.name)
         own = read_training_data(model.checkpoint.folder)
         training = [*([own] if own else []), *trained_on]
         check = LeakageCheck(training, cache, policy=policy) if training else None
@@ -276,10 +275,26 @@ def _measure(
     return replace(result, notes=(*result.notes, f"Leakage check: {leakage}."))
 
 
-def _short_name(model: FashionCLIP) -> str:
+def refuse_equal_names(names: Iterable[str]) -> None:
+    """Refuse models that results could not tell apart.
+
+    Args:
+        names: of models, or paths of their folders, whose last part counts.
+
+    Raises:
+        EvaluationError: two are equal.
+    """
+    counts = Counter(map(_short_name, names))
+    for name, n in counts.items():
+        if n > 1:
+            message = f"two of the models are called {name}; rename one of the folders"
+            raise EvaluationError(message)
+
+
+def _short_name(name: str) -> str:
     """A folder's own name for a model in a folder, without its whole path."""
-    path = Path(model.name)
-    return path.resolve().name if path.is_dir() else model.name
+    path = Path(name)
+    return path.resolve().name if path.is_dir() else name
 
 
 def _thumbnails(

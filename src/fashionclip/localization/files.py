@@ -4,6 +4,7 @@ The JSON is written last. It holds a key of all that the result depends on, so a
 again leaves out what is there, and does again what a kill left unfinished.
 """
 
+import glob
 import hashlib
 import io
 import json
@@ -82,7 +83,7 @@ def facts_of(location: str, found: Localization) -> dict[str, Any]:
 def write_files(
     folder: Path, name: str, facts: Mapping[str, Any], found: Localization, image: Image.Image
 ) -> dict[str, Any]:
-    """Write an image's files.
+    """Write an image's files; pictures of an earlier run for other words are removed.
 
     Args:
         folder: where they go; it is made if need be.
@@ -114,6 +115,10 @@ def write_files(
     for file, data in files.items():
         write_whole(folder / file, data)
     written = {**facts, "files": sorted(files)}
+    for earlier in folder.glob(f"{glob.escape(name)}.*.png"):
+        is_ours = re.fullmatch(r"\d+-.+\.png", earlier.name.removeprefix(f"{name}."))
+        if is_ours and earlier.name not in files:
+            earlier.unlink(missing_ok=True)
     text = json.dumps(written, ensure_ascii=False, indent=2)
     write_whole(folder / f"{name}.json", text.encode())
     return written

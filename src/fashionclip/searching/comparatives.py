@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 MAX_NOUN_WORDS = 4
-_SIDES = re.compile(r"\s*(?:/|->|→)\s*")
+_SIDES = re.compile(r"\s+/\s+|^/\s*|\s*/$|\s*(?:->|→)\s*")
+"""A slash between two words is part of them: "w/o sleeves"."""
 _DEGREES = {
     0.5: ("slightly", "a bit", "a little bit", "a little", "a touch", "somewhat", "a shade"),
     2.0: ("much", "a lot", "lots", "far", "way", "very much", "considerably"),

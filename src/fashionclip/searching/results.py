@@ -69,7 +69,7 @@ def results_fields(results: Results, *, has_groups: bool) -> dict[str, Any]:
 
 
 def _change_fields(results: Results) -> dict[str, Any]:
-    """What was changed, and the category that was kept; nothing where nothing was changed."""
+    """What was changed, and the category that was kept or None; {} where nothing was changed."""
     if not results.changes:
         return {}
     changes = [
@@ -78,4 +78,4 @@ def _change_fields(results: Results) -> dict[str, Any]:
     ]
     kept = results.kept
     category = {"column": kept.column, "values": list(kept.values)} if kept else None
-    return {"changes": changes, **({"kept_category": category} if category else {})}
+    return {"changes": changes, "kept_category": category}

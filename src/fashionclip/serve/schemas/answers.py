@@ -119,9 +119,10 @@ class Hits(BaseModel):
         None,
         description="How hits differ from the start of the search. Only where but asked for it.",
     )
-    kept_category: KeptCategoryOut | SkipJsonSchema[None] = Field(
+    kept_category: KeptCategoryOut | None = Field(
         None,
-        description="The category that hits are kept to because of the changes, if one is.",
+        description="The category that hits are kept to because of the changes; null if none is. "
+        "Only with changes.",
     )
     hint: str | SkipJsonSchema[None] = Field(
         None,
