@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("HF_", "FASHIONCLIP_", "TRANSFORMERS_")):
             monkeypatch.delenv(name)
+    if s3fs := sys.modules.get(
+        "s3fs"
+    ):  # file systems are cached without the environment's endpoint
+        s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / ".cache"))
 

@@ -355,7 +355,8 @@ def test_a_bucket_that_fails_in_the_middle_of_a_copy_costs_only_time(folder, s3_
     target = create_store("s3://copies/shop.lance", meta_of(), storage_options=options)
     asked = itertools.count()
     proxy.plan = lambda method, path: "ExpiredToken" if next(asked) > 45 else None
-    with pytest.raises(StoreError, match="the credentials have expired: renew them"):
+    # which request meets it differs, and the answer to a HEAD request has no reason
+    with pytest.raises(StoreError, match=r"credentials have expired: renew|check the credentials"):
         copy_store(source, target)
     proxy.plan = lambda method, path: None
     report = copy_store(source, target)
