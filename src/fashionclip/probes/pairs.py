@@ -109,13 +109,15 @@ def score_captions(
     vectors = dict(zip(captions, texts, strict=True))
     marks = np.zeros(len(contests)) if seen is None else seen[kept].astype(np.float64)
     is_seen = _per_item(marks, rows) > 0
-    won = _won(contests, images, vectors)
-    blind = _won(contests, _means_of_others(images, rows), vectors)
+    cosines = _cosines(contests, images, vectors)
+    each = _each(cosines)
+    won = each.min(axis=1)
+    blind = _each(_cosines(contests, _means_of_others(images, rows), vectors)).min(axis=1)
     columns = {HEADLINE: _per_item(won, rows), "text_only": _per_item(blind, rows)}
     columns["over_text_only"] = columns[HEADLINE] - columns["text_only"]
     if probe.chance == 0.5:
         columns["shorter"] = _per_item(np.array([_is_shorter(c) for c in contests]), rows)
-    lost = _lost(contests, images, vectors)
+    lost = _lost(contests, cosines)
     unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     return TaskResult(
         task=probe.name,
@@ -128,7 +130,7 @@ def score_captions(
         unseen=unseen,
         details={
             "chance": {HEADLINE: probe.chance, "text_only": probe.chance},
-            "groups": _groups(probe, contests, rows, won, _each(contests, images, vectors)),
+            "groups": _groups(probe, contests, rows, won, each),
             "lost": lost,
         },
         notes=(
@@ -153,50 +155,31 @@ def _example(contest: Contest) -> str:
 
 
 def _cosines(
-    contest: Contest, image: Float[np.ndarray, " d"], vectors: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    right, wrong = (
-        np.stack([vectors[text] for text in texts]) @ image
-        for texts in (contest.right, contest.wrong)
-    )
-    return right, wrong
-
-
-def _won(
     contests: Sequence[Contest],
     images: Float[np.ndarray, "n d"],
     vectors: Mapping[str, np.ndarray],
-) -> Float[np.ndarray, " n"]:
-    """1 where every right caption is closer than every wrong one, else 0."""
-    found = []
-    for contest, image in zip(contests, images, strict=True):
-        right, wrong = _cosines(contest, image, vectors)
-        found.append(float(right.min() > wrong.max() + _TIE))
-    return np.array(found)
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each contest, the cosines of its right captions and of its wrong ones."""
+    return [
+        (
+            np.stack([vectors[text] for text in contest.right]) @ image,
+            np.stack([vectors[text] for text in contest.wrong]) @ image,
+        )
+        for contest, image in zip(contests, images, strict=True)
+    ]
 
 
-def _each(
-    contests: Sequence[Contest],
-    images: Float[np.ndarray, "n d"],
-    vectors: Mapping[str, np.ndarray],
-) -> Float[np.ndarray, "n right"]:
-    """For each right caption by itself, 1 where it is closer than every wrong one."""
-    found = []
-    for contest, image in zip(contests, images, strict=True):
-        right, wrong = _cosines(contest, image, vectors)
-        found.append((right > wrong.max() + _TIE).astype(float))
-    return np.array(found)
+def _each(cosines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Float[np.ndarray, "n right"]:
+    """For each right caption by itself, 1 where it is closer than every wrong one, else 0."""
+    return np.array([(right > wrong.max() + _TIE).astype(float) for right, wrong in cosines])
 
 
 def _lost(
-    contests: Sequence[Contest],
-    images: Float[np.ndarray, "n d"],
-    vectors: Mapping[str, np.ndarray],
+    contests: Sequence[Contest], cosines: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> list[dict[str, str]]:
     """The contests that are lost by the largest margins: picture, right and preferred caption."""
     found = []
-    for contest, image in zip(contests, images, strict=True):
-        right, wrong = _cosines(contest, image, vectors)
+    for contest, (right, wrong) in zip(contests, cosines, strict=True):
         row = {
             "picture": contest.image.image_id,
             "right": contest.right[int(right.argmin())],
