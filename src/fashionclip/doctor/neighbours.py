@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from fashionclip.doctor.certainty import MIN_PRODUCTS
-from fashionclip.doctor.findings import MENDS, Finding, finding_key
-from fashionclip.doctor.shop import Shop
+from fashionclip.doctor.findings import Finding
+from fashionclip.doctor.shop import Shop, picture_finding
 
 NEIGHBOURS = 10
 FENCE = 1.7
@@ -69,18 +69,14 @@ def outliers(shop: Shop, cosines: Float[np.ndarray, "n k"], least: float) -> lis
     confidence = np.clip((beyond - FENCE) / (CERTAIN - FENCE), 0, 0.99)
     usual = float(np.quantile(cosines.mean(axis=1), 0.05))
     return [
-        Finding(
-            kind="outlier",
-            product_ids=(shop.ids[row],),
-            evidence=(
-                f"its {cosines.shape[1]} nearest products have a mean cosine of "
-                f"{cosines[row].mean():.2f}; for 95 % of this shop's products it is {usual:.2f} or "
-                "more"
-            ),
-            confidence=round(float(confidence[row]), 3),
-            suggestion=MENDS["outlier"],
-            images=(shop.images[row],),
-            key=finding_key("outlier", shop.digests[row]),
+        picture_finding(
+            shop,
+            "outlier",
+            row,
+            f"its {cosines.shape[1]} nearest products have a mean cosine of "
+            f"{cosines[row].mean():.2f}; for 95 % of this shop's products it is {usual:.2f} or "
+            "more",
+            float(confidence[row]),
         )
         for row in np.flatnonzero((beyond > FENCE) & (confidence >= least)).tolist()
     ]

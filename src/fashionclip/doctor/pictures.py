@@ -1,15 +1,15 @@
 """Faults of pictures: each learned from copies of the shop's pictures into which it was drawn."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fashionclip.doctor.certainty import MIN_PRODUCTS, confidences
 from fashionclip.doctor.evidence import evidence_for
-from fashionclip.doctor.findings import MENDS, Finding, Kind, finding_key
+from fashionclip.doctor.findings import Finding, Kind
 from fashionclip.doctor.linear import FOLDS, fit_logistic, score_logistic
-from fashionclip.doctor.shop import Pictures, Shop
+from fashionclip.doctor.shop import Pictures, Shop, picture_finding
 
 LEARNED: tuple[Kind, ...] = (
     *("several_products", "no_product", "text_overlay", "watermark"),
@@ -18,6 +18,10 @@ LEARNED: tuple[Kind, ...] = (
 """The kinds that are drawn into copies."""
 MIN_FOUND = 0.3
 """A kind is not judged where fewer of the drawn faults are found: the pictures do not show it."""
+MAX_SHARE_SMALL = 0.05
+"""Sizes that more of a shop's pictures have are usual there."""
+SMALL = 0.5
+"""A picture is small if its short side is below this share of the shop's median."""
 MAX_COMPONENTS = 128
 MAX_SOUND = 1_600
 """Pictures as they are that a fit uses; more change little."""
@@ -47,20 +51,24 @@ def judge_pictures(
         kinds: the kinds to judge.
     """
     wanted = [kind for kind in LEARNED if kind in kinds]
-    findings: list[Finding] = []
-    judged: list[Judged] = []
+    findings, judged = _learned(shop, least, wanted) if wanted else ([], [])
+    small, of_small = _low_resolution(shop, least)
+    return [*findings, *small], [*judged, of_small]
+
+
+def _learned(shop: Shop, least: float, kinds: Sequence[Kind]) -> tuple[list[Finding], list[Judged]]:
+    """Faults of the kinds that are learned from drawn ones."""
     n_drawn = len(shop.drawn_rows)
-    if wanted and min(len(shop.ids), n_drawn) < MIN_PRODUCTS:
+    if min(len(shop.ids), n_drawn) < MIN_PRODUCTS:
         reason = (
             f"{len(shop.ids):,} pictures are too few to learn what is usual (at least "
             f"{MIN_PRODUCTS})"
         )
-        judged = [Judged(kind, float("nan"), n_drawn, reason) for kind in wanted]
-        return findings, [*judged, *_low_resolution(shop, least, findings)]
-    if not wanted:
-        return findings, [*judged, *_low_resolution(shop, least, findings)]
+        return [], [Judged(kind, float("nan"), n_drawn, reason) for kind in kinds]
+    findings: list[Finding] = []
+    judged: list[Judged] = []
     features = _Features(shop)
-    for kind in wanted:
+    for kind in kinds:
         scores, faulty = features.out_of_fold(kind)
         confidence, of_drawn = confidences(scores, faulty)
         found = float((of_drawn >= least).mean())
@@ -69,9 +77,11 @@ def judge_pictures(
             judged.append(Judged(kind, found, n_drawn, reason))
             continue
         judged.append(Judged(kind, found, n_drawn))
-        rows = np.flatnonzero(confidence >= least)
-        findings.extend(_finding(shop, kind, int(row), float(confidence[row])) for row in rows)
-    return findings, [*judged, *_low_resolution(shop, least, findings)]
+        findings += [
+            picture_finding(shop, kind, row, evidence_for(shop, kind, row), float(confidence[row]))
+            for row in np.flatnonzero(confidence >= least).tolist()
+        ]
+    return findings, judged
 
 
 class _Features:
@@ -85,15 +95,13 @@ class _Features:
             [shop.pictures.vectors[:: _step(shop)], *(c.vectors for c in copies)]
         )
         self._centre = everything.mean(axis=0)
-        _, _, axes = np.linalg.svd(
-            (everything - self._centre).T @ (everything - self._centre), hermitian=True
-        )
+        centred = everything - self._centre
+        _, _, axes = np.linalg.svd(centred.T @ centred, hermitian=True)
         self._axes = axes[:MAX_COMPONENTS].T
         own = shop.pictures.measures
         low, self._middle, high = np.quantile(own, (0.25, 0.5, 0.75), axis=0)
         self._spread = np.maximum((high - low) / 1.35, 0.5 * own.std(axis=0)) + 0.02
-        projected = (everything - self._centre) @ self._axes
-        self._scale = projected.std(axis=0) + 1e-6
+        self._scale = (centred @ self._axes).std(axis=0) + 1e-6
         self._own = self._of(shop.pictures)
         self._copies = {kind: self._of(pictures) for kind, pictures in shop.drawn.items()}
 
@@ -125,55 +133,24 @@ def _step(shop: Shop) -> int:
     return max(1, len(shop.ids) // (2 * MAX_SOUND))
 
 
-def _finding(shop: Shop, kind: Kind, row: int, confidence: float) -> Finding:
-    return Finding(
-        kind=kind,
-        product_ids=(shop.ids[row],),
-        evidence=evidence_for(shop, kind, row),
-        confidence=round(confidence, 3),
-        suggestion=MENDS[kind],
-        images=(shop.images[row],),
-        key=finding_key(kind, shop.digests[row]),
-    )
-
-
-MAX_SHARE_SMALL = 0.05
-"""Sizes that more of a shop's pictures have are usual there."""
-SMALL = 0.5
-"""A picture is small if its short side is below this share of the shop's median."""
-
-
-def _low_resolution(shop: Shop, least: float, findings: list[Finding]) -> Iterator[Judged]:
+def _low_resolution(shop: Shop, least: float) -> tuple[list[Finding], Judged]:
     """Small pictures, by the pixels of their files."""
-    n = len(shop.ids)
+    n, nan = len(shop.ids), float("nan")
     if n < MIN_PRODUCTS:
-        yield Judged("low_resolution", float("nan"), 0, f"{n:,} pictures are too few")
-        return
-    short = 2.0 ** shop.measure("short_side")
-    ratio = short / np.median(short)
-    rows: Sequence[int] = np.flatnonzero(ratio < SMALL).tolist()
+        return [], Judged("low_resolution", nan, 0, f"{n:,} pictures are too few")
+    short, long = (2.0 ** shop.measure(name) for name in ("short_side", "long_side"))
+    usual = float(np.median(short))
+    rows: Sequence[int] = np.flatnonzero(short / usual < SMALL).tolist()
     if len(rows) > MAX_SHARE_SMALL * n:
-        yield Judged(
-            "low_resolution", float("nan"), 0, f"{len(rows) / n:.0%} of the pictures are small"
-        )
-        return
+        reason = f"{len(rows) / n:.0%} of the pictures are small"
+        return [], Judged("low_resolution", nan, 0, reason)
+    findings = []
     for row in rows:
-        confidence = float(np.clip(1.2 - ratio[row], 0, 0.99))
+        confidence = float(np.clip(1.2 - short[row] / usual, 0, 0.99))
         if confidence >= least:
-            width, height = (2.0 ** shop.measure(name)[row] for name in ("short_side", "long_side"))
             words = (
-                f"its sides have {width:.0f} and {height:.0f} pixels; half of this shop's pictures "
-                f"have a short side of {np.median(short):.0f} or more"
+                f"its sides have {short[row]:.0f} and {long[row]:.0f} pixels; half of this shop's "
+                f"pictures have a short side of {usual:.0f} or more"
             )
-            findings.append(
-                Finding(
-                    kind="low_resolution",
-                    product_ids=(shop.ids[row],),
-                    evidence=words,
-                    confidence=round(confidence, 3),
-                    suggestion=MENDS["low_resolution"],
-                    images=(shop.images[row],),
-                    key=finding_key("low_resolution", shop.digests[row]),
-                )
-            )
-    yield Judged("low_resolution", float("nan"), 0)
+            findings.append(picture_finding(shop, "low_resolution", row, words, confidence))
+    return findings, Judged("low_resolution", nan, 0)

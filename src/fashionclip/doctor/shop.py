@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from fashionclip.doctor import measures
+from fashionclip.doctor.findings import MENDS, Finding, Kind, finding_key
 from fashionclip.images.near_duplicates import HASH_BYTES
 from fashionclip.product import Product, Reject, image_location
 
@@ -58,6 +59,19 @@ class Shop:
         """Which pictures have one colour, so that they show nothing."""
         grids = self.signatures[:, HASH_BYTES:].reshape(len(self.ids), -1, 3)
         return np.asarray((np.ptp(grids, axis=1) <= MAX_FLAT).all(axis=1))
+
+
+def picture_finding(shop: Shop, kind: Kind, row: int, evidence: str, confidence: float) -> Finding:
+    """A finding about one product's picture, with the suggestion that its kind always has."""
+    return Finding(
+        kind=kind,
+        product_ids=(shop.ids[row],),
+        evidence=evidence,
+        confidence=round(confidence, 3),
+        suggestion=MENDS[kind],
+        images=(shop.images[row],),
+        key=finding_key(kind, shop.digests[row]),
+    )
 
 
 @dataclass(slots=True)
