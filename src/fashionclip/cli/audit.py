@@ -19,6 +19,7 @@ from fashionclip.cli.evaluate import (
 from fashionclip.cli.options import (
     CatalogOptions,
     cache_folder,
+    cache_option,
     catalog_options,
     device_options,
     examples,
@@ -27,6 +28,8 @@ from fashionclip.cli.options import (
     open_encoder,
     open_models,
     ray_options,
+    read_names,
+    report_option,
     stop_for_usage,
 )
 
@@ -55,21 +58,12 @@ if TYPE_CHECKING:
     "--only",
     multiple=True,
     metavar="NAMES",
+    callback=read_names,
     help="Audits, separated by commas or repeated: gender, background, query-length, brands, "
     "prices.  [default: all]",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for report.html, report.md and results.json.",
-)
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder of cached vectors.  [default: the user's cache folder]",
-)
+@report_option()
+@cache_option
 @catalog_options
 @device_options
 @ray_options
@@ -101,8 +95,7 @@ def command(
     from fashionclip.evaluate.results import write_run
 
     begun = perf_counter()
-    names = [name.strip() for some in only for name in some.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in AUDITS]:
+    if unknown := [name for name in only if name not in AUDITS]:
         stop_for_usage(f"there is no audit '{unknown[0]}'; there are {', '.join(AUDITS)}")
     catalog = open_catalog(path, reading)
     opened = open_models(models or ["builtin"], device=device, precision=precision)
@@ -110,7 +103,7 @@ def command(
         run, thumbnails = audit_models(
             opened,
             catalog,
-            only=names or AUDITS,
+            only=only or AUDITS,
             cache=cache or cache_folder() / "evaluation",
             open_encoder=partial(
                 open_encoder,

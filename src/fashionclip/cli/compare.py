@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fashionclip.cli import terminal
-from fashionclip.cli.options import examples, json_option, stop_for_usage
+from fashionclip.cli.options import examples, json_option, read_names, stop_for_usage
 
 if TYPE_CHECKING:
     from fashionclip.evaluate.compare import Comparison
@@ -36,6 +36,7 @@ GATE_CLOSED = 1
     "names",
     multiple=True,
     metavar="NAMES",
+    callback=read_names,
     help="Benchmarks or tasks to compare, separated by commas or repeated. With --gate, those that "
     "must be no worse.  [default: all that both runs have]",
 )
@@ -55,12 +56,11 @@ def command(runs: Sequence[str], gate: bool, names: Sequence[str], as_json: bool
         held = ", ".join(f"{place}@{model}" for place, _, model in models)
         stop_for_usage(f"--gate takes two models, and these are {len(models)}: {held}; name two")
     (_, old, old_model), *others = models
-    benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     comparisons = [
-        compare_runs(old, new, old_model=old_model, new_model=new_model, on=benchmarks)
+        compare_runs(old, new, old_model=old_model, new_model=new_model, on=names)
         for _, new, new_model in others
     ]
-    failures = gate_failures(comparisons[0], benchmarks) if gate else ()
+    failures = gate_failures(comparisons[0], names) if gate else ()
     if as_json:
         fields = [comparison_fields(comparison) for comparison in comparisons]
         terminal.write_json({"comparisons": fields, "failures": list(failures)})

@@ -13,6 +13,7 @@ from fashionclip.cli import terminal
 from fashionclip.cli.options import (
     CatalogOptions,
     cache_folder,
+    cache_option,
     device_options,
     examples,
     json_option,
@@ -21,6 +22,8 @@ from fashionclip.cli.options import (
     open_models,
     private_option,
     ray_options,
+    read_names,
+    report_option,
     stop_for_usage,
     storage_option,
 )
@@ -52,6 +55,7 @@ SHOWN_WARNINGS = 6
     required=True,
     multiple=True,
     metavar="NAMES",
+    callback=read_names,
     help="Benchmarks, separated by commas or repeated: names, or your own tables with the columns "
     "image,label or query,image,relevant.",
 )
@@ -68,13 +72,7 @@ SHOWN_WARNINGS = 6
     is_flag=True,
     help="Download missing benchmarks into --data, where their licences allow it.",
 )
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for report.html, report.md and results.json.",
-)
+@report_option(required=True)
 @click.option(
     "--prompts",
     type=click.Choice(
@@ -91,12 +89,7 @@ SHOWN_WARNINGS = 6
     help="Training data of the models, besides the records in their folders; test pictures and "
     "texts are checked against it. Repeatable.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder of cached vectors.  [default: the user's cache folder]",
-)
+@cache_option
 @private_option
 @storage_option
 @device_options
@@ -131,12 +124,11 @@ def command(
 
     reading = CatalogOptions(allow_private=allow_private, storage_options=storage_options)
     begun = perf_counter()
-    benchmarks = [name.strip() for some in names for name in some.split(",") if name.strip()]
     opened = open_models(models or ["builtin"], device=device, precision=precision)
     if download:
-        download_missing(benchmarks, data)
+        download_missing(names, data)
     with terminal.progress("Reading the benchmarks", total=None, noun="pictures") as update:
-        suite = load_benchmarks(benchmarks, data)
+        suite = load_benchmarks(names, data)
         run, thumbnails = evaluate_models(
             opened,
             suite,

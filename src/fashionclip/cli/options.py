@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -54,6 +54,13 @@ class OutputFile(click.ParamType[Path]):
         if not path.absolute().parent.is_dir():
             self.fail(f"there is no folder '{path.parent}' for it", param, ctx)
         return path
+
+
+def read_names(
+    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> Sequence[str]:
+    """Read the names of an option that is repeated, or has several with commas between them."""
+    return [name.strip() for some in given for name in some.split(",") if name.strip()]
 
 
 def read_pairs(
@@ -147,6 +154,19 @@ device_options = _together(
     ),
 )
 model_options = _together(model_option, device_options)
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of cached vectors.  [default: the user's cache folder]",
+)
+report_option = partial(
+    click.option,
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for report.html, report.md and results.json.",
+)
 batch_option = click.option(
     "--batch-size",
     type=click.IntRange(min=1),

@@ -13,12 +13,15 @@ from fashionclip.cli.evaluate import figure_text, refuse_empty_run, run_fields, 
 from fashionclip.cli.options import (
     CatalogOptions,
     cache_folder,
+    cache_option,
     catalog_options,
     device_options,
     examples,
     json_option,
     open_catalog,
     open_models,
+    read_names,
+    report_option,
 )
 
 if TYPE_CHECKING:
@@ -47,31 +50,21 @@ UNSEEN = "not trained on"
 )
 @click.option(
     "--only",
-    "names",
     multiple=True,
     metavar="NAMES",
+    callback=read_names,
     help="Probes, separated by commas or repeated: swap, half-truth, hard-positives, negation, "
     "counting, typographic, sensitivity.  [default: all]",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for report.html, report.md and results.json.",
-)
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder of cached vectors.  [default: the user's cache folder]",
-)
+@report_option()
+@cache_option
 @catalog_options
 @device_options
 @json_option
 def command(
     models: Sequence[str],
     path: str | None,
-    names: Sequence[str],
+    only: Sequence[str],
     out: Path | None,
     cache: Path | None,
     reading: CatalogOptions,
@@ -91,7 +84,6 @@ def command(
     from fashionclip.probes.run import check_names, plan_probes, probe_models
 
     begun = perf_counter()
-    only = [name.strip() for some in names for name in some.split(",") if name.strip()]
     check_names(only)  # before anything is drawn or read
     opened = open_models(models or ["builtin"], device=device, precision=precision)
     with terminal.progress("Making the probes", total=None, noun="pictures") as update:
