@@ -84,16 +84,12 @@ def _add_sold(found: Findings, shop: Shop, wanted: Sequence[Wanted]) -> None:
     """Add the garment's and the brand's share of the first places, of garments the brand sells."""
     if _too_few(found, wanted, "Garments that the brand sells"):
         return
-    of_brand = [one.brand for one in wanted]
-    type_of, brand_of = (shop.values(field)[1] for field in ("category", "brand"))
-    plain, branded = (_first_page(shop, wanted, with_brand=b) for b in (False, True))
-    types, brands = (np.array(codes)[:, None] for codes in ([w.type for w in wanted], of_brand))
-    without, beside = ((type_of[page] == types).mean(axis=1) for page in (plain, branded))
+    of_brand, without, beside, of_the_brand = _shares(shop, wanted)
     heading = f"Right article type in the first {K}"
     found.add_to(heading, "without a brand", _mean_of_brands(without, of_brand))
     found.add_to(heading, "with a brand that sells it", _mean_of_brands(beside, of_brand))
     found.add(f"type_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
-    of_the_brand = (brand_of[branded] == brands).mean(axis=1)
+    brand_of = shop.values("brand")[1]
     chance = np.mean([(brand_of == brand).mean() for brand in set(of_brand)])
     found.add(f"brand_share@{K}", _mean_of_brands(of_the_brand, of_brand), chance=float(chance))
 
@@ -102,20 +98,30 @@ def _add_unsold(found: Findings, shop: Shop, wanted: Sequence[Wanted]) -> None:
     """Add the change of the garment's share where the brand has no product of the type."""
     if _too_few(found, wanted, "Garments that the brand does not sell"):
         return
-    of_brand = [one.brand for one in wanted]
-    type_of, brand_of = (shop.values(field)[1] for field in ("category", "brand"))
-    plain, branded = (_first_page(shop, wanted, with_brand=b) for b in (False, True))
-    types = np.array([one.type for one in wanted])[:, None]
-    without, beside = ((type_of[page] == types).mean(axis=1) for page in (plain, branded))
+    of_brand, without, beside, instead = _shares(shop, wanted)
     heading = f"Right article type in the first {K}"
     found.add_to(heading, "with a brand that does not", _mean_of_brands(beside, of_brand))
     found.add(f"unsold_type_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
-    instead = (brand_of[branded] == np.array(of_brand)[:, None]).mean(axis=1)
     found.add_to(
         "Products of a brand that does not sell the garment",
         "share of the first 10",
         _mean_of_brands(instead, of_brand),
     )
+
+
+def _shares(
+    shop: Shop, wanted: Sequence[Wanted]
+) -> tuple[list[int], Float[np.ndarray, " q"], Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
+    """Each query's brand, and shares of its first places.
+
+    Those of the garment without the brand's name and with it, and of the brand with its name.
+    """
+    of_brand = [one.brand for one in wanted]
+    types, brands = (np.array(c)[:, None] for c in ([one.type for one in wanted], of_brand))
+    type_of, brand_of = (shop.values(field)[1] for field in ("category", "brand"))
+    plain, branded = (_first_page(shop, wanted, with_brand=b) for b in (False, True))
+    without, beside = ((type_of[page] == types).mean(axis=1) for page in (plain, branded))
+    return of_brand, without, beside, (brand_of[branded] == brands).mean(axis=1)
 
 
 def _add_colours(found: Findings, shop: Shop, brands: Sequence[int], types: Sequence[int]) -> None:
