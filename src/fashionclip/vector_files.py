@@ -166,10 +166,11 @@ def _require_shards(path: Path, shard_rows: int) -> None:
     for found in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
         if not name.fullmatch(found.name):
             continue
-        if not _is_shard(found):
+        facts = _facts_of(found)
+        if facts is None:
             message = f"{found} is no shard of fashionclip; move it, or choose another name"
             raise FileExistsError(message)
-        if (other := _rows_of_shard(found)) not in {None, str(shard_rows)}:
+        if (other := facts.get("shard_rows")) not in {None, str(shard_rows)}:
             message = (
                 f"{found} is of shards of {other} rows; pass --shard-rows {other} "
                 f"(shard_rows={other}), or choose another name"
@@ -177,67 +178,57 @@ def _require_shards(path: Path, shard_rows: int) -> None:
             raise FileExistsError(message)
 
 
-def _rows_of_shard(path: Path) -> str | None:
-    """The number of rows that a shard was written with; None if it does not say."""
-    import pyarrow.parquet as pq
+def _facts_of(path: Path) -> Mapping[str, str] | None:
+    """What a shard says of itself; None for a file that this package did not write.
 
-    try:
-        if path.suffix.lower() == ".parquet":
-            written = (pq.read_schema(path).metadata or {}).get(b"shard_rows")
-            return None if written is None else written.decode()
-        with tarfile.open(path) as tar:
-            member = tar.next()
-            file = None if member is None else tar.extractfile(member)
-            return None if file is None else json.loads(file.read()).get("shard_rows")
-    except (OSError, ValueError, EOFError, tarfile.TarError):
-        return None  # damaged: it is written anew
-
-
-def _is_shard(path: Path) -> bool:
-    """Whether this package wrote a file, as its beginning says where the file is damaged."""
+    It is empty where the shard is damaged, but begins as one, or has no vectors.
+    """
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file:
             head = file.read(32)
     except OSError:
-        return False
+        return None
     try:
-        return _is_tar_shard(path) if suffix == ".tar" else _is_parquet_shard(path)
+        return _facts_of_tar(path) if suffix == ".tar" else _facts_of_parquet(path)
     except (OSError, ValueError, EOFError, tarfile.TarError):
-        return not head or re.match(SHARD_HEADS[suffix], head) is not None
+        return {} if not head or re.match(SHARD_HEADS[suffix], head) else None
 
 
-def _is_tar_shard(path: Path) -> bool:
+def _facts_of_tar(path: Path) -> Mapping[str, str] | None:
     with tarfile.open(path) as tar:
         member = tar.next()
         if member is None:
-            return True  # of rejects only
+            return {}  # of rejects only
         file = tar.extractfile(member) if member.name.endswith(".json") else None
         fields = None if file is None else json.loads(file.read())
-        return isinstance(fields, dict) and {"id", "key", "fingerprint"} <= fields.keys()
+        is_ours = isinstance(fields, dict) and {"id", "key", "fingerprint"} <= fields.keys()
+        return fields if is_ours else None
 
 
-def _is_parquet_shard(path: Path) -> bool:
+def _facts_of_parquet(path: Path) -> Mapping[str, str] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         if schema.names != ["id", "key", "vector"] or b"fingerprint" not in (schema.metadata or {}):
-            return False
+            return None
         id_type, key_type, vector_type = schema.types
         if (id_type, key_type) != (pa.string(), pa.binary()) or not (
             pa.types.is_fixed_size_list(vector_type) and vector_type.value_type == pa.float32()
         ):
-            return False
+            return None
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         columns = [group.column(j) for group in groups for j in (0, 2)]
-        return not any(one.statistics and one.statistics.null_count for one in columns)
+        if any(one.statistics and one.statistics.null_count for one in columns):
+            return None
+        return {name.decode(): text.decode() for name, text in schema.metadata.items()}
 
 
 def _delete_shards(path: Path, *, first: int) -> None:
     """Delete the shards of an earlier, longer run."""
-    while (stale := _shard_path(path, first)).exists() and _is_shard(stale):
+    while (stale := _shard_path(path, first)).exists() and _facts_of(stale) is not None:
         stale.unlink()
         first += 1
 
