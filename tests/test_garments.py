@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -275,6 +275,14 @@ def test_garment_without_a_photograph_and_a_broken_photograph(sample, capsys):
     assert "cannot be decoded" in capsys.readouterr().err
     assert run(["search", store, "--garments", str(sample / "gone.jpg")]) == 1
     assert "gone.jpg" in capsys.readouterr().err
+
+
+@given(st.integers(1, 16), st.integers(0, 300), st.integers(0, 300))
+@settings(max_examples=10)
+def test_a_speck_on_a_blank_page_is_no_garment(model, side, left, top):
+    page = Image.new("RGB", (400, 400), "white")
+    page.paste((0, 0, 0), (left, top, left + side, top + side))
+    assert find_garments(model, page) == []
 
 
 def test_an_empty_index_has_no_hits(model, photo):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fashionclip.garments.regions import overlaps, suppressed, windows_of
 from fashionclip.garments.words import check_words, garment_words, other_words
-from fashionclip.localization import Box
+from fashionclip.localization import Box, has_one_color
 from fashionclip.model import FashionCLIP
 
 WORKING_PX = 512
@@ -103,6 +103,8 @@ class WordDetector:
         shrink = max(1.0, max(image.size) / WORKING_PX)
         size = round(image.width / shrink), round(image.height / shrink)
         small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        if has_one_color(small):  # but for specks: there is no map of it
+            return []
         regions = self._regions(small)
         probabilities = self._probabilities(small, regions)
         best = probabilities.argmax(axis=1)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from fashionclip.localization import starts
+
 HEIGHTS: Sequence[float] = (0.6, 0.4)
 """Heights of windows, as shares of the photograph's height. Smaller ones hold mostly a piece of a
 garment, and were right less often on development photographs."""
@@ -33,16 +35,11 @@ def windows_of(width: int, height: int) -> Int[np.ndarray, "n 4"]:
         high = share * height
         for ratio in WIDTHS:
             wide = min(float(width), high * ratio)
-            for top in _starts(height, high):
-                for left in _starts(width, wide):
+            for top in starts(height, high, STEP):
+                for left in starts(width, wide, STEP):
                     regions.append((int(left), int(top), round(left + wide), round(top + high)))
     found = np.unique(np.asarray(regions), axis=0)
     return found[(found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])]
-
-
-def _starts(length: int, side: float) -> Float[np.ndarray, " n"]:
-    n_steps = int(np.ceil((length - side) / (STEP * side)))
-    return np.linspace(0.0, length - side, n_steps + 1)
 
 
 def overlaps(

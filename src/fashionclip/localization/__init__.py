@@ -5,7 +5,7 @@
 
 from fashionclip.localization.boxes import Box
 from fashionclip.localization.contrasts import CONTRASTS, check_texts
-from fashionclip.localization.frames import has_one_color
+from fashionclip.localization.frames import has_one_color, starts
 from fashionclip.localization.locate import localize
 from fashionclip.localization.result import THRESHOLD, Localization
 
@@ -17,4 +17,5 @@ __all__ = [
     "check_texts",
     "has_one_color",
     "localize",
+    "starts",
 ]

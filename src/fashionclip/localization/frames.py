@@ -85,16 +85,22 @@ def windows_of(size: tuple[int, int], pre: Preprocess, zoom: int) -> list[Frame]
     width, height = whole.width / zoom, whole.height / zoom
     return [
         Frame(left, top, width, height)
-        for top in _starts(size[1], height)
-        for left in _starts(size[0], width)
+        for top in starts(size[1], height, STRIDE)
+        for left in starts(size[0], width, STRIDE)
     ]
 
 
-def _starts(length: int, side: float) -> list[float]:
-    """Where windows of a side begin along an axis; one in the middle if it covers the axis."""
+def starts(length: int, side: float, stride: float) -> list[float]:
+    """Where windows begin that cover an axis evenly; one in the middle if it covers the axis.
+
+    Args:
+        length: of the axis.
+        side: of a window along it.
+        stride: from one window to the next, at most, as a share of the side.
+    """
     if length <= side:
         return [(length - side) / 2]
-    count = int(np.ceil((length - side) / (STRIDE * side) - 1e-9)) + 1
+    count = int(np.ceil((length - side) / (stride * side) - 1e-9)) + 1
     return [float(start) for start in np.linspace(0, length - side, count)]
 
 
