@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def vector_index(folder: Path):
     return found[0]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["put", "drop", "tidy"])), max_size=9)
 )
@@ -581,6 +582,18 @@ def test_several_threads_read_while_one_writes(folder):
     for thread in threads:
         thread.join()
     assert not errors, errors[0]
+
+
+def test_threads_that_find_products_of_different_writes_at_once_find_them_all(folder):
+    store, vectors = make(folder), unit_vectors(8)
+    for i in range(8):
+        upsert(store, products(1, start=i), vectors[[i]])  # a fragment each
+    for _ in range(20):
+        reader = open_store(folder)  # knows no fragment yet
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda i: nearest(reader, vectors[[i]], k=1), range(8)))  # noqa: B023
+        assert [ids(hits) for hits in found] == [[f"p{i}"] for i in range(8)]
+        reader.close()
 
 
 def test_importing_the_package_imports_neither_lance_nor_pandas_and_leaves_its_host_alone():

@@ -38,26 +38,27 @@ class RowIds:
         numbers = (addresses >> _PLACE_BITS).astype(np.int64)
         places = (addresses & _PLACE_MASK).astype(np.int64)
         named = np.unique(numbers).tolist()
-        if not self._fragments.keys() >= set(named):
-            self._read(table, named)
+        fragments = self._fragments  # another thread may put others in their place meanwhile
+        if not fragments.keys() >= set(named):
+            fragments = self._fragments = _with_fragments(fragments, table, named)
         if len(named) == 1:
-            return self._fragments[named[0]].take(pa.array(places))
+            return fragments[named[0]].take(pa.array(places))
         order = [np.flatnonzero(numbers == number) for number in named]
         parts = [
-            self._fragments[number].take(pa.array(places[rows]))
+            fragments[number].take(pa.array(places[rows]))
             for number, rows in zip(named, order, strict=True)
         ]
         found = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
         return found.take(pa.array(np.argsort(np.concatenate(order)))) if parts else found
 
-    def _read(self, table: Dataset, named: list[int]) -> None:
-        """Read the ids of the fragments that are not known yet."""
-        fragments = {one.fragment_id: one for one in table.get_fragments()}
-        known = {number: ids for number, ids in self._fragments.items() if number in fragments}
-        for number in named:
-            if number not in known:
-                known[number] = _ids_of(fragments[number])
-        self._fragments = known  # whole, since other threads read it
+
+def _with_fragments(
+    known: dict[int, pa.Array], table: Dataset, named: list[int]
+) -> dict[int, pa.Array]:
+    """The ids by fragment that are known and that the table still has, with those of more."""
+    fragments = {one.fragment_id: one for one in table.get_fragments()}
+    kept = {number: ids for number, ids in known.items() if number in fragments}
+    return kept | {number: _ids_of(fragments[number]) for number in named if number not in kept}
 
 
 def _ids_of(fragment: Any) -> pa.Array:  # noqa: ANN401  # Lance's own type lacks annotations

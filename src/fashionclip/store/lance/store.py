@@ -155,7 +155,8 @@ class LanceStore:
 
     def _meta_of(self, table: Dataset) -> StoreMeta:
         revision = self._revision_of(table)
-        if self._meta is None or self._meta[0] != revision:
+        known = self._meta
+        if known is None or known[0] != revision:
             with reported(self._place.uri):
                 roles = roles_of(table)
                 kinds = kinds_in(table.schema)
@@ -166,8 +167,8 @@ class LanceStore:
                 columns=kinds,
                 relevance_threshold=threshold,
             )
-            self._meta = revision, meta
-        return self._meta[1]
+            known = self._meta = revision, meta
+        return known[1]
 
     @property
     def revision(self) -> int:

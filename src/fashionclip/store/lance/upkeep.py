@@ -279,10 +279,11 @@ class SearchPlanner:
             count: counts the products that pass it.
         """
         version = int(table.version)
-        if self._index[0] != version:
+        known = self._index  # another thread may put another version's in its place meanwhile
+        if known[0] != version:
             index = vector_index(table)
-            self._index = version, n_partitions(index), metric_of(index)
-        _, n, metric = self._index
+            known = self._index = version, n_partitions(index), metric_of(index)
+        _, n, metric = known
         if n == 1:
             return {"metric": metric}
         now = time.monotonic()
