@@ -770,7 +770,7 @@ def test_a_table_that_changes_while_it_is_read_costs_only_the_rows_that_no_longe
 
 
 @given(st.binary(max_size=400), st.sampled_from(["csv", "jsonl", "parquet", "csv.gz"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_give_products_and_rejects_or_one_error(tmp_path_factory, data, suffix):
     path = write(tmp_path_factory.getbasetemp(), f"any.{suffix}", b"id,title\n" + data)
     try:
@@ -786,7 +786,7 @@ pieces = st.sampled_from(['"', ",", "\n", "\r", ";", "\t", "a", "1", "ü", '""',
 
 
 @given(st.lists(pieces, max_size=60).map("".join), st.integers(1, 5))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_no_confusion_of_quotes_and_delimiters_ends_a_run(tmp_path_factory, text, width):
     header = ",".join(["id", "title", "c", "d", "e"][:width])
     path = write(tmp_path_factory.getbasetemp(), "quotes.csv", f"{header}\n{text}\n")
@@ -801,7 +801,7 @@ fields = st.text(
 
 
 @given(st.lists(st.tuples(fields, fields), max_size=12), st.sampled_from(",;\t|"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_row_that_is_written_comes_back_once_with_its_number(tmp_path_factory, rows, sign):
     dicts = [
         {"id": f"p{i}", "title": title, "more": more, "last": "x"}

@@ -142,7 +142,7 @@ def test_a_very_long_image_fits():
     assert preprocess(textured(4000, 3), Preprocess(32, "pad")).shape == (32, 32, 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 60),
     st.integers(17, 60),
@@ -363,7 +363,7 @@ JPEG_METADATA = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(PNG_METADATA), st.binary(max_size=12), st.sampled_from(["RGB", "L", "P"]))
 @example(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3 << 20)), "RGB")
 @example(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(3 << 20)), "RGB")
@@ -380,7 +380,7 @@ def test_no_chunk_of_metadata_decides_whether_a_png_is_read(kind, body, mode):
         assert image.getpixel((5, 5)) == pixel_of(plain, (5, 5))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([*range(0xE0, 0xF0), 0xFE]),
     st.sampled_from(JPEG_METADATA),
@@ -499,7 +499,7 @@ def test_a_long_banner_is_no_bomb():
     assert decode_image(data).size == (30_000, 40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff"]),
     st.binary(max_size=200),
@@ -514,7 +514,7 @@ def test_an_image_cut_off_anywhere_becomes_an_image_or_an_image_error(kind):
     assert all(is_image_or_one_line_error(data[:end]) for end in range(len(data)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"]))
 def test_a_damaged_image_becomes_an_image_or_an_image_error(position, value, kind):
     data = bytearray(encode(textured(40, 40), kind))

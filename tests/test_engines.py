@@ -100,7 +100,7 @@ def test_vectors_are_float32_and_of_length_one(engine, tiny):
 
 
 @given(cut=st.integers(0, 40))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_an_image_does_not_depend_on_its_batch(engine, cut):
     pixels = random_pixels(40)
     parts = [engine.encode_pixels(pixels[:cut]), engine.encode_pixels(pixels[cut:])]

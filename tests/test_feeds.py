@@ -1100,7 +1100,7 @@ def shopify_rows(draw):
     return rows
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=shopify_rows(), seed=st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing_but_the_order(tmp_path_factory, rows, seed):
     folder = tmp_path_factory.mktemp("feed")
@@ -1116,7 +1116,7 @@ def test_the_order_of_rows_changes_nothing_but_the_order(tmp_path_factory, rows,
     assert contents(write_csv(folder, rows * 2)) == before
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.randoms(use_true_random=False), rows=st.sampled_from([WOO, MAGENTO, VIEWS]))
 def test_parents_and_variants_come_in_any_order(tmp_path_factory, seed, rows):
     folder = tmp_path_factory.mktemp("feed")

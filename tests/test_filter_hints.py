@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fashionclip.errors import StoreError
@@ -63,7 +63,6 @@ def test_a_filter_that_passes_nothing_is_told_what_is_stored_instead(where, expe
     assert bool(found) == bool(expected)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=12), st.text(max_size=200))
 def test_a_hint_is_one_line_whatever_is_stored_and_asked(values, asked):
     for form in ("brand = {}", "brand in ({}, 'x')", "contains(brand, {})", "brand like {}"):

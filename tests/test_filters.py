@@ -457,7 +457,7 @@ def matches(pattern, text, *, ignores_case):
     return text[:1] == pattern[0] and matches(pattern[1:], text[1:], ignores_case=False)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(CONDITIONS)
 @example(("not", ("and", ("in", "gender", ["Men"]), ("in", "gender", ["100"]))))
 @example(("or", ("compare", "gender", "<>", "Men"), ("compare", "gender", "<>", "100")))
@@ -473,7 +473,7 @@ def test_three_engines_pass_exactly_what_sql_passes(engines, condition):
     assert parse_filter(where.sql, COLUMNS) == where
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(TEXTS)
 @example("gender = '''; drop table products; --'")
 @example("gender = 'x\\' or 1=1 --'")

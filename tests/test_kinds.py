@@ -161,7 +161,7 @@ NIGHTS = st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=2, max_size=
 
 
 @given(NIGHTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_after_any_nights_an_index_is_what_the_last_one_alone_makes(
     tmp_path_factory, model, nights
 ):

@@ -41,7 +41,7 @@ def blank(*, noise=0, speck=0):
 
 
 @given(size=SIZES, fit=FITS, zoom=st.sampled_from([1, 2, 3]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_cover_every_pixel_whatever_the_fit(size, fit, zoom):
     frames = windows_of(size, Preprocess(32, fit=fit), zoom)
     cells = np.ones((len(frames), 4, 4, 1), np.float32)
@@ -49,7 +49,7 @@ def test_windows_cover_every_pixel_whatever_the_fit(size, fit, zoom):
 
 
 @given(size=SIZES, fit=FITS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_place_on_the_map_is_the_same_place_in_the_image(size, fit):
     """The brightness of the frames' pixels, spread over the image, is the image's brightness."""
     pre = Preprocess(64, fit=fit, resample="bilinear")
@@ -131,7 +131,7 @@ def test_a_map_is_the_geometric_mean_of_what_patches_and_the_whole_image_say(mod
     cells=arrays(np.float32, (9, 7), elements=st.sampled_from([0.0, 0.3, 0.6, 0.9])),
     size=SIZES,
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_boxes_hold_all_that_reaches_the_threshold_and_nothing_of_another_part(cells, size):
     boxes = boxes_of(cells, size, 0.5)
     covered = np.zeros((size[1], size[0]), bool)

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
@@ -29,7 +29,6 @@ def labelled(draw):
 
 
 @given(labelled())
-@settings(deadline=None)
 def test_every_figure_is_scikit_learns(case):
     truth, predicted, n_classes = case
     confusion = confusion_matrix(truth, predicted, n_classes)
@@ -63,7 +62,6 @@ def test_every_figure_is_scikit_learns(case):
 
 
 @given(labelled(), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_many_matrices_at_once_are_the_same_as_one_after_the_other(case, seed):
     truth, predicted, n_classes = case
     order = np.random.default_rng(seed).permutation(len(truth))
@@ -77,7 +75,6 @@ def test_many_matrices_at_once_are_the_same_as_one_after_the_other(case, seed):
 
 
 @given(st.integers(1, 7), st.integers(1, 20), st.integers(2, 9), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_top_k_is_scikit_learns_where_no_scores_are_equal(k, n, n_classes, seed):
     rng = np.random.default_rng(seed)
     scores, truth = rng.normal(size=(n, n_classes)), rng.integers(0, n_classes, n)

@@ -198,7 +198,6 @@ def test_intervals_of_62_classes_and_10_000_images_take_seconds():
 
 
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 20))
-@settings(deadline=None)
 def test_mcnemar_is_scipys_binomial_test_of_the_pairs_that_differ(only_a, only_b, both):
     a = np.repeat([True, False, True], [only_a, only_b, both])
     b = np.repeat([False, True, True], [only_a, only_b, both])
@@ -230,7 +229,7 @@ def test_equal_predictions_differ_by_exactly_nothing():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 80))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_difference_of_labels_is_the_difference_of_the_figures(seed, n_classes, n):
     rng = np.random.default_rng(seed)
     truth, a = labels(rng, n, n_classes, 0.5)

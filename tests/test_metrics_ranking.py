@@ -43,7 +43,7 @@ def by_trec_eval(gains, n_ranked, measure):
     return [found[str(q)][key] for q in range(len(gains))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rankings(), K)
 def test_figures_are_trec_evals(given_ranking, k):
     gains, n_ranked = given_ranking
@@ -63,7 +63,7 @@ def test_figures_are_trec_evals(given_ranking, k):
     np.testing.assert_allclose(reciprocal_rank_at(ranked, k), cut, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), K, st.booleans())
 def test_the_order_is_that_of_all_cosines(seed, n_documents, k, with_own):
     rng = np.random.default_rng(seed)

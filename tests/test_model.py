@@ -91,7 +91,7 @@ def test_nothing_gives_no_rows(model):
     assert model.encode_text([], templates="ensemble").shape == (0, model.dim)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(batch_size=st.integers(1, 9), split=st.integers(0, 7))
 def test_batching_and_splitting_change_nothing(model, images, batch_size, split):
     whole = model.encode_images(images)

@@ -55,7 +55,7 @@ def written(cents: int, sign: str, thousands: str, currency: tuple[str, str, str
     ),
     st.sampled_from(CURRENCIES),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_amounts_of_any_locale_come_back_exactly(tmp_path_factory, cents, signs, currency):
     folder = tmp_path_factory.getbasetemp()
     catalog = shop(folder, ("price", [written(one, *signs, currency) for one in cents]))
@@ -210,7 +210,7 @@ def test_no_other_word_of_a_columns_name_is_a_currency(tmp_path, name):
     st.sampled_from(["€{}", "&euro;{}", "&#8364; {}", "{}&nbsp;&euro;", "<i>€</i>{}"]),
     st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_prices_in_html_are_the_same_prices(tmp_path_factory, html, currency, amounts):
     folder = tmp_path_factory.getbasetemp()
     cells = [html.format(currency.format(f"{amount},50")) for amount in amounts]

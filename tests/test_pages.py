@@ -128,9 +128,7 @@ WRITES = st.lists(
 @given(
     st.sampled_from(sorted(QUERIES)), st.integers(2, 9), st.lists(WRITES, min_size=1, max_size=4)
 )
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_have_what_stays_once_while_products_come_go_and_change(
     model, tmp_path_factory, kind, name, k, batches
 ):
@@ -326,7 +324,6 @@ def test_diversity_puts_products_with_the_same_picture_back(index):
     st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 6)), min_size=1, max_size=20),
     st.floats(0.01, 1),
 )
-@settings(deadline=None)
 def test_a_diverse_order_begins_with_the_best_and_has_every_row_once(rows, diversity):
     scores = np.array([score for score, _ in rows])
     vectors = np.array([(np.cos(angle), np.sin(angle)) for _, angle in rows])

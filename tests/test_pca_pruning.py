@@ -25,7 +25,7 @@ def best(vectors, query, k, passing):
     return set(np.argsort(-scores, kind="stable")[:k].tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1_000),
     spread=st.floats(0, 0.3),

@@ -478,9 +478,7 @@ def write(store, kind, what):
             one.optimize()
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=WRITES)
 def test_words_find_the_same_products_as_in_memory_after_any_writes(postgres_uri, admin, writes):
     name = f"words-{next(COUNTER)}"

@@ -13,7 +13,7 @@ texts = st.text('aü"\\\n\r\0 \u2028\U0001f457', max_size=20)
 rejects = st.builds(Reject, st.none() | st.integers(1), st.none() | texts, st.none() | texts, texts)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rejects, max_size=5), st.booleans())
 def test_rejects_are_read_as_they_were_written(tmp_path_factory, found, keep_empty):
     path = tmp_path_factory.mktemp("rejects") / "rejects.jsonl"

@@ -68,7 +68,7 @@ def test_an_empty_store_has_no_threshold(sample):
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(2, 60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_moments_and_percentiles_are_those_of_all_cosines(seed, n):
     rng = np.random.default_rng(seed)
     vectors, query = unit(rng.normal(size=(n, 8))), unit(rng.normal(size=8))
@@ -114,7 +114,7 @@ def test_rare_words_cover_more_of_a_query_than_common_ones(text, product, least,
     products=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5), max_size=8),
     query=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3, unique=True),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_coverage_grows_with_words_and_products(products, query):
     texts = [" ".join(words) for words in products] or ["red"]
     scale = scale_of(memory_store(texts, unit(np.ones((len(texts), 4)))))

@@ -330,7 +330,7 @@ NUMBERS = st.floats(-1, 1, width=32)
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=8), st.floats(0, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_fusion_rewards_agreement(pairs, coverage):
     cosines, words = np.abs(np.array(pairs, dtype=float)).T
     shares = word_shares(words, coverage)

@@ -172,7 +172,6 @@ def test_any_request_is_answered_as_described(store, mode):
 def _try_requests(strategy):
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -108,7 +108,7 @@ def test_a_url_holds_the_whole_search(asked):
     assert State.read(parse_qsl(urlsplit(state.url).query)) == state
 
 
-@settings(max_examples=50, deadline=None)  # the first filter imports the parser
+@settings(max_examples=50)  # the first filter imports the parser
 @given(WORDS, WORDS, NUMBERS)
 def test_filters_of_the_page_are_always_valid(column, value, low):
     state = State(chosen={column: (value,)}, ranges={"price": (low, 80.0)})

@@ -42,7 +42,7 @@ WRITES = st.lists(
 
 @pytest.mark.parametrize("min_recent", [0, 4, 1_000])
 @given(writes=WRITES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_after_any_writes_all_of_it_agrees_with_a_dictionary(min_recent, writes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "MIN_RECENT", min_recent)

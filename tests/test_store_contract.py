@@ -403,9 +403,7 @@ def plain_sort(rows: dict[str, dict], column: str, *, descending: bool) -> list[
     return [*found, *(name for name in sorted(rows) if name not in has_value)]
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.fixed_dictionaries(SORTED), min_size=1, max_size=12), data=st.data())
 def test_pages_of_a_sorted_list_equal_a_plain_sort(kind, uri_of, rows, data):
     store = create_store(uri_of(kind), meta_of(columns={name: name for name in SORTED}))
@@ -998,9 +996,7 @@ def perform(store: Store, operation: tuple) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lance", "postgres"])
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=operations)
 def test_after_any_operations_a_store_equals_the_one_in_memory(uri_of, kind, steps):
     store = create_store(uri_of(kind), meta_of())

@@ -103,7 +103,7 @@ def test_a_named_encoding_is_read_with_what_programs_add_to_it(tmp_path, named, 
     assert titles(path, encoding=named) == [added]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     encoding=st.sampled_from([*sorted(set(aliases.values())), "idna", "punycode", "undefined"]),
     end=st.binary(max_size=8) | st.sampled_from([b"\x1b$B", b"\\u12", b"~{x"]),
@@ -159,7 +159,7 @@ def found_titles(folder, content):
     return [item.columns["title"] or "" for item in items]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cells=Cells,
     delimiter=st.sampled_from(",;\t|"),
@@ -191,7 +191,7 @@ def mysql_field(text):
     return f'"{text}"'
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cells=Cells.filter(lambda cells: not any(c.endswith("\\") or '\\"' in c for (c,) in cells)))
 def test_what_php_writes_is_read_back(tmp_path_factory, cells):
     told = [["t", 'Red \\"XL\\" tee', "t.jpg", "9.5"], ["u", 'C:\\x "y"', "u.jpg", "9.5"]]
@@ -201,7 +201,7 @@ def test_what_php_writes_is_read_back(tmp_path_factory, cells):
     assert found == [*("" if c == "\\N" else c for (c,) in cells), 'Red "XL" tee', 'C:\\x "y"']
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cells=Cells)
 def test_what_mysql_writes_is_read_back(tmp_path_factory, cells):
     rows = [HEADER, ["t", 'Red "XL"\ntee', "t.jpg", "9.5"], *shop(cells)]
@@ -231,7 +231,7 @@ def python_field(text):
     return '"' + text.replace('"', '""') + '"'
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     data=st.data(),
     encoding=st.sampled_from(LEGACY),
@@ -326,7 +326,7 @@ def test_a_template_has_settings_and_labels_above_its_names(tmp_path, kind, abov
     assert ids(catalog) == ["A1"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.lists(
         st.lists(
@@ -444,7 +444,7 @@ def test_an_object_of_products_by_their_keys_is_a_table(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["document", "lines", "sequence"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     rows=st.lists(
         st.dictionaries(
@@ -866,7 +866,7 @@ WORDS = r""""" \ , [ ] { } : <item> </item> <id> </a> &b; 1 é \N ' # null <![CD
 pieces = st.sampled_from(WORDS.split()) | st.sampled_from("\0\ufeff\n\r ")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(sorted(STARTS)).flatmap(
         lambda kind: st.tuples(st.just(kind), st.sampled_from(STARTS[kind]))

@@ -171,7 +171,7 @@ def test_a_label_file_that_is_not_there_or_no_text_is_an_error(tmp_path):
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_is_label_sets_or_a_label_error(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.txt"
     file.write_text(text, encoding="utf-8", errors="replace")
@@ -255,7 +255,7 @@ def trees_and_probabilities(draw):
 
 
 @given(trees_and_probabilities())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_levels_of_a_tree_never_contradict_each_other(sampled):
     leaves, probabilities, threshold = sampled
     if len(leaves) < 2:

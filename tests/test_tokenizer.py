@@ -59,13 +59,13 @@ def test_ids_equal_those_of_transformers(tokenizer, reference, text):
     assert tokenizer.encode([text])[0].tolist() == expected_ids(reference, text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(max_size=60))
 def test_ids_equal_those_of_transformers_for_any_text(tokenizer, reference, text):
     assert tokenizer.encode([text])[0].tolist() == expected_ids(reference, text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=st.lists(st.text(max_size=20), max_size=6))
 def test_a_batch_holds_what_its_texts_hold_alone_padded_to_the_longest(tokenizer, texts):
     batch = tokenizer.encode(texts)

@@ -104,7 +104,7 @@ def test_a_column_that_fills_late_keeps_its_values(tmp_path):
     st.lists(st.dates(date(1990, 1, 1), date(2100, 1, 1)), min_size=1, max_size=6),
     st.sampled_from(["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y-%m-%d"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_dates_become_iso_where_the_column_leaves_no_doubt(tmp_path_factory, dates, form):
     cells = [one.strftime(form) for one in dates]
     catalog = shop(tmp_path_factory.getbasetemp(), "added", cells)
