@@ -13,6 +13,7 @@ from PIL import Image
 
 from encoded_images import image_bytes
 from fashionclip.checkpoint import open_checkpoint
+from fashionclip.engines.towers import Towers
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.sample import generate_images, write_sample_catalog
 from fashionclip.text.captions import build_caption
@@ -30,10 +31,11 @@ from fashionclip.train.data import CatalogPairs, Pair, image_digests, open_data,
 from fashionclip.train.distributed import ProcessGroup
 from fashionclip.train.loader import Loader
 from fashionclip.train.optimizer import (
-    layer_lr_scale,
     lr_at,
+    lr_scale,
     make_optimizer,
     round_to_half,
+    set_lr,
     update_ema,
 )
 from fashionclip.train.recipe import (
@@ -391,8 +393,38 @@ def test_earlier_layers_have_smaller_learning_rates(tiny_checkpoint):
         "text_model.encoder.layers.1.mlp.fc1.bias",
         "text_projection.weight",
     )
-    assert [layer_lr_scale(name, config, 0.5) for name in names] == [0.125, 0.25, 0.5, 1.0]
-    assert layer_lr_scale(names[0], config, 1.0) == 1.0
+    decayed, plain = OptimizerConfig(layer_decay=0.5), OptimizerConfig()
+    assert [lr_scale(name, config, decayed) for name in names] == [0.125, 0.25, 0.5, 1.0]
+    assert lr_scale(names[0], config, plain) == 1.0
+
+
+def test_the_image_tower_has_a_learning_rate_of_its_own(tiny_checkpoint):
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    towers = Towers.from_checkpoint(checkpoint)
+    head = torch.nn.Parameter(torch.zeros(2, 2))
+    weights = {**dict(towers.named_parameters()), "patch_head.patch.weight": head}
+    temperature = torch.nn.Parameter(torch.tensor(2.0))
+    recipe = OptimizerConfig(
+        lr=0.01, vision_lr_scale=0.1, layer_decay=0.5, temperature_lr_scale=10.0
+    )
+    optimizer = make_optimizer(weights.items(), [temperature], checkpoint.config, recipe)
+    set_lr(optimizer, 0.01)
+    rate_of = {id(w): group["lr"] for group in optimizer.param_groups for w in group["params"]}
+    assert len(rate_of) == len(weights) + 1
+    rates = {name: rate_of[id(weight)] for name, weight in weights.items()}
+    expected = {
+        "vision_model.post_layernorm.weight": 0.001,
+        "vision_model.encoder.layers.1.mlp.fc1.weight": 0.0005,
+        "vision_model.encoder.layers.0.mlp.fc1.weight": 0.00025,
+        "vision_model.embeddings.class_embedding": 0.000125,
+        "vision_model.pre_layrnorm.weight": 0.000125,
+        "visual_projection.weight": 0.01,
+        "text_projection.weight": 0.01,
+        "text_model.encoder.layers.1.mlp.fc1.weight": 0.005,
+        "patch_head.patch.weight": 0.01,
+    }
+    assert {name: rates[name] for name in expected} == pytest.approx(expected)
+    assert rate_of[id(temperature)] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])

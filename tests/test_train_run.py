@@ -277,12 +277,13 @@ def test_the_checkpoint_callback_can_end_the_run(shop, tiny_checkpoint, tmp_path
         ),
         {"model__freeze": "vision"},
         {"model__lora_rank": 2},
+        {"optimizer__vision_lr_scale": 0.1, "optimizer__layer_decay": 0.7},
         pytest.param(
             {"model__checkpoint_activations": True, "model__patch_keep_ratio": 0.5},
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            {"optimizer__kind": "adam", "optimizer__layer_decay": 0.7, "optimizer__clip_norm": 1.0},
+            {"optimizer__kind": "adam", "optimizer__clip_norm": 1.0},
             marks=pytest.mark.slow,
         ),
         pytest.param({"model__precision": "bfloat16"}, marks=pytest.mark.slow),

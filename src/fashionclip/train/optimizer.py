@@ -80,14 +80,11 @@ def make_optimizer(
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in named:
         decays = config.kind == "adam" or weight.ndim > 1
-        key = (
-            layer_lr_scale(name, model, config.layer_decay),
-            config.weight_decay if decays else 0.0,
-        )
+        key = lr_scale(name, model, config), config.weight_decay if decays else 0.0
         groups.setdefault(key, []).append(weight)
     settings: list[dict[str, Any]] = [
-        {"params": weights, "lr_scale": lr_scale, "weight_decay": decay}
-        for (lr_scale, decay), weights in groups.items()
+        {"params": weights, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), weights in groups.items()
     ]
     settings.append(
         {
@@ -102,19 +99,23 @@ def make_optimizer(
     return kind(settings, lr=config.lr, betas=config.betas, eps=config.eps, fused=is_fused)
 
 
-def layer_lr_scale(name: str, model: CLIPConfig, layer_decay: float) -> float:
-    """A weight's learning rate over the peak: ``layer_decay`` to the power of its depth.
+def lr_scale(name: str, model: CLIPConfig, config: OptimizerConfig) -> float:
+    """A weight's learning rate over the peak.
+
+    ``layer_decay`` to the power of the layers above it, times ``vision_lr_scale`` in the image
+    tower. The projections are above all layers, and belong to no tower: a tower that was trained
+    before may get a new one.
 
     Source: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), layer-wise learning rate decay.
     """
-    is_vision = name.startswith("vision") or name.startswith("visual")
+    is_vision = name.startswith("vision_model.")
     n_layers = (model.vision if is_vision else model.text).layers
     if ".encoder.layers." in name:
-        depth = 1 + int(name.split(".encoder.layers.")[1].split(".")[0])
+        n_above = n_layers - int(name.split(".encoder.layers.")[1].split(".")[0])
     else:
         is_first = ".embeddings." in name or ".pre_layrnorm." in name
-        depth = 0 if is_first else n_layers + 1
-    return float(layer_decay ** (n_layers + 1 - depth))
+        n_above = n_layers + 1 if is_first else 0
+    return float(config.layer_decay**n_above * (config.vision_lr_scale if is_vision else 1.0))
 
 
 def lr_at(step: int, n_steps: int, config: OptimizerConfig) -> float:

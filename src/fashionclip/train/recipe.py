@@ -152,6 +152,9 @@ class OptimizerConfig(_Group):
     layer_decay: float = _key(
         1.0, "Ratio of a layer's learning rate to that of the next layer.", ge=0.01, le=1.0
     )
+    vision_lr_scale: float = _key(
+        1.0, "Ratio of the image tower's rate, without its projection, to lr.", ge=0.0
+    )
     temperature_lr_scale: float = _key(1.0, "Ratio of the temperature's rate to lr.", ge=0.0)
     warmup_steps: int = _key(0, "Steps of linear warm-up.", ge=0)
     schedule: Literal["cosine", "constant"] = _key("cosine", "Learning rate after the warm-up.")
