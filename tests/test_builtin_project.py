@@ -4,14 +4,19 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from transformers import Dinov2Config, Dinov2Model
 
 from fashionclip import FashionCLIP
+from fashionclip.checkpoint import VisionConfig
 from fashionclip.metrics import percentile
 from fashionclip.sample import generate_image, sample_products
 from fashionclip.train.loop import train
@@ -63,7 +68,14 @@ def prepared(tmp_path_factory):
     write_photographs(folder / "clothing")
     sources = ["--kagl", folder / "kagl", "--clothing", folder / "clothing"]
     sizes = ["--generated", "24", "--windows", "1", "--scenes", "1", "--sets", "1"]
-    command = [sys.executable, PROJECT / "prepare.py", *sources, *sizes, "--no-teacher"]
+    command = [
+        sys.executable,
+        PROJECT / "prepare.py",
+        *sources,
+        *sizes,
+        "--no-teacher",
+        "--random-vision",
+    ]
     done = subprocess.run(
         [*map(str, command), "--into", str(folder / "prepared")],
         capture_output=True,
@@ -119,3 +131,94 @@ def test_the_recipe_trains_the_start_with_prompts_soft_labels_patches_and_mixing
     before, after = (model.encode_text(["red t-shirt"]) for model in (start, trained))
     assert before.shape == after.shape == (1, 256)
     assert not np.allclose(before, after)
+
+
+# ---- the image tower's start
+
+TINY = VisionConfig(
+    width=24, layers=2, heads=2, mlp_width=48, activation="gelu", layer_norm_eps=1e-6,
+    image_px=56, patch_px=14,
+)  # fmt: skip
+STILL = (5, 9)
+PLACES = {
+    **{
+        f"attention.{one[0]}_proj": f"attention.attention.{one}"
+        for one in ("query", "key", "value")
+    },
+    "attention.o_proj": "attention.output.dense",
+}
+"""Names of transformers 5, and the file's, which are those of transformers 4."""
+
+
+@pytest.fixture(scope="module")
+def vision():
+    """The module ``vision.py``."""
+    spec = spec_from_file_location("vision", PROJECT / "vision.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def dino():
+    """A small DINOv2 with random weights. Its embeddings have a mean of 0, and two are always 0."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    torch.manual_seed(0)
+    model = Dinov2Model(Dinov2Config(**sizes, image_size=56, patch_size=14)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0.0, 0.5)
+        parts = model.embeddings
+        patches = parts.patch_embeddings.projection
+        patches.weight.mul_(0.1)
+        for weight in (parts.cls_token, parts.position_embeddings, patches.weight, patches.bias):
+            channels = weight.movedim(-1 if weight.ndim == 3 else 0, 0)
+            channels[list(STILL)] = 0.0
+            moving = [i for i in range(24) if i not in STILL]
+            channels[moving] -= channels[moving].mean(0)
+    return model
+
+
+def weights_of(dino):
+    """A DINOv2's weights by the names that the ONNX file has."""
+    found = {}
+    for name, weight in dino.state_dict().items():
+        for ours, theirs in PLACES.items():
+            name = name.replace(f".{ours}.", f".{theirs}.")
+        found[name] = weight
+    return found
+
+
+def states_of(tower, pixels):
+    """The last states of all tokens, for pixels with channels first."""
+    return tower.post_layernorm(tower.encode_tokens(pixels.permute(0, 2, 3, 1)))
+
+
+@pytest.mark.parametrize("image_px", [56, 28])
+@torch.inference_mode()
+def test_dinov2_computes_the_same_as_a_clip_tower(vision, dino, image_px):
+    pixels = torch.randn(3, 3, image_px, image_px)
+    expected = dino(pixels).last_hidden_state
+    tower = vision.as_clip(weights_of(dino), replace(TINY, image_px=image_px))
+    tower.pre_layrnorm = torch.nn.Identity()
+    assert torch.allclose(states_of(tower, pixels), expected, atol=1e-4)
+    normed = vision.as_clip(weights_of(dino), replace(TINY, image_px=image_px))
+    states = states_of(vision.with_identity_norm(normed, STILL), pixels)
+    assert torch.allclose(states, expected, atol=0.05)
+    similarity = torch.nn.functional.cosine_similarity(states, expected, dim=-1)
+    assert similarity.min() > 0.9999
+
+
+@torch.inference_mode()
+def test_larger_patches_have_the_value_of_the_patches_that_they_enlarge(vision, dino):
+    small = torch.randn(2, 3, 28, 28)
+    patches = small.unfold(2, 14, 14).unfold(3, 14, 14)  # (n, 3, 2, 2, 14, 14)
+    large = torch.nn.functional.interpolate(patches.flatten(0, 2), 16, mode="bilinear")
+    large = large.reshape(2, 3, 2, 2, 16, 16).permute(0, 1, 2, 4, 3, 5).reshape(2, 3, 32, 32)
+    towers = [
+        vision.as_clip(weights_of(dino), replace(TINY, image_px=2 * side, patch_px=side, layers=1))
+        for side in (14, 16)
+    ]
+    before, after = map(states_of, towers, (small, large))
+    assert before.shape == (2, 5, 24)
+    assert torch.allclose(before, after, atol=1e-3)

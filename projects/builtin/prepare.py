@@ -3,7 +3,7 @@
     python projects/builtin/prepare.py --kagl DIR --clothing DIR --into OUT
 
 writes ``OUT/catalog.parquet`` and, beside it, ``images/`` (the images that are derived),
-``start/`` (an untrained checkpoint) and, with a teacher, ``patch-targets.npy`` and
+``start/`` (the checkpoint to train from) and, with a teacher, ``patch-targets.npy`` and
 ``soft-labels.parquet``. ``fashionclip train projects/builtin/recipe.toml`` trains on them.
 """
 
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2, help="scenes of each product")
     parser.add_argument("--sets", type=int, default=2, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
+    parser.add_argument("--random-vision", action="store_true", help="start from random weights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = collect_rows(args)
@@ -63,7 +64,7 @@ def main() -> None:
     texts = [build_caption(row.highlights, row.title) for row in rows if row.title]
     texts += [phrase for some in phrases for phrase in some]
     texts += [row.description for row in rows if row.description and not row.is_derived]
-    write_start(args.into / "start", texts, seed=args.seed)
+    write_start(args.into / "start", texts, seed=args.seed, is_pretrained=not args.random_vision)
     if not args.no_teacher:
         write_teacher(rows, paths, args.into)
     print(f"{len(rows):,} rows in {args.into / 'catalog.parquet'}")

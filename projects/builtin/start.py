@@ -1,45 +1,67 @@
-"""The untrained start of the built-in model: a vocabulary, random weights, a checkpoint folder."""
+"""The start of the built-in model: a vocabulary, a pretrained image tower, random other weights."""
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers, trainers
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig as TransformersConfig
+from transformers import CLIPModel
+from vision import MEAN, NETWORK, STD, pretrained_tower
 
-from fashionclip.checkpoint.config import read_config, write_config, write_preprocess
+from fashionclip.checkpoint import CLIPConfig, TextConfig
+from fashionclip.checkpoint.config import write_config, write_preprocess
 from fashionclip.checkpoint.folder import write_folder
 from fashionclip.images.decode import Preprocess
 from fashionclip.text.tokenizer import END, START, Tokenizer, clip_rules
 
-WIDTH, CONTEXT = 256, 77
-IMAGE_PX, PATCH_PX = 112, 16
-IMAGE_LAYERS, TEXT_LAYERS = 6, 3
-VOCABULARY = 5000
-LOGIT_SCALE = 10.0
+VISION = replace(NETWORK, layers=8, image_px=112, patch_px=16)
+TEXT_WIDTH, TEXT_LAYERS, CONTEXT = 256, 3, 77
+VECTOR_DIM = 256
+VOCABULARY = 6000
+LOGIT_SCALE = float(np.log(10.0))
 
 
-def write_start(folder: Path, texts: Iterable[str], *, seed: int) -> None:
-    """Write a checkpoint with random weights, and a vocabulary learned from texts.
+def write_start(
+    folder: Path, texts: Iterable[str], *, seed: int, is_pretrained: bool = True
+) -> None:
+    """Write a checkpoint to train from.
 
     Args:
         folder: the checkpoint folder to make.
-        texts: captions of the training table.
-        seed: of the weights.
+        texts: captions of the training table, from which the vocabulary is learned.
+        seed: of the random weights.
+        is_pretrained: take the image tower of ``vision.py``; otherwise its weights are random too.
+
+    Raises:
+        SystemExit: the package that has the image tower is not installed.
     """
     tokenizer = learn_tokenizer(texts)
+    text = TextConfig(
+        width=TEXT_WIDTH,
+        layers=TEXT_LAYERS,
+        heads=TEXT_WIDTH // 64,
+        mlp_width=4 * TEXT_WIDTH,
+        activation="gelu",
+        layer_norm_eps=1e-5,
+        vocab_size=tokenizer.rules.get_vocab_size(),
+        context_length=CONTEXT,
+    )
+    config = CLIPConfig(VISION, text, VECTOR_DIM, "first", tokenizer.end_id, LOGIT_SCALE)
     torch.manual_seed(seed)
-    model = CLIPModel(_config(tokenizer))
+    model = CLIPModel(TransformersConfig(**write_config(config)))
+    if is_pretrained:
+        model.vision_model.load_state_dict(pretrained_tower(VISION).state_dict())
     with torch.no_grad():
-        model.logit_scale.fill_(np.log(LOGIT_SCALE))
+        model.logit_scale.fill_(LOGIT_SCALE)
     weights = {name: value.numpy(force=True) for name, value in model.state_dict().items()}
-    config = write_config(read_config(model.config.to_dict(), place="the start"))
-    preprocessor = write_preprocess(Preprocess(IMAGE_PX, "pad"))
+    preprocessor = write_preprocess(Preprocess(VISION.image_px, "pad", mean=MEAN, std=STD))
     files = {
-        "config.json": json.dumps(config, indent=2) + "\n",
+        "config.json": json.dumps(write_config(config), indent=2) + "\n",
         "preprocessor_config.json": json.dumps(preprocessor, indent=2) + "\n",
         **tokenizer.files(),
     }
@@ -68,23 +90,3 @@ def learn_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokens = [*dict.fromkeys(tokens), START, END]
     vocab = {token: i for i, token in enumerate(tokens)}
     return Tokenizer(clip_rules(vocab, merges), CONTEXT, vocab[START], vocab[END])
-
-
-def _config(tokenizer: Tokenizer) -> CLIPConfig:
-    """A CLIP of 8.8 million weights."""
-    tower = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_attention_heads": WIDTH // 64,
-        "hidden_act": "gelu",
-    }
-    vision = {"num_hidden_layers": IMAGE_LAYERS, "image_size": IMAGE_PX, "patch_size": PATCH_PX}
-    text = {
-        "num_hidden_layers": TEXT_LAYERS,
-        "vocab_size": tokenizer.rules.get_vocab_size(),
-        "max_position_embeddings": CONTEXT,
-        "bos_token_id": tokenizer.start_id,
-        "eos_token_id": tokenizer.end_id,
-        "pad_token_id": tokenizer.end_id,
-    }
-    return CLIPConfig(vision_config=tower | vision, text_config=tower | text, projection_dim=WIDTH)
