@@ -16,6 +16,7 @@ from encoded_images import image_bytes
 from fashionclip.catalog.faults import read_faults
 from fashionclip.cli import terminal
 from fashionclip.cli.hits import Card, build_page
+from fashionclip.cli.info import provenance
 from fashionclip.cli.main import COMMANDS, program, run
 from fashionclip.errors import CatalogError
 from fashionclip.product import Reject
@@ -222,6 +223,21 @@ def test_further_images_take_several_columns_and_other_roles_the_last(capsys, tm
     roles = json.loads(capsys.readouterr().out)["roles"]
     assert roles["further_images"] == ["a", "b"]
     assert (roles["image"], roles["id"], roles["group"]) == ("a", "sku", None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ("provenance: made of a, which\n  seems to be b", "made of a, which seems to be b"),
+        ("base_model: owner/model", "owner/model"),
+        ("base_model:\n  - one/a\n  - two/b", "one/a, two/b"),
+        ("license: mit", None),
+        ("base_model: [", None),
+    ],
+)
+def test_a_model_says_what_it_was_made_of(metadata, expected):
+    assert provenance(f"---\n{metadata}\n---\n\n# A model\n") == expected
+    assert provenance("# A model\n") is None
 
 
 def test_progress_is_silent_where_stderr_is_no_terminal(capsys):

@@ -94,8 +94,27 @@ def model_facts(name: str | None) -> dict[str, object]:
         ),
         "device": engine.device,
         "precision": engine.precision,
+        "provenance": provenance(checkpoint.card),
         "card": checkpoint.card or None,
     }
+
+
+def provenance(card: str) -> str | None:
+    """What the metadata of a model card say the weights were made of.
+
+    Args:
+        card: Markdown; its ``provenance`` is taken, or else the hub's ``base_model``.
+    """
+    from huggingface_hub import ModelCard
+
+    if not card.startswith("---"):
+        return None
+    try:
+        metadata = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+    except Exception:  # whatever the parser of somebody's metadata raises; the card is shown anyway
+        return None
+    found = metadata.get("provenance") or metadata.get("base_model")
+    return ", ".join(map(str, found)) if isinstance(found, list) else found and str(found)
 
 
 def without_front_matter(card: str) -> str:
