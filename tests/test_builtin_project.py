@@ -31,6 +31,14 @@ COLUMNS = (
 )
 
 
+def load(name):
+    """A module of the project, which is no package."""
+    spec = spec_from_file_location(name, PROJECT / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def write_products(folder, n=48):
     (folder / "images").mkdir(parents=True)
     with (folder / "styles.csv").open("w", encoding="utf-8", newline="") as file:
@@ -153,10 +161,7 @@ PLACES = {
 @pytest.fixture(scope="module")
 def vision():
     """The module ``vision.py``."""
-    spec = spec_from_file_location("vision", PROJECT / "vision.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("vision")
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +227,17 @@ def test_larger_patches_have_the_value_of_the_patches_that_they_enlarge(vision, 
     before, after = map(states_of, towers, (small, large))
     assert before.shape == (2, 5, 24)
     assert torch.allclose(before, after, atol=1e-3)
+
+
+# ---- words that no caption uses
+
+
+def test_synonyms_are_fifty_words_of_known_types():
+    synonyms = load("synonyms")
+    words = [word for some in synonyms.SYNONYMS.values() for word in some]
+    assert len(words) == len(set(words)) == 50
+    assert {*synonyms.SYNONYMS} <= {*synonyms.TYPES}
+    assert not {*words} & {*synonyms.TYPES}
+    nearest = synonyms.nearest_types(FashionCLIP())
+    assert [*nearest] == words
+    assert {*nearest.values()} <= {*synonyms.TYPES}
