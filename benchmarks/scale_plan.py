@@ -28,7 +28,7 @@ USABLE = 0.75  # of a machine's memory
 BUSY = 0.5  # of a machine's cores: what is left takes peaks
 MIN_REPLICAS = 2
 MONTH_H = 730
-GRAPH_FROM = 100_000  # products that the time of building a graph was measured with
+GRAPH_FROM = 1_000_000  # products that the time of building a graph was measured with
 
 
 @dataclass(frozen=True, slots=True)
