@@ -26,6 +26,7 @@ from fashionclip.metrics.intervals import (
     paired_means,
     repeated_intervals,
     share_interval,
+    two_level_interval,
 )
 
 
@@ -43,6 +44,47 @@ def test_the_interval_of_unequal_values_is_the_bootstrap_and_of_none_nan():
     values = np.array([0.0, 1, 1, 0.5, 0, 1, 1, 1])
     assert share_interval(values) == mean_interval(values)
     assert np.isnan(share_interval(np.empty(0))).all()
+
+
+def test_groups_of_one_value_have_the_interval_of_their_mean():
+    values = np.random.default_rng(3).normal(size=40)
+    found = two_level_interval([np.array([value]) for value in values], resamples=20_000)
+    assert found == pytest.approx(mean_interval(values, resamples=20_000), abs=0.02)
+
+
+def test_one_group_has_the_interval_of_its_values():
+    values = np.random.default_rng(4).normal(size=30)
+    found = two_level_interval([values], resamples=20_000)
+    assert found == pytest.approx(mean_interval(values, resamples=20_000), abs=0.02)
+
+
+def test_groups_without_variation_between_them_have_that_of_their_values_alone():
+    """The standard error is that of all values, sd / sqrt(groups * values)."""
+    values = np.tile([-1.0, 1.0], 8)
+    low, high = two_level_interval([values] * 9, resamples=20_000)
+    assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(9 * 16), rel=0.05)
+
+
+def test_values_that_are_equal_within_a_group_leave_the_variation_between_groups():
+    """Twenty values of each run prove no more than one of each."""
+    runs = np.array([0.0, 1.0, 4.0, 2.0, 3.0, 9.0])
+    many, one = (
+        two_level_interval([np.full(n, run) for run in runs], resamples=20_000) for n in (20, 1)
+    )
+    assert many == pytest.approx(one, abs=0.15)
+    assert many == pytest.approx(mean_interval(runs, resamples=20_000), abs=0.15)
+
+
+def test_a_large_group_weighs_as_much_as_a_small_one():
+    low, high = two_level_interval([np.zeros(1000), np.full(2, 2.0)])
+    assert (low, high) == (0.0, 2.0)
+
+
+def test_two_levels_need_values_in_every_group():
+    assert np.isnan(two_level_interval([])).all()
+    for bad in (np.empty(0), np.array([1.0, np.nan])):
+        with pytest.raises(ValueError, match="a group has no values or holds NaN"):
+            two_level_interval([np.ones(3), bad])
 
 
 def confusion_interval(confusion, metric, **settings):

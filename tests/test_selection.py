@@ -34,9 +34,9 @@ from fashionclip.train.selection.select import select_checkpoint, watch_checkpoi
 from fashionclip.train.selection.suite import (
     Scores,
     build_suite,
-    development_task,
     read_scores,
     score_checkpoint,
+    task_part,
     validation_loss,
 )
 from random_clip import write_checkpoint
@@ -171,9 +171,20 @@ def test_test_images_are_never_used_for_selection(questions):
     assert used
     assert not test & used
     for task in tasks:
-        cut = development_task(task, 1000)
+        cut = task_part(task, "development", 1000)
         assert cut.development_images == ()
         assert set(cut.images) == set(task.development_images)
+
+
+def test_the_same_tasks_on_test_images_measure_and_share_no_image_with_the_selection(questions):
+    pairs, plan = questions
+    development, test = (build_suite(pairs, plan, part=part) for part in ("development", "test"))
+    assert development.sets.keys() == test.sets.keys()
+    assert development.digest != test.digest
+    for name, tasks in test.sets.items():
+        (one,), (other,) = tasks, development.sets[name]
+        assert one.classes == other.classes
+        assert not {i.image_id for i in one.images} & {i.image_id for i in other.images}
 
 
 def test_a_set_without_development_images_is_noted_and_left_out(questions, tmp_path):
@@ -300,6 +311,27 @@ def test_the_table_is_what_counting_by_hand_gives():
     assert rows["start"].worst_against_start == 0
     # without a, the first step's mean of b and c is below the start's; with a it would not be
     assert rows["guarded"].sets["a"].chosen == "0.4 of step-2"
+
+
+def test_what_a_rule_costs_can_be_measured_on_images_that_it_does_not_see():
+    measured = [
+        replace(one.scores, sets={"a": 0.4, "b": 0.4, "c": c}, retrieval={"recall@10": inside})
+        for one, c, inside in zip(
+            ALL, (0.5, 0.6, 0.7, 0.2, 0.3), (0.3, 0.3, 0.3, 0.5, 0.2), strict=True
+        )
+    ]
+    seen = {row.rule: row for row in leave_one_set_out(ALL)}
+    rows = {row.rule: row for row in leave_one_set_out(ALL, measured)}
+    for name, row in rows.items():
+        assert row.chosen == seen[name].chosen
+        assert [s.chosen for s in row.sets.values()] == [s.chosen for s in seen[name].sets.values()]
+    assert rows["last"].sets["c"].cost == pytest.approx(100 * (0.7 - 0.2))
+    assert rows["last"].sets["c"].against_start == pytest.approx(100 * (0.2 - 0.5))
+    assert rows["last"].sets["a"].cost == 0
+    assert rows["last"].in_domain_gain == pytest.approx(100 * (0.5 - 0.3))
+    assert rows["guarded"].in_domain_cost == pytest.approx(100 * (0.5 - 0.2))
+    with pytest.raises(ValueError, match="shorter"):
+        leave_one_set_out(ALL, measured[:-1])
 
 
 scores_of_a_set = st.floats(0, 1, allow_nan=False)

@@ -39,6 +39,40 @@ def mean_interval(
     return _ends(_resampled_means(values, resamples, seed))
 
 
+def two_level_interval(
+    groups: Sequence[Float[np.ndarray, " _"]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of the groups' means; NaN of no groups.
+
+    Groups are resampled, then the values of each group that was drawn, both with replacement. The
+    interval covers other groups as well as other values of a group: other training runs, and other
+    sets that each is measured on.
+
+    Args:
+        groups: the values of each group, one at least; groups weigh the same whatever their size.
+        resamples: number of bootstrap samples.
+        seed: of the samples.
+
+    Raises:
+        ValueError: a group is empty, or a value is NaN.
+
+    Source: Davison & Hinkley 1997, section 3.8 (hierarchical data).
+    """
+    if any(not len(values) or np.isnan(values).any() for values in groups):
+        message = "a group has no values or holds NaN; leave it out, and say so"
+        raise ValueError(message)
+    if not groups:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(groups), size=(resamples, len(groups)))
+    means = np.empty(drawn.shape)
+    for row, values in enumerate(groups):
+        places = drawn == row
+        chosen = rng.integers(len(values), size=(int(places.sum()), len(values)))
+        means[places] = values[chosen].mean(axis=1)
+    return _ends(means.mean(axis=1))
+
+
 def share_interval(
     values: Float[np.ndarray, " n"],
     *,

@@ -2,7 +2,8 @@
 
 A rule uses the candidates' scores on development images alone. To estimate its value, each set is
 left out in turn: the rule selects by the other sets, and its choice is compared with the best
-candidate on the set left out, and with the start.
+candidate on the set left out, and with the start. What is compared are the same scores, or those on
+test images, where a comparison of rules has measured every candidate on them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -141,34 +142,44 @@ class RuleRow:
         return min(left.against_start for left in self.sets.values())
 
 
-def leave_one_set_out(scored: Sequence[Scored]) -> tuple[RuleRow, ...]:
+def leave_one_set_out(
+    scored: Sequence[Scored], measured: Sequence[Scores] | None = None
+) -> tuple[RuleRow, ...]:
     """The table of all rules, in the order of ``RULES``.
 
     Args:
         scored: the candidates, the start first. With a single set, rules select by that set itself,
             so their cost is not that of an unseen set.
+        measured: the scores that costs and gains are computed from, one of each candidate: on test
+            images of the same sets, which no rule sees. None takes those that rules select by.
+
+    Raises:
+        ValueError: there are more or fewer of them than candidates.
     """
     start = scored[0].scores
+    of = [one.scores for one in scored] if measured is None else measured
+    by_name = {s.candidate.name: found for s, found in zip(scored, of, strict=True)}
     sets = tuple(start.sets)
-    best = {name: max(s.scores.sets[name] for s in scored) for name in sets}
-    best_in_domain = max(s.scores.in_domain for s in scored)
+    best = {name: max(found.sets[name] for found in of) for name in sets}
+    best_in_domain = max(found.in_domain for found in of)
     rows = []
     for name, rule in RULES.items():
-        chosen = rule.choose(scored, SelectionContext(start, sets))
+        chosen = rule.choose(scored, SelectionContext(start, sets)).candidate.name
         left_out = {}
         for hidden in sets:
             others = tuple(other for other in sets if other != hidden) or sets
-            choice = rule.choose(scored, SelectionContext(start, others))
-            value = choice.scores.sets[hidden]
-            cost, gain = POINTS * (best[hidden] - value), POINTS * (value - start.sets[hidden])
-            left_out[hidden] = LeftOut(choice.candidate.name, cost, against_start=gain)
+            choice = rule.choose(scored, SelectionContext(start, others)).candidate.name
+            value = by_name[choice].sets[hidden]
+            cost, gain = POINTS * (best[hidden] - value), POINTS * (value - of[0].sets[hidden])
+            left_out[hidden] = LeftOut(choice, cost, against_start=gain)
+        in_domain = by_name[chosen].in_domain
         rows.append(
             RuleRow(
                 rule=name,
-                chosen=chosen.candidate.name,
+                chosen=chosen,
                 sets=left_out,
-                in_domain_cost=POINTS * (best_in_domain - chosen.scores.in_domain),
-                in_domain_gain=POINTS * (chosen.scores.in_domain - start.in_domain),
+                in_domain_cost=POINTS * (best_in_domain - in_domain),
+                in_domain_gain=POINTS * (in_domain - of[0].in_domain),
             )
         )
     return tuple(rows)

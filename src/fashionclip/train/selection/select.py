@@ -68,7 +68,7 @@ def watch_checkpoints(
     The start is scored before the first checkpoint. The run ends when the mean over the sets has
     fallen more than ``config.stop_below`` points below the start's.
     """
-    score = _Scorer(run, suite, on_scores)
+    score = CandidateScorer(run, suite, on_scores=on_scores)
 
     def on_checkpoint(step: int, folder: Path) -> bool:
         of_start = score(start_of(start)).scores
@@ -118,7 +118,7 @@ def select_checkpoint(
         CheckpointError: the chosen weights cannot be written.
         EvaluationError: the start cannot be scored.
     """
-    score = _Scorer(run, suite, on_scores)
+    score = CandidateScorer(run, suite, on_scores=on_scores)
     notes = list(suite.notes)
     scored = [score(start_of(start))]
     for step, folder in run.checkpoints().items():
@@ -154,17 +154,39 @@ def _mixtures(scored: Sequence[Scored], config: SelectionConfig) -> Iterator[Can
             yield interpolation(start.candidate, end, alpha)
 
 
-class _Scorer:
+class CandidateScorer:
     """Scores each candidate once; scores on disk are reused."""
 
-    def __init__(self, run: RunFolder, suite: Suite, on_scores: OnScores | None) -> None:
-        self._run, self._suite = run, suite
+    def __init__(
+        self,
+        run: RunFolder,
+        suite: Suite,
+        *,
+        folder: str = "scores",
+        on_scores: OnScores | None = None,
+    ) -> None:
+        """Prepare to score candidates of a run.
+
+        Args:
+            run: the candidates' run.
+            suite: what they are scored on.
+            folder: of the scores in the run folder; one for each suite.
+            on_scores: called with the scores of each candidate, once.
+        """
+        self._run, self._suite, self._folder = run, suite, run.root / folder
         self._digest = suite.digest
         self._on_scores = on_scores or (lambda name, step, scores: None)
         self._reported: set[str] = set()
 
     def __call__(self, candidate: Candidate) -> Scored:
-        path = self._run.root / "scores" / f"{candidate.name.replace(' ', '-')}.json"
+        """Score a candidate, or read its scores.
+
+        Raises:
+            TrainingError: its scores cannot be written.
+            CheckpointError: its parts cannot be read or mixed.
+            EvaluationError: it cannot be scored.
+        """
+        path = self._folder / f"{candidate.name.replace(' ', '-')}.json"
         known = {"fingerprint": candidate.fingerprint, "suite": self._digest}
         scores = _read(path, known)
         if scores is None:

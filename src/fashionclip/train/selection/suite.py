@@ -1,7 +1,7 @@
-"""The development tasks of a selection, and a candidate's scores on them.
+"""The tasks of a selection, and a candidate's scores on them.
 
-Tasks are held-out pairs, and zero-shot sets outside the training data. Only development images are
-used. The test images of the same benchmarks measure the selected checkpoint; a selection that used
+Tasks are held-out pairs, and zero-shot sets outside the training data. A selection uses development
+images only. The test images of the same benchmarks measure what was selected; a selection that used
 them would make that measurement worthless.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,11 +39,13 @@ RETRIEVAL_METRICS = ("recall@10", "mrr@10", "recall@1")
 LOSS_BATCH = 256
 """Batch size of the validation loss, the same for every candidate."""
 MIN_PAIRS = 2
+Part = Literal["development", "test"]
+"""The images of a task that select a checkpoint, and those that measure it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Suite:
-    """The development tasks of a run's selection."""
+    """The tasks of a run's selection, on development images; or the same tasks on test images."""
 
     pairs: Retrieval
     """Held-out pairs: captions that retrieve their images."""
@@ -66,7 +68,7 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A candidate's scores on development images."""
+    """A candidate's scores on the images of a suite."""
 
     validation_loss: float
     """InfoNCE on the held-out pairs, in nats; lower is better."""
@@ -106,19 +108,24 @@ def read_scores(fields: Mapping[str, Any]) -> Scores:
 
 
 def build_suite(
-    pairs: Sequence[ImageRef], config: SelectionConfig, *, start: Checkpoint | None = None
+    pairs: Sequence[ImageRef],
+    config: SelectionConfig,
+    *,
+    start: Checkpoint | None = None,
+    part: Part = "development",
 ) -> Suite:
-    """Collect the development tasks.
+    """Collect the tasks.
 
     Args:
-        pairs: held-out development images with their captions, of brands that are not trained on.
-            Images with equal captions are all relevant to that caption.
+        pairs: held-out images with their captions, of brands that are not trained on. Images with
+            equal captions are all relevant to that caption.
         config: the sets, and the number of images of each task.
-        start: the development images are checked against its training data, if its folder has
-            digests of them.
+        start: the sets' images are checked against its training data, if its folder has digests of
+            them.
+        part: the images of the sets; ``test`` only to compare rules, never to select a checkpoint.
 
     Raises:
-        BenchmarkError: a set is unknown, or no set has development images.
+        BenchmarkError: a set is unknown, or no set has images of this part.
         EvaluationError: fewer than two pairs have a caption.
     """
     captioned = [image for image in pairs if one_line(image.caption)]
@@ -136,23 +143,23 @@ def build_suite(
     for task in found.tasks:
         if not isinstance(task, ZeroShot):
             continue
-        development = development_task(task, config.max_images)
-        if development is None:
-            notes.append(f"{task.name} is not part of the selection: it has no development images")
+        cut = task_part(task, part, config.max_images)
+        if cut is None:
+            notes.append(f"{task.name} is not part of the selection: it has no {part} images")
             continue
-        content = (*development.images, *(label.name for label in task.classes))
-        if content not in known:  # two tasks may differ in their test images alone
+        content = (*cut.images, *(label.name for label in task.classes))
+        if content not in known:  # two tasks may differ in the images of the other part alone
             known.add(content)
-            sets.setdefault(set_of(task.name), []).append(development)
+            sets.setdefault(set_of(task.name), []).append(cut)
     if not sets:
         message = (
-            f"none of the sets {', '.join(config.sets)} has development images to select by "
+            f"none of the sets {', '.join(config.sets)} has {part} images to select by "
             f"({'; '.join(notes)}); name others, such as sample or fmnist"
         )
         raise BenchmarkError(message)
-    notes += _trained_on(sets, start)
+    notes += _trained_on(sets, start, part)
     return Suite(
-        pairs=held_out_task("held-out/development", held_out),
+        pairs=held_out_task(f"held-out/{part}", held_out),
         sets=MappingProxyType({name: tuple(tasks) for name, tasks in sets.items()}),
         notes=tuple(notes),
     )
@@ -178,26 +185,31 @@ def held_out_task(name: str, pairs: Sequence[ImageRef]) -> Retrieval:
     )
 
 
-def development_task(task: ZeroShot, max_images: int) -> ZeroShot | None:
-    """The same task on development images; None if it has none.
+def task_part(task: ZeroShot, part: Part, max_images: int) -> ZeroShot | None:
+    """The same task on images of one part; None if it has none of two classes.
 
-    The result does not hold the test images, so that no scorer can use them.
+    The result does not hold the images of the other part, so that no scorer can use them.
     """
-    if len(set(task.development_labels.tolist())) < 2:
+    is_test = part == "test"
+    images = task.images if is_test else task.development_images
+    labels = task.labels if is_test else task.development_labels
+    if len(set(labels.tolist())) < 2:
         return None
-    rows = choose(len(task.development_images), max_images)
+    rows = choose(len(images), max_images)
     return replace(
         task,
-        images=tuple(task.development_images[row] for row in rows),
-        labels=task.development_labels[rows],
+        images=tuple(images[row] for row in rows),
+        labels=labels[rows],
         development="",
         development_images=(),
         development_labels=np.empty(0, np.int64),
     )
 
 
-def _trained_on(sets: Mapping[str, Sequence[ZeroShot]], start: Checkpoint | None) -> Iterator[str]:
-    """A note for each set whose development images the start was trained on."""
+def _trained_on(
+    sets: Mapping[str, Sequence[ZeroShot]], start: Checkpoint | None, part: Part
+) -> Iterator[str]:
+    """A note for each set whose images the start was trained on."""
     training = read_training_data(start.folder) if start else None
     if training is None:
         return
@@ -209,7 +221,7 @@ def _trained_on(sets: Mapping[str, Sequence[ZeroShot]], start: Checkpoint | None
         n_seen = int(is_seen.sum())
         if n_seen:
             yield (
-                f"{name}: the start was trained on {n_seen:,} of the {len(images):,} development "
+                f"{name}: the start was trained on {n_seen:,} of the {len(images):,} {part} "
                 "images, so its score there is partly memory"
             )
 
