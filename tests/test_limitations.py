@@ -115,7 +115,14 @@ def test_the_cost_of_the_rule_stands_beside_that_of_the_loss():
     said = selection_sentence({"rule": "guarded", "left_out": rows})
     assert "`guarded` costs 0.9 points on a set left out, 2.7 at worst" in said
     assert "held-out pairs would have cost 12.5, 18.8 at worst" in said
+    assert said.endswith("Sets: 2, of one run.")
     assert selection_sentence({}) == ""
+    for row, interval in zip(rows, ([0.4, 1.3], [8.0, 17.1]), strict=True):
+        row["interval"] = interval
+    said = selection_sentence({"rule": "guarded", "left_out": rows, "n_runs": 10})
+    assert "`guarded` costs 0.9 [0.4 to 1.3] points on a set left out, 2.7 at worst" in said
+    assert "held-out pairs would have cost 12.5 [8.0 to 17.1], 18.8 at worst" in said
+    assert said.endswith("Sets: 2, of 10 runs.")
 
 
 def test_results_of_other_weights_are_not_taken():

@@ -10,10 +10,12 @@ figures of the tasks in ``CARD_TASKS``. Both tables go between ``START`` and ``E
 shows a table of the run's own report, which ``scripts/write_output.py`` copies.
 
 With ``--audit``, runs of audits and probes become the limitations in the card, and their tables in
-``docs/limitations.md``. What selecting the checkpoint costs is read from ``docs/selection.md``.
+``docs/limitations.md``. What selecting the checkpoint costs is read from the runs of
+``benchmarks/selection_evidence.py``.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,13 +24,18 @@ from fashionclip.evaluate.report.markdown import cell, table
 from fashionclip.evaluate.report.wording import chance_of, day_of, number
 from fashionclip.evaluate.results import Run, TaskResult, read_run
 from fashionclip.metrics import title_of
-from fashionclip.publish.limitations import AUDITED, measured_limitations, results_of
+from fashionclip.publish.limitations import (
+    AUDITED,
+    measured_limitations,
+    results_of,
+    selection_sentence,
+)
 
 ROOT = Path(__file__).parents[2]
 CARD_PAGE = ROOT / "src" / "fashionclip" / "builtin" / "README.md"
 BENCHMARKS_PAGE = ROOT / "docs" / "benchmarks.md"
 LIMITATIONS_PAGE = ROOT / "docs" / "limitations.md"
-SELECTION_PAGE = ROOT / "docs" / "selection.md"
+SELECTION_RUNS = ROOT / "benchmarks" / "selection_runs.json"
 LIMITS_START = "<!-- limitations: projects/builtin/write_figures.py -->"
 LIMITS_END = "<!-- end of limitations -->"
 START = "<!-- figures: projects/builtin/write_figures.py -->"
@@ -81,7 +88,7 @@ def limitations(audits: Sequence[Run]) -> str:
     """The limitations that audits and probes of one model found, as a list in Markdown."""
     model = audits[0].models[0]
     lines = measured_limitations(results_of(audits, model.fingerprint))
-    lines.append(selection_cost(SELECTION_PAGE.read_text(encoding="utf-8")))
+    lines.append(selection_cost(SELECTION_RUNS))
     origin = (
         f"Weights {model.fingerprint}, {model.engine}, fashionclip {audits[0].version}, "
         f"{day_of(audits[0].created).partition(',')[0]}."
@@ -89,29 +96,23 @@ def limitations(audits: Sequence[Run]) -> str:
     return "\n".join([*(f"- {line}" for line in lines), "", origin])
 
 
-def selection_cost(page: str) -> str:
-    """What two rules cost on sets left out, from the first table of costs on a page.
+def selection_cost(runs: Path) -> str:
+    """What two rules cost on sets left out, over many runs.
 
     Raises:
-        ValueError: the page has no such table.
+        ValueError: the runs are not there, or are trials.
     """
-    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in page.splitlines()]
-    head = next((row for row in rows if row[:2] == ["rule", "by all sets"]), None)
-    if head is None:
-        message = f"{SELECTION_PAGE} has no table of what the rules cost"
+    if not runs.exists():
+        message = f"{runs} is missing; make the runs with benchmarks/selection_evidence.py --into"
         raise ValueError(message)
-    sets = [i for i, name in enumerate(head) if name.startswith("cost on ")]
-    mean = head.index("mean")
-    table = {row[0]: row for row in rows[rows.index(head) + 2 :][:12] if len(row) == len(head)}
-    said = {}
-    for rule in ("validation-loss", "guarded"):
-        costs = sorted(float(table[rule][i]) for i in sets)
-        said[rule] = f"{table[rule][mean]} points ({costs[0]:.1f} to {costs[-1]:.1f})"
+    evidence = json.loads(runs.read_bytes())
+    if any(run["is_trial"] for run in evidence["runs"]):
+        message = f"{runs} has trials of a few steps; make the runs without --trial"
+        raise ValueError(message)
+    kinds = {run["start"] for run in evidence["runs"]}
     return (
-        "**Checkpoint selection.** In a fine-tuning of this model on the products, the checkpoint "
-        f"of the lowest held-out loss costs {said['validation-loss']} on a set left out, that of "
-        f"the rule `guarded` {said['guarded']}: mean and range of {len(sets)} sets of one run, so "
-        "not an interval. The page on choosing a checkpoint has all rules."
+        f"{selection_sentence(evidence)} The runs begin with {len(kinds)} models; intervals "
+        "resample runs and sets. The page on choosing a checkpoint has all rules."
     )
 
 

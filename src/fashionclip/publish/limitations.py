@@ -167,25 +167,32 @@ def selection_sentence(selection: Mapping[str, Any]) -> str:
     """What the rule that chose the checkpoint costs on sets left out, and what the loss would have.
 
     Args:
-        selection: ``selection.json`` of a run.
+        selection: ``selection.json`` of a run; or of many runs the means (``n_runs``, and for each
+            rule an ``interval``), as ``benchmarks/selection_evidence.py`` writes them.
     """
     rows = {row["rule"]: row for row in selection.get("left_out", ())}
     own = rows.get(selection.get("rule", ""))
     if own is None:
         return ""
     text = (
-        f"**Checkpoint selection.** The rule `{own['rule']}` costs {own['mean_cost']:.1f} points "
+        f"**Checkpoint selection.** The rule `{own['rule']}` costs {_mean_cost(own)} points "
         f"on a set left out, {own['worst_cost']:.1f} at worst"
     )
     loss = rows.get("validation-loss")
     if loss is not None and loss is not own:
         text += (
-            f"; the lowest loss on held-out pairs would have cost {loss['mean_cost']:.1f}, "
+            f"; the lowest loss on held-out pairs would have cost {_mean_cost(loss)}, "
             f"{loss['worst_cost']:.1f} at worst"
         )
-    n_sets = len(own.get("sets", ()))
-    of = f" Sets: {n_sets}, of one run." if n_sets else " Of one run."
+    n_sets, n_runs = len(own.get("sets", ())), selection.get("n_runs", 1)
+    runs = "one run" if n_runs == 1 else f"{n_runs} runs"
+    of = f" Sets: {n_sets}, of {runs}." if n_sets else f" Of {runs}."
     return f"{text}.{of}"
+
+
+def _mean_cost(row: Mapping[str, Any]) -> str:
+    interval = row.get("interval")
+    return f"{row['mean_cost']:.1f}" + (" [{:.1f} to {:.1f}]".format(*interval) if interval else "")
 
 
 def results_of(runs: Sequence[Run], fingerprint: str) -> list[TaskResult]:
