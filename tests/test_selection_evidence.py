@@ -166,6 +166,15 @@ def test_a_set_has_no_image_that_the_start_has_seen_and_no_sender_in_both_parts(
     assert not parts["development"] & parts["test"]
 
 
+def types(data, into):
+    """A second set: the same drawings by category."""
+    rows = selection_sets.read_rows(data / "clothing" / "catalog.csv")
+    return [
+        selection_sets.Labelled(data / "clothing" / row["image"], (row["category"],), row["id"])
+        for row in rows
+    ]
+
+
 def test_a_tiny_run_measures_every_candidate_on_both_parts(
     shop, tmp_path, tiny_checkpoint, monkeypatch
 ):
@@ -180,8 +189,9 @@ def test_a_tiny_run_measures_every_candidate_on_both_parts(
     row |= {"anchor": 1.0, "steps": 4}
     plan = selection_run.read_plan()
     kagl = {"catalog": "clothing/catalog.csv", "development": 0.2, "test": 0.2}
-    plan |= {"data": {"kagl": {**kagl, "sets": ["sample", "senders"]}}, "runs": [row]}
+    plan |= {"data": {"kagl": {**kagl, "sets": ["types", "senders"]}}, "runs": [row]}
     monkeypatch.setattr(selection_run, "read_plan", lambda: plan)
+    monkeypatch.setitem(selection_sets.SOURCES, "types", types)
     with pytest.raises(SystemExit, match="nobody can tell which images it has seen"):
         selection_run.measure(row, options)
     nothing = TrainingData("nothing", frozenset(), np.empty((0, 44), np.uint8), frozenset())
@@ -193,7 +203,7 @@ def test_a_tiny_run_measures_every_candidate_on_both_parts(
     assert found["pairs"]["learned_seen"] == 0
     for one in found["candidates"]:
         assert one["development"]["sets"].keys() == one["test"]["sets"].keys()
-        assert set(one["test"]["sets"]) == {"sample", "senders"}
+        assert set(one["test"]["sets"]) == {"types", "senders"}
     text = "\n".join(selection_evidence.page(selection_evidence.evidence_of([found])))
     assert "| tiny | unseen | kagl | 0.001 |" in text
     # the scores on both parts are kept, so that a killed run goes on
