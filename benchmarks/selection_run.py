@@ -60,6 +60,7 @@ TRIAL: Mapping[tuple[str, str], object] = {
     ("schedule", "steps"): 4,
     ("schedule", "checkpoint_every"): 2,
     ("selection", "max_images"): 24,
+    ("selection", "alphas"): [0.5],
 }
 """What ``--trial`` changes: a run of seconds, which proves nothing but that all parts work."""
 
