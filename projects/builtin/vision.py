@@ -32,7 +32,7 @@ NETWORK = VisionConfig(
 )
 """The network's sizes, and those of the images that its file takes."""
 STILL_CHANNELS = (146, 7)
-"""Two channels of its embeddings that vary least between patches, as the check prints them."""
+"""Two of the channels of its embeddings that vary least between tokens; the check prints them."""
 OFFSET = 32.0
 """Added to one of them and subtracted from the other; the tokens' own lengths are about 2."""
 _FILE = "models/vit_s_focus.onnx"
@@ -216,8 +216,11 @@ def main() -> None:
         _say(f"patches of {VISION.patch_px} px instead of 14", before, states)
         whole = pretrained_tower(small)
         _say("with pre_layrnorm, too", states, _states(whole, pixels))
-        embedded = resized.embeddings.patch_embedding(pixels.permute(0, 3, 1, 2))
-    print("channels that vary least:", embedded.std((0, 2, 3)).argsort()[:4].tolist())
+        parts = resized.embeddings
+        patches = parts.patch_embedding(pixels.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        first = parts.class_embedding.expand(len(patches), 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + parts.position_embedding.weight
+    print("channels that vary least:", tokens.std((0, 1)).argsort()[:4].tolist())
 
 
 def _without_norm(tower: VisionTower) -> VisionTower:
@@ -242,10 +245,10 @@ def _run_network(pixels: Tensor) -> Tensor:
 
     core = ov.Core()
     model = core.read_model(network_file())
-    output = model.add_outputs(_LAST)[0]
+    model.add_outputs(_LAST)  # the second one
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     inputs = pixels.permute(0, 3, 1, 2).numpy()
-    return torch.from_numpy(np.concatenate([compiled([one[None]])[output] for one in inputs]))
+    return torch.from_numpy(np.concatenate([compiled([one[None]])[1] for one in inputs]))
 
 
 def _say(what: str, before: Tensor, after: Tensor) -> None:
