@@ -110,7 +110,7 @@ def provenance(card: str) -> str | None:
     if not card.startswith("---"):
         return None
     try:
-        metadata = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+        metadata = ModelCard(card, ignore_metadata_errors=True).data
     except Exception:  # whatever the parser of somebody's metadata raises; the card is shown anyway
         return None
     found = metadata.get("provenance") or metadata.get("base_model")
