@@ -68,13 +68,77 @@ def write_photographs(folder, n=40):
             table.writerow([f"images/{i}.jpg", ("T-Shirt", "Pants")[i % 2], False, i])
 
 
+def write_table(file, columns, rows):
+    (file.parent / "images").mkdir(parents=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(columns)
+        table.writerows(rows)
+    for i, row in enumerate(rows):
+        pixels = np.full((64, 48, 3), 255, np.uint8)
+        pixels[16:48, 12:36] = i * 5
+        Image.fromarray(pixels).save(
+            file.parent / next(cell for cell in map(str, row) if ".jpg" in cell)
+        )
+
+
+def write_womens(folder, n=30):
+    columns = ("id", "title", "product_type", "category", "tags", "description", "price", "image")
+    tags = "casual, Ship from USA, long sleeve, v-neck, striped, light blue"
+    rows = [
+        (i, f"Cozy Dress {i}", "Midi Dress", "Dresses", tags, "Soft.", "9.99", f"images/{i}.jpg")
+        for i in range(n)
+    ]
+    write_table(folder / "products.csv", columns, rows)
+
+
+def write_secondhand(folder, n=30):
+    columns = ("image", "type", "colours", "pattern", "material", "gender")
+    labels = [("", "", "", "", ""), ("Sweater", "red|white", "Striped", "100% cotton", "women"),
+              ("Blazer", "grey", "", "34%polyester 66%viscose", "men")]  # fmt: skip
+    rows = [(f"images/FN{i:04}.jpg", *labels[i % 3]) for i in range(n)]
+    write_table(folder / "labels.csv", columns, rows)
+
+
+def test_tags_of_a_womens_shop_become_attributes_that_are_sure(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    write_womens(tmp_path)
+    sources = load("sources")
+    rows = list(sources.read_womens(tmp_path))
+    is_held_out = [percentile(f"womens cozy dress {i}") < 20 for i in range(30)]
+    assert [row.row_id for row in rows] == [f"womens-{i}" for i in range(30) if not is_held_out[i]]
+    assert rows[0].attributes == {
+        "category": "Dresses", "colour": "blue", "pattern": "striped", "sleeve": "long sleeves",
+        "neckline": "v-neck", "gender": "Women",
+    }  # fmt: skip
+    assert rows[0].highlights == ("casual", "long sleeve", "v-neck", "striped", "light blue")
+
+
+def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    write_secondhand(tmp_path)
+    rows = list(load("sources").read_secondhand(tmp_path))
+    names = [f"FN{i:04}" for i in range(30) if i % 3]
+    assert [row.row_id for row in rows] == [
+        f"secondhand-{name}" for name in names if percentile(f"secondhand {name}") >= 20
+    ]
+    found = {row.attributes["category"]: row.attributes for row in rows}
+    assert found["Sweaters"] == {
+        "category": "Sweaters", "pattern": "striped", "gender": "Women", "material": "cotton"
+    }  # fmt: skip
+    assert found["Blazers"] == {"category": "Blazers", "colour": "grey", "gender": "Men"}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """What ``prepare.py`` writes for two small data sets."""
+    """What ``prepare.py`` writes for four small data sets."""
     folder = tmp_path_factory.mktemp("builtin")
     write_products(folder / "kagl")
     write_photographs(folder / "clothing")
-    sources = ["--kagl", folder / "kagl", "--clothing", folder / "clothing"]
+    write_womens(folder / "womens")
+    write_secondhand(folder / "secondhand")
+    names = ("kagl", "clothing", "womens", "secondhand")
+    sources = [part for name in names for part in (f"--{name}", folder / name)]
     sizes = ["--generated", "24", "--windows", "1", "--scenes", "1", "--sets", "1"]
     command = [
         sys.executable,
@@ -103,10 +167,14 @@ def test_the_table_holds_every_source_and_nothing_that_is_held_out(prepared):
     assert kinds.count("kagl") == 2 * n_products  # each one once more, in a scene
     assert kinds.count("clothing") == 2 * n_senders  # and once more, as a window
     assert kinds.count("sample") == 24
+    n_titles = sum(percentile(f"womens cozy dress {i}") >= 20 for i in range(30))
+    assert kinds.count("womens") == 2 * n_titles  # and once more, as a window
+    n_garments = sum(percentile(f"secondhand FN{i:04}") >= 20 for i in range(30) if i % 3)
+    assert kinds.count("secondhand") == 2 * n_garments  # and once more, in a scene
     assert not any("catwalk" in title.lower() for title in table["title"])
     assert all(Path(image).exists() for image in table["image"])
     assert len(set(table["id"])) == len(table["id"])
-    assert {*table["category"]} == {"", "t-shirt", "jeans"}
+    assert {"", "t-shirt", "jeans", "dress"} <= {*table["category"]}
 
 
 @pytest.mark.slow

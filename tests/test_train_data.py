@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from collections import Counter
 from dataclasses import replace
@@ -9,6 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from encoded_images import image_bytes
@@ -21,13 +24,22 @@ from fashionclip.train.augment import (
     MAX_SHORT_WORDS,
     View,
     augment_image,
+    color_pattern,
     decode,
     mix_images,
     sample_caption,
     stored_px,
     view_patches,
+    without_colors,
 )
-from fashionclip.train.data import CatalogPairs, Pair, image_digests, open_data, split_pairs
+from fashionclip.train.data import (
+    CatalogPairs,
+    Pair,
+    color_columns,
+    image_digests,
+    open_data,
+    split_pairs,
+)
 from fashionclip.train.distributed import ProcessGroup
 from fashionclip.train.loader import Loader
 from fashionclip.train.optimizer import (
@@ -275,6 +287,43 @@ def test_a_scene_keeps_its_background():
     assert np.array_equal(augment_image(scene, 64, AugmentConfig(background=1.0), rng)[0], scene)
 
 
+COLORED = Pair(
+    pair_id="2",
+    title="Navy blue striped shirt, white collar",
+    highlights=("blue", "Off-White trim", "cotton"),
+    description="A teal shirt. It is redder than RED, and soft.",
+    image="2.jpg",
+    brand="",
+    product="2",
+    attributes=("navy blue", "shirt"),
+    captions=("sea foam shirt", "white"),
+    row=1,
+)
+
+
+@given(st.integers(0, 1000))
+def test_a_caption_of_an_image_without_colors_names_none(seed):
+    pattern = color_pattern(["Navy Blue", "sea foam"])
+    pair = without_colors(COLORED, pattern, color_columns(["baseColour", "category"]))
+    assert pair.attributes == ("", "shirt")
+    options = BUSY.model_copy(update={"further_captions": 0.3})
+    caption = sample_caption(pair, options, np.random.default_rng(seed))
+    assert caption
+    assert not {"navy", "blue", "white", "teal", "red", "foam"} & set(
+        re.findall(r"[a-z]+", caption.lower())
+    )
+
+
+def test_without_colors_the_other_words_stay_and_a_color_alone_is_a_product():
+    pattern = color_pattern([])
+    plain = without_colors(COLORED, pattern, ())
+    assert plain.title == "striped shirt, collar"
+    assert plain.highlights == ("Off- trim", "cotton")
+    assert "redder" in plain.description
+    alone = replace(COLORED, title="Red", highlights=(), description="", captions=("red",))
+    assert without_colors(alone, pattern, ()).caption == "a product"
+
+
 def test_grayscale_and_flip(image_files):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
     stored = decode(image_files[1], pre, 64)
@@ -338,6 +387,19 @@ def test_processes_share_a_batch_in_order(pairs, tiny_checkpoint):
     ]
     assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
     assert np.array_equal(np.concatenate([part.keys for part in parts]), whole.keys)
+
+
+def test_images_without_colors_have_no_color_in_their_labels(shop, tiny_checkpoint):
+    options = {"data": {"attributes": ["colour", "category"]}}
+    pairs = open_data(DataConfig(catalog=str(shop), **options["data"]))
+    gray = {"augment": {"grayscale": 1.0}}
+    (before,) = some_batches(loader_of(pairs, open_checkpoint(tiny_checkpoint), **options), 0, 1)
+    (batch,) = some_batches(
+        loader_of(pairs, open_checkpoint(tiny_checkpoint), **options, **gray), 0, 1
+    )
+    assert (before.attributes != 0).any(axis=0).all()
+    assert (batch.attributes[:, 0] == 0).all()
+    assert (batch.attributes[:, 1] == before.attributes[:, 1]).all()
 
 
 def test_kept_patches_are_distinct_patches_of_the_image(pairs, tiny_checkpoint):

@@ -44,7 +44,12 @@ from fashionclip.train.model import (
     with_activation,
 )
 from fashionclip.train.optimizer import backward
-from fashionclip.train.prompts import PromptTargets, prompt_loss
+from fashionclip.train.prompts import (
+    AttributePrompts,
+    PromptTargets,
+    prompt_loss,
+    sample_prompts,
+)
 from fashionclip.train.recipe import LossConfig, ModelConfig
 
 CPU = torch.device("cpu")
@@ -451,3 +456,22 @@ def test_the_targets_of_mixed_images_follow_their_areas():
     assert of_images[2].tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
     assert of_texts[1].tolist() == pytest.approx([0.0, 0.2, 0.8, 0.0, 0.0])
     assert of_texts.sum(1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_attributes_that_are_always_prompted_are_in_every_step_and_the_others_take_turns():
+    def attribute(column):
+        values = (f"first {column}", f"second {column}")
+        hashes, prior = np.zeros(2, np.int64), np.zeros(2, np.float32)
+        return AttributePrompts(column, column in {2, 7}, values, hashes, prior, None)
+
+    attributes = [attribute(column) for column in range(9)]
+    rng = np.random.default_rng(0)
+    steps = [sample_prompts(attributes, rng) for _ in range(40)]
+    chosen = [{one.column for one in some} for some, _ in steps]
+    assert all({2, 7} <= columns and len(columns) == 6 for columns in chosen)
+    assert set().union(*chosen) == set(range(9))
+    assert all(
+        f"second {one.column}" in own[1]
+        for some, texts in steps
+        for one, own in zip(some, texts, strict=True)
+    )

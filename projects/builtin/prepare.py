@@ -26,6 +26,8 @@ from sources import (
     make_image,
     read_clothing,
     read_kagl,
+    read_secondhand,
+    read_womens,
     sample_phrase,
     scene_rows,
     window_rows,
@@ -44,8 +46,10 @@ MIN_LABELS = 10
 def main() -> None:
     """Read the arguments; write everything that is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kagl", type=Path, required=True, help="styles.csv and images/")
+    parser.add_argument("--kagl", type=Path, help="styles.csv and images/")
     parser.add_argument("--clothing", type=Path, required=True, help="labels.csv and images/")
+    parser.add_argument("--womens", type=Path, help="products.csv and images/")
+    parser.add_argument("--secondhand", type=Path, help="labels.csv and images/")
     parser.add_argument("--into", type=Path, required=True, help="folder to write")
     parser.add_argument("--generated", type=int, default=2500, help="generated products")
     parser.add_argument("--windows", type=int, default=5, help="windows of each photograph")
@@ -72,12 +76,15 @@ def main() -> None:
 
 def collect_rows(args: argparse.Namespace) -> list[Row]:
     """The rows of all sources and those derived from them."""
-    kagl, clothing = list(read_kagl(args.kagl)), list(read_clothing(args.clothing))
-    whole = [*kagl, *clothing, *generated_rows(args.generated)]
+    clothing = list(read_clothing(args.clothing))
+    kagl = list(read_kagl(args.kagl)) if args.kagl else []
+    womens = list(read_womens(args.womens)) if args.womens else []
+    secondhand = list(read_secondhand(args.secondhand)) if args.secondhand else []
+    whole = [*kagl, *clothing, *womens, *secondhand, *generated_rows(args.generated)]
     derived = []
     for seed in range(args.sets):
-        derived += window_rows(clothing, args.windows, seed=seed)
-        derived += scene_rows(kagl, clothing, args.scenes, seed=seed)
+        derived += window_rows([*clothing, *womens], args.windows, seed=seed)
+        derived += scene_rows([*kagl, *secondhand], clothing, args.scenes, seed=seed)
     return [*whole, *derived]
 
 

@@ -1,11 +1,12 @@
 """Random augmentation of captions and images, one draw per epoch.
 
 Images are decoded once and kept slightly larger than the model's input; each epoch then costs a
-crop and a resize. Only grayscale changes the colors of a garment, because captions name them.
+crop and a resize. Only grayscale changes the colors of a garment; its captions then name none.
 """
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -28,7 +29,31 @@ MAX_DOWNSCALE = 4
 PLAIN_LEVELS = 12
 """A background is plain if the border's colors lie within this many levels of their median."""
 MIN_BACKGROUND_LEVEL = 190
+COLOR_NAMES = (
+    *(
+        "aqua",
+        "beige",
+        "black",
+        "blue",
+        "bronze",
+        "brown",
+        "burgundy",
+        "camel",
+        "charcoal",
+        "copper",
+    ),
+    *("coral", "cream", "cyan", "fuchsia", "gold", "golden", "gray", "green", "grey", "indigo"),
+    *("ivory", "khaki", "lavender", "lilac", "lime", "magenta", "maroon", "mauve", "mint"),
+    *("multicolor", "multicolored", "multicolour", "multicoloured", "mustard", "navy", "olive"),
+    *("orange", "peach", "pink", "plum", "purple", "red", "rose", "rust", "salmon", "silver"),
+    *("tan", "taupe", "teal", "turquoise", "violet", "white", "wine", "yellow"),
+)
+"""Colors that captions name, beside the values of the data's own column of colors."""
+NO_WORDS = "a product"
+"""The caption of a pair whose texts are colors alone, where the color is gone."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_LOOSE_SIGNS = re.compile(r"(?<!\S)[^\w\s]+(?!\S)")
+"""Signs that stand alone when the words around them are gone."""
 
 
 def sample_caption(pair: Pair, augment: AugmentConfig, rng: np.random.Generator) -> str:
@@ -58,6 +83,43 @@ def sample_caption(pair: Pair, augment: AugmentConfig, rng: np.random.Generator)
         is_kept = rng.random(len(highlights)) >= augment.highlight_dropout
         highlights = [one for one, keep in zip(highlights, is_kept, strict=True) if keep]
     return build_caption(highlights, pair.title) or pair.caption
+
+
+def color_pattern(values: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds names of colors in a text, whole words in any case.
+
+    Args:
+        values: names beside ``COLOR_NAMES``, such as the values of a column of colors.
+    """
+    names = {" ".join(name.casefold().split()) for name in (*COLOR_NAMES, *values)} - {""}
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    words = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in longest_first)
+    return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+
+def without_colors(pair: Pair, pattern: re.Pattern[str], columns: Sequence[int]) -> Pair:
+    """A pair as it is known where the color cannot be seen: its texts and attributes name none.
+
+    Args:
+        pair: what is known of the image.
+        pattern: finds the names, as ``color_pattern`` makes it.
+        columns: indices of the attributes that are colors.
+    """
+
+    def clean(text: str) -> str:
+        if not pattern.search(text):
+            return text
+        return " ".join(_LOOSE_SIGNS.sub(" ", pattern.sub(" ", text)).split())
+
+    changed = replace(
+        pair,
+        title=clean(pair.title),
+        highlights=tuple(filter(None, map(clean, pair.highlights))),
+        description=clean(pair.description),
+        captions=tuple(filter(None, map(clean, pair.captions))),
+        attributes=tuple("" if i in columns else one for i, one in enumerate(pair.attributes)),
+    )
+    return changed if changed.caption else replace(changed, title=NO_WORDS)
 
 
 def _short_caption(pair: Pair, rng: np.random.Generator) -> str:
@@ -99,12 +161,14 @@ def decode(data: bytes, pre: Preprocess, side: int) -> UInt8[np.ndarray, "side s
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The square of a stored image that an augmented image shows, in units of the stored side."""
+    """What an augmented image shows: a square of the stored image, in units of its side."""
 
     left: float
     top: float
     size: float
     is_flipped: bool
+    is_gray: bool = False
+    """Whether its colors are gone."""
 
 
 def augment_image(
@@ -133,11 +197,13 @@ def augment_image(
         side = max(1, round(size / rng.uniform(1.5, MAX_DOWNSCALE)))
         small = image.resize((side, side), Image.Resampling.BILINEAR)
         image = small.resize((size, size), Image.Resampling.BILINEAR)
-    if chance[3] < augment.grayscale:
+    is_gray, is_flipped = bool(chance[3] < augment.grayscale), bool(chance[4] < augment.flip)
+    if is_gray:
         image = image.convert("L").convert("RGB")
-    pixels, is_flipped = np.asarray(image), bool(chance[4] < augment.flip)
-    side = len(stored)
-    view = View((left - offset[0]) / side, (top - offset[1]) / side, cut / side, is_flipped)
+    pixels, side = np.asarray(image), len(stored)
+    view = View(
+        (left - offset[0]) / side, (top - offset[1]) / side, cut / side, is_flipped, is_gray
+    )
     return pixels[:, ::-1] if is_flipped else pixels, view
 
 

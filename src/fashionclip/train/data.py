@@ -172,6 +172,12 @@ def open_data(config: DataConfig) -> CatalogPairs:
     return found
 
 
+def color_columns(attributes: Sequence[str]) -> tuple[int, ...]:
+    """Which of the attribute columns are colors: those whose name ends in color or colour."""
+    ends = ("color", "colour")
+    return tuple(i for i, name in enumerate(attributes) if bare_name(name).endswith(ends))
+
+
 def image_digests(source: DataSource) -> list[bytes]:
     """16 bytes per image: a digest of its content, or of a remote image's location."""
 

@@ -22,13 +22,15 @@ from fashionclip.product import Reject
 from fashionclip.text.tokenizer import Tokenizer
 from fashionclip.train.augment import (
     augment_image,
+    color_pattern,
     decode,
     mix_images,
     sample_caption,
     stored_px,
     view_patches,
+    without_colors,
 )
-from fashionclip.train.data import DataSource
+from fashionclip.train.data import DataSource, color_columns
 from fashionclip.train.distributed import SINGLE_PROCESS, ProcessGroup
 from fashionclip.train.recipe import Recipe
 
@@ -98,6 +100,9 @@ class Loader:
         self._n_patches = n_patches
         self._on_reject = on_reject
         self.patch_targets = load_patch_targets(recipe, source[len(source) - 1].row, n_patches)
+        self._color_columns = color_columns(recipe.data.attributes)
+        known = (source[row].attributes for row in rows.tolist()) if self._color_columns else ()
+        self._colors = color_pattern({values[i] for values in known for i in self._color_columns})
         self._broken: set[int] = set()
         self._lock = Lock()
         self._stored = _DecodedImages(len(rows), stored_px(preprocess, recipe.augment), recipe)
@@ -154,6 +159,8 @@ class Loader:
             row = int(self._rows[i_row])
             pair = self._source[row]
             pixels, view = augment_image(stored, self._pre.size_px, recipe.augment, rng)
+            if view.is_gray:
+                pair = without_colors(pair, self._colors, self._color_columns)
             caption = sample_caption(pair, recipe.augment, rng)
             n_kept = max(1, round(self._n_patches * recipe.model.patch_keep_ratio))
             patches = None

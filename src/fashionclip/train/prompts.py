@@ -22,7 +22,7 @@ from fashionclip.train.recipe import Recipe
 
 TEMPLATES = PROMPT_TEMPLATES["sentences"]
 MAX_ATTRIBUTES = 4
-"""Attributes of a step, sampled anew for each."""
+"""Attributes of a step, sampled anew for each, beside those of ``loss.always_prompted``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,8 @@ class AttributePrompts:
 
     column: int
     """Index among ``Pair.attributes``."""
+    is_always: bool
+    """Whether every step has its prompts."""
     values: Sequence[str]
     hashes: Int64[np.ndarray, " value"]
     """Of the values, as a batch has them."""
@@ -72,6 +74,7 @@ def open_prompts(source: DataSource, rows: Sequence[int], recipe: Recipe) -> lis
         found.append(
             AttributePrompts(
                 column=column,
+                is_always=name in recipe.loss.always_prompted,
                 values=names,
                 hashes=np.array([hash_text(value) for value in names], dtype=np.int64),
                 log_prior=np.log(counts / counts.sum()).astype(np.float32),
@@ -88,8 +91,9 @@ def sample_prompts(
     attributes: Sequence[AttributePrompts], rng: np.random.Generator
 ) -> tuple[list[AttributePrompts], list[list[str]]]:
     """Some attributes, with a prompt for each of their values; one template per attribute."""
-    chosen = rng.permutation(len(attributes))[:MAX_ATTRIBUTES]
-    some = [attributes[i] for i in chosen]
+    others = [one for one in attributes if not one.is_always]
+    chosen = rng.permutation(len(others))[:MAX_ATTRIBUTES]
+    some = [*(one for one in attributes if one.is_always), *(others[i] for i in chosen)]
     templates = rng.integers(len(TEMPLATES), size=len(some))
     texts = [
         [TEMPLATES[template].format(value) for value in one.values]

@@ -132,6 +132,9 @@ class LossConfig(_Group):
     distill: float = _key(0.0, "Weight of distillation from the teacher.", ge=0.0)
     anchor: float = _key(0.0, "Weight of the anchor loss: distance to the start's vectors.", ge=0.0)
     prompts: float = _key(0.0, "Weight of zero-shot classification by attributes.", ge=0.0)
+    always_prompted: Texts = _key(
+        (), "Attributes that prompts name in every step; the others take turns."
+    )
     patches: float = _key(0.0, "Weight of the regression of data.patch_targets.", ge=0.0)
 
 
@@ -182,7 +185,9 @@ class AugmentConfig(_Group):
 
     crop: Ratio = _key(0.0, "Maximum ratio of a side that a crop removes.")
     flip: Ratio = _key(0.0, "Probability of mirroring an image.")
-    grayscale: Ratio = _key(0.0, "Probability of converting an image to grayscale.")
+    grayscale: Ratio = _key(
+        0.0, "Probability of converting an image to grayscale; its caption then names no color."
+    )
     background: Ratio = _key(0.0, "Probability of recoloring a plain background.")
     padding: Ratio = _key(0.0, "Probability of shrinking an image onto a larger background.")
     low_resolution: Ratio = _key(0.0, "Probability of reducing an image's resolution.")
@@ -262,6 +267,7 @@ class Recipe(_Group):
         data, augment, schedule, loss = self.data, self.augment, self.schedule, self.loss
         captions = augment.short_captions + augment.long_captions + augment.further_captions
         example = "data.attributes, such as ['colour', 'category']"
+        unknown = [name for name in loss.always_prompted if name not in data.attributes]
         problems = {
             "data.development + data.test must be below 1, to leave pairs to train on": (
                 data.development + data.test >= 1
@@ -273,6 +279,8 @@ class Recipe(_Group):
             ),
             f"loss.soft_targets needs {example}": loss.soft_targets and not data.attributes,
             f"loss.prompts needs {example}": loss.prompts and not data.attributes,
+            "loss.always_prompted names no attribute of data.attributes: "
+            f"{', '.join(unknown)}": unknown,
             "loss.patches needs data.patch_targets": loss.patches and not data.patch_targets,
             "loss.patches needs whole batches; set schedule.chunk_size to 0": (
                 loss.patches and schedule.chunk_size
