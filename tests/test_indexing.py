@@ -19,9 +19,15 @@ import pytest
 from PIL import Image
 
 from encoded_images import image_bytes
-from fashionclip import indexing
+from fashionclip import encoding, indexing
 from fashionclip.catalog import Catalog
-from fashionclip.errors import ModelMismatchError, StoreError, StoreFormatError
+from fashionclip.errors import (
+    CatalogError,
+    MissingSourceError,
+    ModelMismatchError,
+    StoreError,
+    StoreFormatError,
+)
 from fashionclip.indexing import IndexProgress, IndexReport, index_catalog
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Hit, Roles
@@ -235,6 +241,50 @@ def test_what_cannot_be_used_is_a_line_with_row_image_and_reason(tmp_path, model
     assert all(line["reason"] and "\n" not in line["reason"] for line in lines)
     assert lines[0]["image"].endswith("1.png")
     assert set(content(tmp_path / "shop.lance")) == {"p0", "p6"} | {f"p{i}" for i in range(8, 12)}
+
+
+@pytest.mark.parametrize("what_is_left", ["nothing", "an empty folder"])
+def test_a_folder_of_images_that_vanishes_ends_the_run_and_the_next_one_goes_on(
+    tmp_path, model, monkeypatch, what_is_left
+):
+    monkeypatch.setattr(encoding, "READ_AHEAD", 1)
+    rows = shop(tmp_path, 30)
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+
+    def unmount(progress: IndexProgress) -> None:
+        if progress.rows == 5 and not elsewhere.exists():
+            photos.rename(elsewhere)
+            if what_is_left == "an empty folder":
+                photos.mkdir()
+
+    message = f"{photos} is gone, with the images in it: bring it back, then run this again"
+    with pytest.raises(MissingSourceError, match=message):
+        index_rows(tmp_path, rows, model, batch_size=1, progress=unmount)
+    assert rejects(tmp_path) == []
+    n_kept = len(open_store(tmp_path / "shop.lance"))
+    assert 5 <= n_kept < 30
+    if photos.exists():
+        photos.rmdir()
+    elsewhere.rename(photos)
+    report = index_rows(tmp_path, rows, model)
+    assert (report.count, report.embedded, report.rejected) == (30, 30 - n_kept, 0)
+
+
+def test_a_catalogue_of_pictures_whose_folder_vanishes_removes_nothing(tmp_path, model):
+    for name in "abc":
+        (tmp_path / "shop" / name).mkdir(parents=True)
+        (tmp_path / "shop" / name / "1.png").write_bytes(png_bytes(ord(name)))
+    store = tmp_path / "shop.lance"
+    catalog = Catalog.open(tmp_path / "shop")
+    assert index_catalog(catalog, model, store).count == 3
+    rows = iter(catalog)
+    next(rows)
+    (tmp_path / "shop").rename(tmp_path / "elsewhere")
+    with pytest.raises(CatalogError, match="is the folder still there"):
+        list(rows)
+    with pytest.raises(CatalogError, match="is the folder still there"):
+        index_catalog(catalog, model, store)
+    assert len(open_store(store)) == 3
 
 
 def test_rejects_are_mended_by_the_next_run(tmp_path, model, broken_rows):

@@ -29,6 +29,7 @@ from fashionclip.errors import (
     CatalogError,
     CredentialsError,
     ImageFetchError,
+    MissingSourceError,
     StoreCorruptError,
     StoreError,
     StoreLockedError,
@@ -44,6 +45,7 @@ from fashionclip.object_storage import (
     open_files,
     without_secrets,
 )
+from fashionclip.product import Reject
 from fashionclip.serve.metrics import Metrics
 from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
@@ -529,6 +531,44 @@ def test_an_expired_key_of_the_pictures_stops_the_run_and_the_next_one_goes_on(
     s3.plan = lambda method, path: None
     report = index_catalog(catalog, model, uri, storage_options=given)
     assert (report.count, report.rejected) == (6, 0)
+
+
+@pytest.mark.slow
+def test_a_bucket_of_pictures_that_vanishes_stops_the_run_and_the_next_one_goes_on(
+    s3, given, uri, model, monkeypatch
+):
+    monkeypatch.setattr(encoding, "READ_AHEAD", 1)
+    catalog = Catalog.open(put_catalog(given, "vanishing", list("abcdef")), storage_options=given)
+    asked = itertools.count()
+    s3.plan = lambda method, path: (
+        "NoSuchBucket" if "photos/" in path and next(asked) >= 2 else None
+    )
+    message = "s3://shop is gone, with the images in it: bring it back, then run this again"
+    with pytest.raises(MissingSourceError, match=message):
+        index_catalog(catalog, model, uri, storage_options=given)
+    assert len(open_store(uri, storage_options=given)) == 2
+    never_there = list(
+        encoding.encode_products(catalog, local_encoder(model), policy=catalog.policy)
+    )
+    assert [type(item) for item in never_there] == [Reject] * 6
+    assert "there is no such bucket" in never_there[0].reason
+    s3.plan = lambda method, path: None
+    report = index_catalog(catalog, model, uri, storage_options=given)
+    assert (report.count, report.embedded, report.rejected) == (6, 4, 0)
+
+
+@pytest.mark.slow
+def test_a_large_table_in_a_bucket_is_optimized_by_a_process_of_its_own(
+    s3, given, uri, monkeypatch
+):
+    monkeypatch.setattr("fashionclip.store.lance.upkeep.APPROXIMATE_FROM", 300)
+    monkeypatch.setattr("fashionclip.store.lance.upkeep_process.APART_FROM", 300)
+    store = create_store(uri, meta_of(), storage_options=given)
+    upsert(store, products(400))
+    with store.writer() as writer:
+        writer.optimize()
+    assert store.info().is_approximate
+    assert len(store) == 400
 
 
 def from_the_first_write(fault: str, uri: str) -> Plan:

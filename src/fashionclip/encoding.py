@@ -12,12 +12,18 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fashionclip.errors import CredentialsError, FashionCLIPError, ImageFetchError
+from fashionclip.errors import (
+    CredentialsError,
+    FashionCLIPError,
+    ImageFetchError,
+    MissingSourceError,
+)
 from fashionclip.images.decode import (
     DecodedOrBytes,
     ImageSource,
@@ -25,8 +31,9 @@ from fashionclip.images.decode import (
     fetch_image,
     preprocess,
 )
-from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
+from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy, is_url
 from fashionclip.model import BATCHES_AHEAD, FashionCLIP
+from fashionclip.object_storage import is_object_storage
 from fashionclip.product import Product, Reject, as_reject
 from fashionclip.store import content_key
 
@@ -38,6 +45,8 @@ READ_THREADS = 8
 READ_AHEAD = 64
 """Images held as bytes before they are decoded."""
 MAX_DECODE_THREADS = 16
+MAX_PLACES = 10_000
+"""Folders that are remembered, so that memory stays flat where each product has its own."""
 ITEMS_PER_PIXELS = 8
 """Unchanged and broken images that may wait for one image that fills its batch of the model."""
 
@@ -219,6 +228,69 @@ class EncodedProduct:
     """Whether the vector is the stored one, because the image is the same."""
 
 
+class ImagePlaces:
+    """Buckets and folders that images were read from, to notice when one is gone as a whole."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._read: set[str] = set()
+
+    def take(self, source: ImageSource | None, result: Result) -> None:
+        """Note where an image was read from, or find out why it was not.
+
+        Args:
+            source: where it is; only locations are noted.
+            result: what became of it.
+
+        Raises:
+            CredentialsError: object storage refuses the credentials for all images.
+            MissingSourceError: images were read from its bucket or folder before, which is gone.
+        """
+        if isinstance(result, CredentialsError):
+            raise result
+        place = _place_of(source) if isinstance(source, str) else None
+        if place is None:
+            return
+        if not isinstance(result, ImageFetchError):
+            if len(self._read) < MAX_PLACES:
+                self._read.add(place)
+            return
+        if is_object_storage(place):
+            gone = place if isinstance(result, MissingSourceError) else None
+        else:
+            gone = _gone_folder(place)
+        if gone and any(one == gone or one.startswith(gone + os.sep) for one in self._read):
+            message = f"{gone} is gone, with the images in it: bring it back, then run this again"
+            raise MissingSourceError(message) from result
+
+
+def _place_of(location: str) -> str | None:
+    """The bucket or folder of a location; None for other URLs, each of which stands for itself."""
+    if is_object_storage(location):
+        return "/".join(location.split("/", 3)[:3])
+    return None if is_url(location) else os.path.dirname(location)  # noqa: PTH120 - once an image
+
+
+def _gone_folder(folder: str) -> str | None:
+    """The topmost of a folder and those above it that are missing or empty; None if none is.
+
+    What is left of a file system that is no longer mounted is an empty folder.
+    """
+    gone, place = None, Path(folder or ".")
+    while not _has_entries(place) and place != place.parent:
+        gone, place = place, place.parent
+    return None if gone is None else str(gone)
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is not None
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
 def encode_products(
     rows: Iterable[Product | Reject],
     encoder: Encoder,
@@ -242,9 +314,11 @@ def encode_products(
 
     Raises:
         CredentialsError: object storage refuses the credentials for the images.
+        MissingSourceError: a bucket or folder that images were read from is gone.
     """
     find = _own_image if sources is None else sources
-    waiting: deque[tuple[Product | Reject, EncodedImage | None]] = deque()
+    waiting: deque[tuple[Product | Reject, EncodedImage | None, ImageSource | None]] = deque()
+    places = ImagePlaces()
 
     def jobs() -> Iterator[ImageJob]:
         for row in rows:
@@ -257,16 +331,16 @@ def encode_products(
                 except ImageFetchError as error:
                     item = as_reject(row, str(error))
                 old = None if stored is None else stored(row)
-            waiting.append((item, old))
+            waiting.append((item, old, found[0] if found else None))
             yield ImageJob(found, None if old is None else old.key)
 
     for result in encoder(jobs(), policy):
-        row, old = waiting.popleft()
+        row, old, source = waiting.popleft()
         if isinstance(row, Reject):
             yield row
-        elif isinstance(result, CredentialsError):  # every other image would fail as well
-            raise result
-        elif isinstance(result, FashionCLIPError):
+            continue
+        places.take(source, result)
+        if isinstance(result, FashionCLIPError):
             yield as_reject(row, str(result))
         elif result.vector is not None:
             yield EncodedProduct(row, result.key, result.vector)

@@ -3,7 +3,8 @@
     FashionCLIPError
     ├── CatalogError            a table cannot be read at all
     ├── ImageFetchError         an image cannot be fetched
-    │   └── CredentialsError    object storage refuses the credentials, for every image
+    │   ├── CredentialsError    object storage refuses the credentials, for every image
+    │   └── MissingSourceError  the bucket or folder of an image is not there
     ├── ImageError              an image's bytes cannot be decoded
     ├── CheckpointError         a model cannot be found or is not a CLIP checkpoint
     ├── EngineError             a device or precision is not available
@@ -45,6 +46,10 @@ class ImageFetchError(FashionCLIPError):
 
 class CredentialsError(ImageFetchError):
     """Object storage refuses the credentials: no image of it can be fetched until they are new."""
+
+
+class MissingSourceError(ImageFetchError):
+    """The bucket or folder of an image is not there: none of its images can be fetched."""
 
 
 class ImageError(FashionCLIPError):

@@ -29,12 +29,12 @@ from fashionclip.encoding import (
     READ_THREADS,
     Encoder,
     ImageJob,
+    ImagePlaces,
     Result,
     local_encoder,
     map_ahead,
 )
 from fashionclip.errors import (
-    CredentialsError,
     FashionCLIPError,
     ImageFetchError,
     StoreError,
@@ -164,6 +164,7 @@ def index_catalog(
     Raises:
         CatalogError: the catalogue cannot be read (on); what was written before stays.
         CredentialsError: object storage refuses the credentials for the images; as above.
+        MissingSourceError: a bucket or folder that images were read from is gone; as above.
         ModelMismatchError: the store holds another model's vectors.
         StoreLockedError: another run was still writing after the wait.
         StoreError: the store cannot be written (full disk, permissions), is damaged, or keeps
@@ -307,6 +308,7 @@ class _Run:
         self.summary = SummaryBuilder(catalog)
         self._kinds = store.meta.columns
         self._digests = store.digests()
+        self._places = ImagePlaces()
         self._waiting: deque[tuple[Product, tuple[bytes, bytes] | None]] = deque()
         """Products whose images are being encoded, with what is stored of them, in their order."""
         self._encoded: list[tuple[_Changed, np.ndarray]] = []
@@ -340,8 +342,7 @@ class _Run:
 
     def _take(self, product: Product, stored: tuple[bytes, bytes] | None, result: Result) -> None:
         """Sort in what became of a product's image."""
-        if isinstance(result, CredentialsError):  # others would fail as well
-            raise result
+        self._places.take(product.image, result)
         if isinstance(result, FashionCLIPError):
             self._reject(product, str(result))
         elif result.vector is not None:

@@ -205,13 +205,12 @@ _CREDENTIALS = {
         "there are no credentials: set them in the environment or with --storage-option"
     ),
 }
+_NO_BUCKET = "NoSuchBucket|bucket does not exist|ContainerNotFound"
 _LASTING = {
     "AccessDenied|Access Denied|Forbidden|AuthorizationPermissionMismatch|PermissionDenied": (
         "these credentials have no right to do this: ask for it, or use others"
     ),
-    "NoSuchBucket|bucket does not exist|ContainerNotFound": (
-        "there is no such bucket: check its name, or make it"
-    ),
+    _NO_BUCKET: ("there is no such bucket: check its name, or make it"),
     "Invalid bucket name": "it names no bucket: write SCHEME://BUCKET/PATH",
     "builder error|scheme is not allowed": (
         "its endpoint is no address that may be used: give http://HOST:PORT or https://HOST; where "
@@ -240,6 +239,11 @@ _SIGNED = re.compile(r"(?i)((?:sig|signature|x-amz-[a-z-]+|x-goog-[a-z-]+)=)[^&\
 def why_refused(exc: BaseException) -> str | None:
     """What is wrong with the credentials, which fails everything else as well; None if nothing."""
     return _first(_CREDENTIALS, exc)
+
+
+def is_of_missing_bucket(exc: BaseException) -> bool:
+    """Whether a fault says that there is no such bucket, and so none of its objects."""
+    return why_refused(exc) is None and re.search(_NO_BUCKET, " ".join(_texts(exc))) is not None
 
 
 def why_failed(exc: BaseException, options: Mapping[str, str] | None = None) -> str:

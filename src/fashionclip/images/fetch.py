@@ -16,12 +16,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from fashionclip.errors import CredentialsError, ImageFetchError
+from fashionclip.errors import CredentialsError, ImageFetchError, MissingSourceError
 from fashionclip.object_storage import (
     check_options,
     install_line,
     is_object_storage,
     is_of_empty_object,
+    is_of_missing_bucket,
     open_files,
     why_failed,
     why_failed_as_known,
@@ -261,8 +262,10 @@ def _cloud_error(location: str, exc: Exception, policy: FetchPolicy) -> ImageFet
     """The error for what a file system says of a location."""
     known = why_failed_as_known(exc) if is_object_storage(location) else None
     if known is not None:
-        error = CredentialsError if why_refused(exc) else ImageFetchError
-        return error(f"{shown(location)}: {known}")
+        message = f"{shown(location)}: {known}"
+        if why_refused(exc):
+            return CredentialsError(message)
+        return (MissingSourceError if is_of_missing_bucket(exc) else ImageFetchError)(message)
     if isinstance(exc, FileNotFoundError):
         why = "no such file; check the name and the images folder (--images DIR)"
     else:

@@ -8,10 +8,11 @@ its path is the id, the words of its name the title, and the folder it is in the
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
 from fashionclip.catalog.tables.table import BrokenRow, Row, clean_text
+from fashionclip.errors import CatalogError
 from fashionclip.images import IMAGE_SUFFIXES
 
 _DATASET_FILES = frozenset(
@@ -58,11 +59,16 @@ class PictureFolder:
     names: tuple[str, ...] = ("id", "title", "category", "image")
 
     def __init__(self, folder: Path) -> None:
-        """Count its files."""
+        """Count its files.
+
+        Raises:
+            CatalogError: a folder cannot be read.
+        """
         self._folder = folder
         others: Counter[str] = Counter()
         n_pictures = 0
-        for _, pictures, rest in _walk(folder):
+        denied: list[OSError] = []
+        for _, pictures, rest in _walk(folder, on_denied=denied.append):
             n_pictures += len(pictures)
             others.update(PurePath(name).suffix.lower() or name for name in rest)
         shown = "1 picture" if n_pictures == 1 else f"{n_pictures:,} pictures"
@@ -74,10 +80,17 @@ class PictureFolder:
                 f"{n:,} files that are no pictures are" if n > 1 else "1 file that is no picture is"
             )
             notes.append(f"{shown} left out ({kinds})")
+        if denied:
+            n = "1 folder" if len(denied) == 1 else f"{len(denied):,} folders"
+            notes.append(f"{n} left out, which may not be read, such as {denied[0].filename}")
         self.notes = tuple(notes)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
-        """Its pictures, sorted by folder and name."""
+        """Its pictures, sorted by folder and name.
+
+        Raises:
+            CatalogError: a folder cannot be read, such as one that is gone.
+        """
         number = 0
         for folder, pictures, _ in _walk(self._folder):
             stems = Counter(PurePath(name).stem for name in pictures)
@@ -100,9 +113,23 @@ def has_pictures(folder: Path) -> bool:
     return any(pictures for _, pictures, _ in _walk(folder))
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folders below one, itself first, with the names of their pictures and of other files."""
-    for folder, folders, files in os.walk(top):
+def _walk(
+    top: Path, *, on_denied: Callable[[OSError], object] = lambda error: None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders below one, itself first, with the names of their pictures and of other files.
+
+    Raises:
+        CatalogError: one is gone, or cannot be read for another reason than its permissions.
+    """
+
+    def report(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            on_denied(error)
+            return
+        message = f"{error.filename}: cannot be read ({error.strerror}); is the folder still there?"
+        raise CatalogError(message) from error
+
+    for folder, folders, files in os.walk(top, onerror=report):
         folders[:] = sorted(name for name in folders if not is_clutter(name))
         names = sorted(name for name in files if not is_clutter(name))
         pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]

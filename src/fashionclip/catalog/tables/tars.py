@@ -17,6 +17,7 @@ from fashionclip.catalog.tables.table import BrokenRow, Cell, Row, clean_text
 from fashionclip.errors import CatalogError, ImageFetchError
 from fashionclip.images import IMAGE_SUFFIXES
 from fashionclip.images.fetch import is_url
+from fashionclip.lines import reason_of
 from fashionclip.object_storage import open_files
 from fashionclip.product import Kind
 
@@ -119,7 +120,7 @@ def read_slice(piece: Slice) -> bytes:
             system, path = open_files(piece.place)
             found = system.cat_file(path, start=piece.offset, end=piece.offset + piece.size)
     except Exception as exc:  # every file system has its own errors
-        why = " ".join(str(exc).split())[:200] or type(exc).__name__
+        why = reason_of(exc, width=200)
         message = f"{piece.place}: cannot be read ({why})"
         raise ImageFetchError(message) from exc
     if len(found) != piece.size:
@@ -170,6 +171,8 @@ class TarTable:
                 if VIEWS in wanted and sample.views:
                     cells[VIEWS] = [read_slice(view) for view in sample.views]
             except ImageFetchError as exc:
+                if isinstance(exc.__cause__, FileNotFoundError):  # the others are gone with it
+                    raise CatalogError(str(exc)) from exc
                 yield BrokenRow(sample.row, str(exc), sample.name)
                 continue
             yield Row(sample.row, cells)
