@@ -37,7 +37,6 @@ from fashionclip.store.filters import Filter, fit_filter
 from fashionclip.store.lance import pages, schema, upkeep, words
 from fashionclip.store.lance.changes import changed_rows
 from fashionclip.store.lance.faults import reported, tried_again
-from fashionclip.store.lance.leases import Leases
 from fashionclip.store.lance.manifest import Identity, Manifest
 from fashionclip.store.lance.pages import condition_of, hits_of, ranked
 from fashionclip.store.lance.place import Place
@@ -544,9 +543,9 @@ class LanceStore:
         self._place.leases.close()
 
     @property
-    def leases(self) -> Leases:
-        """Which versions of the table may be removed."""
-        return self._place.leases
+    def place(self) -> Place:
+        """Where its table, its lock and its leases are."""
+        return self._place
 
     @property
     def uri(self) -> str:

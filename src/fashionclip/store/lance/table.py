@@ -1,6 +1,7 @@
 """A Lance table as a whole: opened, made, brought from an older format; its configuration."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import lance
@@ -29,13 +30,31 @@ def open_table(place: Place) -> Dataset:
         StoreError: it cannot be read; StoreCorruptError, if it is damaged.
     """
     with reported(place.uri):
-        return lance.dataset(
-            place.table_uri,
-            storage_options=place.storage_options,
-            index_cache_size_bytes=INDEX_CACHE_BYTES,
-            metadata_cache_size_bytes=METADATA_CACHE_BYTES,
-            default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
-        )
+        return read_table(place.table_uri, place.storage_options)
+
+
+def read_table(
+    uri: str, storage_options: Mapping[str, str], *, version: int | None = None
+) -> Dataset:
+    """Lance's table at an address, with bounds on its memory.
+
+    Args:
+        uri: the table's, not the store's.
+        storage_options: as Lance takes them.
+        version: which one; None for the newest.
+
+    Raises:
+        OSError: Lance cannot read it.
+        ValueError: there is no table.
+    """
+    return lance.dataset(
+        uri,
+        version,
+        storage_options=dict(storage_options),
+        index_cache_size_bytes=INDEX_CACHE_BYTES,
+        metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+        default_scan_options={"io_buffer_size": READ_AHEAD_BYTES},  # type: ignore[dict-item]
+    )
 
 
 @tried_again

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -25,6 +25,8 @@ from fashionclip.store.rows import ARROW_TYPES, MAX_EXACT, WRITTEN
 
 Dataset = Any  # Lance's own types would have to be imported
 VectorIndex = Any
+Work = Literal["tidy", "build"]
+"""Compaction with what is new in the indexes, or that and the vector index built anew."""
 
 APPROXIMATE_FROM = 20_000
 """Products from which an approximate index pays: comparing all takes 20 ms, see benchmarks/."""
@@ -161,31 +163,42 @@ def _has_few_values(table: Dataset, stored: str) -> bool:
     return len(some.unique()) <= MAX_BITMAP_VALUES
 
 
-def optimize(table: Dataset, form: VectorForm, *, is_finished: bool) -> None:
-    """Compact, and bring the indexes up to date, where that is worth it.
+def due(table: Dataset, *, is_finished: bool) -> Work | None:
+    """What is worth doing to a table; None if nothing.
+
+    Args:
+        table: the products.
+        is_finished: no more writes are to come, so that the vector index may be built anew.
+    """
+    index = vector_index(table)
+    n = table.count_rows()
+    if index is None:
+        return "build" if n >= APPROXIMATE_FROM else "tidy"
+    if is_finished and _is_outgrown(table, index):
+        return "build"
+    has_many = len(table.get_fragments()) > MAX_FRAGMENTS
+    return "tidy" if has_many or n - index.num_rows_indexed >= MIN_UNINDEXED else None
+
+
+def optimize(table: Dataset, form: VectorForm, work: Work) -> None:
+    """Compact, bring the indexes up to date, and build the vector index where it is due.
 
     Args:
         table: the products; it is at the newest version afterwards.
         form: that of their vectors.
-        is_finished: no more writes are to come, so that the vector index may be built anew.
+        work: what ``due`` says.
     """
     index = vector_index(table)
-    if index is None:
-        _tidy(table)
-        if table.count_rows() >= APPROXIMATE_FROM:
-            build_vector_index(table, form)
+    if work == "tidy":
+        if index is not None:
             index_columns(table)
-    elif is_finished and _is_outgrown(table, index):
+        _tidy(table)
+        return
+    if index is not None:
         table.drop_index(index.name)  # compacting would fill the old partitions first
-        _tidy(table)
-        build_vector_index(table, form)
-        index_columns(table)
-    elif (
-        table.count_rows() - index.num_rows_indexed >= MIN_UNINDEXED
-        or len(table.get_fragments()) > MAX_FRAGMENTS
-    ):
-        index_columns(table)
-        _tidy(table)
+    _tidy(table)
+    build_vector_index(table, form)
+    index_columns(table)
 
 
 def _tidy(table: Dataset) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from fashionclip.product import Kind, Product, Roles
 from fashionclip.store.fulltext import text_columns
-from fashionclip.store.lance import schema, upkeep, words
+from fashionclip.store.lance import schema, upkeep, upkeep_process, words
 from fashionclip.store.lance.faults import reported, tried_again
 from fashionclip.store.lance.schema import batched
 from fashionclip.store.lance.table import ROLES_KEY, THRESHOLD_KEY
@@ -101,13 +101,17 @@ class LanceWriter:
     def optimize(self, *, is_finished: bool = True) -> None:
         """Compact the files of many small writes, and bring the search indexes up to date.
 
-        Older versions are removed, but for those that are being read (``leases``).
+        Where the table is large, a process of its own does so, see ``upkeep_process``. Older
+        versions are removed, but for those that are being read (``leases``).
 
         Args:
             is_finished: no more writes are to come, so that the vector index may be built anew.
         """
         with reported(self._uri):
             table = self._store.for_writing()
-            upkeep.optimize(table, self._store.meta.vectors, is_finished=is_finished)
-            with self._store.leases.removing() as age:
+            work = upkeep.due(table, is_finished=is_finished)
+            if work is not None:
+                form = self._store.meta.vectors
+                table = upkeep_process.optimize(table, self._store.place, form, work)
+            with self._store.place.leases.removing() as age:
                 upkeep.remove_versions(table, age=age)
