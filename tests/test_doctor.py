@@ -219,12 +219,30 @@ def test_the_command_writes_page_and_table_and_fails_on_request(model, tmp_path,
     assert finding["key"] in html
     assert "<b>shirt" not in html
     assert "p0|copy" in table.read_text(encoding="utf-8")
-    assert run([*words, "--fail-on", "same_picture=1", "--fail-on", "dark"]) == 0
+    assert run([*words, "--fail-on", "same_picture=1"]) == 0
     assert run([*words, "--fail-on", "nonsense"]) == 2
     fine = tmp_path / "fine.json"
     fine.write_text(json.dumps({"fine": [{"key": finding["key"]}]}), encoding="utf-8")
     assert run([*words, "--fine", str(fine), "--fail-on", "any"]) == 0
     assert finding["key"] in page.read_text(encoding="utf-8")  # so that the next export has it too
+
+
+def test_a_kind_that_cannot_be_judged_does_not_pass_for_one_without_findings(
+    model, tmp_path, capsys
+):
+    shop = Shop(tmp_path)
+    for i in range(3):
+        shop.add(f"p{i}", draw(COLOURS[i], "shirt", i))
+    shop.add("copy", draw(COLOURS[0], "shirt", 0))
+    words = ["doctor", str(shop.table()), "--model", str(model.name)]
+    limits = ["--fail-on", "same_picture=1", "--fail-on", "dark", "--fail-on", "attribute=9"]
+    assert run([*words, *limits]) == 4
+    said = capsys.readouterr().err
+    assert "--fail-on dark: not judged: 4 pictures are too few" in said
+    assert "--fail-on attribute: not judged: " in said
+    assert "--fail-on same_picture" not in said
+    assert run([*words, *limits, "--fail-on", "same_picture"]) == 3
+    assert run([*words, "--fail-on", "any=1"]) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (2000, 10), (64, 48)])

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FOUND = 3
 """The exit status if there are more findings than ``--fail-on`` allows."""
+NOT_JUDGED = 4
+"""The exit status if nothing could be said of a kind that ``--fail-on`` names."""
 MAX_EXAMPLES = 3
 COLUMNS = (
     "kind",
@@ -113,8 +115,9 @@ def _read_limits(
     multiple=True,
     metavar="KIND[=N]",
     callback=_read_limits,
-    help="End with status 3 if there are more than N findings of a kind (0 if not given); any "
-    "stands for all kinds together. Repeatable.",
+    help="End with status 3 if there are more than N findings of a kind (0 if not given), and with "
+    "4 if the kind cannot be judged in this catalogue; any stands for all kinds together that can "
+    "be judged. Repeatable.",
 )
 @click.option(
     "--cache",
@@ -179,6 +182,8 @@ def command(
         click.get_current_context().exit(1)
     if _is_beyond(report, limits):
         click.get_current_context().exit(FOUND)
+    if _is_unjudged(report, limits):
+        click.get_current_context().exit(NOT_JUDGED)
 
 
 def show_report(report: "Report") -> None:
@@ -193,7 +198,7 @@ def show_report(report: "Report") -> None:
                 f"{TITLES[kind]} ({kind})",
                 *(
                     f"{one.confidence:.2f}  {' = '.join(one.product_ids[:MAX_EXAMPLES])}: "
-                    f"{terminal.one_line(one.evidence, width=200)}"
+                    f"{terminal.fit(one.evidence, width=200)}"
                     for one in found[:MAX_EXAMPLES]
                 ),
             ],
@@ -262,3 +267,11 @@ def _is_beyond(report: "Report", limits: Mapping[str, int]) -> bool:
             )
             beyond = True
     return beyond
+
+
+def _is_unjudged(report: "Report", limits: Mapping[str, int]) -> bool:
+    """Whether nothing could be said of a kind that has a limit; says of which kinds, and why."""
+    reasons = {kind: why for kind, why in report.unjudged.items() if kind in limits}
+    for kind, why in reasons.items():
+        terminal.talk(f"--fail-on {kind}: not judged: {why}")
+    return bool(reasons)

@@ -25,6 +25,9 @@ NOT_LABELS = (
 )
 """Roles whose columns hold no labels that a picture shows."""
 
+NEED_COLUMN: Collection[Kind] = ("category", "attribute")
+"""Kinds that are not judged where no column has labels."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done at the moment, and the numbers of products and rejects so far."""
 
@@ -50,6 +53,18 @@ class Report:
     rejects: Sequence[Reject]
     """Rows and pictures that cannot be used."""
 
+    @property
+    def unjudged(self) -> dict[Kind, str]:
+        """Why nothing could be said of a kind, in none of its columns, for each such kind."""
+        reasons: dict[Kind, list[str]] = {kind: [] for kind in NEED_COLUMN}
+        for one in (*self.pictures, *self.texts):
+            reasons.setdefault(one.kind, []).append(one.reason)
+        return {
+            kind: "; ".join(dict.fromkeys(reasons[kind])) or "no column has such labels"
+            for kind in KINDS
+            if kind in reasons and all(reasons[kind])
+        }
+
     def as_dict(self) -> dict[str, object]:
         """The report as plain values for JSON; rejects are left to the caller."""
         return {
@@ -64,6 +79,7 @@ class Report:
             "texts": [
                 {
                     "name": j.name,
+                    "kind": j.kind,
                     "n": j.n,
                     "found": j.found,
                     "agreement": j.agreement,

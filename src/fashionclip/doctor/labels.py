@@ -38,6 +38,8 @@ class JudgedText:
 
     name: str
     """``caption``, or a column."""
+    kind: Kind
+    """``caption``, ``category`` or ``attribute``."""
     n: int
     """Products that were judged."""
     found: float
@@ -67,10 +69,12 @@ def judge_captions(
     distinct = {shop.captions[row].casefold() for row in rows.tolist()}
     nan = float("nan")
     if len(rows) < MIN_PRODUCTS:
-        return [], JudgedText("caption", len(rows), nan, nan, f"{len(rows):,} captions are too few")
+        return [], JudgedText(
+            "caption", "caption", len(rows), nan, nan, f"{len(rows):,} captions are too few"
+        )
     if len(distinct) < max(2, len(rows) // 100):
         reason = f"{len(rows):,} products share {len(distinct):,} captions, which say too little"
-        return [], JudgedText("caption", len(rows), nan, nan, reason)
+        return [], JudgedText("caption", "caption", len(rows), nan, nan, reason)
     vectors, words = shop.pictures.vectors[rows], texts[rows]
     other = np.random.default_rng(0).permutation(len(rows))
     base_image, base_text = vectors @ words.mean(axis=0), words @ vectors.mean(axis=0)
@@ -90,8 +94,8 @@ def judge_captions(
     found = float((of_swapped >= least).mean())
     if found < MIN_FOUND:
         reason = f"only {found:.0%} of captions of other products would be found: {WEAK}"
-        return [], JudgedText("caption", len(rows), found, nan, reason)
-    judged = JudgedText("caption", len(rows), found, nan)
+        return [], JudgedText("caption", "caption", len(rows), found, nan, reason)
+    judged = JudgedText("caption", "caption", len(rows), found, nan)
     return list(
         _wrong_captions(shop, rows, cosine, scores, types, confidence, least, category)
     ), judged
@@ -160,6 +164,7 @@ def judge_labels(
     judged: list[JudgedText] = []
     fold, is_flat = _folds(shop), shop.is_flat.tolist()
     for column, values in shop.labels.items():
+        kind: Kind = "category" if column == category else "attribute"
         shown = ["" if flat else value for value, flat in zip(values, is_flat, strict=True)]
         names, codes = _codes(shown, MIN_PER_CLASS)
         n = int((codes >= 0).sum())
@@ -169,7 +174,7 @@ def judge_labels(
                 f"{len(names):,} labels of at least {MIN_PER_CLASS} products; 2 to {MAX_CLASSES} "
                 f"labels and {MIN_PRODUCTS} products are needed"
             )
-            judged.append(JudgedText(column, n, nan, nan, reason))
+            judged.append(JudgedText(column, kind, n, nan, nan, reason))
             continue
         log_p = class_log_probabilities(shop.pictures.vectors, codes, len(names), fold)
         agreement = _kappa(codes, log_p.argmax(axis=1), len(names))
@@ -178,7 +183,7 @@ def judge_labels(
                 f"pictures do not show it (agreement beyond chance {agreement:.2f}, at least "
                 f"{MIN_KAPPA})"
             )
-            judged.append(JudgedText(column, n, nan, agreement, reason))
+            judged.append(JudgedText(column, kind, n, nan, agreement, reason))
             continue
         kind_findings, found = _doubted(
             shop,
@@ -188,14 +193,14 @@ def judge_labels(
             log_p,
             least,
             prior=LABEL_PRIOR * (DOUBT if agreement < CLEAR_KAPPA else 1),
-            kind="category" if column == category else "attribute",
+            kind=kind,
         )
         if found < MIN_FOUND:
             reason = f"only {found:.0%} of wrong labels would be found: too many are alike"
-            judged.append(JudgedText(column, n, found, agreement, reason))
+            judged.append(JudgedText(column, kind, n, found, agreement, reason))
             continue
         findings += kind_findings
-        judged.append(JudgedText(column, n, found, agreement))
+        judged.append(JudgedText(column, kind, n, found, agreement))
     return findings, judged
 
 
