@@ -273,6 +273,24 @@ def test_a_run_that_knows_little_is_published_with_a_card_that_says_so(
     assert "widget" not in data
 
 
+def test_the_card_names_the_lengths_that_vectors_may_be_cut_to(
+    finished, images, tmp_path, without_exports
+):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.root, run.root)
+    config = run.selected / "config.json"
+    fields = json.loads(config.read_bytes()) | {"prefix_dims": [16, 8]}
+    config.write_text(json.dumps(fields), encoding="utf-8")
+    for folder in (finished, run):
+        publish_run(folder, PublishConfig(to=str(tmp_path / folder.root.name)), pictures=images[:6])
+    text, plain = (
+        (tmp_path / one.root.name / "README.md").read_text(encoding="utf-8")
+        for one in (run, finished)
+    )
+    assert "their first 8 or 16 numbers, scaled to unit length" in text
+    assert "trained to be cut" not in plain
+
+
 def test_an_earlier_publication_is_replaced_and_nothing_else_is(
     finished, images, tmp_path, without_exports
 ):

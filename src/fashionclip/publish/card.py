@@ -331,7 +331,19 @@ def _sizes(checkpoint: Checkpoint) -> str:
     return (
         f"{n_weights / 1e6:.1f} million weights; images of {config.vision.image_px} px in patches "
         f"of {config.vision.patch_px}, texts of up to {config.text.context_length} tokens, vectors "
-        f"of {config.projection_dim} numbers."
+        f"of {config.projection_dim} numbers.{_prefixes(config.prefix_dims)}"
+    )
+
+
+def _prefixes(lengths: Sequence[int]) -> str:
+    """A sentence on the shorter lengths that the vectors were trained for, if there are any."""
+    if not lengths:
+        return ""
+    *others, last = map(str, sorted(lengths))
+    shown = f"{', '.join(others)} or {last}" if others else last
+    return (
+        f" Its vectors were trained to be cut: their first {shown} numbers, scaled to unit length, "
+        f"are vectors too (`fashionclip reduce --dim {min(lengths)}`)."
     )
 
 
