@@ -25,6 +25,8 @@ QUIET_RAY = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray prints of dead workers on stdout
 }
 """Settings that Ray reads when it is imported."""
+JOINED_RAY = {"RAY_gcs_server_port_wait_time_s": "3"}
+"""For a cluster at an address: by default Ray tries 20 times, a second apart, to be let in."""
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -359,7 +361,8 @@ def open_encoder(
     require_extra("ray", "ray")
     if ray_address == "auto":
         ray_address = os.environ.get("RAY_ADDRESS") or ray_address
-    for name, value in QUIET_RAY.items():
+    settings = QUIET_RAY if ray_address in {"auto", "local"} else {**QUIET_RAY, **JOINED_RAY}
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
     from fashionclip.ray_encoding import open_ray_encoder
 
@@ -417,7 +420,7 @@ def open_catalog(
         policy=reading.policy,
     )
     for note in catalog.notes if say_notes else ():
-        terminal.warn(terminal.one_line(note, width=400))
+        terminal.warn(terminal.fit(note, width=400))
     return catalog
 
 
