@@ -31,6 +31,7 @@ from fashionclip.checkpoint.weights import (
 )
 from fashionclip.errors import CheckpointError
 from fashionclip.images.decode import Preprocess
+from fashionclip.lines import reason_of
 from fashionclip.text.tokenizer import Tokenizer
 
 BUILTIN = "builtin"
@@ -318,7 +319,7 @@ def _fetch(
         reason = "this is neither a local folder nor a hub name such as 'owner/model'"
         raise CheckpointError(_sentence(repository, reason)) from exc
     except Exception as exc:  # the hub's client does not wrap its HTTP library's errors
-        detail = " ".join(str(exc).split())[:200]
+        detail = reason_of(exc, width=200)
         reason = f"the download failed ({type(exc).__name__}: {detail}); run it again to go on"
         if not answers:
             reason = (

@@ -29,6 +29,7 @@ from fashionclip.checkpoint.folder import Checkpoint, open_checkpoint, write_fol
 from fashionclip.checkpoint.weights import SINGLE, check_finite, open_files
 from fashionclip.errors import CheckpointError, MissingExtraError
 from fashionclip.images.decode import CLIP_MEAN, CLIP_STD, Fit, Preprocess
+from fashionclip.lines import reason_of
 from fashionclip.text.tokenizer import Tokenizer
 
 CONFIG, MODEL = "open_clip_config.json", "open_clip_model.safetensors"
@@ -231,7 +232,7 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
             for name, tensor in state.items()
         }
     except Exception as exc:  # unpickling raises any type
-        detail = " ".join(str(exc).split())[:150]
+        detail = reason_of(exc, width=150)
         message = f"{path} is damaged or holds more than weights ({detail}); save it as safetensors"
         raise CheckpointError(message) from exc
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from fashionclip.checkpoint.config import CLIPConfig, expected_shapes
 from fashionclip.errors import CheckpointError
+from fashionclip.lines import reason_of
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and type (``F32`` or ``F16``) of every tensor, by name."""
@@ -144,7 +145,7 @@ def open_files(paths: Iterable[Path]) -> Weights:
             message = f"{path} is missing; fetch the checkpoint again"
             raise CheckpointError(message) from exc
         except Exception as exc:  # the library has its own error type for a broken header
-            detail = " ".join(str(exc).split())
+            detail = reason_of(exc)
             message = f"{path} is truncated or not a safetensors file ({detail}); fetch it again"
             raise CheckpointError(message) from exc
     return Weights(handles)

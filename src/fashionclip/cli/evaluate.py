@@ -277,7 +277,7 @@ def show_warnings(run: "Run", out: Path | None) -> None:
                 places.setdefault(text, []).append(place)
     for text, (place, *others) in list(places.items())[:SHOWN_WARNINGS]:
         more = f" and {len(others):,} more" if others else ""
-        terminal.warn(f"{place}{more}: {terminal.one_line(text, width=300)}")
+        terminal.warn(f"{place}{more}: {terminal.fit(text, width=300)}")
     if (rest := len(places) - SHOWN_WARNINGS) > 0:
         place = f" in {out / 'report.md'}" if out else "; --out DIR writes all of them"
         terminal.talk(f"  … and {terminal.counted(rest, 'more warning')}{place}")

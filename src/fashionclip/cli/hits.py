@@ -52,7 +52,7 @@ def show_hits(results: "Results", roles: "Roles", *, first_rank: int = 1) -> Non
     columns: dict[str, list[str]] = {
         "": [str(rank) for rank in range(first_rank, first_rank + len(hits))],
         "score": [f"{hit.score:.{digits}f}" for hit in hits],
-        "id": [terminal.one_line(hit.product_id, width=MAX_SHOWN_CHARS) for hit in hits],
+        "id": [terminal.fit(hit.product_id, width=MAX_SHOWN_CHARS) for hit in hits],
     }
     if any(hit.n_variants > 1 for hit in hits):
         columns["variants"] = [str(hit.n_variants) for hit in hits]
@@ -164,7 +164,7 @@ def cards_of(results: "Results", store: "Store", policy: "FetchPolicy") -> list[
     cards = []
     for hit, data in zip(hits, images, strict=True):
         details = [
-            (name, terminal.one_line(str(value), width=300))
+            (name, terminal.fit(str(value), width=300))
             for name, value in hit.columns.items()
             if value not in {None, ""}
         ]

@@ -126,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(_one_line(error), err=True)
+        click.echo(_error_line(error), err=True)
         return 1
     return status if isinstance(status, int) else 0
 
@@ -138,10 +138,11 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _one_line(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     from fashionclip.errors import FashionCLIPError
+    from fashionclip.lines import one_line
 
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     if isinstance(error, FashionCLIPError):
         return f"error: {text}"
     if isinstance(error, OSError):

@@ -99,7 +99,7 @@ def command(
     else:
         _show(found, k=k)
     for query, reason in found.failed.items():
-        terminal.warn(f"{terminal.one_line(query, width=40)}: {reason}")
+        terminal.warn(f"{terminal.fit(query, width=40)}: {reason}")
     if is_below:
         terminal.warn(
             f"the mean overlap of {found.overlap.mean:.2f} is below --min-overlap {min_overlap:g}"
@@ -128,11 +128,11 @@ def _read_queries(path: Path) -> list[str]:
 def _show(found: "Migration", *, k: int) -> None:
     rows = [
         (
-            terminal.one_line(one.query, width=40),
+            terminal.fit(one.query, width=40),
             f"{one.overlap:.2f}",
             f"{one.rbo:.2f}",
-            terminal.one_line(", ".join(one.went), width=30),
-            terminal.one_line(", ".join(one.came), width=30),
+            terminal.fit(", ".join(one.went), width=30),
+            terminal.fit(", ".join(one.came), width=30),
         )
         for one in found.moved[:SHOWN]
     ]

@@ -175,4 +175,4 @@ def _shown(value: "Value") -> str:
 
 
 def _line(text: str) -> str:
-    return terminal.one_line(text, width=MAX_LINE_CHARS)
+    return terminal.fit(text, width=MAX_LINE_CHARS)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
 
+from fashionclip.lines import one_line
 from fashionclip.product import list_of
 
 if TYPE_CHECKING:
@@ -81,15 +82,14 @@ def say_faults(faults: "Sequence[Fault]") -> None:
     """Print the most frequent kinds of rejects on stderr, each with an example and its mend."""
     for fault in faults[:MAX_SHOWN_FAULTS]:
         words = f"{fault.what} ({fault.example})" + (f"; {fault.mend}" if fault.mend else "")
-        talk(f"  rejected {fault.count:,}: {one_line(words, width=200)}")
+        talk(f"  rejected {fault.count:,}: {fit(words, width=200)}")
     if others := sum(fault.count for fault in faults[MAX_SHOWN_FAULTS:]):
         talk(f"  … and {others:,} more")
 
 
-def one_line(text: str, *, width: int = 80) -> str:
-    """Collapse white space, remove control characters, and cut to a width."""
-    line = " ".join(text.split())
-    line = "".join(letter for letter in line if letter.isprintable())
+def fit(text: str, *, width: int = 80) -> str:
+    """Make one line of a text that may be anyone's, without control characters, cut to a width."""
+    line = "".join(letter for letter in one_line(text) if letter.isprintable())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
@@ -148,7 +148,7 @@ def show_table(
     cells = [[cell(value) for value in row] for row in rows]
     widths = _fitting([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
     for i, row in enumerate(cells, start=1):
-        table.add_row(*(Text(one_line(text, width=n)) for text, n in zip(row, widths, strict=True)))
+        table.add_row(*(Text(fit(text, width=n)) for text, n in zip(row, widths, strict=True)))
         if i == rule_after:
             table.add_row(*("─" * n for n in widths), style="dim")
     console().print(table)
@@ -207,7 +207,7 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.2f}"
-    return one_line(", ".join(members(str(value))))
+    return fit(", ".join(members(str(value))))
 
 
 def members(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from fashionclip.images.metadata import with_less_metadata
 from fashionclip.images.parts import has_more_scans, has_too_many_parts
 from fashionclip.images.rgb import to_rgb
 from fashionclip.images.strips import MAX_ASPECT, resized_middle, resized_to_square
+from fashionclip.lines import reason_of
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Radford et al. 2021, released code
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # Radford et al. 2021, released code
@@ -313,7 +314,7 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
 
 
 def _why_undecodable(cause: Exception, data: bytes = b"") -> str:
-    detail = " ".join(str(cause).split())[:120] or type(cause).__name__
+    detail = reason_of(cause, width=120)
     if isinstance(cause, UnidentifiedImageError):
         if (what := describe_foreign(data)) is not None:
             return f"the image cannot be decoded: the file is {what}"

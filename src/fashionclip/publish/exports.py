@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from fashionclip.checkpoint import Checkpoint, CLIPConfig
 from fashionclip.engines.io import to_unit
 from fashionclip.errors import MissingExtraError, PublishError
+from fashionclip.lines import reason_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -220,5 +221,5 @@ def _write_usage(checkpoint: Checkpoint, folder: Path, usage: Mapping[str, str])
 
 
 def _unwritable(folder: Path, exc: Exception) -> str:
-    reason = exc.strerror if isinstance(exc, OSError) else " ".join(str(exc).split())[:150]
+    reason = exc.strerror if isinstance(exc, OSError) else reason_of(exc, width=150)
     return f"the export cannot be written to {folder} ({reason}); free some disk space"

@@ -15,6 +15,7 @@ from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from fashionclip.errors import PublishError
 from fashionclip.evaluate.results import Run, TaskResult
 from fashionclip.evaluate.tasks import ImageRef
+from fashionclip.lines import reason_of
 from fashionclip.publish.card import EXAMPLE, RunFacts, model_card, read_run_facts
 from fashionclip.publish.exports import EXPORTS
 from fashionclip.publish.limitations import results_of
@@ -212,7 +213,7 @@ def _hub_errors(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:  # the client does not wrap its HTTP library's errors
-        detail = " ".join(str(exc).split())[:300]
+        detail = reason_of(exc)
         reason = (
             f"the upload failed ({type(exc).__name__}: {detail}); check the network and "
             "HF_ENDPOINT, and run it again"

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from fashionclip.errors import ClusterError, MissingExtraError
+from fashionclip.lines import reason_of
 from fashionclip.model import FashionCLIP
-from fashionclip.ray_encoding.workers import RayEncoder, WorkerPlan, one_line
+from fashionclip.ray_encoding.workers import RayEncoder, WorkerPlan
 
 CORES_PER_WORKER = 8
 """Of a CPU worker, by default: beyond these, a larger engine gains less than another one."""
@@ -167,7 +168,7 @@ def _connect(address: str) -> None:
             _init(address)
     except Exception as exc:  # Ray has many types for it
         mend = "; a cluster with token authentication needs RAY_AUTH_MODE=token here too"
-        why = one_line(exc).rstrip(".") + (mend if address not in {"auto", "local"} else "")
+        why = reason_of(exc).rstrip(".") + (mend if address not in {"auto", "local"} else "")
         message = f"the Ray cluster at {address} cannot be used: {why}"
         raise ClusterError(message) from exc
 

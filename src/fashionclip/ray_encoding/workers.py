@@ -23,6 +23,7 @@ from fashionclip.encoding import ImageJob, Result, iter_encoded
 from fashionclip.errors import ClusterError, FashionCLIPError, ImageError
 from fashionclip.images.decode import ImageSource
 from fashionclip.images.fetch import FetchPolicy, is_url
+from fashionclip.lines import reason_of
 from fashionclip.model import FashionCLIP
 
 PACKAGE = "fashionclip"
@@ -260,7 +261,7 @@ class RayEncoder:
                     f"'fashionclip[ray]=={version(PACKAGE)}' on every machine of the cluster"
                 )
             elif self._n_failed_starts > MAX_DEATHS * self.plan.workers:
-                problem = f"the Ray workers die while they open the model: {one_line(exc)}"
+                problem = f"the Ray workers die while they open the model: {reason_of(exc)}"
             else:
                 self._replace(worker)
                 return
@@ -281,7 +282,7 @@ class RayEncoder:
         except self._ray.exceptions.RayTaskError as exc:
             if isinstance(exc.cause, FashionCLIPError):
                 raise exc.cause from exc
-            message = f"a Ray worker failed: {one_line(exc.cause)}"
+            message = f"a Ray worker failed: {reason_of(exc.cause)}"
             raise ClusterError(message) from exc
         except self._ray.exceptions.RayError:  # the worker, its machine or its results are gone
             lost = list(worker.batches.values())
@@ -344,8 +345,3 @@ def _count_death(batch: _Batch, queue: deque[_Batch]) -> None:
         return
     why = f"the worker ended each of the {MAX_DEATHS} times that it was decoded; check the image"
     batch.results = [ImageError(why)]
-
-
-def one_line(error: BaseException) -> str:
-    """Another library's message, as part of a line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

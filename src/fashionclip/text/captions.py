@@ -6,6 +6,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from fashionclip.lines import one_line
+
 CaptionRecipe = Callable[[Sequence[str], str], str]
 """Highlights and short description in, caption out."""
 
@@ -49,11 +51,6 @@ def build_caption(highlights: Sequence[str], short_description: str) -> str:
     for part in filter(None, parts):
         distinct.setdefault(part.casefold(), part)
     return ", ".join(distinct.values())
-
-
-def one_line(text: str) -> str:
-    """Replace every run of white space, line ends included, by one space."""
-    return " ".join(text.split())
 
 
 def read_templates(templates: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from jaxtyping import Int32
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from fashionclip.errors import CheckpointError
+from fashionclip.lines import reason_of
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -59,7 +60,7 @@ class Tokenizer:
         except CheckpointError:
             raise
         except Exception as exc:  # the library raises Exception for a damaged file
-            detail = " ".join(str(exc).split())[:200]
+            detail = reason_of(exc, width=200)
             message = f"the tokenizer in {folder} cannot be read ({detail}); fetch it again"
             raise CheckpointError(message) from exc
         start_id, end_id = rules.token_to_id(START), rules.token_to_id(END)

@@ -30,9 +30,10 @@ from fashionclip.catalog.tables.tars import (
 from fashionclip.catalog.values import as_text, parse_highlights
 from fashionclip.errors import CatalogError, ImageFetchError, TrainingError
 from fashionclip.images.fetch import FetchPolicy, is_url
+from fashionclip.lines import one_line
 from fashionclip.metrics import percentile
 from fashionclip.product import Product, Reject
-from fashionclip.text.captions import build_caption, one_line
+from fashionclip.text.captions import build_caption
 from fashionclip.train.recipe import DataConfig
 
 MIN_BRANDS = 10

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fashionclip.catalog.tables.table import MAX_COLUMNS, BrokenRow, Cell, Row
 from fashionclip.catalog.tables.text import reading
 from fashionclip.errors import CatalogError
+from fashionclip.lines import reason_of
 from fashionclip.product import INT64, Kind
 
 CellsOf = Callable[[pa.RecordBatch], list[dict[str, Cell]]]
@@ -299,4 +300,4 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _first_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:160]
+    return reason_of(exc, width=160)

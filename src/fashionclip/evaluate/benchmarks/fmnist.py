@@ -17,6 +17,7 @@ from jaxtyping import Int, UInt8
 from fashionclip.evaluate.benchmarks.base import Loaded, choose, class_labels, label_words, refuse
 from fashionclip.evaluate.tasks import ImageRef, ZeroShot
 from fashionclip.images.decode import decode_image
+from fashionclip.lines import reason_of
 
 _SIDE_PX = 28
 MARGIN_PX = 4
@@ -70,7 +71,7 @@ class FashionMnist:
             shards = sorted(folder.glob(f"**/{split}-*.parquet"))
             return _read_parquet(shards, split) if shards else _read_idx_pair(folder, split)
         except (OSError, EOFError, ValueError, zlib.error, struct.error) as exc:
-            reason = " ".join(str(exc).split())[:160]
+            reason = reason_of(exc, width=160)
             refuse(self, f"{folder} cannot be read ({reason})")
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from fashionclip.atomic import whole_file
 from fashionclip.errors import BenchmarkError
 from fashionclip.evaluate.benchmarks.base import Benchmark, refuse
+from fashionclip.lines import reason_of
 
 TIMEOUT_S = 10.0
 """How long the hub may take to answer."""
@@ -63,7 +64,7 @@ def download(benchmark: Benchmark, data: Path) -> Path:
             etag_timeout=TIMEOUT_S,
         )
     except Exception as exc:  # the hub's client lets its HTTP library's errors through
-        detail = " ".join(str(exc).split())[:160]
+        detail = reason_of(exc, width=160)
         message = (
             f"{benchmark.name} could not be downloaded from {repository} "
             f"({type(exc).__name__}: {detail}); check the network and run it again, or "
@@ -97,7 +98,7 @@ def read_with_images(shards: Sequence[Path], *, image: str = "image") -> list[di
         try:
             rows.extend(_rows_of(shard, image))
         except (pa.ArrowException, ValueError, OSError) as exc:
-            reason = " ".join(str(exc).split())[:160]
+            reason = reason_of(exc, width=160)
             message = f"{shard} cannot be unpacked ({reason}); fetch it again, or free some space"
             raise BenchmarkError(message) from exc
     return rows

@@ -29,8 +29,8 @@ from fashionclip.evaluate.run import load_benchmarks
 from fashionclip.evaluate.scoring import readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef, Retrieval, ZeroShot
 from fashionclip.evaluate.zero_shot import score_zero_shot
+from fashionclip.lines import one_line
 from fashionclip.model import FashionCLIP
-from fashionclip.text.captions import one_line
 from fashionclip.train.loss import Features, Targets, info_nce
 from fashionclip.train.recipe import SelectionConfig
 
