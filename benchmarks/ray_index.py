@@ -12,18 +12,16 @@ the ratios at the end.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from index_memory import write_catalog
+from index_memory import Usage, write_catalog
 
 KINDS = {
     "local": {},
@@ -33,37 +31,6 @@ KINDS = {
 }
 N_WARM = 256
 """Images that each run encodes before its time is taken."""
-
-
-class Usage(threading.Thread):
-    """Peak memory, and time of the processor, of this process and of its Ray workers, sampled."""
-
-    def __init__(self) -> None:
-        """Begin to sample with ``start``."""
-        super().__init__(daemon=True)
-        self.peak_mb = {"driver": 0.0, "worker": 0.0}
-        self.cpu_s: dict[int, float] = {}
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        """Sample until ``ended`` is set."""
-        while not self.ended.wait(0.1):
-            for folder in Path("/proc").glob("[0-9]*"):
-                is_driver = folder.name == str(os.getpid())
-                try:
-                    words = (folder / "cmdline").read_bytes()
-                    if is_driver or words.startswith(b"ray::EncodingWorker"):
-                        self.sample(folder, "driver" if is_driver else "worker")
-                except OSError:  # it has ended
-                    continue
-
-    def sample(self, folder: Path, role: str) -> None:
-        """Add a process; memory that it shares with others through files does not count."""
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-        mb = int(status["RssAnon"].split()[0]) / 1024 if "RssAnon" in status else 0.0
-        self.peak_mb[role] = max(self.peak_mb[role], mb)
-        user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
-        self.cpu_s[int(folder.name)] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(table: str, images: str | None, store: str, kind: str, options: dict) -> None:
@@ -76,7 +43,7 @@ def measure(table: str, images: str | None, store: str, kind: str, options: dict
 
     model = FashionCLIP.from_pretrained(options["model"], precision=options["precision"])
     catalog = Catalog.open(table, images=images)
-    usage = Usage()
+    usage = Usage({b"ray::EncodingWorker": "worker", b"upkeep_process": "upkeep"})
     usage.start()
     began: list[tuple[float, float]] = []
 
@@ -114,6 +81,7 @@ def measure(table: str, images: str | None, store: str, kind: str, options: dict
                 "per_cpu_s": round(n / (cpu_after - cpu_before), 1),
                 "driver_mb": round(usage.peak_mb["driver"]),
                 "worker_mb": round(usage.peak_mb["worker"]),
+                "upkeep_mb": round(usage.peak_mb["upkeep"]),
             }
         )
     )

@@ -257,7 +257,7 @@ def test_a_folder_of_images_that_vanishes_ends_the_run_and_the_next_one_goes_on(
             if what_is_left == "an empty folder":
                 photos.mkdir()
 
-    message = f"{photos} is gone, with the images in it: bring it back, then run this again"
+    message = f"{photos} has lost all of its images: bring them back, then run this again"
     with pytest.raises(MissingSourceError, match=message):
         index_rows(tmp_path, rows, model, batch_size=1, progress=unmount)
     assert rejects(tmp_path) == []

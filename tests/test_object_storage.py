@@ -543,7 +543,7 @@ def test_a_bucket_of_pictures_that_vanishes_stops_the_run_and_the_next_one_goes_
     s3.plan = lambda method, path: (
         "NoSuchBucket" if "photos/" in path and next(asked) >= 2 else None
     )
-    message = "s3://shop is gone, with the images in it: bring it back, then run this again"
+    message = "s3://shop has lost all of its images: bring them back, then run this again"
     with pytest.raises(MissingSourceError, match=message):
         index_catalog(catalog, model, uri, storage_options=given)
     assert len(open_store(uri, storage_options=given)) == 2

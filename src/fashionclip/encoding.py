@@ -260,7 +260,7 @@ class ImagePlaces:
         else:
             gone = _gone_folder(place)
         if gone and any(one == gone or one.startswith(gone + os.sep) for one in self._read):
-            message = f"{gone} is gone, with the images in it: bring it back, then run this again"
+            message = f"{gone} has lost all of its images: bring them back, then run this again"
             raise MissingSourceError(message) from result
 
 
