@@ -21,8 +21,10 @@ from fashionclip.garments import (
     find_garments,
     garment_words,
 )
+from fashionclip.garments.ground import lone_product
 from fashionclip.garments.regions import overlaps, suppressed, windows_of
 from fashionclip.localization import Box
+from fashionclip.sample import Attributes, generate_image
 from outfit import outfit
 from small_shop import draw
 
@@ -107,6 +109,32 @@ def test_garments_are_found_where_they_are(model, photo):
         corners = np.array([(box.left, box.top, box.right, box.bottom)])
         assert overlaps(corners, np.array([place]))[0].item() > 0.3, (word, box)
         assert 0.24 <= garments[word].score <= 1
+
+
+@pytest.mark.parametrize("category", ["skirt", "jeans", "dress", "sneakers", "handbag"])
+def test_a_product_alone_on_a_plain_ground_is_one_garment_or_none(model, category):
+    drawn = generate_image(Attributes(category, "blue"), seed=5)
+    page = Image.new("RGB", (400, 500), "white")
+    page.paste(drawn, (80, 90))
+    found = find_garments(model, page)
+    if category in {"sneakers", "handbag"}:  # nobody looks for them
+        assert found == []
+        return
+    (only,) = found
+    assert only.word == category
+    rows, columns = np.nonzero(np.asarray(page).min(axis=2) < 240)
+    box, slack_px = only.box, 6
+    assert abs(box.left - columns.min()) <= slack_px
+    assert abs(box.right - columns.max() - 1) <= slack_px
+    assert abs(box.top - rows.min()) <= slack_px
+    assert abs(box.bottom - rows.max() - 1) <= slack_px
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_any_size_is_told_from_a_lone_product(width, height):
+    noise = np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
+    lone_product(Image.fromarray(noise))
+    lone_product(Image.new("RGB", (width, height), "white"))
 
 
 def test_boxes_are_in_pixels_of_the_photograph_itself(model, photo):

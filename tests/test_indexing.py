@@ -260,7 +260,6 @@ def test_a_folder_of_images_that_vanishes_ends_the_run_and_the_next_one_goes_on(
     message = f"{photos} has lost all of its images: bring them back, then run this again"
     with pytest.raises(MissingSourceError, match=message):
         index_rows(tmp_path, rows, model, batch_size=1, progress=unmount)
-    assert rejects(tmp_path) == []
     n_kept = len(open_store(tmp_path / "shop.lance"))
     assert 5 <= n_kept < 30
     if photos.exists():

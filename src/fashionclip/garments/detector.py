@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from fashionclip.garments.ground import lone_product
 from fashionclip.garments.regions import overlaps, suppressed, windows_of
 from fashionclip.garments.words import check_words, garment_words, other_words
 from fashionclip.localization import Box, has_one_color
@@ -25,6 +26,8 @@ MIN_MAP_BOX = 0.3
 """Short side of a map's box, as a share of the photograph's, from which it is a region."""
 NEIGHBOURS = 3.0
 """Power of the overlap (IoU) by which a region's neighbours count for it."""
+GROUND = 0.25
+"""Share of the sides of a lone product's box that is added on every side before it is named."""
 SYNONYM_COSINE = 0.85
 """Words whose vectors are this close mean the same."""
 THRESHOLD = 0.24
@@ -58,6 +61,9 @@ class WordDetector:
     window alone is easily mistaken. A softmax over the words, other garments and what else there
     may be, at the model's temperature, gives the probability of each word. Non-maximum suppression
     over all words leaves one region of each place and one of each word.
+
+    A product alone on a plain ground (``lone_product``) is one garment or none, by the probability
+    of its box with some ground around it.
     """
 
     def __init__(
@@ -105,8 +111,13 @@ class WordDetector:
         small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
         if has_one_color(small):  # but for specks: there is no map of it
             return []
-        regions = self._regions(small)
-        probabilities = self._probabilities(small, regions)
+        lone = lone_product(small)
+        if lone is None:
+            regions = self._regions(small)
+            probabilities = self._probabilities(small, regions)
+        else:
+            regions = corners_of(lone)
+            probabilities = self._probabilities(small, with_ground(lone, small.size))
         best = probabilities.argmax(axis=1)
         scores = probabilities[np.arange(len(best)), best]
         rows = np.flatnonzero((best < len(self.words)) & (scores >= self.threshold))
@@ -126,7 +137,7 @@ class WordDetector:
         for boxes in self._model.localize(image, self.words).boxes():
             for box in boxes[:1]:
                 if min(box.right - box.left, box.bottom - box.top) >= least:
-                    regions.append(np.array([[box.left, box.top, box.right, box.bottom]]))
+                    regions.append(corners_of(box))
         return np.unique(np.concatenate(regions), axis=0)
 
     def _probabilities(
@@ -138,6 +149,19 @@ class WordDetector:
         smooth = (weights @ cosines) / weights.sum(axis=1, keepdims=True)
         powers = np.exp(self._model.logit_scale * (smooth - smooth.max(axis=1, keepdims=True)))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def corners_of(box: Box) -> Int[np.ndarray, "1 4"]:
+    """A box as a region."""
+    return np.array([[box.left, box.top, box.right, box.bottom]])
+
+
+def with_ground(box: Box, size: tuple[int, int]) -> Int[np.ndarray, "1 4"]:
+    """A box with ``GROUND`` on each side, as the pictures that models are trained on have it."""
+    dx, dy = GROUND * (box.right - box.left), GROUND * (box.bottom - box.top)
+    left, top = max(0, round(box.left - dx)), max(0, round(box.top - dy))
+    right, bottom = min(size[0], round(box.right + dx)), min(size[1], round(box.bottom + dy))
+    return np.array([[left, top, right, bottom]])
 
 
 def is_photograph(image: Image.Image) -> bool:

@@ -3,7 +3,7 @@
 ``FashionCLIP.localize`` is the way in. The image is encoded once, whatever the number of words.
 """
 
-from fashionclip.localization.boxes import Box
+from fashionclip.localization.boxes import Box, boxes_of
 from fashionclip.localization.contrasts import CONTRASTS, check_texts
 from fashionclip.localization.frames import has_one_color, starts
 from fashionclip.localization.locate import localize
@@ -14,6 +14,7 @@ __all__ = [
     "THRESHOLD",
     "Box",
     "Localization",
+    "boxes_of",
     "check_texts",
     "has_one_color",
     "localize",
