@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageFilter
 
+from fashionclip.images.connected import connected_parts
 from fashionclip.images.decode import background_color
 
 TOLERANCE = 14
@@ -103,26 +104,10 @@ def cut_out(image: Image.Image) -> Image.Image | None:
 
 
 def connected_to_border(near: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The marked pixels that marked pixels connect to the border, in four directions.
-
-    Whole runs of rows and columns are reached at a time, until nothing changes.
-    """
-    reached = np.zeros_like(near)
-    for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        reached[side] = near[side]
-    while True:
-        more = _reached_runs(near, reached)
-        more = _reached_runs(near.T, more.T).T
-        if (more == reached).all():
-            return reached
-        reached = more
-
-
-def _reached_runs(near: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Every run of marked pixels in a row of which one is reached."""
-    runs = np.cumsum(~near, axis=1) + (np.arange(len(near)) * (near.shape[1] + 1))[:, None]
-    is_reached = np.bincount(runs[reached], minlength=int(runs.max()) + 1) > 0
-    return np.asarray(near & is_reached[runs])
+    """The marked pixels that marked pixels connect to the border, by their sides."""
+    parts = connected_parts(near)
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.asarray(near & np.isin(parts, border))
 
 
 @lru_cache(64)

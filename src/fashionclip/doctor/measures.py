@@ -5,9 +5,10 @@ is a fault by itself: ``pictures`` judges each by what is usual in the same shop
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from PIL import Image
 
+from fashionclip.images.connected import connected_parts
 from fashionclip.images.near_duplicates import HASH_BYTES, perceptual_hash
 from fashionclip.images.strips import MAX_ASPECT, resized_to_square
 
@@ -219,49 +220,19 @@ def _parts(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, float, f
     )
 
 
-def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
-    """Areas and boxes (left, top, right, bottom) of 4-connected parts, from runs of each row."""
-    parent: list[int] = []
-    runs: list[tuple[int, int, int]] = []
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = mask
-    steps = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    ends = np.nonzero(steps == -1)[1]
-    above: list[int] = []
-    current: list[int] = []
-    last_row = -2
-    for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
-        if row != last_row:
-            above, current = (current if row == last_row + 1 else []), []
-            last_row = row
-        label = len(parent)
-        parent.append(label)
-        runs.append((row, start, end))
-        for other in above:
-            if runs[other][1] < end and runs[other][2] > start:
-                parent[root(other)] = root(label)
-        current.append(label)
-    if not runs:
-        return np.empty(0), np.empty((0, 4))
-    roots = np.array([root(i) for i in range(len(parent))])
-    of_run = np.array(runs)
-    labels, inverse = np.unique(roots, return_inverse=True)
-    areas = np.bincount(inverse, weights=of_run[:, 2] - of_run[:, 1])
-    boxes = np.empty((len(labels), 4))
-    boxes[:, :2], boxes[:, 2:] = np.inf, -np.inf
-    np.minimum.at(boxes[:, 0], inverse, of_run[:, 1])
-    np.minimum.at(boxes[:, 1], inverse, of_run[:, 0])
-    np.maximum.at(boxes[:, 2], inverse, of_run[:, 2])
-    np.maximum.at(boxes[:, 3], inverse, of_run[:, 0] + 1)
-    return areas, boxes
+def _components(
+    mask: Bool[np.ndarray, "h w"],
+) -> tuple[Int[np.ndarray, " part"], Int[np.ndarray, "part 4"]]:
+    """Areas and boxes (left, top, right, bottom) of connected parts, in pixels."""
+    labels = connected_parts(mask)
+    rows, columns = np.nonzero(mask)
+    part = labels[mask] - 1
+    areas = np.bincount(part)
+    low, high = np.full((2, len(areas)), max(mask.shape)), np.zeros((2, len(areas)), np.int64)
+    for axis, places in enumerate((columns, rows)):
+        np.minimum.at(low[axis], part, places)
+        np.maximum.at(high[axis], part, places + 1)
+    return areas, np.concatenate([low, high]).T
 
 
 def _strokes(across: Float[np.ndarray, "h w"]) -> Float[np.ndarray, " band"]:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+
+from fashionclip.images.connected import connected_parts
 
 MIN_SHARE = 0.002
 """Smaller spots, as a share of the image, are no boxes."""
@@ -32,10 +34,10 @@ def boxes_of(cells: Float[np.ndarray, "h w"], size: tuple[int, int], threshold: 
     height, width = cells.shape
     x_px, y_px = size[0] / width, size[1] / height
     found = []
-    for part in _parts(cells >= threshold):
-        rows, columns = part
-        if len(rows) < MIN_SHARE * cells.size:
-            continue
+    labels = connected_parts(cells >= threshold)
+    areas = np.bincount(labels.reshape(-1))[1:]
+    for part in np.flatnonzero(areas >= MIN_SHARE * cells.size) + 1:
+        rows, columns = np.nonzero(labels == part)
         found.append(
             Box(
                 left=int(columns.min() * x_px),
@@ -46,20 +48,3 @@ def boxes_of(cells: Float[np.ndarray, "h w"], size: tuple[int, int], threshold: 
             )
         )
     return sorted(found, key=lambda box: (-box.score, box.top, box.left))
-
-
-def _parts(mask: Bool[np.ndarray, "h w"]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns of each connected part (four neighbours)."""
-    labels = np.where(mask, np.arange(mask.size).reshape(mask.shape), mask.size)
-    while True:  # each cell takes the smallest number among its neighbours, until none changes
-        padded = np.pad(labels, 1, constant_values=mask.size)
-        near = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-        smallest = np.minimum(np.minimum.reduce(near), labels)
-        smallest = np.where(mask, smallest, mask.size)
-        # a cell's number is itself a cell: follow it, so that long parts take few rounds
-        followed = np.append(smallest.reshape(-1), mask.size)[smallest]
-        if (followed == labels).all():
-            break
-        labels = followed
-    parts = (np.nonzero(labels == number) for number in np.unique(labels[mask]))
-    return [(rows, columns) for rows, columns in parts]
