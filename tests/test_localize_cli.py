@@ -40,7 +40,7 @@ def test_strength_and_boxes_are_printed_for_each_word(localize, photos):
 
 
 def test_an_absent_word_is_said(localize, photos, monkeypatch):
-    monkeypatch.setattr("fashionclip.localization.files.THRESHOLD", 1.1)
+    monkeypatch.setattr("fashionclip.localization.result.THRESHOLD", 1.1)
     status, out, _ = localize(photos / "a.png", "jeans")
     assert status == 0
     assert "not in the picture" in out

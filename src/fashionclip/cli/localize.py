@@ -175,7 +175,7 @@ def _one(
     """What was found in one image, and whether an earlier run had found it."""
     from fashionclip.images.decode import open_image
     from fashionclip.images.fetch import read_image_bytes
-    from fashionclip.localization import files
+    from fashionclip.localization import facts_of, files
 
     data = read_image_bytes(location, policy=policy)
     key = files.key_of(data, model.fingerprint, words, contrast, windows)
@@ -185,7 +185,7 @@ def _one(
         return {**earlier, "image": location}, True
     image = open_image(data)
     found = model.localize(image, words, contrast=contrast, windows=windows)
-    facts = files.facts_of(location, found)
+    facts = {"image": location, **facts_of(found)}
     if folder is None:
         return facts, False
     return files.write_files(folder, name, {**facts, "key": key}, found, image), False

@@ -7,7 +7,7 @@ from fashionclip.localization.boxes import Box, boxes_of
 from fashionclip.localization.contrasts import CONTRASTS, check_texts
 from fashionclip.localization.frames import has_one_color, starts
 from fashionclip.localization.locate import localize
-from fashionclip.localization.result import THRESHOLD, Localization
+from fashionclip.localization.result import THRESHOLD, Localization, facts_of
 
 __all__ = [
     "CONTRASTS",
@@ -16,6 +16,7 @@ __all__ = [
     "Localization",
     "boxes_of",
     "check_texts",
+    "facts_of",
     "has_one_color",
     "localize",
     "starts",

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fashionclip.atomic import write_whole
-from fashionclip.localization.result import THRESHOLD, Localization
+from fashionclip.localization.result import Localization
 
 MAX_STEM_BYTES = 90
 """UTF-8 bytes of a text that a file's name keeps: file systems allow 255 for a whole name."""
@@ -52,34 +52,6 @@ def read_facts(folder: Path, name: str, key: str) -> dict[str, Any] | None:
     return found
 
 
-def facts_of(location: str, found: Localization) -> dict[str, Any]:
-    """A localisation as plain values: for each word its strength and its boxes."""
-    width, height = found.size
-    return {
-        "image": location,
-        "width": width,
-        "height": height,
-        "words": [
-            {
-                "word": word,
-                "score": round(score, 4),
-                "is_found": score >= THRESHOLD,
-                "boxes": [
-                    {
-                        "left": box.left,
-                        "top": box.top,
-                        "right": box.right,
-                        "bottom": box.bottom,
-                        "score": round(box.score, 4),
-                    }
-                    for box in boxes
-                ],
-            }
-            for word, score, boxes in zip(found.words, found.scores, found.boxes(), strict=True)
-        ],
-    }
-
-
 def write_files(
     folder: Path, name: str, facts: Mapping[str, Any], found: Localization, image: Image.Image
 ) -> dict[str, Any]:
@@ -88,7 +60,7 @@ def write_files(
     Args:
         folder: where they go; it is made if need be.
         name: the beginning of their names.
-        facts: of ``facts_of``, with the ``key``.
+        facts: the image's location, its ``key``, and what ``facts_of`` gives.
         found: the localisation.
         image: the upright RGB image.
 

@@ -1,6 +1,7 @@
 """``Localization``: what was found of each word in an image."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -79,3 +80,23 @@ class Localization:
             image: the upright RGB image that was localised, in any size.
         """
         return draw(image, self.cells[word], self.boxes()[word], self.size)
+
+
+def facts_of(found: Localization) -> dict[str, Any]:
+    """A localisation for JSON, on the command line, in files and over HTTP.
+
+    Returns:
+        ``width`` and ``height`` of the image in pixels, and ``words``: for each its strength,
+        whether it is found, and its boxes. Scores have four digits.
+    """
+    width, height = found.size
+    words = [
+        {
+            "word": word,
+            "score": round(score, 4),
+            "is_found": score >= THRESHOLD,
+            "boxes": [{**asdict(box), "score": round(box.score, 4)} for box in boxes],
+        }
+        for word, score, boxes in zip(found.words, found.scores, found.boxes(), strict=True)
+    ]
+    return {"width": width, "height": height, "words": words}

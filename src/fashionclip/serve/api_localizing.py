@@ -1,11 +1,9 @@
 """The API's routes into images: a photograph's garments with hits, words on a product's picture."""
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from fashionclip.localization import THRESHOLD
+from fashionclip.localization import facts_of
 from fashionclip.searching import Query, garment_fields
 from fashionclip.serve.inputs import Inputs, Json, limited, not_found
 from fashionclip.serve.localizing import MAP_WIDTH_PX
@@ -89,17 +87,7 @@ class _Localizing:
         self._inputs.check_texts(word)
         picture = await self._picture(product_id)
         found = await self._service.localizer.words(picture, word)
-        words = [
-            {
-                "word": name,
-                "score": score,
-                "is_found": score >= THRESHOLD,
-                "boxes": [asdict(box) for box in boxes],
-            }
-            for name, score, boxes in zip(found.words, found.scores, found.boxes(), strict=True)
-        ]
-        width, height = found.size
-        return Json({"id": product_id, "width": width, "height": height, "words": words})
+        return Json({"id": product_id, **facts_of(found)})
 
     async def map(self, product_id: str, word: Word) -> Response:
         """Show where a word is on a product's picture: a map over it, as a PNG."""
