@@ -104,7 +104,7 @@ def _add_unsold(found: Findings, shop: Shop, wanted: Sequence[Wanted]) -> None:
     found.add(f"unsold_type_change@{K}", _mean_of_brands(beside - without, of_brand, lowest=-1.0))
     found.add_to(
         "Products of a brand that does not sell the garment",
-        "share of the first 10",
+        f"share of the first {K}",
         _mean_of_brands(instead, of_brand),
     )
 

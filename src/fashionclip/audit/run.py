@@ -87,14 +87,15 @@ def audit_models(
         )
     prepared = _Prepared(products, catalog.policy, tuple(notes))
     place = Path(catalog.location.rstrip("/"))
-    shop_name = place.parent.name if place.suffix and place.stem == "catalog" else place.stem
+    stem = place.parent.name if place.suffix and place.stem == "catalog" else place.stem
+    shop_name = stem or "catalogue"
     names = [name for name in AUDITS if name in only]
     images = tuple(product.image for product in products)
     jobs = [
         Job(
-            f"{shop_name or 'catalogue'}/{name}",
+            f"{shop_name}/{name}",
             images if number == 0 else (),
-            _scorer(prepared, name, f"{shop_name or 'catalogue'}/{name}", is_first=number == 0),
+            _scorer(prepared, name, f"{shop_name}/{name}", is_first=number == 0),
             n_images=(len(images) if number == 0 else 0)
             + (N_VARIANTS if name == "background" else 0),
         )

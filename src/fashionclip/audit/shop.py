@@ -24,7 +24,6 @@ K = 10
 """Places of the first page, on which most figures are measured."""
 SEED = 0
 _UNKNOWN = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "other", "-"})
-_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,11 +160,6 @@ def _category(value: Value) -> str:
     """``Apparel > Shoes > Casual Shoes`` to ``casual shoes``."""
     last = re.split(r"\s*(?:>|\||»|::)\s*", text_of(value))[-1]
     return last.strip().casefold()
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, without white space."""
-    return _WORD.findall(text)
 
 
 def own_ranks(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from fashionclip.doctor.findings import MENDS, Finding, finding_key
 from fashionclip.doctor.measures import GRID, MAX_GAP
-from fashionclip.doctor.shop import Shop
+from fashionclip.doctor.shop import Shop, tell_apart
 from fashionclip.images.near_duplicates import HASH_BYTES, near_duplicate_groups
 
 MAX_DIFFERENCE = 0.12
@@ -117,12 +117,6 @@ def find_duplicates(
     findings += [_same_product(shop, i, j, cosine) for i, j, cosine in twice]
     groups = [tuple(shop.ids[row] for row in rows) for rows in _joined(variants)]
     return [one for one in findings if one.confidence >= least], groups
-
-
-def tell_apart(captions: Sequence[str]) -> bool:
-    """Whether captions tell products apart; not if most of more than two are equal."""
-    known = [caption.casefold() for caption in captions if caption]
-    return len(known) <= 2 or len(set(known)) >= max(2, len(known) // 100)
 
 
 def _relation(

@@ -1,18 +1,18 @@
 """``examine_catalog``: everything that the doctor looks at, as one report."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fashionclip.catalog import Catalog
 from fashionclip.doctor.certainty import MIN_PRODUCTS
-from fashionclip.doctor.duplicates import find_duplicates, tell_apart
+from fashionclip.doctor.duplicates import find_duplicates
 from fashionclip.doctor.findings import KINDS, Finding, Kind, best_first, counts_by_kind
 from fashionclip.doctor.labels import JudgedText, judge_captions, judge_labels
 from fashionclip.doctor.neighbours import nearest, outliers
 from fashionclip.doctor.pictures import Judged, judge_pictures
 from fashionclip.doctor.reading import read_shop
-from fashionclip.doctor.shop import Shop
+from fashionclip.doctor.shop import Shop, tell_apart
 from fashionclip.evaluate.cache import CachedEncoder
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Reject
@@ -72,21 +72,8 @@ class Report:
             "counts": counts_by_kind(self.findings),
             "n_fine": self.n_fine,
             "findings": [finding.as_dict() for finding in self.findings],
-            "pictures": [
-                {"kind": j.kind, "found": j.found, "n_drawn": j.n_drawn, "reason": j.reason}
-                for j in self.pictures
-            ],
-            "texts": [
-                {
-                    "name": j.name,
-                    "kind": j.kind,
-                    "n": j.n,
-                    "found": j.found,
-                    "agreement": j.agreement,
-                    "reason": j.reason,
-                }
-                for j in self.texts
-            ],
+            "pictures": [asdict(judged) for judged in self.pictures],
+            "texts": [asdict(judged) for judged in self.texts],
             "variants": [list(ids) for ids in self.variants],
         }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -9,7 +10,7 @@ from jaxtyping import Float, Float32, Int
 from fashionclip.doctor.certainty import LABEL_PRIOR, LABEL_TAIL, MIN_PRODUCTS, confidences
 from fashionclip.doctor.findings import MENDS, Finding, Kind, finding_key
 from fashionclip.doctor.linear import FOLDS, class_log_probabilities
-from fashionclip.doctor.shop import Shop
+from fashionclip.doctor.shop import Shop, tell_apart
 
 MIN_PER_CLASS = 10
 """Products with a label, below which its products are not judged."""
@@ -66,13 +67,13 @@ def judge_captions(
         least: confidence of a finding, 0…1.
     """
     rows = np.flatnonzero([bool(caption) for caption in shop.captions])
-    distinct = {shop.captions[row].casefold() for row in rows.tolist()}
     nan = float("nan")
     if len(rows) < MIN_PRODUCTS:
         return [], JudgedText(
             "caption", "caption", len(rows), nan, nan, f"{len(rows):,} captions are too few"
         )
-    if len(distinct) < max(2, len(rows) // 100):
+    if not tell_apart(shop.captions):
+        distinct = {shop.captions[row].casefold() for row in rows.tolist()}
         reason = f"{len(rows):,} products share {len(distinct):,} captions, which say too little"
         return [], JudgedText("caption", "caption", len(rows), nan, nan, reason)
     vectors, words = shop.pictures.vectors[rows], texts[rows]
@@ -265,9 +266,7 @@ def _doubted(
 
 
 def _folds(shop: Shop) -> Int[np.ndarray, " n"]:
-    """A fold for each product; products of one picture, group or caption share theirs."""
-    from zlib import crc32
-
+    """A fold for each product: that of its group, else of its caption, else of its picture."""
     keys = [
         group or caption or digest.hex()
         for group, caption, digest in zip(shop.groups, shop.captions, shop.digests, strict=True)

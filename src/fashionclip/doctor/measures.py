@@ -53,12 +53,6 @@ def measure(image: Image.Image, size: tuple[int, int]) -> Float32[np.ndarray, " 
     scaled = _scaled(image)
     pixels = np.asarray(scaled)
     levels = np.asarray(scaled.convert("L"))
-    counts = np.bincount(levels.reshape(-1), minlength=256)
-    upto = np.cumsum(counts) / levels.size
-    quantiles = (np.searchsorted(upto, share) / 255 for share in (0.05, 0.5, 0.95, 0.99))
-    rough = counts.reshape(32, 8).sum(axis=1) / levels.size
-    entropy = -float((rough[rough > 0] * np.log2(rough[rough > 0])).sum()) / 5
-
     ring = _ring(pixels)
     ground = np.median(ring, axis=0).astype(np.int16)
     gaps = np.abs(ring - ground).max(axis=1)
@@ -81,9 +75,7 @@ def measure(image: Image.Image, size: tuple[int, int]) -> Float32[np.ndarray, " 
     third = max(1, len(strokes) // 3)
     found = (
         *(float(np.log2(min(size))), float(np.log2(max(size))), float(np.log(size[0] / size[1]))),
-        *(float(level) for level in quantiles),
-        float(grey.std() / 128),
-        entropy,
+        *_tones(levels),
         *(float(level) / 255 for level in ground),
         float(np.minimum(gaps, 64).mean() / 64),
         float((gaps <= MAX_GAP).mean()),
@@ -122,6 +114,18 @@ def _scaled(image: Image.Image) -> Image.Image:
         scale = 1.0
     width, height = (max(8, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _tones(levels: UInt8[np.ndarray, "h w"]) -> tuple[float, ...]:
+    """Four percentiles of the levels, how far they spread, and the entropy of 32 bins of them."""
+    counts = np.bincount(levels.reshape(-1), minlength=256)
+    upto = np.cumsum(counts) / levels.size
+    rough = counts.reshape(32, 8).sum(axis=1) / levels.size
+    return (
+        *(float(np.searchsorted(upto, share) / 255) for share in (0.05, 0.5, 0.95, 0.99)),
+        float(levels.astype(np.float32).std() / 128),
+        -float((rough[rough > 0] * np.log2(rough[rough > 0])).sum()) / 5,
+    )
 
 
 def _ring(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "n 3"]:

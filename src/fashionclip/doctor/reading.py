@@ -136,24 +136,19 @@ def read_shop(
         encoder.finish()
     finally:
         caches.flush()
-    keys = kept.digests
+    drawn_keys = {kind: [_drawn_key(digest, kind) for _, digest in sampled] for kind in to_draw}
     return Shop(
         ids=kept.ids,
         captions=kept.captions,
         images=kept.images,
         groups=kept.groups,
         labels=kept.labels,
-        digests=keys,
-        pictures=_pictures(keys, caches.vectors, caches.measures, model.dim),
-        signatures=_stacked(keys, caches.signatures, measures.SIGNATURE_BYTES),
+        digests=kept.digests,
+        pictures=_pictures(kept.digests, caches.vectors, caches.measures, model.dim),
+        signatures=_stacked(kept.digests, caches.signatures, measures.SIGNATURE_BYTES),
         drawn={
-            kind: _pictures(
-                [_drawn_key(digest, kind) for _, digest in sampled],
-                caches.drawn_vectors,
-                caches.drawn_measures,
-                model.dim,
-            )
-            for kind in to_draw
+            kind: _pictures(keys, caches.drawn_vectors, caches.drawn_measures, model.dim)
+            for kind, keys in drawn_keys.items()
         },
         drawn_rows=[row for row, _ in sampled],
         rejects=rejects,

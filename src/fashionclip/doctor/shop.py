@@ -61,6 +61,12 @@ class Shop:
         return np.asarray((np.ptp(grids, axis=1) <= MAX_FLAT).all(axis=1))
 
 
+def tell_apart(captions: Sequence[str]) -> bool:
+    """Whether captions tell products apart: at least two differ, and one in a hundred of them."""
+    known = [caption.casefold() for caption in captions if caption]
+    return len(known) <= 2 or len(set(known)) >= max(2, len(known) // 100)
+
+
 def picture_finding(shop: Shop, kind: Kind, row: int, evidence: str, confidence: float) -> Finding:
     """A finding about one product's picture, with the suggestion that its kind always has."""
     return Finding(

@@ -17,7 +17,7 @@ from fashionclip.engines.io import to_unit
 from fashionclip.evaluate.results import Figure, TaskResult
 from fashionclip.evaluate.scoring import readable_images
 from fashionclip.evaluate.tasks import Encoder, ImageRef
-from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
+from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, result_of, too_few
 
 HEADLINE = "right_first"
 _MAX_LOST = 8  # in a report
@@ -118,16 +118,13 @@ def score_captions(
     if probe.chance == 0.5:
         columns["shorter"] = _per_item(np.array([_is_shorter(c) for c in contests]), rows)
     lost = _lost(contests, cosines)
-    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
-    return TaskResult(
-        task=probe.name,
-        kind="behavioural-probe",
-        headline=HEADLINE,
-        n=len(clusters),
+    return result_of(
+        probe.name,
+        HEADLINE,
+        items=clusters,
+        columns=columns,
+        seen=is_seen,
         left_out=left_out,
-        figures=figures_of(columns, seed=seed),
-        n_seen=int(is_seen.sum()),
-        unseen=unseen,
         details={
             "chance": {HEADLINE: probe.chance, "text_only": probe.chance},
             "groups": _groups(probe, contests, rows, won, each),
@@ -139,13 +136,9 @@ def score_captions(
             "counts once.",
             *probe.notes,
         ),
-        warnings=(*found.warnings, *unclear),
-        shown=tuple(row["picture"] for row in lost),
-        items={
-            "item": clusters,
-            "seen": is_seen.tolist(),
-            **{name: column.tolist() for name, column in columns.items()},
-        },
+        warnings=found.warnings,
+        shown=[row["picture"] for row in lost],
+        seed=seed,
     )
 
 

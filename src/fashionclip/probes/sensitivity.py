@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int
 
 from fashionclip.evaluate.benchmarks.base import choose, group_by, is_plural
 from fashionclip.evaluate.results import TaskResult
-from fashionclip.evaluate.scoring import mean_figure, readable_images
+from fashionclip.evaluate.scoring import mean_figure, readable_images, seen_among
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.metrics.ranking import average_precision_at, expected_average_precision, rank
-from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
+from fashionclip.probes.figures import MIN_ITEMS, nothing, result_of, too_few
 from fashionclip.probes.products import ProductSet
 
 HEADLINE = "sensitivity"
@@ -149,21 +149,18 @@ def score_sensitivity(
         axis=1,
     )
     columns = {HEADLINE: np.ptp(values, axis=1), "average_precision": values.mean(axis=1)}
-    marks = np.zeros(len(found.images), bool) if seen is None else seen[found.kept]
+    marks = seen_among(seen, found.kept)
     is_seen = np.array([bool(marks[relevant[i]].any()) for i in kept])
-    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
     n_relevant = np.array([len(relevant[i]) for i in kept])
     n_documents = len(found.images)
     chance = expected_average_precision(n_relevant, n_documents, n_documents)
-    return TaskResult(
-        task=probe.name,
-        kind="behavioural-probe",
-        headline=HEADLINE,
-        n=len(kept),
+    return result_of(
+        probe.name,
+        HEADLINE,
+        items=[probe.queries[i][0] for i in kept],
+        columns=columns,
+        seen=is_seen,
         left_out=left_out,
-        figures=figures_of(columns, seed=seed),
-        n_seen=int(is_seen.sum()),
-        unseen=unseen,
         details={
             "chance": {"average_precision": float(chance.mean())},
             "n_documents": n_documents,
@@ -177,12 +174,8 @@ def score_sensitivity(
             },
         },
         notes=probe.notes,
-        warnings=(*found.warnings, *unclear),
-        items={
-            "item": [probe.queries[i][0] for i in kept],
-            "seen": is_seen.tolist(),
-            **{name: column.tolist() for name, column in columns.items()},
-        },
+        warnings=found.warnings,
+        seed=seed,
     )
 
 

@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fashionclip.errors import FashionCLIPError
 from fashionclip.evaluate.results import TaskResult
-from fashionclip.evaluate.scoring import examples_of, readable_images
+from fashionclip.evaluate.scoring import examples_of, readable_images, seen_among
 from fashionclip.evaluate.tasks import Encoder, ImageRef
 from fashionclip.images.decode import fetch_image, open_image
 from fashionclip.images.fetch import DEFAULT_POLICY, FetchPolicy
-from fashionclip.probes.figures import MIN_ITEMS, figures_of, nothing, too_few, unseen_figures
+from fashionclip.probes.figures import MIN_ITEMS, nothing, result_of, too_few
 from fashionclip.probes.products import KnownProduct, ProductSet, frequent
 
 HEADLINE = "flips@6"
@@ -262,26 +262,17 @@ def score_typographic(
         columns[f"flips_shuffled@{size}"] = _share((shuffled == words) & (before != words))
         columns[f"reads@{size}"] = columns[f"flips@{size}"] - columns[f"flips_shuffled@{size}"]
         columns[f"label_kept@{size}"] = _share(after == before)
-    n = len(pictures)
-    is_seen = np.zeros(n, bool) if seen is None else seen[clean.kept]
-    unseen, unclear = unseen_figures(columns, is_seen, seed=seed)
-    return TaskResult(
-        task=probe.name,
-        kind="behavioural-probe",
-        headline=HEADLINE,
-        n=n,
+    return result_of(
+        probe.name,
+        HEADLINE,
+        items=[picture.clean.image_id for picture in pictures],
+        columns=columns,
+        seen=seen_among(seen, clean.kept),
         left_out=left_out,
-        figures=figures_of(columns, seed=seed),
-        n_seen=int(is_seen.sum()),
-        unseen=unseen,
         details={"labels": list(probe.labels)},
         notes=probe.notes,
-        warnings=(*clean.warnings, *unclear),
-        items={
-            "item": [picture.clean.image_id for picture in pictures],
-            "seen": is_seen.tolist(),
-            **{name: column.tolist() for name, column in columns.items()},
-        },
+        warnings=clean.warnings,
+        seed=seed,
     )
 
 

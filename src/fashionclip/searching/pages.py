@@ -1,6 +1,6 @@
 """From ranked candidates to one page of hits: groups, order, place, total."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -83,7 +83,9 @@ def page_of(
         best_first = list(_firsts(best_first, groups, layout.excluded_groups))
     fitting = [row for row in best_first if not is_weak[row]]
     weaker = best_first[len(fitting) :]
-    values: list[Value] = []
+    values: Sequence[Value] = ()
+    if layout.sort is not None:
+        values = [sort_value(value) for value in candidates.values(layout.sort.column)]
 
     def mark(row: int) -> int:
         return mark_of(ids[row] if groups[row] is None else f"group {groups[row]}")
@@ -97,17 +99,8 @@ def page_of(
             return not is_after(place.sorted_at, values[row], ids[row], layout.sort)
         return place.is_seen(keys[row], mark(row))
 
-    if layout.sort is not None:
-        values = [sort_value(value) for value in candidates.values(layout.sort.column)]
-        order = sorted_rows([values[i] for i in fitting], [ids[i] for i in fitting], layout.sort)
-        fitting_order: Iterator[int] = iter([fitting[i] for i in order])
-    elif query.diversity and fitting:
-        vectors = vectors_of([ids[row] for row in fitting])
-        diverse = diverse_order(scores[fitting], vectors, diversity=query.diversity)
-        fitting_order = (fitting[i] for i in diverse)
-    else:
-        fitting_order = iter(fitting)
     last = query.offset + query.k
+    fitting_order = _order(layout, fitting, ids, scores, values, vectors_of)
     unseen = (row for row in chain(fitting_order, weaker) if not is_seen(row))
     found = list(islice(unseen, last + 1))
     rows = found[query.offset : last]
@@ -118,6 +111,24 @@ def page_of(
         place=_end(layout, rows, best_first, found[:last], keys, mark, values, is_weak, is_seen),
         counted=fitting,
     )
+
+
+def _order(
+    layout: Layout,
+    fitting: Sequence[int],
+    ids: Sequence[str],
+    scores: Float[np.ndarray, " n"],
+    values: Sequence[Value],
+    vectors_of: Callable[[Sequence[str]], Float[np.ndarray, "n dim"]],
+) -> Iterator[int]:
+    """Fitting rows, best first, as they are shown: sorted, diverse, or as they are."""
+    own_ids, diversity = [ids[row] for row in fitting], layout.query.diversity
+    order: Iterable[int] = range(len(fitting))
+    if layout.sort is not None:
+        order = sorted_rows([values[row] for row in fitting], own_ids, layout.sort)
+    elif diversity and fitting:
+        order = diverse_order(scores[fitting], vectors_of(own_ids), diversity=diversity)
+    return (fitting[i] for i in order)
 
 
 def _end(
