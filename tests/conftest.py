@@ -1,5 +1,6 @@
 """Fixtures of many tests: a tiny CLIP written by transformers, and a clean environment."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -14,16 +15,30 @@ from hypothesis import settings
 from postgres_server import PostgresServer
 from random_clip import write_checkpoint
 
+SRC = Path(__file__).parents[1] / "src"
+# array shapes are checked in the modules that state them; elsewhere that would cost time alone
+jaxtyping.install_import_hook(
+    [
+        ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((SRC / "fashionclip").rglob("*.py"))
+        if "from jaxtyping import" in path.read_text(encoding="utf-8")
+    ],
+    "beartype.beartype",
+)
 # the same examples in every run, so that failures are reproducible; busy machines miss deadlines
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 # one worker a core: threads of PyTorch would wait for those of other workers, busily
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+HOMES = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Hide the user's home, caches and hub settings."""
+    home = tmp_path_factory.getbasetemp() / f"home-{next(HOMES)}"  # made by those that use it
     for name in list(os.environ):
         if name.startswith(("HF_", "FASHIONCLIP_", "TRANSFORMERS_")):
             monkeypatch.delenv(name)
@@ -31,8 +46,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "s3fs"
     ):  # file systems are cached without the environment's endpoint
         s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / ".cache"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
 
 
 @pytest.fixture
