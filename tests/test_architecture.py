@@ -10,9 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
+import numpy as np
 import pytest
 
 import fashionclip
+from fashionclip.images.connected import connected_parts
 
 PACKAGE = Path(fashionclip.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -41,6 +44,7 @@ EVERYTHING = """
 import json, os, sys
 before = dict(os.environ)
 import fashionclip
+from fashionclip.images.connected import connected_parts
 for name in fashionclip.__all__:
     getattr(fashionclip, name)
 fakes = sorted(name for name, module in sys.modules.items() if module is None)
@@ -84,3 +88,8 @@ def test_the_list_of_modules_is_up_to_date():
     assert block.partition("<!-- end -->")[0] == done.stdout.rstrip("\n") + "\n", (
         "write it: python scripts/write_output.py list_modules"
     )
+
+
+def test_array_shapes_are_checked_while_tests_run():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        connected_parts(np.zeros(3, bool))
