@@ -258,7 +258,9 @@ def gray(image):
 
 @pytest.fixture(scope="module")
 def printed(drawn):
-    garments, brands = typographic.typographic(drawn)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typographic, "N_PICTURES", 60)  # fewer pictures, to save time
+        garments, brands = typographic.typographic(drawn)
     assert brands.name == "sample/typographic-brand"
     return garments
 
@@ -310,7 +312,8 @@ def test_a_word_that_the_font_cannot_print_is_no_label(drawn):
     assert (garments.labels, garments.pictures) == ((), ())
 
 
-def test_pictures_that_cannot_be_printed_on_are_counted(drawn):
+def test_pictures_that_cannot_be_printed_on_are_counted(drawn, monkeypatch):
+    monkeypatch.setattr(typographic, "N_PICTURES", 60)
     products = [*drawn.products]
     products[:10] = [replace(p, image=ImageRef(p.cluster, b"no image")) for p in products[:10]]
     garments, _ = typographic.typographic(replace(drawn, products=tuple(products)))

@@ -4,16 +4,8 @@ from contextlib import contextmanager, suppress
 
 import jsonschema_rs
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from starlette.testclient import TestClient
 
 from fashionclip.serve.app import create_app
@@ -22,12 +14,6 @@ from fashionclip.serve.service import SearchService
 from fashionclip.serve.settings import Settings
 from small_shop import index_shop, write_catalog
 
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 EXAMPLES = 25  # of each operation
 LIMITS = Settings(host="0.0.0.0", rate_per_minute=0, max_batch=4, k=150, text_chars=1_500)
 
@@ -154,22 +140,37 @@ def _resolved(described, schema):
     return described["components"]["schemas"][name] if name else schema
 
 
-@schemathesis.serializer("application/x-ndjson")
-def as_lines(_, value):
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # schemathesis's strategies
-@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_any_request_is_answered_as_described(store, mode):
+    import schemathesis
+
+    @schemathesis.serializer("application/x-ndjson")
+    def as_lines(_, value):
+        return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
     with opened(store) as app:  # each run of requests ends the service
         description = schemathesis.openapi.from_asgi("/openapi.json", app)
         for operation in [found.ok() for found in description.get_all_operations()]:
-            _try_requests(operation.as_strategy(generation_mode=mode))
+            _try_requests(operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
 
 
 def _try_requests(strategy):
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -179,7 +180,7 @@ def _try_requests(strategy):
     )
     @given(strategy)
     def answer(case):
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=checks)
 
     with suppress(Unsatisfiable):  # nothing of it can be wrong
         answer()
