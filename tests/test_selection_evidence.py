@@ -190,6 +190,7 @@ def test_a_tiny_run_measures_every_candidate_on_both_parts(
     plan = selection_run.read_plan()
     kagl = {"catalog": "clothing/catalog.csv", "development": 0.2, "test": 0.2}
     plan |= {"data": {"kagl": {**kagl, "sets": ["types", "senders"]}}, "runs": [row]}
+    plan["recipe"]["selection"]["rule"] = "last"
     monkeypatch.setattr(selection_run, "read_plan", lambda: plan)
     monkeypatch.setitem(selection_sets.SOURCES, "types", types)
     with pytest.raises(SystemExit, match="nobody can tell which images it has seen"):
@@ -204,6 +205,10 @@ def test_a_tiny_run_measures_every_candidate_on_both_parts(
     for one in found["candidates"]:
         assert one["development"]["sets"].keys() == one["test"]["sets"].keys()
         assert set(one["test"]["sets"]) == {"types", "senders"}
+    assert found["chosen"] == "step-000004"
+    of = {one["task"]: one for one in found["differences"]}
+    assert {"held-out/captions", "types", "senders"} <= set(of)
+    assert all(one["low"] <= one["value"] <= one["high"] for one in of.values())
     text = "\n".join(selection_evidence.page(selection_evidence.evidence_of([found])))
     assert "| tiny | unseen | kagl | 0.001 |" in text
     # the scores on both parts are kept, so that a killed run goes on
