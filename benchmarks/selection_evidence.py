@@ -127,9 +127,9 @@ def evidence_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "left_out": [
             {
                 "rule": one.rule,
-                "mean_cost": round(one.cost.value, 2),
-                "interval": [round(one.cost.low, 2), round(one.cost.high, 2)],
-                "worst_cost": round(one.worst_cost, 2),
+                "mean_cost": round(one.cost.value, 4),
+                "interval": [round(one.cost.low, 4), round(one.cost.high, 4)],
+                "worst_cost": round(one.worst_cost, 4),
                 "sets": sets,
             }
             for one in summarize(runs)
