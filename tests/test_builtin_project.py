@@ -114,6 +114,34 @@ def test_tags_of_a_womens_shop_become_attributes_that_are_sure(tmp_path, monkeyp
     assert rows[0].highlights == ("casual", "long sleeve", "v-neck", "striped", "light blue")
 
 
+@pytest.mark.parametrize(
+    ("kind", "title", "category"),
+    [
+        ("Earrings", "Titanium Steel That Glows Earrings", "Earrings"),
+        ("Tote Bag", "Hat Carrier Tote Bag", "Handbags"),
+        ("Top", "Graphic Round Neck Short Sleeve T-Shirt", "Tshirts"),
+        ("Top", "Cap Sleeve Lace Trim", "Tops"),
+        ("Shoes", "Platform Sandals with Heels", "Sandals"),
+        ("Men's Pants", "Pleated Wide Leg Dress Pants", "Trousers"),
+        ("", "Openwork Visor", None),
+    ],
+)
+def test_a_womens_product_has_the_category_that_whole_words_name(
+    tmp_path, monkeypatch, kind, title, category
+):
+    monkeypatch.syspath_prepend(PROJECT)
+    sources = load("sources")
+    monkeypatch.setattr(sources, "HELD_OUT_TITLES", 0)
+    description = "Light. Why you'll reach for it Soft. Fabric & care Wash cold. Wear with boots."
+    columns = ("id", "title", "product_type", "category", "tags", "description", "price", "image")
+    row = (1, title, kind, "", "", description, "9.99", "images/1.jpg")
+    write_table(tmp_path / "products.csv", columns, [row])
+    (found,) = sources.read_womens(tmp_path)
+    assert found.attributes.get("category") == category
+    assert found.attributes["gender"] == ("Men" if "Men" in kind else "Women")
+    assert found.description == "Light. Soft."
+
+
 def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(PROJECT)
     write_secondhand(tmp_path)

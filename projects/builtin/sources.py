@@ -72,82 +72,74 @@ _GARMENTS: Mapping[str, Sequence[str]] = {
     "Undershirt": ("Innerwear Vests", "Camisoles"),
 }
 """Labels of the photographs, with the categories of Kaggle's table that they cover."""
-_WOMENS_CATEGORIES: Mapping[str, str] = {
-    "cover-up": "Cover-Up",
-    "cover up": "Cover-Up",
-    "swim": "Swimwear",
-    "bikini": "Swimwear",
-    "kimono": "Kimono",
-    "jumpsuit": "Jumpsuit",
-    "overall": "Overalls",
-    "romper": "Rompers",
-    "bodysuit": "Bodysuit",
-    "pajama": "Night suits",
-    "lounge set": "Lounge Set",
-    "loungewear set": "Lounge Set",
-    "shorts set": "Shorts Set",
-    "pants set": "Lounge Set",
-    "sweater dress": "Sweater Dress",
-    "shirt dress": "Dresses",
-    "dress pants": "Trousers",
-    "dress": "Dresses",
-    "skort": "Skorts",
-    "skirt": "Skirts",
-    "cardigan": "Cardigan",
-    "hoodie": "Hoodie",
-    "sweatshirt": "Sweatshirts",
-    "sweater": "Sweaters",
-    "blazer": "Blazers",
-    "jacket": "Jackets",
-    "coat": "Jackets",
-    "shacket": "Jackets",
-    "vest": "Waistcoat",
-    "legging": "Leggings",
-    "jeans": "Jeans",
-    "sweatpants": "Track Pants",
-    "jogger": "Track Pants",
-    "pants": "Trousers",
-    "trousers": "Trousers",
-    "shorts": "Shorts",
-    "blouse": "Blouse",
-    "t-shirt": "Tshirts",
-    "tee": "Tshirts",
-    "camisole": "Camisoles",
-    "cami": "Camisoles",
-    "tank": "Tank Top",
-    "shirt": "Shirts",
-    "top": "Tops",
-    "baseball cap": "Caps",
-    "beanie": "Beanie",
-    "hat": "Hat",
-    "cap": "Caps",
-    "scarf": "Scarves",
-    "belt": "Belts",
-    "sunglasses": "Sunglasses",
-    "earring": "Earrings",
-    "necklace": "Necklace and Chains",
-    "bracelet": "Bracelet",
-    "ring": "Ring",
-    "backpack": "Backpacks",
-    "wallet": "Wallets",
-    "bag": "Handbags",
-    "clutch": "Clutches",
-    "boot": "boots",
-    "sneaker": "Casual Shoes",
-    "heel": "Heels",
-    "sandal": "Sandals",
-    "slipper": "Slippers",
-    "flats": "Flats",
-    "loafer": "Flats",
-    "mule": "Sandals",
-    "poncho": "Poncho",
-    "keychain": "Keychain",
-    "key chain": "Keychain",
-    "bra": "Bra",
-    "socks": "Socks",
-    "wig": "Wig",
+_WOMENS_CATEGORIES: Mapping[str, Sequence[str]] = {
+    "Cover-Up": ("cover-up", "cover up"),
+    "Swimwear": ("swim", "swimsuit", "swimwear", "bikini", "tankini"),
+    "Kimono": ("kimono",),
+    "Jumpsuit": ("jumpsuit",),
+    "Overalls": ("overall",),
+    "Rompers": ("romper",),
+    "Bodysuit": ("bodysuit",),
+    "Tracksuits": ("tracksuit", "sweatsuit", "active set", "activewear set"),
+    "Night suits": ("pajama",),
+    "Shorts Set": ("shorts set",),
+    "Lounge Set": ("lounge set", "loungewear set", "pants set", "pant set", "joggers set"),
+    "Nightdress": ("nightgown", "night dress", "sleepshirt"),
+    "Sweater Dress": ("sweater dress",),
+    "Dresses": ("dress(?! pants)", "sundress"),
+    "Skorts": ("skort",),
+    "Skirts": ("skirt",),
+    "Cardigan": ("cardigan",),
+    "Hoodie": ("hoodie",),
+    "Sweatshirts": ("sweatshirt",),
+    "Sweaters": ("sweater", "pullover"),
+    "Blazers": ("blazer",),
+    "Jackets": ("jacket", "coat", "shacket"),
+    "Waistcoat": ("vest",),
+    "Leggings": ("legging",),
+    "Jeans": ("jeans",),
+    "Track Pants": ("sweatpants", "jogger"),
+    "Trousers": ("pants", "trousers"),
+    "Shorts": ("shorts",),
+    "Blouse": ("blouse",),
+    "Tshirts": ("t-shirt", "t shirt", "tee"),
+    "Camisoles": ("camisole", "cami"),
+    "Tank Top": ("tank",),
+    "Shirts": ("shirt",),
+    "Bra": ("sports bra", "active bra", "bralette"),
+    "Tops": ("top",),
+    "Caps": ("cap(?! sleeve)",),
+    "Beanie": ("beanie",),
+    "Scarves": ("scarf",),
+    "Handbags": ("bag", "handbag", "purse"),
+    "Hat": ("hat",),
+    "Belts": ("belt",),
+    "Sunglasses": ("sunglasses",),
+    "Earrings": ("earring",),
+    "Necklace and Chains": ("necklace",),
+    "Bracelet": ("bracelet",),
+    "Keychain": ("keychain", "key chain"),
+    "Ring": ("ring",),
+    "Backpacks": ("backpack",),
+    "Wallets": ("wallet",),
+    "Clutches": ("clutch",),
+    "boots": ("boot", "bootie"),
+    "Casual Shoes": ("sneaker",),
+    "Heels": ("heel",),
+    "Sandals": ("sandal", "mule"),
+    "Slippers": ("slipper",),
+    "Flats": ("flats", "loafer"),
+    "Poncho": ("poncho",),
+    "Socks": ("socks",),
+    "Wig": ("wig",),
 }
-"""Words of the women's shop's product types and titles, with categories; the first one decides."""
+"""Categories with words of the women's shop's product types and titles; the first one decides."""
+_WOMENS_PATTERNS = {
+    name: re.compile(rf"\b(?:{'|'.join(words)})(?:s|es)?\b")
+    for name, words in _WOMENS_CATEGORIES.items()
+}
+_VAGUE = ("", "Tops")
+"""Categories of a product type that a title may say more about."""
 _SECONDHAND_CATEGORIES: Mapping[str, str] = {
     "Sweater": "Sweaters",
     "Blazer": "Blazers",
@@ -225,6 +217,8 @@ _MATERIALS = (
     "linen",
     "leather",
 )
+_DESCRIBED = re.compile(r"(.*?)\bWhy you'll reach for it\b(.*?)\bFabric & care\b")
+"""What a description of the women's shop says before its lists of care, sizes and other clothes."""
 _MAX_HIGHLIGHT_CHARS = 30
 _WINDOW_AREAS = (0.3, 0.95)
 """Range of a window's area, as a ratio of the image's."""
@@ -278,6 +272,7 @@ def read_clothing(folder: Path) -> Iterator[Row]:
                     row_id=f"clothing-{Path(record['image']).stem}",
                     file=folder / record["image"],
                     attributes={"garment": record["label"]},
+                    product=f"clothing {record['image']}",
                     names=category_names(record["label"]),
                 )
 
@@ -290,8 +285,8 @@ def read_womens(folder: Path) -> Iterator[Row]:
             if percentile(f"womens {title.casefold()}") < HELD_OUT_TITLES:
                 continue
             tags = [tag.strip() for tag in record["tags"].split(",") if tag.strip()]
-            kind = f"{record['product_type']} {title}".casefold()
-            category = next((name for word, name in _WOMENS_CATEGORIES.items() if word in kind), "")
+            by_type, by_title = (_womens_category(text) for text in (record["product_type"], title))
+            category = by_title or by_type if by_type in _VAGUE else by_type
             yield Row(
                 row_id=f"womens-{record['id']}",
                 file=folder / record["image"],
@@ -301,15 +296,28 @@ def read_womens(folder: Path) -> Iterator[Row]:
                     pattern=_single(tags, _PATTERNS),
                     sleeve=_single(tags, _SLEEVES),
                     neckline=_single(tags, _NECKLINES),
-                    gender="Men" if re.search(r"\bmen's", kind) else "Women",
+                    gender="Men"
+                    if "Men's" in f"{record['product_type']} {title}".split()
+                    else "Women",
                 ),
                 title=title,
                 # names of brands and of the shop's own lists begin with a capital letter
                 highlights=tuple(tag for tag in tags if tag[0].islower() or tag[0].isdigit()),
-                description=record["description"],
+                description=_described(record["description"]),
                 product=re.sub(r"\W+", " ", title.casefold()).strip(),
-                names=category_names(category) if category else (title.split()[-1].casefold(),),
+                names=category_names(category) if category else (title.casefold(),),
             )
+
+
+def _described(description: str) -> str:
+    found = _DESCRIBED.match(description)
+    return " ".join(part.strip() for part in found.groups()) if found else description
+
+
+def _womens_category(text: str) -> str:
+    """The category that a product type or a title names, in whole words; empty if none."""
+    words = text.casefold().partition(" with ")[0]
+    return next((name for name, pattern in _WOMENS_PATTERNS.items() if pattern.search(words)), "")
 
 
 def read_secondhand(folder: Path) -> Iterator[Row]:
@@ -333,6 +341,7 @@ def read_secondhand(folder: Path) -> Iterator[Row]:
                         (one for one in _MATERIALS if f"100%{one}" in material.replace(" ", "")), ""
                     ),
                 ),
+                product=f"secondhand {name}",
                 names=category_names(category),
             )
 
