@@ -191,7 +191,9 @@ def test_the_table_holds_every_source_and_nothing_that_is_held_out(prepared):
     table = pq.read_table(prepared / "catalog.parquet").to_pydict()
     assert percentile("catwalk") < 8 <= percentile("puma")
     n_products, n_senders = 48 - 6, sum(percentile(f"s{i}") >= 10 for i in range(40))
-    kinds = [row_id.split("-")[0] for row_id in table["id"]]
+    parts = [row_id.split("-") for row_id in table["id"]]
+    kinds = [part[0] for part in parts if part[2:3] in ([], ["scene"], ["window"])]
+    assert 0 < len(parts) - len(kinds) < len(kinds)  # others are in another colour
     assert kinds.count("kagl") == 2 * n_products  # each one once more, in a scene
     assert kinds.count("clothing") == 2 * n_senders  # and once more, as a window
     assert kinds.count("sample") == 24
@@ -235,6 +237,90 @@ def test_the_recipe_trains_the_start_with_prompts_soft_labels_patches_and_mixing
     before, after = (model.encode_text(["red t-shirt"]) for model in (start, trained))
     assert before.shape == after.shape == (1, 256)
     assert not np.allclose(before, after)
+
+
+# ---- products in another colour
+
+HUES = {"red": 0, "orange": 28, "yellow": 50, "green": 130, "teal": 180, "blue": 220, "purple": 285}
+
+
+def product_picture(colour, background=255, label=(250, 250, 250)):
+    """A cloth of a colour, with folds and a label, on a page."""
+    pixels = np.full((120, 96, 3), background, np.float32)
+    folds = 1 + 0.1 * np.sin(np.arange(56) / 3)
+    pixels[20:100, 20:76] = (np.array(colour) * folds[:, None]).clip(0, 250)
+    pixels[30:38, 40:56] = label
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.fixture
+def recolouring(monkeypatch):
+    """The module ``recolour.py``."""
+    monkeypatch.syspath_prepend(PROJECT)
+    return load("recolour")
+
+
+@pytest.mark.parametrize("old", [(20, 20, 25), (40, 60, 170), (190, 60, 60), (170, 165, 160)])
+def test_a_product_takes_the_named_colour_and_keeps_its_label_and_page(recolouring, old):
+    picture = product_picture(old)
+    assert recolouring.plain_mask(picture) is not None
+    for i, name in enumerate(recolouring.COLOURS):
+        new = np.asarray(recolouring.recolour(picture, recolouring.Recolouring(name, i)))
+        cloth = new[50:90, 30:66].reshape(-1, 3)
+        hue, saturation, value = (
+            np.median(np.asarray(Image.fromarray(cloth[None]).convert("HSV"))[0], axis=0) / 255
+        )
+        if name in HUES:
+            assert abs((hue * 360 - HUES[name] + 180) % 360 - 180) < 25, name
+        if name in {"black", "white", "grey"}:
+            assert saturation < 0.2
+        assert (value < 0.3) == (name in {"black", "navy"}) or name in {"maroon", "brown"}
+        assert cloth.std(0).max() > 2  # the folds
+        if sum(old) < 400:  # else its white is a shade of the cloth's grey
+            assert (new[33:36, 44:52] > 225).all()  # the label
+        assert (new[:15] == 255).all()  # the page
+
+
+def test_several_colours_and_white_and_skin_are_not_recoloured(recolouring):
+    two = np.asarray(product_picture((200, 30, 30))).copy()
+    two[60:100, 20:76] = (30, 30, 200)
+    white, blank = product_picture((235, 235, 230)), product_picture((255, 255, 255), label=255)
+    worn = np.asarray(product_picture((20, 40, 120))).copy()
+    worn[96:100, 20:76] = (222, 170, 140)
+    for picture in (Image.fromarray(two), white, blank, Image.fromarray(worn)):
+        assert recolouring.plain_mask(picture) is None
+
+
+def test_a_recoloured_product_is_another_one_whose_phrases_name_its_new_colour(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(PROJECT)
+    sources = load("sources")
+    product_picture((40, 60, 170)).save(tmp_path / "1.png")
+    row = sources.Row(
+        "kagl-1", tmp_path / "1.png", {"category": "Handbags", "colour": "blue"},
+        title="A blue bag", description="Blue.", product="a blue bag", names=("handbag",),
+    )  # fmt: skip
+    (other,) = sources.recoloured_rows([row], seed=0)
+    colour = other.attributes["colour"]
+    assert colour != "blue"
+    assert other.is_derived
+    assert other.product != row.product
+    assert (other.title, other.description) == ("", "")
+    rng = np.random.default_rng(0)
+    assert all(colour in sources.sample_phrase(other, rng) for _ in range(20))
+    assert sources.make_image(other).size == (96, 120)
+    assert sources.recoloured_rows([row], seed=0) == [other]
+
+
+def test_cielab_has_its_usual_values_and_goes_back(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    lab = load("lab")
+    rgb = np.array([(255, 255, 255), (255, 0, 0), (0, 0, 255), (128, 128, 128)])
+    expected = [(100, 0, 0), (53.24, 80.09, 67.20), (32.30, 79.19, -107.86), (53.59, 0, 0)]
+    assert lab.to_lab(rgb) == pytest.approx(np.array(expected), abs=0.05)
+    every = np.random.default_rng(0).integers(0, 256, (500, 3))
+    assert lab.to_rgb(lab.to_lab(every)) == pytest.approx(every, abs=0.6)
 
 
 # ---- the image tower's start

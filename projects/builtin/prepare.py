@@ -28,6 +28,7 @@ from sources import (
     read_kagl,
     read_secondhand,
     read_womens,
+    recoloured_rows,
     sample_phrase,
     scene_rows,
     window_rows,
@@ -35,6 +36,7 @@ from sources import (
 from start import write_start
 
 from fashionclip.atomic import write_whole
+from fashionclip.metrics import percentile
 from fashionclip.text.captions import build_caption
 
 N_PHRASES = 8
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--secondhand", type=Path, help="labels.csv and images/")
     parser.add_argument("--into", type=Path, required=True, help="folder to write")
     parser.add_argument("--generated", type=int, default=2500, help="generated products")
+    parser.add_argument("--recoloured", type=int, default=33, help="percent of KAGL's products")
     parser.add_argument("--windows", type=int, default=5, help="windows of each photograph")
     parser.add_argument("--scenes", type=int, default=2, help="scenes of each product")
     parser.add_argument("--sets", type=int, default=2, help="times windows and scenes are sampled")
@@ -81,7 +84,8 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
     womens = list(read_womens(args.womens)) if args.womens else []
     secondhand = list(read_secondhand(args.secondhand)) if args.secondhand else []
     whole = [*kagl, *clothing, *womens, *secondhand, *generated_rows(args.generated)]
-    derived = []
+    some = [row for row in kagl if percentile(f"recoloured {row.row_id}") < args.recoloured]
+    derived = recoloured_rows([*some, *secondhand], seed=args.seed) if args.recoloured else []
     for seed in range(args.sets):
         derived += window_rows([*clothing, *womens], args.windows, seed=seed)
         derived += scene_rows([*kagl, *secondhand], clothing, args.scenes, seed=seed)

@@ -85,12 +85,20 @@ def _background(
     return Image.fromarray(filled[: size[1], : size[0]])
 
 
-def _cut_out(product: Image.Image) -> Image.Image:
-    """The product without the white that is connected to the page's edge."""
+def solid_mask(product: Image.Image) -> np.ndarray:
+    """The pixels that are not of the white page: ``(height, width)`` bool.
+
+    White that is not connected to the page's edge belongs to the product.
+    """
     is_white = np.asarray(product).min(2) > MIN_WHITE
     regions, _ = ndimage.label(np.pad(is_white, 1, constant_values=True))
     solid = (regions != regions[0, 0])[1:-1, 1:-1]
-    solid = ndimage.binary_erosion(ndimage.binary_opening(solid), border_value=1)
+    return np.asarray(ndimage.binary_erosion(ndimage.binary_opening(solid), border_value=1))
+
+
+def _cut_out(product: Image.Image) -> Image.Image:
+    """The product on a transparent page."""
+    solid = solid_mask(product)
     if not solid.any():  # a blank page
         solid[:] = True
     alpha = Image.fromarray((solid * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.6))

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from labels import as_adjective, category_names, normalize, value_name
 from PIL import Image
+from recolour import Recolouring, recolour, sample_recolourings
 from scenes import Scene, paste, sample_scenes
 
 from fashionclip.images.decode import open_image
@@ -246,13 +247,16 @@ class Row:
     """The generated product."""
     window: tuple[float, float, float, float] | None = None
     """Part of the image that the row shows: left, top, right, bottom in 0…1."""
+    recolouring: Recolouring | None = None
+    """The other colour that the product is shown in."""
     scene: Scene | None = None
     """The scene that the product is pasted into."""
 
     @property
     def is_derived(self) -> bool:
         """Whether the row's image has to be made."""
-        return self.file is None or self.window is not None or self.scene is not None
+        changes = (self.window, self.recolouring, self.scene)
+        return self.file is None or any(change is not None for change in changes)
 
 
 def read_kagl(folder: Path) -> Iterator[Row]:
@@ -376,6 +380,30 @@ def generated_rows(n_products: int) -> list[Row]:
     ]
 
 
+def recoloured_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """Products in another colour, each once at most, the same ones for a seed.
+
+    Their texts are phrases alone, since titles and descriptions name the old colour. Each is a
+    product of its own: the two colours of one product may be negatives of each other.
+    """
+    known = [row for row in rows if row.file and not _is_see_through(row)]
+    changes = sample_recolourings([row.file for row in known if row.file], seed=seed)
+    return [
+        replace(
+            row,
+            row_id=f"{row.row_id}-{change.colour}-{seed}",
+            attributes={**row.attributes, "colour": change.colour},
+            title="",
+            highlights=(),
+            description="",
+            product=f"{row.product or row.row_id} in {change.colour}",
+            recolouring=change,
+        )
+        for row, change in zip(known, changes, strict=True)
+        if change is not None
+    ]
+
+
 def window_rows(rows: Sequence[Row], n_windows: int, *, seed: int) -> list[Row]:
     """Random windows of images, the same ones for a seed."""
     rng = np.random.default_rng(seed)
@@ -412,6 +440,8 @@ def make_image(row: Row) -> Image.Image:
         return generate_image(row.generated.attributes, seed=row.generated.seed)
     assert row.file is not None  # every other row has one
     image = open_image(row.file.read_bytes())
+    if row.recolouring is not None:
+        image = recolour(image, row.recolouring)
     if row.scene is not None:
         return paste(image, row.scene)
     if row.window is None:
@@ -437,7 +467,8 @@ def sample_phrase(row: Row, rng: np.random.Generator) -> str:
             value = normalize(attributes[name])
             words.insert(0, as_adjective(value) if name == "sleeve" else value)
             used.add(name)
-    if "colour" in attributes and rng.random() < 0.6:
+    is_named = row.recolouring is not None or rng.random() < 0.6
+    if "colour" in attributes and is_named:
         words.insert(0, normalize(attributes["colour"]))
     if "gender" in attributes and rng.random() < 0.25:
         gender = normalize(attributes["gender"])
@@ -485,6 +516,13 @@ def _kagl_row(record: Mapping[str, str], folder: Path) -> Row:
 
 def _known(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value and value.casefold() != "na"}
+
+
+def _is_see_through(row: Row) -> bool:
+    """Glass and bottles have no colour of their own."""
+    attributes = row.attributes
+    is_bottle = attributes.get("master_category") == "personal care"
+    return is_bottle or attributes.get("category") == "Sunglasses"
 
 
 def _garment(row: Row) -> str:
