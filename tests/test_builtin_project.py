@@ -423,3 +423,35 @@ def test_synonyms_are_fifty_words_of_known_types():
     nearest = synonyms.nearest_types(FashionCLIP())
     assert [*nearest] == words
     assert {*nearest.values()} <= {*synonyms.TYPES}
+
+
+def test_the_teacher_sees_each_picture_once(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(PROJECT)
+    teacher = load("teacher")
+    n_seen = []
+
+    def features(inputs):
+        """The pooled pixels in the first channels, something else in the others."""
+        n_seen.append(len(inputs))
+        grid = inputs.reshape(len(inputs), 3, 7, 32, 7, 32).mean((3, 5))
+        maps = np.zeros((len(inputs), teacher.N_CHANNELS, 7, 7), np.float32)
+        maps[:, :3], maps[:, 3:6] = grid, np.sin(9 * grid)
+        return maps
+
+    monkeypatch.setattr(teacher, "N_CHANNELS", 12)
+    monkeypatch.setattr(teacher, "N_COMPONENTS", 6)
+    monkeypatch.setattr(teacher, "_load_teacher", lambda: features)
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    rng = np.random.default_rng(0)
+    for path in paths:
+        Image.fromarray(rng.integers(256, size=(20, 30, 3), dtype=np.uint8)).save(path)
+    file = tmp_path / "patch-targets.npy"
+    before = np.array(teacher.write_patch_targets(paths[:4], file))
+    assert np.square(before.astype(np.float32)).sum(2).mean() == pytest.approx(1, abs=0.01)
+    n_seen.clear()
+    after = teacher.write_patch_targets([paths[5], *paths[2:4], paths[5]], file)
+    assert sum(n_seen) == 1  # the one that is new
+    assert np.array_equal(after[1:3], before[2:])
+    assert np.array_equal(after[0], after[3])
+    assert not np.array_equal(after[0], before[0])

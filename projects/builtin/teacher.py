@@ -8,6 +8,8 @@ weights become part of the model.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fashionclip.atomic import whole_file
 from fashionclip.images.decode import Preprocess, preprocess
 
 IMAGE_PX, GRID, N_CHANNELS = 224, 7, 1280
@@ -28,8 +31,25 @@ BATCH_SIZE = 32
 N_FOLDS = 5
 
 
+@dataclass(frozen=True)
+class Projection:
+    """Raw channels to principal components: ``(raw - mean) / deviation @ basis``."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    basis: np.ndarray
+
+    def apply(self, maps: np.ndarray) -> np.ndarray:
+        """``(n, channel, row, column)`` feature maps as ``(n, patch, component)`` float16."""
+        flat = maps.reshape(len(maps), N_CHANNELS, -1).transpose(0, 2, 1).astype(np.float32)
+        return (((flat - self.mean) / self.deviation) @ self.basis).astype(np.float16)
+
+
 def write_patch_targets(paths: Sequence[Path], file: Path) -> np.ndarray:
     """Write the teacher's feature maps of images, reduced to principal components.
+
+    Beside ``file`` the components and a digest of each image are kept. Another call computes only
+    images that the file has no targets of, with the same components.
 
     Args:
         paths: image files.
@@ -39,23 +59,57 @@ def write_patch_targets(paths: Sequence[Path], file: Path) -> np.ndarray:
         ``(n, 49, N_COMPONENTS)`` float16, patches row by row; the squares of an image's patch
         sum to 1 on average. Memory-mapped.
     """
-    raw = np.empty((len(paths), N_CHANNELS, GRID, GRID), np.float16)
+    known = file.with_suffix(".npz")
+    digests = _digests(paths)
+    projection, rows, old = _read_known(file, known)
+    teacher = _load_teacher()
+    if projection is None:
+        sample = paths[:: max(1, len(paths) // PCA_IMAGES)]
+        projection = _fit(np.concatenate([*_iter_maps(sample, teacher)]))
+    missing = {digest: i for i, digest in enumerate(digests) if digest not in rows}
+    new = np.empty((len(missing), GRID * GRID, N_COMPONENTS), np.float16)
     start = 0
-    for maps in _iter_maps(paths):
-        raw[start : start + len(maps)] = maps
+    for maps in _iter_maps([paths[i] for i in missing.values()], teacher):
+        new[start : start + len(maps)] = projection.apply(maps)
         start += len(maps)
-    chosen = raw[:: max(1, len(raw) // PCA_IMAGES)]
-    patches = chosen.transpose(0, 2, 3, 1).reshape(-1, N_CHANNELS).astype(np.float32)
+    new_rows = {digest: row for row, digest in enumerate(missing)}
+    with whole_file(file) as draft:
+        shape = (len(paths), GRID * GRID, N_COMPONENTS)
+        targets = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=shape)
+        for i, digest in enumerate(digests):
+            targets[i] = old[rows[digest]] if digest in rows else new[new_rows[digest]]
+        targets.flush()
+        known.unlink(missing_ok=True)  # it describes the file that is replaced
+    with whole_file(known) as draft, draft.open("wb") as stream:
+        np.savez(stream, digests=np.array(digests), **vars(projection))
+    return np.asarray(np.load(file, mmap_mode="r"))
+
+
+def _digests(paths: Sequence[Path]) -> list[str]:
+    def digest(path: Path) -> str:
+        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(digest, paths))
+
+
+def _read_known(file: Path, known: Path) -> tuple[Projection | None, dict[str, int], np.ndarray]:
+    """The components, the row of each image's digest, and the targets of an earlier call."""
+    if not (file.exists() and known.exists()):
+        return None, {}, np.empty(0)
+    with np.load(known) as stored:
+        projection = Projection(stored["mean"], stored["deviation"], stored["basis"])
+        rows = {digest: row for row, digest in enumerate(stored["digests"].tolist())}
+    return projection, rows, np.load(file, mmap_mode="r")
+
+
+def _fit(maps: np.ndarray) -> Projection:
+    patches = maps.transpose(0, 2, 3, 1).reshape(-1, N_CHANNELS).astype(np.float32)
     mean, deviation = patches.mean(0), patches.std(0) + 1e-3
     standard = (patches - mean) / deviation
     variances, components = np.linalg.eigh(standard.T @ standard / len(standard))
     basis = components[:, ::-1][:, :N_COMPONENTS] / np.sqrt(variances[::-1][:N_COMPONENTS].sum())
-    targets = np.empty((len(raw), GRID * GRID, N_COMPONENTS), np.float16)
-    for i, one in enumerate(raw):
-        flat = one.reshape(N_CHANNELS, -1).T.astype(np.float32)
-        targets[i] = ((flat - mean) / deviation) @ basis
-    np.save(file, targets)
-    return np.asarray(np.load(file, mmap_mode="r"))
+    return Projection(mean, deviation, basis)
 
 
 def soft_labels(
@@ -87,8 +141,10 @@ def soft_labels(
     return found
 
 
-def _iter_maps(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    teacher, pre = _load_teacher(), Preprocess(IMAGE_PX, "pad")
+def _iter_maps(
+    paths: Sequence[Path], teacher: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[np.ndarray]:
+    pre = Preprocess(IMAGE_PX, "pad")
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(paths), BATCH_SIZE):
             batch = paths[start : start + BATCH_SIZE]
