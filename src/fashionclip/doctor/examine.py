@@ -57,7 +57,8 @@ class Report:
     def unjudged(self) -> dict[Kind, str]:
         """Why nothing could be said of a kind, in none of its columns, for each such kind."""
         reasons: dict[Kind, list[str]] = {kind: [] for kind in NEED_COLUMN}
-        for one in (*self.pictures, *self.texts):
+        judged: list[Judged | JudgedText] = [*self.pictures, *self.texts]
+        for one in judged:
             reasons.setdefault(one.kind, []).append(one.reason)
         return {
             kind: "; ".join(dict.fromkeys(reasons[kind])) or "no column has such labels"

@@ -81,8 +81,8 @@ class PictureFolder:
             )
             notes.append(f"{shown} left out ({kinds})")
         if denied:
-            n = "1 folder" if len(denied) == 1 else f"{len(denied):,} folders"
-            notes.append(f"{n} left out, which may not be read, such as {denied[0].filename}")
+            shown = "1 folder" if len(denied) == 1 else f"{len(denied):,} folders"
+            notes.append(f"{shown} left out, which may not be read, such as {denied[0].filename}")
         self.notes = tuple(notes)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row | BrokenRow]:
