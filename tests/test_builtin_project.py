@@ -323,6 +323,18 @@ def test_cielab_has_its_usual_values_and_goes_back(monkeypatch):
     assert lab.to_rgb(lab.to_lab(every)) == pytest.approx(every, abs=0.6)
 
 
+def test_patches_have_their_mean_colours(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    pytest.importorskip("sklearn")
+    teacher = load("teacher")
+    pixels = np.full((224, 224, 3), 255, np.uint8)
+    pixels[:32, 32:64] = (255, 0, 0)
+    colours = teacher.patch_colours(pixels)
+    assert colours.shape == (49, 3)
+    assert colours[1] == pytest.approx((53.24, 80.09, 67.20), abs=0.05)
+    assert colours[8] == pytest.approx((100, 0, 0), abs=0.05)
+
+
 # ---- the image tower's start
 
 TINY = VisionConfig(
@@ -448,7 +460,9 @@ def test_the_teacher_sees_each_picture_once(tmp_path, monkeypatch):
         Image.fromarray(rng.integers(256, size=(20, 30, 3), dtype=np.uint8)).save(path)
     file = tmp_path / "patch-targets.npy"
     before = np.array(teacher.write_patch_targets(paths[:4], file))
-    assert np.square(before.astype(np.float32)).sum(2).mean() == pytest.approx(1, abs=0.01)
+    squares = np.square(before.astype(np.float32)).sum((0, 1)) / (4 * 49)
+    assert squares[:6].sum() == pytest.approx(1, abs=0.01)
+    assert squares[6:] == pytest.approx(np.full(3, 1 / 27), abs=0.001)  # a tenth, together
     n_seen.clear()
     after = teacher.write_patch_targets([paths[5], *paths[2:4], paths[5]], file)
     assert sum(n_seen) == 1  # the one that is new

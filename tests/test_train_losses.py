@@ -439,6 +439,23 @@ def test_a_patch_head_loses_all_of_the_variance_at_first_and_none_of_what_it_pre
     assert head(states, constant.expand(4, 9, 3)).item() == pytest.approx(0.0)
 
 
+def test_a_patch_head_learns_nothing_of_patches_without_a_target():
+    torch.manual_seed(0)
+    head = PatchHead(width=6, n_channels=3)
+    with torch.no_grad():
+        head.patch.weight.normal_()
+        head.image.weight.normal_()
+    states, targets = torch.randn(4, 10, 6), torch.randn(4, 9, 3)
+    known = head(states[1:], targets[1:])
+    targets[0] = torch.nan
+    assert head(states, targets).item() == pytest.approx(known.item())
+    targets[:] = torch.nan
+    loss = head(states, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(weight.grad.isfinite().all() for weight in head.parameters())
+
+
 def test_the_targets_of_mixed_images_follow_their_areas():
     batch = Batch(
         rows=np.arange(3),

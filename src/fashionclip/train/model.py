@@ -113,14 +113,21 @@ class PatchHead(nn.Module):
 
         Args:
             states: ``(n, 1 + patch, width)``, class token first.
-            targets: ``(n, patch, channel)``.
+            targets: ``(n, patch, channel)``; a patch without a target has NaN, and its image has no
+                mean.
         """
         normal = self.norm(states)
-        mean = targets.mean(1)
-        by_patch = (self.patch(normal[:, 1:]) - targets).square().sum() / targets.square().sum()
-        by_image = (self.image(normal[:, 0]) - mean).square().sum() / mean.square().sum()
-        loss: Tensor = by_patch + by_image
+        by_patch = _unexplained(self.patch(normal[:, 1:]), targets)
+        loss: Tensor = by_patch + _unexplained(self.image(normal[:, 0]), targets.mean(1))
         return loss
+
+
+def _unexplained(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared errors over squared targets, without NaN among them; 0 where none is left."""
+    is_known = ~wanted.isnan()
+    wanted = wanted.nan_to_num()
+    errors = torch.where(is_known, found - wanted, 0.0)
+    return errors.square().sum() / wanted.square().sum().clamp(min=1e-12)
 
 
 def make_forward(checkpoint: Checkpoint, device: torch.device, precision: str) -> Forward:
