@@ -61,7 +61,7 @@ class Batch:
     mix_ratio: Float32[np.ndarray, " n"]
     """Ratio of each image that is its own."""
     patch_targets: Float32[np.ndarray, "n patch channel"] | None
-    """Targets of the patches that are encoded."""
+    """Targets of the patches that are encoded; NaN for those of a grayscale image."""
 
 
 class Loader:
@@ -92,7 +92,17 @@ class Loader:
             n_patches: patches of an image.
             group: the processes that share each batch.
             on_reject: called once for each unreadable image.
+
+        Raises:
+            TrainingError: the patch targets cannot be used, or ``augment.squash`` is set for a
+                model that does not pad.
         """
+        if recipe.augment.squash and preprocess.fit != "pad":
+            message = (
+                f"augment.squash is for models that pad images, this one has fit "
+                f"'{preprocess.fit}'; set it to 0"
+            )
+            raise TrainingError(message)
         self.steps_per_epoch = len(rows) // batch_size
         self._source, self._rows, self._recipe = source, rows, recipe
         self._batch_size, self._group = batch_size, group
@@ -153,12 +163,15 @@ class Loader:
         for i_try in range(max_tries):
             offset = i_try and i_try + len(order) // 2
             i_row = int(order[(position + offset) % len(order)])
-            stored = self._read(i_row)
-            if stored is None:
+            found = self._read(i_row)
+            if found is None:
                 continue
+            stored, aspect = found
             row = int(self._rows[i_row])
             pair = self._source[row]
-            pixels, view = augment_image(stored, self._pre.size_px, recipe.augment, rng)
+            pixels, view = augment_image(
+                stored, self._pre.size_px, recipe.augment, rng, aspect=aspect
+            )
             if view.is_gray:
                 pair = without_colors(pair, self._colors, self._color_columns)
             caption = sample_caption(pair, recipe.augment, rng)
@@ -172,14 +185,16 @@ class Loader:
             if self.patch_targets is not None:
                 whole = self.patch_targets[pair.row - 1].astype(np.float32)
                 targets = view_patches(whole, view)
+                if view.is_gray:
+                    targets[:] = np.nan  # they may tell colors, which are gone
             return _Example(row, pixels, caption, keys, attributes, patches, targets)
         message = (
             f"{max_tries} images in a row cannot be read; see rejects.jsonl, and check data.images"
         )
         raise TrainingError(message)
 
-    def _read(self, i_row: int) -> np.ndarray | None:
-        """A decoded image; None if it is unreadable, which is reported once."""
+    def _read(self, i_row: int) -> tuple[np.ndarray, float] | None:
+        """A decoded image and its aspect ratio; None if unreadable, which is reported once."""
         found = self._stored.get(i_row)
         if found is not None or i_row in self._broken:
             return found
@@ -194,7 +209,7 @@ class Loader:
                 pair = self._source[row]
                 self._on_reject(Reject(pair.row, pair.pair_id, pair.location, str(exc)))
             return None
-        self._stored.put(i_row, found)
+        self._stored.put(i_row, *found)
         return found
 
     def _collate(self, examples: "Sequence[_Example]", step: int) -> Batch:
@@ -266,18 +281,17 @@ class _DecodedImages:
         self.side = side
         n_max = int(recipe.data.cache_gb * 1e9) // (3 * side * side)
         self._pixels = np.empty((min(n_rows, n_max), side, side, 3), dtype=np.uint8)
-        self._is_filled = np.zeros(len(self._pixels), dtype=bool)
+        self._aspects = np.zeros(len(self._pixels))  # 0: not decoded yet
 
-    def get(self, i_row: int) -> np.ndarray | None:
-        if i_row >= len(self._pixels) or not self._is_filled[i_row]:
+    def get(self, i_row: int) -> tuple[np.ndarray, float] | None:
+        if i_row >= len(self._pixels) or not self._aspects[i_row]:
             return None
-        found: np.ndarray = self._pixels[i_row]
-        return found
+        return self._pixels[i_row], float(self._aspects[i_row])
 
-    def put(self, i_row: int, pixels: np.ndarray) -> None:
+    def put(self, i_row: int, pixels: np.ndarray, aspect: float) -> None:
         if i_row < len(self._pixels):
             self._pixels[i_row] = pixels
-            self._is_filled[i_row] = True
+            self._aspects[i_row] = aspect
 
 
 def hash_text(text: str) -> int:
