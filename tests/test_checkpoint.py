@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
@@ -21,7 +22,7 @@ from fashionclip.checkpoint.config import (
     write_preprocess,
 )
 from fashionclip.errors import CheckpointError
-from fashionclip.images.decode import Preprocess
+from fashionclip.images.decode import Preprocess, preprocess
 from random_clip import write_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -192,6 +193,20 @@ def test_preprocessor_configs_old_and_new_are_understood_and_written_back(raw, e
     found = preprocess_of(**raw)
     assert found == expected
     assert preprocess_of(**json.loads(json.dumps(write_preprocess(found)))) == expected
+
+
+@pytest.mark.parametrize("size", [(50, 120), (120, 50), (90, 90)])
+@pytest.mark.parametrize(("fit", "shown"), [("crop", "crop"), ("stretch",) * 2, ("pad", "stretch")])
+def test_transformers_prepares_images_as_the_written_file_says(fit, shown, size):
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    values = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(values).resize(size)
+    written = json.loads(json.dumps(write_preprocess(Preprocess(32, fit))))
+    processor = CLIPImageProcessorPil(**written)
+    found = processor(image, return_tensors="np", do_rescale=False, do_normalize=False)
+    pixels = np.asarray(found["pixel_values"][0]).transpose(1, 2, 0)
+    assert np.array_equal(pixels, preprocess(image, Preprocess(32, shown)))
 
 
 @settings(max_examples=30)
@@ -494,7 +509,6 @@ def test_a_fingerprint_changes_with_whatever_changes_vectors(folder, tiny_checkp
 
 def vectors_of_transformers(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     import torch
-    from PIL import Image
     from transformers import CLIPModel, CLIPProcessor
 
     pixels = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)

@@ -175,7 +175,7 @@ def test_an_exported_text_does_not_depend_on_its_padding(tiny_checkpoint, tmp_pa
 
 
 def test_the_cost_of_anothers_preprocessing_is_measured(tmp_path, images):
-    """The built-in model fits whole images; transformers' processor crops the centre."""
+    """The built-in model pads images; transformers' processor stretches them."""
     save_checkpoint(open_checkpoint(), tmp_path / "model")
     rows = {row.name: row for row in measure_parity(tmp_path / "model", images)}
     assert rows["transformers"].images > 0.9999

@@ -314,7 +314,11 @@ def rgb_triple(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def write_preprocess(pre: Preprocess) -> dict[str, Any]:
-    """The content of a ``preprocessor_config.json`` that ``CLIPImageProcessor`` reads."""
+    """The content of a ``preprocessor_config.json`` that ``CLIPImageProcessor`` reads.
+
+    By its keys a whole image can only be stretched: it pads with black alone, or at two sides. So
+    that is what it does where ``fit`` is ``pad``.
+    """
     numbers = {name: number for number, name in _RESAMPLE.items()}
     sides = {"height": pre.size_px, "width": pre.size_px}
     edge = {"shortest_edge": pre.shortest_edge_px or pre.size_px}
@@ -324,9 +328,9 @@ def write_preprocess(pre: Preprocess) -> dict[str, Any]:
         "fit": pre.fit,
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": sides if pre.fit == "stretch" else edge,
+        "size": edge if pre.fit == "crop" else sides,
         "resample": numbers[pre.resample],
-        "do_center_crop": pre.fit != "stretch",
+        "do_center_crop": pre.fit == "crop",
         "crop_size": sides,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
