@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -108,7 +109,8 @@ def test_tags_of_a_womens_shop_become_attributes_that_are_sure(tmp_path, monkeyp
     is_held_out = [percentile(f"womens cozy dress {i}") < 20 for i in range(30)]
     assert [row.row_id for row in rows] == [f"womens-{i}" for i in range(30) if not is_held_out[i]]
     assert rows[0].attributes == {
-        "category": "Dresses", "colour": "blue", "pattern": "striped", "sleeve": "long sleeves",
+        "category": "Dresses", "garment": "Dress", "colour": "blue",
+        "pattern": "striped", "sleeve": "long sleeves",
         "neckline": "v-neck", "gender": "Women",
     }  # fmt: skip
     assert rows[0].highlights == ("casual", "long sleeve", "v-neck", "striped", "light blue")
@@ -142,6 +144,18 @@ def test_a_womens_product_has_the_category_that_whole_words_name(
     assert found.description == "Light. Soft."
 
 
+def test_names_of_categories_are_words(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    names = load("labels").category_names
+    assert [names(label)[0] for label in ("Watches", "Scarves", "Belts", "Jeans", "Dresses")] == [
+        *("watch", "scarf", "belt", "jeans", "dress")
+    ]
+    sources = load("sources")
+    made_up = re.compile(r"(?:che|she|rve|orie)$")  # what a cut plural of -es would leave
+    categories = [*sources._WOMENS_CATEGORIES, *sources._SECONDHAND_CATEGORIES.values()]
+    assert not [name for label in categories for name in names(label) if made_up.search(name)]
+
+
 def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(PROJECT)
     write_secondhand(tmp_path)
@@ -152,9 +166,12 @@ def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, m
     ]
     found = {row.attributes["category"]: row.attributes for row in rows}
     assert found["Sweaters"] == {
-        "category": "Sweaters", "pattern": "striped", "gender": "Women", "material": "cotton"
+        "category": "Sweaters", "garment": "Longsleeve", "pattern": "striped",
+        "gender": "Women", "material": "cotton",
     }  # fmt: skip
-    assert found["Blazers"] == {"category": "Blazers", "colour": "grey", "gender": "Men"}
+    assert found["Blazers"] == {
+        "category": "Blazers", "garment": "Blazer", "colour": "grey", "gender": "Men"
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

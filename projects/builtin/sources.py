@@ -62,17 +62,20 @@ _GARMENTS: Mapping[str, Sequence[str]] = {
         *("Casual Shoes", "Sports Shoes", "Formal Shoes", "Flats", "Heels", "Sandals"),
         *("Flip Flops", "Sports Sandals"),
     ),
-    "Outwear": ("Jackets", "Rain Jacket", "Nehru Jackets"),
+    "Outwear": ("Jackets", "Rain Jacket", "Nehru Jackets", "Winter Jacket", "Outwear"),
     "Longsleeve": ("Sweaters", "Sweatshirts"),
     "Shorts": ("Shorts", "Lounge Shorts"),
-    "Dress": ("Dresses", "Nightdress"),
+    "Dress": ("Dresses", "Nightdress", "Sweater Dress"),
     "Shirt": ("Shirts",),
-    "Hat": ("Caps", "Hat"),
+    "Hat": ("Caps", "Hat", "Beanie"),
     "Skirt": ("Skirts",),
+    "Blouse": ("Blouse",),
+    "Hoodie": ("Hoodie",),
+    "Body": ("Bodysuit",),
     "Blazer": ("Blazers",),
     "Undershirt": ("Innerwear Vests", "Camisoles"),
 }
-"""Labels of the photographs, with the categories of Kaggle's table that they cover."""
+"""Labels of the photographs, with the categories of shops that they cover."""
 _WOMENS_CATEGORIES: Mapping[str, Sequence[str]] = {
     "Cover-Up": ("cover-up", "cover up"),
     "Swimwear": ("swim", "swimsuit", "swimwear", "bikini", "tankini"),
@@ -291,7 +294,7 @@ def read_womens(folder: Path) -> Iterator[Row]:
             tags = [tag.strip() for tag in record["tags"].split(",") if tag.strip()]
             by_type, by_title = (_womens_category(text) for text in (record["product_type"], title))
             category = by_title or by_type if by_type in _VAGUE else by_type
-            yield Row(
+            row = Row(
                 row_id=f"womens-{record['id']}",
                 file=folder / record["image"],
                 attributes=_known(
@@ -311,6 +314,7 @@ def read_womens(folder: Path) -> Iterator[Row]:
                 product=re.sub(r"\W+", " ", title.casefold()).strip(),
                 names=category_names(category) if category else (title.casefold(),),
             )
+            yield _with_garment(row)
 
 
 def _described(description: str) -> str:
@@ -333,7 +337,7 @@ def read_secondhand(folder: Path) -> Iterator[Row]:
                 continue
             category = _SECONDHAND_CATEGORIES[record["type"]]
             material = record["material"].casefold()
-            yield Row(
+            row = Row(
                 row_id=f"secondhand-{name}",
                 file=folder / record["image"],
                 attributes=_known(
@@ -348,6 +352,7 @@ def read_secondhand(folder: Path) -> Iterator[Row]:
                 product=f"secondhand {name}",
                 names=category_names(category),
             )
+            yield _with_garment(row)
 
 
 def _single(tags: Sequence[str], names: Mapping[str, str]) -> str:
@@ -425,11 +430,9 @@ def scene_rows(
     backgrounds = [row.file for row in photographs if row.file]
     wanted = []
     for row in rows if n_scenes else ():
-        garment = _garment(row)
-        attributes = {**row.attributes, **_known(garment=garment)}
-        for i in range(n_scenes if garment else 1):
-            row_id = f"{row.row_id}-scene-{seed}-{i}"
-            wanted.append(replace(row, row_id=row_id, attributes=attributes))
+        labelled = _with_garment(row)
+        for i in range(n_scenes if "garment" in labelled.attributes else 1):
+            wanted.append(replace(labelled, row_id=f"{row.row_id}-scene-{seed}-{i}"))
     scenes = sample_scenes(backgrounds, len(wanted), seed=seed)
     return [replace(row, scene=scene) for row, scene in zip(wanted, scenes, strict=True)]
 
@@ -525,9 +528,10 @@ def _is_see_through(row: Row) -> bool:
     return is_bottle or attributes.get("category") == "Sunglasses"
 
 
-def _garment(row: Row) -> str:
-    """The photographs' label for a product of Kaggle's table; empty where there is none."""
+def _with_garment(row: Row) -> Row:
+    """A product with the photographs' label that covers its category, if there is one."""
     category = row.attributes.get("category")
-    name = next((g for g, categories in _GARMENTS.items() if category in categories), "")
-    is_long = row.attributes.get("sleeve") == "long sleeves"
-    return "Longsleeve" if name == "T-Shirt" and is_long else name
+    garment = next((g for g, categories in _GARMENTS.items() if category in categories), "")
+    if garment == "T-Shirt" and row.attributes.get("sleeve") == "long sleeves":
+        garment = "Longsleeve"
+    return replace(row, attributes={**row.attributes, **_known(garment=garment)})
