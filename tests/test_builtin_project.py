@@ -18,6 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from fashionclip import FashionCLIP
 from fashionclip.checkpoint import VisionConfig
+from fashionclip.evaluate.benchmarks.table import OwnTable
 from fashionclip.metrics import percentile
 from fashionclip.sample import generate_image, sample_products
 from fashionclip.train.loop import train
@@ -77,7 +78,7 @@ def write_table(file, columns, rows):
         table.writerows(rows)
     for i, row in enumerate(rows):
         pixels = np.full((64, 48, 3), 255, np.uint8)
-        pixels[16:48, 12:36] = i * 5
+        pixels[16:48, 12:36] = i * 5 % 250
         Image.fromarray(pixels).save(
             file.parent / next(cell for cell in map(str, row) if ".jpg" in cell)
         )
@@ -172,6 +173,30 @@ def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, m
     assert found["Blazers"] == {
         "category": "Blazers", "garment": "Blazer", "colour": "grey", "gender": "Men"
     }  # fmt: skip
+
+
+def test_what_is_held_out_becomes_tables_that_evaluate_reads(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    write_womens(tmp_path / "womens", 90)
+    write_secondhand(tmp_path / "secondhand", 90)
+    heldout = load("heldout")
+    folders = [part for name in ("womens", "secondhand") for part in (f"--{name}", tmp_path / name)]
+    monkeypatch.setattr(sys, "argv", [*map(str, ["", *folders, "--into", tmp_path])])
+    heldout.main()
+    tables = {path.stem: list(csv.DictReader(path.open())) for path in tmp_path.glob("*.csv")}
+    titles = [f"Cozy Dress {i}" for i in range(90) if percentile(f"womens cozy dress {i}") < 20]
+    assert [row["query"] for row in tables["womens-title"]] == titles
+    assert {row["label"] for row in tables["womens-garment"]} == {"dress"}
+    assert len(tables["womens-colour"]) == len(titles) == len(tables["womens-garment"])
+    assert {row["label"] for row in tables["womens-colour"]} == {"blue"}
+    images = {Path(row["image"]).stem for row in tables["secondhand-colour"]}
+    assert images == {
+        f"FN{i:04}" for i in range(2, 90, 3) if percentile(f"secondhand FN{i:04}") < 20
+    }
+    classes = (tmp_path / "secondhand-colour.classes.txt").read_text().splitlines()
+    assert len(classes) == 10
+    (task,) = OwnTable(tmp_path / "womens-title.csv").load(tmp_path).tasks
+    assert len(task.queries) == len(titles)
 
 
 @pytest.fixture(scope="module")

@@ -284,15 +284,15 @@ def read_clothing(folder: Path) -> Iterator[Row]:
                 )
 
 
-def read_womens(folder: Path) -> Iterator[Row]:
-    """Rows of the women's shop, without those of held-out titles."""
+def read_womens(folder: Path, *, held_out: bool = False) -> Iterator[Row]:
+    """Rows of the women's shop, without those of held-out titles, or those alone."""
     with (folder / "products.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             title = record["title"]
-            if percentile(f"womens {title.casefold()}") < HELD_OUT_TITLES:
+            if (percentile(f"womens {title.casefold()}") < HELD_OUT_TITLES) != held_out:
                 continue
             tags = [tag.strip() for tag in record["tags"].split(",") if tag.strip()]
-            by_type, by_title = (_womens_category(text) for text in (record["product_type"], title))
+            by_type, by_title = (womens_category(text) for text in (record["product_type"], title))
             category = by_title or by_type if by_type in _VAGUE else by_type
             row = Row(
                 row_id=f"womens-{record['id']}",
@@ -322,18 +322,19 @@ def _described(description: str) -> str:
     return " ".join(part.strip() for part in found.groups()) if found else description
 
 
-def _womens_category(text: str) -> str:
+def womens_category(text: str) -> str:
     """The category that a product type or a title names, in whole words; empty if none."""
     words = text.casefold().partition(" with ")[0]
     return next((name for name, pattern in _WOMENS_PATTERNS.items() if pattern.search(words)), "")
 
 
-def read_secondhand(folder: Path) -> Iterator[Row]:
-    """Rows of the labelled second-hand garments, without those of held-out images."""
+def read_secondhand(folder: Path, *, held_out: bool = False) -> Iterator[Row]:
+    """Rows of labelled second-hand garments, without the held-out ones, or those alone."""
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             name = Path(record["image"]).stem
-            if not record["type"] or percentile(f"secondhand {name}") < HELD_OUT_GARMENTS:
+            is_held_out = percentile(f"secondhand {name}") < HELD_OUT_GARMENTS
+            if not record["type"] or is_held_out != held_out:
                 continue
             category = _SECONDHAND_CATEGORIES[record["type"]]
             material = record["material"].casefold()
