@@ -183,7 +183,10 @@ def test_what_is_held_out_becomes_tables_that_evaluate_reads(tmp_path, monkeypat
     folders = [part for name in ("womens", "secondhand") for part in (f"--{name}", tmp_path / name)]
     monkeypatch.setattr(sys, "argv", [*map(str, ["", *folders, "--into", tmp_path])])
     heldout.main()
-    tables = {path.stem: list(csv.DictReader(path.open())) for path in tmp_path.glob("*.csv")}
+    tables = {
+        path.stem: list(csv.DictReader(path.read_text().splitlines()))
+        for path in tmp_path.glob("*.csv")
+    }
     titles = [f"Cozy Dress {i}" for i in range(90) if percentile(f"womens cozy dress {i}") < 20]
     assert [row["query"] for row in tables["womens-title"]] == titles
     assert {row["label"] for row in tables["womens-garment"]} == {"dress"}
