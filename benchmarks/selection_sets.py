@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fashionclip.evaluate.benchmarks.base import label_words
+from fashionclip.evaluate.benchmarks.kagl import UNSEEN_BELOW
 from fashionclip.evaluate.cache import image_digest
 from fashionclip.evaluate.leakage import LeakageCheck
 from fashionclip.evaluate.tasks import ImageRef
@@ -23,7 +24,6 @@ from fashionclip.metrics import percentile
 
 MIN_IMAGES = 6  # of a label
 MIN_PRODUCTS = 40  # of a product type of ``womens``, in the whole catalogue
-HELD_OUT_BRANDS = 8  # percentiles of brands of ``kagl`` that the built-in model has not seen
 MIN_CROPS = 40  # of a garment in the street photographs
 MIN_SIDE_PX = 40  # of a garment cut out of a photograph
 MARGIN = 0.08  # around it, of its own sides
@@ -93,7 +93,7 @@ def kagl(data: Path, into: Path) -> list[Labelled]:
             row["productDisplayName"],
         )
         for row in read_rows(data / "kagl" / "styles.csv")
-        if percentile(row["brandName"].casefold()) < HELD_OUT_BRANDS
+        if percentile(row["brandName"].casefold()) < UNSEEN_BELOW
     ]
 
 

@@ -39,8 +39,6 @@ def lone_product(image: Image.Image) -> Box | None:
     is_ground = np.abs(pixels - ground).max(axis=2) <= MAX_NOISE
     if is_ground[is_border].mean() < MIN_PLAIN:
         return None
-    if is_ground.all():
-        return None
     parts = boxes_of((~is_ground).astype(np.float64), image.size, 0.5)
     if len(parts) != 1:
         return None

@@ -111,7 +111,8 @@ class Loader:
         self._on_reject = on_reject
         self.patch_targets = load_patch_targets(recipe, source[len(source) - 1].row, n_patches)
         self._color_columns = color_columns(recipe.data.attributes)
-        known = (source[row].attributes for row in rows.tolist()) if self._color_columns else ()
+        is_needed = self._color_columns and recipe.augment.grayscale
+        known = (source[row].attributes for row in rows.tolist()) if is_needed else ()
         self._colors = color_pattern({values[i] for values in known for i in self._color_columns})
         self._broken: set[int] = set()
         self._lock = Lock()
