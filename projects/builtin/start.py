@@ -16,13 +16,15 @@ from vision import MEAN, NETWORK, STD, pretrained_tower
 from fashionclip.checkpoint import CLIPConfig, TextConfig
 from fashionclip.checkpoint.config import write_config, write_preprocess
 from fashionclip.checkpoint.folder import write_folder
-from fashionclip.images.decode import Preprocess
+from fashionclip.images.decode import Fit, Preprocess
 from fashionclip.text.tokenizer import END, START, Tokenizer, clip_rules
 
+FIT: Fit = "stretch"
+"""All processors can stretch an image to a square; few can pad it."""
 VISION = replace(NETWORK, layers=8, image_px=112, patch_px=16)
 TEXT_WIDTH, TEXT_LAYERS, CONTEXT = 256, 3, 77
 VECTOR_DIM = 256
-VOCABULARY = 6000
+VOCABULARY = 7500
 LOGIT_SCALE = float(np.log(10.0))
 
 
@@ -59,7 +61,7 @@ def write_start(
     with torch.no_grad():
         model.logit_scale.fill_(LOGIT_SCALE)
     weights = {name: value.numpy(force=True) for name, value in model.state_dict().items()}
-    preprocessor = write_preprocess(Preprocess(VISION.image_px, "pad", mean=MEAN, std=STD))
+    preprocessor = write_preprocess(Preprocess(VISION.image_px, FIT, mean=MEAN, std=STD))
     files = {
         "config.json": json.dumps(write_config(config), indent=2) + "\n",
         "preprocessor_config.json": json.dumps(preprocessor, indent=2) + "\n",

@@ -20,11 +20,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from start import FIT
 
 from fashionclip.atomic import whole_file
 from fashionclip.images.decode import Preprocess, preprocess
 
 IMAGE_PX, GRID, N_CHANNELS = 224, 7, 1280
+TRUE_RATIO = 0.5
+"""Of a soft label, the part that the true one has: the teacher knows rare categories badly."""
 N_COMPONENTS = 192
 """Principal components of the 1,280 channels that are kept: 77 % of the variance."""
 COLOUR_RATIO = 0.1
@@ -150,7 +153,9 @@ def patch_colours(pixels: np.ndarray) -> np.ndarray:
 def soft_labels(
     targets: np.ndarray, labels: Sequence[str], groups: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Probabilities of a linear classifier on the teacher's vectors, out of fold.
+    """The true labels, mixed with the probabilities of a linear classifier, out of fold.
+
+    The classifier sees the teacher's vectors.
 
     Args:
         targets: as ``write_patch_targets`` returns them; colours are not used.
@@ -172,7 +177,9 @@ def soft_labels(
         for name, column in zip(
             classifier.classes_, classifier.predict_proba(vectors[rest]).T, strict=True
         ):
-            found[str(name)][rows[rest]] = column
+            found[str(name)][rows[rest]] = (1 - TRUE_RATIO) * column
+    for row, name in zip(rows, known.tolist(), strict=True):
+        found[name][row] += TRUE_RATIO
     return found
 
 
@@ -180,7 +187,7 @@ def _iter_maps(
     paths: Sequence[Path], teacher: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Feature maps and mean colours, batch by batch."""
-    pre = Preprocess(IMAGE_PX, "pad")
+    pre = Preprocess(IMAGE_PX, FIT)
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(paths), BATCH_SIZE):
             batch = paths[start : start + BATCH_SIZE]
