@@ -25,6 +25,7 @@ from fashionclip.train.augment import (
     MAX_SHORT_WORDS,
     View,
     augment_image,
+    change_value,
     color_pattern,
     decode,
     mix_images,
@@ -325,6 +326,15 @@ def test_without_colors_the_other_words_stay_and_a_color_alone_is_a_product():
     assert without_colors(alone, pattern, ()).caption == "a product"
 
 
+@given(st.integers(0, 1000))
+def test_a_changed_caption_differs_by_one_value_of_the_product(seed):
+    values = [("red", ["blue", "red"]), ("", ["dots"]), ("round neck", ["collar", "round neck"])]
+    rng = np.random.default_rng(seed)
+    changed = change_value("Red t-shirt, Round Neck, reduced", values, rng)
+    assert changed in {"blue t-shirt, Round Neck, reduced", "Red t-shirt, collar, reduced"}
+    assert change_value("reddish shirt", values, rng) == ""
+
+
 def test_grayscale_and_flip(image_files):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
     stored, _ = decode(image_files[1], pre, 64)
@@ -417,6 +427,32 @@ def test_processes_share_a_batch_in_order(pairs, tiny_checkpoint):
     ]
     assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
     assert np.array_equal(np.concatenate([part.keys for part in parts]), whole.keys)
+
+
+def test_changed_captions_are_those_of_rows_that_name_a_value(shop, tiny_checkpoint):
+    data = {"attributes": ["colour", "category"]}
+    pairs = open_data(DataConfig(catalog=str(shop), **data))
+    recipe = Recipe.model_validate(
+        {"data": data, "loss": {"hard_negatives": 1.0, "changed": ["colour"]}}
+    )
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    loader = Loader(
+        pairs,
+        np.arange(len(pairs)),
+        recipe,
+        batch_size=4,
+        tokenizer=checkpoint.tokenizer,
+        preprocess=checkpoint.preprocess,
+        n_patches=4,
+    )
+    batch = next(loader.iter_batches(0))
+    named = [
+        i
+        for i, row in enumerate(batch.rows.tolist())
+        if pairs[row].attributes[0].lower() in pairs[row].caption.lower()
+    ]
+    assert batch.changed_rows.tolist() == named
+    assert len(batch.changed_tokens) == len(named) > 0
 
 
 def test_images_without_colors_have_no_color_in_their_labels(shop, tiny_checkpoint):

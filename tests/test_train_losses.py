@@ -456,6 +456,19 @@ def test_a_patch_head_learns_nothing_of_patches_without_a_target():
     assert all(weight.grad.isfinite().all() for weight in head.parameters())
 
 
+def test_hard_negatives_compare_an_image_with_its_caption_and_a_changed_one():
+    images, texts = unit_rows(0, 4), unit_rows(1, 4)
+    temperature = Temperature(math.log(5.0), has_bias=False)
+    features = gather_features(images, texts, temperature, SINGLE_PROCESS)
+    changed = unit_rows(2, 2)
+    rows = torch.tensor([3, 1])
+    loss = LOSS_TERMS["hard_negatives"](features, Targets(changed_rows=rows, changed_texts=changed))
+    choices = torch.stack([(images[rows] * one).sum(1) for one in (texts[rows], changed)], dim=1)
+    wanted = functional.cross_entropy(5.0 * choices, torch.tensor([0, 0]))
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert LOSS_TERMS["hard_negatives"](features, Targets()).item() == 0
+
+
 def test_the_targets_of_mixed_images_follow_their_areas():
     batch = Batch(
         rows=np.arange(3),
@@ -467,6 +480,8 @@ def test_the_targets_of_mixed_images_follow_their_areas():
         patch_targets=None,
         mixed_with=np.array([1, 1, 2]),
         mix_ratio=np.array([0.75, 1.0, 1.0], dtype=np.float32),
+        changed_rows=np.zeros(0, np.int64),
+        changed_tokens=np.zeros((0, 2), np.int32),
     )
     of_images, of_texts = mixed_targets(batch, None, first=1, n_all=5)
     assert of_images[0].tolist() == [0.0, 0.75, 0.25, 0.0, 0.0]

@@ -85,13 +85,47 @@ def sample_caption(pair: Pair, augment: AugmentConfig, rng: np.random.Generator)
     return build_caption(highlights, pair.title) or pair.caption
 
 
+def change_value(
+    caption: str, values: Sequence[tuple[str, Sequence[str]]], rng: np.random.Generator
+) -> str:
+    """A caption with one attribute's value changed to another one: a hard negative.
+
+    Args:
+        caption: of a pair.
+        values: of each attribute that may change, the pair's value, empty where unknown, and all.
+        rng: source of randomness.
+
+    Returns:
+        The changed caption; empty if the caption names none of the values in whole words.
+
+    Source: Yuksekgonul et al. 2023, arXiv 2210.01936 (NegCLIP), with the values of attributes
+        instead of words that are swapped.
+    """
+    named = [
+        (pattern, value, others)
+        for value, others in values
+        if value and len(others) > 1 and (pattern := name_pattern((value,))).search(caption)
+    ]
+    if not named:
+        return ""
+    pattern, value, others = named[int(rng.integers(len(named)))]
+    other = others[int(rng.integers(len(others) - 1))]
+    return pattern.sub(lambda _: others[-1] if other == value else other, caption)
+
+
 def color_pattern(values: Iterable[str]) -> re.Pattern[str]:
     """A pattern that finds names of colors in a text, whole words in any case.
 
     Args:
         values: names beside ``COLOR_NAMES``, such as the values of a column of colors.
     """
-    names = {" ".join(name.casefold().split()) for name in (*COLOR_NAMES, *values)} - {""}
+    return name_pattern((*COLOR_NAMES, *sorted(values)))
+
+
+@lru_cache(maxsize=4096)
+def name_pattern(values: tuple[str, ...]) -> re.Pattern[str]:
+    """A pattern that finds names in a text, whole words in any case."""
+    names = {" ".join(name.casefold().split()) for name in values} - {""}
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     words = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in longest_first)
     return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)

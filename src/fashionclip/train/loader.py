@@ -22,6 +22,7 @@ from fashionclip.product import Reject
 from fashionclip.text.tokenizer import Tokenizer
 from fashionclip.train.augment import (
     augment_image,
+    change_value,
     color_pattern,
     decode,
     mix_images,
@@ -62,6 +63,10 @@ class Batch:
     """Ratio of each image that is its own."""
     patch_targets: Float32[np.ndarray, "n patch channel"] | None
     """Targets of the patches that are encoded; NaN for those of a grayscale image."""
+    changed_rows: Int64[np.ndarray, " m"]
+    """The rows of this part that have a caption with a changed word."""
+    changed_tokens: Int32[np.ndarray, "m changed_token"]
+    """Those captions."""
 
 
 class Loader:
@@ -112,11 +117,23 @@ class Loader:
         self.patch_targets = load_patch_targets(recipe, source[len(source) - 1].row, n_patches)
         self._color_columns = color_columns(recipe.data.attributes)
         is_needed = self._color_columns and recipe.augment.grayscale
-        known = (source[row].attributes for row in rows.tolist()) if is_needed else ()
-        self._colors = color_pattern({values[i] for values in known for i in self._color_columns})
+        colors = self._values(self._color_columns) if is_needed else []
+        self._colors = color_pattern({value for some in colors for value in some})
+        changed = recipe.loss.changed if recipe.loss.hard_negatives else ()
+        self._changed_columns = [recipe.data.attributes.index(name) for name in changed]
+        self._changed_values = self._values(self._changed_columns)
         self._broken: set[int] = set()
         self._lock = Lock()
         self._stored = _DecodedImages(len(rows), stored_px(preprocess, recipe.augment), recipe)
+
+    def _values(self, columns: Sequence[int]) -> list[list[str]]:
+        """The values that the training pairs have of some attributes."""
+        found: list[set[str]] = [set() for _ in columns]
+        for row in self._rows.tolist() if columns else ():
+            attributes = self._source[row].attributes
+            for values, column in zip(found, columns, strict=True):
+                values.add(attributes[column])
+        return [sorted(values - {""}) for values in found]
 
     def iter_batches(self, first_step: int) -> Generator[Batch]:
         """Prepare batches without end, from a step on.
@@ -188,7 +205,9 @@ class Loader:
                 targets = view_patches(whole, view)
                 if view.is_gray:
                     targets[:] = np.nan  # they may tell colors, which are gone
-            return _Example(row, pixels, caption, keys, attributes, patches, targets)
+            own = [pair.attributes[column] for column in self._changed_columns]
+            changed = change_value(caption, [*zip(own, self._changed_values, strict=True)], rng)
+            return _Example(row, pixels, caption, keys, attributes, patches, targets, changed)
         message = (
             f"{max_tries} images in a row cannot be read; see rejects.jsonl, and check data.images"
         )
@@ -224,6 +243,8 @@ class Loader:
         if patch_targets is not None and patches:
             indices = np.stack(patches)[:, :, None]
             patch_targets = np.take_along_axis(patch_targets, indices, axis=1)
+        # a mixed image shows two products, so that neither caption is quite right
+        changed = [i for i, one in enumerate(examples) if one.changed and mix_ratio[i] == 1]
         return Batch(
             rows=np.array([one.row for one in examples], dtype=np.int64),
             pixels=pixels,
@@ -234,6 +255,8 @@ class Loader:
             mixed_with=mixed_with,
             mix_ratio=mix_ratio,
             patch_targets=patch_targets,
+            changed_rows=np.array(changed, dtype=np.int64),
+            changed_tokens=self._tokenizer.encode([examples[i].changed for i in changed]),
         )
 
 
@@ -248,6 +271,7 @@ class _Example:
     attributes: Sequence[int]
     patches: np.ndarray | None
     patch_targets: np.ndarray | None
+    changed: str
 
 
 def load_patch_targets(

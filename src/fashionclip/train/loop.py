@@ -220,7 +220,14 @@ class _Trainer:
 
         def loss_of(images: Tensor, texts: Tensor, patches: Tensor | None = None) -> Tensor:
             features = gather_features(images, texts, self.temperature, self.group)
-            more = replace(targets, prompts=self._prompt_targets(batch), patches=patches)
+            has_changed = len(batch.changed_rows) > 0
+            more = replace(
+                targets,
+                prompts=self._prompt_targets(batch),
+                patches=patches,
+                changed_rows=torch.from_numpy(batch.changed_rows).to(self.device),
+                changed_texts=self._encode_texts(batch.changed_tokens) if has_changed else None,
+            )
             prefixes = recipe.loss.prefixes
             return total_loss(features, more, self.term_weights, prefixes=prefixes)
 
@@ -258,14 +265,18 @@ class _Trainer:
         rng = np.random.default_rng((self.recipe.schedule.seed, self.state.step, 2))
         some, texts = sample_prompts(self.prompts, rng)
         tokens = self.checkpoint.tokenizer.encode([text for one in texts for text in one])
-        ends = end_positions(tokens, self.checkpoint.config)
-        both = (torch.from_numpy(a.astype("int64")).to(self.device) for a in (tokens, ends))
-        vectors = self.forward.encode_texts(self.towers, *both)
+        vectors = self._encode_texts(tokens)
         rows = np.array([self.setup.source[int(row)].row - 1 for row in batch.rows])
         return [
             to_targets(one, part, prompt_labels(one, batch, rows))
             for one, part in zip(some, torch.split(vectors, [len(t) for t in texts]), strict=True)
         ]
+
+    def _encode_texts(self, tokens: np.ndarray) -> Tensor:
+        """Unit vectors of further texts, with a graph."""
+        ends = end_positions(tokens, self.checkpoint.config)
+        both = (torch.from_numpy(a.astype("int64")).to(self.device) for a in (tokens, ends))
+        return self.forward.encode_texts(self.towers, *both)
 
     def _check_finite(self, loss: float, norm: float) -> None:
         """Stop before an update that would destroy the weights.

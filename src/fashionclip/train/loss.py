@@ -98,6 +98,10 @@ class Targets:
     """Of the term ``prompts``."""
     patches: Tensor | None = None
     """Scalar: the patch head's loss, of the term ``patches``."""
+    changed_rows: Tensor | None = None
+    """``(m,)``: own rows that have a changed caption, of the term ``hard_negatives``."""
+    changed_texts: Tensor | None = None
+    """``(m, dim)`` unit vectors of these captions."""
 
 
 LossTerm = Callable[[Features, Targets], Tensor]
@@ -303,6 +307,20 @@ def prompts(features: Features, targets: Targets) -> Tensor:
     return prompt_loss(features.images, features.scale, targets.prompts)
 
 
+def hard_negatives(features: Features, targets: Targets) -> Tensor:
+    """Each image's own caption against the same with one attribute's value changed, in nats.
+
+    Inputs: unit vectors ``(n, dim)`` of own rows, the scale, and the changed captions of some rows.
+    The loss is the cross-entropy of the choice between the two, mean over these rows; 0 for none.
+    """
+    rows, changed = targets.changed_rows, targets.changed_texts
+    if rows is None or changed is None or not len(rows):
+        return features.images.new_zeros(())
+    images = features.images[rows]
+    gain = (images * (features.texts[rows] - changed)).sum(1)
+    return functional.softplus(-features.scale * gain).mean()
+
+
 def patches(features: Features, targets: Targets) -> Tensor:
     """Regression of the patches' targets; see ``PatchHead``."""
     assert targets.patches is not None
@@ -316,6 +334,7 @@ LOSS_TERMS: Mapping[str, LossTerm] = MappingProxyType(
         "distill": distillation,
         "anchor": anchor,
         "prompts": prompts,
+        "hard_negatives": hard_negatives,
         "patches": patches,
     }
 )
@@ -326,7 +345,7 @@ PREFIX_TERMS = ("infonce", "siglip")
 
 def term_weights(config: LossConfig) -> dict[str, float]:
     """The terms of a recipe's loss, with their weights; terms of weight 0 are not computed."""
-    others = ("distill", "anchor", "prompts", "patches")
+    others = ("distill", "anchor", "prompts", "hard_negatives", "patches")
     weights = {config.kind: 1.0, **{name: getattr(config, name) for name in others}}
     return {name: weight for name, weight in weights.items() if weight}
 

@@ -135,6 +135,12 @@ class LossConfig(_Group):
     always_prompted: Texts = _key(
         (), "Attributes that prompts name in every step; the others take turns."
     )
+    hard_negatives: float = _key(
+        0.0, "Weight of an image's own caption against the same with one word changed.", ge=0.0
+    )
+    changed: Texts = _key(
+        (), "Attributes whose values hard negatives change, such as ['colour', 'neckline']."
+    )
     patches: float = _key(0.0, "Weight of the regression of data.patch_targets.", ge=0.0)
 
 
@@ -271,6 +277,7 @@ class Recipe(_Group):
         captions = augment.short_captions + augment.long_captions + augment.further_captions
         example = "data.attributes, such as ['colour', 'category']"
         unknown = [name for name in loss.always_prompted if name not in data.attributes]
+        unchanged = [name for name in loss.changed if name not in data.attributes]
         problems = {
             "data.development + data.test must be below 1, to leave pairs to train on": (
                 data.development + data.test >= 1
@@ -284,6 +291,11 @@ class Recipe(_Group):
             f"loss.prompts needs {example}": loss.prompts and not data.attributes,
             "loss.always_prompted names no attribute of data.attributes: "
             f"{', '.join(unknown)}": unknown,
+            "loss.hard_negatives needs loss.changed, attributes of data.attributes": (
+                loss.hard_negatives and not loss.changed
+            ),
+            "loss.changed names no attribute of data.attributes: "
+            f"{', '.join(unchanged)}": unchanged,
             "loss.patches needs data.patch_targets": loss.patches and not data.patch_targets,
             "loss.patches needs whole batches; set schedule.chunk_size to 0": (
                 loss.patches and schedule.chunk_size
