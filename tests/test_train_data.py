@@ -17,7 +17,6 @@ from PIL import Image
 from encoded_images import image_bytes
 from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines.towers import Towers
-from fashionclip.errors import TrainingError
 from fashionclip.images.decode import Preprocess, preprocess
 from fashionclip.sample import generate_images, write_sample_catalog
 from fashionclip.text.captions import build_caption
@@ -256,7 +255,7 @@ def test_without_augmentation_pixels_are_those_of_evaluation(image_files, fit):
     pre = Preprocess(48, fit)
     rng = np.random.default_rng(0)
     for data in image_files:
-        stored, _ = decode(data, pre, stored_px(pre, AugmentConfig()))
+        stored = decode(data, pre, stored_px(pre, AugmentConfig()))
         assert np.array_equal(
             augment_image(stored, 48, AugmentConfig(), rng)[0], preprocess(data, pre)
         )
@@ -264,7 +263,7 @@ def test_without_augmentation_pixels_are_those_of_evaluation(image_files, fit):
 
 def test_augmented_pixels_have_the_models_size_and_differ(image_files):
     pre, rng = Preprocess(48, "pad"), np.random.default_rng(0)
-    stored, _ = decode(image_files[0], pre, stored_px(pre, BUSY))
+    stored = decode(image_files[0], pre, stored_px(pre, BUSY))
     before = stored.copy()
     seen = [augment_image(stored, 48, BUSY, rng)[0] for _ in range(20)]
     assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in seen)
@@ -274,7 +273,7 @@ def test_augmented_pixels_have_the_models_size_and_differ(image_files):
 
 def test_another_background_leaves_the_garment_alone(image_files):
     pre = Preprocess(64, "pad")
-    stored, _ = decode(image_files[0], pre, 64)
+    stored = decode(image_files[0], pre, 64)
     changed, _ = augment_image(stored, 64, AugmentConfig(background=1.0), np.random.default_rng(1))
     is_white = (stored == 255).all(axis=2)
     assert 0.2 < is_white.mean() < 0.95
@@ -337,38 +336,23 @@ def test_a_changed_caption_differs_by_one_value_of_the_product(seed):
 
 def test_grayscale_and_flip(image_files):
     pre, rng = Preprocess(64, "pad"), np.random.default_rng(0)
-    stored, _ = decode(image_files[1], pre, 64)
+    stored = decode(image_files[1], pre, 64)
     grey, _ = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
     assert (grey.max(axis=2) == grey.min(axis=2)).all()
     flipped, view = augment_image(stored, 64, AugmentConfig(flip=1.0), rng)
     assert np.array_equal(flipped, stored[:, ::-1])
-    assert view == View(0.0, 0.0, 1.0, 1.0, is_flipped=True)
+    assert view == View(0.0, 0.0, 1.0, is_flipped=True)
 
 
-@pytest.mark.parametrize(("width", "height"), [(60, 120), (120, 60), (90, 90)])
-def test_a_squashed_image_is_the_stretched_one(width, height):
-    pre, rng = Preprocess(96, "pad"), np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 256, (height // 30, width // 30, 3), dtype=np.uint8))
-    data = png_bytes(image.resize((width, height), Image.Resampling.BICUBIC))
-    stored, aspect = decode(data, pre, 96)
-    assert aspect == width / height
-    pixels, view = augment_image(stored, 96, AugmentConfig(squash=1.0), rng, aspect=aspect)
-    stretched = preprocess(data, Preprocess(96, "stretch"))
-    assert np.abs(pixels.astype(int) - stretched).mean() < 4
-    side = max(width, height)
-    assert (view.width, view.height) == (width / side, height / side)
-    assert (view.left, view.top) == ((1 - view.width) / 2, (1 - view.height) / 2)
-
-
-@given(st.integers(0, 1000), st.sampled_from([0.4, 1.0, 2.0]))
-def test_patch_targets_are_of_what_the_view_shows(seed, aspect):
+@given(st.integers(0, 1000))
+def test_patch_targets_are_of_what_the_view_shows(seed):
     """Patches whose targets are where they are find them again in the pixels."""
     ramp = np.round(np.linspace(20, 235, 112)).astype(np.uint8)
     stored = np.stack([*np.broadcast_arrays(ramp, ramp[:, None], np.uint8(0))], axis=-1)
     centers = (np.arange(7) + 0.5) / 7
     targets = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(49, 2).astype(np.float32)
-    augment = AugmentConfig(squash=0.5, crop=0.3, flip=0.5)
-    pixels, view = augment_image(stored, 112, augment, np.random.default_rng(seed), aspect=aspect)
+    augment = AugmentConfig(crop=0.3, flip=0.5)
+    pixels, view = augment_image(stored, 112, augment, np.random.default_rng(seed))
     found = view_patches(targets, view).reshape(7, 7, 2)
     shown = (pixels.reshape(7, 16, 7, 16, 3).mean((1, 3))[..., :2] - 20) / 215
     assert np.abs(found - shown)[1:-1, 1:-1].max() < 0.02
@@ -478,11 +462,6 @@ def test_images_without_colors_have_no_patch_targets(shop, tiny_checkpoint, tmp_
     assert 0 < is_gray.sum() < len(is_gray)
     assert np.isnan(batch.patch_targets[is_gray]).all()
     assert (batch.patch_targets[~is_gray] == 1).all()
-
-
-def test_squashing_is_refused_for_a_model_that_crops(pairs, tiny_checkpoint):
-    with pytest.raises(TrainingError, match=r"augment\.squash .* 'crop'; set it to 0"):
-        loader_of(pairs, open_checkpoint(tiny_checkpoint), augment={"squash": 0.5})
 
 
 def test_kept_patches_are_distinct_patches_of_the_image(pairs, tiny_checkpoint):
@@ -626,11 +605,11 @@ def test_defaults_are_within_their_own_ranges():
 
 def test_patch_targets_follow_the_crop_and_the_flip_of_an_image():
     targets = np.arange(16, dtype=np.float32).reshape(16, 1)
-    whole = View(0.0, 0.0, 1.0, 1.0, is_flipped=False)
+    whole = View(0.0, 0.0, 1.0, is_flipped=False)
     assert np.array_equal(view_patches(targets, whole), targets)
-    flipped = view_patches(targets, View(0.0, 0.0, 1.0, 1.0, is_flipped=True))
+    flipped = view_patches(targets, View(0.0, 0.0, 1.0, is_flipped=True))
     assert np.array_equal(flipped.reshape(4, 4), targets.reshape(4, 4)[:, ::-1])
-    corner = view_patches(targets, View(0.5, 0.5, 0.5, 0.5, is_flipped=False)).reshape(4, 4)
+    corner = view_patches(targets, View(0.5, 0.5, 0.5, is_flipped=False)).reshape(4, 4)
     assert corner[0, 0] == pytest.approx(1.75 * 4 + 1.75)
     assert corner.max() <= 15
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
-from fashionclip.images.decode import Preprocess, background_color, fit_image, open_image
+from fashionclip.images.decode import Preprocess, background_color, preprocess
 from fashionclip.text.captions import build_caption
 from fashionclip.train.data import Pair
 from fashionclip.train.recipe import AugmentConfig
@@ -182,32 +182,24 @@ def stored_px(pre: Preprocess, augment: AugmentConfig) -> int:
     return round(pre.size_px * STORED_RATIO) if is_cut else pre.size_px
 
 
-def decode(
-    data: bytes, pre: Preprocess, side: int
-) -> tuple[UInt8[np.ndarray, "side side 3"], float]:
+def decode(data: bytes, pre: Preprocess, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Decode an image with the model's own preprocessing, onto a square of another side.
-
-    Returns:
-        The pixels, and the image's width over its height.
 
     Raises:
         ImageError: the bytes are not an image.
     """
     edge = pre.shortest_edge_px
     larger_edge = round(edge * side / pre.size_px) if edge else None
-    larger = replace(pre, size_px=side, shortest_edge_px=larger_edge)
-    image = open_image(data, target_px=larger_edge or side)
-    return fit_image(image, larger), image.width / image.height
+    return preprocess(data, replace(pre, size_px=side, shortest_edge_px=larger_edge))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an augmented image shows: a box of the stored image, in units of its side."""
+    """What an augmented image shows: a square of the stored image, in units of its side."""
 
     left: float
     top: float
-    width: float
-    height: float
+    side: float
     is_flipped: bool
     is_gray: bool = False
     """Whether its colors are gone."""
@@ -218,8 +210,6 @@ def augment_image(
     size: int,
     augment: AugmentConfig,
     rng: np.random.Generator,
-    *,
-    aspect: float = 1.0,
 ) -> tuple[UInt8[np.ndarray, "size size 3"], View]:
     """Augment a stored image, and bring it to the model's size.
 
@@ -228,16 +218,12 @@ def augment_image(
         size: side of the model's input.
         augment: probability and strength of each change.
         rng: source of randomness.
-        aspect: width over height of the image that was padded to a square.
     """
     chance = rng.random(5)
     image, side = Image.fromarray(stored), len(stored)
-    offset, width, height = (0, 0), 1.0, 1.0
+    offset = (0, 0)
     if chance[0] < augment.background:
         image = _recolor_background(image, rng)
-    if augment.squash and rng.random() < augment.squash:
-        width, height = min(1.0, aspect), min(1.0, 1 / aspect)
-        image = _squash(image, width, height)
     if chance[1] < augment.padding:
         image, offset = _pad(image, rng)
     image, (left, top, cut) = _crop(image, size, augment.crop, rng)
@@ -250,10 +236,9 @@ def augment_image(
         image = image.convert("L").convert("RGB")
     pixels = np.asarray(image)
     view = View(
-        left=(1 - width) / 2 + (left - offset[0]) / side * width,
-        top=(1 - height) / 2 + (top - offset[1]) / side * height,
-        width=cut / side * width,
-        height=cut / side * height,
+        left=(left - offset[0]) / side,
+        top=(top - offset[1]) / side,
+        side=cut / side,
         is_flipped=is_flipped,
         is_gray=is_gray,
     )
@@ -272,8 +257,8 @@ def view_patches(
     side = math.isqrt(len(targets))
     grid = targets.reshape(side, side, -1)
     centers = (np.arange(side) + 0.5) / side
-    down = np.clip((view.top + centers * view.height) * side - 0.5, 0, side - 1)
-    across = np.clip((view.left + centers * view.width) * side - 0.5, 0, side - 1)
+    down = np.clip((view.top + centers * view.side) * side - 0.5, 0, side - 1)
+    across = np.clip((view.left + centers * view.side) * side - 0.5, 0, side - 1)
     if view.is_flipped:
         across = across[::-1]
     for axis, places in ((0, down), (1, across)):
@@ -339,14 +324,6 @@ def _crop(
         return image, (left, top, cut)
     box = (left, top, left + cut, top + cut)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box), (left, top, cut)
-
-
-def _squash(image: Image.Image, width: float, height: float) -> Image.Image:
-    """The middle of a square, of a width and a height in units of its side, stretched over it."""
-    side = image.width
-    left, top = (1 - width) / 2 * side, (1 - height) / 2 * side
-    box = (left, top, side - left, side - top)
-    return image.resize(image.size, Image.Resampling.BICUBIC, box=box)
 
 
 def _pad(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int]]:

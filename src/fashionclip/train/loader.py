@@ -99,15 +99,8 @@ class Loader:
             on_reject: called once for each unreadable image.
 
         Raises:
-            TrainingError: the patch targets cannot be used, or ``augment.squash`` is set for a
-                model that does not pad.
+            TrainingError: the patch targets cannot be used.
         """
-        if recipe.augment.squash and preprocess.fit != "pad":
-            message = (
-                f"augment.squash is for models that pad images, this one has fit "
-                f"'{preprocess.fit}'; set it to 0"
-            )
-            raise TrainingError(message)
         self.steps_per_epoch = len(rows) // batch_size
         self._source, self._rows, self._recipe = source, rows, recipe
         self._batch_size, self._group = batch_size, group
@@ -181,15 +174,12 @@ class Loader:
         for i_try in range(max_tries):
             offset = i_try and i_try + len(order) // 2
             i_row = int(order[(position + offset) % len(order)])
-            found = self._read(i_row)
-            if found is None:
+            stored = self._read(i_row)
+            if stored is None:
                 continue
-            stored, aspect = found
             row = int(self._rows[i_row])
             pair = self._source[row]
-            pixels, view = augment_image(
-                stored, self._pre.size_px, recipe.augment, rng, aspect=aspect
-            )
+            pixels, view = augment_image(stored, self._pre.size_px, recipe.augment, rng)
             if view.is_gray:
                 pair = without_colors(pair, self._colors, self._color_columns)
             caption = sample_caption(pair, recipe.augment, rng)
@@ -213,8 +203,8 @@ class Loader:
         )
         raise TrainingError(message)
 
-    def _read(self, i_row: int) -> tuple[np.ndarray, float] | None:
-        """A decoded image and its aspect ratio; None if unreadable, which is reported once."""
+    def _read(self, i_row: int) -> np.ndarray | None:
+        """A decoded image; None if it is unreadable, which is reported once."""
         found = self._stored.get(i_row)
         if found is not None or i_row in self._broken:
             return found
@@ -229,7 +219,7 @@ class Loader:
                 pair = self._source[row]
                 self._on_reject(Reject(pair.row, pair.pair_id, pair.location, str(exc)))
             return None
-        self._stored.put(i_row, *found)
+        self._stored.put(i_row, found)
         return found
 
     def _collate(self, examples: "Sequence[_Example]", step: int) -> Batch:
@@ -306,17 +296,18 @@ class _DecodedImages:
         self.side = side
         n_max = int(recipe.data.cache_gb * 1e9) // (3 * side * side)
         self._pixels = np.empty((min(n_rows, n_max), side, side, 3), dtype=np.uint8)
-        self._aspects = np.zeros(len(self._pixels))  # 0: not decoded yet
+        self._is_filled = np.zeros(len(self._pixels), dtype=bool)
 
-    def get(self, i_row: int) -> tuple[np.ndarray, float] | None:
-        if i_row >= len(self._pixels) or not self._aspects[i_row]:
+    def get(self, i_row: int) -> np.ndarray | None:
+        if i_row >= len(self._pixels) or not self._is_filled[i_row]:
             return None
-        return self._pixels[i_row], float(self._aspects[i_row])
+        found: np.ndarray = self._pixels[i_row]
+        return found
 
-    def put(self, i_row: int, pixels: np.ndarray, aspect: float) -> None:
+    def put(self, i_row: int, pixels: np.ndarray) -> None:
         if i_row < len(self._pixels):
             self._pixels[i_row] = pixels
-            self._aspects[i_row] = aspect
+            self._is_filled[i_row] = True
 
 
 def hash_text(text: str) -> int:

@@ -196,9 +196,6 @@ class AugmentConfig(_Group):
     )
     background: Ratio = _key(0.0, "Probability of recoloring a plain background.")
     padding: Ratio = _key(0.0, "Probability of shrinking an image onto a larger background.")
-    squash: Ratio = _key(
-        0.0, "Probability of stretching an image to the square, if the model pads images to it."
-    )
     low_resolution: Ratio = _key(0.0, "Probability of reducing an image's resolution.")
     highlight_order: bool = _key(False, "Shuffle a caption's highlights.")
     highlight_dropout: Ratio = _key(0.0, "Probability of dropping each highlight.")
