@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -466,6 +467,30 @@ def test_larger_patches_have_the_value_of_the_patches_that_they_enlarge(vision, 
     before, after = map(states_of, towers, (small, large))
     assert before.shape == (2, 5, 24)
     assert torch.allclose(before, after, atol=1e-3)
+
+
+# ---- what ships
+
+
+def test_a_shipped_checkpoint_is_the_same_in_half_the_bytes(tiny_checkpoint, tmp_path):
+    source, into = tmp_path / "selected", tmp_path / "builtin"
+    shutil.copytree(tiny_checkpoint, source)
+    into.mkdir()
+    (into / "README.md").write_text("the card")
+    ship = load("ship").ship
+    with pytest.raises(FileNotFoundError, match=r"trained-on\.safetensors"):
+        ship(source, into)
+    (source / "trained-on.safetensors").write_bytes(b"digests")
+    ship(source, into)
+    assert (into / "README.md").read_text() == "the card"
+    assert (into / "trained-on.safetensors").read_bytes() == b"digests"
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (source, into)]
+    assert sizes[1] < 0.6 * sizes[0]
+    before, after = (FashionCLIP(folder, precision="float32") for folder in (source, into))
+    assert after.logit_scale == before.logit_scale
+    texts = ["a red dress", "blue jeans"]
+    cosines = (before.encode_text(texts) * after.encode_text(texts)).sum(axis=1)
+    assert cosines.min() > 0.9999
 
 
 # ---- words that no caption uses
