@@ -539,3 +539,37 @@ def test_the_teacher_sees_each_picture_once(tmp_path, monkeypatch):
     assert np.array_equal(after[1:3], before[2:])
     assert np.array_equal(after[0], after[3])
     assert not np.array_equal(after[0], before[0])
+
+
+# ---- phrases in other languages
+
+
+def test_adjectives_of_a_phrase_follow_the_gender_and_number_of_its_noun(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    languages = load("languages")
+    rng = np.random.default_rng(0)
+    attributes = {"category": "Dresses", "colour": "red", "pattern": "striped"}
+    said = {
+        name: {languages.translated_phrase(attributes, name, rng) for _ in range(100)}
+        for name in languages.LANGUAGES
+    }
+    assert ("red striped dress", "rotes gestreiftes Kleid") in said["de"]
+    assert ("red striped dress", "robe rouge à rayures") in said["fr"]
+    assert ("red striped dress", "vestido rojo de rayas") in said["es"]
+    assert ("red dress", "abito rosso") in said["it"]
+    assert {("red dress", "赤いワンピース"), ("red dress", "赤い ワンピース")} <= said["ja"]
+    assert languages.inflect("weiß~", "p", "de") == "weiße"
+    assert languages.inflect("azul,azul", "fp", "es") == "azules"
+    assert languages.inflect("bianco,bianca,bianchi,bianche", "fp", "it") == "bianche"
+    assert languages.translated_phrase({"category": "Ipad"}, "de", rng) is None
+
+
+def test_the_table_of_words_says_the_gender_of_every_noun_and_has_no_empty_word(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    languages = load("languages")
+    for name in languages.LANGUAGES:
+        table = languages.words(name)
+        said = [word for kind in table.values() for some in kind.values() for word in some]
+        assert all(word and word == word.strip() for word in said)
+        forms = {word.rpartition(":")[2] for some in table["category"].values() for word in some}
+        assert name == "ja" or forms <= {"m", "f", "n", "p", "mp", "fp"}
