@@ -550,7 +550,7 @@ def test_adjectives_of_a_phrase_follow_the_gender_and_number_of_its_noun(monkeyp
     rng = np.random.default_rng(0)
     attributes = {"category": "Dresses", "colour": "red", "pattern": "striped"}
     said = {
-        name: {languages.translated_phrase(attributes, name, rng) for _ in range(100)}
+        name: {languages.translated_phrase(attributes, name, rng) for _ in range(400)}
         for name in languages.LANGUAGES
     }
     assert ("red striped dress", "rotes gestreiftes Kleid") in said["de"]
