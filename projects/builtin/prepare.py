@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from labels import category_names
+from languages import LANGUAGES, translated_phrase
 from sources import (
     ATTRIBUTES,
     CATEGORY_ATTRIBUTES,
@@ -53,11 +54,11 @@ def main() -> None:
     parser.add_argument("--womens", type=Path, help="products.csv and images/")
     parser.add_argument("--secondhand", type=Path, help="labels.csv and images/")
     parser.add_argument("--into", type=Path, required=True, help="folder to write")
-    parser.add_argument("--generated", type=int, default=2500, help="generated products")
+    parser.add_argument("--generated", type=int, default=3000, help="generated products")
     parser.add_argument("--recoloured", type=int, default=33, help="percent of KAGL's products")
-    parser.add_argument("--windows", type=int, default=5, help="windows of each photograph")
-    parser.add_argument("--scenes", type=int, default=2, help="scenes of each product")
-    parser.add_argument("--sets", type=int, default=2, help="times windows and scenes are sampled")
+    parser.add_argument("--windows", type=int, default=3, help="windows of each photograph")
+    parser.add_argument("--scenes", type=int, default=1, help="scenes of each product")
+    parser.add_argument("--sets", type=int, default=1, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
     parser.add_argument("--random-vision", action="store_true", help="start from random weights")
     parser.add_argument("--seed", type=int, default=0)
@@ -71,6 +72,7 @@ def main() -> None:
     texts = [build_caption(row.highlights, row.title) for row in rows if row.title]
     texts += [phrase for some in phrases for phrase in some]
     texts += [row.description for row in rows if row.description and not row.is_derived]
+    texts += translations(rows, rng)
     write_start(args.into / "start", texts, seed=args.seed, is_pretrained=not args.random_vision)
     if not args.no_teacher:
         write_teacher(rows, paths, args.into)
@@ -90,6 +92,17 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
         derived += window_rows([*clothing, *womens], args.windows, seed=seed)
         derived += scene_rows([*kagl, *secondhand], clothing, args.scenes, seed=seed)
     return [*whole, *derived]
+
+
+def translations(rows: Iterable[Row], rng: np.random.Generator) -> list[str]:
+    """A phrase for each product in each other language, so that the vocabulary has their words."""
+    found = (
+        translated_phrase(row.attributes, language, rng)
+        for row in rows
+        if not row.is_derived
+        for language in LANGUAGES
+    )
+    return [pair[1] for pair in found if pair]
 
 
 def write_images(rows: Sequence[Row], folder: Path) -> list[Path]:
