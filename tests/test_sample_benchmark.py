@@ -4,6 +4,7 @@ import pytest
 
 from encoded_images import image_bytes
 from fashionclip.evaluate.benchmarks import find_benchmark, find_folder, sample
+from fashionclip.evaluate.benchmarks.base import label_words
 from fashionclip.sample import CATEGORIES, COLOURS, generate_image, sample_products
 
 
@@ -24,6 +25,7 @@ def test_there_is_a_task_for_every_visible_attribute(tasks):
         *("sample/category", "sample/colour", "sample/pattern", "sample/sleeve"),
         *("sample/neckline", "sample/wrong-colour", "sample/wrong-pattern"),
         *("sample/wrong-sleeve", "sample/wrong-neckline", "sample/search"),
+        "sample/short-queries",
     ]
 
 
@@ -72,3 +74,15 @@ def test_a_query_asks_for_the_products_of_its_colour_pattern_and_category(tasks)
         some = [attributes[task.documents[row].image_id] for row in rows]
         assert all(query.startswith(f"{a.colour} {a.pattern} ") for a in some)
         assert len({(a.colour, a.pattern, a.category) for a in some}) == 1
+
+
+def test_a_short_query_is_true_of_all_its_products_and_of_no_other(tasks):
+    task = tasks["sample/short-queries"]
+    names = label_words("sample")["category"]
+    said = [
+        {f"{value} {names.get(a.category, [a.category])[0]}" for value in (a.colour, a.pattern)}
+        for a in (product.attributes for product in sample_products(150))
+    ]
+    for query, rows in zip(task.queries, task.relevant, strict=True):
+        assert rows.tolist() == [i for i, some in enumerate(said) if query in some]
+        assert len(rows) >= 2

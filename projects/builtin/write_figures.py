@@ -62,6 +62,7 @@ CARD_TASKS: Mapping[str, str] = {
     "sample/colour": "sample catalogue: colour",
     "sample/pattern": "sample catalogue: pattern",
     "sample/sleeve": "sample catalogue: sleeve",
+    "sample/short-queries": 'sample catalogue: queries such as "red dress"',
     "sample/search": 'sample catalogue: queries such as "blue striped trousers"',
 }
 """The card's tasks, with descriptions."""

@@ -23,6 +23,8 @@ from fashionclip.sample import SampleProduct, generate_image, sample_products
 N_PRODUCTS, SEED = 400, 0
 """The shipped catalogue; the built-in model learned from other drawings."""
 N_DEVELOPMENT, DEVELOPMENT_SEED = 100, 7
+N_SHOWN = 2
+"""Products that a short query shows, as the demo does."""
 _NOTE = "Drawings, not photographs."
 _Product = tuple[SampleProduct, ImageRef]
 
@@ -51,7 +53,7 @@ class SampleCatalog:
             alike = label_words("sample")["alike"]
             name = f"sample/wrong-{facet}"
             tasks.append(wrong_attribute_task(name, facet, known, alike=alike, notes=(_NOTE,)))
-        tasks.append(_search(test))
+        tasks += [_search(test), _short_queries(test)]
         return Loaded(tuple(task for task in tasks if task))
 
 
@@ -115,6 +117,32 @@ def _search(test: list[_Product]) -> Retrieval:
         notes=(
             "Queries are colour, pattern and category of the products with a pattern; products "
             "with all three are relevant.",
+            _NOTE,
+        ),
+    )
+
+
+def _short_queries(test: list[_Product]) -> Retrieval:
+    words = label_words("sample")["category"]
+    names = [words.get(one.attributes.category, [one.attributes.category])[0] for one, _ in test]
+
+    def queries_of(facet: str) -> list[str]:
+        values = [_value(product, facet) for product, _ in test]
+        return [
+            f"{value} {name}" if value else "" for value, name in zip(values, names, strict=True)
+        ]
+
+    groups = {**group_by(queries_of("colour")), **group_by(queries_of("pattern"))}
+    common = {query: rows for query, rows in groups.items() if len(rows) >= N_SHOWN}
+    return Retrieval(
+        name="sample/short-queries",
+        queries=tuple(common),
+        documents=tuple(image for _, image in test),
+        relevant=tuple(np.asarray(rows) for rows in common.values()),
+        figures=(f"precision@{N_SHOWN}", "hit@10", "mrr@10"),
+        notes=(
+            f"Queries are colour and category, or pattern and category, of at least {N_SHOWN} "
+            "products.",
             _NOTE,
         ),
     )
