@@ -27,6 +27,21 @@ _PROBABILITIES: Mapping[str, float] = {
 """How often a phrase names an attribute, in the order of English: from the noun outwards."""
 _GERMAN_ENDINGS = {"m": "er", "f": "e", "n": "es", "p": "e"}
 _GERMAN_PREPOSITIONS = ("mit", "aus", "für", "im", "ohne", "zum")
+_PLURAL_ENDINGS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "fr": (*((letter, letter) for letter in "sxz"), ("eau", "eaux"), ("", "s")),
+    "es": (
+        *(("ón", "ones"), ("z", "ces"), ("s", "ses"), ("y", "ys")),
+        *((letter, f"{letter}es") for letter in "nrldj"),
+        ("", "s"),
+    ),
+    "it": (
+        *(("ca", "che"), ("ga", "ghe"), ("co", "chi"), ("go", "ghi"), ("io", "i")),
+        *(("o", "i"), ("e", "i"), ("a", "e")),
+    ),
+}
+"""Endings and what they become; the first that fits decides."""
+_PLURALS = 0.2
+"""Ratio of phrases whose noun is put into the plural, in languages that have a rule for it."""
 _KEYWORDS = 0.25
 """Ratio of phrases that are bare words, as people type them into a search field."""
 
@@ -71,17 +86,27 @@ def english_phrase(named: Mapping[str, str], rng: np.random.Generator) -> str:
     return " ".join([*before, named["category"], *after])
 
 
-def foreign_phrase(named: Mapping[str, str], language: str, rng: np.random.Generator) -> str:
+def foreign_phrase(
+    named: Mapping[str, str], language: str, rng: np.random.Generator | None = None
+) -> str:
     """The phrase that names these attributes in another language.
 
     Args:
         named: values of ``languages.tsv`` by their kinds; one is a category.
         language: one of ``LANGUAGES``.
-        rng: chooses between words that mean the same.
+        rng: chooses between words and forms that mean the same; None for the usual ones.
     """
     known = words(language)
     noun, _, form = _choice(known["category"][named["category"]], rng).partition(":")
-    is_bare = rng.random() < _KEYWORDS
+    is_bare = rng is not None and rng.random() < _KEYWORDS
+    if (
+        rng is not None
+        and form in ("m", "f")
+        and language in _PLURAL_ENDINGS
+        and rng.random() < _PLURALS
+    ):
+        first, *rest = noun.split(" ")
+        noun, form = " ".join([_plural(first, language), *rest]), form + "p"
     said = {
         kind: _choice(known[kind][value], rng) for kind, value in named.items() if kind in known
     }
@@ -154,15 +179,15 @@ def _japanese(noun: str, parts: Sequence[str], *, is_bare: bool) -> str:
 
 
 def _plural(word: str, language: str) -> str:
-    if language == "fr":
-        return word if word[-1] in "sxz" else word + "s"
-    if language == "es":
-        return word + ("s" if word[-1] in "aeiouáéíóú" else "es")
-    return word[:-1] + {"o": "i", "e": "i", "a": "e"}[word[-1]]
+    """The plural of a noun or an adjective by the rules of a language, which have exceptions."""
+    for ending, plural in _PLURAL_ENDINGS[language]:
+        if word.endswith(ending):
+            return word.removesuffix(ending) + plural
+    return word
 
 
-def _choice(some: Sequence[str], rng: np.random.Generator) -> str:
-    """One of the words, the usual one more often."""
-    if len(some) == 1 or rng.random() < 0.4:
+def _choice(some: Sequence[str], rng: np.random.Generator | None) -> str:
+    """One of the words, the usual one more often, or always without ``rng``."""
+    if rng is None or len(some) == 1 or rng.random() < 0.4:
         return some[0]
     return some[int(rng.integers(1, len(some)))]
