@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionclip.catalog import Catalog
+from fashionclip.evaluate.benchmarks.kagl import UNSEEN_BELOW
 from fashionclip.metrics import percentile
 from fashionclip.model import FashionCLIP
 from fashionclip.product import Product, Roles
@@ -20,7 +21,6 @@ from fashionclip.store import StoreMeta
 from fashionclip.store.fulltext import product_text, search_words, words_of
 from fashionclip.store.memory import MemoryStore
 
-UNSEEN_BELOW = 8  # percentiles of brands that the built-in model never saw
 MAX_QUERIES = 100  # of one set
 MAX_CATEGORIES = 15  # that a shop is robbed of
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -26,14 +26,11 @@ from PIL import Image
 from recolour import Recolouring, recolour, sample_recolourings
 from scenes import Scene, paste, sample_scenes
 
+from fashionclip.evaluate.benchmarks import kagl, photographs
 from fashionclip.images.decode import open_image
 from fashionclip.metrics import percentile
 from fashionclip.sample import SampleProduct, generate_image, sample_products
 
-HELD_OUT_BRANDS = 8
-"""Percent of the hashes of brand names."""
-HELD_OUT_SENDERS = 10
-"""Percent of the hashes of sender ids."""
 HELD_OUT_TITLES = 20
 """Percent of the hashes of the women's shop's titles."""
 HELD_OUT_GARMENTS = 20
@@ -266,7 +263,7 @@ def read_kagl(folder: Path) -> Iterator[Row]:
     """Rows of Kaggle's table, without those of held-out brands."""
     with (folder / "styles.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
-            if percentile(record["brandName"].lower()) >= HELD_OUT_BRANDS:
+            if percentile(record["brandName"].lower()) >= kagl.UNSEEN_BELOW:
                 yield _kagl_row(record, folder)
 
 
@@ -274,7 +271,7 @@ def read_clothing(folder: Path) -> Iterator[Row]:
     """Rows of the clothing photographs, without those of held-out senders."""
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
-            if percentile("s" + record["sender_id"]) >= HELD_OUT_SENDERS:
+            if percentile("s" + record["sender_id"]) >= photographs.UNSEEN_BELOW:
                 yield Row(
                     row_id=f"clothing-{Path(record['image']).stem}",
                     file=folder / record["image"],
