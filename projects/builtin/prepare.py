@@ -54,9 +54,14 @@ def main() -> None:
     parser.add_argument("--womens", type=Path, help="products.csv and images/")
     parser.add_argument("--secondhand", type=Path, help="labels.csv and images/")
     parser.add_argument("--into", type=Path, required=True, help="folder to write")
-    parser.add_argument("--generated", type=int, default=3000, help="generated products")
+    parser.add_argument("--generated", type=int, default=8000, help="generated products")
     parser.add_argument("--recoloured", type=int, default=33, help="percent of KAGL's products")
-    parser.add_argument("--windows", type=int, default=3, help="windows of each photograph")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=3,
+        help="of each photograph; twice as many of each women's product",
+    )
     parser.add_argument("--scenes", type=int, default=1, help="scenes of each product")
     parser.add_argument("--sets", type=int, default=1, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
@@ -89,7 +94,8 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
     some = [row for row in kagl if percentile(f"recoloured {row.row_id}") < args.recoloured]
     derived = recoloured_rows([*some, *secondhand], seed=args.seed) if args.recoloured else []
     for seed in range(args.sets):
-        derived += window_rows([*clothing, *womens], args.windows, seed=seed)
+        derived += window_rows(clothing, args.windows, seed=seed)
+        derived += window_rows(womens, 2 * args.windows, seed=seed)
         derived += scene_rows([*kagl, *secondhand], clothing, args.scenes, seed=seed)
     return [*whole, *derived]
 
