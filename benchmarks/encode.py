@@ -71,6 +71,7 @@ def main() -> None:
         large = enlarge(files, folder / "large")
         sets = {"as they are": files, "enlarged": large}
         images_end_to_end(checkpoint, sets, calibration, arguments.rounds)
+        builtin_end_to_end(checkpoint, files, arguments.rounds)
         engine_alone(checkpoint, files, calibration, arguments.rounds)
         reduced_decoding(checkpoint, large)
         texts(checkpoint, arguments.rounds)
@@ -108,6 +109,31 @@ def images_end_to_end(
         size = "x".join(map(str, Image.open(files[0]).size))
         print(f"\nImages from files, {name} ({size}, {len(files)} files), end to end")
         report(methods, files, rounds, unit="images/s")
+
+
+def builtin_end_to_end(checkpoint: Checkpoint, files: list[Path], rounds: int) -> None:
+    """The built-in model beside the ViT-B/32, both by this package."""
+    print(f"\nImages from files by the built-in model ({len(files)} files), end to end")
+    for precision in float_precisions():
+        builtin, large = (
+            FashionCLIP.from_pretrained(folder, device="cpu", precision=precision)
+            for folder in ("builtin", checkpoint.folder)
+        )
+        turns = take_turns(
+            {
+                "builtin": lambda m=builtin: m.encode_images(files),
+                "large": lambda m=large: m.encode_images(files),
+            },
+            rounds,
+        )
+        rate = len(files) / statistics.median(turns["builtin"])
+        ratios = [
+            reference / own for reference, own in zip(turns["large"], turns["builtin"], strict=True)
+        ]
+        name = f"built-in model, {precision}"
+        print(
+            f"  {name:<36} {rate:7.1f} images/s  x {statistics.median(ratios):5.2f} of ViT-B/32's"
+        )
 
 
 def engine_alone(
