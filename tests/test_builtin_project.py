@@ -11,6 +11,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -25,6 +26,7 @@ from fashionclip.sample import generate_image, sample_products
 from fashionclip.train.loop import train
 from fashionclip.train.recipe import read_recipe
 from fashionclip.train.run import RunFolder
+from random_clip import write_checkpoint
 
 PROJECT = Path(__file__).parents[1] / "projects" / "builtin"
 CATEGORIES = {"Tshirts": ("Apparel", "Topwear"), "Jeans": ("Apparel", "Bottomwear")}
@@ -574,3 +576,70 @@ def test_the_table_of_words_says_the_gender_of_every_noun_and_has_no_empty_word(
         assert all(word and word == word.strip() for word in said)
         forms = {word.rpartition(":")[2] for some in table["category"].values() for word in some}
         assert name == "ja" or forms <= {"m", "f", "n", "p", "mp", "fp"}
+
+
+# ---- words that no caption uses
+
+
+def write_wordnet(folder):
+    """Five meanings of clothing, and one of another kind; the first word has two of them."""
+    synsets = [  # identifier, words, the meaning above
+        ("00000001", "clothing", ""), ("00000002", "jacket", "00000001"),
+        ("00000003", "parka anorak", "00000002"), ("00000004", "cagoule", "00000003"),
+        ("00000005", "skirt", "00000001"), ("00000006", "jacket", ""),
+    ]  # fmt: skip
+    lines, senses = ["  1 the licence"], {}
+    for name, words, above in synsets:
+        words = words.split()
+        for word in words:
+            senses.setdefault(word, []).insert(0, name)  # the other meaning is the most usual one
+        listed = " ".join(f"{word} 0" for word in words)
+        pointer = f"001 @ {above} n 0000" if above else "000"
+        kind = "05" if name == "00000006" else "06"
+        lines.append(f"{name} {kind} n {len(words):02x} {listed} {pointer} | what it is")
+    (folder / "data.noun").write_text("\n".join(lines) + "\n")
+    index = [
+        f"{word} n {len(some)} 1 @ {len(some)} 0 {' '.join(some)}" for word, some in senses.items()
+    ]
+    (folder / "index.noun").write_text("\n".join(["  1 the licence", *index]) + "\n")
+    return folder
+
+
+def test_words_of_clothing_have_the_nearest_category_above_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    found = load("wordnet").categories_of_words(write_wordnet(tmp_path), {"jackets", "shirt"})
+    assert found == {word: ("jackets",) for word in ("jacket", "parka", "anorak", "cagoule")}
+
+
+def test_new_words_come_near_their_meaning_and_the_image_tower_stays(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    distill = load("distill_words")
+    start = write_checkpoint(tmp_path / "start")
+    row = dict.fromkeys(distill.ATTRIBUTES, "") | {
+        "title": "a red jacket", "highlights": "[]", "description": "",
+        "phrases": '["red jacket", "white dress"]', "category": "jacket", "colour": "red",
+    }  # fmt: skip
+    rows = [row, row | {"category": "dress", "colour": "white"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "catalog.parquet")
+    wordnet = write_wordnet(tmp_path)
+    synonyms = distill.unknown_words(wordnet, rows, distill.known_texts(rows))
+    assert {"parka", "parkas", "cagoule"} <= synonyms.keys()
+    assert "jacket" not in synonyms
+    options = ["--wordnet", wordnet, "--out", tmp_path / "out", "--steps", 20, "--batch", 32]
+    command = ["", start, tmp_path / "catalog.parquet", *options, "--lr", 0.003]
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    distill.main()
+    before, after = (FashionCLIP.from_pretrained(tmp_path / name) for name in ("start", "out"))
+    meant = before.encode_text(["jacket"])
+    first, last = (model.encode_text(["parka", "anoraks"]) @ meant.T for model in (before, after))
+    assert (last > first).all()
+    weights = [model.checkpoint.weights() for model in (before, after)]
+    for name in weights[0]:
+        is_text = name.startswith(("text_model.", "text_projection."))
+        assert is_text or np.array_equal(weights[0][name], weights[1][name])
+
+
+def test_accents_are_left_out_and_other_scripts_stay(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    distill = load("distill_words")
+    assert distill.without_accents("größe à rayures ガウン") == "grosse a rayures ガウン"
