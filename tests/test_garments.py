@@ -25,7 +25,7 @@ from fashionclip.garments.ground import lone_product
 from fashionclip.garments.regions import overlaps, suppressed, windows_of
 from fashionclip.localization import Box
 from fashionclip.sample import Attributes, generate_image
-from outfit import outfit
+from outfit import OutfitDetector, outfit
 from small_shop import draw
 
 SIDES = st.integers(8, 400)
@@ -141,6 +141,7 @@ def test_boxes_are_in_pixels_of_the_photograph_itself(model, photo):
     image, _ = photo
     small = find_garments(model, image)
     large = find_garments(model, image.resize((3 * image.width, 3 * image.height)))
+    assert small
     assert [one.word for one in small] == [one.word for one in large]
     for one, other in zip(small, large, strict=True):
         assert abs(3 * one.box.left - other.box.left) <= 0.06 * 3 * image.width
@@ -257,12 +258,13 @@ def test_a_filter_counts_for_every_garment(index, pair):
         index.search_garments(pair, detector=Given(), k=0)
 
 
-def test_search_garments_on_the_command_line(sample, capsys):
+def test_search_garments_on_the_command_line(sample, monkeypatch, capsys):
+    monkeypatch.setattr("fashionclip.garments.find.WordDetector", OutfitDetector)
     words = ["search", str(sample / "shop.lance"), "--garments", str(sample / "street.png")]
     page = sample / "outfit.html"
     assert run([*words, "--k", "2", "--html", str(page)]) == 0
     printed = capsys.readouterr()
-    assert "skirt  (0." in printed.out
+    assert "skirt  (0.80, pixels 75,300 to 285,640)" in printed.out
     assert "2 garments, 4 hits of 24 products" in printed.err
     html = page.read_text(encoding="utf-8")
     assert html.count("<section id=") == 2
