@@ -21,6 +21,7 @@ from transformers import Dinov2Config, Dinov2Model
 from fashionclip import FashionCLIP
 from fashionclip.checkpoint import VisionConfig
 from fashionclip.evaluate.benchmarks.table import OwnTable
+from fashionclip.evaluate.leakage import read_training_data
 from fashionclip.metrics import percentile
 from fashionclip.sample import generate_image, sample_products
 from fashionclip.train.loop import train
@@ -475,21 +476,28 @@ def test_larger_patches_have_the_value_of_the_patches_that_they_enlarge(vision, 
 # ---- what ships
 
 
-def test_a_shipped_checkpoint_is_the_same_in_half_the_bytes(tiny_checkpoint, tmp_path):
-    source, into = tmp_path / "selected", tmp_path / "builtin"
-    shutil.copytree(tiny_checkpoint, source)
+def test_a_shipped_checkpoint_is_the_same_in_half_the_bytes_and_knows_its_data(
+    tiny_checkpoint, tmp_path
+):
+    write_products(tmp_path / "kagl", 8)
+    table = tmp_path / "prepared" / "catalog.csv"
+    (table.parent / "images").mkdir(parents=True)
+    made = shutil.copy(tmp_path / "kagl" / "images" / "1.jpg", table.parent / "images")
+    images = [tmp_path / "kagl" / "images" / f"{i}.jpg" for i in range(3)]
+    rows = [f"{i},{path},shirt {i}" for i, path in enumerate([*images, made])]
+    table.write_text("\n".join(["id,image,title", *rows]) + "\n", encoding="utf-8")
+    into = tmp_path / "builtin"
     into.mkdir()
     (into / "README.md").write_text("the card")
-    ship = load("ship").ship
-    with pytest.raises(FileNotFoundError, match=r"trained-on\.safetensors"):
-        ship(source, into)
-    (source / "trained-on.safetensors").write_bytes(b"digests")
-    ship(source, into)
+    load("ship").ship(tiny_checkpoint, [table, table], into)
     assert (into / "README.md").read_text() == "the card"
-    assert (into / "trained-on.safetensors").read_bytes() == b"digests"
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (source, into)]
+    data = read_training_data(into)
+    assert data.description == "3 photographs and all texts of catalog.csv"
+    assert len(data.images) == 3
+    assert len(data.texts) == 4
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_checkpoint, into)]
     assert sizes[1] < 0.6 * sizes[0]
-    before, after = (FashionCLIP(folder, precision="float32") for folder in (source, into))
+    before, after = (FashionCLIP(folder, precision="float32") for folder in (tiny_checkpoint, into))
     assert after.logit_scale == before.logit_scale
     texts = ["a red dress", "blue jeans"]
     cosines = (before.encode_text(texts) * after.encode_text(texts)).sum(axis=1)

@@ -1,17 +1,23 @@
 """Make a checkpoint the built-in model: its files in the package, its weights in float16.
 
-    python projects/builtin/ship.py runs/builtin-training/selected
+    python projects/builtin/ship.py runs/builtin-training/selected --table prepared/catalog.parquet
 
-The card stays as it is, since what it says about training and limits is written by hand.
+The tables are those of all runs that led to the checkpoint. The card stays as it is, since what it
+says about training and limits is written by hand.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fashionclip.checkpoint import open_checkpoint, save_checkpoint
-from fashionclip.checkpoint.folder import TRAINED_ON
+from fashionclip.evaluate.leakage import TrainingData, digest_training_data, write_training_data
+from fashionclip.evaluate.tasks import ImageRef
+from fashionclip.train.data import open_data
+from fashionclip.train.recipe import DataConfig
 
 BUILTIN = Path(__file__).parents[2] / "src" / "fashionclip" / "builtin"
 SCALE = "logit_scale"
@@ -22,28 +28,59 @@ def main() -> None:
     """Read the arguments, copy the checkpoint, and say what ships now."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkpoint", type=Path, help="folder of the selected checkpoint")
-    ship(parser.parse_args().checkpoint, BUILTIN)
+    parser.add_argument(
+        "--table", type=Path, action="append", required=True, help="a training table; repeatable"
+    )
+    given = parser.parse_args()
+    ship(given.checkpoint, given.table, BUILTIN)
     n_bytes = sum(path.stat().st_size for path in BUILTIN.iterdir())
     print(f"{open_checkpoint(BUILTIN).fingerprint}, {n_bytes / 1e6:.1f} MB")
 
 
-def ship(source: Path, into: Path) -> None:
-    """Write a checkpoint with the digests of its training data, and weights in float16.
+def ship(source: Path, tables: Sequence[Path], into: Path) -> None:
+    """Write a checkpoint with weights in float16, and the digests of its training data.
 
     Args:
-        source: the checkpoint's folder, with ``trained-on.safetensors``.
+        source: the checkpoint's folder.
+        tables: what it was trained on.
         into: the folder to write; a card in it is kept.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or not written.
-        FileNotFoundError: it has no digests, so no figure could leave out what it was trained on.
+        CatalogError, EvaluationError: the tables cannot be read, or the digests not written.
     """
     checkpoint = open_checkpoint(source)
     weights = checkpoint.weights()
     layout = {name: (weights.shape(name), "F32" if name == SCALE else "F16") for name in weights}
-    digests = (source / TRAINED_ON).read_bytes()
+    digests = digests_of(tables)
     save_checkpoint(checkpoint, into, weights=(layout, lambda name: np.asarray(weights[name])))
-    (into / TRAINED_ON).write_bytes(digests)
+    write_training_data(digests, into)
+
+
+def digests_of(tables: Sequence[Path]) -> TrainingData:
+    """Digests of the photographs and the texts of tables.
+
+    All rows count, also those that a run held out: another run may have seen them. Images in a
+    table's own folder were drawn, or made of photographs that count themselves.
+
+    Raises:
+        CatalogError: a table cannot be read.
+    """
+    photographs: set[Path] = set()
+
+    def samples() -> Iterator[tuple[ImageRef | None, list[str]]]:
+        for table in tables:
+            pairs = open_data(DataConfig(catalog=str(table)))
+            for i in range(len(pairs)):
+                pair, path = pairs[i], Path(pairs[i].location).resolve()
+                is_new = path not in photographs and table.resolve().parent not in path.parents
+                if is_new:
+                    photographs.add(path)
+                yield ImageRef(pair.pair_id, path) if is_new else None, [pair.caption, pair.title]
+
+    found = digest_training_data(samples(), description="")
+    names = ", ".join(dict.fromkeys(table.name for table in tables))
+    return replace(found, description=f"{len(found.images):,} photographs and all texts of {names}")
 
 
 if __name__ == "__main__":
