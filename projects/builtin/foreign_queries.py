@@ -63,7 +63,7 @@ def main() -> None:
 def translated(query: str, language: str) -> str:
     """A query of a colour and a category in the usual words of a language."""
     colour, _, name = query.partition(" ")
-    category = next(names[0] for names in SYNONYMS.values() if name in names)
+    category = next((names[0] for names in SYNONYMS.values() if name in names), name)
     return foreign_phrase({"category": category, "colour": colour}, language)
 
 
