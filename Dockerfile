@@ -3,7 +3,7 @@
 
 FROM python:3.12-slim AS build
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE LICENSE-APACHE NOTICE ./
 COPY src src
 # without headers, tests, and OpenVINO's plugin for GPUs
 RUN python -m venv /opt/fashionclip \
