@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from labels import SYNONYMS, normalize
+from labels import FORMS, SYNONYMS, normalize
 from languages import LANGUAGES, translated_phrase, words
 from sources import ATTRIBUTES, CATEGORY_ATTRIBUTES
 from torch import Tensor
@@ -37,7 +37,7 @@ from fashionclip.text.captions import PROMPT_TEMPLATES, build_caption
 from fashionclip.train.model import save_weights
 
 TEMPLATES = PROMPT_TEMPLATES["sentences"]
-SHARES = {"foreign": 0.45, "synonym": 0.2, "known": 0.35}
+SHARES = {"foreign": 0.3, "synonym": 0.12, "form": 0.12, "known": 0.26, "prompt": 0.2}
 """Parts of a batch."""
 OTHER_VALUES = 0.4
 """How often an attribute is another value than the row's, so that rare words come up."""
@@ -45,11 +45,11 @@ PROMPTED = 0.3
 """How often a phrase stands in a prompt, as ``classify`` and ``tag`` fill labels into them."""
 WITHOUT_ACCENTS = 0.1
 WORDS = "text_model.embeddings.token_embedding.weight"
-WORDS_LR_SCALE = 4.0
+WORDS_LR_SCALE = 8.0
 """New words are learned by their own vectors first, so that the layers change little."""
 N_MEASURED = 1000
 """Texts that are kept apart to measure what changed."""
-MAX_CHARS = 200
+MAX_CHARS = 120
 """Descriptions are cut here, as the first sentences say what a product is."""
 
 
@@ -108,9 +108,9 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="the training table, catalog.parquet")
     parser.add_argument("--wordnet", type=Path, required=True, help="dict folder of WordNet")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=192, help="texts of a step")
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -125,7 +125,9 @@ def main() -> None:
     draws = {
         "foreign": foreign_lessons(rows),
         "synonym": synonym_lessons(synonyms, rows),
+        "form": form_lessons(rows),
         "known": known_lessons([known[i] for i in order[N_MEASURED:]]),
+        "prompt": known_lessons(prompts(rows)),
     }
     print(f"{len(synonyms):,} synonyms, {len(known):,} known texts", flush=True)
     before, student = TextEncoder(checkpoint), TextEncoder(checkpoint)
@@ -215,11 +217,15 @@ def known_texts(rows: Sequence[Mapping[str, str]]) -> list[str]:
         found[build_caption(json.loads(row["highlights"]), row["title"])] = None
         found[row["description"][:MAX_CHARS]] = None
         found |= dict.fromkeys(json.loads(row["phrases"]))
-    values = {normalize(row[name]) for row in rows for name in ATTRIBUTES}
-    names = {name for some in SYNONYMS.values() for name in some}
-    labels = sorted(values | names)
-    found |= {template.format(label): None for template in TEMPLATES for label in labels}
+    found |= dict.fromkeys(prompts(rows))
     return [text for text in found if text]
+
+
+def prompts(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Every label, alone and in every template, as classification needs them exactly."""
+    values = {normalize(row[name]) for row in rows for name in ATTRIBUTES} - {""}
+    labels = sorted(values | {name for some in SYNONYMS.values() for name in some})
+    return [template.format(label) for template in ("{}", *TEMPLATES) for label in labels]
 
 
 def unknown_words(
@@ -283,6 +289,25 @@ def synonym_lessons(
         colour = normalize(_one(rows, rng)["colour"]) if rng.random() < 0.3 else ""
         template = _template(rng).replace("{}", f"{colour} {{}}".strip())
         return Lesson(template.format(word), tuple(map(template.format, synonyms[word])))
+
+    return draw
+
+
+def form_lessons(rows: Sequence[Mapping[str, str]]) -> Draw:
+    """Other forms of an attribute: "v-necked" means "v-neck", "with stripes" means "striped"."""
+    nouns = [normalize(row[name]) for row in rows for name in CATEGORY_ATTRIBUTES if row[name]]
+
+    def draw(rng: np.random.Generator) -> Lesson:
+        kind = _one(tuple(FORMS), rng)
+        value = _one(tuple(FORMS[kind]), rng)
+        form = _one(FORMS[kind][value], rng)
+        noun = "garment" if rng.random() < 0.2 else _one(nouns, rng)
+        template = _template(rng)
+        meant = [f"{value} {noun}"]
+        if kind in ("sleeve", "neckline") and not value.endswith(("ed", "less")):
+            meant.append(f"{noun} with {value}")
+        text = f"{noun} {form}" if form.startswith("with") else f"{form} {noun}"
+        return Lesson(template.format(text), tuple(map(template.format, meant)))
 
     return draw
 

@@ -77,6 +77,29 @@ _VALUE_NAMES: Mapping[str, Mapping[str, str]] = {
     "neckline": {"round": "round neck", "hood": "hooded"},
     "material": {"pure cotton": "cotton"},
 }
+FORMS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "neckline": {
+        "round neck": ("round-necked", "crew-neck", "with a round neck", "with a crew neck"),
+        "v-neck": ("v-necked", "with a v-neck", "with a V-shaped neckline"),
+        "collar": ("collared", "with a collar", "with a shirt collar"),
+        "hooded": ("with a hood",),
+        "turtleneck": ("turtlenecked", "roll-neck", "with a turtleneck", "with a roll neck"),
+    },
+    "sleeve": {
+        "short sleeves": ("short-sleeved", "short-sleeve", "with short sleeves"),
+        "long sleeves": ("long-sleeved", "long-sleeve", "with long sleeves"),
+        "sleeveless": ("without sleeves", "with no sleeves"),
+    },
+    "pattern": {
+        "solid": ("plain", "single-coloured", "unpatterned", "without a pattern"),
+        "striped": ("stripy", "stripey", "with stripes"),
+        "checked": ("plaid", "checkered", "chequered", "tartan", "with checks"),
+        "dotted": ("polka-dotted", "polka dot", "spotted", "with dots"),
+        "floral": ("flowered", "flowery", "flower-printed", "with flowers"),
+    },
+    "colour": {"grey": ("gray",), "multi": ("multicoloured", "colourful", "in many colours")},
+}
+"""Other ways to say an attribute's value: before the noun or, with a preposition, after it."""
 _PLURAL_ONLY = ("ss", "jeans", "trousers", "shorts", "pants", "glasses", "leggings")
 
 

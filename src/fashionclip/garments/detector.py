@@ -30,7 +30,7 @@ NEIGHBOURS = 3.0
 """Power of the overlap (IoU) by which a region's neighbours count for it."""
 GROUND = 0.25
 """Share of the sides of a lone product's box that is added on every side before it is named."""
-SYNONYM_COSINE = 0.85
+SYNONYM_COSINE = 0.95
 """Words whose vectors are this close mean the same."""
 THRESHOLD = 0.24
 """Probability from which a garment stands out. ``benchmarks/garments.py development`` has the table
