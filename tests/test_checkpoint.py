@@ -407,7 +407,7 @@ def test_the_built_in_model_opens_by_nothing_and_by_name():
     nothing, named = open_checkpoint(), open_checkpoint("builtin")
     assert nothing.name == named.name == "builtin"
     assert nothing.fingerprint == named.fingerprint
-    assert nothing.preprocess.fit == "pad"
+    assert nothing.preprocess.fit == "stretch"
 
 
 def test_a_folder_opens_by_path_and_by_string(tiny_checkpoint):
