@@ -127,13 +127,9 @@ def builtin_end_to_end(checkpoint: Checkpoint, files: list[Path], rounds: int) -
             rounds,
         )
         rate = len(files) / statistics.median(turns["builtin"])
-        ratios = [
-            reference / own for reference, own in zip(turns["large"], turns["builtin"], strict=True)
-        ]
+        ratio = median_ratio(turns["large"], turns["builtin"])
         name = f"built-in model, {precision}"
-        print(
-            f"  {name:<36} {rate:7.1f} images/s  x {statistics.median(ratios):5.2f} of ViT-B/32's"
-        )
+        print(f"  {name:<36} {rate:7.1f} images/s  x {ratio:5.2f} of ViT-B/32's")
 
 
 def engine_alone(
@@ -246,17 +242,18 @@ def report(methods: list[Method], inputs: Sequence, rounds: int, *, unit: str) -
     cosine_between_inputs = (baseline[:-1] * baseline[1:]).sum(axis=1).mean()
     for method in methods:
         rate = len(inputs) / statistics.median(turns[method.name])
-        # ratios within a round: a slow moment of the machine affects both times
-        ratios = [
-            reference / own
-            for reference, own in zip(turns[methods[0].name], turns[method.name], strict=True)
-        ]
+        ratio = median_ratio(turns[methods[0].name], turns[method.name])
         cosines = (vectors[method.name] * baseline).sum(axis=1)
         print(
-            f"  {method.name:<36} {rate:7.1f} {unit}  x {statistics.median(ratios):5.2f}  "
+            f"  {method.name:<36} {rate:7.1f} {unit}  x {ratio:5.2f}  "
             f"cosine min {cosines.min():.5f} mean {cosines.mean():.5f}"
         )
     print(f"  (cosine of different inputs, for comparison: {cosine_between_inputs:.3f})")
+
+
+def median_ratio(reference: Sequence[float], own: Sequence[float]) -> float:
+    """How many times as fast; within a round a slow moment of the machine affects both times."""
+    return statistics.median(a / b for a, b in zip(reference, own, strict=True))
 
 
 def take_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -415,21 +415,10 @@ def test_processes_share_a_batch_in_order(pairs, tiny_checkpoint):
 
 def test_changed_captions_are_those_of_rows_that_name_a_value(shop, tiny_checkpoint):
     data = {"attributes": ["colour", "category"]}
+    loss = {"hard_negatives": 1.0, "changed": ["colour"]}
     pairs = open_data(DataConfig(catalog=str(shop), **data))
-    recipe = Recipe.model_validate(
-        {"data": data, "loss": {"hard_negatives": 1.0, "changed": ["colour"]}}
-    )
-    checkpoint = open_checkpoint(tiny_checkpoint)
-    loader = Loader(
-        pairs,
-        np.arange(len(pairs)),
-        recipe,
-        batch_size=4,
-        tokenizer=checkpoint.tokenizer,
-        preprocess=checkpoint.preprocess,
-        n_patches=4,
-    )
-    batch = next(loader.iter_batches(0))
+    loader = loader_of(pairs, open_checkpoint(tiny_checkpoint), augment={}, data=data, loss=loss)
+    (batch,) = some_batches(loader, 0, 1)
     named = [
         i
         for i, row in enumerate(batch.rows.tolist())

@@ -31,10 +31,9 @@ from wordnet import categories_of_words
 
 from fashionclip.checkpoint import Checkpoint, open_checkpoint
 from fashionclip.checkpoint.folder import TRAINED_ON
-from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
 from fashionclip.text.captions import PROMPT_TEMPLATES, build_caption
-from fashionclip.train.model import save_weights
+from fashionclip.train.model import save_weights, text_inputs
 
 TEMPLATES = PROMPT_TEMPLATES["sentences"]
 SHARES = {"foreign": 0.3, "synonym": 0.12, "form": 0.12, "known": 0.26, "prompt": 0.2}
@@ -78,9 +77,8 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors ``(n, dim)``."""
         tokens = self._checkpoint.tokenizer.encode(texts)
-        ends = end_positions(tokens, self._checkpoint.config)
-        both = (torch.from_numpy(array.astype(np.int64)) for array in (tokens, ends))
-        return functional.normalize(self.towers.encode_text(*both), dim=-1)
+        inputs = text_inputs(tokens, self._checkpoint, torch.device("cpu"))
+        return functional.normalize(self.towers.encode_text(*inputs), dim=-1)
 
 
 class Teacher:

@@ -32,21 +32,10 @@ MIN_BACKGROUND_LEVEL = 190
 COLOR_NAMES = (
     *("aqua", "beige", "black", "blue", "bronze", "brown", "burgundy", "camel", "charcoal"),
     *("copper", "coral", "cream", "cyan", "fuchsia", "gold", "golden", "gray", "green", "grey"),
-    *(
-        "indigo",
-        "ivory",
-        "khaki",
-        "lavender",
-        "lilac",
-        "lime",
-        "magenta",
-        "maroon",
-        "mauve",
-        "mint",
-    ),
-    *("multicolor", "multicolored", "multicolour", "multicoloured", "mustard", "navy", "olive"),
-    *("orange", "peach", "pink", "plum", "purple", "red", "rose", "rust", "salmon", "silver"),
-    *("tan", "taupe", "teal", "turquoise", "violet", "white", "wine", "yellow"),
+    *("indigo", "ivory", "khaki", "lavender", "lilac", "lime", "magenta", "maroon", "mauve"),
+    *("mint", "multicolor", "multicolored", "multicolour", "multicoloured", "mustard", "navy"),
+    *("olive", "orange", "peach", "pink", "plum", "purple", "red", "rose", "rust", "salmon"),
+    *("silver", "tan", "taupe", "teal", "turquoise", "violet", "white", "wine", "yellow"),
 )
 """Colors that captions name, beside the values of the data's own column of colors."""
 NO_WORDS = "a product"
@@ -102,15 +91,15 @@ def change_value(
         instead of words that are swapped.
     """
     named = [
-        (pattern, value, others)
-        for value, others in values
-        if value and len(others) > 1 and (pattern := name_pattern((value,))).search(caption)
+        (pattern, value, choices)
+        for value, choices in values
+        if value and len(choices) > 1 and (pattern := name_pattern((value,))).search(caption)
     ]
     if not named:
         return ""
-    pattern, value, others = named[int(rng.integers(len(named)))]
-    other = others[int(rng.integers(len(others) - 1))]
-    return pattern.sub(lambda _: others[-1] if other == value else other, caption)
+    pattern, value, choices = named[int(rng.integers(len(named)))]
+    other = choices[int(rng.integers(len(choices) - 1))]
+    return pattern.sub(lambda _: choices[-1] if other == value else other, caption)
 
 
 def color_pattern(values: Iterable[str]) -> re.Pattern[str]:

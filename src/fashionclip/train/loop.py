@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 
-from fashionclip.engines.io import end_positions
 from fashionclip.errors import CheckpointError, TrainingError
 from fashionclip.product import Reject
 from fashionclip.train import distributed
@@ -36,6 +35,7 @@ from fashionclip.train.model import (
     save_weights,
     set_trainable,
     teacher_features,
+    text_inputs,
     trainable_weights,
     with_activation,
     with_prefixes,
@@ -274,9 +274,8 @@ class _Trainer:
 
     def _encode_texts(self, tokens: np.ndarray) -> Tensor:
         """Unit vectors of further texts, with a graph."""
-        ends = end_positions(tokens, self.checkpoint.config)
-        both = (torch.from_numpy(a.astype("int64")).to(self.device) for a in (tokens, ends))
-        return self.forward.encode_texts(self.towers, *both)
+        inputs = text_inputs(tokens, self.checkpoint, self.device)
+        return self.forward.encode_texts(self.towers, *inputs)
 
     def _check_finite(self, loss: float, norm: float) -> None:
         """Stop before an update that would destroy the weights.

@@ -314,7 +314,7 @@ def hard_negatives(features: Features, targets: Targets) -> Tensor:
     The loss is the cross-entropy of the choice between the two, mean over these rows; 0 for none.
     """
     rows, changed = targets.changed_rows, targets.changed_texts
-    if rows is None or changed is None or not len(rows):
+    if rows is None or changed is None:
         return features.images.new_zeros(())
     images = features.images[rows]
     gain = (images * (features.texts[rows] - changed)).sum(1)

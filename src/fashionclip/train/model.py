@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -139,11 +140,21 @@ def make_forward(checkpoint: Checkpoint, device: torch.device, precision: str) -
 
 def make_inputs(batch: Batch, checkpoint: Checkpoint, device: torch.device) -> Inputs:
     """Move a batch to the device."""
-    ends = end_positions(batch.tokens, checkpoint.config)
-    arrays = (batch.pixels, batch.tokens.astype("int64"), ends.astype("int64"))
-    pixels, tokens, where = (torch.from_numpy(a).to(device, non_blocking=True) for a in arrays)
+    pixels = torch.from_numpy(batch.pixels).to(device, non_blocking=True)
+    tokens, ends = text_inputs(batch.tokens, checkpoint, device)
     patches = None if batch.patches is None else torch.from_numpy(batch.patches).to(device)
-    return Inputs(pixels, tokens, where, patches)
+    return Inputs(pixels, tokens, ends, patches)
+
+
+def text_inputs(
+    tokens: Int32[np.ndarray, "n token"], checkpoint: Checkpoint, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Tokens and the positions of their end tokens, int64 on the device."""
+    arrays = (tokens, end_positions(tokens, checkpoint.config))
+    found, ends = (
+        torch.from_numpy(a.astype("int64")).to(device, non_blocking=True) for a in arrays
+    )
+    return found, ends
 
 
 def choose_device(name: str) -> torch.device:

@@ -273,8 +273,10 @@ class Recipe(_Group):
         data, augment, schedule, loss = self.data, self.augment, self.schedule, self.loss
         captions = augment.short_captions + augment.long_captions + augment.further_captions
         example = "data.attributes, such as ['colour', 'category']"
-        unknown = [name for name in loss.always_prompted if name not in data.attributes]
-        unchanged = [name for name in loss.changed if name not in data.attributes]
+        unknown = {
+            key: ", ".join(name for name in getattr(loss, key) if name not in data.attributes)
+            for key in ("always_prompted", "changed")
+        }
         problems = {
             "data.development + data.test must be below 1, to leave pairs to train on": (
                 data.development + data.test >= 1
@@ -286,13 +288,13 @@ class Recipe(_Group):
             ),
             f"loss.soft_targets needs {example}": loss.soft_targets and not data.attributes,
             f"loss.prompts needs {example}": loss.prompts and not data.attributes,
-            "loss.always_prompted names no attribute of data.attributes: "
-            f"{', '.join(unknown)}": unknown,
+            **{
+                f"loss.{key} names no attribute of data.attributes: {names}": names
+                for key, names in unknown.items()
+            },
             "loss.hard_negatives needs loss.changed, attributes of data.attributes": (
                 loss.hard_negatives and not loss.changed
             ),
-            "loss.changed names no attribute of data.attributes: "
-            f"{', '.join(unchanged)}": unchanged,
             "loss.patches needs data.patch_targets": loss.patches and not data.patch_targets,
             "loss.patches needs whole batches; set schedule.chunk_size to 0": (
                 loss.patches and schedule.chunk_size

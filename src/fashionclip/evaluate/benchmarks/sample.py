@@ -99,13 +99,18 @@ def _zero_shot(facet: str, test: list[_Product], development: list[_Product]) ->
     )
 
 
-def _search(test: list[_Product]) -> Retrieval:
+def _category_names(products: list[_Product]) -> list[str]:
     words = label_words("sample")["category"]
+    categories = [product.attributes.category for product, _ in products]
+    return [words.get(category, [category])[0] for category in categories]
+
+
+def _search(test: list[_Product]) -> Retrieval:
     queries = [
-        f"{a.colour} {a.pattern} {words.get(a.category, [a.category])[0]}"
+        f"{a.colour} {a.pattern} {name}"
         if (a := product.attributes).pattern not in ("", None, "solid")
         else ""
-        for product, _ in test
+        for (product, _), name in zip(test, _category_names(test), strict=True)
     ]
     groups = group_by(queries)
     return Retrieval(
@@ -123,8 +128,7 @@ def _search(test: list[_Product]) -> Retrieval:
 
 
 def _short_queries(test: list[_Product]) -> Retrieval:
-    words = label_words("sample")["category"]
-    names = [words.get(one.attributes.category, [one.attributes.category])[0] for one, _ in test]
+    names = _category_names(test)
 
     def queries_of(facet: str) -> list[str]:
         values = [_value(product, facet) for product, _ in test]
