@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from fashionclip.errors import TrainingError
@@ -39,6 +40,17 @@ def main() -> None:
         train(read_recipe(arguments.recipe), RunFolder(arguments.run), on_progress=watch)
     except TrainingError as error:
         raise SystemExit(f"error: {error}") from error
+    if any("gloo" in name for name in thread_names()):
+        raise SystemExit("error: gloo's threads outlive the run, and may abort Python's exit")
+
+
+def thread_names() -> list[str]:
+    """Names of this process's threads, by Linux."""
+    names = []
+    for task in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has just ended
+            names.append(task.read_text(encoding="utf-8"))
+    return names
 
 
 if __name__ == "__main__":

@@ -700,7 +700,7 @@ def test_a_killed_run_resumes_with_another_number_of_processes(
     assert len(parts) == before
     assert max(parts) < 1.2 * sum(parts) / before
     done = train_apart(recipes[after], run, launcher=launchers[after])
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     assert_near(run, whole)
 
 
@@ -800,7 +800,7 @@ def test_two_processes_are_one(whole, shop, tiny_checkpoint, tmp_path, parallel)
     recipe = recipe_of(shop, tiny_checkpoint, model__parallel=parallel, schedule__chunk_size=2)
     run = RunFolder(tmp_path / "run")
     done = train_apart(recipe, run, launcher=TORCHRUN)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     assert_near(run, whole)
 
 
@@ -813,7 +813,7 @@ def test_three_processes_cannot_share_eight_pairs(shop, tiny_checkpoint, tmp_pat
 @pytest.mark.slow
 def test_gradients_of_two_processes_are_those_of_one(tiny_checkpoint, tmp_path):
     done = run_python([*TORCHRUN, two_processes.__file__, str(tiny_checkpoint), str(tmp_path)])
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     two_processes.main(tiny_checkpoint, tmp_path)  # alone
     for kind in ("infonce", "siglip"):
         one, two = (load_file(tmp_path / f"{kind}-{world}.safetensors") for world in (1, 2))

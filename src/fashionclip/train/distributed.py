@@ -4,6 +4,7 @@ Vectors are gathered with their gradients, each process computes the loss of its
 gradients are averaged. In a single process every function here does nothing.
 """
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
         )
         raise TrainingError(message) from exc
     finally:
+        # a replicated model is in a cycle and holds the group: gloo's threads would abort the exit
+        gc.collect()
         dist.destroy_process_group()
 
 
