@@ -216,7 +216,7 @@ def prepared(tmp_path_factory):
     write_secondhand(folder / "secondhand")
     names = ("kagl", "clothing", "womens", "secondhand")
     sources = [part for name in names for part in (f"--{name}", folder / name)]
-    sizes = ["--generated", "24", "--windows", "1", "--scenes", "1", "--sets", "1"]
+    sizes = ["--generated", "24", "--windows", "1", "--scenes", "100", "--sets", "1"]
     command = [
         sys.executable,
         PROJECT / "prepare.py",

@@ -14,6 +14,7 @@ from fashionclip.checkpoint import open_checkpoint
 from fashionclip.engines import open_engine
 from fashionclip.engines.io import end_positions
 from fashionclip.engines.towers import Towers
+from fashionclip.train.data import CatalogPairs, Pair
 from fashionclip.train.distributed import SINGLE_PROCESS
 from fashionclip.train.loader import Batch
 from fashionclip.train.loss import (
@@ -47,10 +48,11 @@ from fashionclip.train.optimizer import backward
 from fashionclip.train.prompts import (
     AttributePrompts,
     PromptTargets,
+    open_prompts,
     prompt_loss,
     sample_prompts,
 )
-from fashionclip.train.recipe import LossConfig, ModelConfig
+from fashionclip.train.recipe import DataConfig, LossConfig, ModelConfig, Recipe
 
 CPU = torch.device("cpu")
 ALL_WEIGHTS = ModelConfig()
@@ -425,6 +427,19 @@ def test_prompt_loss_is_the_cross_entropy_of_adjusted_logits():
     logits = 5.0 * images[:2] @ texts.T + log_prior
     wanted = functional.cross_entropy(logits, labels[:2])
     assert found.item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+def test_logit_adjustment_scales_how_common_a_value_is(strength):
+    colours = ("red", "red", "red", "blue")
+    pairs = [Pair(c, c, (), "", "", "", c, (c,), (), row) for row, c in enumerate(colours)]
+    source = CatalogPairs(pairs, lambda pair: b"", [])
+    loss = LossConfig(prompts=1.0, logit_adjustment=strength)
+    recipe = Recipe(data=DataConfig(attributes=("colour",)), loss=loss)
+    (found,) = open_prompts(source, range(4), recipe)
+    adjusted = dict(zip(found.values, found.log_prior.tolist(), strict=True))
+    wanted = {"blue": strength * math.log(0.25), "red": strength * math.log(0.75)}
+    assert adjusted == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_patch_head_loses_all_of_the_variance_at_first_and_none_of_what_it_predicts():

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from fashionclip.evaluate.benchmarks.base import label_words
+
 SYNONYMS: Mapping[str, Sequence[str]] = {
     "Tshirts": ("t-shirt", "tee", "tshirt"),
     "Casual Shoes": ("casual shoes", "sneakers", "sneaker", "shoes"),
@@ -71,7 +73,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "backpack": ("backpack", "bag"),
     "cap": ("cap", "baseball cap", "hat"),
 }
-"""The usual name of a category comes first. Keys are the labels of the data sources."""
+"""Names of categories. Keys are the labels of the data sources."""
 _VALUE_NAMES: Mapping[str, Mapping[str, str]] = {
     "sleeve": {"short": "short sleeves", "long": "long sleeves", "no sleeves": "sleeveless"},
     "neckline": {"round": "round neck", "hood": "hooded"},
@@ -97,19 +99,26 @@ FORMS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "dotted": ("polka-dotted", "polka dot", "spotted", "with dots"),
         "floral": ("flowered", "flowery", "flower-printed", "with flowers"),
     },
-    "colour": {"grey": ("gray",), "multi": ("multicoloured", "colourful", "in many colours")},
+    "colour": {
+        "grey": ("gray",),
+        "navy": ("navy blue",),
+        "off white": ("off-white",),
+        "skin": ("skin-coloured",),
+        "steel": ("steel-coloured",),
+        "multi": ("multicoloured", "colourful", "in many colours"),
+    },
 }
 """Other ways to say an attribute's value: before the noun or, with a preposition, after it."""
 _PLURAL_ONLY = ("ss", "jeans", "trousers", "shorts", "pants", "glasses", "leggings")
 
 
 def category_names(label: str) -> tuple[str, ...]:
-    """Names of a category label, the usual one first."""
-    if label in SYNONYMS:
-        return tuple(SYNONYMS[label])
+    """Names of a category label, the usual one first: the one that benchmarks have, if any."""
     name = normalize(label)
     has_singular = name.endswith("s") and not name.endswith(_PLURAL_ONLY)
-    return (name[:-1], name) if has_singular else (name,)
+    names = SYNONYMS.get(label) or ((name[:-1], name) if has_singular else (name,))
+    usual = label_words("kagl")["articleType"].get(label, ())[:1]
+    return tuple(dict.fromkeys((*usual, *names)))
 
 
 def value_name(attribute: str, value: str | None) -> str:

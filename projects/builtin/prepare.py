@@ -56,13 +56,13 @@ def main() -> None:
     parser.add_argument("--into", type=Path, required=True, help="folder to write")
     parser.add_argument("--generated", type=int, default=8000, help="generated products")
     parser.add_argument("--recoloured", type=int, default=33, help="percent of KAGL's products")
+    parser.add_argument("--scenes", type=int, default=100, help="percent of products on white")
     parser.add_argument(
         "--windows",
         type=int,
         default=3,
         help="of each photograph; twice as many of each women's product",
     )
-    parser.add_argument("--scenes", type=int, default=1, help="scenes of each product")
     parser.add_argument("--sets", type=int, default=1, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
     parser.add_argument("--random-vision", action="store_true", help="start from random weights")
@@ -92,11 +92,13 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
     secondhand = list(read_secondhand(args.secondhand)) if args.secondhand else []
     whole = [*kagl, *clothing, *womens, *secondhand, *generated_rows(args.generated)]
     some = [row for row in kagl if percentile(f"recoloured {row.row_id}") < args.recoloured]
+    on_white = [*kagl, *secondhand]
     derived = recoloured_rows([*some, *secondhand], seed=args.seed) if args.recoloured else []
     for seed in range(args.sets):
         derived += window_rows(clothing, args.windows, seed=seed)
         derived += window_rows(womens, 2 * args.windows, seed=seed)
-        derived += scene_rows([*kagl, *secondhand], clothing, args.scenes, seed=seed)
+        pasted = [row for row in on_white if percentile(f"{seed} {row.row_id}") < args.scenes]
+        derived += scene_rows(pasted, clothing, seed=seed)
     return [*whole, *derived]
 
 

@@ -417,22 +417,17 @@ def window_rows(rows: Sequence[Row], n_windows: int, *, seed: int) -> list[Row]:
     ]
 
 
-def scene_rows(
-    rows: Sequence[Row], photographs: Sequence[Row], n_scenes: int, *, seed: int
-) -> list[Row]:
+def scene_rows(rows: Sequence[Row], photographs: Sequence[Row], *, seed: int) -> list[Row]:
     """Products pasted onto the backgrounds of photographs.
 
-    A product whose category is a label of the photographs too comes ``n_scenes`` times, and has
-    that label; the others come once.
+    A product whose category is a label of the photographs too has that label.
     """
     backgrounds = [row.file for row in photographs if row.file]
-    wanted = []
-    for row in rows if n_scenes else ():
-        labelled = _with_garment(row)
-        for i in range(n_scenes if "garment" in labelled.attributes else 1):
-            wanted.append(replace(labelled, row_id=f"{row.row_id}-scene-{seed}-{i}"))
-    scenes = sample_scenes(backgrounds, len(wanted), seed=seed)
-    return [replace(row, scene=scene) for row, scene in zip(wanted, scenes, strict=True)]
+    scenes = sample_scenes(backgrounds, len(rows), seed=seed)
+    return [
+        replace(_with_garment(row), row_id=f"{row.row_id}-scene-{seed}", scene=scene)
+        for row, scene in zip(rows, scenes, strict=True)
+    ]
 
 
 def make_image(row: Row) -> Image.Image:
@@ -502,8 +497,8 @@ def _kagl_row(record: Mapping[str, str], folder: Path) -> Row:
             category=record["articleType"],
             colour={"navy blue": "navy"}.get(colour := normalize(record["baseColour"]), colour),
             gender=record["gender"],
-            master_category=normalize(record["masterCategory"]),
-            sub_category=normalize(record["subCategory"]),
+            master_category=_usual_word("masterCategory", record),
+            sub_category=_usual_word("subCategory", record),
             usage=normalize(record["usage"]),
             **values,
         ),
@@ -515,6 +510,11 @@ def _kagl_row(record: Mapping[str, str], folder: Path) -> Row:
     )
 
 
+def _usual_word(column: str, record: Mapping[str, str]) -> str:
+    label = record[column]
+    return kagl.words_of(column, [label])[label][0]
+
+
 def _known(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value and value.casefold() != "na"}
 
@@ -522,7 +522,7 @@ def _known(**values: str | None) -> dict[str, str]:
 def _is_see_through(row: Row) -> bool:
     """Glass and bottles have no colour of their own."""
     attributes = row.attributes
-    is_bottle = attributes.get("master_category") == "personal care"
+    is_bottle = attributes.get("master_category") == "cosmetics"
     return is_bottle or attributes.get("category") == "Sunglasses"
 
 

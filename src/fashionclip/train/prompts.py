@@ -37,7 +37,7 @@ class AttributePrompts:
     hashes: Int64[np.ndarray, " value"]
     """Of the values, as a batch has them."""
     log_prior: Float32[np.ndarray, " value"]
-    """Logarithm of each value's frequency among the training pairs."""
+    """``loss.logit_adjustment`` of the logarithm of each value's frequency in training."""
     soft: Float32[np.ndarray, "row value"] | None
     """Probabilities by row of the table; rows of 0 have none. None without soft labels."""
 
@@ -63,6 +63,7 @@ def open_prompts(source: DataSource, rows: Sequence[int], recipe: Recipe) -> lis
     if not recipe.loss.prompts:
         return []
     soft = _read_soft_labels(recipe.data.soft_labels)
+    strength = np.float32(recipe.loss.logit_adjustment)
     found = []
     for column, name in enumerate(recipe.data.attributes):
         known = [value for row in rows if (value := source[row].attributes[column])]
@@ -77,7 +78,7 @@ def open_prompts(source: DataSource, rows: Sequence[int], recipe: Recipe) -> lis
                 is_always=name in recipe.loss.always_prompted,
                 values=names,
                 hashes=np.array([hash_text(value) for value in names], dtype=np.int64),
-                log_prior=np.log(counts / counts.sum()).astype(np.float32),
+                log_prior=strength * np.log(counts / counts.sum()).astype(np.float32),
                 soft=np.stack(by_value, axis=1) if len(by_value) == len(names) else None,
             )
         )
@@ -131,9 +132,9 @@ def prompt_loss(images: Tensor, scale: Tensor, targets: Sequence[PromptTargets])
 
     Inputs: unit vectors ``(n, dim)`` of images, the logit scale, and the targets. An image counts
     in the ratio of its label that is known. Logits are adjusted by how common each value is, so
-    that the text vectors need not express it.
+    that the text vectors need not express it, or express a part of it.
 
-    Source: Menon et al. 2021, arXiv 2007.07314, equation 10 (logit adjustment).
+    Source: Menon et al. 2021, arXiv 2007.07314, equation 10 (logit adjustment, with tau).
     """
     total = images.new_zeros(())
     for one in targets:

@@ -135,6 +135,11 @@ class LossConfig(_Group):
     always_prompted: Texts = _key(
         (), "Attributes that prompts name in every step; the others take turns."
     )
+    logit_adjustment: Ratio = _key(
+        1.0,
+        "Strength at which prompts are adjusted by how common a value is; below 1 the texts of "
+        "common values win close calls.",
+    )
     hard_negatives: float = _key(
         0.0, "Weight of an image's own caption against the same with one word changed.", ge=0.0
     )
