@@ -20,6 +20,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from fashionclip import FashionCLIP
 from fashionclip.checkpoint import VisionConfig
+from fashionclip.evaluate.benchmarks.base import label_words
 from fashionclip.evaluate.benchmarks.table import OwnTable
 from fashionclip.evaluate.leakage import read_training_data
 from fashionclip.metrics import percentile
@@ -159,6 +160,14 @@ def test_names_of_categories_are_words(monkeypatch):
     made_up = re.compile(r"(?:che|she|rve|orie)$")  # what a cut plural of -es would leave
     categories = [*sources._WOMENS_CATEGORIES, *sources._SECONDHAND_CATEGORIES.values()]
     assert not [name for label in categories for name in names(label) if made_up.search(name)]
+
+
+def test_the_usual_name_of_a_category_is_the_one_that_evaluation_uses(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    names, evaluated = load("labels").category_names, label_words("kagl")["articleType"]
+    assert {label: names(label)[0] for label in evaluated} == {
+        label: words[0] for label, words in evaluated.items()
+    }
 
 
 def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, monkeypatch):
@@ -502,6 +511,12 @@ def test_a_shipped_checkpoint_is_the_same_in_half_the_bytes_and_knows_its_data(
     texts = ["a red dress", "blue jeans"]
     cosines = (before.encode_text(texts) * after.encode_text(texts)).sum(axis=1)
     assert cosines.min() > 0.9999
+
+    table.write_text(f"id,image,title\n9,{images[0].with_stem('5')},trousers\n", encoding="utf-8")
+    load("ship").ship(tiny_checkpoint, [table], tmp_path / "next", start=into)
+    data = read_training_data(tmp_path / "next")
+    assert (len(data.images), len(data.texts)) == (4, 5)
+    assert data.description.startswith("4 photographs")
 
 
 # ---- words that no caption uses

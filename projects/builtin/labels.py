@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from fashionclip.evaluate.benchmarks.base import label_words
-
 SYNONYMS: Mapping[str, Sequence[str]] = {
     "Tshirts": ("t-shirt", "tee", "tshirt"),
     "Casual Shoes": ("casual shoes", "sneakers", "sneaker", "shoes"),
     "Sports Shoes": ("sports shoes", "running shoes", "sneakers", "sneaker", "trainers"),
     "Formal Shoes": ("formal shoes", "leather shoes", "shoes"),
-    "Flats": ("flats", "flat shoes", "ballerinas"),
-    "Heels": ("heels", "high heels", "heeled sandals"),
+    "Flats": ("flat shoes", "flats", "ballerinas"),
+    "Heels": ("high heels", "heels", "heeled sandals"),
     "Sandals": ("sandals", "sandal"),
-    "Flip Flops": ("flip flops", "flip-flops", "slippers"),
+    "Flip Flops": ("flip-flops", "flip flops", "slippers"),
     "Sweaters": ("sweater", "pullover", "jumper"),
     "Sweatshirts": ("sweatshirt", "pullover", "hoodie"),
     "Jackets": ("jacket", "coat"),
@@ -28,20 +26,20 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "Watches": ("watch", "wristwatch"),
     "Socks": ("socks", "pair of socks"),
     "Briefs": ("briefs", "underpants"),
-    "Boxers": ("boxers", "boxer shorts"),
-    "Trunk": ("trunks", "underpants"),
+    "Boxers": ("boxer shorts", "boxers"),
+    "Trunk": ("men's trunks", "trunks", "underpants"),
     "Innerwear Vests": ("undershirt", "innerwear vest"),
-    "Capris": ("capris", "capri pants"),
+    "Capris": ("capri pants", "capris"),
     "Jeggings": ("jeggings", "leggings"),
     "Stockings": ("stockings",),
     "Tights": ("tights",),
     "Scarves": ("scarf",),
     "Gloves": ("gloves",),
-    "Clutches": ("clutch", "clutch bag", "bag"),
+    "Clutches": ("clutch bag", "clutch", "bag"),
     "Earrings": ("earrings", "earring"),
     "Necklace and Chains": ("necklace", "chain necklace"),
     "Cufflinks": ("cufflinks",),
-    "Shoe Accessories": ("shoe accessories",),
+    "Shoe Accessories": ("shoe care product", "shoe accessories"),
     "Hoodie": ("hoodie", "hooded sweatshirt"),
     "Cardigan": ("cardigan",),
     "Waistcoat": ("vest", "waistcoat"),
@@ -49,9 +47,17 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "Jumpsuit": ("jumpsuit",),
     "Rompers": ("romper", "playsuit"),
     "Overalls": ("overalls", "dungarees"),
-    "Swimwear": ("swimwear", "bikini", "swimsuit"),
-    "Night suits": ("pajama set", "pyjamas"),
+    "Swimwear": ("swimsuit", "swimwear", "bikini"),
+    "Night suits": ("pyjamas", "pajama set"),
     "Skirts": ("skirt",),
+    "Innerwear": ("underwear", "innerwear"),
+    "Sports Sandals": ("sports sandals", "sports sandal"),
+    "Rucksacks": ("trekking rucksack", "rucksack"),
+    "Mobile Pouch": ("mobile phone pouch", "mobile pouch"),
+    "Clothing Set": ("set of clothes", "clothing set"),
+    "Perfume and Body Mist": ("perfume", "perfume and body mist"),
+    "Kajal and Eyeliner": ("eyeliner", "kajal and eyeliner"),
+    "Foundation and Primer": ("foundation make-up", "foundation and primer"),
     "Blouse": ("blouse",),
     "Tops": ("top",),
     "T-Shirt": ("t-shirt", "tee"),
@@ -73,7 +79,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "backpack": ("backpack", "bag"),
     "cap": ("cap", "baseball cap", "hat"),
 }
-"""Names of categories. Keys are the labels of the data sources."""
+"""The usual name of a category comes first, as benchmarks have it. Keys are the sources' labels."""
 _VALUE_NAMES: Mapping[str, Mapping[str, str]] = {
     "sleeve": {"short": "short sleeves", "long": "long sleeves", "no sleeves": "sleeveless"},
     "neckline": {"round": "round neck", "hood": "hooded"},
@@ -113,12 +119,12 @@ _PLURAL_ONLY = ("ss", "jeans", "trousers", "shorts", "pants", "glasses", "leggin
 
 
 def category_names(label: str) -> tuple[str, ...]:
-    """Names of a category label, the usual one first: the one that benchmarks have, if any."""
+    """Names of a category label, the usual one first."""
+    if label in SYNONYMS:
+        return tuple(SYNONYMS[label])
     name = normalize(label)
     has_singular = name.endswith("s") and not name.endswith(_PLURAL_ONLY)
-    names = SYNONYMS.get(label) or ((name[:-1], name) if has_singular else (name,))
-    usual = label_words("kagl")["articleType"].get(label, ())[:1]
-    return tuple(dict.fromkeys((*usual, *names)))
+    return (name[:-1], name) if has_singular else (name,)
 
 
 def value_name(attribute: str, value: str | None) -> str:
