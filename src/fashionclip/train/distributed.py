@@ -66,7 +66,7 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
         )
         raise TrainingError(message) from exc
     finally:
-        # a replicated model is in a cycle and holds the group: gloo's threads would abort the exit
+        # a replicated model is in a cycle and holds the group, whose threads would abort the exit
         gc.collect()
         dist.destroy_process_group()
 
