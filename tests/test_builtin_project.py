@@ -648,14 +648,14 @@ def test_new_words_come_near_their_meaning_and_the_image_tower_stays(tmp_path, m
     synonyms = distill.unknown_words(wordnet, rows, distill.known_texts(rows))
     assert {"parka", "parkas", "cagoule"} <= synonyms.keys()
     assert "jacket" not in synonyms
-    options = ["--wordnet", wordnet, "--out", tmp_path / "out", "--steps", 20, "--batch", 32]
+    options = ["--wordnet", wordnet, "--out", tmp_path / "out", "--steps", 60, "--batch", 32]
     command = ["", start, tmp_path / "catalog.parquet", *options, "--lr", 0.003]
     monkeypatch.setattr(sys, "argv", [*map(str, command)])
     distill.main()
     before, after = (FashionCLIP.from_pretrained(tmp_path / name) for name in ("start", "out"))
     meant = before.encode_text(["jacket"])
     first, last = (model.encode_text(["parka", "anoraks"]) @ meant.T for model in (before, after))
-    assert (last - first).mean() > 0.05  # twenty steps of a random tower may cost one of the words
+    assert (last > first).all()
     weights = [model.checkpoint.weights() for model in (before, after)]
     for name in weights[0]:
         is_text = name.startswith(("text_model.", "text_projection."))
