@@ -372,6 +372,22 @@ def test_a_recoloured_product_is_another_one_whose_phrases_name_its_new_colour(
     assert sources.recoloured_rows([row], seed=0) == [other]
 
 
+def test_products_of_rare_categories_come_again(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    sources = load("sources")
+    categories = ["Heels"] * 2 + ["Shirts"] * 3
+    rows = [
+        sources.Row(f"kagl-{i}", Path(f"{i}.jpg"), {"category": category})
+        for i, category in enumerate(categories)
+    ]
+    rare = sources.rare_rows(rows, below=3)
+    assert rare == rows[:2]
+    assert sources.rare_rows(rows, below=2) == []
+    again = [*sources.repeated_rows(rare, seed=100), *sources.repeated_rows(rare, seed=101)]
+    assert len({row.row_id for row in [*rows, *again]}) == 9
+    assert [row.file for row in again] == [row.file for row in rare] * 2
+
+
 def test_cielab_has_its_usual_values_and_goes_back(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT)
     lab = load("lab")

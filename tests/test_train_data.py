@@ -339,6 +339,11 @@ def test_grayscale_and_flip(image_files):
     stored = decode(image_files[1], pre, 64)
     grey, _ = augment_image(stored, 64, AugmentConfig(grayscale=1.0), rng)
     assert (grey.max(axis=2) == grey.min(axis=2)).all()
+    negative, view = augment_image(stored, 64, AugmentConfig(grayscale=1.0, negative=1.0), rng)
+    assert (negative == 255 - grey).all()
+    assert view.is_gray
+    colored, _ = augment_image(stored, 64, AugmentConfig(negative=1.0), rng)
+    assert np.array_equal(colored, stored)
     flipped, view = augment_image(stored, 64, AugmentConfig(flip=1.0), rng)
     assert np.array_equal(flipped, stored[:, ::-1])
     assert view == View(0.0, 0.0, 1.0, is_flipped=True)

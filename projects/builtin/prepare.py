@@ -25,11 +25,13 @@ from sources import (
     encode_image,
     generated_rows,
     make_image,
+    rare_rows,
     read_clothing,
     read_kagl,
     read_secondhand,
     read_womens,
     recoloured_rows,
+    repeated_rows,
     sample_phrase,
     scene_rows,
     window_rows,
@@ -44,6 +46,10 @@ N_PHRASES = 8
 """Short captions made of each row's attributes."""
 MIN_LABELS = 10
 """A value that fewer rows have is left out of the attribute columns."""
+RARE_BELOW = 150
+"""Products of a category that has fewer of them are rare."""
+RARE_SEED = 100
+"""The first seed of what is derived from rare products; no other rows have it."""
 
 
 def main() -> None:
@@ -62,6 +68,9 @@ def main() -> None:
         type=int,
         default=3,
         help="of each photograph; twice as many of each women's product",
+    )
+    parser.add_argument(
+        "--rare", type=int, default=0, help="times KAGL's products of rare categories come again"
     )
     parser.add_argument("--sets", type=int, default=1, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
@@ -99,6 +108,11 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
         derived += window_rows(womens, 2 * args.windows, seed=seed)
         pasted = [row for row in on_white if percentile(f"{seed} {row.row_id}") < args.scenes]
         derived += scene_rows(pasted, clothing, seed=seed)
+    rare = rare_rows(kagl, RARE_BELOW)
+    for seed in range(RARE_SEED, RARE_SEED + args.rare):
+        derived += repeated_rows(rare, seed=seed)
+        derived += recoloured_rows(rare, seed=seed)
+        derived += scene_rows(rare, clothing, seed=seed)
     return [*whole, *derived]
 
 

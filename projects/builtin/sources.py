@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -405,6 +406,17 @@ def recoloured_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
         for row, change in zip(known, changes, strict=True)
         if change is not None
     ]
+
+
+def rare_rows(rows: Sequence[Row], below: int) -> list[Row]:
+    """The rows of categories that fewer than ``below`` rows have."""
+    counts = Counter(row.attributes.get("category") for row in rows)
+    return [row for row in rows if counts[row.attributes.get("category")] < below]
+
+
+def repeated_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """The same products once more; their phrases are drawn anew."""
+    return [replace(row, row_id=f"{row.row_id}-again-{seed}") for row in rows]
 
 
 def window_rows(rows: Sequence[Row], n_windows: int, *, seed: int) -> list[Row]:

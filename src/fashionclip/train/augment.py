@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fashionclip.images.decode import Preprocess, background_color, preprocess
 from fashionclip.text.captions import build_caption
@@ -208,7 +208,7 @@ def augment_image(
         augment: probability and strength of each change.
         rng: source of randomness.
     """
-    chance = rng.random(5)
+    chance = rng.random(6)
     image, side = Image.fromarray(stored), len(stored)
     offset = (0, 0)
     if chance[0] < augment.background:
@@ -222,7 +222,8 @@ def augment_image(
         image = small.resize((size, size), Image.Resampling.BILINEAR)
     is_gray, is_flipped = bool(chance[3] < augment.grayscale), bool(chance[4] < augment.flip)
     if is_gray:
-        image = image.convert("L").convert("RGB")
+        gray = image.convert("L")
+        image = (ImageOps.invert(gray) if chance[5] < augment.negative else gray).convert("RGB")
     pixels = np.asarray(image)
     view = View(
         left=(left - offset[0]) / side,

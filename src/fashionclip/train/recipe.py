@@ -199,6 +199,9 @@ class AugmentConfig(_Group):
     grayscale: Ratio = _key(
         0.0, "Probability of converting an image to grayscale; its caption then names no color."
     )
+    negative: Ratio = _key(
+        0.0, "Probability of inverting an image that is grayscale: light on a dark background."
+    )
     background: Ratio = _key(0.0, "Probability of recoloring a plain background.")
     padding: Ratio = _key(0.0, "Probability of shrinking an image onto a larger background.")
     low_resolution: Ratio = _key(0.0, "Probability of reducing an image's resolution.")
