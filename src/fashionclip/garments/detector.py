@@ -32,7 +32,7 @@ GROUND = 0.25
 """Share of the sides of a lone product's box that is added on every side before it is named."""
 SYNONYM_COSINE = 0.95
 """Words whose vectors are this close mean the same."""
-THRESHOLD = 0.24
+THRESHOLD = 0.35
 """Probability from which a garment stands out. ``benchmarks/garments.py development`` has the table
 that it, ``NEIGHBOURS`` and ``regions.HEIGHTS`` were chosen from, with the built-in model."""
 
