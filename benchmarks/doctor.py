@@ -7,7 +7,7 @@
 by other drawings than those that the doctor learns from: other words and fonts, products cut out
 and placed, photographs' grounds, street photographs for what does not belong. Brands are halved:
 the defaults were chosen on one half, and the table shows the other (``--half chosen``: the first),
-except that ``TWICE_COSINE``, ``CLEAR_KAPPA`` and ``CERTAIN`` were raised after both had been seen.
+except that ``TWICE_COSINE``, ``CLEAR_KAPPA`` and ``CERTAIN`` were changed after both had been seen.
 A finding is right if its product has the planted fault of its kind. It is left out of the count if
 the product has another planted fault, and wrong otherwise, although many of these are real faults
 of the shop: ``shops`` counts them without anything planted. Of attributes, only the column that was
