@@ -115,8 +115,8 @@ def test_tags_of_a_womens_shop_become_attributes_that_are_sure(tmp_path, monkeyp
     is_held_out = [percentile(f"womens cozy dress {i}") < 20 for i in range(30)]
     assert [row.row_id for row in rows] == [f"womens-{i}" for i in range(30) if not is_held_out[i]]
     assert rows[0].attributes == {
-        "category": "Dresses", "garment": "Dress", "colour": "blue",
-        "pattern": "striped", "sleeve": "long sleeves",
+        "category": "Dresses", "garment": "Dress", "sample_category": "dress",
+        "colour": "blue", "pattern": "striped", "sleeve": "long sleeves",
         "neckline": "v-neck", "gender": "Women",
     }  # fmt: skip
     assert rows[0].highlights == ("casual", "long sleeve", "v-neck", "striped", "light blue")
@@ -180,8 +180,8 @@ def test_labels_of_second_hand_garments_are_read_where_they_are_sure(tmp_path, m
     ]
     found = {row.attributes["category"]: row.attributes for row in rows}
     assert found["Sweaters"] == {
-        "category": "Sweaters", "garment": "Longsleeve", "pattern": "striped",
-        "gender": "Women", "material": "cotton",
+        "category": "Sweaters", "garment": "Longsleeve", "sample_category": "sweater",
+        "pattern": "striped", "gender": "Women", "material": "cotton",
     }  # fmt: skip
     assert found["Blazers"] == {
         "category": "Blazers", "garment": "Blazer", "colour": "grey", "gender": "Men"
@@ -386,6 +386,41 @@ def test_products_of_rare_categories_come_again(monkeypatch):
     again = [*sources.repeated_rows(rare, seed=100), *sources.repeated_rows(rare, seed=101)]
     assert len({row.row_id for row in [*rows, *again]}) == 9
     assert [row.file for row in again] == [row.file for row in rare] * 2
+
+
+def test_kinds_of_shoes_seen_by_eye_are_known_and_nothing_held_out_has_one(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    sources = load("sources")
+    lines = (PROJECT / "shoes.tsv").read_text().splitlines()
+    ids, kinds = zip(*(line.split("\t") for line in lines), strict=True)
+    assert len({*ids}) == len(ids)
+    assert {*kinds} == {*sources._SHOES}
+    shoes = sources.Row(ids[kinds.index("boots")], Path("boots.jpg"), {"garment": "Shoes"})
+    boots = sources._with_sample_category(sources._with_shoes(shoes))
+    assert boots.attributes["category"] == boots.attributes["sample_category"] == "boots"
+    assert "ankle boots" in boots.names
+    assert sources._with_shoes(replace(shoes, row_id="clothing-other")).names == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_thumbnail_is_small_grey_and_names_no_colour(seed, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(PROJECT)
+    sources = load("sources")
+    file = tmp_path / "coat.png"
+    product_picture((30, 60, 160)).save(file)
+    row = sources.Row(
+        "secondhand-1", file, {"category": "Jackets", "colour": "blue"}, names=("coat",)
+    )
+    [small] = sources.thumbnail_rows([row], seed=seed)
+    assert small.is_derived
+    assert "colour" not in small.attributes
+    assert small.product == row.product
+    pixels = np.asarray(sources.make_image(small))
+    assert pixels.shape == (112, 112, 3)
+    assert (pixels == pixels[:, :, :1]).all()
+    ground = pixels[0, 0, 0]
+    assert ground > 250 or ground < 5
+    assert abs(int(ground) - int(pixels[56, 56, 0])) > 60  # the product is in the middle
 
 
 def test_cielab_has_its_usual_values_and_goes_back(monkeypatch):

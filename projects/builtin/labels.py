@@ -63,7 +63,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "T-Shirt": ("t-shirt", "tee"),
     "Pants": ("pants", "trousers"),
     "Longsleeve": ("long-sleeved top", "pullover", "long sleeve t-shirt"),
-    "Shoes": ("shoes", "sneakers", "shoe"),
+    "Shoes": ("shoes", "pair of shoes", "shoe"),
     "Outwear": ("coat", "jacket", "outerwear"),
     "Undershirt": ("undershirt", "tank top"),
     "Polo": ("polo shirt",),

@@ -24,6 +24,7 @@ from sources import (
     Row,
     encode_image,
     generated_rows,
+    has_shoe_kind,
     make_image,
     rare_rows,
     read_clothing,
@@ -34,6 +35,7 @@ from sources import (
     repeated_rows,
     sample_phrase,
     scene_rows,
+    thumbnail_rows,
     window_rows,
 )
 from start import write_start
@@ -48,6 +50,8 @@ MIN_LABELS = 10
 """A value that fewer rows have is left out of the attribute columns."""
 RARE_BELOW = 150
 """Products of a category that has fewer of them are rare."""
+N_THUMBNAILS = 2
+"""Of each second-hand garment."""
 RARE_SEED = 100
 """The first seed of what is derived from rare products; no other rows have it."""
 
@@ -70,7 +74,17 @@ def main() -> None:
         help="of each photograph; twice as many of each women's product",
     )
     parser.add_argument(
-        "--rare", type=int, default=0, help="times KAGL's products of rare categories come again"
+        "--rare",
+        type=int,
+        default=0,
+        help="times products of rare categories come again",
+    )
+    parser.add_argument(
+        "--thumbnails",
+        type=int,
+        default=0,
+        help="percent of KAGL's products that come as small grey pictures too, each time that "
+        "second-hand garments do",
     )
     parser.add_argument("--sets", type=int, default=1, help="times windows and scenes are sampled")
     parser.add_argument("--no-teacher", action="store_true", help="write no teacher's targets")
@@ -109,10 +123,18 @@ def collect_rows(args: argparse.Namespace) -> list[Row]:
         pasted = [row for row in on_white if percentile(f"{seed} {row.row_id}") < args.scenes]
         derived += scene_rows(pasted, clothing, seed=seed)
     rare = rare_rows(kagl, RARE_BELOW)
+    others = [*rare_rows(womens, RARE_BELOW), *rare_rows(clothing, RARE_BELOW)]
     for seed in range(RARE_SEED, RARE_SEED + args.rare):
-        derived += repeated_rows(rare, seed=seed)
+        derived += repeated_rows([*rare, *others], seed=seed)
         derived += recoloured_rows(rare, seed=seed)
         derived += scene_rows(rare, clothing, seed=seed)
+    for seed in range(N_THUMBNAILS if args.thumbnails else 0):
+        shown = [
+            row
+            for row in kagl
+            if percentile(f"thumbnail {seed} {row.row_id}") < args.thumbnails or has_shoe_kind(row)
+        ]
+        derived += thumbnail_rows([*shown, *secondhand], seed=seed)
     return [*whole, *derived]
 
 

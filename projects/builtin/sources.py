@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from labels import as_adjective, category_names, normalize, value_name
 from PIL import Image
 from recolour import Recolouring, recolour, sample_recolourings
 from scenes import Scene, paste, sample_scenes
+from thumbnails import thumbnail
 
 from fashionclip.evaluate.benchmarks import kagl, photographs
 from fashionclip.images.decode import open_image
@@ -74,6 +76,25 @@ _GARMENTS: Mapping[str, Sequence[str]] = {
     "Undershirt": ("Innerwear Vests", "Camisoles"),
 }
 """Labels of the photographs, with the categories of shops that they cover."""
+_SAMPLE_CATEGORIES: Mapping[str, str] = {
+    **{"Tshirts": "t-shirt", "Shirts": "shirt", "Dresses": "dress", "Sweaters": "sweater"},
+    **{"Trousers": "trousers", "Jeans": "jeans", "Jackets": "jacket", "Winter Jacket": "jacket"},
+    **{"Rain Jacket": "jacket", "Skirts": "skirt", "Hoodie": "hoodie", "Shorts": "shorts"},
+    **{"Handbags": "handbag", "Backpacks": "backpack", "Caps": "cap", "Belts": "belt"},
+    **{"Sports Shoes": "sneakers", "Heels": "heels", "Sandals": "sandals", "boots": "boots"},
+    **{"T-Shirt": "t-shirt", "Shirt": "shirt", "Dress": "dress", "Skirt": "skirt"},
+}
+"""Categories of shops and labels of photographs that are categories of generated products too."""
+_SHOES: Mapping[str, tuple[str, str]] = {
+    "boots": ("boots", "boots"),
+    "sneakers": ("", "sneakers"),
+    "sandals": ("Sandals", "sandals"),
+    "high heels": ("Heels", "heels"),
+    "flat shoes": ("Flats", ""),
+    "flip-flops": ("Flip Flops", ""),
+    "leather shoes": ("Formal Shoes", ""),
+}
+"""Kinds of shoes in ``shoes.tsv``: the categories of shops and of generated products."""
 _WOMENS_CATEGORIES: Mapping[str, Sequence[str]] = {
     "Cover-Up": ("cover-up", "cover up"),
     "Swimwear": ("swim", "swimsuit", "swimwear", "bikini", "tankini"),
@@ -252,11 +273,13 @@ class Row:
     """The other colour that the product is shown in."""
     scene: Scene | None = None
     """The scene that the product is pasted into."""
+    thumbnail_seed: int | None = None
+    """Seed of the small grey picture that the row shows."""
 
     @property
     def is_derived(self) -> bool:
         """Whether the row's image has to be made."""
-        changes = (self.window, self.recolouring, self.scene)
+        changes = (self.window, self.recolouring, self.scene, self.thumbnail_seed)
         return self.file is None or any(change is not None for change in changes)
 
 
@@ -265,7 +288,7 @@ def read_kagl(folder: Path) -> Iterator[Row]:
     with (folder / "styles.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             if percentile(record["brandName"].lower()) >= kagl.UNSEEN_BELOW:
-                yield _kagl_row(record, folder)
+                yield _with_sample_category(_with_shoes(_kagl_row(record, folder)))
 
 
 def read_clothing(folder: Path) -> Iterator[Row]:
@@ -273,13 +296,14 @@ def read_clothing(folder: Path) -> Iterator[Row]:
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             if percentile("s" + record["sender_id"]) >= photographs.UNSEEN_BELOW:
-                yield Row(
+                row = Row(
                     row_id=f"clothing-{Path(record['image']).stem}",
                     file=folder / record["image"],
                     attributes={"garment": record["label"]},
                     product=f"clothing {record['image']}",
                     names=category_names(record["label"]),
                 )
+                yield _with_sample_category(_with_shoes(row))
 
 
 def read_womens(folder: Path, *, held_out: bool = False) -> Iterator[Row]:
@@ -312,7 +336,7 @@ def read_womens(folder: Path, *, held_out: bool = False) -> Iterator[Row]:
                 product=re.sub(r"\W+", " ", title.casefold()).strip(),
                 names=category_names(category) if category else (title.casefold(),),
             )
-            yield _with_garment(row)
+            yield _with_sample_category(_with_garment(row))
 
 
 def _described(description: str) -> str:
@@ -351,7 +375,7 @@ def read_secondhand(folder: Path, *, held_out: bool = False) -> Iterator[Row]:
                 product=f"secondhand {name}",
                 names=category_names(category),
             )
-            yield _with_garment(row)
+            yield _with_sample_category(_with_garment(row))
 
 
 def _single(tags: Sequence[str], names: Mapping[str, str]) -> str:
@@ -409,9 +433,17 @@ def recoloured_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
 
 
 def rare_rows(rows: Sequence[Row], below: int) -> list[Row]:
-    """The rows of categories that fewer than ``below`` rows have."""
-    counts = Counter(row.attributes.get("category") for row in rows)
-    return [row for row in rows if counts[row.attributes.get("category")] < below]
+    """The rows of categories that fewer than ``below`` rows have, such as boots."""
+    found = [
+        [value for name in CATEGORY_ATTRIBUTES if (value := row.attributes.get(name))]
+        for row in rows
+    ]
+    counts = Counter(value for values in found for value in values)
+    return [
+        row
+        for row, values in zip(rows, found, strict=True)
+        if any(counts[value] < below for value in values)
+    ]
 
 
 def repeated_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
@@ -442,6 +474,28 @@ def scene_rows(rows: Sequence[Row], photographs: Sequence[Row], *, seed: int) ->
     ]
 
 
+def thumbnail_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """Products of white pages as small grey pictures, which no colour is known of."""
+    seeds = np.random.default_rng(seed).integers(2**31, size=len(rows)).tolist()
+    return [
+        replace(
+            row,
+            row_id=f"{row.row_id}-thumbnail-{seed}",
+            attributes={name: v for name, v in row.attributes.items() if name != "colour"},
+            title="",
+            highlights=(),
+            description="",
+            thumbnail_seed=own_seed,
+        )
+        for row, own_seed in zip(rows, seeds, strict=True)
+    ]
+
+
+def has_shoe_kind(row: Row) -> bool:
+    """Whether ``shoes.tsv`` has the kind of a row's shoes."""
+    return row.row_id in _shoe_kinds()
+
+
 def make_image(row: Row) -> Image.Image:
     """The image that a row shows."""
     if row.generated is not None:
@@ -450,6 +504,8 @@ def make_image(row: Row) -> Image.Image:
     image = open_image(row.file.read_bytes())
     if row.recolouring is not None:
         image = recolour(image, row.recolouring)
+    if row.thumbnail_seed is not None:
+        return thumbnail(image, row.thumbnail_seed)
     if row.scene is not None:
         return paste(image, row.scene)
     if row.window is None:
@@ -536,6 +592,32 @@ def _is_see_through(row: Row) -> bool:
     attributes = row.attributes
     is_bottle = attributes.get("master_category") == "cosmetics"
     return is_bottle or attributes.get("category") == "Sunglasses"
+
+
+def _with_sample_category(row: Row) -> Row:
+    """A row with the category of generated products that covers its own, if there is one."""
+    attributes = row.attributes
+    own = attributes.get("category") or attributes.get("garment", "")
+    found = attributes.get("sample_category") or _SAMPLE_CATEGORIES.get(own)
+    return replace(row, attributes={**attributes, **_known(sample_category=found)})
+
+
+def _with_shoes(row: Row) -> Row:
+    """A row with the kind of its shoes, if ``shoes.tsv`` has it; Kaggle's categories stay."""
+    kind = _shoe_kinds().get(row.row_id)
+    if kind is None:
+        return row
+    category, sample_category = _SHOES[kind]
+    known = _known(category=category, sample_category=sample_category)
+    names = category_names(category or sample_category)
+    own = row.names if "category" in row.attributes else ()
+    return replace(row, attributes={**known, **row.attributes}, names=(*own, *names))
+
+
+@cache
+def _shoe_kinds() -> dict[str, str]:
+    lines = Path(__file__).with_name("shoes.tsv").read_text(encoding="utf-8").splitlines()
+    return {row_id: kind for row_id, _, kind in (line.partition("\t") for line in lines)}
 
 
 def _with_garment(row: Row) -> Row:

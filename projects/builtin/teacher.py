@@ -26,7 +26,7 @@ from fashionclip.atomic import whole_file
 from fashionclip.images.decode import Preprocess, preprocess
 
 IMAGE_PX, GRID, N_CHANNELS = 224, 7, 1280
-TRUE_RATIO = 0.5
+TRUE_RATIO = 0.75
 """Of a soft label, the part that the true one has: the teacher knows rare categories badly."""
 N_COMPONENTS = 192
 """Principal components of the 1,280 channels that are kept: 77 % of the variance."""
