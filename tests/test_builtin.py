@@ -17,7 +17,7 @@ from fashionclip.sample import generate_images, sample_products
 ROOT = Path(__file__).parents[1]
 MAX_BYTES = 45_000_000
 FIGURE_ROW = re.compile(
-    r"^\| (?:.* \()?`([\w/-]+)`\)? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE
+    r"^\| (?:.* \()?`([\w/.-]+)`\)? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE
 )
 
 
@@ -93,6 +93,44 @@ def test_the_figures_of_a_run_replace_those_between_the_marks(tmp_path: Path) ->
     )
     with pytest.raises(ValueError, match="the run lacks fmnist"):
         write_figures.figures_table(run, {"fmnist": "Fashion-MNIST"})
+
+
+def test_goals_stand_beside_what_a_run_reached_on_images_that_are_new(tmp_path: Path) -> None:
+    names = runpy.run_path(str(ROOT / "projects" / "builtin" / "write_figures.py"))
+    goals_table, goals = names["goals_table"], names["GOALS"]
+    reached = Figure(0.7504, 0.7, 0.8, 9)
+    results = [
+        TaskResult(
+            *(goal.task, "zero-shot", goal.metric, 9, 0),
+            figures={goal.metric: Figure(0.99, 0.9, 1, 9) if goal.is_of_unseen else reached},
+            unseen={goal.metric: reached} if goal.is_of_unseen else {},
+        )
+        for goal in goals
+    ]
+    model = ModelInfo("builtin", "abc", 2, "cpu float32")
+    run = Run((model,), {"builtin": tuple(results)}, {}, "2026-11-29T12:00:00+00:00", "0.1.0")
+    rows = [row.split(" | ") for row in goals_table(run).splitlines()[2:]]
+    assert len(rows) == len(goals)
+    for goal, row in zip(goals, rows, strict=True):
+        assert f"`{goal.task}`" in row[0]
+        assert row[3].startswith("0.750 ")
+        assert row[4].split()[0] == ("yes" if goal.least <= 0.75 else "no")
+    lacking = Run((model,), {"builtin": tuple(results[1:])}, {}, run.created, "0.1.0")
+    with pytest.raises(ValueError, match="the run lacks fmnist"):
+        goals_table(lacking)
+
+
+@pytest.mark.parametrize("page", ["src/fashionclip/builtin/README.md", "README.md"])
+def test_the_goals_on_a_page_have_the_figures_of_all_tasks(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    goals = text.partition("<!-- goals: ")[2].partition("<!-- end of goals -->")[0]
+    figures = figures_on("docs/benchmarks.md")
+    rows = [line for line in goals.splitlines() if "(`" in line]
+    assert len(rows) == 11
+    for row in rows:
+        task, figure = re.search(r"\(`(.+)`\)", row)[1], row.split(" | ")[3]
+        if row.split(" | ")[1] == figures[task][0]:
+            assert figure in figures[task][1:]
 
 
 def test_its_configuration_states_what_readers_would_take_from_defaults() -> None:

@@ -1,13 +1,14 @@
 """Write the built-in model's figures into the pages that show them, from its runs.
 
-    fashionclip evaluate --on fmnist,kagl,clothing,street,sample --data DIR --out runs/builtin
-    python projects/builtin/write_figures.py runs/builtin
+    fashionclip evaluate --on fmnist,kagl,clothing,street,sample,TABLES --data DIR --out RUN
+    python projects/builtin/write_figures.py RUN
     fashionclip audit --catalog DIR/kagl --out runs/audit-kagl
     python projects/builtin/write_figures.py --audit runs/audit-kagl --audit runs/probes
 
-``docs/benchmarks.md`` gets every task by its headline metric. The model's card gets the same
-figures of the tasks in ``CARD_TASKS``. Both tables go between ``START`` and ``END``. README.md
-shows a table of the run's own report, which ``scripts/write_output.py`` copies.
+The tables of tasks are those of ``heldout.py``. ``docs/benchmarks.md`` gets every task by its
+headline metric. The model's card gets the same figures of the tasks in ``CARD_TASKS``. Both tables
+go between ``START`` and ``END``. The card and README.md get ``GOALS`` beside what was reached.
+README.md also shows a table of the run's own report, which ``scripts/write_output.py`` copies.
 
 With ``--audit``, runs of audits and probes become the limitations in the card, and their tables in
 ``docs/limitations.md``. What selecting the checkpoint costs is read from the runs of
@@ -16,13 +17,14 @@ With ``--audit``, runs of audits and probes become the limitations in the card, 
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fashionclip.atomic import write_whole
 from fashionclip.evaluate.report.markdown import cell, table
 from fashionclip.evaluate.report.wording import chance_of, day_of, number
-from fashionclip.evaluate.results import Run, TaskResult, read_run
+from fashionclip.evaluate.results import ModelInfo, Run, TaskResult, read_run
 from fashionclip.metrics import title_of
 from fashionclip.publish.limitations import (
     AUDITED,
@@ -32,6 +34,7 @@ from fashionclip.publish.limitations import (
 )
 
 ROOT = Path(__file__).parents[2]
+README_PAGE = ROOT / "README.md"
 CARD_PAGE = ROOT / "src" / "fashionclip" / "builtin" / "README.md"
 BENCHMARKS_PAGE = ROOT / "docs" / "benchmarks.md"
 LIMITATIONS_PAGE = ROOT / "docs" / "limitations.md"
@@ -40,6 +43,8 @@ LIMITS_START = "<!-- limitations: projects/builtin/write_figures.py -->"
 LIMITS_END = "<!-- end of limitations -->"
 START = "<!-- figures: projects/builtin/write_figures.py -->"
 END = "<!-- end of figures -->"
+GOALS_START = "<!-- goals: projects/builtin/write_figures.py -->"
+GOALS_END = "<!-- end of goals -->"
 HEAD = ("Task", "Figure", "All", "Unseen only", "By chance")
 CARD_TASKS: Mapping[str, str] = {
     "fmnist": "Fashion-MNIST, 10 classes",
@@ -68,6 +73,39 @@ CARD_TASKS: Mapping[str, str] = {
 """The card's tasks, with descriptions."""
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure should reach, on images that the model was not trained on."""
+
+    description: str
+    task: str
+    metric: str
+    least: float
+    is_of_unseen: bool = False
+    """Whether only the task's images count that the model was not trained on."""
+
+
+GOALS = (
+    Goal("Fashion-MNIST, 10 classes", "fmnist", "weighted_f1", 0.7),
+    Goal("products: article type", "kagl/article-type", "weighted_f1", 0.8, is_of_unseen=True),
+    Goal("amateur photographs, 10 classes", "clothing/held-out-senders", "weighted_f1", 0.75),
+    Goal("women's shop: garment of 14", "womens-garment.csv", "weighted_f1", 0.7),
+    Goal("women's shop: a title finds its image", "womens-title.csv", "recall@10", 0.4),
+    Goal("second-hand garments: colour of ten", "secondhand-colour.csv", "weighted_f1", 0.75),
+    Goal(
+        'products: queries such as "white t-shirt"',
+        *("kagl/held-out-colour-queries", "precision@10", 0.8),
+    ),
+    Goal("sample catalogue: pattern", "sample/pattern", "weighted_f1", 0.9),
+    Goal("sample catalogue: neckline", "sample/neckline", "weighted_f1", 0.75),
+    Goal("sample catalogue: right neckline first", "sample/wrong-neckline", "win_rate", 0.75),
+    Goal(
+        'sample catalogue: queries such as "red dress"',
+        *("sample/short-queries", "precision@2", 0.9),
+    ),
+)
+
+
 def main() -> None:
     """Read the arguments, write both pages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -78,6 +116,8 @@ def main() -> None:
         run = read_run(given.run)
         write_block(CARD_PAGE, figures_table(run, CARD_TASKS))
         write_block(BENCHMARKS_PAGE, figures_table(run))
+        for page in (CARD_PAGE, README_PAGE):
+            write_block(page, goals_table(run), start=GOALS_START, end=GOALS_END)
     if audits := [read_run(folder) for folder in given.audit]:
         write_block(CARD_PAGE, limitations(audits), start=LIMITS_START, end=LIMITS_END)
         for name in AUDITED:
@@ -136,6 +176,31 @@ def audit_tables(audits: Sequence[Run], name: str) -> str:
     return "\n".join(parts) or "Not measured: no catalogue has what it needs."
 
 
+def goals_table(run: Run) -> str:
+    """The goals beside what a run of one model reached, as Markdown.
+
+    Raises:
+        ValueError: the run has several models, or lacks a task.
+    """
+    _, results = _only_model(run, [goal.task for goal in GOALS])
+    rows = []
+    for goal in GOALS:
+        result = results[goal.task]
+        figures = result.unseen if goal.is_of_unseen else result.figures
+        figure = figures[goal.metric]
+        is_met = round(figure.value, 3) >= goal.least  # as it is shown
+        rows.append(
+            [
+                f"{goal.description} (`{goal.task}`)",
+                title_of(goal.metric),
+                number(goal.least),
+                cell(figure),
+                "yes" if is_met else "no",
+            ]
+        )
+    return "\n".join(table(("On images not trained on", "Figure", "Goal", "Reached", "Met"), rows))
+
+
 def figures_table(run: Run, descriptions: Mapping[str, str] | None = None) -> str:
     """The headline figures of a run of one model, the prompts' styles and the origin, as Markdown.
 
@@ -146,15 +211,8 @@ def figures_table(run: Run, descriptions: Mapping[str, str] | None = None) -> st
     Raises:
         ValueError: the run has several models, or lacks a task.
     """
-    if len(run.models) != 1:
-        message = f"the run has {len(run.models)} models; evaluate the built-in model alone"
-        raise ValueError(message)
-    (model,) = run.models
-    results = {result.task: result for result in run.results[model.name]}
+    model, results = _only_model(run, descriptions or ())
     names = descriptions or dict.fromkeys(results, "")
-    if lacking := [task for task in names if task not in results]:
-        message = f"the run lacks {', '.join(lacking)}; evaluate on all benchmarks"
-        raise ValueError(message)
     shown = [results[task] for task in names]
     rows = [_row(result, names[result.task]) for result in shown]
     origin = (
@@ -177,6 +235,23 @@ def write_block(page: Path, text: str, *, start: str = START, end: str = END) ->
         raise ValueError(message)
     after = rest.partition(end)[2]
     write_whole(page, f"{before}{start}\n{text}\n{end}{after}".encode())
+
+
+def _only_model(run: Run, tasks: Iterable[str]) -> tuple[ModelInfo, dict[str, TaskResult]]:
+    """The model of a run, and its results by task.
+
+    Raises:
+        ValueError: it is not alone, or lacks one of the tasks.
+    """
+    if len(run.models) != 1:
+        message = f"the run has {len(run.models)} models; evaluate the built-in model alone"
+        raise ValueError(message)
+    (model,) = run.models
+    results = {result.task: result for result in run.results[model.name]}
+    if lacking := [task for task in tasks if task not in results]:
+        message = f"the run lacks {', '.join(lacking)}; evaluate on all benchmarks and tables"
+        raise ValueError(message)
+    return model, results
 
 
 def _row(result: TaskResult, description: str) -> list[str]:
