@@ -99,17 +99,35 @@ def test_goals_stand_beside_what_a_run_reached_on_images_that_are_new(tmp_path: 
     names = runpy.run_path(str(ROOT / "projects" / "builtin" / "write_figures.py"))
     goals_table, goals = names["goals_table"], names["GOALS"]
     reached = Figure(0.7504, 0.7, 0.8, 9)
+    items = {
+        "kagl/article-type": {
+            "truth": ["Heels", "Flats", "Shirts", "Tops"],
+            "predicted": ["Flats", "Flats", "Shirts", "Shirts"],
+            "seen": [False, False, False, True],
+        },
+        "kagl/held-out-colour-queries": {
+            "item": ["red flat shoes", "red shirt"],
+            "precision@10": [0.7, 0.9],
+        },
+    }
     results = [
         TaskResult(
             *(goal.task, "zero-shot", goal.metric, 9, 0),
             figures={goal.metric: Figure(0.99, 0.9, 1, 9) if goal.is_of_unseen else reached},
             unseen={goal.metric: reached} if goal.is_of_unseen else {},
+            items=items.get(goal.task, {}),
         )
         for goal in goals
     ]
     model = ModelInfo("builtin", "abc", 2, "cpu float32")
     run = Run((model,), {"builtin": tuple(results)}, {}, "2026-11-29T12:00:00+00:00", "0.1.0")
-    rows = [row.split(" | ") for row in goals_table(run).splitlines()[2:]]
+    lines = goals_table(run).splitlines()
+    assert lines[-2] == (
+        "Of the 1 wrong article types, 1 exchange heels, flats and sandals; with these three as "
+        "one type, the figure is 1.000."
+    )
+    assert lines[-1] == "The 1 queries of shoes among the 2 have 3 of the 4 wrong hits."
+    rows = [row.split(" | ") for row in lines[2:-3]]
     assert len(rows) == len(goals)
     for goal, row in zip(goals, rows, strict=True):
         assert f"`{goal.task}`" in row[0]
