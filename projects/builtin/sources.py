@@ -418,12 +418,9 @@ def recoloured_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
     changes = sample_recolourings([row.file for row in known if row.file], seed=seed)
     return [
         replace(
-            row,
+            _without_texts(row),
             row_id=f"{row.row_id}-{change.colour}-{seed}",
             attributes={**row.attributes, "colour": change.colour},
-            title="",
-            highlights=(),
-            description="",
             product=f"{row.product or row.row_id} in {change.colour}",
             recolouring=change,
         )
@@ -479,12 +476,9 @@ def thumbnail_rows(rows: Sequence[Row], *, seed: int) -> list[Row]:
     seeds = np.random.default_rng(seed).integers(2**31, size=len(rows)).tolist()
     return [
         replace(
-            row,
+            _without_texts(row),
             row_id=f"{row.row_id}-thumbnail-{seed}",
             attributes={name: v for name, v in row.attributes.items() if name != "colour"},
-            title="",
-            highlights=(),
-            description="",
             thumbnail_seed=own_seed,
         )
         for row, own_seed in zip(rows, seeds, strict=True)
@@ -581,6 +575,11 @@ def _kagl_row(record: Mapping[str, str], folder: Path) -> Row:
 def _usual_word(column: str, record: Mapping[str, str]) -> str:
     label = record[column]
     return kagl.words_of(column, [label])[label][0]
+
+
+def _without_texts(row: Row) -> Row:
+    """A row whose texts are phrases alone: what others say may name a colour that is gone."""
+    return replace(row, title="", highlights=(), description="")
 
 
 def _known(**values: str | None) -> dict[str, str]:
